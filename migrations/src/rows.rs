@@ -1,0 +1,147 @@
+//! Row types of the settings: what management writes and the core reads.
+
+use diesel::prelude::*;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::schema;
+
+/// An organisation, or its sibling for the data of test keys.
+#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[diesel(table_name = schema::orgs, check_for_backend(diesel::pg::Pg))]
+pub struct Org {
+    /// Its ID, in every row and Redis key of its data.
+    pub id: Uuid,
+    /// 1 to 200 characters.
+    pub name: String,
+    /// On a sibling: the organisation whose test data it holds.
+    pub test_of: Option<Uuid>,
+}
+
+/// A person who may use the management API.
+#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[diesel(table_name = schema::users, check_for_backend(diesel::pg::Pg))]
+pub struct User {
+    /// Its ID, `sub` in tokens.
+    pub id: Uuid,
+    /// The organisation it belongs to.
+    pub org_id: Uuid,
+    /// Unique whatever its case.
+    pub email: String,
+    /// For display.
+    pub name: String,
+    /// `owner`, `admin`, `editor` or `viewer`.
+    pub role: String,
+    /// PHC string of Argon2id.
+    pub password_hash: String,
+}
+
+/// A site or app that sends events.
+#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[diesel(table_name = schema::sources, check_for_backend(diesel::pg::Pg))]
+pub struct Source {
+    /// Its ID.
+    pub id: Uuid,
+    /// The organisation it belongs to.
+    pub org_id: Uuid,
+    /// For display.
+    pub name: String,
+    /// Origins that may call: `host[:port]`, https implied; `http://…` for loopback. Empty refuses all.
+    pub domains: Vec<String>,
+    /// `verified` or `claimed`: what a browser is shown (design section 7, Trust).
+    pub browser_identity: String,
+}
+
+/// A host of the customer's that points at the edge.
+#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[diesel(table_name = schema::collect_hosts, check_for_backend(diesel::pg::Pg))]
+pub struct CollectHost {
+    /// Its ID.
+    pub id: Uuid,
+    /// The organisation it belongs to.
+    pub org_id: Uuid,
+    /// The source it collects for.
+    pub source_id: Uuid,
+    /// Scheme and authority, without a path.
+    pub url: String,
+    /// Domain attribute of `_dfid`; none for a host-only cookie.
+    pub cookie_domain: Option<String>,
+}
+
+/// A pipeline key, hashed.
+#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[diesel(table_name = schema::pipeline_keys, check_for_backend(diesel::pg::Pg))]
+pub struct PipelineKey {
+    /// Its ID.
+    pub id: Uuid,
+    /// The organisation it belongs to.
+    pub org_id: Uuid,
+    /// The source it opens.
+    pub source_id: Uuid,
+    /// `live` or `test`.
+    pub environment: String,
+    /// SHA-256 of the key, see [`hash_pipeline_key`].
+    pub key_hash: Vec<u8>,
+    /// The first characters, to recognise it by.
+    pub hint: String,
+    /// Since when it is refused.
+    pub revoked_at: Option<OffsetDateTime>,
+}
+
+/// The secret that a customer's server signs with, sealed.
+#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[diesel(table_name = schema::server_secrets, check_for_backend(diesel::pg::Pg))]
+pub struct ServerSecret {
+    /// Its ID, part of what the seal is bound to.
+    pub id: Uuid,
+    /// The organisation it belongs to.
+    pub org_id: Uuid,
+    /// The source it signs for.
+    pub source_id: Uuid,
+    /// See [`crate::sealed`].
+    pub sealed: Vec<u8>,
+    /// Set on rotation: until then the old one passes too.
+    pub expires_at: Option<OffsetDateTime>,
+}
+
+/// The configuration of a source.
+#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[diesel(table_name = schema::pipelines, check_for_backend(diesel::pg::Pg))]
+pub struct Pipeline {
+    /// Its ID.
+    pub id: Uuid,
+    /// The organisation it belongs to.
+    pub org_id: Uuid,
+    /// The source it configures, one to one.
+    pub source_id: Uuid,
+    /// `explicit` or `implicit`: what the absence of consent signals means.
+    pub consent_mode: String,
+    /// Withdrawn consent removes stored vendor IDs.
+    pub purge_on_withdrawal: bool,
+}
+
+/// A pipeline's gateway sync with one vendor.
+#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[diesel(table_name = schema::identity_sources, check_for_backend(diesel::pg::Pg))]
+pub struct IdentitySource {
+    /// The organisation it belongs to.
+    pub org_id: Uuid,
+    /// The pipeline it is enabled on.
+    pub pipeline_id: Uuid,
+    /// Name in the core's vendor table.
+    pub vendor: String,
+    /// The customer's public tag or pixel ID, 1 to 256 characters.
+    pub partner_id: String,
+    /// How long an ID is kept, 1 to 400 days.
+    pub ttl_days: i32,
+    /// Off keeps the row but offers nothing.
+    pub enabled: bool,
+    /// Replaces the vendor table's endpoint.
+    pub endpoint: Option<String>,
+}
+
+/// SHA-256 of a pipeline key as it is sent, prefix included.
+pub fn hash_pipeline_key(key: &str) -> [u8; 32] {
+    use sha2::{Digest, Sha256};
+    Sha256::digest(key.as_bytes()).into()
+}

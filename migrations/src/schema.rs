@@ -1,0 +1,206 @@
+//! The tables as diesel sees them; a test compares them with the migrated database.
+
+use diesel::table;
+
+table! { config_version (id) { id -> Bool, version -> BigInt, } }
+
+table! {
+    orgs (id) {
+        id -> Uuid,
+        name -> Text,
+        test_of -> Nullable<Uuid>,
+        config_version -> BigInt,
+        created_at -> Timestamptz,
+    }
+}
+
+table! {
+    users (id) {
+        id -> Uuid,
+        org_id -> Uuid,
+        email -> Text,
+        name -> Text,
+        role -> Text,
+        password_hash -> Text,
+        disabled_at -> Nullable<Timestamptz>,
+        created_at -> Timestamptz,
+    }
+}
+
+table! {
+    sources (id) {
+        id -> Uuid,
+        org_id -> Uuid,
+        name -> Text,
+        domains -> Array<Text>,
+        browser_identity -> Text,
+        created_at -> Timestamptz,
+    }
+}
+
+table! {
+    collect_hosts (id) {
+        id -> Uuid,
+        org_id -> Uuid,
+        source_id -> Uuid,
+        url -> Text,
+        cookie_domain -> Nullable<Text>,
+        created_at -> Timestamptz,
+    }
+}
+
+table! {
+    pipeline_keys (id) {
+        id -> Uuid,
+        org_id -> Uuid,
+        source_id -> Uuid,
+        environment -> Text,
+        key_hash -> Binary,
+        hint -> Text,
+        last_used_on -> Nullable<Date>,
+        created_at -> Timestamptz,
+        revoked_at -> Nullable<Timestamptz>,
+    }
+}
+
+table! {
+    server_secrets (id) {
+        id -> Uuid,
+        org_id -> Uuid,
+        source_id -> Uuid,
+        sealed -> Binary,
+        created_at -> Timestamptz,
+        expires_at -> Nullable<Timestamptz>,
+    }
+}
+
+table! {
+    pipelines (id) {
+        id -> Uuid,
+        org_id -> Uuid,
+        source_id -> Uuid,
+        consent_mode -> Text,
+        purge_on_withdrawal -> Bool,
+        created_at -> Timestamptz,
+    }
+}
+
+table! {
+    identity_sources (pipeline_id, vendor) {
+        org_id -> Uuid,
+        pipeline_id -> Uuid,
+        vendor -> Text,
+        partner_id -> Text,
+        ttl_days -> Integer,
+        enabled -> Bool,
+        endpoint -> Nullable<Text>,
+    }
+}
+
+table! {
+    canonicals (org_id, id) {
+        org_id -> Uuid,
+        id -> Uuid,
+        merged_into -> Nullable<Uuid>,
+        created_at -> Timestamptz,
+        last_seen_on -> Date,
+    }
+}
+
+table! {
+    links (org_id, kind, value) {
+        org_id -> Uuid,
+        kind -> SmallInt,
+        value -> Text,
+        canonical_id -> Uuid,
+        verified -> Bool,
+        linked_at -> Timestamptz,
+        last_used_at -> Timestamptz,
+    }
+}
+
+table! {
+    consent (org_id, anonymous_id) {
+        org_id -> Uuid,
+        anonymous_id -> Text,
+        signals -> Nullable<Text>,
+        sec_gpc -> Bool,
+        updated_at -> Timestamptz,
+    }
+}
+
+table! {
+    vendor_ids (org_id, canonical_id, field) {
+        org_id -> Uuid,
+        canonical_id -> Uuid,
+        field -> Text,
+        value -> Text,
+        source -> Text,
+        collected_at -> Timestamptz,
+        expires_at -> Timestamptz,
+    }
+}
+
+table! {
+    sync_attempts (org_id, canonical_id, vendor) {
+        org_id -> Uuid,
+        canonical_id -> Uuid,
+        vendor -> Text,
+        last_synced -> Nullable<Timestamptz>,
+        ttl_days -> Nullable<Integer>,
+        outcome -> Text,
+        attempts -> Integer,
+        unanswered_since -> Nullable<Timestamptz>,
+        next_at -> Timestamptz,
+    }
+}
+
+table! {
+    used_states (org_id, anonymous_id, vendor) {
+        org_id -> Uuid,
+        anonymous_id -> Text,
+        vendor -> Text,
+        issued_at -> Timestamptz,
+    }
+}
+
+table! {
+    merge_history (id) {
+        id -> Uuid,
+        org_id -> Uuid,
+        survivor_id -> Uuid,
+        merged_id -> Uuid,
+        moved -> Jsonb,
+        merged_at -> Timestamptz,
+        undone_at -> Nullable<Timestamptz>,
+    }
+}
+
+table! {
+    redis_repairs (id) {
+        id -> BigInt,
+        org_id -> Uuid,
+        redis_key -> Text,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::allow_tables_to_appear_in_same_query!(
+    canonicals,
+    collect_hosts,
+    config_version,
+    consent,
+    identity_sources,
+    links,
+    merge_history,
+    orgs,
+    pipeline_keys,
+    pipelines,
+    redis_repairs,
+    server_secrets,
+    sources,
+    sync_attempts,
+    used_states,
+    users,
+    vendor_ids,
+);
