@@ -1,0 +1,7 @@
+//! Who is asking: service tokens of internal services, and the keys, origins and signatures of requests to a
+//! collect host.
+
+pub mod collect;
+pub mod origin;
+pub mod service_token;
+mod signature;

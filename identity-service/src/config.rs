@@ -1,0 +1,74 @@
+//! The core's environment.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use migrations::sealed::{SealKey, SealKeys};
+use secrecy::{ExposeSecret, SecretString};
+use serve::{Env, EnvError};
+
+use crate::auth::service_token::ServiceTokens;
+
+const KNOWN: &[&str] = &[
+    "DATABASE_URL",
+    "REDIS_URL",
+    "DATAFLY_ENCRYPTION_KEY",
+    "DATAFLY_ENCRYPTION_KEY_PREVIOUS",
+    "SERVICE_TOKENS",
+    "LISTEN_ADDR",
+    "METRICS_ADDR",
+    "LOG_LEVEL",
+    "OTLP_ENDPOINT",
+    "OUTBOUND_ALLOW_CIDRS",
+];
+
+/// The port that services and engineers expect the core at.
+const PORT: u16 = 50051;
+const METRICS_PORT: u16 = 9051;
+
+/// Everything the core is told at its start.
+pub struct Config {
+    /// PostgreSQL.
+    pub database_url: SecretString,
+    /// Redis.
+    pub redis_url: SecretString,
+    /// Opens and seals credentials and states.
+    pub keys: Arc<SealKeys>,
+    /// Who may call.
+    pub tokens: ServiceTokens,
+    /// gRPC.
+    pub listen: SocketAddr,
+    /// Prometheus and health.
+    pub metrics: SocketAddr,
+}
+
+impl Config {
+    /// Reads and checks all of it.
+    pub fn read(env: &Env) -> Result<Self, EnvError> {
+        for later in ["OTLP_ENDPOINT", "OUTBOUND_ALLOW_CIDRS"] {
+            env.not_built(later)?;
+        }
+        let key = |name: &'static str, text: &SecretString| {
+            SealKey::from_hex(text).map_err(|why| EnvError::malformed(name, why))
+        };
+        let current = key("DATAFLY_ENCRYPTION_KEY", &env.required_secret("DATAFLY_ENCRYPTION_KEY")?)?;
+        let previous = env
+            .secret("DATAFLY_ENCRYPTION_KEY_PREVIOUS")?
+            .map(|text| key("DATAFLY_ENCRYPTION_KEY_PREVIOUS", &text))
+            .transpose()?;
+        let tokens = env.required_secret("SERVICE_TOKENS")?;
+        Ok(Self {
+            database_url: env.required_secret("DATABASE_URL")?,
+            redis_url: env.required_secret("REDIS_URL")?,
+            keys: Arc::new(SealKeys::new(current, previous)),
+            tokens: ServiceTokens::parse(tokens.expose_secret())
+                .map_err(|why| EnvError::malformed("SERVICE_TOKENS", why))?,
+            listen: env.parsed_or("LISTEN_ADDR", SocketAddr::from(([0, 0, 0, 0], PORT)))?,
+            metrics: env.parsed_or("METRICS_ADDR", SocketAddr::from(([0, 0, 0, 0], METRICS_PORT)))?,
+        })
+    }
+
+    /// The environment, before anything is read from it.
+    pub fn environment() -> Result<Env, EnvError> {
+        Env::read(KNOWN)
+    }
+}

@@ -1,0 +1,5 @@
+//! Consent: one function decides, for every use of a visitor's data alike.
+
+mod signals;
+
+pub use signals::{Decision, decide};

@@ -1,0 +1,101 @@
+//! The core's error type, and its one way out as a gRPC status.
+
+use bb8_redis::{bb8::RunError, redis::RedisError};
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use migrations::pool::PgPoolError;
+use proto::{Reason, v1::ErrorReason};
+use tonic::Status;
+
+/// Why a call was not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The caller's fault, or a limit of ours; the field at fault is named where there is one.
+    #[error("refused: {reason:?}")]
+    Refused {
+        /// Stable, public.
+        reason: ErrorReason,
+        /// Path of the field, `subjects[3].user_id`.
+        field: Option<String>,
+    },
+    /// PostgreSQL refused a statement or went away.
+    #[error("postgres: {0}")]
+    Postgres(#[from] DieselError),
+    /// No PostgreSQL connection within the checkout's bound.
+    #[error("postgres pool: {0}")]
+    PostgresPool(#[from] PgPoolError),
+    /// Redis refused a command or went away.
+    #[error("redis: {0}")]
+    Redis(#[from] RedisError),
+    /// No Redis lane within the checkout's bound.
+    #[error("redis lanes: {0}")]
+    RedisLane(#[from] RunError<RedisError>),
+    /// A task of ours died.
+    #[error("task: {0}")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// What the core's functions return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// A refusal without a field.
+    pub fn refused(reason: ErrorReason) -> Self {
+        Self::Refused { reason, field: None }
+    }
+
+    /// A field that is missing, malformed or out of bounds.
+    pub fn invalid(field: impl Into<String>) -> Self {
+        Self::Refused { reason: ErrorReason::InvalidArgument, field: Some(field.into()) }
+    }
+
+    /// The public reason. What the stores said is logged here, once, and never returned.
+    pub fn reason(&self) -> ErrorReason {
+        match self {
+            Self::Refused { reason, .. } => *reason,
+            Self::Postgres(error) => {
+                tracing::warn!(%error, "postgres");
+                classify(error)
+            }
+            Self::PostgresPool(error) => {
+                tracing::warn!(%error, "postgres pool");
+                ErrorReason::Unavailable
+            }
+            Self::Redis(_) | Self::RedisLane(_) => {
+                tracing::warn!(error = %self, "redis");
+                ErrorReason::Unavailable
+            }
+            Self::Task(error) => {
+                tracing::error!(%error, "task");
+                ErrorReason::Internal
+            }
+        }
+    }
+}
+
+/// A violated constraint is a defect of ours; everything else that PostgreSQL says is its own state.
+fn classify(error: &DieselError) -> ErrorReason {
+    match error {
+        DieselError::DatabaseError(
+            DatabaseErrorKind::UniqueViolation
+            | DatabaseErrorKind::ForeignKeyViolation
+            | DatabaseErrorKind::NotNullViolation
+            | DatabaseErrorKind::CheckViolation,
+            _,
+        )
+        | DieselError::DeserializationError(_)
+        | DieselError::SerializationError(_)
+        | DieselError::QueryBuilderError(_)
+        | DieselError::NotFound => ErrorReason::Internal,
+        _ => ErrorReason::Unavailable,
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        let reason = error.reason();
+        match error {
+            Error::Refused { field, .. } => Reason::of(reason).status(field.as_deref()),
+            _ => Reason::of(reason).status(None),
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! `AuthService`.
+
+use std::sync::Arc;
+
+use proto::v1::{
+    AuthenticateRequest, AuthenticateResponse, CheckOriginRequest, CheckOriginResponse, ConsentMode,
+    Environment, auth_service_server::AuthService,
+};
+use tonic::{Request, Response, Status};
+
+use super::caller;
+use crate::{auth::collect, clock, core::Core, error::Error, settings};
+
+/// The service.
+pub struct Service {
+    /// What it calls.
+    pub core: Arc<Core>,
+}
+
+#[tonic::async_trait]
+impl AuthService for Service {
+    async fn authenticate(
+        &self,
+        request: Request<AuthenticateRequest>,
+    ) -> Result<Response<AuthenticateResponse>, Status> {
+        let collect = request.into_inner().caller.ok_or_else(|| Error::invalid("caller"))?;
+        let known = caller::authenticate(&self.core, &collect, clock::now()).await?;
+        let environment = match known.environment {
+            settings::Environment::Live => Environment::Live,
+            settings::Environment::Test => Environment::Test,
+        };
+        let consent_mode = match known.source.consent_mode {
+            settings::ConsentMode::Explicit => ConsentMode::Explicit,
+            settings::ConsentMode::Implicit => ConsentMode::Implicit,
+        };
+        Ok(Response::new(AuthenticateResponse {
+            org_id: known.org.to_string(),
+            source_id: known.source.id.to_string(),
+            pipeline_id: known.source.pipeline.to_string(),
+            environment: environment.into(),
+            consent_mode: consent_mode.into(),
+            signed: known.signed,
+        }))
+    }
+
+    async fn check_origin(
+        &self,
+        request: Request<CheckOriginRequest>,
+    ) -> Result<Response<CheckOriginResponse>, Status> {
+        let CheckOriginRequest { host, origin } = request.into_inner();
+        let snapshot = self.core.settings.current().await?;
+        let allowed = collect::origin_allowed(&snapshot, &host, &origin);
+        Ok(Response::new(CheckOriginResponse { allowed }))
+    }
+}

@@ -1,0 +1,62 @@
+//! From a `Caller` message to the tenant it speaks for.
+
+use proto::v1::{Caller, ErrorReason, caller::Kind};
+use time::OffsetDateTime;
+use tonic::Request;
+use uuid::Uuid;
+
+use crate::{
+    auth::{
+        collect::{self, Authenticated},
+        service_token::Roles,
+    },
+    core::Core,
+    error::{Error, Result},
+    resolve::Tenant,
+};
+
+/// The roles that the guard found.
+pub fn roles<T>(request: &Request<T>) -> Roles {
+    request.extensions().get().copied().unwrap_or_default()
+}
+
+/// The tenant that `caller` speaks for: by its key, or by name where the service's role allows that.
+pub async fn tenant(
+    core: &Core,
+    caller: Option<Caller>,
+    roles: Roles,
+    now: OffsetDateTime,
+) -> Result<Tenant> {
+    match caller.and_then(|caller| caller.kind) {
+        None => Err(Error::invalid("caller")),
+        Some(Kind::OrgId(org)) => {
+            if !roles.internal {
+                return Err(Error::refused(ErrorReason::RoleNotAllowed));
+            }
+            let org = Uuid::try_parse(&org).map_err(|_| Error::invalid("caller.org_id"))?;
+            Ok(Tenant { org, source: None, browser: false, verified: true, host: None })
+        }
+        Some(Kind::Collect(collect)) => {
+            let host = collect.host.clone();
+            let known = authenticate(core, &collect, now).await?;
+            let host = known.source.collect_host(&host).cloned();
+            Ok(Tenant {
+                org: known.org,
+                source: Some(known.source),
+                browser: !known.signed,
+                verified: known.signed,
+                host,
+            })
+        }
+    }
+}
+
+/// Authenticates a collect caller against the current settings.
+pub async fn authenticate(
+    core: &Core,
+    caller: &proto::v1::CollectCaller,
+    now: OffsetDateTime,
+) -> Result<Authenticated> {
+    let snapshot = core.settings.current().await?;
+    collect::authenticate(&snapshot, caller, now)
+}

@@ -1,0 +1,70 @@
+//! Deadlines: the caller's, capped by the method's own. tonic would answer a passed one with CANCELLED.
+
+use std::time::Duration;
+
+use axum::{extract::Request, middleware::Next, response::Response};
+use http::HeaderMap;
+use proto::{Reason, v1::ErrorReason};
+
+/// For methods that are not listed.
+const DEFAULT: Duration = Duration::from_secs(3);
+
+/// The longest a method may take (design section 4). Reflection streams as long as the client likes.
+const CAPS: &[(&str, Duration)] = &[
+    ("/datafly.identity.v1.ResolveService/Resolve", Duration::from_secs(1)),
+    ("/datafly.identity.v1.SyncService/BeginSync", Duration::from_secs(1)),
+    ("/datafly.identity.v1.SyncService/StoreSyncResult", Duration::from_secs(1)),
+    ("/datafly.identity.v1.ProfileService/", Duration::from_millis(2500)),
+    // A custom provider's timeout is at most 10 s.
+    ("/datafly.identity.v1.EnrichService/", Duration::from_millis(10_500)),
+];
+
+/// Ends a call at its deadline with DEADLINE_EXCEEDED. Work that must not be left half done goes on in a task
+/// of its own.
+pub async fn cap(request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let cap = CAPS.iter().find(|(prefix, _)| path.starts_with(prefix)).map_or(DEFAULT, |(_, cap)| *cap);
+    let limit = asked(request.headers()).map_or(cap, |asked| asked.min(cap));
+    match tokio::time::timeout(limit, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Reason::of(ErrorReason::DeadlineExceeded).status(None).into_http(),
+    }
+}
+
+/// The `grpc-timeout` header: up to eight digits and a unit. One that can't be read asks for nothing.
+fn asked(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let plain = (1..=8).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let number: u64 = plain.then(|| digits.parse().ok()).flatten()?;
+    match unit {
+        "H" => Some(Duration::from_hours(number)),
+        "M" => Some(Duration::from_mins(number)),
+        "S" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_millis(number)),
+        "u" => Some(Duration::from_micros(number)),
+        "n" => Some(Duration::from_nanos(number)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> Option<Duration> {
+        let mut headers = HeaderMap::new();
+        headers.insert("grpc-timeout", text.parse().unwrap());
+        asked(&headers)
+    }
+
+    #[test]
+    fn timeouts_are_read_as_the_protocol_writes_them() {
+        assert_eq!(of("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(of("99999999H"), Some(Duration::from_hours(99_999_999)));
+        for odd in ["", "m", "1", "999999999S", "-1S", "1x", "1.5S"] {
+            assert_eq!(of(odd), None, "{odd}");
+        }
+        assert_eq!(asked(&HeaderMap::new()), None);
+    }
+}

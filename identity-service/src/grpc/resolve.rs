@@ -1,0 +1,75 @@
+//! `ResolveService`.
+
+use std::sync::Arc;
+
+use proto::{
+    Reason,
+    v1::{
+        CreateLinkRequest, CreateLinkResponse, ErrorReason, ResolveRequest, ResolveResponse,
+        VendorIdsRequest, VendorIdsResponse, resolve_service_server::ResolveService,
+    },
+};
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+use super::caller;
+use crate::{
+    clock,
+    core::Core,
+    error::Error,
+    resolve::{self, lookup::Wanted, vendor_ids},
+};
+
+/// Subjects, and identities, in one call.
+const MAX_ITEMS: usize = 1000;
+/// Field names in one call; there are far fewer.
+const MAX_FIELDS: usize = 200;
+
+/// The service.
+pub struct Service {
+    /// What it calls.
+    pub core: Arc<Core>,
+}
+
+#[tonic::async_trait]
+impl ResolveService for Service {
+    async fn resolve(&self, request: Request<ResolveRequest>) -> Result<Response<ResolveResponse>, Status> {
+        let roles = caller::roles(&request);
+        let ResolveRequest { caller, subjects } = request.into_inner();
+        if !(1..=MAX_ITEMS).contains(&subjects.len()) {
+            return Err(Error::invalid("subjects").into());
+        }
+        let now = clock::now();
+        let tenant = caller::tenant(&self.core, caller, roles, now).await?;
+        let resolutions = resolve::resolve(&self.core, &tenant, subjects, now).await?;
+        Ok(Response::new(ResolveResponse { resolutions }))
+    }
+
+    async fn vendor_ids(
+        &self,
+        request: Request<VendorIdsRequest>,
+    ) -> Result<Response<VendorIdsResponse>, Status> {
+        let VendorIdsRequest { org_id, identities, fields } = request.into_inner();
+        let org = Uuid::try_parse(&org_id).map_err(|_| Error::invalid("org_id"))?;
+        if !(1..=MAX_ITEMS).contains(&identities.len()) {
+            return Err(Error::invalid("identities").into());
+        }
+        if fields.len() > MAX_FIELDS {
+            return Err(Error::invalid("fields").into());
+        }
+        let wanted = identities
+            .into_iter()
+            .enumerate()
+            .map(|(at, reference)| Wanted::parse(Some(reference), &format!("identities[{at}]")))
+            .collect::<Result<Vec<_>, _>>()?;
+        let identities = vendor_ids::find(&self.core, org, &wanted, &fields, clock::now()).await?;
+        Ok(Response::new(VendorIdsResponse { identities }))
+    }
+
+    async fn create_link(
+        &self,
+        _: Request<CreateLinkRequest>,
+    ) -> Result<Response<CreateLinkResponse>, Status> {
+        Err(Reason::of(ErrorReason::NotImplemented).status(None))
+    }
+}

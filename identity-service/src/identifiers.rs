@@ -1,0 +1,168 @@
+//! Identifiers of visitors, parsed at the boundary: an [`Identifier`] is never empty, too long or junk.
+
+use std::fmt;
+
+/// Longest identifier a browser may send, in bytes.
+pub const MAX_BROWSER_BYTES: usize = 128;
+/// Longest identifier at all, in bytes.
+pub const MAX_BYTES: usize = 1024;
+
+/// What an identifier identifies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// A browser.
+    AnonymousId,
+    /// A person, by the customer's own ID.
+    UserId,
+}
+
+impl Kind {
+    /// The number in `links.kind`.
+    pub fn number(self) -> i16 {
+        match self {
+            Self::AnonymousId => 0,
+            Self::UserId => 1,
+        }
+    }
+
+    /// The word in a Redis key.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::AnonymousId => "anonymous_id",
+            Self::UserId => "user_id",
+        }
+    }
+}
+
+/// A usable identifier.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Identifier {
+    /// Browser or person.
+    pub kind: Kind,
+    /// 1 to 1,024 bytes, no control characters, no placeholder.
+    pub value: String,
+}
+
+/// Identifiers are bearer values and personal: only the first four characters are ever printed.
+impl fmt::Debug for Identifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.kind.word(), shorten(&self.value))
+    }
+}
+
+/// The first four characters of an identifier, for logs.
+pub fn shorten(value: &str) -> String {
+    let mut short: String = value.chars().take(4).collect();
+    short.push('…');
+    short
+}
+
+/// What a text from outside is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Parsed {
+    /// Empty but for spaces: as if it had not been sent.
+    Absent,
+    /// A placeholder that would fuse strangers; never linked.
+    Junk,
+    /// Too long, or holding control characters.
+    Invalid,
+    /// Usable.
+    Ok(Identifier),
+}
+
+/// Reads `text` as an identifier of at most `max_bytes`. Only ASCII spaces around it are removed: user IDs are
+/// case-sensitive.
+pub fn parse(kind: Kind, text: &str, max_bytes: usize) -> Parsed {
+    let value = text.trim_matches(|c: char| c.is_ascii_whitespace());
+    if value.is_empty() {
+        return Parsed::Absent;
+    }
+    if value.len() > max_bytes || value.chars().any(char::is_control) || value.chars().all(is_invisible) {
+        return Parsed::Invalid;
+    }
+    if is_junk(value) {
+        return Parsed::Junk;
+    }
+    Parsed::Ok(Identifier { kind, value: value.to_owned() })
+}
+
+fn is_invisible(c: char) -> bool {
+    c.is_whitespace()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{2064}' | '\u{feff}' | '\u{ad}')
+}
+
+/// Placeholders seen in the wild (threats.md concern 24: the lists of PostHog, Segment and Adobe together).
+const JUNK: &[&str] = &[
+    "-1",
+    "[object object]",
+    "anonymous",
+    "distinct_id",
+    "distinctid",
+    "email",
+    "false",
+    "guest",
+    "id",
+    "invalid",
+    "nan",
+    "none",
+    "not_authenticated",
+    "null",
+    "true",
+    "undefined",
+    "void",
+    // Snowplow's fallback where cookies are blocked.
+    "00000000-0000-4000-a000-000000000000",
+];
+
+fn is_junk(value: &str) -> bool {
+    let value = value
+        .strip_prefix(['\'', '"'])
+        .and_then(|inner| inner.strip_suffix(['\'', '"']))
+        .unwrap_or(value)
+        .trim_matches(|c: char| c.is_ascii_whitespace());
+    value.chars().all(|c| matches!(c, '0' | '-')) || JUNK.iter().any(|junk| value.eq_ignore_ascii_case(junk))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn junk_is_recognised_whatever_its_case_and_quotes() {
+        for text in [
+            "null",
+            "NULL",
+            "undefined",
+            "anonymous",
+            "guest",
+            "0",
+            "NaN",
+            "None",
+            "true",
+            "id",
+            "email",
+            "[object Object]",
+            "'null'",
+            "\"null\"",
+            "-1",
+            "00000000-0000-0000-0000-000000000000",
+            "  null ",
+            "''",
+        ] {
+            assert_eq!(parse(Kind::UserId, text, MAX_BYTES), Parsed::Junk, "{text}");
+        }
+    }
+
+    #[test]
+    fn bounds_and_characters() {
+        let parse = |text: &str| parse(Kind::AnonymousId, text, 128);
+        assert_eq!(parse("   "), Parsed::Absent);
+        assert_eq!(parse(&"a".repeat(129)), Parsed::Invalid);
+        assert_eq!(parse("a\u{0}b"), Parsed::Invalid);
+        assert_eq!(parse("a\nb"), Parsed::Invalid);
+        assert_eq!(parse("\u{200b}\u{200b}"), Parsed::Invalid);
+        let Parsed::Ok(id) = parse(" User-1 ") else { unreachable!() };
+        assert_eq!(id.value, "User-1");
+        assert_eq!(format!("{id:?}"), "anonymous_id:User…");
+    }
+}

@@ -1,0 +1,18 @@
+//! The identity core: resolves browsers to canonical identities, collects vendor IDs for them, and serves
+//! both over gRPC. `main.rs` is the binary; tests and benches use the library.
+
+pub mod auth;
+mod clock;
+mod config;
+mod consent;
+mod core;
+mod error;
+mod grpc;
+mod identifiers;
+mod resolve;
+mod run;
+mod settings;
+mod storage;
+pub mod sync;
+
+pub use run::{migrate, run};

@@ -1,0 +1,35 @@
+//! The identity core's process.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Identity core of Signal Identity. Configured by environment variables; see the README.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Apply pending database migrations and exit.
+    #[arg(long)]
+    migrate: bool,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let done = if Arguments::parse().migrate {
+        identity_service::migrate().await.map(|applied| {
+            for name in &applied {
+                println!("applied {name}");
+            }
+            println!("the schema is up to date");
+        })
+    } else {
+        identity_service::run().await
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("identity-service: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Resolving browsers and users to canonical identities.
+
+pub mod consent;
+mod identify;
+pub mod lookup;
+mod read;
+mod subject;
+pub mod vendor_ids;
+
+use std::sync::Arc;
+
+use metrics::counter;
+use proto::{
+    Reason,
+    v1::{Cookie, ErrorReason, Resolution, ResolutionError, SameSite, Subject},
+};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use self::subject::Person;
+use crate::{
+    core::Core,
+    error::{Error, Result},
+    settings::{CollectHost, Source},
+    sync::pending,
+};
+
+/// For whom subjects are resolved.
+#[derive(Debug, Clone)]
+pub struct Tenant {
+    /// The organisation whose data is meant.
+    pub org: Uuid,
+    /// The source, where a key named it. Pending syncs need one.
+    pub source: Option<Arc<Source>>,
+    /// A visitor's browser: gets cookies, an anonymous ID where it has none, and short identifiers only.
+    pub browser: bool,
+    /// Identifiers are vouched for: a signed call, or an internal service.
+    pub verified: bool,
+    /// The collect host that was called.
+    pub host: Option<CollectHost>,
+}
+
+/// `_dfid` lives for 400 days, the longest that browsers keep a cookie.
+const DFID_SECONDS: i64 = 400 * 24 * 60 * 60;
+
+/// Resolves `subjects` in order. One that fails carries its error; the others count.
+pub async fn resolve(
+    core: &Core,
+    tenant: &Tenant,
+    subjects: Vec<Subject>,
+    now: OffsetDateTime,
+) -> Result<Vec<Resolution>> {
+    let minted = tenant.browser.then(|| Uuid::new_v4().to_string());
+    let people: Vec<Result<Person>> =
+        subjects.into_iter().map(|subject| Person::parse(subject, tenant, minted.as_deref())).collect();
+    let named: Vec<&Person> = people.iter().filter_map(|person| person.as_ref().ok()).collect();
+
+    let mut read = read::first(core, tenant, &named).await;
+    identify::all(core, tenant, &named, &mut read).await;
+
+    let mut resolutions = Vec::with_capacity(people.len());
+    for person in people {
+        let resolution = match person {
+            Ok(person) => finish(core, tenant, person, &mut read, now).await,
+            Err(error) => Err(error),
+        };
+        counter!("datafly_resolves_total", "outcome" => match &resolution {
+            Ok(resolution) if resolution.created => "created",
+            Ok(_) => "found",
+            Err(_) => "error",
+        })
+        .increment(1);
+        resolutions.push(resolution.unwrap_or_else(|error| failed(&error)));
+    }
+    Ok(resolutions)
+}
+
+/// Stores consent, plans syncs, and puts the answer together.
+async fn finish(
+    core: &Core,
+    tenant: &Tenant,
+    person: Person,
+    read: &mut read::Read,
+    now: OffsetDateTime,
+) -> Result<Resolution> {
+    let known = read.canonical(&person.primary).ok_or_else(|| Error::refused(ErrorReason::Unavailable))?;
+    let canonical = known.canonical;
+    if let Some(anonymous_id) = &person.anonymous_id {
+        core.guesses.insert((tenant.org, anonymous_id.clone()), canonical);
+        if let Some(signals) = &person.consent {
+            consent::replace(core, tenant.org, anonymous_id, signals, read, now).await?;
+        }
+    }
+    let mut pending_syncs = Vec::new();
+    if let (true, Some(source), Some(anonymous_id)) =
+        (person.want_pending_syncs, &tenant.source, &person.anonymous_id)
+    {
+        let stored = consent::stored(core, tenant.org, anonymous_id, read).await?;
+        let view = match read.take_syncs(canonical) {
+            Some(view) => view,
+            None if known.created => pending::View::default(),
+            None => pending::view(core, tenant.org, canonical).await?,
+        };
+        let due = pending::due(source, &view, &stored, now);
+        pending_syncs = pending::offer(core, tenant.org, canonical, &due, now).await;
+    }
+    let cookies = match (&person.anonymous_id, tenant.browser) {
+        (Some(anonymous_id), true) => vec![dfid(anonymous_id, tenant.host.as_ref())],
+        _ => Vec::new(),
+    };
+    Ok(Resolution {
+        canonical_id: canonical.to_string(),
+        anonymous_id: person.anonymous_id.unwrap_or_default(),
+        created: known.created,
+        merged_from: Vec::new(),
+        refusals: person.refusals.into_iter().chain(known.refusals).collect(),
+        pending_syncs,
+        cookies,
+        error: None,
+    })
+}
+
+fn dfid(anonymous_id: &str, host: Option<&CollectHost>) -> Cookie {
+    Cookie {
+        name: "_dfid".to_owned(),
+        value: anonymous_id.to_owned(),
+        max_age_seconds: DFID_SECONDS,
+        domain: host.and_then(|host| host.cookie_domain.clone()),
+        path: "/".to_owned(),
+        secure: !host.is_some_and(|host| host.is_http),
+        http_only: true,
+        same_site: SameSite::Lax.into(),
+    }
+}
+
+fn failed(error: &Error) -> Resolution {
+    let reason = error.reason();
+    let retry = matches!(
+        reason,
+        ErrorReason::Unavailable
+            | ErrorReason::Overloaded
+            | ErrorReason::DeadlineExceeded
+            | ErrorReason::Internal
+    );
+    let message = match error {
+        Error::Refused { field: Some(field), .. } => {
+            format!("{} Field: {field}.", Reason::of(reason).message)
+        }
+        _ => Reason::of(reason).message.to_owned(),
+    };
+    Resolution {
+        error: Some(ResolutionError { reason: reason.into(), message, retry }),
+        ..Resolution::default()
+    }
+}

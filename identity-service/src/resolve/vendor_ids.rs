@@ -1,0 +1,192 @@
+//! The vendor IDs of many identities, for delivery: one pipelined read.
+
+use std::collections::HashMap;
+
+use bb8_redis::redis::{Pipeline, Value, from_redis_value};
+use proto::v1::{IdentityVendorIds, StoredConsent, VendorId, VendorIdSource};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{
+    consent,
+    lookup::{self, Wanted},
+};
+use crate::{
+    clock::{self, timestamp},
+    core::Core,
+    error::Result,
+    identifiers::{Identifier, Kind},
+    storage::{
+        entries::{self, CONSENT_FIELD, ConsentEntry, VendorIdEntry},
+        fill,
+        postgres::{consent as consents, identities, vendor_ids},
+        redis::{
+            keys,
+            protocol::{self, Entry, Text, VERSION_FIELD, Value as Stored},
+        },
+    },
+};
+
+type Fields = HashMap<String, String>;
+
+/// What is known of each identity, in the order asked. `fields` empty means all.
+pub async fn find(
+    core: &Core,
+    org: Uuid,
+    wanted: &[Wanted],
+    fields: &[String],
+    now: OffsetDateTime,
+) -> Result<Vec<IdentityVendorIds>> {
+    let ids: Vec<Identifier> = wanted
+        .iter()
+        .filter_map(|one| match one {
+            Wanted::Identifier(id) => Some(id.clone()),
+            Wanted::Canonical(_) | Wanted::Nobody => None,
+        })
+        .collect();
+    let browsers: Vec<&str> =
+        ids.iter().filter(|id| id.kind == Kind::AnonymousId).map(|id| id.value.as_str()).collect();
+    let (found, consents) =
+        tokio::join!(lookup::canonicals(core, org, &ids), consent::stored_many(core, org, &browsers));
+    let mut found = found?.into_iter();
+    let consents = consents?;
+    let canonicals: Vec<Option<Uuid>> = wanted
+        .iter()
+        .map(|one| match one {
+            Wanted::Canonical(id) => Some(*id),
+            Wanted::Identifier(_) => found.next().flatten(),
+            Wanted::Nobody => None,
+        })
+        .collect();
+    let mut asked: Vec<Uuid> = canonicals.iter().flatten().copied().collect();
+    asked.sort_unstable();
+    asked.dedup();
+    let known = load(core, org, &asked, now).await?;
+    Ok(wanted
+        .iter()
+        .zip(canonicals)
+        .map(|(one, canonical)| {
+            let Some((root, stored)) = canonical.and_then(|id| known.get(&id)) else {
+                return IdentityVendorIds::default();
+            };
+            let consent = match one {
+                Wanted::Identifier(id) if id.kind == Kind::AnonymousId => consents.get(&id.value),
+                _ => None,
+            };
+            answer(*root, stored, consent, fields, now)
+        })
+        .collect())
+}
+
+/// Root and hash of each canonical ID that exists.
+async fn load(
+    core: &Core,
+    org: Uuid,
+    asked: &[Uuid],
+    now: OffsetDateTime,
+) -> Result<HashMap<Uuid, (Uuid, Fields)>> {
+    let mut known = HashMap::with_capacity(asked.len());
+    if asked.is_empty() {
+        return Ok(known);
+    }
+    let mut pipe = Pipeline::new();
+    for canonical in asked {
+        pipe.hgetall(keys::vendor_ids(org, *canonical).name);
+    }
+    let answers: Vec<Value> = match core.stores.redis.pipeline(&pipe).await {
+        Ok(answers) => answers,
+        Err(error) => {
+            tracing::warn!(%error, "redis is away; serving from postgres");
+            Vec::new()
+        }
+    };
+    let is_away = answers.is_empty();
+    let mut answers = answers.into_iter();
+    let mut unknown = Vec::new();
+    let mut missing = Vec::new();
+    for canonical in asked {
+        let hash: Fields =
+            answers.next().and_then(|answer| from_redis_value(answer).ok()).unwrap_or_default();
+        match protocol::hash_state(hash.get(VERSION_FIELD).map(String::as_str)) {
+            Text::Ready(_) => {
+                known.insert(*canonical, (*canonical, hash));
+                continue;
+            }
+            Text::Missing if !is_away => missing.push(keys::vendor_ids(org, *canonical)),
+            Text::Missing | Text::Marked => {}
+        }
+        unknown.push(*canonical);
+    }
+    if unknown.is_empty() {
+        return Ok(known);
+    }
+    fill::through(&core.stores, &missing, async {
+        let mut connection = core.stores.postgres.get().await?;
+        let roots = identities::roots(&mut connection, org, &unknown).await?;
+        let live: Vec<Uuid> = roots.iter().flatten().copied().collect();
+        let rows = vendor_ids::find(&mut connection, org, &live).await?;
+        let newest: HashMap<Uuid, _> =
+            consents::newest(&mut connection, org, &live).await?.into_iter().collect();
+        let mut entries: Vec<Entry> = Vec::with_capacity(live.len());
+        for (canonical, root) in unknown.iter().zip(roots) {
+            let Some(root) = root else { continue };
+            let own: Vec<_> = rows.iter().filter(|row| row.canonical_id == root).cloned().collect();
+            let entry = entries::vendor_ids(org, root, &own, newest.get(&root), now);
+            if let Stored::Hash(fields) = &entry.value {
+                known.insert(*canonical, (root, fields.iter().cloned().collect()));
+            }
+            entries.push(entry);
+        }
+        Ok(((), entries))
+    })
+    .await?;
+    Ok(known)
+}
+
+fn answer(
+    root: Uuid,
+    stored: &Fields,
+    own_consent: Option<&ConsentEntry>,
+    fields: &[String],
+    now: OffsetDateTime,
+) -> IdentityVendorIds {
+    let vendor_ids = stored
+        .iter()
+        .filter(|(field, _)| !field.starts_with('_') && (fields.is_empty() || fields.contains(field)))
+        .filter_map(|(field, text)| {
+            let entry: VendorIdEntry = serde_json::from_str(text).ok()?;
+            (entry.expires_at > now).then(|| (field.clone(), vendor_id(entry)))
+        })
+        .collect();
+    let newest: Option<ConsentEntry> = match own_consent {
+        Some(_) => None,
+        None => stored.get(CONSENT_FIELD).and_then(|text| serde_json::from_str(text).ok()),
+    };
+    let consent = own_consent.or(newest.as_ref()).and_then(stored_consent);
+    IdentityVendorIds { canonical_id: root.to_string(), vendor_ids, consent }
+}
+
+fn vendor_id(entry: VendorIdEntry) -> VendorId {
+    let source = match entry.source.as_str() {
+        "sync" => VendorIdSource::Sync,
+        "enrichment" => VendorIdSource::Enrichment,
+        "click" => VendorIdSource::Click,
+        "generated" => VendorIdSource::Generated,
+        _ => VendorIdSource::Unspecified,
+    };
+    VendorId {
+        value: entry.value,
+        source: source.into(),
+        collected_at: Some(clock::timestamp(entry.collected_at)),
+        expires_at: Some(clock::timestamp(entry.expires_at)),
+    }
+}
+
+fn stored_consent(entry: &ConsentEntry) -> Option<StoredConsent> {
+    let updated_at = entry.updated_at?;
+    Some(StoredConsent {
+        json: consent::text(entry).map(str::to_owned),
+        sec_gpc: entry.sec_gpc,
+        updated_at: Some(timestamp(updated_at)),
+    })
+}

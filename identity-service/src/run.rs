@@ -1,0 +1,84 @@
+//! Starting the core: in one line why not, or serving until it is told to stop.
+
+use std::sync::Arc;
+
+use migrations::{migrate, pool};
+use moka::sync::Cache;
+use secrecy::ExposeSecret;
+use serve::{EnvError, Lifecycle};
+
+use crate::{
+    config::Config,
+    core::{Core, GUESSES},
+    grpc,
+    settings::Settings,
+    storage::{Stores, postgres::create::Creator, redis::lanes::Lanes, repairs},
+    sync::state::StateKeys,
+};
+
+/// PostgreSQL connections of one instance (limits.md: more than 16 gained nothing on two cores).
+const POSTGRES_CONNECTIONS: u32 = 16;
+
+/// Why the core did not start, in one line.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A variable, or an address to listen at.
+    #[error(transparent)]
+    Env(#[from] EnvError),
+    /// The schema.
+    #[error(transparent)]
+    Migrate(#[from] migrate::MigrateError),
+    /// REDIS_URL does not parse.
+    #[error("REDIS_URL: {0}")]
+    Redis(#[from] bb8_redis::redis::RedisError),
+    /// The first look at the settings failed.
+    #[error("DATABASE_URL: settings can't be loaded: {0}")]
+    Settings(String),
+    /// The descriptor set is damaged.
+    #[error("reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// Applies pending migrations and says which.
+pub async fn migrate() -> Result<Vec<String>, StartError> {
+    let env = Config::environment()?;
+    let url = env.required_secret("DATABASE_URL")?;
+    Ok(migrate::run(url.expose_secret()).await?)
+}
+
+/// Serves until SIGTERM or SIGINT, then drains.
+pub async fn run() -> Result<(), StartError> {
+    let env = Config::environment()?;
+    serve::telemetry::init("identity-service", &env.parsed_or("LOG_LEVEL", "info".to_owned())?)?;
+    let config = Config::read(&env)?;
+    migrate::check(config.database_url.expose_secret()).await?;
+
+    let stores = Stores {
+        postgres: pool::connect_lazily(&config.database_url, POSTGRES_CONNECTIONS),
+        redis: Lanes::new(&config.redis_url)?,
+    };
+    let settings = Settings::load(config.database_url.clone(), config.keys.clone())
+        .await
+        .map_err(|error| StartError::Settings(error.to_string()))?;
+    let core = Arc::new(Core {
+        creator: Creator::start(&stores.postgres),
+        states: StateKeys::derive(&config.keys),
+        guesses: Cache::new(GUESSES),
+        settings: settings.clone(),
+        stores: stores.clone(),
+    });
+
+    let lifecycle = Lifecycle::new();
+    lifecycle.on_signals()?;
+    serve::metrics::listen(config.metrics, &lifecycle).await?;
+    let listener = serve::bind("LISTEN_ADDR", config.listen).await?;
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let router = grpc::router(core, Arc::new(config.tokens), health)?;
+    lifecycle.set_started();
+    tokio::spawn(grpc::watch(stores.clone(), reporter, lifecycle.clone()));
+    tokio::spawn(settings.poll_until(lifecycle.draining()));
+    tokio::spawn(repairs::drain_until(stores, lifecycle.draining()));
+    serve::serve(listener, "grpc", router, lifecycle).await;
+    tracing::info!("stopped");
+    Ok(())
+}

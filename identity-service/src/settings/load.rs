@@ -1,0 +1,157 @@
+//! Reading settings from PostgreSQL: those that changed since a version, in one consistent view.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use diesel::prelude::*;
+use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use migrations::{
+    rows,
+    schema::{
+        collect_hosts, config_version, identity_sources, orgs, pipeline_keys, pipelines, server_secrets,
+        sources,
+    },
+    sealed::{Place, SealKeys},
+};
+use secrecy::SecretSlice;
+use url::Url;
+use uuid::Uuid;
+
+use super::snapshot::{
+    CollectHost, ConsentMode, EnabledVendor, Environment, Org, PipelineKey, Snapshot, Source,
+};
+use crate::{auth::origin, error::Result, sync};
+
+/// The current version.
+pub async fn version(connection: &mut AsyncPgConnection) -> Result<i64> {
+    Ok(config_version::table.select(config_version::version).first(connection).await?)
+}
+
+/// `before`, brought up to date.
+pub async fn load(
+    connection: &mut AsyncPgConnection,
+    before: &Snapshot,
+    keys: &SealKeys,
+) -> Result<Snapshot> {
+    connection.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+    let loaded = load_here(connection, before, keys).await;
+    connection.batch_execute("COMMIT").await?;
+    loaded
+}
+
+async fn load_here(
+    connection: &mut AsyncPgConnection,
+    before: &Snapshot,
+    keys: &SealKeys,
+) -> Result<Snapshot> {
+    let version = version(connection).await?;
+    let existing: Vec<Uuid> = orgs::table.select(orgs::id).load(connection).await?;
+    let changed: Vec<Uuid> =
+        orgs::table.filter(orgs::config_version.gt(before.version)).select(orgs::id).load(connection).await?;
+
+    macro_rules! of_changed {
+        ($table:ident, $row:ty) => {
+            $table::table
+                .filter($table::org_id.eq_any(&changed))
+                .select(<$row>::as_select())
+                .load::<$row>(connection)
+                .await?
+        };
+    }
+    let siblings: Vec<(Option<Uuid>, Uuid)> = orgs::table
+        .filter(orgs::test_of.eq_any(&changed))
+        .select((orgs::test_of, orgs::id))
+        .load(connection)
+        .await?;
+    let siblings: HashMap<Uuid, Uuid> =
+        siblings.into_iter().filter_map(|(of, id)| of.map(|of| (of, id))).collect();
+    let hosts: Vec<rows::CollectHost> = collect_hosts::table
+        .filter(collect_hosts::org_id.eq_any(&changed))
+        .order((collect_hosts::created_at, collect_hosts::id))
+        .select(rows::CollectHost::as_select())
+        .load(connection)
+        .await?;
+    let vendors = of_changed!(identity_sources, rows::IdentitySource);
+    let secrets = of_changed!(server_secrets, rows::ServerSecret);
+    let pipelines = of_changed!(pipelines, rows::Pipeline);
+    let source_rows = of_changed!(sources, rows::Source);
+    let key_rows = of_changed!(pipeline_keys, rows::PipelineKey);
+
+    let mut result: HashMap<Uuid, Org> = changed.iter().map(|id| (*id, Org::default())).collect();
+    for row in source_rows {
+        let Some(pipeline) = pipelines.iter().find(|p| p.source_id == row.id) else { continue };
+        let source = Arc::new(Source {
+            test_org: siblings.get(&row.org_id).copied(),
+            origins: row.domains.iter().filter_map(|domain| origin::Origin::from_domain(domain)).collect(),
+            collect_hosts: hosts.iter().filter(|h| h.source_id == row.id).filter_map(collect_host).collect(),
+            secrets: secrets.iter().filter(|s| s.source_id == row.id).filter_map(|s| open(keys, s)).collect(),
+            pipeline: pipeline.id,
+            consent_mode: match pipeline.consent_mode.as_str() {
+                "implicit" => ConsentMode::Implicit,
+                _ => ConsentMode::Explicit,
+            },
+            vendors: vendors.iter().filter(|v| v.pipeline_id == pipeline.id).filter_map(enabled).collect(),
+            id: row.id,
+            org: row.org_id,
+        });
+        let org = result.entry(source.org).or_default();
+        for key in key_rows.iter().filter(|key| key.source_id == source.id && key.revoked_at.is_none()) {
+            let Ok(hash) = <[u8; 32]>::try_from(key.key_hash.as_slice()) else { continue };
+            let environment = if key.environment == "test" { Environment::Test } else { Environment::Live };
+            org.keys.push((hash, PipelineKey { source: source.clone(), environment }));
+        }
+        org.sources.push(source);
+    }
+    let known: HashSet<Uuid> = existing.iter().copied().collect();
+    result.retain(|id, _| known.contains(id));
+    Ok(before.next(version, result, &existing))
+}
+
+fn collect_host(row: &rows::CollectHost) -> Option<CollectHost> {
+    let url = Url::parse(&row.url).ok().filter(origin::is_secure_or_loopback)?;
+    let host = url.host_str()?;
+    let authority = match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    };
+    Some(CollectHost {
+        url: url.origin().ascii_serialization(),
+        authority,
+        is_http: url.scheme() == "http",
+        cookie_domain: row.cookie_domain.clone(),
+    })
+}
+
+/// A secret that does not open is left out: signed calls of that source are then refused, and the rest works.
+fn open(
+    keys: &SealKeys,
+    row: &rows::ServerSecret,
+) -> Option<(SecretSlice<u8>, Option<time::OffsetDateTime>)> {
+    let place = Place { org: row.org_id, table: "server_secrets", row: row.id, column: "sealed" };
+    match keys.open(place, &row.sealed) {
+        Ok(secret) if !secret.is_empty() => Some((SecretSlice::from(secret.to_vec()), row.expires_at)),
+        Ok(_) => None,
+        Err(error) => {
+            tracing::error!(source = %row.source_id, %error, "a server secret can't be opened");
+            None
+        }
+    }
+}
+
+/// A row of a vendor that this core does not know, or with an endpoint it would not go to, is left out.
+fn enabled(row: &rows::IdentitySource) -> Option<EnabledVendor> {
+    let vendor = sync::table::find(&row.vendor)?;
+    let endpoint = row.endpoint.clone().unwrap_or_else(|| vendor.endpoint.to_owned());
+    if !sync::location::is_valid_endpoint(&endpoint) {
+        tracing::error!(pipeline = %row.pipeline_id, vendor = vendor.name, "the vendor's endpoint is not valid");
+        return None;
+    }
+    row.enabled.then(|| EnabledVendor {
+        vendor,
+        partner_id: row.partner_id.clone(),
+        ttl_days: row.ttl_days,
+        endpoint,
+    })
+}

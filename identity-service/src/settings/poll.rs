@@ -1,0 +1,160 @@
+//! Keeping the snapshot fresh: one row is polled on a connection of its own, and what changed is reloaded.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use diesel_async::{AsyncConnection, AsyncPgConnection};
+use metrics::gauge;
+use migrations::sealed::SealKeys;
+use proto::v1::ErrorReason;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::{sync::Mutex, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{load, snapshot::Snapshot};
+use crate::error::{Error, Result};
+
+/// How often the version is looked at. A revoked key is refused within 1 s (design section 6).
+const POLL: Duration = Duration::from_millis(300);
+/// Older than that, and PostgreSQL is asked before an answer is given.
+const FRESH: Duration = Duration::from_secs(1);
+/// Older than that, and nothing is answered.
+const MAX_AGE: Duration = Duration::from_mins(1);
+/// How long a look may take.
+const LOOK_TIMEOUT: Duration = Duration::from_millis(800);
+
+/// The settings of all organisations.
+#[derive(Clone)]
+pub struct Settings {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    snapshot: ArcSwap<Snapshot>,
+    /// Milliseconds after `started` at which PostgreSQL last confirmed the snapshot.
+    confirmed: AtomicU64,
+    /// The same for the last look that failed.
+    failed: AtomicU64,
+    started: Instant,
+    looker: Mutex<Looker>,
+}
+
+struct Looker {
+    database_url: SecretString,
+    keys: Arc<SealKeys>,
+    connection: Option<AsyncPgConnection>,
+}
+
+impl Settings {
+    /// Loads everything once.
+    pub async fn load(database_url: SecretString, keys: Arc<SealKeys>) -> Result<Self> {
+        let looker = Looker { database_url, keys, connection: None };
+        let settings = Self {
+            shared: Arc::new(Shared {
+                snapshot: ArcSwap::default(),
+                confirmed: AtomicU64::new(0),
+                failed: AtomicU64::new(0),
+                started: Instant::now(),
+                looker: Mutex::new(looker),
+            }),
+        };
+        settings.look().await?;
+        Ok(settings)
+    }
+
+    /// Looks every [`POLL`] until `stop`.
+    pub async fn poll_until(self, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(POLL);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = tick.tick() => {}
+            }
+            if let Err(error) = self.look().await {
+                tracing::warn!(%error, "settings can't be looked at");
+            }
+            gauge!("datafly_settings_age_seconds").set(self.age().as_secs_f64());
+        }
+    }
+
+    /// The snapshot, at most a second old while PostgreSQL answers and at most a minute while it does not.
+    /// Refused as UNAVAILABLE beyond, never as a wrong key.
+    pub async fn current(&self) -> Result<Arc<Snapshot>> {
+        // A process that was stopped for a while, or a poller that was held up: look before answering. Not
+        // again right after a look has failed, or every request would wait for a database that is away.
+        if self.age() > FRESH && self.since(&self.shared.failed) > POLL {
+            // The failure is logged by the poller; the age decides.
+            let _ = self.look().await;
+        }
+        if self.age() > MAX_AGE {
+            return Err(Error::refused(ErrorReason::Unavailable));
+        }
+        Ok(self.shared.snapshot.load_full())
+    }
+
+    async fn look(&self) -> Result<()> {
+        let before = self.now_ms();
+        let mut looker = self.shared.looker.lock().await;
+        // Another look finished while this one waited for it.
+        if self.shared.confirmed.load(Ordering::Acquire) > before {
+            return Ok(());
+        }
+        let asked = self.now_ms();
+        let looked = tokio::time::timeout(LOOK_TIMEOUT, looker.look(&self.shared.snapshot.load()))
+            .await
+            .unwrap_or_else(|_| Err(Error::refused(ErrorReason::Unavailable)));
+        match looked {
+            Ok(next) => {
+                if let Some(next) = next {
+                    self.shared.snapshot.store(Arc::new(next));
+                }
+                self.shared.confirmed.store(asked.max(1), Ordering::Release);
+                Ok(())
+            }
+            Err(error) => {
+                looker.connection = None;
+                self.shared.failed.store(self.now_ms(), Ordering::Release);
+                Err(error)
+            }
+        }
+    }
+
+    fn age(&self) -> Duration {
+        self.since(&self.shared.confirmed)
+    }
+
+    fn since(&self, mark: &AtomicU64) -> Duration {
+        Duration::from_millis(self.now_ms().saturating_sub(mark.load(Ordering::Acquire)))
+    }
+
+    fn now_ms(&self) -> u64 {
+        // From 1 on, so that 0 stands for never.
+        u64::try_from(self.shared.started.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+    }
+}
+
+impl Looker {
+    /// The next snapshot, or none where nothing has changed.
+    async fn look(&mut self, before: &Snapshot) -> Result<Option<Snapshot>> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => AsyncPgConnection::establish(self.database_url.expose_secret())
+                .await
+                .map_err(|_| Error::refused(ErrorReason::Unavailable))?,
+        };
+        let next = if load::version(&mut connection).await? == before.version {
+            None
+        } else {
+            Some(load::load(&mut connection, before, &self.keys).await?)
+        };
+        self.connection = Some(connection);
+        Ok(next)
+    }
+}

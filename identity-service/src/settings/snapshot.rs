@@ -1,0 +1,173 @@
+//! The snapshot: sources with all that belongs to them, and the ways to find them.
+
+use std::{collections::HashMap, sync::Arc};
+
+use secrecy::SecretSlice;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{auth::origin::Origin, sync::vendor::SyncVendor};
+
+/// What the absence of consent signals means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConsentMode {
+    /// Denied.
+    Explicit,
+    /// Granted.
+    Implicit,
+}
+
+/// Which of an organisation's two worlds a key opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Environment {
+    /// `dk_live_`.
+    Live,
+    /// `dk_test_`.
+    Test,
+}
+
+/// A host of the customer's that points at the edge.
+#[derive(Debug, Clone)]
+pub struct CollectHost {
+    /// Scheme and authority, without a trailing slash.
+    pub url: String,
+    /// `host[:port]`, lower-case, as a Host header has it.
+    pub authority: String,
+    /// Plain http, on loopback.
+    pub is_http: bool,
+    /// Domain attribute of `_dfid`.
+    pub cookie_domain: Option<String>,
+}
+
+/// A vendor that is enabled on a pipeline.
+#[derive(Debug, Clone)]
+pub struct EnabledVendor {
+    /// Its record.
+    pub vendor: &'static SyncVendor,
+    /// The customer's public tag or pixel ID.
+    pub partner_id: String,
+    /// How long its ID is kept.
+    pub ttl_days: i32,
+    /// Where the browser is sent: the record's endpoint or the administrator's.
+    pub endpoint: String,
+}
+
+/// A source with its pipeline, hosts and secrets.
+#[derive(Debug)]
+pub struct Source {
+    /// Its ID.
+    pub id: Uuid,
+    /// The organisation that configured it.
+    pub org: Uuid,
+    /// The sibling that holds the data of its test keys.
+    pub test_org: Option<Uuid>,
+    /// Origins that may call. Empty refuses all.
+    pub origins: Vec<Origin>,
+    /// Oldest first.
+    pub collect_hosts: Vec<CollectHost>,
+    /// Server secrets with the end of their overlap.
+    pub secrets: Vec<(SecretSlice<u8>, Option<OffsetDateTime>)>,
+    /// ID of its pipeline.
+    pub pipeline: Uuid,
+    /// What the absence of consent signals means.
+    pub consent_mode: ConsentMode,
+    /// Vendors enabled on its pipeline.
+    pub vendors: Vec<EnabledVendor>,
+}
+
+impl Source {
+    /// The vendor of that name, if it is enabled here.
+    pub fn vendor(&self, name: &str) -> Option<&EnabledVendor> {
+        self.vendors.iter().find(|enabled| enabled.vendor.name == name)
+    }
+
+    /// The collect host that a Host header names, else the first.
+    pub fn collect_host(&self, host: &str) -> Option<&CollectHost> {
+        self.collect_hosts
+            .iter()
+            .find(|own| own.authority.eq_ignore_ascii_case(host))
+            .or_else(|| self.collect_hosts.first())
+    }
+
+    /// The organisation whose data a key of that environment reaches; none for a test key of an organisation
+    /// without a sibling.
+    pub fn data_org(&self, environment: Environment) -> Option<Uuid> {
+        match environment {
+            Environment::Live => Some(self.org),
+            Environment::Test => self.test_org,
+        }
+    }
+}
+
+/// A key that is not revoked.
+#[derive(Debug, Clone)]
+pub struct PipelineKey {
+    /// What it opens.
+    pub source: Arc<Source>,
+    /// Which world.
+    pub environment: Environment,
+}
+
+/// Everything of one organisation.
+#[derive(Debug, Default)]
+pub struct Org {
+    /// Its sources.
+    pub sources: Vec<Arc<Source>>,
+    /// Hashes of its keys.
+    pub keys: Vec<([u8; 32], PipelineKey)>,
+}
+
+/// All organisations at one version of the settings.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// `config_version` that it was read at.
+    pub version: i64,
+    orgs: HashMap<Uuid, Arc<Org>>,
+    keys: HashMap<[u8; 32], PipelineKey>,
+    sources: HashMap<Uuid, Arc<Source>>,
+    pipelines: HashMap<Uuid, Arc<Source>>,
+    hosts: HashMap<String, Vec<Arc<Source>>>,
+}
+
+impl Snapshot {
+    /// This snapshot with `changed` organisations replaced, and those not in `existing` gone.
+    pub fn next(&self, version: i64, changed: HashMap<Uuid, Org>, existing: &[Uuid]) -> Self {
+        let mut orgs: HashMap<Uuid, Arc<Org>> =
+            existing.iter().filter_map(|id| self.orgs.get(id).map(|org| (*id, org.clone()))).collect();
+        orgs.extend(changed.into_iter().map(|(id, org)| (id, Arc::new(org))));
+
+        let mut next = Self { version, ..Self::default() };
+        for org in orgs.values() {
+            next.keys.extend(org.keys.iter().map(|(hash, key)| (*hash, key.clone())));
+            for source in &org.sources {
+                next.sources.insert(source.id, source.clone());
+                next.pipelines.insert(source.pipeline, source.clone());
+                for host in &source.collect_hosts {
+                    next.hosts.entry(host.authority.clone()).or_default().push(source.clone());
+                }
+            }
+        }
+        next.orgs = orgs;
+        next
+    }
+
+    /// The key of that hash.
+    pub fn key(&self, hash: &[u8; 32]) -> Option<&PipelineKey> {
+        self.keys.get(hash)
+    }
+
+    /// The source of that ID.
+    pub fn source(&self, id: Uuid) -> Option<&Arc<Source>> {
+        self.sources.get(&id)
+    }
+
+    /// The source of that pipeline.
+    pub fn pipeline(&self, id: Uuid) -> Option<&Arc<Source>> {
+        self.pipelines.get(&id)
+    }
+
+    /// Sources that collect on that host.
+    pub fn on_host(&self, host: &str) -> &[Arc<Source>] {
+        self.hosts.get(&host.to_ascii_lowercase()).map_or(&[], Vec::as_slice)
+    }
+}

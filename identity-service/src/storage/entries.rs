@@ -1,0 +1,161 @@
+//! What PostgreSQL's rows look like in Redis, and back.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use time::{Duration, OffsetDateTime};
+use uuid::Uuid;
+
+use super::{
+    postgres::rows::{ConsentRow, VendorIdRow},
+    redis::{
+        keys,
+        protocol::{Entry, Value},
+    },
+};
+use crate::{
+    identifiers::Identifier,
+    sync::schedule::{Attempt, Outcome},
+};
+
+/// Serving keys are loaded anew after that long; they hold nothing that PostgreSQL does not.
+const SERVING: Duration = Duration::days(30);
+/// That a browser has sent no consent is kept for less: anybody can name browsers that don't exist.
+const NOTHING: Duration = Duration::days(1);
+/// Field of `cvid:` with the newest consent among the identity's browsers. Ours, as it begins with `_`.
+pub const CONSENT_FIELD: &str = "_consent";
+
+/// Consent as it is served.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ConsentEntry {
+    /// The consent object, verbatim. None: the browser never sent one.
+    pub signals: Option<Box<RawValue>>,
+    /// `Sec-GPC: 1` came with or after it.
+    pub sec_gpc: bool,
+    /// When it was stored. None: there is nothing.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub updated_at: Option<OffsetDateTime>,
+}
+
+/// A vendor ID as it is served.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct VendorIdEntry {
+    /// The ID.
+    pub value: String,
+    /// `sync`, `enrichment`, `click` or `generated`.
+    pub source: String,
+    /// When it was received.
+    #[serde(with = "time::serde::rfc3339")]
+    pub collected_at: OffsetDateTime,
+    /// When it stops being returned.
+    #[serde(with = "time::serde::rfc3339")]
+    pub expires_at: OffsetDateTime,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SyncEntry {
+    #[serde(with = "time::serde::rfc3339::option", default)]
+    last_synced: Option<OffsetDateTime>,
+    ttl_days: Option<i32>,
+    outcome: String,
+    attempts: i32,
+    #[serde(with = "time::serde::rfc3339::option", default)]
+    unanswered_since: Option<OffsetDateTime>,
+    #[serde(with = "time::serde::rfc3339")]
+    next_at: OffsetDateTime,
+}
+
+/// `canonical:` of one identifier.
+pub fn canonical(org: Uuid, id: &Identifier, canonical: Option<Uuid>) -> Entry {
+    let value = canonical.map_or(Value::Nothing, |id| Value::Text(id.to_string()));
+    Entry { key: keys::canonical(org, id), value, ttl_ms: millis(SERVING) }
+}
+
+/// `consent:` of one browser, also where it has sent none.
+pub fn consent(org: Uuid, anonymous_id: &str, row: Option<&ConsentRow>) -> Entry {
+    let value = Value::Text(consent_text(row));
+    let life = if row.is_some() { SERVING } else { NOTHING };
+    Entry { key: keys::consent(org, anonymous_id), value, ttl_ms: millis(life) }
+}
+
+fn consent_text(row: Option<&ConsentRow>) -> String {
+    serde_json::to_string(&consent_entry(row)).unwrap_or_default()
+}
+
+/// Consent as served, from PostgreSQL's row.
+pub fn consent_entry(row: Option<&ConsentRow>) -> ConsentEntry {
+    ConsentEntry {
+        signals: row.and_then(|row| row.signals.clone()).and_then(|text| RawValue::from_string(text).ok()),
+        sec_gpc: row.is_some_and(|row| row.sec_gpc),
+        updated_at: row.map(|row| row.updated_at),
+    }
+}
+
+/// `syncs:` of one canonical identity.
+pub fn syncs(org: Uuid, canonical: Uuid, attempts: &[(String, Attempt)]) -> Entry {
+    let fields = attempts.iter().map(|(vendor, attempt)| (vendor.clone(), sync_text(attempt))).collect();
+    Entry { key: keys::syncs(org, canonical), value: Value::Hash(fields), ttl_ms: millis(SERVING) }
+}
+
+fn sync_text(attempt: &Attempt) -> String {
+    let entry = SyncEntry {
+        last_synced: attempt.last_synced,
+        ttl_days: attempt.ttl_days,
+        outcome: attempt.outcome.word().to_owned(),
+        attempts: attempt.attempts,
+        unanswered_since: attempt.unanswered_since,
+        next_at: attempt.next_at,
+    };
+    serde_json::to_string(&entry).unwrap_or_default()
+}
+
+/// One field of `syncs:`; none where it does not parse, which counts as never tried.
+pub fn read_sync(text: &str) -> Option<Attempt> {
+    let entry: SyncEntry = serde_json::from_str(text).ok()?;
+    Some(Attempt {
+        last_synced: entry.last_synced,
+        ttl_days: entry.ttl_days,
+        outcome: Outcome::from_word(&entry.outcome)?,
+        attempts: entry.attempts,
+        unanswered_since: entry.unanswered_since,
+        next_at: entry.next_at,
+    })
+}
+
+/// `cvid:` of one canonical identity. The key lives as long as its longest field.
+pub fn vendor_ids(
+    org: Uuid,
+    canonical: Uuid,
+    ids: &[VendorIdRow],
+    newest_consent: Option<&ConsentRow>,
+    now: OffsetDateTime,
+) -> Entry {
+    let mut fields = vec![(CONSENT_FIELD.to_owned(), consent_text(newest_consent))];
+    let live = || ids.iter().filter(|row| row.expires_at > now);
+    let life = live().map(|row| row.expires_at - now).max().unwrap_or(SERVING);
+    for row in live() {
+        let entry = VendorIdEntry {
+            value: row.value.clone(),
+            source: row.source.clone(),
+            collected_at: row.collected_at,
+            expires_at: row.expires_at,
+        };
+        fields.push((row.field.clone(), serde_json::to_string(&entry).unwrap_or_default()));
+    }
+    Entry { key: keys::vendor_ids(org, canonical), value: Value::Hash(fields), ttl_ms: millis(life) }
+}
+
+/// `identity:` of one browser: plain values for other systems. The key lives as long as its shortest field,
+/// and is gone where there is none.
+pub fn identity(org: Uuid, anonymous_id: &str, ids: &[VendorIdRow], now: OffsetDateTime) -> Entry {
+    let live: Vec<&VendorIdRow> = ids.iter().filter(|row| row.expires_at > now).collect();
+    let life = live.iter().map(|row| row.expires_at - now).min();
+    let value = match life {
+        None => Value::Nothing,
+        Some(_) => Value::Hash(live.iter().map(|row| (row.field.clone(), row.value.clone())).collect()),
+    };
+    Entry { key: keys::identity(org, anonymous_id), value, ttl_ms: millis(life.unwrap_or(SERVING)) }
+}
+
+fn millis(life: Duration) -> i64 {
+    i64::try_from(life.whole_milliseconds()).unwrap_or(i64::MAX)
+}

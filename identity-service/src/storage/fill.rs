@@ -1,0 +1,38 @@
+//! Loading serving keys that are missing, without overtaking a writer.
+
+use std::future::Future;
+
+use super::{
+    Stores,
+    redis::{
+        keys::Key,
+        protocol::{Entry, Nonce},
+    },
+};
+use crate::error::Result;
+
+/// Claims `missing`, loads from PostgreSQL and fills what was claimed. `load` is called once, after the claim:
+/// it then reads nothing older than what the claim stands for. Redis being away only means nothing is filled.
+pub async fn through<T>(
+    stores: &Stores,
+    missing: &[Key],
+    load: impl Future<Output = Result<(T, Vec<Entry>)>>,
+) -> Result<T> {
+    let nonce = Nonce::new();
+    let claimed = match stores.redis.claim(missing, &nonce).await {
+        Ok(claimed) => claimed,
+        Err(error) => {
+            tracing::debug!(%error, "serving from postgres");
+            Vec::new()
+        }
+    };
+    let (value, entries) = load.await?;
+    let own: Vec<Entry> = entries
+        .into_iter()
+        .filter(|entry| missing.iter().zip(&claimed).any(|(key, own)| *own && *key == entry.key))
+        .collect();
+    if let Err(error) = stores.redis.fill(&own, &nonce).await {
+        tracing::debug!(%error, "not filled");
+    }
+    Ok(value)
+}

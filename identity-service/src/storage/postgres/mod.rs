@@ -1,0 +1,9 @@
+//! PostgreSQL: every statement about visitors, one file an idea. Each filters by organisation.
+
+pub mod consent;
+pub mod create;
+pub mod identities;
+pub mod repairs;
+pub mod rows;
+pub mod syncs;
+pub mod vendor_ids;

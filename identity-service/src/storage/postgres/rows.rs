@@ -1,0 +1,68 @@
+//! Rows as statements return them.
+
+use diesel::prelude::*;
+use migrations::schema;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::sync::schedule::{Attempt, Outcome};
+
+/// The last consent signals of a browser.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
+#[diesel(table_name = schema::consent, check_for_backend(diesel::pg::Pg))]
+pub struct ConsentRow {
+    /// The browser.
+    pub anonymous_id: String,
+    /// The consent object, verbatim.
+    pub signals: Option<String>,
+    /// `Sec-GPC: 1`.
+    pub sec_gpc: bool,
+    /// When they were stored.
+    pub updated_at: OffsetDateTime,
+}
+
+/// A vendor ID of a canonical identity.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
+#[diesel(table_name = schema::vendor_ids, check_for_backend(diesel::pg::Pg))]
+pub struct VendorIdRow {
+    /// Whose it is.
+    pub canonical_id: Uuid,
+    /// Field name.
+    pub field: String,
+    /// The ID.
+    pub value: String,
+    /// `sync`, `enrichment`, `click` or `generated`.
+    pub source: String,
+    /// When it was received.
+    pub collected_at: OffsetDateTime,
+    /// When it stops being returned.
+    pub expires_at: OffsetDateTime,
+}
+
+/// The schedule of one vendor for a canonical identity.
+#[derive(Debug, Clone, Queryable, Selectable)]
+#[diesel(table_name = schema::sync_attempts, check_for_backend(diesel::pg::Pg))]
+pub struct AttemptRow {
+    vendor: String,
+    last_synced: Option<OffsetDateTime>,
+    ttl_days: Option<i32>,
+    outcome: String,
+    attempts: i32,
+    unanswered_since: Option<OffsetDateTime>,
+    next_at: OffsetDateTime,
+}
+
+impl AttemptRow {
+    /// Vendor and schedule.
+    pub fn into_attempt(self) -> (String, Attempt) {
+        let attempt = Attempt {
+            last_synced: self.last_synced,
+            ttl_days: self.ttl_days,
+            outcome: Outcome::from_word(&self.outcome).unwrap_or(Outcome::Attempted),
+            attempts: self.attempts,
+            unanswered_since: self.unanswered_since,
+            next_at: self.next_at,
+        };
+        (self.vendor, attempt)
+    }
+}

@@ -1,0 +1,89 @@
+//! The names of every Redis key (design section 6). Each begins with its kind and the organisation, so no
+//! value a client sends can reach another organisation's keys.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::identifiers::{Identifier, Kind};
+
+/// What a serving key holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Shape {
+    /// One text.
+    Text,
+    /// Fields, with `_v` among them.
+    Hash,
+}
+
+/// A key that serves what PostgreSQL knows.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// Its name.
+    pub name: String,
+    /// What it holds.
+    pub shape: Shape,
+}
+
+/// `canonical:{org_id}:{kind}:{value}` → canonical ID.
+pub fn canonical(org: Uuid, id: &Identifier) -> Key {
+    let value = match id.kind {
+        Kind::AnonymousId => encoded(&id.value),
+        Kind::UserId => hashed(&id.value),
+    };
+    Key { name: format!("canonical:{org}:{}:{value}", id.kind.word()), shape: Shape::Text }
+}
+
+/// `cvid:{org_id}:{canonical_id}` → field → vendor ID.
+pub fn vendor_ids(org: Uuid, canonical: Uuid) -> Key {
+    Key { name: format!("cvid:{org}:{canonical}"), shape: Shape::Hash }
+}
+
+/// `syncs:{org_id}:{canonical_id}` → vendor → schedule.
+pub fn syncs(org: Uuid, canonical: Uuid) -> Key {
+    Key { name: format!("syncs:{org}:{canonical}"), shape: Shape::Hash }
+}
+
+/// `identity:{org_id}:{anonymous_id}` → field → plain value, for other systems.
+pub fn identity(org: Uuid, anonymous_id: &str) -> Key {
+    Key { name: format!("identity:{org}:{}", encoded(anonymous_id)), shape: Shape::Hash }
+}
+
+/// `consent:{org_id}:{anonymous_id}` → the last consent signals.
+pub fn consent(org: Uuid, anonymous_id: &str) -> Key {
+    Key { name: format!("consent:{org}:{}", encoded(anonymous_id)), shape: Shape::Text }
+}
+
+/// `offers:{org_id}:{canonical_id}` → vendor → end of its lease. Soft: nothing is lost with it.
+pub fn offers(org: Uuid, canonical: Uuid) -> String {
+    format!("offers:{org}:{canonical}")
+}
+
+/// As it is where it is plain and short; else hashed, which also keeps separators and braces out of keys.
+fn encoded(value: &str) -> String {
+    let plain = (1..=64).contains(&value.len())
+        && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    if plain { value.to_owned() } else { hashed(value) }
+}
+
+fn hashed(value: &str) -> String {
+    format!("~{}", URL_SAFE_NO_PAD.encode(Sha256::digest(value.as_bytes())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_can_not_leave_their_place() {
+        let org = Uuid::nil();
+        let key = |kind, value: &str| canonical(org, &Identifier { kind, value: value.to_owned() }).name;
+        let plain = "f47ac10b-58cc-4372-a567-0e02b2c3d479";
+        assert!(key(Kind::AnonymousId, plain).ends_with(&format!(":anonymous_id:{plain}")));
+        for odd in ["a:b", "{x}", "a\nb", "é", &"a".repeat(65), "~x", "*"] {
+            let name = key(Kind::AnonymousId, odd);
+            assert!(name.contains(":anonymous_id:~") && !name.contains(odd), "{name}");
+        }
+        assert!(key(Kind::UserId, "alice").contains(":user_id:~"), "user IDs are always hashed");
+    }
+}

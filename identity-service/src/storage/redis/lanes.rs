@@ -1,0 +1,127 @@
+//! Lanes: a few multiplexed connections that bb8 owns and requests clone, instead of holding one each.
+//! A clone writes and reads together with others on the same socket, which costs Redis a fifth of the CPU of
+//! exclusive connections (limits.md).
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bb8_redis::{
+    bb8::{ManageConnection, Pool},
+    redis::{
+        AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline,
+        RedisError, ServerErrorKind, aio::MultiplexedConnection,
+    },
+};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::error::Result;
+
+/// How many connections. One multiplexed connection is one core's work at most; four serve two cores.
+const LANES: u32 = 4;
+/// How long a command may take before PostgreSQL is asked instead.
+const RESPONSE_TIMEOUT: Duration = Duration::from_millis(200);
+/// How long a connection may take to open.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// The lanes to one Redis.
+#[derive(Clone)]
+pub struct Lanes {
+    pool: Pool<LaneManager>,
+}
+
+/// One multiplexed connection, and whether it has failed.
+#[derive(Clone)]
+pub struct Lane {
+    connection: MultiplexedConnection,
+    broken: Arc<AtomicBool>,
+}
+
+impl Lanes {
+    /// Lanes to the Redis of `url`; none is opened before it is needed.
+    pub fn new(url: &SecretString) -> Result<Self, RedisError> {
+        let client = Client::open(url.expose_secret().into_connection_info()?)?;
+        let pool = Pool::builder()
+            .max_size(LANES)
+            .connection_timeout(CONNECT_TIMEOUT)
+            .retry_connection(false)
+            .test_on_check_out(true)
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .build_unchecked(LaneManager { client });
+        Ok(Self { pool })
+    }
+
+    /// Sends one command.
+    pub async fn command<T: FromRedisValue>(&self, command: &Cmd) -> Result<T> {
+        self.run(async |lane: &mut MultiplexedConnection| command.query_async(lane).await).await
+    }
+
+    /// Sends commands in one round trip, and reads the answers in order.
+    pub async fn pipeline<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T> {
+        self.run(async |lane: &mut MultiplexedConnection| pipeline.query_async(lane).await).await
+    }
+
+    async fn run<T>(
+        &self,
+        send: impl AsyncFnOnce(&mut MultiplexedConnection) -> Result<T, RedisError>,
+    ) -> Result<T> {
+        // The checkout lasts for the clone only.
+        let lane = self.pool.get().await?.clone();
+        let mut connection = lane.connection;
+        send(&mut connection).await.map_err(|error| {
+            if ends_connection(&error) {
+                lane.broken.store(true, Ordering::Relaxed);
+            }
+            error.into()
+        })
+    }
+}
+
+/// Errors after which a connection is left: the socket's own, and those of a server that is no longer, or not
+/// yet, the one that takes writes. redis-rs keeps the latter (threats.md finding 1).
+fn ends_connection(error: &RedisError) -> bool {
+    error.is_io_error()
+        || error.is_timeout()
+        || error.is_connection_dropped()
+        || matches!(
+            error.kind(),
+            ErrorKind::Server(
+                ServerErrorKind::ReadOnly | ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown
+            )
+        )
+}
+
+/// Opens lanes for bb8.
+struct LaneManager {
+    client: Client,
+}
+
+impl ManageConnection for LaneManager {
+    type Connection = Lane;
+    type Error = RedisError;
+
+    fn connect(&self) -> impl Future<Output = Result<Lane, RedisError>> + Send {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(RESPONSE_TIMEOUT));
+        async move {
+            let connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+            Ok(Lane { connection, broken: Arc::default() })
+        }
+    }
+
+    /// Looks at the mark only: a PING would double the commands, and succeeds on a demoted primary.
+    async fn is_valid(&self, lane: &mut Lane) -> Result<(), RedisError> {
+        if self.has_broken(lane) { Err((ErrorKind::Io, "lane is broken").into()) } else { Ok(()) }
+    }
+
+    fn has_broken(&self, lane: &mut Lane) -> bool {
+        lane.broken.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,6 @@
+//! Redis: lanes to it, the names of its keys, and the protocol by which it follows PostgreSQL.
+
+pub mod keys;
+pub mod lanes;
+pub mod offers;
+pub mod protocol;

@@ -1,0 +1,42 @@
+//! Leases on offered syncs, so that two tabs of one browser do not fire the same one.
+
+use bb8_redis::redis::cmd;
+use time::{Duration, OffsetDateTime};
+use uuid::Uuid;
+
+use super::{keys, lanes::Lanes};
+use crate::{clock, error::Result};
+
+/// How long an offered sync is not offered again.
+const LEASE: Duration = Duration::seconds(60);
+
+/// ARGV: now in ms, lease in ms, limit, vendors in order of preference. Returns those that were free.
+const TAKE: &str = "local taken = {} \
+    for i = 4, #ARGV do \
+      if #taken >= tonumber(ARGV[3]) then break end \
+      local ends = redis.call('HGET', KEYS[1], ARGV[i]) \
+      if not ends or tonumber(ends) <= tonumber(ARGV[1]) then \
+        redis.call('HSET', KEYS[1], ARGV[i], ARGV[1] + ARGV[2]) \
+        taken[#taken + 1] = ARGV[i] \
+      end \
+    end \
+    if #taken > 0 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end \
+    return taken";
+
+impl Lanes {
+    /// Takes the lease of at most `limit` of `vendors`, in that order, and returns those it got.
+    pub async fn take_offers(
+        &self,
+        org: Uuid,
+        canonical: Uuid,
+        vendors: &[&str],
+        limit: usize,
+        now: OffsetDateTime,
+    ) -> Result<Vec<String>> {
+        let mut command = cmd("EVAL");
+        command.arg(TAKE).arg(1).arg(keys::offers(org, canonical));
+        command.arg(clock::unix_ms(now)).arg(i64::try_from(LEASE.whole_milliseconds()).unwrap_or(60_000));
+        command.arg(limit).arg(vendors);
+        self.command(&command).await
+    }
+}

@@ -1,0 +1,14 @@
+//! Gateway sync: offering vendors, sending the browser off, and taking what comes back.
+
+pub mod begin;
+pub mod location;
+pub mod pending;
+pub mod schedule;
+pub mod state;
+pub mod store;
+pub mod table;
+pub mod uid;
+pub mod vendor;
+
+#[cfg(test)]
+mod fixtures;

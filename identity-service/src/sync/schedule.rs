@@ -1,0 +1,158 @@
+//! When a vendor is tried again. Pure: rows and the time go in, rows come out.
+
+use time::{Duration, OffsetDateTime};
+
+/// At most that many attempts without an answer …
+pub const MAX_UNANSWERED: i32 = 8;
+/// … in that time.
+pub const UNANSWERED_WINDOW: Duration = Duration::days(90);
+/// After the vendor said that it has no ID (specification, "Vendor returns empty ID").
+const AFTER_NO_ID: Duration = Duration::hours(24);
+/// Back-off after the first, second, third and every later attempt.
+const BACK_OFF: [Duration; 4] =
+    [Duration::minutes(10), Duration::hours(1), Duration::hours(6), Duration::hours(24)];
+
+/// What became of the last try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The browser was sent off and has not come back.
+    Attempted,
+    /// An ID was stored.
+    Stored,
+    /// The vendor has none.
+    NoId,
+}
+
+impl Outcome {
+    /// The word in PostgreSQL and Redis.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Attempted => "attempted",
+            Self::Stored => "stored",
+            Self::NoId => "no_id",
+        }
+    }
+
+    /// The outcome of that word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Attempted, Self::Stored, Self::NoId].into_iter().find(|outcome| outcome.word() == word)
+    }
+}
+
+/// What is known of one vendor's sync for one canonical identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// When an ID was last stored.
+    pub last_synced: Option<OffsetDateTime>,
+    /// For how long it was stored.
+    pub ttl_days: Option<i32>,
+    /// What became of the last try.
+    pub outcome: Outcome,
+    /// Tries without an answer since `unanswered_since`.
+    pub attempts: i32,
+    /// When the first of them was.
+    pub unanswered_since: Option<OffsetDateTime>,
+    /// Not before then.
+    pub next_at: OffsetDateTime,
+}
+
+impl Attempt {
+    /// Eight attempts went unanswered, and the first of them is less than 90 days ago.
+    pub fn is_exhausted(&self, now: OffsetDateTime) -> bool {
+        self.attempts >= MAX_UNANSWERED
+            && self.unanswered_since.is_some_and(|since| now - since < UNANSWERED_WINDOW)
+    }
+
+    /// It may be tried now.
+    pub fn is_due(&self, now: OffsetDateTime) -> bool {
+        self.next_at <= now && !self.is_exhausted(now)
+    }
+}
+
+/// The browser is being sent to the vendor.
+pub fn attempted(before: Option<&Attempt>, now: OffsetDateTime) -> Attempt {
+    let running = before
+        .filter(|a| a.attempts > 0)
+        .and_then(|a| a.unanswered_since.map(|since| (a.attempts, since)))
+        .filter(|(_, since)| now - *since < UNANSWERED_WINDOW);
+    let (count, since) = running.unwrap_or((0, now));
+    let index = usize::try_from(count).unwrap_or(0);
+    let wait = BACK_OFF.get(index).or(BACK_OFF.last()).copied().unwrap_or(AFTER_NO_ID);
+    Attempt {
+        last_synced: before.and_then(|a| a.last_synced),
+        ttl_days: before.and_then(|a| a.ttl_days),
+        outcome: Outcome::Attempted,
+        attempts: count + 1,
+        unanswered_since: Some(since),
+        next_at: now + wait,
+    }
+}
+
+/// The vendor's ID was stored for `ttl_days`. The next try comes up to 5 % before its end, `jitter` (0..1)
+/// deciding how much, so that visitors of one day do not all return on one day.
+pub fn stored(ttl_days: i32, now: OffsetDateTime, jitter: f64) -> Attempt {
+    let ttl = Duration::days(i64::from(ttl_days));
+    // Whole seconds: PostgreSQL keeps no more than microseconds.
+    let early = Duration::seconds((ttl * (0.05 * jitter.clamp(0.0, 1.0))).whole_seconds());
+    Attempt {
+        last_synced: Some(now),
+        ttl_days: Some(ttl_days),
+        outcome: Outcome::Stored,
+        attempts: 0,
+        unanswered_since: None,
+        next_at: now + ttl - early,
+    }
+}
+
+/// The vendor has no ID for this visitor.
+pub fn no_id(before: Option<&Attempt>, now: OffsetDateTime) -> Attempt {
+    Attempt {
+        last_synced: before.and_then(|a| a.last_synced),
+        ttl_days: before.and_then(|a| a.ttl_days),
+        outcome: Outcome::NoId,
+        attempts: 0,
+        unanswered_since: None,
+        next_at: now + AFTER_NO_ID,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    const NOW: OffsetDateTime = datetime!(2026-11-21 10:00 UTC);
+
+    #[test]
+    fn backs_off_and_gives_up_for_ninety_days() {
+        let mut now = NOW;
+        let mut row = None;
+        let mut waits = Vec::new();
+        for _ in 0..MAX_UNANSWERED {
+            assert!(row.as_ref().is_none_or(|row: &Attempt| row.is_due(now)));
+            let next = attempted(row.as_ref(), now);
+            waits.push((next.next_at - now).whole_minutes());
+            now = next.next_at;
+            row = Some(next);
+        }
+        assert_eq!(waits, [10, 60, 360, 1440, 1440, 1440, 1440, 1440]);
+        let row = row.unwrap();
+        assert!(row.is_exhausted(now) && !row.is_due(now));
+        let later = NOW + UNANSWERED_WINDOW;
+        assert!(row.is_due(later));
+        assert_eq!(attempted(Some(&row), later).attempts, 1);
+    }
+
+    #[test]
+    fn an_answer_starts_the_count_anew() {
+        let tried = attempted(None, NOW);
+        let kept = stored(90, NOW, 0.0);
+        assert_eq!(kept.next_at, NOW + Duration::days(90));
+        assert_eq!(stored(90, NOW, 1.0).next_at, NOW + Duration::days(90) * 0.95);
+        assert!(!kept.is_due(NOW + Duration::days(89)) && kept.is_due(NOW + Duration::days(90)));
+        assert_eq!(attempted(Some(&kept), NOW).attempts, 1);
+        assert_eq!(no_id(Some(&tried), NOW).next_at, NOW + Duration::hours(24));
+        assert_eq!(attempted(Some(&no_id(Some(&tried), NOW)), NOW).attempts, 1);
+    }
+}

@@ -1,0 +1,189 @@
+//! What a vendor brought back: the callback's query string, read strictly.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
+use super::vendor::{Mode, SyncVendor, UidShape};
+
+/// Longest vendor ID that is stored, in bytes (as in IABTechLab's trusted-server).
+const MAX_BYTES: usize = 512;
+
+/// A callback's query string, taken apart.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Callback {
+    /// The sealed state. None where it is absent or repeated.
+    pub state: Option<String>,
+    /// The vendor's ID.
+    pub uid: Uid,
+}
+
+/// The vendor's ID, judged.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Uid {
+    /// Fit to be stored.
+    Value(String),
+    /// The vendor has none for this visitor: empty, a placeholder, an opt-out, its own macro unreplaced.
+    Missing,
+    /// Not an ID of this vendor: too long, unprintable, of another shape, or sent twice.
+    Invalid,
+}
+
+/// Reads `raw_query`, the part after `?`, as `vendor` would have written it.
+pub fn read(vendor: &SyncVendor, raw_query: &str) -> Callback {
+    let (ours, uid) = match vendor.mode {
+        Mode::Append { .. } => split_appended(raw_query, vendor.uid_param),
+        Mode::Redirect { .. } | Mode::Registered => (raw_query, RawUid::of(raw_query, vendor.uid_param)),
+    };
+    let state = match RawUid::of(ours, "state") {
+        RawUid::Once(state) => decode(state).map(Cow::into_owned),
+        RawUid::Never | RawUid::Repeatedly => None,
+    };
+    let uid = match uid {
+        _ if opted_out(raw_query) => Uid::Missing,
+        RawUid::Never => Uid::Missing,
+        RawUid::Repeatedly => Uid::Invalid,
+        RawUid::Once(raw) => judge(vendor, raw),
+    };
+    Callback { state, uid }
+}
+
+/// How often a parameter stands in a query, and its raw value.
+enum RawUid<'a> {
+    Never,
+    Once(&'a str),
+    Repeatedly,
+}
+
+impl<'a> RawUid<'a> {
+    fn of(query: &'a str, name: &str) -> Self {
+        let mut values = pairs(query).filter(|(key, _)| *key == name).map(|(_, value)| value);
+        match (values.next(), values.next()) {
+            (None, _) => Self::Never,
+            (Some(value), None) => Self::Once(value),
+            (Some(_), Some(_)) => Self::Repeatedly,
+        }
+    }
+}
+
+fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+}
+
+/// Parameters that vendors and their proxies add behind an appended ID (prebid-server #1995).
+const TAIL: &[&str] =
+    &["gdpr", "gdpr_consent", "us_privacy", "gpp", "gpp_sid", "gppsid", "opt_out", "optout"];
+
+/// An appended ID is the raw rest of the query and may hold `&` itself (Index Exchange's do), so only known
+/// parameters behind it are cut off.
+fn split_appended<'a>(query: &'a str, name: &str) -> (&'a str, RawUid<'a>) {
+    let marker = format!("{name}=");
+    let after_others = format!("&{marker}");
+    let (ours, rest) = if let Some(rest) = query.strip_prefix(&marker) {
+        ("", rest)
+    } else if let Some((ours, rest)) = query.split_once(&after_others) {
+        (ours, rest)
+    } else {
+        return (query, RawUid::Never);
+    };
+    let mut end = 0;
+    for segment in rest.split('&') {
+        let key = segment.split_once('=').map(|(key, _)| key);
+        if end > 0 && key == Some(name) {
+            return (ours, RawUid::Repeatedly);
+        }
+        if end > 0 && key.is_some_and(|key| TAIL.contains(&key)) {
+            break;
+        }
+        end += segment.len() + 1;
+    }
+    (ours, RawUid::Once(rest.get(..end.saturating_sub(1)).unwrap_or(rest)))
+}
+
+fn opted_out(query: &str) -> bool {
+    pairs(query).any(|(key, value)| matches!(key, "opt_out" | "optout") && matches!(value, "1" | "true"))
+}
+
+/// Percent-decoded once. A plus sign stays one: IDs are often base64, and vendors do not form-encode them.
+fn decode(raw: &str) -> Option<Cow<'_, str>> {
+    percent_decode_str(raw).decode_utf8().ok()
+}
+
+fn judge(vendor: &SyncVendor, raw: &str) -> Uid {
+    let Some(value) = decode(raw) else { return Uid::Invalid };
+    if value.is_empty() || is_sentinel(&value) || is_macro(vendor, raw) {
+        return Uid::Missing;
+    }
+    let fits = match vendor.uid_shape {
+        UidShape::Opaque => true,
+        UidShape::Uuid => uuid::Uuid::try_parse(&value).is_ok(),
+    };
+    if value.len() > MAX_BYTES || value.chars().any(char::is_control) || !fits {
+        return Uid::Invalid;
+    }
+    Uid::Value(value.into_owned())
+}
+
+/// What vendors send instead of an ID (sync-vendors.md section 3 and recommendation 3).
+const SENTINELS: &[&str] = &[
+    "-1",
+    "[object object]",
+    "false",
+    "n/a",
+    "na",
+    "nan",
+    "nil",
+    "none",
+    "null",
+    "opt-out",
+    "opt_out",
+    "optout",
+    "undefined",
+    "unknown",
+    "00000000-0000-4000-a000-000000000000",
+];
+
+fn is_sentinel(value: &str) -> bool {
+    let value = value.trim();
+    value.chars().all(|c| matches!(c, '0' | '-')) || SENTINELS.iter().any(|s| value.eq_ignore_ascii_case(s))
+}
+
+/// Macros of any vendor: one that arrives here was not replaced (sync-vendors.md section 3).
+const MACROS: &[&str] = &[
+    "#pmuid",
+    "$$uid$$",
+    "$uid",
+    "${criteo_user_id}",
+    "${uid}",
+    "${user_id}",
+    "%%tdid%%",
+    "%user_id%",
+    "<tuid>",
+    "@userid@",
+    "@uuid@",
+    "[uid]",
+    "[user_id]",
+    "__uid__",
+    "__zuid__",
+    "_uid_",
+    "{uid}",
+    "{user_id}",
+    "{{uid}}",
+];
+
+/// In any encoding: raw, encoded, encoded twice, half encoded.
+fn is_macro(vendor: &SyncVendor, raw: &str) -> bool {
+    let mut text = raw.to_owned();
+    for _ in 0..4 {
+        let lower = text.to_ascii_lowercase();
+        let own = vendor.macros.iter().any(|m| lower == m.to_ascii_lowercase());
+        if own || MACROS.contains(&lower.as_str()) {
+            return true;
+        }
+        match percent_decode_str(&text).decode_utf8() {
+            Ok(decoded) if decoded != text => text = decoded.into_owned(),
+            _ => return false,
+        }
+    }
+    false
+}
