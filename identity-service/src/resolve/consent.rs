@@ -1,6 +1,6 @@
 //! Consent signals of a browser: read, compared, and written only when they changed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use bb8_redis::redis::Pipeline;
 use diesel_async::AsyncPgConnection;
@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::read::Read;
+use super::{read::Read, subject::Person};
 use crate::{
     core::Core,
     error::Result,
@@ -31,23 +31,6 @@ pub struct NewSignals {
     pub json: Option<String>,
     /// `Sec-GPC: 1`.
     pub sec_gpc: bool,
-}
-
-/// What is stored for a browser, where Redis has not answered it for this request already.
-pub async fn stored(core: &Core, org: Uuid, anonymous_id: &str, read: &mut Read) -> Result<ConsentEntry> {
-    if let Text::Ready(served) = read.consent(anonymous_id)
-        && let Ok(entry) = serde_json::from_str(served)
-    {
-        return Ok(entry);
-    }
-    let missing = match read.consent(anonymous_id) {
-        Text::Missing => vec![keys::consent(org, anonymous_id)],
-        Text::Ready(_) | Text::Marked => Vec::new(),
-    };
-    let mut loaded = load(core, org, &[anonymous_id], &missing).await?;
-    let entry = loaded.remove(anonymous_id).unwrap_or_else(|| entries::consent_entry(None));
-    learn(read, anonymous_id, &entry);
-    Ok(entry)
 }
 
 /// What is stored for each of many browsers.
@@ -113,43 +96,79 @@ async fn load(
     .await
 }
 
-/// Replaces what is stored, if the signals differ from it. Signals without an object (Sec-GPC alone) leave
-/// the stored object as it is.
+/// Reads what the people of a request need and Redis did not answer. What can't be read stays unknown.
+pub async fn read_rest(core: &Core, org: Uuid, people: &[&Person], read: &mut Read) {
+    let needed: BTreeSet<&str> = people.iter().filter_map(|person| person.needs_consent()).collect();
+    let unknown: Vec<&str> = needed.into_iter().filter(|id| read.consent(id).is_none()).collect();
+    if unknown.is_empty() {
+        return;
+    }
+    let missing: Vec<Key> =
+        unknown.iter().filter(|id| read.is_consent_fillable(id)).map(|id| keys::consent(org, id)).collect();
+    match load(core, org, &unknown, &missing).await {
+        Ok(loaded) => {
+            for (anonymous_id, entry) in loaded {
+                read.learn_consent(&anonymous_id, entry);
+            }
+        }
+        Err(error) => tracing::warn!(%error, "consent can't be read"),
+    }
+}
+
+/// Stores the signals that came with a request, in one transaction, where they differ from what is stored.
+/// Returns the browsers whose signals could not be stored.
 pub async fn replace(
     core: &Core,
     org: Uuid,
-    anonymous_id: &str,
-    new: &NewSignals,
+    people: &[&Person],
     read: &mut Read,
     now: OffsetDateTime,
-) -> Result<()> {
-    let stored = stored(core, org, anonymous_id, read).await?;
-    let before = stored.signals.as_ref().map(|raw| raw.get());
-    let signals = new.json.as_deref().map(str::trim).or(before);
-    if signals == before && new.sec_gpc == stored.sec_gpc {
-        return Ok(());
+) -> HashSet<String> {
+    let mut wanted: BTreeMap<&str, (Option<&str>, bool)> = BTreeMap::new();
+    let mut failed = HashSet::new();
+    for person in people {
+        let (Some(anonymous_id), Some(new)) = (&person.anonymous_id, &person.consent) else { continue };
+        let Some(stored) = read.consent(anonymous_id) else {
+            failed.insert(anonymous_id.clone());
+            continue;
+        };
+        // Signals without an object (Sec-GPC alone) leave the object as it is.
+        let before = wanted.get(anonymous_id.as_str()).map_or_else(|| text(stored), |(signals, _)| *signals);
+        wanted.insert(anonymous_id, (new.json.as_deref().map(str::trim).or(before), new.sec_gpc));
     }
-    let row = ConsentRow {
-        anonymous_id: anonymous_id.to_owned(),
-        signals: signals.map(str::to_owned),
-        sec_gpc: new.sec_gpc,
-        updated_at: now,
-    };
-    let entry = entries::consent_entry(Some(&row));
-    change::commit(&core.stores, Replace { org, row }).await?;
-    learn(read, anonymous_id, &entry);
-    Ok(())
+    let rows: Vec<ConsentRow> = wanted
+        .into_iter()
+        .filter(|(anonymous_id, (signals, sec_gpc))| {
+            read.consent(anonymous_id).is_none_or(|s| text(s) != *signals || s.sec_gpc != *sec_gpc)
+        })
+        .map(|(anonymous_id, (signals, sec_gpc))| ConsentRow {
+            anonymous_id: anonymous_id.to_owned(),
+            signals: signals.map(str::to_owned),
+            sec_gpc,
+            updated_at: now,
+        })
+        .collect();
+    if rows.is_empty() {
+        return failed;
+    }
+    match change::commit(&core.stores, Replace { org, rows: rows.clone() }).await {
+        Ok(_) => {
+            for row in rows {
+                read.learn_consent(&row.anonymous_id, entries::consent_entry(Some(&row)));
+            }
+        }
+        Err(error) => {
+            tracing::warn!(%error, browsers = rows.len(), "consent was not stored");
+            failed.extend(rows.into_iter().map(|row| row.anonymous_id));
+        }
+    }
+    failed
 }
 
-fn learn(read: &mut Read, anonymous_id: &str, entry: &ConsentEntry) {
-    if let Ok(served) = serde_json::to_string(entry) {
-        read.learn_consent(anonymous_id, served);
-    }
-}
-
+/// New signals of browsers, sorted by their ID.
 struct Replace {
     org: Uuid,
-    row: ConsentRow,
+    rows: Vec<ConsentRow>,
 }
 
 impl Change for Replace {
@@ -160,15 +179,19 @@ impl Change for Replace {
     }
 
     async fn apply(&self, connection: &mut AsyncPgConnection) -> Result<((), Vec<Entry>)> {
-        // The canonical identity first, as every change does: `cvid:` shows its newest consent.
-        let anonymous_id = &self.row.anonymous_id;
-        let canonical = identities::lock_by_anonymous_id(connection, self.org, anonymous_id).await?;
-        consent::store(connection, self.org, &self.row).await?;
-        let mut changed = vec![entries::consent(self.org, anonymous_id, Some(&self.row))];
-        if let Some(canonical) = canonical {
-            let ids = vendor_ids::find(connection, self.org, &[canonical]).await?;
-            let newest = Some(&self.row);
-            changed.push(entries::vendor_ids(self.org, canonical, &ids, newest, self.row.updated_at));
+        // The canonical identities first, as every change does: `cvid:` shows their newest consent.
+        let browsers: Vec<&str> = self.rows.iter().map(|row| row.anonymous_id.as_str()).collect();
+        let canonicals = identities::lock_by_anonymous_ids(connection, self.org, &browsers).await?;
+        consent::store(connection, self.org, &self.rows).await?;
+        let ids = vendor_ids::find(connection, self.org, &canonicals).await?;
+        let newest = consent::newest(connection, self.org, &canonicals).await?;
+        let now = self.rows.first().map_or(OffsetDateTime::UNIX_EPOCH, |row| row.updated_at);
+        let mut changed: Vec<Entry> =
+            self.rows.iter().map(|row| entries::consent(self.org, &row.anonymous_id, Some(row))).collect();
+        for canonical in canonicals {
+            let own: Vec<_> = ids.iter().filter(|row| row.canonical_id == canonical).cloned().collect();
+            let newest = newest.iter().find(|(id, _)| *id == canonical).map(|(_, row)| row);
+            changed.push(entries::vendor_ids(self.org, canonical, &own, newest, now));
         }
         Ok(((), changed))
     }

@@ -24,12 +24,13 @@ use crate::{
 
 /// Gives every person a canonical identity. Those that can't get one (PostgreSQL is away) stay unknown.
 pub async fn all(core: &Core, tenant: &Tenant, people: &[&Person], read: &mut Read) {
-    let mut unknown: Vec<Identifier> = Vec::new();
-    for id in people.iter().flat_map(|person| std::iter::once(&person.primary).chain(&person.others)) {
-        if read.canonical(id).is_none() && !unknown.contains(id) {
-            unknown.push(id.clone());
-        }
-    }
+    let mut seen = HashSet::new();
+    let unknown: Vec<Identifier> = people
+        .iter()
+        .flat_map(|person| person.ids())
+        .filter(|id| read.canonical(id).is_none() && seen.insert(*id))
+        .cloned()
+        .collect();
     if !unknown.is_empty() {
         let missing: Vec<Key> = unknown
             .iter()
@@ -37,7 +38,7 @@ pub async fn all(core: &Core, tenant: &Tenant, people: &[&Person], read: &mut Re
             .map(|id| keys::canonical(tenant.org, id))
             .collect();
         let load = async {
-            identify(core, tenant, people, &unknown, read).await?;
+            identify(core, tenant, people, read).await?;
             let entries = unknown
                 .iter()
                 .map(|id| entries::canonical(tenant.org, id, read.canonical(id).map(|known| known.canonical)))
@@ -55,19 +56,13 @@ pub async fn all(core: &Core, tenant: &Tenant, people: &[&Person], read: &mut Re
     }
 }
 
-async fn identify(
-    core: &Core,
-    tenant: &Tenant,
-    people: &[&Person],
-    unknown: &[Identifier],
-    read: &mut Read,
-) -> Result<()> {
+async fn identify(core: &Core, tenant: &Tenant, people: &[&Person], read: &mut Read) -> Result<()> {
     // Whoever comes with several identifiers may be known by another of them.
     let linked: Vec<Identifier> = people
         .iter()
         .filter(|person| !person.others.is_empty())
-        .flat_map(|person| std::iter::once(&person.primary).chain(&person.others))
-        .filter(|id| unknown.contains(id))
+        .flat_map(|person| person.ids())
+        .filter(|id| read.canonical(id).is_none())
         .cloned()
         .collect();
     if !linked.is_empty() {
@@ -107,7 +102,7 @@ async fn make(creator: Creator, org: Uuid, id: Identifier, verified: bool) -> Re
 /// Links a person's unknown identifiers to the canonical identity of a known one. The user's comes first: it
 /// is what a later merge would keep.
 async fn link(core: &Core, tenant: &Tenant, person: &Person, read: &mut Read) -> Result<()> {
-    let ids: Vec<&Identifier> = std::iter::once(&person.primary).chain(&person.others).collect();
+    let ids: Vec<&Identifier> = person.ids().collect();
     if ids.iter().all(|id| read.canonical(id).is_some()) {
         return Ok(());
     }
@@ -167,6 +162,7 @@ async fn announce(core: &Core, org: Uuid, people: &[&Person], read: &mut Read) {
         hashes.push(keys::syncs(org, known.canonical));
         if let Some(anonymous_id) = &person.anonymous_id {
             texts.push(entries::consent(org, anonymous_id, None));
+            read.learn_consent(anonymous_id, entries::consent_entry(None));
         }
     }
     if let Err(error) = core.stores.redis.put_new(&hashes, &texts).await {

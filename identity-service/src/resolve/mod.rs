@@ -57,10 +57,15 @@ pub async fn resolve(
 
     let mut read = read::first(core, tenant, &named).await;
     identify::all(core, tenant, &named, &mut read).await;
+    consent::read_rest(core, tenant.org, &named, &mut read).await;
+    let unsaved = consent::replace(core, tenant.org, &named, &mut read, now).await;
 
     let mut resolutions = Vec::with_capacity(people.len());
     for person in people {
         let resolution = match person {
+            Ok(person) if person.anonymous_id.as_ref().is_some_and(|id| unsaved.contains(id)) => {
+                Err(Error::refused(ErrorReason::Unavailable))
+            }
             Ok(person) => finish(core, tenant, person, &mut read, now).await,
             Err(error) => Err(error),
         };
@@ -75,7 +80,7 @@ pub async fn resolve(
     Ok(resolutions)
 }
 
-/// Stores consent, plans syncs, and puts the answer together.
+/// Plans syncs, and puts the answer together.
 async fn finish(
     core: &Core,
     tenant: &Tenant,
@@ -83,19 +88,17 @@ async fn finish(
     read: &mut read::Read,
     now: OffsetDateTime,
 ) -> Result<Resolution> {
-    let known = read.canonical(&person.primary).ok_or_else(|| Error::refused(ErrorReason::Unavailable))?;
+    let unavailable = || Error::refused(ErrorReason::Unavailable);
+    let known = read.canonical(&person.primary).ok_or_else(unavailable)?;
     let canonical = known.canonical;
     if let Some(anonymous_id) = &person.anonymous_id {
         core.guesses.insert((tenant.org, anonymous_id.clone()), canonical);
-        if let Some(signals) = &person.consent {
-            consent::replace(core, tenant.org, anonymous_id, signals, read, now).await?;
-        }
     }
     let mut pending_syncs = Vec::new();
     if let (true, Some(source), Some(anonymous_id)) =
         (person.want_pending_syncs, &tenant.source, &person.anonymous_id)
     {
-        let stored = consent::stored(core, tenant.org, anonymous_id, read).await?;
+        let stored = read.consent(anonymous_id).cloned().ok_or_else(unavailable)?;
         let view = match read.take_syncs(canonical) {
             Some(view) => view,
             None if known.created => pending::View::default(),

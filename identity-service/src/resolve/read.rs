@@ -1,7 +1,7 @@
 //! The first look: one pipeline for every identifier, with the guess's schedule read ahead. Where the answers
 //! equal the guess it was the only round trip.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bb8_redis::redis::{Pipeline, Value, from_redis_value};
 use proto::v1::Refusal;
@@ -11,7 +11,10 @@ use super::{Tenant, subject::Person};
 use crate::{
     core::Core,
     identifiers::Identifier,
-    storage::redis::{keys, protocol::Text},
+    storage::{
+        entries::ConsentEntry,
+        redis::{keys, protocol::Text},
+    },
     sync::pending::View,
 };
 
@@ -31,9 +34,10 @@ pub struct Known {
 pub struct Read {
     canonicals: HashMap<Identifier, Known>,
     /// Identifiers whose key is missing and may be filled.
-    fillable: Vec<Identifier>,
-    /// Consent by anonymous ID; Missing and Marked go to PostgreSQL.
-    consents: HashMap<String, Text>,
+    fillable: HashSet<Identifier>,
+    consents: HashMap<String, ConsentEntry>,
+    /// Browsers whose consent key is missing and may be filled.
+    fillable_consents: HashSet<String>,
     syncs: HashMap<Uuid, View>,
 }
 
@@ -53,14 +57,19 @@ impl Read {
         self.fillable.contains(id)
     }
 
-    /// What Redis said of a browser's consent.
-    pub fn consent(&self, anonymous_id: &str) -> &Text {
-        self.consents.get(anonymous_id).unwrap_or(&Text::Marked)
+    /// What is stored for a browser; none where it could not be read.
+    pub fn consent(&self, anonymous_id: &str) -> Option<&ConsentEntry> {
+        self.consents.get(anonymous_id)
     }
 
-    /// Learns a browser's consent.
-    pub fn learn_consent(&mut self, anonymous_id: &str, served: String) {
-        self.consents.insert(anonymous_id.to_owned(), Text::Ready(served));
+    /// Learns what is stored for a browser.
+    pub fn learn_consent(&mut self, anonymous_id: &str, entry: ConsentEntry) {
+        self.consents.insert(anonymous_id.to_owned(), entry);
+    }
+
+    /// The browser's consent is unknown to Redis, which may be told.
+    pub fn is_consent_fillable(&self, anonymous_id: &str) -> bool {
+        self.fillable_consents.contains(anonymous_id)
     }
 
     /// The schedule that was read ahead, if it was this one's.
@@ -71,25 +80,19 @@ impl Read {
 
 /// Asks Redis for everything the people of a request may need. Redis being away answers nothing.
 pub async fn first(core: &Core, tenant: &Tenant, people: &[&Person]) -> Read {
-    let mut ids: Vec<&Identifier> = Vec::new();
-    let mut browsers: Vec<&str> = Vec::new();
-    let mut guesses: Vec<Uuid> = Vec::new();
-    for person in people {
-        for id in std::iter::once(&person.primary).chain(&person.others) {
-            if !ids.contains(&id) {
-                ids.push(id);
-            }
-        }
-        let Some(anonymous_id) = person.anonymous_id.as_deref() else { continue };
-        let needs_consent = person.want_pending_syncs || person.consent.is_some();
-        if needs_consent && !browsers.contains(&anonymous_id) {
-            browsers.push(anonymous_id);
-        }
-        if person.want_pending_syncs {
-            let guess = core.guesses.get(&(tenant.org, anonymous_id.to_owned()));
-            guesses.extend(guess.filter(|guess| !guesses.contains(guess)));
-        }
-    }
+    let mut seen = HashSet::new();
+    let ids: Vec<&Identifier> =
+        people.iter().flat_map(|person| person.ids()).filter(|id| seen.insert(*id)).collect();
+    let mut seen = HashSet::new();
+    let browsers: Vec<&str> =
+        people.iter().filter_map(|person| person.needs_consent()).filter(|id| seen.insert(*id)).collect();
+    let mut guesses: Vec<Uuid> = people
+        .iter()
+        .filter(|person| person.want_pending_syncs)
+        .filter_map(|person| core.guesses.get(&(tenant.org, person.anonymous_id.clone()?)))
+        .collect();
+    guesses.sort_unstable();
+    guesses.dedup();
     if ids.is_empty() {
         return Read::default();
     }
@@ -122,13 +125,24 @@ pub async fn first(core: &Core, tenant: &Tenant, people: &[&Person]) -> Read {
                     read.learn(id.clone(), Known { canonical, created: false, refusals: Vec::new() });
                 }
             }
-            Text::Missing => read.fillable.push(id.clone()),
+            Text::Missing => {
+                read.fillable.insert(id.clone());
+            }
             Text::Marked => {}
         }
     }
     for anonymous_id in browsers {
-        let consent = text();
-        read.consents.insert(anonymous_id.to_owned(), consent);
+        match text() {
+            Text::Ready(served) => {
+                if let Ok(entry) = serde_json::from_str(&served) {
+                    read.learn_consent(anonymous_id, entry);
+                }
+            }
+            Text::Missing => {
+                read.fillable_consents.insert(anonymous_id.to_owned());
+            }
+            Text::Marked => {}
+        }
     }
     for guess in guesses {
         if let Some(view) = View::read(&mut answers) {

@@ -29,6 +29,17 @@ pub struct Person {
 }
 
 impl Person {
+    /// Every identifier, the primary one first.
+    pub fn ids(&self) -> impl Iterator<Item = &Identifier> {
+        std::iter::once(&self.primary).chain(&self.others)
+    }
+
+    /// The browser, where the request has to know its stored consent.
+    pub fn needs_consent(&self) -> Option<&str> {
+        let needed = self.want_pending_syncs || self.consent.is_some();
+        self.anonymous_id.as_deref().filter(|_| needed)
+    }
+
     /// Reads a subject. `minted` is the anonymous ID for a browser that has none.
     pub fn parse(subject: Subject, tenant: &Tenant, minted: Option<&str>) -> Result<Self> {
         let mut refusals = Vec::new();

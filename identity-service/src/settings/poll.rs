@@ -88,8 +88,9 @@ impl Settings {
     /// Refused as UNAVAILABLE beyond, never as a wrong key.
     pub async fn current(&self) -> Result<Arc<Snapshot>> {
         // A process that was stopped for a while, or a poller that was held up: look before answering. Not
-        // again right after a look has failed, or every request would wait for a database that is away.
-        if self.age() > FRESH && self.since(&self.shared.failed) > POLL {
+        // when the last look has failed, or every request would wait for a database that is away.
+        let last = |mark: &AtomicU64| mark.load(Ordering::Acquire);
+        if self.age() > FRESH && last(&self.shared.confirmed) >= last(&self.shared.failed) {
             // The failure is logged by the poller; the age decides.
             let _ = self.look().await;
         }
@@ -102,8 +103,11 @@ impl Settings {
     async fn look(&self) -> Result<()> {
         let before = self.now_ms();
         let mut looker = self.shared.looker.lock().await;
-        // Another look finished while this one waited for it.
-        if self.shared.confirmed.load(Ordering::Acquire) > before {
+        // Another look was made while this one waited for it.
+        if [&self.shared.confirmed, &self.shared.failed]
+            .iter()
+            .any(|mark| mark.load(Ordering::Acquire) > before)
+        {
             return Ok(());
         }
         let asked = self.now_ms();

@@ -26,16 +26,22 @@ pub async fn find(
         .await?)
 }
 
-/// Stores the signals of a browser, and locks their row until the end of the transaction.
-pub async fn store(connection: &mut AsyncPgConnection, org: Uuid, row: &ConsentRow) -> Result<()> {
+/// Stores the signals of browsers, and locks their rows until the end of the transaction.
+pub async fn store(connection: &mut AsyncPgConnection, org: Uuid, rows: &[ConsentRow]) -> Result<()> {
+    let values: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            (
+                consent::org_id.eq(org),
+                consent::anonymous_id.eq(&row.anonymous_id),
+                consent::signals.eq(&row.signals),
+                consent::sec_gpc.eq(row.sec_gpc),
+                consent::updated_at.eq(row.updated_at),
+            )
+        })
+        .collect();
     diesel::insert_into(consent::table)
-        .values((
-            consent::org_id.eq(org),
-            consent::anonymous_id.eq(&row.anonymous_id),
-            consent::signals.eq(&row.signals),
-            consent::sec_gpc.eq(row.sec_gpc),
-            consent::updated_at.eq(row.updated_at),
-        ))
+        .values(values)
         .on_conflict((consent::org_id, consent::anonymous_id))
         .do_update()
         .set((

@@ -122,6 +122,31 @@ pub async fn lock_by_anonymous_id(
     }
 }
 
+/// Locks the canonical identities of browsers, each once and in one order for all writers, until the end of the
+/// transaction. Returns their roots, sorted.
+pub async fn lock_by_anonymous_ids(
+    connection: &mut AsyncPgConnection,
+    org: Uuid,
+    anonymous_ids: &[&str],
+) -> Result<Vec<Uuid>> {
+    let mut linked: Vec<Uuid> = links::table
+        .filter(links::org_id.eq(org))
+        .filter(links::kind.eq(Kind::AnonymousId.number()))
+        .filter(links::value.eq_any(anonymous_ids))
+        .select(links::canonical_id)
+        .load(connection)
+        .await?;
+    linked.sort_unstable();
+    linked.dedup();
+    let mut roots = Vec::with_capacity(linked.len());
+    for canonical in linked {
+        roots.extend(lock_root(connection, org, canonical).await?);
+    }
+    roots.sort_unstable();
+    roots.dedup();
+    Ok(roots)
+}
+
 /// Locks the root of `canonical` until the end of the transaction; none where it does not exist.
 pub async fn lock_root(
     connection: &mut AsyncPgConnection,

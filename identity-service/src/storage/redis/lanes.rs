@@ -6,9 +6,9 @@ use std::{
     future::Future,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bb8_redis::{
@@ -29,10 +29,35 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_millis(200);
 /// How long a connection may take to open.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
 
+/// After a failure nobody else waits for Redis for that long; PostgreSQL serves at once.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// The lanes to one Redis.
 #[derive(Clone)]
 pub struct Lanes {
     pool: Pool<LaneManager>,
+    pause: Arc<Pause>,
+}
+
+/// Until when Redis is left alone.
+struct Pause {
+    started: Instant,
+    ends_ms: AtomicU64,
+}
+
+impl Pause {
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn begin(&self) {
+        let pause = u64::try_from(PAUSE.as_millis()).unwrap_or(u64::MAX);
+        self.ends_ms.store(self.now_ms().saturating_add(pause), Ordering::Relaxed);
+    }
+
+    fn is_over(&self) -> bool {
+        self.now_ms() >= self.ends_ms.load(Ordering::Relaxed)
+    }
 }
 
 /// One multiplexed connection, and whether it has failed.
@@ -54,7 +79,8 @@ impl Lanes {
             .max_lifetime(None)
             .idle_timeout(None)
             .build_unchecked(LaneManager { client });
-        Ok(Self { pool })
+        let pause = Pause { started: Instant::now(), ends_ms: AtomicU64::new(0) };
+        Ok(Self { pool, pause: Arc::new(pause) })
     }
 
     /// Sends one command.
@@ -71,12 +97,16 @@ impl Lanes {
         &self,
         send: impl AsyncFnOnce(&mut MultiplexedConnection) -> Result<T, RedisError>,
     ) -> Result<T> {
+        if !self.pause.is_over() {
+            return Err(RedisError::from((ErrorKind::Io, "redis failed just now")).into());
+        }
         // The checkout lasts for the clone only.
-        let lane = self.pool.get().await?.clone();
+        let lane = self.pool.get().await.inspect_err(|_| self.pause.begin())?.clone();
         let mut connection = lane.connection;
         send(&mut connection).await.map_err(|error| {
             if ends_connection(&error) {
                 lane.broken.store(true, Ordering::Relaxed);
+                self.pause.begin();
             }
             error.into()
         })

@@ -1,0 +1,17 @@
+//! Common ground of the three binaries: the accept loop with its deadlines and drain, the metrics listener,
+//! the environment, telemetry and the life of the process. Knows no route and no domain rule.
+
+pub mod accept;
+pub mod env;
+mod envelope;
+pub mod lifecycle;
+mod limits;
+pub mod metrics;
+pub mod proxies;
+pub mod telemetry;
+
+pub use accept::{bind, serve};
+pub use env::{Env, EnvError};
+pub use envelope::envelope;
+pub use lifecycle::Lifecycle;
+pub use proxies::TrustedProxies;

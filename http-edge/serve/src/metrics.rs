@@ -1,0 +1,134 @@
+//! Prometheus metrics, health, and the histogram of HTTP requests.
+
+use std::{net::SocketAddr, sync::OnceLock, time::Duration};
+
+use axum::{
+    Router,
+    extract::{MatchedPath, Request},
+    middleware::Next,
+    response::Response,
+    routing::get,
+};
+use http::{Method, StatusCode};
+use metrics::histogram;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+use tokio::{task::JoinHandle, time::Instant};
+
+pub use metrics_exporter_prometheus::PrometheusHandle;
+
+use crate::{EnvError, Lifecycle, accept};
+
+/// Buckets of every `*_seconds` histogram: from a warm Redis round trip to the longest deadline.
+const SECONDS: [f64; 14] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1., 2.5, 5., 10.];
+/// How often drained samples are folded into the histograms; between scrapes they only grow.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// Makes the process's recorder; calls after the first return the same one.
+pub fn install() -> PrometheusHandle {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    let make = || {
+        let recorder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
+            .unwrap_or_default()
+            .build_recorder();
+        let handle = recorder.handle();
+        // An error means that some other recorder was installed first; then ours renders nothing.
+        let _ = metrics::set_global_recorder(recorder);
+        handle
+    };
+    HANDLE.get_or_init(make).clone()
+}
+
+/// `/healthz`: 200 while the process lives. `/readyz`: 200 when it is ready, else 503.
+pub fn health(lifecycle: Lifecycle) -> Router {
+    let ready = move || {
+        let answer = if lifecycle.is_ready() {
+            (StatusCode::OK, "ready\n")
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
+        };
+        std::future::ready(answer)
+    };
+    Router::new().route("/healthz", get(async || "ok\n")).route("/readyz", get(ready))
+}
+
+/// `/metrics` beside [`health`].
+pub fn router(handle: PrometheusHandle, lifecycle: Lifecycle) -> Router {
+    health(lifecycle).route("/metrics", get(move || std::future::ready(handle.render())))
+}
+
+/// Serves [`router`] at `addr` (the value of `METRICS_ADDR`) until the process ends: it must answer while
+/// everything else drains. Keeps the recorder's memory bounded. Must be called within a Tokio runtime.
+pub async fn listen(addr: SocketAddr, lifecycle: &Lifecycle) -> Result<JoinHandle<()>, EnvError> {
+    let listener = accept::bind("METRICS_ADDR", addr).await?;
+    let handle = install();
+    let router = router(handle.clone(), lifecycle.clone());
+    tokio::spawn(async move {
+        let mut tick = tokio::time::interval(UPKEEP);
+        loop {
+            tick.tick().await;
+            handle.run_upkeep();
+        }
+    });
+    Ok(tokio::spawn(accept::serve(listener, "metrics", router, Lifecycle::new())))
+}
+
+/// Middleware for `Router::layer(axum::middleware::from_fn(record))`: the duration of each request until its
+/// answer's head, by route pattern (never the path, which is unbounded), method and status.
+pub async fn record(request: Request, next: Next) -> Response {
+    let start = Instant::now();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let method = known(request.method());
+    let response = next.run(request).await;
+    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str).to_owned();
+    let status = response.status().as_u16().to_string();
+    histogram!("datafly_http_request_duration_seconds", "route" => route, "method" => method, "status" => status)
+        .record(start.elapsed());
+    response
+}
+
+/// A bounded label: a client may send any token as its method.
+fn known(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn status(router: &Router, path: &str, method: &str) -> StatusCode {
+        let request = Request::builder().uri(path).method(method).body(Body::empty()).unwrap();
+        router.clone().oneshot(request).await.unwrap().status()
+    }
+
+    #[tokio::test]
+    async fn readiness_follows_the_lifecycle_and_requests_are_counted_by_pattern() {
+        let life = Lifecycle::new();
+        let router = router(install(), life.clone())
+            .route("/v1/{id}", get(async || "x"))
+            .layer(axum::middleware::from_fn(record));
+        assert_eq!(status(&router, "/healthz", "GET").await, StatusCode::OK);
+        assert_eq!(status(&router, "/readyz", "GET").await, StatusCode::SERVICE_UNAVAILABLE);
+        life.set_started();
+        assert_eq!(status(&router, "/readyz", "GET").await, StatusCode::OK);
+        status(&router, "/v1/secret-id", "GET").await;
+        status(&router, "/nowhere", "BREW").await;
+        let text = install().render();
+        assert!(text.contains(r#"route="/v1/{id}",method="GET",status="200",le="0.0005""#), "{text}");
+        assert!(text.contains(r#"route="unmatched",method="other",status="404""#), "{text}");
+        assert!(!text.contains("secret-id"));
+    }
+}

@@ -1,0 +1,149 @@
+//! Who sent a request, as the core wants to know it. Nothing is judged here but what can't be expressed
+//! there: a header that must be unique and is not.
+
+use std::net::SocketAddr;
+
+use http::{HeaderMap, HeaderName, header, request::Parts};
+use proto::v1::{Caller, CollectCaller, ErrorReason, caller::Kind};
+use serve::TrustedProxies;
+
+use crate::{core_client::Trace, error::ApiError};
+
+/// Longest pipeline key in bytes (`CollectCaller.pipeline_key`); a longer one is none.
+const MAX_KEY: usize = 128;
+/// Bytes of User-Agent that are kept (`CollectCaller.user_agent`).
+const MAX_USER_AGENT: usize = 1024;
+/// Bytes of Referer that are kept; only its origin matters.
+const MAX_REFERER: usize = 4096;
+
+/// The caller of the request with `parts`, sent by `peer`. `query_key` is its `pipeline_key` parameter,
+/// which counts where there is no Authorization header.
+pub fn collect(
+    parts: &Parts,
+    peer: SocketAddr,
+    proxies: &TrustedProxies,
+    query_key: Option<&str>,
+) -> Result<CollectCaller, ApiError> {
+    let headers = &parts.headers;
+    let authorization = unique(headers, &header::AUTHORIZATION, ErrorReason::InvalidPipelineKey)?;
+    let key = match authorization {
+        Some(value) => bearer(value).unwrap_or_default(),
+        None => query_key.unwrap_or_default(),
+    };
+    let signature = HeaderName::from_static("x-datafly-signature");
+    let timestamp = HeaderName::from_static("x-datafly-timestamp");
+    Ok(CollectCaller {
+        pipeline_key: if key.len() <= MAX_KEY { key.to_owned() } else { String::new() },
+        origin: unique(headers, &header::ORIGIN, ErrorReason::OriginNotAllowed)?.map(str::to_owned),
+        host: host(parts, peer, proxies).to_owned(),
+        client_ip: Some(proxies.client(peer.ip(), headers).to_string()),
+        user_agent: text(headers, &header::USER_AGENT, MAX_USER_AGENT),
+        signature: unique(headers, &signature, ErrorReason::InvalidSignature)?.map(str::to_owned),
+        timestamp: unique(headers, &timestamp, ErrorReason::InvalidSignature)?.map(str::to_owned),
+        signed_body: None,
+    })
+}
+
+/// `caller` as the message every rpc takes.
+pub fn message(caller: CollectCaller) -> Caller {
+    Caller { kind: Some(Kind::Collect(caller)) }
+}
+
+/// The host the request was sent to; empty where it names none.
+pub fn host<'a>(parts: &'a Parts, peer: SocketAddr, proxies: &TrustedProxies) -> &'a str {
+    let authority = parts.uri.authority().map(http::uri::Authority::as_str);
+    let own = parts.headers.get(header::HOST).and_then(|value| value.to_str().ok()).or(authority);
+    proxies.host(peer.ip(), &parts.headers, own.unwrap_or_default())
+}
+
+/// `Sec-GPC: 1`.
+pub fn sec_gpc(headers: &HeaderMap) -> bool {
+    headers.get("sec-gpc").is_some_and(|value| value.as_bytes() == b"1")
+}
+
+/// The Referer header.
+pub fn referer(headers: &HeaderMap) -> Option<String> {
+    text(headers, &header::REFERER, MAX_REFERER)
+}
+
+/// The trace this request belongs to; handed on as it is.
+pub fn trace(headers: &HeaderMap) -> Trace {
+    let value = headers.get("traceparent").filter(|value| value.len() <= 128)?;
+    value.to_str().ok()?.parse().ok()
+}
+
+/// The header's value; `reason` where it is repeated or not ASCII.
+fn unique<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+    reason: ErrorReason,
+) -> Result<Option<&'a str>, ApiError> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => value.to_str().map(Some).map_err(|_| reason.into()),
+        (Some(_), Some(_)) => Err(reason.into()),
+    }
+}
+
+/// The first `max` bytes of a header, lossily as text.
+fn text(headers: &HeaderMap, name: &HeaderName, max: usize) -> Option<String> {
+    let mut text = String::from_utf8_lossy(headers.get(name)?.as_bytes()).into_owned();
+    text.truncate(text.floor_char_boundary(max));
+    Some(text)
+}
+
+fn bearer(value: &str) -> Option<&str> {
+    let (scheme, key) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, StatusCode};
+
+    use super::*;
+
+    fn caller(headers: &[(&str, &str)], query_key: Option<&str>) -> Result<CollectCaller, StatusCode> {
+        let mut request = Request::builder().uri("/v1/batch");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        let peer = SocketAddr::from(([192, 0, 2, 1], 5));
+        collect(&parts, peer, &TrustedProxies::default(), query_key).map_err(|error| error.status())
+    }
+
+    #[test]
+    fn the_key_comes_from_the_header_and_else_from_the_query() {
+        let key = |headers: &[(&str, &str)], query| caller(headers, query).unwrap().pipeline_key;
+        assert_eq!(key(&[("authorization", "bearer  dk_live_a")], Some("dk_live_q")), "dk_live_a");
+        assert_eq!(key(&[], Some("dk_live_q")), "dk_live_q");
+        let long = format!("Bearer {}", "a".repeat(4096));
+        for header in ["Basic eDp5", "Bearer", "Bearer ", &long] {
+            assert_eq!(key(&[("authorization", header)], Some("dk_live_q")), "", "{header}");
+        }
+    }
+
+    #[test]
+    fn what_must_be_unique_is_refused_with_its_own_reason() {
+        for (name, status) in [
+            ("authorization", StatusCode::UNAUTHORIZED),
+            ("x-datafly-signature", StatusCode::UNAUTHORIZED),
+            ("x-datafly-timestamp", StatusCode::UNAUTHORIZED),
+            ("origin", StatusCode::FORBIDDEN),
+        ] {
+            assert_eq!(caller(&[(name, "a"), (name, "a")], None), Err(status), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_sender_is_the_peer_and_texts_are_cut() {
+        let agent = "é".repeat(600);
+        let found = caller(&[("user-agent", &agent), ("host", "h:1"), ("x-forwarded-for", "1.1.1.1")], None);
+        let found = found.unwrap();
+        assert_eq!(found.client_ip.as_deref(), Some("192.0.2.1"));
+        assert_eq!(found.user_agent.map(|agent| agent.len()), Some(1024));
+        assert_eq!(found.host, "h:1");
+    }
+}

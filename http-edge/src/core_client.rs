@@ -1,0 +1,156 @@
+//! Calls to the core, over a few balanced HTTP/2 channels.
+
+use std::{
+    error::Error,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use http::Uri;
+use proto::v1::{
+    AuthenticateRequest, AuthenticateResponse, BeginSyncRequest, BeginSyncResponse, CheckOriginRequest,
+    CheckOriginResponse, ResolveRequest, ResolveResponse, StoreSyncResultRequest, StoreSyncResultResponse,
+    auth_service_client::AuthServiceClient, resolve_service_client::ResolveServiceClient,
+    sync_service_client::SyncServiceClient,
+};
+use tokio::time::timeout;
+use tonic::{
+    ConnectError, Request, Response, Status,
+    metadata::{Ascii, MetadataValue},
+    transport::{Channel, Endpoint},
+};
+use tracing::warn;
+
+/// Deadline of every call made here (design section 4): sent to the core, and kept here as well.
+const DEADLINE: Duration = Duration::from_secs(1);
+/// For the TCP connection alone; leaves room in the deadline for a second try elsewhere.
+const CONNECT: Duration = Duration::from_millis(400);
+/// Channels per address: one HTTP/2 connection is one task on each side, and so at most one core's work.
+const CHANNELS: usize = 2;
+/// Largest request and answer (design section 4).
+const MAX_REQUEST: usize = 4 * 1024 * 1024;
+const MAX_ANSWER: usize = 16 * 1024 * 1024;
+/// A silent connection is asked for a sign of life, and given up after as long again.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+/// The W3C `traceparent` of the request being served.
+pub type Trace = Option<MetadataValue<Ascii>>;
+
+/// The core, whichever instance answers.
+#[derive(Clone)]
+pub struct Core {
+    channels: Arc<[Channel]>,
+    next: Arc<AtomicUsize>,
+    token: MetadataValue<Ascii>,
+}
+
+impl Core {
+    /// Connects to `addresses` on first use. `token` is the whole `authorization` value.
+    pub fn new(addresses: &[Uri], token: MetadataValue<Ascii>) -> Self {
+        let channel = |address: &Uri| {
+            Endpoint::from(address.clone())
+                .connect_timeout(CONNECT)
+                .tcp_nodelay(true)
+                .http2_keep_alive_interval(KEEP_ALIVE)
+                .keep_alive_timeout(KEEP_ALIVE)
+                .keep_alive_while_idle(true)
+                .connect_lazy()
+        };
+        // Address by address, so that the channel after any one leads to another instance.
+        let channels = (0..CHANNELS).flat_map(|_| addresses.iter().map(channel)).collect();
+        Self { channels, next: Arc::default(), token }
+    }
+
+    async fn call<M: Clone, R, F>(
+        &self,
+        rpc: &'static str,
+        trace: &Trace,
+        message: M,
+        send: impl Fn(Channel, Request<M>) -> F,
+    ) -> Result<R, Status>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        let first = self.next.fetch_add(1, Ordering::Relaxed);
+        let attempts = async {
+            match send(self.channel(first)?, self.request(trace, message.clone())).await {
+                Err(status) if was_not_sent(&status) => {
+                    send(self.channel(first.wrapping_add(1))?, self.request(trace, message)).await
+                }
+                result => result,
+            }
+        };
+        let late = |_| Err(Status::deadline_exceeded("the core did not answer in time"));
+        let result = timeout(DEADLINE, attempts).await.unwrap_or_else(late);
+        if let Err(status) = &result
+            && proto::reason_of(status).is_none()
+        {
+            warn!(rpc, code = ?status.code(), message = status.message(), "the core failed");
+            metrics::counter!("datafly_core_failures_total", "rpc" => rpc).increment(1);
+        }
+        result.map(Response::into_inner)
+    }
+
+    fn channel(&self, turn: usize) -> Result<Channel, Status> {
+        let turn = turn % self.channels.len().max(1);
+        self.channels.get(turn).cloned().ok_or_else(|| Status::unavailable("no core is configured"))
+    }
+
+    fn request<M>(&self, trace: &Trace, message: M) -> Request<M> {
+        let mut request = Request::new(message);
+        request.set_timeout(DEADLINE);
+        let metadata = request.metadata_mut();
+        metadata.insert("authorization", self.token.clone());
+        if let Some(trace) = trace {
+            metadata.insert("traceparent", trace.clone());
+        }
+        request
+    }
+}
+
+/// One method an rpc: the same call each time, with another client.
+macro_rules! rpcs {
+    ($($(#[$doc:meta])* $name:ident, $client:ident($message:ident) -> $answer:ident;)*) => {
+        impl Core {$(
+            $(#[$doc])*
+            pub async fn $name(&self, trace: &Trace, message: $message) -> Result<$answer, Status> {
+                self.call(stringify!($name), trace, message, |channel, request| async move {
+                    $client::new(channel)
+                        .max_encoding_message_size(MAX_REQUEST)
+                        .max_decoding_message_size(MAX_ANSWER)
+                        .$name(request)
+                        .await
+                })
+                .await
+            }
+        )*}
+    };
+}
+
+rpcs! {
+    /// Identities of a request's subjects.
+    resolve, ResolveServiceClient(ResolveRequest) -> ResolveResponse;
+    /// Who is calling, where there is nothing to resolve.
+    authenticate, AuthServiceClient(AuthenticateRequest) -> AuthenticateResponse;
+    /// For a preflight.
+    check_origin, AuthServiceClient(CheckOriginRequest) -> CheckOriginResponse;
+    /// Where to send the browser.
+    begin_sync, SyncServiceClient(BeginSyncRequest) -> BeginSyncResponse;
+    /// What the vendor sent back.
+    store_sync_result, SyncServiceClient(StoreSyncResultRequest) -> StoreSyncResultResponse;
+}
+
+/// Whether nothing was sent: no connection was had. Anything later may have had its effect already.
+fn was_not_sent(status: &Status) -> bool {
+    let mut cause: Option<&(dyn Error + 'static)> = status.source();
+    while let Some(error) = cause {
+        if error.is::<ConnectError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}

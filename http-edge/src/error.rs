@@ -1,0 +1,123 @@
+//! The one exit for errors: `{"error":{"code","message"}}`, with the status of the reason table.
+
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use proto::{Reason, reason_of, v1::ErrorReason};
+use serde::{Serialize, Serializer, ser::SerializeStruct};
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+use tracing::error;
+
+/// A refusal in HTTP.
+#[derive(Debug, Clone)]
+pub struct ApiError {
+    reason: &'static Reason,
+    /// Replaces the reason's own text.
+    message: Option<String>,
+    /// Sent with 429 and 503: when another try makes sense.
+    retry_after: Duration,
+}
+
+impl ApiError {
+    /// `reason` with a text of its own, which must name no internals.
+    pub fn new(reason: ErrorReason, message: impl Into<Option<String>>) -> Self {
+        Self { reason: Reason::of(reason), message: message.into(), retry_after: Duration::from_secs(1) }
+    }
+
+    /// The stable name, `INVALID_EVENT`.
+    pub fn code(&self) -> &'static str {
+        self.reason.name()
+    }
+
+    fn message(&self) -> &str {
+        self.message.as_deref().unwrap_or(self.reason.message)
+    }
+
+    /// The status of the answer.
+    pub fn status(&self) -> StatusCode {
+        self.reason.http
+    }
+}
+
+impl From<ErrorReason> for ApiError {
+    fn from(reason: ErrorReason) -> Self {
+        Self::new(reason, None)
+    }
+}
+
+/// What the core refused is passed on. What failed between us and it, or inside it, is 503: neither the
+/// visitor nor the customer can do anything about it but try again.
+impl From<Status> for ApiError {
+    fn from(status: Status) -> Self {
+        let reason = reason_of(&status).map(|row| row.reason);
+        let mut answer = match (reason, status.code()) {
+            (Some(ErrorReason::InvalidServiceToken | ErrorReason::RoleNotAllowed), _) => {
+                error!("the core refuses SERVICE_TOKEN");
+                ErrorReason::Unavailable.into()
+            }
+            (Some(ErrorReason::Internal), _) => ErrorReason::Unavailable.into(),
+            (Some(reason), _) => Self::new(reason, status.message().to_owned()),
+            (None, Code::Unimplemented) => ErrorReason::NotImplemented.into(),
+            (None, _) => Self::from(ErrorReason::Unavailable),
+        };
+        if let Some(delay) = status.get_details_retry_info().and_then(|info| info.retry_delay) {
+            answer.retry_after = delay.max(answer.retry_after);
+        }
+        answer
+    }
+}
+
+/// `{"code","message"}`, as in the list of a batch's errors.
+impl Serialize for ApiError {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut error = serializer.serialize_struct("Error", 2)?;
+        error.serialize_field("code", self.code())?;
+        error.serialize_field("message", self.message())?;
+        error.end()
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = serve::envelope(self.reason.http, self.code(), self.message());
+        if matches!(self.reason.http, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
+            let seconds = self.retry_after.as_millis().div_ceil(1000);
+            let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    #[test]
+    fn a_core_that_fails_is_503_and_a_refusal_is_passed_on() {
+        for status in
+            [Status::cancelled("x"), Status::unknown("x"), Reason::of(ErrorReason::Internal).status(None)]
+        {
+            let response = ApiError::from(status).into_response();
+            assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+        }
+        let refused = Reason::of(ErrorReason::InvalidPipelineKey).status(None);
+        assert_eq!(ApiError::from(refused).status(), StatusCode::UNAUTHORIZED);
+        // Our own token is not the customer's fault.
+        let token = Reason::of(ErrorReason::InvalidServiceToken).status(None);
+        assert_eq!(ApiError::from(token).status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    #[test]
+    fn retry_after_is_what_the_core_says_in_whole_seconds() {
+        let mut details = ErrorDetails::with_retry_info(Some(Duration::from_millis(2100)));
+        details.set_error_info("OVERLOADED", proto::ERROR_DOMAIN, []);
+        let status = Status::with_error_details(Code::ResourceExhausted, "busy", details);
+        assert_eq!(ApiError::from(status).into_response().headers()[header::RETRY_AFTER], "3");
+    }
+}

@@ -1,0 +1,124 @@
+//! Events as browsers and servers send them. Each is read by itself, in one pass, into borrowed text, so that
+//! a broken one never spoils the others.
+
+mod batch;
+mod checked;
+mod reader;
+
+use std::borrow::Cow;
+
+use proto::v1::ErrorReason;
+use serde::de::DeserializeSeed;
+use serde_json::{Deserializer, value::RawValue};
+
+pub use batch::{single, split};
+
+use crate::error::ApiError;
+
+/// Largest event in bytes, without the spaces around it (design section 5).
+pub const MAX_EVENT: usize = 32 * 1024;
+/// Longest text of a field that is kept, in bytes (an ID's bound in design section 4).
+const MAX_TEXT: usize = 1024;
+/// Longest page URL in bytes; a longer one is left out, not an error.
+const MAX_PAGE_URL: usize = 4096;
+/// Largest `context.consent` in bytes.
+const MAX_CONSENT: usize = 8 * 1024;
+
+/// What identity needs of an event. A field is absent when it is missing or null.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Event<'a> {
+    /// `anonymousId`.
+    pub anonymous_id: Option<Cow<'a, str>>,
+    /// `userId`.
+    pub user_id: Option<Cow<'a, str>>,
+    /// `context.userHash`, which proves `userId`.
+    pub user_hash: Option<Cow<'a, str>>,
+    /// `messageId`.
+    pub message_id: Option<Cow<'a, str>>,
+    /// `context.page.url`, at most 4 KiB.
+    pub page_url: Option<Cow<'a, str>>,
+    /// `traits.email`, in clear.
+    pub email: Option<Cow<'a, str>>,
+    /// `traits.phone`, in clear.
+    pub phone: Option<Cow<'a, str>>,
+    /// `traits.email_sha256`, 64 hex digits.
+    pub email_sha256: Option<Cow<'a, str>>,
+    /// `traits.phone_sha256`, 64 hex digits.
+    pub phone_sha256: Option<Cow<'a, str>>,
+    /// `context.reset`: a new person on this device.
+    pub reset: bool,
+    /// `context.consent`, verbatim.
+    pub consent: Option<&'a str>,
+}
+
+/// Why an event does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventError {
+    reason: ErrorReason,
+    field: Option<&'static str>,
+}
+
+impl From<EventError> for ApiError {
+    fn from(error: EventError) -> Self {
+        match error.field {
+            None => error.reason.into(),
+            Some(field) => {
+                let reason = proto::Reason::of(error.reason);
+                Self::new(error.reason, format!("{} Field: {field}.", reason.message))
+            }
+        }
+    }
+}
+
+impl<'a> Event<'a> {
+    /// Reads one event: an object with at least one member, whose text is all valid (no NUL, no lone
+    /// surrogate), whose numbers fit a double, nested at most 127 deep.
+    pub fn parse(raw: &'a RawValue) -> Result<Self, EventError> {
+        if raw.get().len() > MAX_EVENT {
+            return Err(EventError { reason: ErrorReason::EventTooLarge, field: None });
+        }
+        let (mut event, mut at) = (Self::default(), None);
+        let reader = reader::Reader::new(&mut event, &mut at);
+        match reader.deserialize(&mut Deserializer::from_str(raw.get())) {
+            Ok(()) => event.bounded(),
+            Err(_) => Err(EventError { reason: ErrorReason::InvalidEvent, field: at }),
+        }
+    }
+
+    fn bounded(mut self) -> Result<Self, EventError> {
+        let err = |reason, field| Err(EventError { reason, field: Some(field) });
+        let long = |text: &Option<Cow<'_, str>>| text.as_ref().is_some_and(|text| text.len() > MAX_TEXT);
+        let not_a_hash = |text: &Option<Cow<'_, str>>| text.as_ref().is_some_and(|text| !is_sha256(text));
+        for (text, field) in [(&self.anonymous_id, "anonymousId"), (&self.user_id, "userId")] {
+            if long(text) {
+                return err(ErrorReason::InvalidIdentifier, field);
+            }
+        }
+        for (text, field) in [
+            (&self.user_hash, "context.userHash"),
+            (&self.message_id, "messageId"),
+            (&self.email, "traits.email"),
+            (&self.phone, "traits.phone"),
+        ] {
+            if long(text) {
+                return err(ErrorReason::InvalidEvent, field);
+            }
+        }
+        for (text, field) in
+            [(&self.email_sha256, "traits.email_sha256"), (&self.phone_sha256, "traits.phone_sha256")]
+        {
+            if not_a_hash(text) {
+                return err(ErrorReason::InvalidEvent, field);
+            }
+        }
+        self.page_url = self.page_url.filter(|url| url.len() <= MAX_PAGE_URL);
+        Ok(self)
+    }
+}
+
+fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,51 @@
+//! The HTTP edge: translates what browsers, customers' servers and vendors send into one gRPC call each, and
+//! the answer back. No store, no customer's secret, no domain rule.
+
+use std::process::ExitCode;
+
+use serve::{Env, EnvError, Lifecycle};
+
+use crate::{body::Bodies, config::Config, core_client::Core, routes::Edge};
+
+mod body;
+mod caller;
+mod config;
+mod cookies;
+mod core_client;
+mod error;
+mod event;
+mod query;
+mod routes;
+mod subjects;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("http-edge: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), EnvError> {
+    let config = Config::from_env(&Env::read(config::KNOWN)?)?;
+    serve::telemetry::init("http-edge", &config.log_level)?;
+    let lifecycle = Lifecycle::new();
+    lifecycle.on_signals()?;
+    serve::metrics::listen(config.metrics_addr, &lifecycle).await?;
+    let listener = serve::bind("LISTEN_ADDR", config.listen_addr).await?;
+    let edge = Edge {
+        core: Core::new(&config.identity_urls, config.service_token),
+        proxies: config.trusted_proxies.into(),
+        bodies: Bodies::default(),
+    };
+    let app = routes::app(edge).merge(serve::metrics::health(lifecycle.clone()));
+    lifecycle.set_started();
+    serve::serve(listener, "http", app, lifecycle).await;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

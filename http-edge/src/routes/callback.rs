@@ -1,0 +1,69 @@
+//! `GET /v1/sync/{vendor}/callback`: hands on what the vendor sent back. The browser gets its image whatever
+//! comes of it; reasons are the core's to count and log.
+
+use std::net::SocketAddr;
+
+use axum::{
+    extract::{ConnectInfo, Path, Request, State, rejection::PathRejection},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderName, HeaderValue, header, request::Parts};
+use proto::v1::StoreSyncResultRequest;
+
+use super::{Edge, is_head, is_vendor, no_store};
+use crate::{caller, cookies};
+
+/// Longest query that is handed on, in bytes (`StoreSyncResultRequest.raw_query`).
+const MAX_QUERY: usize = 8 * 1024;
+
+/// One transparent pixel, 43 bytes.
+#[rustfmt::skip]
+const GIF: [u8; 43] = [
+    b'G', b'I', b'F', b'8', b'9', b'a', 1, 0, 1, 0, 0x80, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff,
+    0x21, 0xf9, 4, 1, 0, 0, 0, 0, 0x2c, 0, 0, 0, 0, 1, 0, 1, 0, 0, 2, 2, 0x44, 1, 0, 0x3b,
+];
+
+/// The GIF.
+pub async fn store(
+    State(edge): State<Edge>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    vendor: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Response {
+    let (parts, _) = request.into_parts();
+    let image = (HeaderName::from_static("content-type"), HeaderValue::from_static("image/gif"));
+    let nosniff = (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let mut response = ([image, nosniff], GIF).into_response();
+    no_store(&mut response);
+    let Some(Path(vendor)) = vendor.ok().filter(|Path(name)| is_vendor(name)) else { return response };
+    if is_head(&parts.method) {
+        return response;
+    }
+    let host = caller::host(&parts, peer, &edge.proxies);
+    let state_cookie = cookies::state(&parts.headers, &vendor);
+    if let Some(cleared) = state_cookie.as_ref().and_then(|_| cookies::clear_state(&vendor, host)) {
+        response.headers_mut().append(header::SET_COOKIE, cleared);
+    }
+    if let Some(message) = message(&parts, vendor, host, state_cookie) {
+        // The failure is logged and counted where it is noticed.
+        let _ = edge.core.store_sync_result(&caller::trace(&parts.headers), message).await;
+    }
+    response
+}
+
+fn message(
+    parts: &Parts,
+    vendor: String,
+    host: &str,
+    state_cookie: Option<String>,
+) -> Option<StoreSyncResultRequest> {
+    let raw_query = parts.uri.query().unwrap_or_default();
+    (raw_query.len() <= MAX_QUERY).then(|| StoreSyncResultRequest {
+        vendor,
+        raw_query: raw_query.to_owned(),
+        state_cookie,
+        host: host.to_owned(),
+        cookie_anonymous_id: cookies::anonymous_id(&parts.headers),
+        sec_gpc: caller::sec_gpc(&parts.headers),
+    })
+}

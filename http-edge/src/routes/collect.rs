@@ -1,0 +1,171 @@
+//! `POST /v1/batch`, `/v1/t`, `/v1/p`, `/v1/i`: events in, one call to the core, an answer per event.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use axum::{
+    Json,
+    extract::{ConnectInfo, Request, State},
+    response::{IntoResponse, Response},
+};
+use proto::v1::{
+    AuthenticateRequest, CollectCaller, ErrorReason, PendingSync, Resolution, ResolveRequest, Subject,
+};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tracing::error;
+
+use super::{Edge, allow_origin, no_store, set_cookies};
+use crate::{
+    caller,
+    core_client::Trace,
+    error::ApiError,
+    event::{self, Event},
+    query::Query,
+    subjects,
+};
+
+/// `{"batch":[…]}`: 200, with the errors of single events by their index.
+pub async fn batch(
+    State(edge): State<Edge>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    collect(&edge, peer, request, event::split, |answer| Json(answer).into_response()).await
+}
+
+/// One event as the body: its error is the answer's.
+pub async fn single(
+    State(edge): State<Edge>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    collect(&edge, peer, request, event::single, |mut answer| match answer.errors.pop() {
+        Some(rejected) => rejected.error.into_response(),
+        None => Json(answer).into_response(),
+    })
+    .await
+}
+
+/// What is answered, in the words of the product.
+#[derive(Serialize)]
+struct Answer {
+    success: bool,
+    /// Events taken for identity.
+    accepted: usize,
+    errors: Vec<Rejected>,
+    /// Null only for a call that knows nobody but by user ID.
+    anonymous_id: Option<String>,
+    pending_syncs: Vec<Pending>,
+}
+
+/// An event that was not taken.
+#[derive(Serialize)]
+struct Rejected {
+    index: usize,
+    #[serde(flatten)]
+    error: ApiError,
+    /// Present where the same event may be taken later.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    retry: bool,
+}
+
+#[derive(Serialize)]
+struct Pending {
+    vendor: String,
+    url: String,
+    partner_id: String,
+}
+
+impl From<PendingSync> for Pending {
+    fn from(PendingSync { vendor, url, partner_id }: PendingSync) -> Self {
+        Self { vendor, url, partner_id }
+    }
+}
+
+async fn collect(
+    edge: &Edge,
+    peer: SocketAddr,
+    request: Request,
+    split: fn(&[u8]) -> Result<Vec<&RawValue>, ErrorReason>,
+    write: fn(Answer) -> Response,
+) -> Result<Response, ApiError> {
+    let (parts, body) = request.into_parts();
+    let query = Query::parse(parts.uri.query())?;
+    let mut caller = caller::collect(&parts, peer, &edge.proxies, query.one("pipeline_key")?)?;
+    let body = edge.bodies.read(&parts.headers, body).await?;
+    let raw_events = split(&body.bytes)?;
+    let count = raw_events.len();
+    let (mut events, mut errors) = (Vec::with_capacity(count), Vec::new());
+    for (index, raw) in raw_events.into_iter().enumerate() {
+        match Event::parse(raw) {
+            Ok(event) => events.push((index, event)),
+            Err(error) => errors.push(Rejected { index, error: error.into(), retry: false }),
+        }
+    }
+
+    let groups = subjects::collapse(events);
+    let signed = caller.signature.is_some();
+    caller.signed_body = signed.then(|| body.bytes.clone());
+    let origin = caller.origin.clone().filter(|_| !signed);
+    let subjects = subjects::subjects(&groups, &parts.headers, signed);
+    let resolutions = call(edge, &caller::trace(&parts.headers), caller, subjects).await?;
+    let (mut anonymous_id, mut pending_syncs, mut cookies) = (None, Vec::new(), BTreeMap::new());
+    for (group, resolution) in groups.into_iter().zip(resolutions) {
+        if let Some((error, retry)) = rejection(&resolution) {
+            let rejected = |index| Rejected { index, error: error.clone(), retry };
+            errors.extend(group.indices.into_iter().map(rejected));
+        } else {
+            anonymous_id = Some(resolution.anonymous_id).filter(|id| !id.is_empty()).or(anonymous_id);
+            pending_syncs = resolution.pending_syncs;
+            cookies.extend(resolution.cookies.into_iter().map(|cookie| (cookie.name.clone(), cookie)));
+        }
+    }
+    errors.sort_unstable_by_key(|rejected| rejected.index);
+    let accepted = count.saturating_sub(errors.len());
+    measure(accepted, &errors);
+
+    let pending_syncs = pending_syncs.into_iter().map(Pending::from).collect();
+    let mut response = write(Answer { success: true, accepted, errors, anonymous_id, pending_syncs });
+    no_store(&mut response);
+    if let Some(origin) = origin {
+        allow_origin(&mut response, &origin);
+    }
+    set_cookies(&mut response, cookies.values().filter(|_| !signed));
+    Ok(response)
+}
+
+/// The one call of a request. Where no event is valid the caller must be known all the same.
+async fn call(
+    edge: &Edge,
+    trace: &Trace,
+    caller: CollectCaller,
+    subjects: Vec<Subject>,
+) -> Result<Vec<Resolution>, ApiError> {
+    if subjects.is_empty() {
+        edge.core.authenticate(trace, AuthenticateRequest { caller: Some(caller) }).await?;
+        return Ok(Vec::new());
+    }
+    let asked = subjects.len();
+    let request = ResolveRequest { caller: Some(caller::message(caller)), subjects };
+    let resolutions = edge.core.resolve(trace, request).await?.resolutions;
+    if resolutions.len() == asked {
+        return Ok(resolutions);
+    }
+    error!(asked, answered = resolutions.len(), "the core's answer does not match");
+    Err(ErrorReason::Unavailable.into())
+}
+
+/// The error of a subject, and whether it may pass later.
+fn rejection(resolution: &Resolution) -> Option<(ApiError, bool)> {
+    let error = resolution.error.as_ref()?;
+    let message = Some(error.message.clone()).filter(|message| !message.is_empty());
+    Some((ApiError::new(error.reason(), message), error.retry))
+}
+
+fn measure(accepted: usize, errors: &[Rejected]) {
+    let count = |outcome, by| metrics::counter!("datafly_events_total", "outcome" => outcome).increment(by);
+    count("accepted", u64::try_from(accepted).unwrap_or_default());
+    for rejected in errors {
+        count(rejected.error.code(), 1);
+    }
+}

@@ -1,0 +1,95 @@
+//! Paths and methods. Each route translates to one call and back.
+
+mod callback;
+mod collect;
+mod not_built;
+mod preflight;
+mod sync;
+
+use std::{any::Any, sync::Arc};
+
+use axum::{
+    Router,
+    middleware::{from_fn, from_fn_with_state},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use http::{HeaderValue, Method, header};
+use proto::v1::{Cookie, ErrorReason};
+use serve::TrustedProxies;
+use tower_http::catch_panic::CatchPanicLayer;
+use tracing::error;
+
+use crate::{body::Bodies, cookies, core_client::Core, error::ApiError};
+
+/// What every route works with.
+#[derive(Clone)]
+pub struct Edge {
+    /// The core.
+    pub core: Core,
+    /// Whose `X-Forwarded-*` counts.
+    pub proxies: Arc<TrustedProxies>,
+    /// Memory for bodies.
+    pub bodies: Bodies,
+}
+
+/// All routes under `/v1`, and the answers for what is none.
+pub fn app(edge: Edge) -> Router {
+    Router::new()
+        .route("/v1/batch", post(collect::batch))
+        .route("/v1/t", post(collect::single))
+        .route("/v1/p", post(collect::single))
+        .route("/v1/i", post(collect::single))
+        .route("/v1/sync/{vendor}", get(sync::begin))
+        .route("/v1/sync/{vendor}/callback", get(callback::store))
+        .route("/v1/enrich", get(not_built::answer).post(not_built::answer))
+        .route("/v1/link", post(not_built::answer))
+        .fallback(async || ApiError::from(ErrorReason::NotFound))
+        .method_not_allowed_fallback(async || ApiError::from(ErrorReason::MethodNotAllowed))
+        .layer(from_fn_with_state(edge.clone(), preflight::answer))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(serve::metrics::record))
+        .with_state(edge)
+}
+
+fn panicked(_: Box<dyn Any + Send>) -> Response {
+    // The panic hook has logged it.
+    ApiError::from(ErrorReason::Internal).into_response()
+}
+
+/// Lets the page of `origin` read `response`.
+fn allow_origin(response: &mut Response, origin: &str) {
+    let Ok(origin) = HeaderValue::from_str(origin) else { return };
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+    headers.append(header::VARY, HeaderValue::from_static("Origin"));
+}
+
+fn no_store(response: &mut Response) {
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+}
+
+fn set_cookies<'a>(response: &mut Response, jar: impl IntoIterator<Item = &'a Cookie>) {
+    for cookie in jar {
+        if let Some(value) = cookies::set_cookie(cookie) {
+            response.headers_mut().append(header::SET_COOKIE, value);
+        } else {
+            error!(cookie = cookie.name, "the core's cookie can't be written");
+        }
+    }
+}
+
+/// Whether `name` can be a vendor's at all: lower-case letters, digits and `_`, as in the core's table. What
+/// cannot must not reach a cookie's name.
+fn is_vendor(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
+fn is_head(method: &Method) -> bool {
+    method == Method::HEAD
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,56 @@
+//! `OPTIONS`: may a page of that origin call this host? A preflight carries no key.
+
+use std::net::SocketAddr;
+
+use axum::{
+    extract::{ConnectInfo, Request, State},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use proto::v1::CheckOriginRequest;
+
+use super::{Edge, allow_origin};
+use crate::{caller, error::ApiError};
+
+/// What an allowed page may send. Ten minutes: a removed domain stops working soon, and the answer depends on
+/// nothing else.
+const ALLOWED: [(HeaderName, &str); 3] = [
+    (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST"),
+    (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type"),
+    (header::ACCESS_CONTROL_MAX_AGE, "600"),
+];
+
+/// Answers every `OPTIONS` under `/v1/`, whatever the path.
+pub async fn answer(
+    State(edge): State<Edge>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if request.method() != Method::OPTIONS || !request.uri().path().starts_with("/v1/") {
+        return next.run(request).await;
+    }
+    let (parts, _) = request.into_parts();
+    let host = caller::host(&parts, peer, &edge.proxies).to_owned();
+    check(&edge, &parts.headers, host).await.unwrap_or_else(IntoResponse::into_response)
+}
+
+async fn check(edge: &Edge, headers: &HeaderMap, host: String) -> Result<Response, ApiError> {
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let mut origins = headers.get_all(header::ORIGIN).iter();
+    let (Some(origin), None) = (origins.next().and_then(|origin| origin.to_str().ok()), origins.next())
+    else {
+        return Ok(response);
+    };
+    let request = CheckOriginRequest { host, origin: origin.to_owned() };
+    if edge.core.check_origin(&caller::trace(headers), request).await?.allowed {
+        allow_origin(&mut response, origin);
+        for (name, value) in ALLOWED {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+    } else {
+        response.headers_mut().append(header::VARY, HeaderValue::from_static("Origin"));
+    }
+    Ok(response)
+}

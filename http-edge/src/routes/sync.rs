@@ -1,0 +1,87 @@
+//! `GET /v1/sync/{vendor}`: sends the browser to the vendor, or tells it that there is nothing to do.
+
+use std::net::SocketAddr;
+
+use axum::{
+    extract::{ConnectInfo, Path, Request, State, rejection::PathRejection},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use proto::v1::{BeginSyncRequest, ErrorReason, begin_sync_response::Outcome};
+use tracing::error;
+
+use super::{Edge, is_head, is_vendor, no_store, set_cookies};
+use crate::{caller, cookies, error::ApiError, query::Query};
+
+/// 302 to the vendor; 204 where nothing is to be sent, or the core can't say.
+pub async fn begin(
+    State(edge): State<Edge>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    vendor: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (parts, _) = request.into_parts();
+    if is_head(&parts.method) || is_prefetch(&parts.headers) {
+        return Ok(nothing());
+    }
+    let Some(Path(vendor)) = vendor.ok().filter(|Path(name)| is_vendor(name)) else {
+        return Err(ErrorReason::VendorNotFound.into());
+    };
+    let query = Query::parse(parts.uri.query())?;
+    let anonymous_id = query.one("aid")?.unwrap_or_default().to_owned();
+    // Part of the documented call, but the configured one is used whatever is sent here.
+    query.one("partner_id")?;
+    let caller = caller::collect(&parts, peer, &edge.proxies, query.one("pipeline_key")?)?;
+    let message = BeginSyncRequest {
+        caller: Some(caller::message(caller)),
+        vendor,
+        anonymous_id,
+        cookie_anonymous_id: cookies::anonymous_id(&parts.headers),
+        referer: caller::referer(&parts.headers),
+        sec_gpc: caller::sec_gpc(&parts.headers),
+    };
+    let redirect = match edge.core.begin_sync(&caller::trace(&parts.headers), message).await {
+        Ok(answer) => match answer.outcome {
+            Some(Outcome::Redirect(redirect)) => redirect,
+            Some(Outcome::Refusal(_)) | None => return Ok(nothing()),
+        },
+        Err(status) => {
+            let error = ApiError::from(status);
+            // The page goes on without this sync; it is offered again later.
+            return if error.status() == StatusCode::SERVICE_UNAVAILABLE {
+                Ok(nothing())
+            } else {
+                Err(error)
+            };
+        }
+    };
+    let Ok(location) = HeaderValue::try_from(redirect.location) else {
+        error!("the core's location can't be written");
+        return Ok(nothing());
+    };
+    let mut response = nothing();
+    *response.status_mut() = StatusCode::FOUND;
+    let headers = response.headers_mut();
+    headers.insert(header::LOCATION, location);
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert("x-robots-tag", HeaderValue::from_static("noindex"));
+    set_cookies(&mut response, &redirect.state_cookie);
+    Ok(response)
+}
+
+fn nothing() -> Response {
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    no_store(&mut response);
+    response
+}
+
+/// A speculative load: the visitor may never see the page, so nothing may happen for it.
+fn is_prefetch(headers: &HeaderMap) -> bool {
+    let says = |name: &str| {
+        headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .is_some_and(|value| value.contains("prefetch"))
+    };
+    says("sec-purpose") || says("purpose")
+}

@@ -1,0 +1,165 @@
+//! Events become subjects of one `Resolve` call, in order; adjacent ones about the same person share one.
+
+use std::borrow::Cow;
+
+use http::HeaderMap;
+use proto::v1::{ConsentSignals, Subject};
+
+use crate::{caller, cookies, event::Event};
+
+/// Events that are one subject.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Group<'a> {
+    event: Event<'a>,
+    /// Their indices in the batch.
+    pub indices: Vec<usize>,
+}
+
+/// Puts `events` (each with its index) into groups.
+pub fn collapse<'a>(events: impl IntoIterator<Item = (usize, Event<'a>)>) -> Vec<Group<'a>> {
+    let mut groups: Vec<Group<'a>> = Vec::new();
+    for (index, event) in events {
+        match groups.last_mut() {
+            Some(last) if same(&last.event, &event) => {
+                merge(&mut last.event, event);
+                last.indices.push(index);
+            }
+            _ => groups.push(Group { event, indices: vec![index] }),
+        }
+    }
+    groups
+}
+
+/// Whether both say the same about who this is, and neither says what the other would hide.
+fn same(a: &Event<'_>, b: &Event<'_>) -> bool {
+    fn agree<T: PartialEq>(a: Option<&T>, b: Option<&T>) -> bool {
+        a.is_none() || b.is_none() || a == b
+    }
+    a.anonymous_id == b.anonymous_id
+        && a.user_id == b.user_id
+        && a.user_hash == b.user_hash
+        && a.reset == b.reset
+        && agree(a.email.as_ref(), b.email.as_ref())
+        && agree(a.phone.as_ref(), b.phone.as_ref())
+        && agree(a.email_sha256.as_ref(), b.email_sha256.as_ref())
+        && agree(a.phone_sha256.as_ref(), b.phone_sha256.as_ref())
+        && agree(clicked(a), clicked(b))
+}
+
+/// The page's URL where it can hold a click ID.
+fn clicked<'e, 'a>(event: &'e Event<'a>) -> Option<&'e Cow<'a, str>> {
+    event.page_url.as_ref().filter(|url| url.contains('?'))
+}
+
+/// Adds the later event to the earlier one; what it says wins.
+fn merge<'a>(into: &mut Event<'a>, later: Event<'a>) {
+    fn take<T>(into: &mut Option<T>, later: Option<T>) {
+        if later.is_some() {
+            *into = later;
+        }
+    }
+    if clicked(into).is_none() {
+        take(&mut into.page_url, later.page_url);
+    }
+    take(&mut into.message_id, later.message_id);
+    take(&mut into.consent, later.consent);
+    take(&mut into.email, later.email);
+    take(&mut into.phone, later.phone);
+    take(&mut into.email_sha256, later.email_sha256);
+    take(&mut into.phone_sha256, later.phone_sha256);
+}
+
+/// The subjects of `groups`. A browser's request adds what its cookies say, and asks for pending syncs once;
+/// a signed call has neither.
+pub fn subjects(groups: &[Group<'_>], headers: &HeaderMap, signed: bool) -> Vec<Subject> {
+    let cookie_anonymous_id = if signed { None } else { cookies::anonymous_id(headers) };
+    let sec_gpc = caller::sec_gpc(headers);
+    let last = groups.len().saturating_sub(1);
+    let subject = |(at, group): (usize, &Group<'_>)| {
+        let event = &group.event;
+        let own = |text: &Option<Cow<'_, str>>| text.as_deref().map(str::to_owned);
+        let vendor_cookies = cookies::vendor_cookies(headers).filter(|_| !signed);
+        Subject {
+            anonymous_id: own(&event.anonymous_id),
+            cookie_anonymous_id: cookie_anonymous_id.clone(),
+            user_id: own(&event.user_id),
+            user_hash: own(&event.user_hash),
+            reset: event.reset,
+            link_token: None,
+            page_url: own(&event.page_url),
+            vendor_cookies: vendor_cookies.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            consent: (event.consent.is_some() || sec_gpc)
+                .then(|| ConsentSignals { json: event.consent.map(str::to_owned), sec_gpc }),
+            email: own(&event.email),
+            phone: own(&event.phone),
+            email_sha256: own(&event.email_sha256),
+            phone_sha256: own(&event.phone_sha256),
+            want_pending_syncs: !signed && at == last,
+            message_id: own(&event.message_id),
+        }
+    };
+    groups.iter().enumerate().map(subject).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header::COOKIE;
+
+    use super::*;
+
+    fn event<'a>(anonymous: &'a str, consent: Option<&'a str>, url: Option<&'a str>) -> Event<'a> {
+        Event {
+            anonymous_id: Some(anonymous.into()),
+            consent,
+            page_url: url.map(Cow::Borrowed),
+            ..Event::default()
+        }
+    }
+
+    fn groups<'a>(events: &[Event<'a>]) -> Vec<Group<'a>> {
+        collapse(events.iter().cloned().enumerate())
+    }
+
+    #[test]
+    fn adjacent_events_of_one_identity_are_one_subject_and_later_consent_wins() {
+        let groups = groups(&[
+            event("a", Some("1"), None),
+            event("a", None, None),
+            event("a", Some("2"), None),
+            event("b", None, None),
+            event("a", None, None),
+        ]);
+        let found: Vec<_> = groups.iter().map(|g| (g.event.consent, g.indices.as_slice())).collect();
+        assert_eq!(found, [(Some("2"), &[0, 1, 2][..]), (None, &[3]), (None, &[4])]);
+    }
+
+    #[test]
+    fn no_identity_and_no_click_is_hidden() {
+        let login = Event { user_id: Some("u".into()), ..event("a", None, None) };
+        let logout = Event { reset: true, ..event("a", None, None) };
+        assert_eq!(groups(&[event("a", None, None), login, logout]).len(), 3);
+        let click = |url| event("a", None, Some(url));
+        let merged = groups(&[click("/"), click("/?gclid=1"), click("/next")]);
+        assert_eq!(merged.len(), 1);
+        assert_eq!(merged[0].event.page_url.as_deref(), Some("/?gclid=1"));
+        assert_eq!(groups(&[click("/?gclid=1"), click("/?gclid=2")]).len(), 2);
+        let email = |email: &'static str| Event { email: Some(email.into()), ..event("a", None, None) };
+        assert_eq!(groups(&[event("a", None, None), email("x"), email("y")]).len(), 2);
+    }
+
+    #[test]
+    fn a_browser_adds_its_cookies_and_asks_once_and_a_server_does_not() {
+        let mut headers: HeaderMap =
+            [(COOKIE, "_dfid=c; _ga=g; other=o".parse().unwrap())].into_iter().collect();
+        headers.insert("sec-gpc", "1".parse().unwrap());
+        let groups = groups(&[event("a", None, None), event("b", Some("{}"), None)]);
+        let browser = subjects(&groups, &headers, false);
+        assert!(browser.iter().all(|s| s.cookie_anonymous_id.as_deref() == Some("c")));
+        assert_eq!(browser[0].vendor_cookies.keys().collect::<Vec<_>>(), ["_ga"]);
+        assert_eq!(browser.iter().map(|s| s.want_pending_syncs).collect::<Vec<_>>(), [false, true]);
+        assert_eq!(browser[0].consent, Some(ConsentSignals { json: None, sec_gpc: true }));
+        let server = subjects(&groups, &headers, true);
+        assert!(server.iter().all(|s| s.cookie_anonymous_id.is_none() && s.vendor_cookies.is_empty()));
+        assert!(!server[1].want_pending_syncs);
+    }
+}

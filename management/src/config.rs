@@ -1,0 +1,121 @@
+//! What management reads from its environment. All of it is checked at the start, also what only later
+//! routes use: a bad value must not surface days after the rollout.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use migrations::sealed::SealKey;
+use secrecy::{ExposeSecret, SecretString};
+use serve::{Env, EnvError, TrustedProxies};
+
+/// Every variable management knows.
+pub const KNOWN: &[&str] = &[
+    "DATABASE_URL",
+    "DATAFLY_ENCRYPTION_KEY",
+    "DATAFLY_ENCRYPTION_KEY_PREVIOUS",
+    "JWT_SECRET",
+    "JWT_SECRET_PREVIOUS",
+    "SERVICE_TOKEN",
+    "IDENTITY_URL",
+    "LISTEN_ADDR",
+    "METRICS_ADDR",
+    "LOG_LEVEL",
+    "OTLP_ENDPOINT",
+    "TRUSTED_PROXIES",
+    "OWNER_PASSWORD",
+];
+
+/// Shortest secret for tokens, in bytes: the output of HS256's hash (RFC 7518, 3.2).
+const MIN_JWT_SECRET: usize = 32;
+
+/// Management's settings, as far as they are in use.
+pub struct Config {
+    /// PostgreSQL.
+    pub database_url: SecretString,
+    /// Where the API is.
+    pub listen_addr: SocketAddr,
+    /// Where `/metrics` and health are.
+    pub metrics_addr: SocketAddr,
+    /// See [`serve::telemetry::init`].
+    pub log_level: String,
+}
+
+impl Config {
+    /// Reads and checks all of it.
+    pub fn from_env(env: &Env) -> Result<Self, EnvError> {
+        env.not_built("OTLP_ENDPOINT")?;
+        let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+        seal_key("DATAFLY_ENCRYPTION_KEY", &env.required_secret("DATAFLY_ENCRYPTION_KEY")?)?;
+        if let Some(previous) = env.secret("DATAFLY_ENCRYPTION_KEY_PREVIOUS")? {
+            seal_key("DATAFLY_ENCRYPTION_KEY_PREVIOUS", &previous)?;
+        }
+        jwt_secret("JWT_SECRET", &env.required_secret("JWT_SECRET")?)?;
+        if let Some(previous) = env.secret("JWT_SECRET_PREVIOUS")? {
+            jwt_secret("JWT_SECRET_PREVIOUS", &previous)?;
+        }
+        env.required_secret("SERVICE_TOKEN")?;
+        env.addresses("IDENTITY_URL")?;
+        env.parsed::<TrustedProxies>("TRUSTED_PROXIES")?;
+        Ok(Self {
+            database_url: env.required_secret("DATABASE_URL")?,
+            listen_addr: env.parsed_or("LISTEN_ADDR", any(8084))?,
+            metrics_addr: env.parsed_or("METRICS_ADDR", any(9084))?,
+            log_level: env.parsed_or("LOG_LEVEL", "info".to_owned())?,
+        })
+    }
+}
+
+fn seal_key(name: &'static str, text: &SecretString) -> Result<(), EnvError> {
+    SealKey::from_hex(text).map(drop).map_err(|why| EnvError::malformed(name, why))
+}
+
+fn jwt_secret(name: &'static str, text: &SecretString) -> Result<(), EnvError> {
+    if text.expose_secret().len() < MIN_JWT_SECRET {
+        return Err(EnvError::malformed(name, format_args!("must be at least {MIN_JWT_SECRET} bytes")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: [(&str, &str); 5] = [
+        ("DATABASE_URL", "postgres://x"),
+        ("DATAFLY_ENCRYPTION_KEY", "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"),
+        ("JWT_SECRET", "0123456789abcdef0123456789abcdef"),
+        ("SERVICE_TOKEN", "t"),
+        ("IDENTITY_URL", "http://127.0.0.1:50051"),
+    ];
+
+    fn config(change: (&'static str, &str)) -> Result<Config, EnvError> {
+        let pairs = GOOD.into_iter().filter(|(name, _)| *name != change.0).chain([change]);
+        Config::from_env(&Env::from_pairs(KNOWN, pairs)?)
+    }
+
+    #[test]
+    fn the_documented_environment_is_enough() {
+        let config = config(("LOG_LEVEL", "")).unwrap();
+        assert_eq!(config.listen_addr.port(), 8084);
+        assert_eq!(config.metrics_addr.port(), 9084);
+    }
+
+    #[test]
+    fn every_variable_is_checked_and_named_at_the_start() {
+        for change in [
+            ("DATABASE_URL", ""),
+            ("DATAFLY_ENCRYPTION_KEY", "abc"),
+            ("DATAFLY_ENCRYPTION_KEY_PREVIOUS", "zz"),
+            ("JWT_SECRET", "short"),
+            ("JWT_SECRET_PREVIOUS", "short"),
+            ("SERVICE_TOKEN", ""),
+            ("IDENTITY_URL", "core:50051"),
+            ("TRUSTED_PROXIES", "everyone"),
+            ("LISTEN_ADDR", "8084"),
+            ("OTLP_ENDPOINT", "http://x"),
+        ] {
+            let error = config(change).err().unwrap().to_string();
+            assert!(error.starts_with(change.0) && !error.contains('\n'), "{error}");
+            assert!(change.1.len() < 2 || !error.contains(change.1), "{error}");
+        }
+    }
+}

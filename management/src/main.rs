@@ -1,0 +1,90 @@
+//! The management API. So far it starts, migrates, tells its health and creates the first owner.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use migrations::migrate;
+use secrecy::{ExposeSecret, SecretString};
+use serve::{Env, EnvError, Lifecycle};
+
+use crate::config::Config;
+
+mod config;
+mod owner;
+mod password;
+mod routes;
+
+/// Management API of Signal Identity. Configured by environment variables; see the README.
+#[derive(Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct Arguments {
+    /// Apply pending database migrations and exit.
+    #[arg(long)]
+    migrate: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Create an organisation and its owner. The password comes from OWNER_PASSWORD or standard input.
+    CreateOwner(owner::NewOwner),
+}
+
+/// Why the program ends, in one line.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Env(#[from] EnvError),
+    #[error(transparent)]
+    Migrate(#[from] migrate::MigrateError),
+    #[error(transparent)]
+    Owner(#[from] owner::OwnerError),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Arguments::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // A database's message may have several lines.
+            eprintln!("management: {}", error.to_string().replace('\n', " "));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let env = Env::read(config::KNOWN)?;
+    if arguments.migrate {
+        let url: SecretString = env.required_secret("DATABASE_URL")?;
+        for name in migrate::run(url.expose_secret()).await? {
+            println!("applied {name}");
+        }
+        println!("the schema is up to date");
+        return Ok(());
+    }
+    if let Some(Command::CreateOwner(new)) = arguments.command {
+        let url = env.required_secret("DATABASE_URL")?;
+        let password = password::read(&env)?;
+        migrate::check(url.expose_secret()).await?;
+        let org = owner::create(&url, &new, password).await?;
+        println!("{org}");
+        return Ok(());
+    }
+    serve_api(&env).await
+}
+
+async fn serve_api(env: &Env) -> Result<(), Failure> {
+    let config = Config::from_env(env)?;
+    serve::telemetry::init("management", &config.log_level)?;
+    migrate::check(config.database_url.expose_secret()).await?;
+    let lifecycle = Lifecycle::new();
+    lifecycle.on_signals()?;
+    serve::metrics::listen(config.metrics_addr, &lifecycle).await?;
+    let listener = serve::bind("LISTEN_ADDR", config.listen_addr).await?;
+    let app = routes::app(lifecycle.clone());
+    lifecycle.set_started();
+    serve::serve(listener, "http", app, lifecycle).await;
+    Ok(())
+}

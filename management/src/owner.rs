@@ -1,0 +1,135 @@
+//! The first owner of an organisation: nobody can log in before it exists, so it is made from the shell.
+
+use diesel::{
+    insert_into,
+    result::{DatabaseErrorKind, Error as QueryError},
+};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
+use migrations::{
+    rows::{Org, User},
+    schema::{orgs, users},
+};
+use secrecy::{ExposeSecret, SecretString};
+use uuid::Uuid;
+
+use crate::password;
+
+/// Longest name of an organisation or a person, in characters (`orgs.name`).
+const MAX_NAME: usize = 200;
+/// Longest address in characters (RFC 5321, 4.5.3.1.3).
+const MAX_EMAIL: usize = 254;
+
+/// An organisation and its owner.
+#[derive(Debug, clap::Args)]
+pub struct NewOwner {
+    /// The owner's email address; no other user may have it.
+    #[arg(long)]
+    pub email: String,
+    /// The organisation's name.
+    #[arg(long)]
+    pub org: String,
+    /// The owner's name, for display.
+    #[arg(long, default_value = "")]
+    pub name: String,
+}
+
+/// Why no owner was created. Nothing was stored.
+#[derive(Debug, thiserror::Error)]
+pub enum OwnerError {
+    /// Not `local@domain`.
+    #[error("--email is not an email address")]
+    Email,
+    /// Empty, too long, or with control characters.
+    #[error("--org must have 1 to 200 characters, --name at most 200; neither control characters")]
+    Name,
+    /// Too short or too long.
+    #[error("the password must have 12 to 128 characters")]
+    Password,
+    /// Argon2 refused.
+    #[error("the password can't be hashed")]
+    Hash,
+    /// Some user has that address, whatever its case.
+    #[error("a user with that email address exists")]
+    Exists,
+    /// No connection.
+    #[error("DATABASE_URL: can't connect: {0}")]
+    Connect(#[from] diesel::ConnectionError),
+    /// A statement failed.
+    #[error("the database refused: {0}")]
+    Query(QueryError),
+}
+
+impl From<QueryError> for OwnerError {
+    fn from(error: QueryError) -> Self {
+        match error {
+            QueryError::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => Self::Exists,
+            error => Self::Query(error),
+        }
+    }
+}
+
+/// Creates the organisation, its sibling for the data of test keys, and the owner, all or nothing. Returns
+/// the organisation's ID.
+pub async fn create(url: &SecretString, new: &NewOwner, password: SecretString) -> Result<Uuid, OwnerError> {
+    let new = checked(new)?;
+    let hash = tokio::task::spawn_blocking(move || password::hash(&password));
+    let password_hash = hash.await.map_err(|_| OwnerError::Hash)??;
+    let org = Org { id: Uuid::now_v7(), name: new.org, test_of: None };
+    let sibling = Org { id: Uuid::now_v7(), name: org.name.clone(), test_of: Some(org.id) };
+    let (id, role) = (org.id, "owner".to_owned());
+    let user = User { id: Uuid::now_v7(), org_id: id, email: new.email, name: new.name, role, password_hash };
+
+    let mut connection = AsyncPgConnection::establish(url.expose_secret()).await?;
+    connection
+        .transaction(async |connection| {
+            insert_into(orgs::table).values(org).execute(connection).await?;
+            insert_into(orgs::table).values(sibling).execute(connection).await?;
+            insert_into(users::table).values(user).execute(connection).await?;
+            Ok(id)
+        })
+        .await
+}
+
+fn checked(new: &NewOwner) -> Result<NewOwner, OwnerError> {
+    let trim = |text: &str| text.trim().to_owned();
+    let new = NewOwner { email: trim(&new.email), org: trim(&new.org), name: trim(&new.name) };
+    let (local, domain) = new.email.split_once('@').ok_or(OwnerError::Email)?;
+    let odd = |c: char| c.is_whitespace() || c.is_control() || c == '@';
+    if local.is_empty() || domain.is_empty() || local.contains(odd) || domain.contains(odd) {
+        return Err(OwnerError::Email);
+    }
+    if new.email.chars().count() > MAX_EMAIL {
+        return Err(OwnerError::Email);
+    }
+    let bad = |text: &str| text.chars().count() > MAX_NAME || text.contains(char::is_control);
+    if new.org.is_empty() || bad(&new.org) || bad(&new.name) {
+        return Err(OwnerError::Name);
+    }
+    Ok(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(email: &str, org: &str) -> Result<NewOwner, OwnerError> {
+        checked(&NewOwner { email: email.into(), org: org.into(), name: " Ada ".into() })
+    }
+
+    #[test]
+    fn what_is_typed_is_trimmed_and_checked() {
+        let new = check(" ada@shop.example ", " Shop ").unwrap();
+        assert_eq!(
+            (new.email.as_str(), new.org.as_str(), new.name.as_str()),
+            ("ada@shop.example", "Shop", "Ada")
+        );
+        for email in
+            ["", "ada", "@shop", "ada@", "a da@shop", "a@b@c", "a\0@b", &format!("a@{}", "b".repeat(253))]
+        {
+            assert!(matches!(check(email, "Shop"), Err(OwnerError::Email)), "{email}");
+        }
+        for org in ["", "  ", "a\nb", &"a".repeat(201)] {
+            assert!(matches!(check("a@b", org), Err(OwnerError::Name)), "{org}");
+        }
+    }
+}
