@@ -2,8 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::body::{Body, HttpBody};
-use http::{HeaderMap, header};
+use axum::body::{Body, Bytes, HttpBody};
+use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
 use proto::v1::ErrorReason;
 use tokio::{
@@ -17,6 +17,10 @@ use crate::error::ApiError;
 pub const MAX_BODY: u64 = 512 * 1024;
 /// For the whole body to arrive (threats.md T03).
 const DEADLINE: Duration = Duration::from_secs(10);
+/// What is read and thrown away of a body that is refused: closing on a sender that still writes would reset
+/// the connection, and it might never see why.
+const MAX_DISCARD: u64 = 1024 * 1024;
+const DISCARD_DEADLINE: Duration = Duration::from_secs(1);
 /// Bytes of all bodies being read or worked on. Slow senders take no more of it than they have sent.
 const MAX_MEMORY: usize = 128 * 1024 * 1024;
 
@@ -43,20 +47,28 @@ pub struct Held {
 impl Bodies {
     /// Reads `body`. One that announces too much is refused before anything of it is read, and so before
     /// `100 Continue` is sent.
-    pub async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Held, ApiError> {
+    pub async fn read(&self, headers: &HeaderMap, mut body: Body) -> Result<Held, ApiError> {
         let encoding =
             headers.get(header::CONTENT_ENCODING).map_or(&b"identity"[..], |value| value.as_bytes());
         if !encoding.eq_ignore_ascii_case(b"identity") {
             return Err(ErrorReason::UnsupportedEncoding.into());
         }
         if body.size_hint().lower() > MAX_BODY {
+            // Who waits for `100 Continue` has sent nothing yet.
+            if !headers.contains_key(header::EXPECT) {
+                discard(body).await;
+            }
             return Err(ErrorReason::PayloadTooLarge.into());
         }
         let late = |_| Err(ErrorReason::RequestTimeout.into());
-        timeout(self.deadline, self.collect(body)).await.unwrap_or_else(late)
+        let read = timeout(self.deadline, self.collect(&mut body)).await.unwrap_or_else(late);
+        if matches!(&read, Err(error) if error.status() == StatusCode::PAYLOAD_TOO_LARGE) {
+            discard(body).await;
+        }
+        read
     }
 
-    async fn collect(&self, mut body: Body) -> Result<Held, ApiError> {
+    async fn collect(&self, body: &mut Body) -> Result<Held, ApiError> {
         let mut held = Held { bytes: Vec::new(), permit: None };
         while let Some(frame) = body.frame().await {
             // The sender went away or broke the framing; nobody is there to read the answer.
@@ -79,6 +91,22 @@ impl Bodies {
     }
 }
 
+/// Reads on for a little, keeping nothing.
+async fn discard(mut body: Body) {
+    let mut left = MAX_DISCARD;
+    let read = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            left = left.saturating_sub(u64::try_from(length).unwrap_or(u64::MAX));
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    // The time is as much a bound as the size; either way the answer follows.
+    let _ = timeout(DISCARD_DEADLINE, read).await;
+}
+
 #[cfg(test)]
 mod tests {
     use std::{
@@ -86,9 +114,6 @@ mod tests {
         pin::Pin,
         task::{Context, Poll},
     };
-
-    use axum::body::Bytes;
-    use http::StatusCode;
 
     use super::*;
 
