@@ -1,0 +1,28 @@
+# Each target installs what it needs and the machine lacks, and says so. See README.md.
+.DEFAULT_GOAL := help
+SHELL := bash
+BIN := $(or $(CARGO_TARGET_DIR),target)/debug
+BUF := npx --yes @bufbuild/buf@1.75.0
+
+.PHONY: help demo test check
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s%s\n", substr($$1, 1), $$2 }' $(MAKEFILE_LIST)
+
+demo: ## Start everything, show one visitor's story, stay up until Ctrl-C (ONCE=1: end after the story)
+	@.ci/install postgres redis
+	@echo 'Building the services (minutes the first time) …'
+	@cargo build --workspace --bins
+	@$(BIN)/stores run -- $(BIN)/demo $(if $(ONCE),--once)
+
+test: ## Run every test against a private PostgreSQL and Redis
+	@.ci/install postgres redis
+	@cargo build --workspace --bins --tests
+	@$(BIN)/stores run -- cargo test --workspace
+
+check: ## Formatting, lints, documentation, contract
+	@.ci/install node
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items
+	$(BUF) lint

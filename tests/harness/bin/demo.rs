@@ -1,0 +1,224 @@
+//! The demo: everything started, one visitor's story told, and commands to go on with.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    time::Instant,
+};
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use diesel::{ExpressionMethods, QueryDsl};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
+use harness::{
+    cluster::{Cluster, Setup},
+    process::{Service, run},
+    seed::Customer,
+    story,
+    system::{build_folder, env},
+    vendor_sim::VendorSim,
+    world::all_vendors,
+};
+use migrations::schema::orgs;
+use tokio::signal::unix::{SignalKind, signal};
+use uuid::Uuid;
+
+/// Starts Signal Identity with simulated vendors and shows what it does.
+#[derive(Parser)]
+struct Cli {
+    /// End after the story, with an error if a step was wrong.
+    #[arg(long)]
+    once: bool,
+}
+
+/// Everything that runs. Ends with the process.
+struct Demo {
+    cluster: Cluster,
+    management: Service,
+    vendors: VendorSim,
+    customer: Customer,
+    admin_email: String,
+    admin_password: String,
+    database_url: String,
+    redis_url: String,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let cli = Cli::parse();
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let mut terminated = signal(SignalKind::terminate())?;
+    let told = async {
+        let demo = Demo::start().await?;
+        story::tell(&demo.cluster, &demo.customer).await?;
+        anyhow::Ok(demo)
+    };
+    let mut demo = tokio::select! {
+        demo = told => demo.context("the demo failed")?,
+        _ = interrupted.recv() => return Ok(()),
+        _ = terminated.recv() => return Ok(()),
+    };
+    let path = build_folder()?.join("../demo.env").canonicalize()?;
+    println!("\nThe story is over, and every answer was as it should be.");
+    if !cli.once {
+        demo.invite(&path.display().to_string());
+        tokio::select! {
+            _ = interrupted.recv() => {}
+            _ = terminated.recv() => {}
+        }
+        println!("\nStopping …");
+    }
+    demo.cluster.edge.terminate().await;
+    demo.management.terminate().await;
+    for core in &mut demo.cluster.cores {
+        core.terminate().await;
+    }
+    Ok(())
+}
+
+impl Demo {
+    async fn start() -> Result<Self> {
+        let missing = "is not set: run `make demo`, which starts the stores";
+        let database_url = env("DATABASE_URL").with_context(|| format!("DATABASE_URL {missing}"))?;
+        let redis_url = env("REDIS_URL").with_context(|| format!("REDIS_URL {missing}"))?;
+        let began = Instant::now();
+        let progress = |what: &str| println!("[{:>4.1} s] {what}", began.elapsed().as_secs_f32());
+
+        progress("Migrating the database …");
+        let migrated =
+            run("identity-service", &["--migrate"], &[("DATABASE_URL", &database_url)], "").await?;
+        ensure!(migrated.status.success(), "identity-service --migrate: {}", migrated.text());
+
+        progress("Creating an organisation and its owner …");
+        let admin_email = format!("owner-{}@demo.example", &Uuid::new_v4().simple().to_string()[..8]);
+        let admin_password = Uuid::new_v4().to_string();
+        let owner = ["create-owner", "--email", &admin_email, "--org", "Demo Shop"];
+        let made = run("management", &owner, &[("DATABASE_URL", &database_url)], &admin_password).await?;
+        ensure!(made.status.success(), "management create-owner: {}", made.text());
+        let org_id: Uuid = String::from_utf8_lossy(&made.stdout).trim().parse().context("create-owner")?;
+
+        progress("Starting the services and the vendors' simulators …");
+        let cluster = Cluster::start(&Setup {
+            database_url: database_url.clone(),
+            redis_url: redis_url.clone(),
+            cores: 1,
+            core_addr: preferred(50051)?,
+            edge_addr: preferred(8080)?,
+            log_level: "info".to_owned(),
+        })
+        .await?;
+        let management = start_management(&cluster, &database_url).await?;
+        let vendors = VendorSim::start().await?;
+
+        progress("Setting up a source with a live key and four vendors …");
+        let customer = set_up(&database_url, org_id, &cluster, &vendors).await?;
+        let demo = Self {
+            cluster,
+            management,
+            vendors,
+            customer,
+            admin_email,
+            admin_password,
+            database_url,
+            redis_url,
+        };
+        let path = build_folder()?.join("../demo.env");
+        fs::write(&path, demo.environment())?;
+        progress(&format!("Ready. Names and secrets are in {}.", path.canonicalize()?.display()));
+        Ok(demo)
+    }
+
+    /// `target/demo.env` (design section 11).
+    fn environment(&self) -> String {
+        let Self { cluster, management, customer, .. } = self;
+        let services = [&cluster.cores[0], &cluster.edge, management];
+        let metrics = services.map(|service| format!("http://{}/metrics", service.addr("metrics"))).join(",");
+        let values = [
+            ("EDGE_URL", cluster.collect_url()),
+            ("MANAGEMENT_URL", format!("http://{}", management.addr("http"))),
+            ("IDENTITY_ADDR", cluster.cores[0].addr("grpc").to_string()),
+            ("METRICS_URLS", metrics),
+            ("ORG_ID", customer.org_id.to_string()),
+            ("SOURCE_ID", customer.source_id.to_string()),
+            ("PIPELINE_ID", customer.pipeline_id.to_string()),
+            ("PIPELINE_KEY", customer.live_key.clone()),
+            ("ALLOWED_ORIGIN", customer.origin.clone()),
+            ("SERVER_SECRET", customer.server_secret.clone()),
+            ("SERVICE_TOKEN", cluster.secrets.operator_token.clone()),
+            ("ADMIN_EMAIL", self.admin_email.clone()),
+            ("ADMIN_PASSWORD", self.admin_password.clone()),
+            ("DATABASE_URL", self.database_url.clone()),
+            ("REDIS_URL", self.redis_url.clone()),
+            ("VENDOR_SIM_URL", format!("http://{}", self.vendors.addr)),
+        ];
+        values.into_iter().map(|(name, value)| format!("{name}={value}\n")).collect()
+    }
+
+    /// Commands to paste into another terminal.
+    fn invite(&self, env_file: &str) {
+        println!(
+            r#"
+Try it from another terminal:
+
+  set -a; . {env_file}; set +a
+
+  # A visitor of your own: resolved, and offered syncs
+  curl -s "$EDGE_URL/v1/batch" -H "Authorization: Bearer $PIPELINE_KEY" -H "Origin: $ALLOWED_ORIGIN" \
+    -d '{{"batch":[{{"type":"page","anonymousId":"visitor-2","context":{{"consent":{{"marketing":true}}}}}}]}}'
+
+  # The image: 302 to the vendor, 302 back with its ID, GIF
+  curl -s -L -o /dev/null -D - "$EDGE_URL/v1/sync/pinterest?pipeline_key=$PIPELINE_KEY&aid=visitor-2"
+
+  # Delivery, over gRPC with reflection: grpcurl …
+  grpcurl -plaintext -H "authorization: Bearer $SERVICE_TOKEN" "$IDENTITY_ADDR" list
+  grpcurl -plaintext -H "authorization: Bearer $SERVICE_TOKEN" \
+    -d '{{"org_id":"'$ORG_ID'","identities":[{{"anonymous_id":"visitor-2"}}]}}' \
+    "$IDENTITY_ADDR" datafly.identity.v1.ResolveService/VendorIds
+
+  # … or buf
+  npx --yes @bufbuild/buf curl --protocol grpc --http2-prior-knowledge \
+    -H "authorization: Bearer $SERVICE_TOKEN" --reflect-header "authorization: Bearer $SERVICE_TOKEN" \
+    -d '{{"org_id":"'$ORG_ID'","identities":[{{"anonymous_id":"visitor-2"}}]}}' \
+    "http://$IDENTITY_ADDR/datafly.identity.v1.ResolveService/VendorIds"
+
+Ctrl-C stops everything."#
+        );
+    }
+}
+
+async fn start_management(cluster: &Cluster, database_url: &str) -> Result<Service> {
+    let identity_url = format!("http://{}", cluster.cores[0].addr("grpc"));
+    let (addr, jwt_secret) = (preferred(8084)?.to_string(), Uuid::new_v4().simple().to_string());
+    let env = [
+        ("DATABASE_URL", database_url),
+        ("DATAFLY_ENCRYPTION_KEY", &cluster.secrets.encryption_key),
+        ("JWT_SECRET", &jwt_secret),
+        ("SERVICE_TOKEN", &cluster.secrets.admin_token),
+        ("IDENTITY_URL", &identity_url),
+        ("LISTEN_ADDR", &addr),
+    ];
+    Service::start("management", &env, &["http", "metrics"]).await
+}
+
+/// Writes the customer's settings, and waits until the core has them.
+async fn set_up(
+    database_url: &str,
+    org_id: Uuid,
+    cluster: &Cluster,
+    vendors: &VendorSim,
+) -> Result<Customer> {
+    let mut database = AsyncPgConnection::establish(database_url).await?;
+    let siblings = orgs::table.filter(orgs::test_of.eq(org_id)).select(orgs::id);
+    let test_org_id: Uuid = siblings.first(&mut database).await.context("the organisation has no sibling")?;
+    let key = &cluster.secrets.encryption_key;
+    let customer =
+        Customer::seed_in(&mut database, org_id, test_org_id, key, "explicit", "shop.example.com").await?;
+    cluster.open(&mut database, &customer, vendors, &all_vendors()).await?;
+    Ok(customer)
+}
+
+/// That port on loopback, or a free one where it is taken.
+fn preferred(port: u16) -> Result<SocketAddr> {
+    let addr = SocketAddr::from(([127, 0, 0, 1], port));
+    Ok(if TcpListener::bind(addr).is_ok() { addr } else { SocketAddr::from(([127, 0, 0, 1], 0)) })
+}

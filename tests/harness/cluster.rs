@@ -1,0 +1,150 @@
+//! The services as they run in production: cores and an edge, with their own tokens and key.
+
+use std::net::SocketAddr;
+
+use anyhow::Result;
+use diesel_async::AsyncPgConnection;
+use proto::v1::CheckOriginRequest;
+use uuid::Uuid;
+
+use crate::{eventually, grpc::Api, process::Service, seed::Customer, vendor_sim::VendorSim};
+
+/// Stores, ports and log level of a cluster.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Where the cores find PostgreSQL.
+    pub database_url: String,
+    /// Where the cores find Redis.
+    pub redis_url: String,
+    /// How many cores.
+    pub cores: usize,
+    /// `LISTEN_ADDR` of the first core; others take free ports.
+    pub core_addr: SocketAddr,
+    /// `LISTEN_ADDR` of the edge.
+    pub edge_addr: SocketAddr,
+    /// `LOG_LEVEL` of all.
+    pub log_level: String,
+}
+
+/// Secrets that one cluster shares. All are random.
+#[derive(Debug, Clone)]
+pub struct Secrets {
+    /// `DATAFLY_ENCRYPTION_KEY`.
+    pub encryption_key: String,
+    /// The edge's token.
+    pub edge_token: String,
+    /// A token with the role `internal`.
+    pub internal_token: String,
+    /// A token with the role `admin`.
+    pub admin_token: String,
+    /// A token with the roles `internal` and `admin`.
+    pub operator_token: String,
+}
+
+/// Running services.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The cores.
+    pub cores: Vec<Service>,
+    /// The edge, which knows all of them.
+    pub edge: Service,
+    /// Their secrets.
+    pub secrets: Secrets,
+}
+
+impl Secrets {
+    /// New ones.
+    pub fn random() -> Self {
+        let random = || format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
+        Self {
+            encryption_key: random(),
+            edge_token: random(),
+            internal_token: random(),
+            admin_token: random(),
+            operator_token: random(),
+        }
+    }
+
+    /// The cores' `SERVICE_TOKENS`.
+    pub fn service_tokens(&self) -> String {
+        let Self { edge_token, internal_token, admin_token, operator_token, .. } = self;
+        format!(
+            "edge:edge:{edge_token},processor:internal:{internal_token},management:admin:{admin_token},\
+             operator:internal:{operator_token},operator:admin:{operator_token}"
+        )
+    }
+}
+
+impl Cluster {
+    /// Starts everything over a migrated database.
+    pub async fn start(setup: &Setup) -> Result<Self> {
+        let secrets = Secrets::random();
+        let tokens = secrets.service_tokens();
+        let mut cores = Vec::new();
+        for number in 0..setup.cores {
+            let addr = if number == 0 { setup.core_addr.to_string() } else { "127.0.0.1:0".to_owned() };
+            let env = [
+                ("DATABASE_URL", setup.database_url.as_str()),
+                ("REDIS_URL", &setup.redis_url),
+                ("DATAFLY_ENCRYPTION_KEY", &secrets.encryption_key),
+                ("SERVICE_TOKENS", &tokens),
+                ("LISTEN_ADDR", &addr),
+                ("LOG_LEVEL", &setup.log_level),
+            ];
+            cores.push(Service::start("identity-service", &env, &["grpc", "metrics"]).await?);
+        }
+        let urls: Vec<String> = cores.iter().map(|core| format!("http://{}", core.addr("grpc"))).collect();
+        let env = [
+            ("IDENTITY_URL", urls.join(",")),
+            ("SERVICE_TOKEN", secrets.edge_token.clone()),
+            ("LISTEN_ADDR", setup.edge_addr.to_string()),
+            ("LOG_LEVEL", setup.log_level.clone()),
+        ];
+        let env = env.each_ref().map(|(name, value)| (*name, value.as_str()));
+        let edge = Service::start("http-edge", &env, &["http", "metrics"]).await?;
+        Ok(Self { cores, edge, secrets })
+    }
+
+    /// Where browsers find the edge.
+    pub fn collect_url(&self) -> String {
+        format!("http://{}", self.edge.addr("http"))
+    }
+
+    /// Gives a customer the edge as its collect host and syncs with these vendors, and waits until every core
+    /// knows.
+    pub async fn open(
+        &self,
+        database: &mut AsyncPgConnection,
+        customer: &Customer,
+        vendors: &VendorSim,
+        names: &[&str],
+    ) -> Result<()> {
+        let url = self.collect_url();
+        for name in names {
+            customer.add_sync(database, name, 90, &vendors.endpoint(name)).await?;
+            // What the catalogue tells a customer of The Trade Desk to agree on.
+            let callback = format!("{url}/v1/sync/{name}/callback?ttd_id=%%TDID%%");
+            vendors.register(name, &customer.partner_id(name), &callback);
+        }
+        // Last, and what is waited for: a core that knows it knows the rest as well.
+        customer.add_collect_host(database, &url).await?;
+        let request =
+            CheckOriginRequest { host: self.edge.addr("http").to_string(), origin: customer.origin.clone() };
+        for core in 0..self.cores.len() {
+            let mut auth = self.api(core, &self.secrets.edge_token)?.auth();
+            eventually("the core to know the customer", async || {
+                match auth.check_origin(request.clone()).await {
+                    Ok(answer) if answer.get_ref().allowed => Ok(()),
+                    other => Err(format!("{other:?}")),
+                }
+            })
+            .await;
+        }
+        Ok(())
+    }
+
+    /// A core as the holder of that token sees it.
+    pub fn api(&self, core: usize, token: &str) -> Result<Api> {
+        Api::new(self.cores[core].addr("grpc"), Some(token))
+    }
+}

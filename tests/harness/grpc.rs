@@ -1,0 +1,90 @@
+//! Calls to the core with a service token, and without.
+
+use std::net::SocketAddr;
+
+use anyhow::Result;
+use proto::v1::{
+    auth_service_client::AuthServiceClient, resolve_service_client::ResolveServiceClient,
+    sync_service_client::SyncServiceClient,
+};
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Channel, Endpoint},
+};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+};
+
+/// A channel whose calls carry the token.
+pub type Authorized = InterceptedService<Channel, Bearer>;
+
+/// Puts `authorization: Bearer …` on each call; without a token it puts nothing.
+#[derive(Debug, Clone)]
+pub struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            request.metadata_mut().insert("authorization", token.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// The core as one caller sees it.
+#[derive(Debug, Clone)]
+pub struct Api {
+    /// The plain channel.
+    pub channel: Channel,
+    bearer: Bearer,
+}
+
+impl Api {
+    /// A caller with that token, or with none.
+    pub fn new(core: SocketAddr, token: Option<&str>) -> Result<Self> {
+        let channel = Endpoint::from_shared(format!("http://{core}"))?.connect_lazy();
+        let token = token.map(|token| format!("Bearer {token}").parse()).transpose()?;
+        Ok(Self { channel, bearer: Bearer(token) })
+    }
+
+    /// The channel with the token.
+    pub fn authorized(&self) -> Authorized {
+        InterceptedService::new(self.channel.clone(), self.bearer.clone())
+    }
+
+    /// `ResolveService`.
+    pub fn resolve(&self) -> ResolveServiceClient<Authorized> {
+        ResolveServiceClient::new(self.authorized())
+    }
+
+    /// `SyncService`.
+    pub fn sync(&self) -> SyncServiceClient<Authorized> {
+        SyncServiceClient::new(self.authorized())
+    }
+
+    /// `AuthService`.
+    pub fn auth(&self) -> AuthServiceClient<Authorized> {
+        AuthServiceClient::new(self.authorized())
+    }
+
+    /// The services that reflection lists.
+    pub async fn list_services(&self) -> Result<Vec<String>, Status> {
+        let request = ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(MessageRequest::ListServices(String::new())),
+        };
+        let mut client = ServerReflectionClient::new(self.authorized());
+        let mut answers =
+            client.server_reflection_info(tonic::codegen::tokio_stream::once(request)).await?.into_inner();
+        let answer = answers.message().await?.ok_or_else(|| Status::internal("reflection ended early"))?;
+        match answer.message_response {
+            Some(MessageResponse::ListServicesResponse(list)) => {
+                Ok(list.service.into_iter().map(|service| service.name).collect())
+            }
+            other => Err(Status::internal(format!("reflection answered {other:?}"))),
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! What the end-to-end tests and the demo are built from: private PostgreSQL and Redis, the built binaries as
+//! processes, a proxy that counts and breaks connections, vendors over real HTTP, and a small browser.
+//!
+//! Nothing here is a mock of something this project ships: only the vendors are simulated.
+
+pub mod browser;
+pub mod cluster;
+pub mod database;
+pub mod grpc;
+pub mod metrics;
+pub mod postgres;
+pub mod process;
+pub mod proxy;
+pub mod redis;
+pub mod seed;
+pub mod stores;
+pub mod story;
+pub mod system;
+pub mod vendor_sim;
+pub mod wire;
+pub mod world;
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How long [`eventually`] waits. Generous: a slow machine is no defect, a condition that never comes is.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Polls `check` until it answers `Ok`, and panics with its last complaint when [`PATIENCE`] is over.
+pub async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let complaint = match check().await {
+            Ok(value) => return value,
+            Err(complaint) => complaint,
+        };
+        assert!(Instant::now() < deadline, "gave up waiting for {what}: {complaint}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

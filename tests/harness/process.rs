@@ -1,0 +1,214 @@
+//! The built binaries as processes: exact environment, their whole log kept, killed or ended at will.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    process::{ExitStatus, Output, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader},
+    process::{Child, Command},
+    sync::Notify,
+};
+
+use crate::{
+    metrics::Metrics,
+    system::{binary, end, tied},
+};
+
+/// How long a service may take to listen; a busy machine is slow to load a large binary.
+const START: Duration = Duration::from_secs(20);
+
+/// A running service. Killed when dropped.
+#[derive(Debug)]
+pub struct Service {
+    name: &'static str,
+    env: BTreeMap<String, String>,
+    child: Child,
+    log: Arc<Log>,
+    listeners: BTreeMap<String, SocketAddr>,
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    lines: Mutex<Vec<String>>,
+    grown: Notify,
+}
+
+impl Service {
+    /// Starts a binary with exactly these variables, and waits until it listens with all of `listeners`.
+    /// Ports that are not given are free ones.
+    pub async fn start(name: &'static str, env: &[(&str, &str)], listeners: &[&str]) -> Result<Self> {
+        let mut all: BTreeMap<String, String> =
+            ["LISTEN_ADDR", "METRICS_ADDR"].map(|name| (name.to_owned(), "127.0.0.1:0".to_owned())).into();
+        all.extend(env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let log = Arc::new(Log::default());
+        let mut child = spawn(name, &all, &log)?;
+        let mut found = BTreeMap::new();
+        for listener in listeners {
+            found.insert((*listener).to_owned(), listening(name, &mut child, &log, listener, 0).await?);
+        }
+        Ok(Self { name, env: all, child, log, listeners: found })
+    }
+
+    /// Where it listens with that listener.
+    pub fn addr(&self, listener: &str) -> SocketAddr {
+        *self.listeners.get(listener).unwrap_or_else(|| panic!("{} has no listener {listener}", self.name))
+    }
+
+    /// Ends it without warning.
+    pub async fn kill9(&mut self) {
+        let _ = self.child.kill().await;
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, name: &str) {
+        if let Some(pid) = self.child.id() {
+            crate::system::signal(name, &pid.to_string());
+        }
+    }
+
+    /// Sends SIGTERM and waits; answers with the exit status and how long it took.
+    pub async fn terminate(&mut self) -> (ExitStatus, Duration) {
+        let began = Instant::now();
+        end(&mut self.child, "TERM", Duration::from_secs(30)).await;
+        let status = self.child.wait().await.unwrap_or_else(|error| panic!("{}: {error}", self.name));
+        (status, began.elapsed())
+    }
+
+    /// Starts it again after its end, on the same ports.
+    pub async fn restart(&mut self) -> Result<()> {
+        for (listener, addr) in &self.listeners {
+            let name = if listener == "metrics" { "METRICS_ADDR" } else { "LISTEN_ADDR" };
+            self.env.insert(name.to_owned(), addr.to_string());
+        }
+        let from = self.log.lines().len();
+        self.child = spawn(self.name, &self.env, &self.log)?;
+        for listener in self.listeners.keys() {
+            listening(self.name, &mut self.child, &self.log, listener, from).await?;
+        }
+        Ok(())
+    }
+
+    /// Every line it has written, to standard output and error, in all its lives.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lines().clone()
+    }
+
+    /// What it exports now.
+    pub async fn metrics(&self) -> Metrics {
+        Metrics::fetch(self.addr("metrics")).await
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let lines = self.log();
+        if std::thread::panicking() {
+            let shown = lines.iter().filter(|line| !line.contains("\"level\":\"INFO\"")).rev().take(30);
+            let shown: Vec<&str> = shown.map(String::as_str).collect();
+            eprintln!("--- {}: last lines above INFO, newest first\n{}", self.name, shown.join("\n"));
+        } else if let Some(line) = lines.iter().find(|line| is_panic(line)) {
+            panic!("{} panicked: {line}", self.name);
+        }
+    }
+}
+
+/// The services' panic hook logs at ERROR from their telemetry; one that panics before that writes plainly.
+fn is_panic(line: &str) -> bool {
+    let hooked = line.contains("\"level\":\"ERROR\"") && line.contains("\"target\":\"serve::telemetry\"");
+    hooked || line.contains("panicked at")
+}
+
+impl Log {
+    fn lines(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How a command ended and what it wrote.
+#[derive(Debug)]
+pub struct Ended(Output);
+
+impl std::ops::Deref for Ended {
+    type Target = Output;
+
+    fn deref(&self) -> &Output {
+        &self.0
+    }
+}
+
+impl Ended {
+    /// Standard output and error.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned() + &String::from_utf8_lossy(&self.stderr)
+    }
+}
+
+/// Runs a binary to its end with exactly these variables, and `input` on standard input.
+pub async fn run(name: &str, arguments: &[&str], env: &[(&str, &str)], input: &str) -> Result<Ended> {
+    let mut command = Command::new(binary(name)?);
+    command.args(arguments).env_clear().envs(env.iter().copied()).stdin(Stdio::piped());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A binary that ends before it reads has its reasons, which its output tells.
+        let _ = stdin.write_all(input.as_bytes()).await;
+    }
+    let output = tokio::time::timeout(START, child.wait_with_output()).await;
+    Ok(Ended(output.with_context(|| format!("{name} {arguments:?} does not end"))??))
+}
+
+fn spawn(name: &str, env: &BTreeMap<String, String>, log: &Arc<Log>) -> Result<Child> {
+    let mut command = tied(&binary(name)?, "KILL", []);
+    command.env_clear().envs(env).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.kill_on_drop(true).spawn().with_context(|| format!("can't start {name}"))?;
+    keep(child.stdout.take().context("no standard output")?, Arc::clone(log));
+    keep(child.stderr.take().context("no standard error")?, Arc::clone(log));
+    Ok(child)
+}
+
+fn keep(stream: impl AsyncRead + Send + Unpin + 'static, log: Arc<Log>) {
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(stream).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            log.lines().push(line);
+            log.grown.notify_waiters();
+        }
+    });
+}
+
+/// Waits for the log line that says where a listener listens.
+async fn listening(
+    name: &str,
+    child: &mut Child,
+    log: &Log,
+    listener: &str,
+    from: usize,
+) -> Result<SocketAddr> {
+    let deadline = tokio::time::Instant::now() + START;
+    loop {
+        let grown = log.grown.notified();
+        let lines: Vec<String> = log.lines().iter().skip(from).cloned().collect();
+        if let Some(addr) = lines.iter().find_map(|line| listens(line, listener)) {
+            return Ok(addr);
+        }
+        tokio::select! {
+            () = grown => {}
+            status = child.wait() => bail!("{name} ended with {}:\n{}", status?, lines.join("\n")),
+            () = tokio::time::sleep_until(deadline) => bail!("{name} does not listen:\n{}", lines.join("\n")),
+        }
+    }
+}
+
+fn listens(line: &str, listener: &str) -> Option<SocketAddr> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    let fields = line.get("fields").unwrap_or(&line);
+    let is = |field: &str, value: &str| fields.get(field).and_then(Value::as_str) == Some(value);
+    let ours = is("message", "listening") && is("listener", listener);
+    fields.get("addr").filter(|_| ours)?.as_str()?.parse().ok()
+}

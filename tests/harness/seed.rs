@@ -1,0 +1,160 @@
+//! A customer's settings, written as the management service will write them.
+
+use anyhow::Result;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use migrations::{
+    rows::{
+        CollectHost, IdentitySource, Org, Pipeline, PipelineKey, ServerSecret, Source, hash_pipeline_key,
+    },
+    schema,
+    sealed::{Place, SealKey, SealKeys},
+};
+use secrecy::SecretString;
+use uuid::Uuid;
+
+/// An organisation with one source, its keys, its secret and its pipeline.
+#[derive(Debug, Clone)]
+pub struct Customer {
+    /// The organisation.
+    pub org_id: Uuid,
+    /// Its sibling, for the data of the test key.
+    pub test_org_id: Uuid,
+    /// The source.
+    pub source_id: Uuid,
+    /// Its pipeline.
+    pub pipeline_id: Uuid,
+    /// `dk_live_…`.
+    pub live_key: String,
+    /// `dk_test_…`.
+    pub test_key: String,
+    /// What its server signs with.
+    pub server_secret: String,
+    /// The origin of its page.
+    pub origin: String,
+}
+
+impl Customer {
+    /// Writes a new organisation with its sibling, and all else, to the database. `encryption_key` is the
+    /// services' own, 64 hex digits.
+    pub async fn seed(
+        database: &mut AsyncPgConnection,
+        encryption_key: &str,
+        consent_mode: &str,
+        domain: &str,
+    ) -> Result<Self> {
+        let (org_id, test_org_id) = (Uuid::now_v7(), Uuid::now_v7());
+        for (id, name, test_of) in [(org_id, "Shop", None), (test_org_id, "Shop (test data)", Some(org_id))] {
+            let row = Org { id, name: name.to_owned(), test_of };
+            diesel::insert_into(schema::orgs::table).values(row).execute(database).await?;
+        }
+        Self::seed_in(database, org_id, test_org_id, encryption_key, consent_mode, domain).await
+    }
+
+    /// Writes a source and what belongs to it into an organisation that is there.
+    pub async fn seed_in(
+        database: &mut AsyncPgConnection,
+        org_id: Uuid,
+        test_org_id: Uuid,
+        encryption_key: &str,
+        consent_mode: &str,
+        domain: &str,
+    ) -> Result<Self> {
+        let random = || Uuid::new_v4().simple().to_string();
+        let customer = Self {
+            org_id,
+            test_org_id,
+            source_id: Uuid::now_v7(),
+            pipeline_id: Uuid::now_v7(),
+            live_key: format!("dk_live_{}", random()),
+            test_key: format!("dk_test_{}", random()),
+            server_secret: format!("{}{}", random(), random()),
+            origin: format!("https://{domain}"),
+        };
+        let source_id = customer.source_id;
+        let source = Source {
+            id: source_id,
+            org_id,
+            name: "Shop".to_owned(),
+            domains: vec![domain.to_owned()],
+            browser_identity: "verified".to_owned(),
+        };
+        diesel::insert_into(schema::sources::table).values(source).execute(database).await?;
+        let pipeline = Pipeline {
+            id: customer.pipeline_id,
+            org_id,
+            source_id,
+            consent_mode: consent_mode.to_owned(),
+            purge_on_withdrawal: false,
+        };
+        diesel::insert_into(schema::pipelines::table).values(pipeline).execute(database).await?;
+        for (environment, key) in [("live", &customer.live_key), ("test", &customer.test_key)] {
+            customer.add_key(database, environment, key).await?;
+        }
+        let keys = SealKeys::new(SealKey::from_hex(&SecretString::from(encryption_key))?, None);
+        let id = Uuid::now_v7();
+        let place = Place { org: org_id, table: "server_secrets", row: id, column: "sealed" };
+        let sealed = keys.seal(place, customer.server_secret.as_bytes())?;
+        let secret = ServerSecret { id, org_id, source_id, sealed, expires_at: None };
+        diesel::insert_into(schema::server_secrets::table).values(secret).execute(database).await?;
+        Ok(customer)
+    }
+
+    /// Issues a key.
+    pub async fn add_key(
+        &self,
+        database: &mut AsyncPgConnection,
+        environment: &str,
+        key: &str,
+    ) -> Result<()> {
+        let row = PipelineKey {
+            id: Uuid::now_v7(),
+            org_id: self.org_id,
+            source_id: self.source_id,
+            environment: environment.to_owned(),
+            key_hash: hash_pipeline_key(key).to_vec(),
+            hint: key.chars().take(12).collect(),
+            revoked_at: None,
+        };
+        diesel::insert_into(schema::pipeline_keys::table).values(row).execute(database).await?;
+        Ok(())
+    }
+
+    /// Adds a collect host, `http://127.0.0.1:…`.
+    pub async fn add_collect_host(&self, database: &mut AsyncPgConnection, url: &str) -> Result<()> {
+        let row = CollectHost {
+            id: Uuid::now_v7(),
+            org_id: self.org_id,
+            source_id: self.source_id,
+            url: url.to_owned(),
+            cookie_domain: None,
+        };
+        diesel::insert_into(schema::collect_hosts::table).values(row).execute(database).await?;
+        Ok(())
+    }
+
+    /// Enables a vendor's gateway sync.
+    pub async fn add_sync(
+        &self,
+        database: &mut AsyncPgConnection,
+        vendor: &str,
+        ttl_days: i32,
+        endpoint: &str,
+    ) -> Result<()> {
+        let row = IdentitySource {
+            org_id: self.org_id,
+            pipeline_id: self.pipeline_id,
+            vendor: vendor.to_owned(),
+            partner_id: self.partner_id(vendor),
+            ttl_days,
+            enabled: true,
+            endpoint: Some(endpoint.to_owned()),
+        };
+        diesel::insert_into(schema::identity_sources::table).values(row).execute(database).await?;
+        Ok(())
+    }
+
+    /// The partner ID that is configured for a vendor; each customer has its own.
+    pub fn partner_id(&self, vendor: &str) -> String {
+        format!("{vendor}-{}", &self.source_id.simple().to_string()[20..])
+    }
+}

@@ -1,0 +1,55 @@
+//! PostgreSQL and Redis for one command: private ones, or those that the environment names.
+
+use std::time::Instant;
+
+use anyhow::Result;
+
+use crate::{postgres::PostgresServer, redis::RedisServer, system::env};
+
+/// Both stores, as far as they are this process' own.
+#[derive(Debug, Default)]
+pub struct Stores {
+    postgres: Option<PostgresServer>,
+    redis: Option<RedisServer>,
+}
+
+impl Stores {
+    /// Starts what `DATABASE_URL` and `REDIS_URL` don't name already, and says so on standard error.
+    pub async fn start() -> Result<Self> {
+        let mut stores = Self::default();
+        if env("DATABASE_URL").is_some() {
+            eprintln!("PostgreSQL: the one in DATABASE_URL");
+        } else {
+            eprintln!("PostgreSQL: making a private one …");
+            let began = Instant::now();
+            let server = PostgresServer::start().await?;
+            eprintln!("{} ready in {:.1} s", server.version, began.elapsed().as_secs_f32());
+            stores.postgres = Some(server);
+        }
+        if env("REDIS_URL").is_some() {
+            eprintln!("Redis: the one in REDIS_URL");
+        } else {
+            let began = Instant::now();
+            stores.redis = Some(RedisServer::start().await?);
+            eprintln!("Redis ready in {:.1} s", began.elapsed().as_secs_f32());
+        }
+        Ok(stores)
+    }
+
+    /// The variables to add to a command's environment.
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        let postgres = self.postgres.as_ref().map(|server| ("DATABASE_URL", server.url.clone()));
+        let redis = self.redis.as_ref().map(|server| ("REDIS_URL", server.url()));
+        postgres.into_iter().chain(redis).collect()
+    }
+
+    /// Stops what was started.
+    pub async fn stop(self) {
+        if let Some(server) = self.redis {
+            server.stop().await;
+        }
+        if let Some(server) = self.postgres {
+            server.stop().await;
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! Vendors over real HTTP: each sets its own cookie and sends the browser back as the vendor does.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use anyhow::Result;
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use tokio::task::AbortHandle;
+
+/// How a vendor brings its ID back.
+#[derive(Debug, Clone, Copy)]
+enum Return {
+    /// As a query parameter added to the callback's URL.
+    Parameter(&'static str),
+    /// In place of a macro in the callback's URL.
+    Macro(&'static str),
+    /// Raw, glued to the end of the callback's URL.
+    Glued,
+}
+
+/// A vendor as its public endpoint behaves.
+#[derive(Debug)]
+pub struct Vendor {
+    /// Name in our vendor table.
+    pub name: &'static str,
+    /// Path of its endpoint.
+    pub path: &'static str,
+    /// Parameter with the customer's partner ID.
+    pub partner: &'static str,
+    /// Parameter with the callback's URL; none where it is agreed out of band.
+    callback: Option<&'static str>,
+    returns: Return,
+    /// The cookie it keeps its ID in.
+    cookie: &'static str,
+    /// The ID it assigns, unless a test sets another.
+    pub id: &'static str,
+}
+
+/// What is known about four of them: shared/reference/sync-vendors.md, sections 2 and 3.
+pub const VENDORS: [Vendor; 4] = [
+    Vendor {
+        name: "pinterest",
+        path: "/user/",
+        partner: "tid",
+        callback: Some("redirect"),
+        returns: Return::Parameter("uid"),
+        cookie: "_pin_unauth",
+        id: "dWlkPU5XTTJOamc0TXpBdE1HRXpNaTAwWkRNMg==",
+    },
+    Vendor {
+        name: "criteo",
+        path: "/sync",
+        partner: "c",
+        callback: Some("u"),
+        returns: Return::Macro("@USERID@"),
+        cookie: "uid",
+        id: "k-8sJ2mZf0Vn1xT9Yw7bRq",
+    },
+    Vendor {
+        name: "index_exchange",
+        path: "/usermatchredir",
+        partner: "s",
+        callback: Some("cb"),
+        returns: Return::Glued,
+        cookie: "CMID",
+        id: "XlV6w9HM6LYAAHx2YJ4AAACZ&476",
+    },
+    Vendor {
+        name: "trade_desk",
+        path: "/track/cmf/generic",
+        partner: "ttd_pid",
+        callback: None,
+        returns: Return::Macro("%%TDID%%"),
+        cookie: "TDID",
+        id: "3f1b7a52-9c0d-4e86-8f5a-2d64c0b1e973",
+    },
+];
+
+/// The record of a vendor.
+pub fn vendor(name: &str) -> &'static Vendor {
+    VENDORS.iter().find(|vendor| vendor.name == name).unwrap_or_else(|| panic!("no vendor {name}"))
+}
+
+/// What a vendor may do wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// Redirects back without an ID.
+    NoId,
+    /// Redirects back with `opt_out=1` and no ID.
+    OptOut,
+    /// Leaves its macro in the callback's URL.
+    RawMacro,
+    /// Answers 200 with an image and never redirects.
+    NoRedirect,
+    /// Takes its time.
+    Slow(Duration),
+    /// Adds parameters after the ID.
+    Tail(&'static str),
+    /// Sends the ID twice, in two parameters.
+    Twice,
+    /// Assigns this ID, raw as it is.
+    Id(String),
+}
+
+/// A request that a vendor saw: all there is in it.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// The vendor.
+    pub vendor: &'static str,
+    /// Path and query.
+    pub target: String,
+    /// Headers.
+    pub headers: HeaderMap,
+}
+
+/// All vendors on one port. Ends when dropped.
+#[derive(Debug)]
+pub struct VendorSim {
+    /// Where they listen.
+    pub addr: SocketAddr,
+    shared: Arc<Mutex<Shared>>,
+    server: AbortHandle,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    faults: HashMap<&'static str, Fault>,
+    /// Vendor and partner ID → callback agreed out of band.
+    registered: HashMap<(&'static str, String), String>,
+    seen: Vec<Seen>,
+}
+
+impl VendorSim {
+    /// Starts them, on a free port.
+    pub async fn start() -> Result<Self> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let addr = listener.local_addr()?;
+        let shared = Arc::default();
+        let router = Router::new().fallback(answer).with_state(Arc::clone(&shared));
+        let server = tokio::spawn(async move { axum::serve(listener, router).await }).abort_handle();
+        Ok(Self { addr, shared, server })
+    }
+
+    /// The endpoint that stands for a vendor's own.
+    pub fn endpoint(&self, name: &str) -> String {
+        format!("http://{}{}", self.addr, vendor(name).path)
+    }
+
+    /// Makes a vendor misbehave; `None` makes it behave again.
+    pub fn misbehave(&self, name: &str, fault: Option<Fault>) {
+        let name = vendor(name).name;
+        let faults = &mut self.shared().faults;
+        match fault {
+            Some(fault) => faults.insert(name, fault),
+            None => faults.remove(name),
+        };
+    }
+
+    /// Agrees on a callback with a vendor, out of band.
+    pub fn register(&self, name: &str, partner: &str, callback: &str) {
+        self.shared().registered.insert((vendor(name).name, partner.to_owned()), callback.to_owned());
+    }
+
+    /// Every request so far.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.shared().seen.clone()
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        lock(&self.shared)
+    }
+}
+
+impl Drop for VendorSim {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn answer(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> Response {
+    let Some(vendor) = VENDORS.iter().find(|vendor| vendor.path == request.uri().path()) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let (fault, registered) = {
+        let mut shared = lock(&shared);
+        let target = request.uri().to_string();
+        shared.seen.push(Seen { vendor: vendor.name, target, headers: request.headers().clone() });
+        let partner = parameter(&query, vendor.partner).unwrap_or_default();
+        (shared.faults.get(vendor.name).cloned(), shared.registered.get(&(vendor.name, partner)).cloned())
+    };
+    if let Some(Fault::Slow(delay)) = fault {
+        tokio::time::sleep(delay).await;
+    }
+    let callback = match vendor.callback {
+        Some(name) => parameter(&query, name),
+        None => registered,
+    };
+    let Some(callback) = callback else { return StatusCode::BAD_REQUEST.into_response() };
+    let id = match &fault {
+        Some(Fault::Id(id)) => id.clone(),
+        _ => kept(request.headers(), vendor.cookie).unwrap_or_else(|| vendor.id.to_owned()),
+    };
+    let cookie = format!("{}={}; Path=/; Max-Age=31536000", vendor.cookie, encoded(&id));
+    if fault == Some(Fault::NoRedirect) {
+        return ([(header::SET_COOKIE, cookie)], "GIF89a").into_response();
+    }
+    let location = back(vendor, &callback, &id, fault.as_ref());
+    (StatusCode::FOUND, [(header::LOCATION, location), (header::SET_COOKIE, cookie)]).into_response()
+}
+
+/// The callback's URL with the ID in it, or with what the fault puts there.
+fn back(vendor: &Vendor, callback: &str, id: &str, fault: Option<&Fault>) -> String {
+    let id = if matches!(fault, Some(Fault::NoId | Fault::OptOut)) { "" } else { id };
+    let raw = fault == Some(&Fault::RawMacro);
+    let mut url = match vendor.returns {
+        Return::Parameter(_) if id.is_empty() => callback.to_owned(),
+        Return::Parameter(name) => {
+            let value = if raw { "[UID]".to_owned() } else { encoded(id) };
+            format!("{callback}{}{name}={value}", if callback.contains('?') { '&' } else { '?' })
+        }
+        Return::Macro(_) if raw => callback.to_owned(),
+        // Some callers encode the macro once more than the vendor expects; vendors take both.
+        Return::Macro(text) => callback.replace(&encoded(text), &encoded(id)).replace(text, &encoded(id)),
+        Return::Glued if raw => format!("{callback}$UID"),
+        Return::Glued => format!("{callback}{id}"),
+    };
+    match fault {
+        Some(Fault::OptOut) => url += "&opt_out=1",
+        Some(Fault::Tail(tail)) => url += tail,
+        Some(Fault::Twice) => url += "&uid=another&ttd_id=another",
+        _ => {}
+    }
+    url
+}
+
+/// The ID this browser had before, from the vendor's own cookie.
+fn kept(headers: &HeaderMap, name: &str) -> Option<String> {
+    let pairs = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = pairs.flat_map(|value| value.split("; ")).filter_map(|pair| pair.split_once('='));
+    pairs.find(|(key, _)| *key == name).map(|(_, value)| decoded(value))
+}
+
+fn parameter(query: &str, name: &str) -> Option<String> {
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find(|(key, _)| *key == name).map(|(_, value)| decoded(value))
+}
+
+fn decoded(value: &str) -> String {
+    percent_decode_str(value).decode_utf8_lossy().into_owned()
+}
+
+fn encoded(value: &str) -> String {
+    utf8_percent_encode(value, NON_ALPHANUMERIC).to_string()
+}

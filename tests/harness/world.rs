@@ -1,0 +1,204 @@
+//! A whole world for one test: its own database and Redis behind proxies, its own services, customer, vendors.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result};
+use bb8_redis::redis::{self, FromRedisValue};
+use proto::v1::{IdentityRef, IdentityVendorIds, VendorIdsRequest, identity_ref::Id};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use url::Url;
+
+use crate::{
+    browser::Browser,
+    cluster::{Cluster, Setup},
+    database::TestDatabase,
+    grpc::Api,
+    proxy::Proxy,
+    redis::RedisServer,
+    seed::Customer,
+    vendor_sim::{VENDORS, VendorSim},
+    wire::Protocol,
+};
+
+/// How many worlds run at once. Each is five processes; more would only wait for each other.
+static SLOTS: Semaphore = Semaphore::const_new(4);
+
+/// What differs from world to world.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How many cores serve.
+    pub cores: usize,
+    /// The pipeline's consent mode.
+    pub consent_mode: &'static str,
+    /// Names of the vendors whose sync is enabled.
+    pub vendors: &'static [&'static str],
+    /// The services' log level.
+    pub log_level: &'static str,
+}
+
+impl Default for Options {
+    /// One core, explicit consent, Pinterest.
+    fn default() -> Self {
+        Self { cores: 1, consent_mode: "explicit", vendors: &["pinterest"], log_level: "info" }
+    }
+}
+
+/// One test's world. Everything in it ends when it is dropped.
+#[derive(Debug)]
+pub struct World {
+    /// The services.
+    pub cluster: Cluster,
+    /// The customer they serve.
+    pub customer: Customer,
+    /// The vendors' endpoints.
+    pub vendors: VendorSim,
+    /// Between the cores and Redis.
+    pub redis_proxy: Proxy,
+    /// Between the cores and PostgreSQL.
+    pub postgres_proxy: Proxy,
+    /// Redis itself.
+    pub redis: RedisServer,
+    /// PostgreSQL itself.
+    pub database: TestDatabase,
+    _slot: SemaphorePermit<'static>,
+}
+
+impl World {
+    /// With the default options.
+    pub async fn start() -> Self {
+        Self::with(Options::default()).await
+    }
+
+    /// With other options.
+    pub async fn with(options: Options) -> Self {
+        Self::build(&options).await.unwrap_or_else(|error| panic!("no world: {error:#}"))
+    }
+
+    async fn build(options: &Options) -> Result<Self> {
+        let slot = SLOTS.acquire().await?;
+        let (database, redis, vendors) =
+            tokio::try_join!(TestDatabase::create(), RedisServer::start(), VendorSim::start())?;
+        let mut url = Url::parse(&database.url)?;
+        let postgres: SocketAddr =
+            format!("127.0.0.1:{}", url.port().unwrap_or(5432)).parse().context("DATABASE_URL")?;
+        let postgres_proxy = Proxy::start(postgres, Protocol::Postgres).await?;
+        let redis_proxy = Proxy::start(redis.addr, Protocol::Redis).await?;
+        url.set_port(Some(postgres_proxy.addr.port())).ok().context("DATABASE_URL")?;
+        let free = SocketAddr::from(([127, 0, 0, 1], 0));
+        let cluster = Cluster::start(&Setup {
+            database_url: url.into(),
+            redis_url: format!("redis://{}/", redis_proxy.addr),
+            cores: options.cores,
+            core_addr: free,
+            edge_addr: free,
+            log_level: options.log_level.to_owned(),
+        })
+        .await?;
+        let key = &cluster.secrets.encryption_key;
+        let customer =
+            Customer::seed(&mut database.connection().await?, key, options.consent_mode, "shop.example.com")
+                .await?;
+        let world =
+            Self { cluster, customer, vendors, redis_proxy, postgres_proxy, redis, database, _slot: slot };
+        world
+            .cluster
+            .open(&mut world.database.connection().await?, &world.customer, &world.vendors, options.vendors)
+            .await?;
+        Ok(world)
+    }
+
+    /// Adds another customer, who collects over the same edge.
+    pub async fn another_customer(&self, consent_mode: &str) -> Customer {
+        let key = &self.cluster.secrets.encryption_key;
+        let mut database = self.database.connection().await.unwrap();
+        let customer = Customer::seed(&mut database, key, consent_mode, "other.example.com").await.unwrap();
+        self.cluster.open(&mut database, &customer, &self.vendors, &["pinterest"]).await.unwrap();
+        customer
+    }
+
+    /// A new visitor's browser on the customer's page.
+    pub fn browser(&self) -> Browser {
+        self.browser_of(&self.customer)
+    }
+
+    /// The same on another customer's page.
+    pub fn browser_of(&self, customer: &Customer) -> Browser {
+        Browser::new(&self.cluster.collect_url(), &customer.live_key, &customer.origin)
+    }
+
+    /// The first core as an event processor sees it.
+    pub fn internal(&self) -> Api {
+        self.cluster.api(0, &self.cluster.secrets.internal_token).unwrap()
+    }
+
+    /// What delivery gets for an anonymous ID.
+    pub async fn vendor_ids(&self, anonymous_id: &str) -> IdentityVendorIds {
+        self.vendor_ids_in(&self.customer.org_id.to_string(), anonymous_id).await
+    }
+
+    /// The same in a given organisation.
+    pub async fn vendor_ids_in(&self, org_id: &str, anonymous_id: &str) -> IdentityVendorIds {
+        let request = VendorIdsRequest {
+            org_id: org_id.to_owned(),
+            identities: vec![IdentityRef { id: Some(Id::AnonymousId(anonymous_id.to_owned())) }],
+            fields: Vec::new(),
+        };
+        let answer = self.internal().resolve().vendor_ids(request).await.unwrap().into_inner();
+        assert_eq!(answer.identities.len(), 1, "one answer an identity: {answer:?}");
+        answer.identities.into_iter().next().unwrap()
+    }
+
+    /// The value of one field for an anonymous ID; none where it is not known.
+    pub async fn vendor_id(&self, anonymous_id: &str, field: &str) -> Option<String> {
+        let ids = self.vendor_ids(anonymous_id).await;
+        ids.vendor_ids.get(field).map(|id| id.value.clone())
+    }
+
+    /// A metric over all cores.
+    pub async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let mut sum = 0.0;
+        for core in &self.cluster.cores {
+            sum += core.metrics().await.sum(name, labels);
+        }
+        sum
+    }
+
+    /// `datafly_sync_failed_total` for a reason, over all cores.
+    pub async fn sync_failures(&self, vendor: &str, reason: &str) -> f64 {
+        self.metric("datafly_sync_failed_total", &[("vendor", vendor), ("reason", reason)]).await
+    }
+
+    /// Asks Redis directly.
+    pub async fn redis<T: FromRedisValue>(&self, command: &[&str]) -> T {
+        let mut connection = self.redis.connection().await.unwrap();
+        let mut request = redis::cmd(command[0]);
+        request.arg(&command[1..]);
+        request.query_async(&mut connection).await.unwrap_or_else(|error| panic!("{command:?}: {error}"))
+    }
+
+    /// Empties Redis.
+    pub async fn flush_redis(&self) {
+        let () = self.redis(&["FLUSHALL"]).await;
+    }
+
+    /// Makes everything that is stored about visitors this much older, as PostgreSQL's interval, and lets
+    /// Redis forget what it held.
+    pub async fn age(&self, interval: &str) {
+        let sql = format!(
+            "UPDATE vendor_ids SET collected_at = collected_at - interval '{interval}',
+                expires_at = expires_at - interval '{interval}';
+             UPDATE sync_attempts SET last_synced = last_synced - interval '{interval}',
+                unanswered_since = unanswered_since - interval '{interval}',
+                next_at = next_at - interval '{interval}';
+             UPDATE used_states SET issued_at = issued_at - interval '{interval}';
+             UPDATE consent SET updated_at = updated_at - interval '{interval}';"
+        );
+        self.database.execute(&sql).await;
+        self.flush_redis().await;
+    }
+}
+
+/// All vendors of the simulator.
+pub fn all_vendors() -> [&'static str; 4] {
+    VENDORS.each_ref().map(|vendor| vendor.name)
+}

@@ -1,0 +1,149 @@
+//! What a known visitor costs, counted on the wire between the core and its stores.
+
+use harness::{browser::Browser, proxy::Exchange, world::World};
+use serde_json::{Value, json};
+
+use crate::{assert_accepted, assert_gif, denied, granted};
+
+/// What the core sends on its own account: watching Redis, setting up connections, looking for changed
+/// settings and repairs, beginning and ending transactions.
+const HOUSEKEEPING: [&str; 12] = [
+    "ROLE",
+    "PING",
+    "HELLO",
+    "CLIENT",
+    "INFO",
+    "SET statement_timeout",
+    "SET TIME ZONE",
+    "SET CLIENT_ENCODING",
+    "config_version",
+    "redis_repairs",
+    "BEGIN",
+    "COMMIT",
+];
+
+/// The round trips among `exchanges` that a visitor's request caused.
+fn caused(exchanges: Vec<Exchange>) -> Vec<Vec<String>> {
+    let ours = |command: &String| !HOUSEKEEPING.iter().any(|word| command.contains(word));
+    let commands = exchanges.into_iter().map(|exchange| exchange.commands.into_iter().filter(ours).collect());
+    commands.filter(|commands: &Vec<String>| !commands.is_empty()).collect()
+}
+
+/// Sends a batch and answers with its round trips to Redis and its statements to PostgreSQL.
+async fn cost(world: &World, browser: &mut Browser, consent: &Value) -> (Vec<Vec<String>>, Vec<Vec<String>>) {
+    world.redis_proxy.take();
+    world.postgres_proxy.take();
+    let answer = browser.view(consent).await;
+    assert_accepted(&answer, 1);
+    assert_eq!(answer.offered(), [""; 0], "nothing is due for this visitor");
+    (caused(world.redis_proxy.take().0), caused(world.postgres_proxy.take().0))
+}
+
+/// Warm: one round trip, cold: at most two, PostgreSQL: none; whatever consent the page repeats.
+async fn assert_cheap(world: &mut World, browser: &mut Browser, consent: &Value, who: &str) {
+    for consent in [consent, &Value::Null] {
+        let (redis, postgres) = cost(world, browser, consent).await;
+        assert_eq!(redis.len(), 1, "{who}, warm, consent {consent}: {redis:#?}");
+        assert!(postgres.is_empty(), "{who}, warm, consent {consent}: {postgres:#?}");
+    }
+    world.cluster.cores[0].kill9().await;
+    world.cluster.cores[0].restart().await.unwrap();
+    ready(world).await;
+    let (redis, postgres) = cost(world, browser, consent).await;
+    assert!((1..=2).contains(&redis.len()), "{who}, cold: {redis:#?}");
+    assert!(postgres.is_empty(), "{who}, cold: {postgres:#?}");
+}
+
+/// The edge's connections to the restarted core stand again: a stranger is served.
+async fn ready(world: &World) {
+    harness::eventually("the edge to reach the core", async || {
+        let answer = world.browser().view(&Value::Null).await;
+        if answer.status == 200 { Ok(()) } else { Err(answer.text()) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_synced_visitor_costs_one_redis_round_trip() {
+    let mut world = World::start().await;
+    let mut browser = world.browser();
+    browser.view(&granted()).await;
+    assert_gif(browser.sync("pinterest").await.last().unwrap());
+    assert_cheap(&mut world, &mut browser, &granted(), "synced").await;
+}
+
+#[tokio::test]
+async fn a_visitor_of_whom_nothing_is_stored_costs_one_too() {
+    let mut world = World::start().await;
+    let mut browser = world.browser();
+    browser.view(&Value::Null).await;
+    assert_cheap(&mut world, &mut browser, &Value::Null, "known, without consent or IDs").await;
+    let mut browser = world.browser();
+    browser.view(&denied()).await;
+    assert_cheap(&mut world, &mut browser, &denied(), "known, denied").await;
+}
+
+#[tokio::test]
+async fn a_visitor_with_a_user_id_costs_one_too() {
+    let mut world = World::start().await;
+    let mut browser = world.browser();
+    let mut event = browser.page_view(&granted());
+    event["userId"] = json!("customer-7");
+    browser.batch(&json!([event])).await;
+    browser.sync("pinterest").await;
+    browser.batch(&json!([event])).await;
+
+    world.redis_proxy.take();
+    world.postgres_proxy.take();
+    assert_accepted(&browser.batch(&json!([event, event])).await, 2);
+    let (redis, postgres) = (caused(world.redis_proxy.take().0), caused(world.postgres_proxy.take().0));
+    assert_eq!(redis.len(), 1, "{redis:#?}");
+    assert!(postgres.is_empty(), "{postgres:#?}");
+    // The same browser, then without its user_id.
+    assert_cheap(&mut world, &mut browser, &granted(), "with a user_id").await;
+}
+
+#[tokio::test]
+async fn after_a_flush_the_next_request_rebuilds_and_the_one_after_is_cheap() {
+    let world = World::start().await;
+    let mut browser = world.browser();
+    browser.view(&granted()).await;
+    browser.sync("pinterest").await;
+    world.flush_redis().await;
+    assert_eq!(browser.view(&granted()).await.offered(), [""; 0], "rebuilt from PostgreSQL");
+    let (redis, postgres) = cost(&world, &mut browser, &granted()).await;
+    assert_eq!(redis.len(), 1, "{redis:#?}");
+    assert!(postgres.is_empty(), "{postgres:#?}");
+}
+
+#[tokio::test]
+async fn delivery_reads_a_thousand_identities_in_one_pipeline() {
+    use proto::v1::{IdentityRef, VendorIdsRequest, identity_ref::Id};
+    let world = World::start().await;
+    let mut browser = world.browser();
+    let event = |number: usize| json!({"type": "page", "anonymousId": format!("visitor-{number}")});
+    for chunk in 0..2 {
+        let events: Vec<Value> = (chunk * 500..(chunk + 1) * 500).map(event).collect();
+        assert_accepted(&browser.batch(&json!(events)).await, 500);
+    }
+    let request = VendorIdsRequest {
+        org_id: world.customer.org_id.to_string(),
+        identities: (0..1000)
+            .map(|n| IdentityRef { id: Some(Id::AnonymousId(format!("visitor-{n}"))) })
+            .collect(),
+        fields: Vec::new(),
+    };
+    world.internal().resolve().vendor_ids(request.clone()).await.unwrap();
+    world.redis_proxy.take();
+    world.postgres_proxy.take();
+    let answer = world.internal().resolve().vendor_ids(request).await.unwrap().into_inner();
+    assert!(
+        answer.identities.iter().all(|identity| !identity.canonical_id.is_empty()),
+        "an identity is missing"
+    );
+    let (redis, postgres) = (caused(world.redis_proxy.take().0), caused(world.postgres_proxy.take().0));
+    // A pipeline of this size fills several packets, so Redis may begin to answer before it has all of it.
+    let reads: usize = redis.iter().map(Vec::len).sum();
+    assert!((1000..=3000).contains(&reads), "{reads} commands");
+    assert!(postgres.is_empty(), "{postgres:#?}");
+}
