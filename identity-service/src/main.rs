@@ -11,11 +11,15 @@ struct Arguments {
     /// Apply pending database migrations and exit.
     #[arg(long)]
     migrate: bool,
+    /// Start without SERVICE_TOKENS and let everyone call everything. Never where others can reach the port.
+    #[arg(long)]
+    development: bool,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let done = if Arguments::parse().migrate {
+    let arguments = Arguments::parse();
+    let done = if arguments.migrate {
         identity_service::migrate().await.map(|applied| {
             for name in &applied {
                 println!("applied {name}");
@@ -23,7 +27,7 @@ async fn main() -> ExitCode {
             println!("the schema is up to date");
         })
     } else {
-        identity_service::run().await
+        identity_service::run(arguments.development).await
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -46,11 +46,11 @@ pub async fn migrate() -> Result<Vec<String>, StartError> {
     Ok(migrate::run(url.expose_secret()).await?)
 }
 
-/// Serves until SIGTERM or SIGINT, then drains.
-pub async fn run() -> Result<(), StartError> {
+/// Serves until SIGTERM or SIGINT, then drains. `development` allows a start without service tokens.
+pub async fn run(development: bool) -> Result<(), StartError> {
     let env = Config::environment()?;
     serve::telemetry::init("identity-service", &env.parsed_or("LOG_LEVEL", "info".to_owned())?)?;
-    let config = Config::read(&env)?;
+    let config = Config::read(&env, development)?;
     migrate::check(config.database_url.expose_secret()).await?;
 
     let stores = Stores {

@@ -72,9 +72,10 @@ pub fn free_port() -> io::Result<u16> {
 
 /// Sends a signal (`INT`, `TERM`, …) to a process, or to a group when `target` begins with `-`.
 pub fn signal(name: &str, target: &str) {
-    // Whether it is still there is for the caller to see when it waits.
-    let _ =
-        Blocking::new("kill").args(["-s", name, "--", target]).stderr(std::process::Stdio::null()).status();
+    // The shell's own `kill`: a minimal Debian has no other. Whether the process is still there is for the
+    // caller to see when it waits.
+    let command = format!("kill -s {name} -- {target}");
+    let _ = Blocking::new("sh").args(["-c", &command]).stderr(std::process::Stdio::null()).status();
 }
 
 /// Ends a process with a signal, and by force when it takes longer than `patience`.

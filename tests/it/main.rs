@@ -7,6 +7,7 @@ mod cookies;
 mod crash_points;
 mod faults;
 mod grpc;
+mod identities;
 mod journey;
 mod privacy;
 mod refusals;

@@ -70,9 +70,16 @@ impl Access {
 #[derive(Debug)]
 pub struct ServiceTokens {
     tokens: Vec<([u8; 32], Roles)>,
+    /// Whoever comes without a token may do everything: a development run.
+    open: bool,
 }
 
 impl ServiceTokens {
+    /// No tokens: everyone may do everything. For a development run only.
+    pub fn open() -> Self {
+        Self { tokens: Vec::new(), open: true }
+    }
+
     /// Reads `name:role:secret,…`. A name may occur several times, for rotation; a secret may, for several
     /// roles. The error names what is wrong, never a secret.
     pub fn parse(text: &str) -> Result<Self, String> {
@@ -99,12 +106,15 @@ impl ServiceTokens {
         if tokens.is_empty() {
             return Err("there are no tokens".to_owned());
         }
-        Ok(Self { tokens })
+        Ok(Self { tokens, open: false })
     }
 
     /// The roles of the request's token; none where it is missing or unknown. Hashes are compared in constant
     /// time and to the end of the list, so that time tells nothing.
     pub fn roles(&self, headers: &HeaderMap) -> Option<Roles> {
+        if self.open {
+            return Some(Roles { edge: true, internal: true, admin: true });
+        }
         let mut sent = headers.get_all(AUTHORIZATION).iter();
         let (Some(header), None) = (sent.next(), sent.next()) else { return None };
         let (scheme, secret) = header.as_bytes().split_at_checked(7)?;

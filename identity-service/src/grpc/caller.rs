@@ -33,7 +33,7 @@ pub async fn tenant(
             if !roles.internal {
                 return Err(Error::refused(ErrorReason::RoleNotAllowed));
             }
-            let org = Uuid::try_parse(&org).map_err(|_| Error::invalid("caller.org_id"))?;
+            let org = organisation(core, &org, "caller.org_id").await?;
             Ok(Tenant { org, source: None, browser: false, verified: true, host: None })
         }
         Some(Kind::Collect(collect)) => {
@@ -59,4 +59,14 @@ pub async fn authenticate(
 ) -> Result<Authenticated> {
     let snapshot = core.settings.current().await?;
     collect::authenticate(&snapshot, caller, now)
+}
+
+/// An organisation that a service names in `field`; one that does not exist is not found.
+pub async fn organisation(core: &Core, id: &str, field: &str) -> Result<Uuid> {
+    let org = Uuid::try_parse(id).map_err(|_| Error::invalid(field))?;
+    if core.settings.current().await?.has_org(org) {
+        Ok(org)
+    } else {
+        Err(Error::refused(ErrorReason::OrgNotFound))
+    }
 }

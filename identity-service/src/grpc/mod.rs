@@ -48,6 +48,11 @@ pub fn router<H: Health>(
             .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
+    let methods = guard::methods(&[
+        proto::FILE_DESCRIPTOR_SET,
+        tonic_health::pb::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+    ]);
     let routes = Routes::new(health)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
@@ -65,5 +70,5 @@ pub fn router<H: Health>(
         .layer(middleware::from_fn(deadline::cap))
         .layer(middleware::from_fn_with_state(tokens, guard::admit))
         .layer(CatchPanicLayer::custom(guard::panicked))
-        .layer(middleware::from_fn(guard::measure)))
+        .layer(middleware::from_fn_with_state(Arc::new(methods), guard::measure)))
 }

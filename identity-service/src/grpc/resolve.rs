@@ -10,7 +10,6 @@ use proto::{
     },
 };
 use tonic::{Request, Response, Status};
-use uuid::Uuid;
 
 use super::caller;
 use crate::{
@@ -50,7 +49,7 @@ impl ResolveService for Service {
         request: Request<VendorIdsRequest>,
     ) -> Result<Response<VendorIdsResponse>, Status> {
         let VendorIdsRequest { org_id, identities, fields } = request.into_inner();
-        let org = Uuid::try_parse(&org_id).map_err(|_| Error::invalid("org_id"))?;
+        let org = caller::organisation(&self.core, &org_id, "org_id").await?;
         if !(1..=MAX_ITEMS).contains(&identities.len()) {
             return Err(Error::invalid("identities").into());
         }

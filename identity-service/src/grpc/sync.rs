@@ -19,8 +19,10 @@ use crate::{
     core::Core,
     error::Error,
     identifiers,
-    resolve::lookup::{self, Wanted},
-    storage::entries,
+    resolve::{
+        consent,
+        lookup::{self, Wanted},
+    },
     sync::{begin, pending, store},
 };
 
@@ -59,13 +61,13 @@ impl SyncService for Service {
                 let (canonical, consent) = lookup::with_consent(&self.core, tenant.org, &id).await?;
                 (canonical.ok_or_else(unknown)?, consent)
             }
-            // Only a browser fires syncs, and consent is a browser's: without one nothing has been granted.
+            // Consent is a browser's; for a person the newest one counts.
             wanted => {
                 let canonical = lookup::root(&self.core, tenant.org, &wanted).await?.ok_or_else(unknown)?;
-                (canonical, entries::consent_entry(None))
+                (canonical, consent::newest(&self.core, tenant.org, canonical).await?)
             }
         };
-        let view = pending::view(&self.core, tenant.org, canonical).await?;
+        let view = pending::view(&self.core, tenant.org, canonical, now).await?;
         let pending_syncs = pending::list(&pending::due(&source, &view, &consent, now));
         Ok(Response::new(PendingSyncsResponse { pending_syncs }))
     }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use bb8_redis::redis::Pipeline;
 use diesel_async::AsyncPgConnection;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
@@ -16,7 +15,11 @@ use crate::{
         change::{self, Change},
         entries::{self, ConsentEntry},
         fill,
-        postgres::{consent, identities, rows::ConsentRow, vendor_ids},
+        postgres::{
+            consent, identities,
+            rows::{ConsentRow, VendorIdRow},
+            vendor_ids,
+        },
         redis::{
             keys::{self, Key},
             protocol::{Entry, Text},
@@ -39,20 +42,8 @@ pub async fn stored_many(
     org: Uuid,
     anonymous_ids: &[&str],
 ) -> Result<HashMap<String, ConsentEntry>> {
-    if anonymous_ids.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let mut pipe = Pipeline::new();
-    for anonymous_id in anonymous_ids {
-        pipe.get(keys::consent(org, anonymous_id).name);
-    }
-    let answers: Vec<Text> = match core.stores.redis.pipeline::<Vec<Option<String>>>(&pipe).await {
-        Ok(answers) => answers.into_iter().map(Text::of).collect(),
-        Err(error) => {
-            tracing::warn!(%error, "redis is away; serving from postgres");
-            anonymous_ids.iter().map(|_| Text::Marked).collect()
-        }
-    };
+    let asked: Vec<Key> = anonymous_ids.iter().map(|id| keys::consent(org, id)).collect();
+    let answers = core.stores.redis.texts(&asked).await;
     let mut known = HashMap::with_capacity(anonymous_ids.len());
     let mut unknown = Vec::new();
     let mut missing = Vec::new();
@@ -75,6 +66,13 @@ pub async fn stored_many(
     Ok(known)
 }
 
+/// The newest signals among the browsers of a canonical identity.
+pub async fn newest(core: &Core, org: Uuid, canonical: Uuid) -> Result<ConsentEntry> {
+    let mut connection = core.stores.postgres.get().await?;
+    let newest = consent::newest(&mut connection, org, &[canonical]).await?;
+    Ok(entries::consent_entry(newest.first().map(|(_, row)| row)))
+}
+
 async fn load(
     core: &Core,
     org: Uuid,
@@ -84,10 +82,12 @@ async fn load(
     fill::through(&core.stores, missing, async {
         let mut connection = core.stores.postgres.get().await?;
         let rows = consent::find(&mut connection, org, anonymous_ids).await?;
+        let rows: HashMap<&str, &ConsentRow> =
+            rows.iter().map(|row| (row.anonymous_id.as_str(), row)).collect();
         let mut known = HashMap::with_capacity(anonymous_ids.len());
         let mut filled = Vec::with_capacity(anonymous_ids.len());
         for anonymous_id in anonymous_ids {
-            let row = rows.iter().find(|row| row.anonymous_id == *anonymous_id);
+            let row = rows.get(anonymous_id).copied();
             known.insert((*anonymous_id).to_owned(), entries::consent_entry(row));
             filled.push(entries::consent(org, anonymous_id, row));
         }
@@ -125,75 +125,77 @@ pub async fn replace(
     now: OffsetDateTime,
 ) -> HashSet<String> {
     let mut wanted: BTreeMap<&str, (Option<&str>, bool)> = BTreeMap::new();
-    let mut failed = HashSet::new();
     for person in people {
         let (Some(anonymous_id), Some(new)) = (&person.anonymous_id, &person.consent) else { continue };
+        let (signals, sec_gpc) = wanted.entry(anonymous_id).or_default();
+        *signals = new.json.as_deref().map(str::trim).or(*signals);
+        *sec_gpc = new.sec_gpc;
+    }
+    let mut failed = HashSet::new();
+    let mut rows = Vec::with_capacity(wanted.len());
+    for (anonymous_id, (signals, sec_gpc)) in wanted {
         let Some(stored) = read.consent(anonymous_id) else {
-            failed.insert(anonymous_id.clone());
+            failed.insert(anonymous_id.to_owned());
             continue;
         };
-        // Signals without an object (Sec-GPC alone) leave the object as it is.
-        let before = wanted.get(anonymous_id.as_str()).map_or_else(|| text(stored), |(signals, _)| *signals);
-        wanted.insert(anonymous_id, (new.json.as_deref().map(str::trim).or(before), new.sec_gpc));
+        if signals.is_some_and(|new| text(stored) != Some(new)) || stored.sec_gpc != sec_gpc {
+            let signals = signals.map(str::to_owned);
+            let anonymous_id = anonymous_id.to_owned();
+            rows.push(ConsentRow { anonymous_id, signals, sec_gpc, updated_at: now });
+        }
     }
-    let rows: Vec<ConsentRow> = wanted
-        .into_iter()
-        .filter(|(anonymous_id, (signals, sec_gpc))| {
-            read.consent(anonymous_id).is_none_or(|s| text(s) != *signals || s.sec_gpc != *sec_gpc)
-        })
-        .map(|(anonymous_id, (signals, sec_gpc))| ConsentRow {
-            anonymous_id: anonymous_id.to_owned(),
-            signals: signals.map(str::to_owned),
-            sec_gpc,
-            updated_at: now,
-        })
-        .collect();
     if rows.is_empty() {
         return failed;
     }
-    match change::commit(&core.stores, Replace { org, rows: rows.clone() }).await {
-        Ok(_) => {
-            for row in rows {
+    let browsers: Vec<String> = rows.iter().map(|row| row.anonymous_id.clone()).collect();
+    match change::commit(&core.stores, Replace { org, rows }).await {
+        Ok(committed) => {
+            for row in committed.output {
                 read.learn_consent(&row.anonymous_id, entries::consent_entry(Some(&row)));
             }
         }
         Err(error) => {
-            tracing::warn!(%error, browsers = rows.len(), "consent was not stored");
-            failed.extend(rows.into_iter().map(|row| row.anonymous_id));
+            tracing::warn!(%error, browsers = browsers.len(), "consent was not stored");
+            failed.extend(browsers);
         }
     }
     failed
 }
 
-/// New signals of browsers, sorted by their ID.
+/// New signals of browsers, sorted by their ID. Signals without an object (Sec-GPC alone) leave the stored
+/// object as it is.
 struct Replace {
     org: Uuid,
     rows: Vec<ConsentRow>,
 }
 
 impl Change for Replace {
-    type Output = ();
+    /// What is stored now.
+    type Output = Vec<ConsentRow>;
 
     fn org(&self) -> Uuid {
         self.org
     }
 
-    async fn apply(&self, connection: &mut AsyncPgConnection) -> Result<((), Vec<Entry>)> {
+    async fn apply(&self, connection: &mut AsyncPgConnection) -> Result<(Self::Output, Vec<Entry>)> {
         // The canonical identities first, as every change does: `cvid:` shows their newest consent.
         let browsers: Vec<&str> = self.rows.iter().map(|row| row.anonymous_id.as_str()).collect();
         let canonicals = identities::lock_by_anonymous_ids(connection, self.org, &browsers).await?;
-        consent::store(connection, self.org, &self.rows).await?;
-        let ids = vendor_ids::find(connection, self.org, &canonicals).await?;
-        let newest = consent::newest(connection, self.org, &canonicals).await?;
+        let stored = consent::store(connection, self.org, &self.rows).await?;
+        let mut ids: HashMap<Uuid, Vec<VendorIdRow>> = HashMap::new();
+        for row in vendor_ids::find(connection, self.org, &canonicals).await? {
+            ids.entry(row.canonical_id).or_default().push(row);
+        }
+        let newest: HashMap<Uuid, ConsentRow> =
+            consent::newest(connection, self.org, &canonicals).await?.into_iter().collect();
         let now = self.rows.first().map_or(OffsetDateTime::UNIX_EPOCH, |row| row.updated_at);
         let mut changed: Vec<Entry> =
-            self.rows.iter().map(|row| entries::consent(self.org, &row.anonymous_id, Some(row))).collect();
+            stored.iter().map(|row| entries::consent(self.org, &row.anonymous_id, Some(row))).collect();
         for canonical in canonicals {
-            let own: Vec<_> = ids.iter().filter(|row| row.canonical_id == canonical).cloned().collect();
-            let newest = newest.iter().find(|(id, _)| *id == canonical).map(|(_, row)| row);
-            changed.push(entries::vendor_ids(self.org, canonical, &own, newest, now));
+            let own = ids.get(&canonical).map_or(&[][..], Vec::as_slice);
+            changed.push(entries::vendor_ids(self.org, canonical, own, newest.get(&canonical), now));
         }
-        Ok(((), changed))
+        Ok((stored, changed))
     }
 }
 

@@ -8,6 +8,8 @@ use uuid::Uuid;
 
 use super::{
     Tenant,
+    link::Link,
+    plan::{Plan, Target},
     read::{Known, Read},
     subject::Person,
 };
@@ -16,14 +18,15 @@ use crate::{
     error::Result,
     identifiers::{Identifier, Kind},
     storage::{
-        entries, fill,
+        change, entries, fill,
         postgres::{create::Creator, identities},
         redis::keys::{self, Key},
     },
 };
 
-/// Gives every person a canonical identity. Those that can't get one (PostgreSQL is away) stay unknown.
-pub async fn all(core: &Core, tenant: &Tenant, people: &[&Person], read: &mut Read) {
+/// Gives every person's identifiers a canonical identity, and returns each person's refusals. What can't get one
+/// (PostgreSQL is away) stays unknown.
+pub async fn all(core: &Core, tenant: &Tenant, people: &[&Person], read: &mut Read) -> Vec<Vec<Refusal>> {
     let mut seen = HashSet::new();
     let unknown: Vec<Identifier> = people
         .iter()
@@ -31,6 +34,7 @@ pub async fn all(core: &Core, tenant: &Tenant, people: &[&Person], read: &mut Re
         .filter(|id| read.canonical(id).is_none() && seen.insert(*id))
         .cloned()
         .collect();
+    let mut refusals = vec![Vec::new(); people.len()];
     if !unknown.is_empty() {
         let missing: Vec<Key> = unknown
             .iter()
@@ -38,134 +42,129 @@ pub async fn all(core: &Core, tenant: &Tenant, people: &[&Person], read: &mut Re
             .map(|id| keys::canonical(tenant.org, id))
             .collect();
         let load = async {
-            identify(core, tenant, people, read).await?;
-            let entries = unknown
-                .iter()
-                .map(|id| entries::canonical(tenant.org, id, read.canonical(id).map(|known| known.canonical)))
-                .collect();
-            Ok(((), entries))
+            let planned = identify(core, tenant, people, read).await?;
+            let canonical = |id| read.canonical(id).map(|known| known.canonical);
+            let entries =
+                unknown.iter().map(|id| entries::canonical(tenant.org, id, canonical(id))).collect();
+            Ok((planned, entries))
         };
-        if let Err(error) = fill::through(&core.stores, &missing, load).await {
-            tracing::warn!(%error, "identifiers can't be resolved");
-            return;
+        match fill::through(&core.stores, &missing, load).await {
+            Ok(planned) => refusals = planned,
+            Err(error) => tracing::warn!(%error, "identifiers can't be resolved"),
         }
         announce(core, tenant.org, people, read).await;
     }
-    for person in people {
-        note_conflicts(person, read);
+    for (person, refusals) in people.iter().zip(&mut refusals) {
+        note_conflicts(person, read, refusals);
     }
+    refusals
 }
 
-async fn identify(core: &Core, tenant: &Tenant, people: &[&Person], read: &mut Read) -> Result<()> {
-    // Whoever comes with several identifiers may be known by another of them.
-    let linked: Vec<Identifier> = people
-        .iter()
-        .filter(|person| !person.others.is_empty())
+async fn identify(
+    core: &Core,
+    tenant: &Tenant,
+    people: &[&Person],
+    read: &mut Read,
+) -> Result<Vec<Vec<Refusal>>> {
+    // Whoever comes with several identifiers may be known by another of them, and have a user already.
+    let several = || people.iter().filter(|person| !person.others.is_empty());
+    let mut seen = HashSet::new();
+    let asked: Vec<Identifier> = several()
         .flat_map(|person| person.ids())
-        .filter(|id| read.canonical(id).is_none())
+        .filter(|id| read.canonical(id).is_none() && seen.insert(*id))
         .cloned()
         .collect();
-    if !linked.is_empty() {
+    let mut users = HashSet::new();
+    if !asked.is_empty() {
         let mut connection = core.stores.postgres.get().await?;
-        let found = identities::find(&mut connection, tenant.org, &linked).await?;
-        for (id, root) in linked.into_iter().zip(found) {
+        let found = identities::find(&mut connection, tenant.org, &asked).await?;
+        for (id, root) in asked.into_iter().zip(found) {
             if let Some(canonical) = root {
-                read.learn(id, Known { canonical, created: false, refusals: Vec::new() });
+                read.learn(id, Known { canonical, created: false });
             }
         }
-    }
-    // The others are found or made, in statements shared with other requests.
-    let alone: HashSet<&Identifier> = people
-        .iter()
-        .filter(|person| person.others.is_empty() && read.canonical(&person.primary).is_none())
-        .map(|person| &person.primary)
-        .collect();
-    let mut making = JoinSet::new();
-    for id in alone {
-        making.spawn(make(core.creator.clone(), tenant.org, id.clone(), tenant.verified));
-    }
-    while let Some(made) = making.join_next().await {
-        let (id, known) = made??;
-        read.learn(id, known);
-    }
-    for person in people.iter().filter(|person| !person.others.is_empty()) {
-        link(core, tenant, person, read).await?;
-    }
-    Ok(())
-}
-
-async fn make(creator: Creator, org: Uuid, id: Identifier, verified: bool) -> Result<(Identifier, Known)> {
-    let made = creator.get_or_create(org, id.clone(), verified).await?;
-    Ok((id, Known { canonical: made.canonical, created: made.created, refusals: Vec::new() }))
-}
-
-/// Links a person's unknown identifiers to the canonical identity of a known one. The user's comes first: it
-/// is what a later merge would keep.
-async fn link(core: &Core, tenant: &Tenant, person: &Person, read: &mut Read) -> Result<()> {
-    let ids: Vec<&Identifier> = person.ids().collect();
-    if ids.iter().all(|id| read.canonical(id).is_some()) {
-        return Ok(());
-    }
-    let user = ids.iter().find(|id| id.kind == Kind::UserId).and_then(|id| read.canonical(id));
-    let known = read.canonical(&person.primary).or(user);
-    let known = if let Some(known) = known.or_else(|| ids.iter().find_map(|id| read.canonical(id))) {
-        known
-    } else {
-        let primary = person.primary.clone();
-        let (id, known) = make(core.creator.clone(), tenant.org, primary, tenant.verified).await?;
-        read.learn(id, known.clone());
-        known
-    };
-    let missing: Vec<Identifier> =
-        ids.iter().filter(|id| read.canonical(id).is_none()).map(|id| (*id).clone()).collect();
-    let verified: Vec<(Identifier, bool)> = missing
-        .iter()
-        // A browser vouches for its own ID; who its user is, a signature has to say.
-        .map(|id| (id.clone(), tenant.verified || id.kind == Kind::AnonymousId))
-        .collect();
-    let mut connection = core.stores.postgres.get().await?;
-    identities::link(&mut connection, tenant.org, known.canonical, &verified).await?;
-    // Another request may have been first.
-    let found = identities::find(&mut connection, tenant.org, &missing).await?;
-    for (id, root) in missing.into_iter().zip(found) {
-        if let Some(canonical) = root {
-            let created = known.created && canonical == known.canonical;
-            read.learn(id, Known { canonical, created, refusals: Vec::new() });
+        let known: Vec<Uuid> = several()
+            .flat_map(|person| person.ids())
+            .filter_map(|id| read.canonical(id).map(|known| known.canonical))
+            .collect();
+        if !known.is_empty() {
+            users = identities::with_user(&mut connection, tenant.org, &known).await?;
         }
     }
-    Ok(())
+
+    let plan = Plan::of(people, |id| read.canonical(id).map(|known| known.canonical), users);
+    let made = make_all(core, tenant, &plan.new).await?;
+    let mut links = Vec::with_capacity(plan.links.len());
+    for (id, target) in plan.links {
+        let canonical = match target {
+            Target::Known(canonical) => Some(canonical),
+            Target::New(at) => made.get(at).map(|known| known.canonical),
+        };
+        // A browser vouches for its own ID; who its user is, a signature has to say.
+        let verified = tenant.verified || id.kind == Kind::AnonymousId;
+        links.extend(canonical.map(|canonical| (id, canonical, verified)));
+    }
+    for (id, known) in plan.new.into_iter().zip(made) {
+        read.learn(id, known);
+    }
+    if !links.is_empty() {
+        let linked = change::commit(&core.stores, Link::new(tenant.org, links)).await?.output;
+        for (id, canonical) in linked {
+            read.learn(id, Known { canonical, created: false });
+        }
+    }
+    Ok(plan.refusals)
+}
+
+/// Makes canonical identities, in statements shared with other requests. In the order asked.
+async fn make_all(core: &Core, tenant: &Tenant, ids: &[Identifier]) -> Result<Vec<Known>> {
+    let mut making = JoinSet::new();
+    for (at, id) in ids.iter().enumerate() {
+        let verified = tenant.verified || id.kind == Kind::AnonymousId;
+        making.spawn(make(core.creator.clone(), tenant.org, at, id.clone(), verified));
+    }
+    let mut made = Vec::with_capacity(ids.len());
+    while let Some(done) = making.join_next().await {
+        made.push(done??);
+    }
+    made.sort_unstable_by_key(|(at, _)| *at);
+    Ok(made.into_iter().map(|(_, known)| known).collect())
+}
+
+async fn make(
+    creator: Creator,
+    org: Uuid,
+    at: usize,
+    id: Identifier,
+    verified: bool,
+) -> Result<(usize, Known)> {
+    let made = creator.get_or_create(org, id, verified).await?;
+    Ok((at, Known { canonical: made.canonical, created: made.created }))
 }
 
 /// Two canonical identities that belong together stay two until merging is built; the answer says so.
-fn note_conflicts(person: &Person, read: &mut Read) {
-    let Some(mut known) = read.canonical(&person.primary) else { return };
-    known.refusals = person
-        .others
-        .iter()
-        .filter(|id| read.canonical(id).is_some_and(|other| other.canonical != known.canonical))
-        .map(|id| Refusal {
-            identifier: if id.kind == Kind::UserId { "user_id" } else { "cookie_anonymous_id" }.to_owned(),
-            reason: RefusalReason::MergeUnavailable.into(),
-        })
-        .collect();
-    read.learn(person.primary.clone(), known);
+fn note_conflicts(person: &Person, read: &Read, refusals: &mut Vec<Refusal>) {
+    let Some(own) = read.canonical(&person.primary) else { return };
+    for id in &person.others {
+        let name = if id.kind == Kind::UserId { "user_id" } else { "cookie_anonymous_id" };
+        let apart = read.canonical(id).is_some_and(|other| other.canonical != own.canonical);
+        if apart && refusals.iter().all(|refusal| refusal.identifier != name) {
+            let reason = RefusalReason::MergeUnavailable.into();
+            refusals.push(Refusal { identifier: name.to_owned(), reason });
+        }
+    }
 }
 
 /// Tells Redis that nothing is known yet of identities made just now, so that their next request needs no
 /// PostgreSQL.
-async fn announce(core: &Core, org: Uuid, people: &[&Person], read: &mut Read) {
-    let mut hashes = Vec::new();
-    let mut texts = Vec::new();
-    for person in people {
-        let Some(known) = read.canonical(&person.primary).filter(|known| known.created) else { continue };
-        hashes.push(keys::vendor_ids(org, known.canonical));
-        hashes.push(keys::syncs(org, known.canonical));
-        if let Some(anonymous_id) = &person.anonymous_id {
-            texts.push(entries::consent(org, anonymous_id, None));
-            read.learn_consent(anonymous_id, entries::consent_entry(None));
-        }
-    }
-    if let Err(error) = core.stores.redis.put_new(&hashes, &texts).await {
+async fn announce(core: &Core, org: Uuid, people: &[&Person], read: &Read) {
+    let hashes: Vec<Key> = people
+        .iter()
+        .flat_map(|person| person.ids())
+        .filter_map(|id| read.canonical(id).filter(|known| known.created))
+        .flat_map(|known| [keys::vendor_ids(org, known.canonical), keys::syncs(org, known.canonical)])
+        .collect();
+    if let Err(error) = core.stores.redis.put_new(&hashes).await {
         tracing::debug!(%error, "not announced");
     }
 }

@@ -1,6 +1,5 @@
 //! Finding known identities, without making any.
 
-use bb8_redis::redis::{Pipeline, Value, from_redis_value};
 use proto::v1::{ErrorReason, IdentityRef, identity_ref::Id};
 use uuid::Uuid;
 
@@ -55,22 +54,8 @@ impl Wanted {
 /// The canonical identity of each identifier; none where nobody is known by it. One round trip where Redis
 /// knows all of them.
 pub async fn canonicals(core: &Core, org: Uuid, ids: &[Identifier]) -> Result<Vec<Option<Uuid>>> {
-    if ids.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut pipe = Pipeline::new();
-    for id in ids {
-        pipe.get(keys::canonical(org, id).name);
-    }
-    let answers: Vec<Text> = match core.stores.redis.pipeline::<Vec<Value>>(&pipe).await {
-        Ok(values) => {
-            values.into_iter().map(|value| Text::of(from_redis_value(value).ok().flatten())).collect()
-        }
-        Err(error) => {
-            tracing::warn!(%error, "redis is away; serving from postgres");
-            ids.iter().map(|_| Text::Marked).collect()
-        }
-    };
+    let asked: Vec<Key> = ids.iter().map(|id| keys::canonical(org, id)).collect();
+    let answers = core.stores.redis.texts(&asked).await;
     let mut found: Vec<Option<Uuid>> = Vec::with_capacity(ids.len());
     let mut unknown: Vec<(usize, Identifier)> = Vec::new();
     let mut missing: Vec<Key> = Vec::new();

@@ -2,7 +2,10 @@
 
 pub mod consent;
 mod identify;
+mod link;
 pub mod lookup;
+mod plan;
+pub mod project;
 mod read;
 mod subject;
 pub mod vendor_ids;
@@ -12,12 +15,15 @@ use std::sync::Arc;
 use metrics::counter;
 use proto::{
     Reason,
-    v1::{Cookie, ErrorReason, Resolution, ResolutionError, SameSite, Subject},
+    v1::{Cookie, ErrorReason, PendingSync, Resolution, ResolutionError, SameSite, Subject},
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use self::subject::Person;
+use self::{
+    read::{Known, Read},
+    subject::Person,
+};
 use crate::{
     core::Core,
     error::{Error, Result},
@@ -56,17 +62,21 @@ pub async fn resolve(
     let named: Vec<&Person> = people.iter().filter_map(|person| person.as_ref().ok()).collect();
 
     let mut read = read::first(core, tenant, &named).await;
-    identify::all(core, tenant, &named, &mut read).await;
+    let mut refusals = identify::all(core, tenant, &named, &mut read).await.into_iter();
     consent::read_rest(core, tenant.org, &named, &mut read).await;
     let unsaved = consent::replace(core, tenant.org, &named, &mut read, now).await;
 
     let mut resolutions = Vec::with_capacity(people.len());
     for person in people {
         let resolution = match person {
-            Ok(person) if person.anonymous_id.as_ref().is_some_and(|id| unsaved.contains(id)) => {
-                Err(Error::refused(ErrorReason::Unavailable))
+            Ok(mut person) => {
+                person.refusals.extend(refusals.next().into_iter().flatten());
+                if person.anonymous_id.as_ref().is_some_and(|id| unsaved.contains(id)) {
+                    Err(Error::refused(ErrorReason::Unavailable))
+                } else {
+                    finish(core, tenant, person, &mut read, now).await
+                }
             }
-            Ok(person) => finish(core, tenant, person, &mut read, now).await,
             Err(error) => Err(error),
         };
         counter!("datafly_resolves_total", "outcome" => match &resolution {
@@ -85,11 +95,14 @@ async fn finish(
     core: &Core,
     tenant: &Tenant,
     person: Person,
-    read: &mut read::Read,
+    read: &mut Read,
     now: OffsetDateTime,
 ) -> Result<Resolution> {
-    let unavailable = || Error::refused(ErrorReason::Unavailable);
-    let known = read.canonical(&person.primary).ok_or_else(unavailable)?;
+    // All of them: a link that could not be stored must not look as if it had been.
+    if person.ids().any(|id| read.canonical(id).is_none()) {
+        return Err(Error::refused(ErrorReason::Unavailable));
+    }
+    let known = read.canonical(&person.primary).ok_or_else(|| Error::refused(ErrorReason::Unavailable))?;
     let canonical = known.canonical;
     if let Some(anonymous_id) = &person.anonymous_id {
         core.guesses.insert((tenant.org, anonymous_id.clone()), canonical);
@@ -98,14 +111,12 @@ async fn finish(
     if let (true, Some(source), Some(anonymous_id)) =
         (person.want_pending_syncs, &tenant.source, &person.anonymous_id)
     {
-        let stored = read.consent(anonymous_id).cloned().ok_or_else(unavailable)?;
-        let view = match read.take_syncs(canonical) {
-            Some(view) => view,
-            None if known.created => pending::View::default(),
-            None => pending::view(core, tenant.org, canonical).await?,
-        };
-        let due = pending::due(source, &view, &stored, now);
-        pending_syncs = pending::offer(core, tenant.org, canonical, &due, now).await;
+        let planned = plan_syncs(core, tenant.org, source, anonymous_id, known, read, now).await;
+        // The event has done its work; the next page will offer what this one can't.
+        pending_syncs = planned.unwrap_or_else(|error| {
+            tracing::warn!(%error, "syncs can't be planned");
+            Vec::new()
+        });
     }
     let cookies = match (&person.anonymous_id, tenant.browser) {
         (Some(anonymous_id), true) => vec![dfid(anonymous_id, tenant.host.as_ref())],
@@ -116,11 +127,31 @@ async fn finish(
         anonymous_id: person.anonymous_id.unwrap_or_default(),
         created: known.created,
         merged_from: Vec::new(),
-        refusals: person.refusals.into_iter().chain(known.refusals).collect(),
+        refusals: person.refusals,
         pending_syncs,
         cookies,
         error: None,
     })
+}
+
+async fn plan_syncs(
+    core: &Core,
+    org: Uuid,
+    source: &Source,
+    anonymous_id: &str,
+    known: Known,
+    read: &mut Read,
+    now: OffsetDateTime,
+) -> Result<Vec<PendingSync>> {
+    let stored = read.consent(anonymous_id).cloned();
+    let stored = stored.ok_or_else(|| Error::refused(ErrorReason::Unavailable))?;
+    let view = match read.take_syncs(known.canonical) {
+        Some(view) => view,
+        None if known.created => pending::View::default(),
+        None => pending::view(core, org, known.canonical, now).await?,
+    };
+    let due = pending::due(source, &view, &stored, now);
+    Ok(pending::offer(core, org, known.canonical, &due, now).await)
 }
 
 fn dfid(anonymous_id: &str, host: Option<&CollectHost>) -> Cookie {

@@ -4,7 +4,6 @@
 use std::collections::{HashMap, HashSet};
 
 use bb8_redis::redis::{Pipeline, Value, from_redis_value};
-use proto::v1::Refusal;
 use uuid::Uuid;
 
 use super::{Tenant, subject::Person};
@@ -19,14 +18,12 @@ use crate::{
 };
 
 /// A canonical identity as one request knows it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Known {
     /// Its ID.
     pub canonical: Uuid,
     /// This request made it.
     pub created: bool,
-    /// Identifiers that were not linked to it.
-    pub refusals: Vec<Refusal>,
 }
 
 /// What one request has learned.
@@ -44,7 +41,7 @@ pub struct Read {
 impl Read {
     /// What is known of an identifier.
     pub fn canonical(&self, id: &Identifier) -> Option<Known> {
-        self.canonicals.get(id).cloned()
+        self.canonicals.get(id).copied()
     }
 
     /// Learns an identifier's canonical identity.
@@ -122,7 +119,7 @@ pub async fn first(core: &Core, tenant: &Tenant, people: &[&Person]) -> Read {
         match text() {
             Text::Ready(value) => {
                 if let Ok(canonical) = Uuid::try_parse(&value) {
-                    read.learn(id.clone(), Known { canonical, created: false, refusals: Vec::new() });
+                    read.learn(id.clone(), Known { canonical, created: false });
                 }
             }
             Text::Missing => {

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::{
     consent,
     lookup::{self, Wanted},
+    project,
 };
 use crate::{
     clock::{self, timestamp},
@@ -19,7 +20,7 @@ use crate::{
     storage::{
         entries::{self, CONSENT_FIELD, ConsentEntry, VendorIdEntry},
         fill,
-        postgres::{consent as consents, identities, vendor_ids},
+        postgres::{consent as consents, identities, rows::VendorIdRow, vendor_ids},
         redis::{
             keys,
             protocol::{self, Entry, Text, VERSION_FIELD, Value as Stored},
@@ -120,26 +121,32 @@ async fn load(
     if unknown.is_empty() {
         return Ok(known);
     }
-    fill::through(&core.stores, &missing, async {
+    let lost = fill::through(&core.stores, &missing, async {
         let mut connection = core.stores.postgres.get().await?;
         let roots = identities::roots(&mut connection, org, &unknown).await?;
         let live: Vec<Uuid> = roots.iter().flatten().copied().collect();
-        let rows = vendor_ids::find(&mut connection, org, &live).await?;
+        let mut rows: HashMap<Uuid, Vec<VendorIdRow>> = HashMap::new();
+        for row in vendor_ids::find(&mut connection, org, &live).await? {
+            rows.entry(row.canonical_id).or_default().push(row);
+        }
         let newest: HashMap<Uuid, _> =
             consents::newest(&mut connection, org, &live).await?.into_iter().collect();
         let mut entries: Vec<Entry> = Vec::with_capacity(live.len());
         for (canonical, root) in unknown.iter().zip(roots) {
             let Some(root) = root else { continue };
-            let own: Vec<_> = rows.iter().filter(|row| row.canonical_id == root).cloned().collect();
-            let entry = entries::vendor_ids(org, root, &own, newest.get(&root), now);
+            let own = rows.get(&root).map_or(&[][..], Vec::as_slice);
+            let entry = entries::vendor_ids(org, root, own, newest.get(&root), now);
             if let Stored::Hash(fields) = &entry.value {
                 known.insert(*canonical, (root, fields.iter().cloned().collect()));
             }
             entries.push(entry);
         }
-        Ok(((), entries))
+        Ok((rows.into_keys().collect::<Vec<Uuid>>(), entries))
     })
     .await?;
+    if !missing.is_empty() {
+        project::refresh(core, org, lost, now).await;
+    }
     Ok(known)
 }
 

@@ -47,6 +47,9 @@ async fn load_here(
     keys: &SealKeys,
 ) -> Result<Snapshot> {
     let version = version(connection).await?;
+    // A database that was restored, or an older one: nothing of the snapshot can be trusted.
+    let nothing = Snapshot::default();
+    let before = if version < before.version { &nothing } else { before };
     let existing: Vec<Uuid> = orgs::table.select(orgs::id).load(connection).await?;
     let changed: Vec<Uuid> =
         orgs::table.filter(orgs::config_version.gt(before.version)).select(orgs::id).load(connection).await?;

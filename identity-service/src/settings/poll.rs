@@ -28,6 +28,8 @@ const FRESH: Duration = Duration::from_secs(1);
 const MAX_AGE: Duration = Duration::from_mins(1);
 /// How long a look may take.
 const LOOK_TIMEOUT: Duration = Duration::from_millis(800);
+/// How long the first one may take, which reads everything.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The settings of all organisations.
 #[derive(Clone)]
@@ -64,7 +66,7 @@ impl Settings {
                 looker: Mutex::new(looker),
             }),
         };
-        settings.look().await?;
+        settings.look(LOAD_TIMEOUT).await?;
         Ok(settings)
     }
 
@@ -77,7 +79,7 @@ impl Settings {
                 () = stop.cancelled() => return,
                 _ = tick.tick() => {}
             }
-            if let Err(error) = self.look().await {
+            if let Err(error) = self.look(LOOK_TIMEOUT).await {
                 tracing::warn!(%error, "settings can't be looked at");
             }
             gauge!("datafly_settings_age_seconds").set(self.age().as_secs_f64());
@@ -92,7 +94,7 @@ impl Settings {
         let last = |mark: &AtomicU64| mark.load(Ordering::Acquire);
         if self.age() > FRESH && last(&self.shared.confirmed) >= last(&self.shared.failed) {
             // The failure is logged by the poller; the age decides.
-            let _ = self.look().await;
+            let _ = self.look(LOOK_TIMEOUT).await;
         }
         if self.age() > MAX_AGE {
             return Err(Error::refused(ErrorReason::Unavailable));
@@ -100,7 +102,7 @@ impl Settings {
         Ok(self.shared.snapshot.load_full())
     }
 
-    async fn look(&self) -> Result<()> {
+    async fn look(&self, limit: Duration) -> Result<()> {
         let before = self.now_ms();
         let mut looker = self.shared.looker.lock().await;
         // Another look was made while this one waited for it.
@@ -111,7 +113,7 @@ impl Settings {
             return Ok(());
         }
         let asked = self.now_ms();
-        let looked = tokio::time::timeout(LOOK_TIMEOUT, looker.look(&self.shared.snapshot.load()))
+        let looked = tokio::time::timeout(limit, looker.look(&self.shared.snapshot.load()))
             .await
             .unwrap_or_else(|_| Err(Error::refused(ErrorReason::Unavailable)));
         match looked {

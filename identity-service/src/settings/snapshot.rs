@@ -1,6 +1,9 @@
 //! The snapshot: sources with all that belongs to them, and the ways to find them.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use secrecy::SecretSlice;
 use time::OffsetDateTime;
@@ -123,6 +126,7 @@ pub struct Snapshot {
     /// `config_version` that it was read at.
     pub version: i64,
     orgs: HashMap<Uuid, Arc<Org>>,
+    existing: HashSet<Uuid>,
     keys: HashMap<[u8; 32], PipelineKey>,
     sources: HashMap<Uuid, Arc<Source>>,
     pipelines: HashMap<Uuid, Arc<Source>>,
@@ -148,7 +152,13 @@ impl Snapshot {
             }
         }
         next.orgs = orgs;
+        next.existing = existing.iter().copied().collect();
         next
+    }
+
+    /// Whether there is such an organisation, or sibling for test data.
+    pub fn has_org(&self, id: Uuid) -> bool {
+        self.existing.contains(&id)
     }
 
     /// The key of that hash.

@@ -1,9 +1,11 @@
 //! Changing known facts: one transaction, and Redis follows it (see [`super::redis::protocol`]).
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use metrics::counter;
+use proto::v1::ErrorReason;
 use uuid::Uuid;
 
 use super::{
@@ -14,7 +16,7 @@ use super::{
         protocol::{Entry, Nonce},
     },
 };
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A change to what is known about visitors of one organisation.
 pub trait Change: Send + Sync + 'static {
@@ -41,11 +43,39 @@ pub struct Committed<T> {
     pub redis_failed: bool,
 }
 
+/// How often a change that met another's lock is tried.
+const TRIES: u32 = 5;
+/// How long a change may take, whatever state the database is in.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
 /// Commits `change`. Runs in a task of its own, so that a caller that goes away, or its deadline, can't leave
 /// a transaction open or Redis behind.
 pub async fn commit<C: Change>(stores: &Stores, change: C) -> Result<Committed<C::Output>> {
     let stores = stores.clone();
-    tokio::spawn(async move { commit_here(&stores, &change).await }).await?
+    let work = async move {
+        let mut tries = 1;
+        loop {
+            match commit_here(&stores, &change).await {
+                Err(Error::Postgres(error)) if tries < TRIES && is_conflict(&error) => tries += 1,
+                done => return done,
+            }
+            tokio::time::sleep(Duration::from_millis(rand::random_range(1..20))).await;
+        }
+    };
+    let timed = tokio::spawn(tokio::time::timeout(TIMEOUT, work)).await?;
+    timed.unwrap_or_else(|_| Err(Error::refused(ErrorReason::Unavailable)))
+}
+
+/// Deadlock, serialization failure, lock timeout: nothing was done, and the other is done soon.
+fn is_conflict(error: &DieselError) -> bool {
+    match error {
+        DieselError::DatabaseError(DatabaseErrorKind::SerializationFailure, _) => true,
+        DieselError::DatabaseError(_, information) => {
+            let message = information.message();
+            message.contains("deadlock detected") || message.contains("lock timeout")
+        }
+        _ => false,
+    }
 }
 
 async fn commit_here<C: Change>(stores: &Stores, change: &C) -> Result<Committed<C::Output>> {
@@ -63,20 +93,22 @@ async fn commit_here<C: Change>(stores: &Stores, change: &C) -> Result<Committed
                     false
                 }
             };
-            Ok::<_, crate::error::Error>((output, entries, marked))
+            Ok::<_, Error>((output, entries, marked))
         })
         .await?;
-    if !marked {
-        counter!("datafly_redis_repairs_added_total").increment(1);
-        return Ok(Committed { output, redis_failed: true });
+    let mut redis_failed = !marked;
+    if marked && let Err(error) = stores.redis.put(&entries, &nonce).await {
+        tracing::warn!(%error, "redis was marked but not written; leaving a repair");
+        redis_failed = true;
+        let keys: Vec<Key> = entries.into_iter().map(|entry| entry.key).collect();
+        // The marker ends in 30 s whatever happens; the repair covers a Redis that comes back with older data.
+        // The change itself is committed, so a failure here is not the caller's.
+        if let Err(error) = repairs::add(&mut connection, change.org(), &keys).await {
+            tracing::warn!(%error, "no repair could be left");
+        }
     }
-    let Err(error) = stores.redis.put(&entries, &nonce).await else {
-        return Ok(Committed { output, redis_failed: false });
-    };
-    tracing::warn!(%error, "redis was marked but not written; leaving a repair");
-    counter!("datafly_redis_repairs_added_total").increment(1);
-    let keys: Vec<Key> = entries.into_iter().map(|entry| entry.key).collect();
-    // The marker ends in 30 s whatever happens; the repair covers a Redis that comes back with older data.
-    repairs::add(&mut connection, change.org(), &keys).await?;
-    Ok(Committed { output, redis_failed: true })
+    if redis_failed {
+        counter!("datafly_redis_repairs_added_total").increment(1);
+    }
+    Ok(Committed { output, redis_failed })
 }

@@ -1,6 +1,6 @@
 //! Loading serving keys that are missing, without overtaking a writer.
 
-use std::future::Future;
+use std::{collections::HashSet, future::Future};
 
 use super::{
     Stores,
@@ -27,10 +27,9 @@ pub async fn through<T>(
         }
     };
     let (value, entries) = load.await?;
-    let own: Vec<Entry> = entries
-        .into_iter()
-        .filter(|entry| missing.iter().zip(&claimed).any(|(key, own)| *own && *key == entry.key))
-        .collect();
+    let own: HashSet<&Key> =
+        missing.iter().zip(claimed).filter(|(_, own)| *own).map(|(key, _)| key).collect();
+    let own: Vec<Entry> = entries.into_iter().filter(|entry| own.contains(&entry.key)).collect();
     if let Err(error) = stores.redis.fill(&own, &nonce).await {
         tracing::debug!(%error, "not filled");
     }

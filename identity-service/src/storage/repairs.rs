@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use diesel_async::AsyncConnection;
 use metrics::{counter, gauge};
+use proto::v1::ErrorReason;
 use tokio_util::sync::CancellationToken;
 
 use super::{Stores, postgres::repairs};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// How often there is a look for repairs. Recovery is due 2 s after Redis is back (threats.md F01).
 const PERIOD: Duration = Duration::from_secs(1);
+/// How long a batch may take, whatever state the database is in.
+const TIMEOUT: Duration = Duration::from_secs(3);
 /// Rows a transaction.
 const BATCH: i64 = 500;
 
@@ -25,7 +28,8 @@ pub async fn drain_until(stores: Stores, stop: CancellationToken) {
             _ = tick.tick() => {}
         }
         loop {
-            match drain_batch(&stores).await {
+            let drained = tokio::time::timeout(TIMEOUT, drain_batch(&stores)).await;
+            match drained.unwrap_or_else(|_| Err(Error::refused(ErrorReason::DeadlineExceeded))) {
                 Ok(0) => break,
                 Ok(drained) => tracing::info!(drained, "redis repaired"),
                 Err(error) => {
@@ -46,10 +50,13 @@ async fn drain_batch(stores: &Stores) -> Result<usize> {
             let taken = repairs::take(connection, BATCH).await?;
             gauge!("datafly_redis_repairs_age_seconds").set(taken.oldest_age_seconds);
             if !taken.keys.is_empty() {
-                stores.redis.invalidate(&taken.keys).await?;
-                repairs::remove(connection, &taken.ids).await?;
+                let done = stores.redis.invalidate(&taken.keys).await?;
+                let done: Vec<i64> =
+                    taken.ids.into_iter().zip(done).filter(|(_, done)| *done).map(|(id, _)| id).collect();
+                repairs::remove(connection, &done).await?;
+                return Ok(done.len());
             }
-            Ok::<_, crate::error::Error>(taken.ids.len())
+            Ok::<_, crate::error::Error>(0)
         })
         .await?;
     counter!("datafly_redis_repairs_done_total").increment(u64::try_from(drained).unwrap_or_default());

@@ -80,7 +80,7 @@ impl View {
 }
 
 /// The schedule, from Redis, else from PostgreSQL.
-pub async fn view(core: &Core, org: Uuid, canonical: Uuid) -> Result<View> {
+pub async fn view(core: &Core, org: Uuid, canonical: Uuid, now: OffsetDateTime) -> Result<View> {
     let mut pipe = Pipeline::new();
     View::ask(&mut pipe, org, canonical);
     let missing = match core.stores.redis.pipeline::<Vec<Value>>(&pipe).await {
@@ -94,13 +94,18 @@ pub async fn view(core: &Core, org: Uuid, canonical: Uuid) -> Result<View> {
             Vec::new()
         }
     };
-    fill::through(&core.stores, &missing, async {
+    let view = fill::through(&core.stores, &missing, async {
         let mut connection = core.stores.postgres.get().await?;
         let attempts = syncs::find(&mut connection, org, canonical).await?;
         let entry = entries::syncs(org, canonical, &attempts);
         Ok((View { attempts: attempts.into_iter().collect(), ..View::default() }, vec![entry]))
     })
-    .await
+    .await?;
+    // Redis has lost this identity's keys; the projections for other systems are among them.
+    if !missing.is_empty() && !view.attempts.is_empty() {
+        resolve::project::refresh(core, org, vec![canonical], now).await;
+    }
+    Ok(view)
 }
 
 /// Vendors that may be offered now, longest waiting first.
@@ -113,12 +118,13 @@ pub fn due<'a>(
     let mut due: Vec<(Option<OffsetDateTime>, &EnabledVendor)> = source
         .vendors
         .iter()
-        .filter(|enabled| allows(source, enabled, consent))
         .filter(|enabled| !view.is_leased(enabled.vendor.name, now))
         .filter_map(|enabled| match view.attempt(enabled.vendor.name) {
             None => Some((None, enabled)),
             Some(attempt) => attempt.is_due(now).then_some((Some(attempt.next_at), enabled)),
         })
+        // Last, as it reads JSON: mostly nothing is due.
+        .filter(|(_, enabled)| allows(source, enabled, consent))
         .collect();
     due.sort_by_key(|(waiting_since, _)| *waiting_since);
     due.into_iter().map(|(_, enabled)| enabled).collect()

@@ -84,8 +84,13 @@ pub fn attempted(before: Option<&Attempt>, now: OffsetDateTime) -> Attempt {
         outcome: Outcome::Attempted,
         attempts: count + 1,
         unanswered_since: Some(since),
-        next_at: now + wait,
+        next_at: not_before(before, now + wait),
     }
+}
+
+/// A try that nobody asked for does not bring the next one forward: an ID may be live until then.
+fn not_before(before: Option<&Attempt>, next_at: OffsetDateTime) -> OffsetDateTime {
+    before.map_or(next_at, |before| before.next_at.max(next_at))
 }
 
 /// The vendor's ID was stored for `ttl_days`. The next try comes up to 5 % before its end, `jitter` (0..1)
@@ -112,7 +117,7 @@ pub fn no_id(before: Option<&Attempt>, now: OffsetDateTime) -> Attempt {
         outcome: Outcome::NoId,
         attempts: 0,
         unanswered_since: None,
-        next_at: now + AFTER_NO_ID,
+        next_at: not_before(before, now + AFTER_NO_ID),
     }
 }
 
@@ -152,6 +157,8 @@ mod tests {
         assert_eq!(stored(90, NOW, 1.0).next_at, NOW + Duration::days(90) * 0.95);
         assert!(!kept.is_due(NOW + Duration::days(89)) && kept.is_due(NOW + Duration::days(90)));
         assert_eq!(attempted(Some(&kept), NOW).attempts, 1);
+        assert_eq!(attempted(Some(&kept), NOW).next_at, kept.next_at, "a live ID is not synced anew");
+        assert_eq!(no_id(Some(&attempted(Some(&kept), NOW)), NOW).next_at, kept.next_at);
         assert_eq!(no_id(Some(&tried), NOW).next_at, NOW + Duration::hours(24));
         assert_eq!(attempted(Some(&no_id(Some(&tried), NOW)), NOW).attempts, 1);
     }

@@ -127,8 +127,8 @@ impl StateKeys {
 }
 
 fn derived(key: &SealKey) -> (KeyId, Aes256Gcm) {
-    let mut bytes = [0_u8; 32];
-    // Fails only for more than 8,160 bytes of output; a zero key then would open nothing we sealed.
+    // Expanding fails only for more than 8,160 bytes; a random key is what would be left then.
+    let mut bytes: [u8; 32] = rand::random();
     let expanded = Hkdf::<Sha256>::new(None, key.expose()).expand(INFO, &mut bytes);
     debug_assert!(expanded.is_ok(), "32 bytes are within HKDF's bound");
     (key.id(), Aes256Gcm::new(&bytes.into()))

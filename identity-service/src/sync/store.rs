@@ -12,6 +12,7 @@ use super::{
     state::SyncState,
     table,
     uid::{self, Uid},
+    vendor::Mode,
 };
 use crate::{
     consent::{Decision, decide},
@@ -77,7 +78,11 @@ async fn decide_and_store(
     let callback = uid::read(vendor, &request.raw_query);
     let snapshot = core.settings.current().await?;
     // The state comes before the uid: what has no state is not even looked at.
-    let sealed = callback.state.as_deref().or(request.state_cookie.as_deref()).unwrap_or_default();
+    let sealed = match vendor.mode {
+        Mode::Registered => request.state_cookie.as_deref().or(callback.state.as_deref()),
+        Mode::Redirect { .. } | Mode::Append { .. } => callback.state.as_deref(),
+    };
+    let sealed = sealed.unwrap_or_default();
     let state = match core.states.open(sealed, now) {
         Ok(state) => state,
         Err(why) => {

@@ -118,10 +118,15 @@ fn judge(vendor: &SyncVendor, raw: &str) -> Uid {
         UidShape::Opaque => true,
         UidShape::Uuid => uuid::Uuid::try_parse(&value).is_ok(),
     };
-    if value.len() > MAX_BYTES || value.chars().any(char::is_control) || !fits {
+    if value.len() > MAX_BYTES || !value.chars().all(is_printable) || !fits {
         return Uid::Invalid;
     }
     Uid::Value(value.into_owned())
+}
+
+/// Letters and digits of any script, ASCII punctuation and the space: no control, format or separator characters.
+fn is_printable(c: char) -> bool {
+    c == ' ' || c.is_ascii_graphic() || c.is_alphanumeric()
 }
 
 /// What vendors send instead of an ID (sync-vendors.md section 3 and recommendation 3).

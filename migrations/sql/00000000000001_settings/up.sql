@@ -126,6 +126,16 @@ BEGIN
     RETURN NULL;
 END $$;
 
+-- A change of an organisation locks its row before the trigger above comes to the version; every other change
+-- has the version first. So that they can't wait for each other, the version comes first here too.
+CREATE FUNCTION lock_config_version() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM 1 FROM config_version FOR UPDATE;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER lock_first BEFORE INSERT OR UPDATE OR DELETE ON orgs
+    FOR EACH STATEMENT EXECUTE FUNCTION lock_config_version();
+
 -- Not fired by `last_used_on`, which changes daily and is no setting.
 CREATE TRIGGER bump AFTER INSERT OR DELETE OR UPDATE OF org_id, source_id, environment, key_hash, revoked_at
     ON pipeline_keys FOR EACH ROW EXECUTE FUNCTION bump_config_version();

@@ -1,9 +1,10 @@
 //! Consent signals of browsers.
 
+use std::collections::HashMap;
+
 use diesel::{
     prelude::*,
-    sql_types::{Array, Text, Uuid as SqlUuid},
-    upsert::excluded,
+    sql_types::{Array, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use migrations::schema::consent;
@@ -26,32 +27,29 @@ pub async fn find(
         .await?)
 }
 
-/// Stores the signals of browsers, and locks their rows until the end of the transaction.
-pub async fn store(connection: &mut AsyncPgConnection, org: Uuid, rows: &[ConsentRow]) -> Result<()> {
-    let values: Vec<_> = rows
-        .iter()
-        .map(|row| {
-            (
-                consent::org_id.eq(org),
-                consent::anonymous_id.eq(&row.anonymous_id),
-                consent::signals.eq(&row.signals),
-                consent::sec_gpc.eq(row.sec_gpc),
-                consent::updated_at.eq(row.updated_at),
-            )
-        })
-        .collect();
-    diesel::insert_into(consent::table)
-        .values(values)
-        .on_conflict((consent::org_id, consent::anonymous_id))
-        .do_update()
-        .set((
-            consent::signals.eq(excluded(consent::signals)),
-            consent::sec_gpc.eq(excluded(consent::sec_gpc)),
-            consent::updated_at.eq(excluded(consent::updated_at)),
-        ))
-        .execute(connection)
-        .await?;
-    Ok(())
+/// Stores the signals of browsers, locks their rows until the end of the transaction, and returns them as they
+/// are now. A row without signals leaves the stored ones as they are.
+pub async fn store(
+    connection: &mut AsyncPgConnection,
+    org: Uuid,
+    rows: &[ConsentRow],
+) -> Result<Vec<ConsentRow>> {
+    let stored = diesel::sql_query(
+        "INSERT INTO consent (org_id, anonymous_id, signals, sec_gpc, updated_at) \
+         SELECT $1, * FROM unnest($2, $3, $4, $5) \
+         ON CONFLICT (org_id, anonymous_id) DO UPDATE SET \
+             signals = COALESCE(excluded.signals, consent.signals), \
+             sec_gpc = excluded.sec_gpc, updated_at = excluded.updated_at \
+         RETURNING anonymous_id, signals, sec_gpc, updated_at",
+    )
+    .bind::<SqlUuid, _>(org)
+    .bind::<Array<Text>, _>(rows.iter().map(|row| row.anonymous_id.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Text>>, _>(rows.iter().map(|row| row.signals.as_deref()).collect::<Vec<_>>())
+    .bind::<Array<Bool>, _>(rows.iter().map(|row| row.sec_gpc).collect::<Vec<_>>())
+    .bind::<Array<Timestamptz>, _>(rows.iter().map(|row| row.updated_at).collect::<Vec<_>>())
+    .load(connection)
+    .await?;
+    Ok(stored)
 }
 
 #[derive(QueryableByName)]
@@ -79,12 +77,10 @@ pub async fn newest(
     .load(connection)
     .await?;
     let ids: Vec<&str> = newest.iter().map(|row| row.anonymous_id.as_str()).collect();
-    let rows = find(connection, org, &ids).await?;
+    let rows: HashMap<String, ConsentRow> =
+        find(connection, org, &ids).await?.into_iter().map(|row| (row.anonymous_id.clone(), row)).collect();
     Ok(newest
-        .iter()
-        .filter_map(|pair| {
-            let row = rows.iter().find(|row| row.anonymous_id == pair.anonymous_id)?;
-            Some((pair.canonical_id, row.clone()))
-        })
+        .into_iter()
+        .filter_map(|pair| Some((pair.canonical_id, rows.get(&pair.anonymous_id)?.clone())))
         .collect())
 }

@@ -2,16 +2,20 @@
 //! statement runs wait together and go into the next one. Rows in a statement cost PostgreSQL a tenth of
 //! rows alone (limits.md).
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use diesel::{
     prelude::*,
-    sql_types::{Array, SmallInt, Text, Uuid as SqlUuid},
+    sql_types::{Array, Bool, SmallInt, Text, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use migrations::pool::PgPool;
 use proto::v1::ErrorReason;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use uuid::Uuid;
 
 use super::identities;
@@ -24,6 +28,8 @@ use crate::{
 const BATCH: usize = 500;
 /// Requests that may wait; more are refused.
 const QUEUE: usize = 4096;
+/// How long a statement may take, whatever state the database is in.
+const TIMEOUT: Duration = Duration::from_secs(2);
 /// Statements at work at once.
 const WORKERS: usize = 2;
 
@@ -53,7 +59,7 @@ impl Creator {
     /// Starts the workers; they end when the last clone is gone.
     pub fn start(pool: &PgPool) -> Self {
         let (queue, wanted) = mpsc::channel(QUEUE);
-        let wanted = std::sync::Arc::new(tokio::sync::Mutex::new(wanted));
+        let wanted = Arc::new(Mutex::new(wanted));
         for _ in 0..WORKERS {
             let pool = pool.clone();
             let wanted = wanted.clone();
@@ -87,14 +93,22 @@ async fn answer(pool: &PgPool, batch: Vec<Wanted>) {
     for one in &batch {
         *wanted.entry((one.org, one.id.clone())).or_default() |= one.verified;
     }
-    let made = match pool.get().await {
-        Ok(mut connection) => create(&mut connection, &wanted).await,
-        Err(error) => Err(error.into()),
-    };
-    let mut made = made.unwrap_or_else(|error| {
-        tracing::warn!(%error, waiting = batch.len(), "canonical identities were not made");
-        BTreeMap::new()
-    });
+    let mut made = make(pool, &wanted).await;
+    if made.is_err()
+        && wanted.keys().any(|(org, _)| wanted.keys().next().is_some_and(|(first, _)| first != org))
+    {
+        // One organisation that has just been deleted must not fail the others.
+        let mut alone: BTreeMap<Uuid, BTreeMap<(Uuid, Identifier), bool>> = BTreeMap::new();
+        for (key, verified) in wanted {
+            alone.entry(key.0).or_default().insert(key, verified);
+        }
+        let mut all = BTreeMap::new();
+        for wanted in alone.values() {
+            all.extend(make(pool, wanted).await.unwrap_or_default());
+        }
+        made = Ok(all);
+    }
+    let mut made = made.unwrap_or_default();
     for one in batch {
         let key = (one.org, one.id);
         let answer = made.get(&key).copied();
@@ -104,6 +118,17 @@ async fn answer(pool: &PgPool, batch: Vec<Wanted>) {
         }
         let _ = one.answer.send(answer);
     }
+}
+
+async fn make(
+    pool: &PgPool,
+    wanted: &BTreeMap<(Uuid, Identifier), bool>,
+) -> Result<BTreeMap<(Uuid, Identifier), Made>> {
+    let work = async { create(&mut *pool.get().await?, wanted).await };
+    let made = tokio::time::timeout(TIMEOUT, work).await;
+    made.unwrap_or_else(|_| Err(Error::refused(ErrorReason::DeadlineExceeded))).inspect_err(|error| {
+        tracing::warn!(%error, waiting = wanted.len(), "canonical identities were not made");
+    })
 }
 
 #[derive(QueryableByName)]
@@ -131,11 +156,10 @@ async fn create(
     .bind::<Array<SqlUuid>, _>(&fresh)
     .bind::<Array<SmallInt>, _>(wanted.keys().map(|(_, id)| id.kind.number()).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(wanted.keys().map(|(_, id)| id.value.as_str()).collect::<Vec<_>>())
-    .bind::<Array<diesel::sql_types::Bool>, _>(wanted.values().copied().collect::<Vec<_>>())
+    .bind::<Array<Bool>, _>(wanted.values().copied().collect::<Vec<_>>())
     .load(connection)
     .await?;
-    let inserted: std::collections::HashSet<Uuid> =
-        inserted.into_iter().map(|row| row.canonical_id).collect();
+    let inserted: HashSet<Uuid> = inserted.into_iter().map(|row| row.canonical_id).collect();
 
     let mut made = BTreeMap::new();
     let mut existing: BTreeMap<Uuid, Vec<Identifier>> = BTreeMap::new();

@@ -1,5 +1,7 @@
 //! Finding canonical identities, and linking further identifiers to them.
 
+use std::collections::{HashMap, HashSet};
+
 use diesel::{
     prelude::*,
     sql_types::{Array, BigInt, Bool, Nullable, SmallInt, Text, Uuid as SqlUuid},
@@ -20,6 +22,9 @@ struct Found {
     #[diesel(sql_type = SqlUuid)]
     canonical_id: Uuid,
 }
+
+/// Identifiers of one canonical identity (design section 7, guards).
+const MAX_BROWSERS: i64 = 50;
 
 /// The root of each identifier's canonical identity, in the order asked; none where it is unknown.
 pub async fn find(
@@ -68,26 +73,38 @@ fn in_order(length: usize, found: Vec<Found>) -> Vec<Option<Uuid>> {
     roots
 }
 
-/// Links unknown identifiers to `canonical`. One that somebody else linked meanwhile stays there.
+/// Those of the canonical identities that have a user.
+pub async fn with_user(
+    connection: &mut AsyncPgConnection,
+    org: Uuid,
+    canonicals: &[Uuid],
+) -> Result<HashSet<Uuid>> {
+    let found: Vec<Uuid> = links::table
+        .filter(links::org_id.eq(org))
+        .filter(links::canonical_id.eq_any(canonicals))
+        .filter(links::kind.eq(Kind::UserId.number()))
+        .select(links::canonical_id)
+        .load(connection)
+        .await?;
+    Ok(found.into_iter().collect())
+}
+
+/// Links identifiers to canonical identities, each with whether it is vouched for. One that is linked already
+/// stays where it is.
 pub async fn link(
     connection: &mut AsyncPgConnection,
     org: Uuid,
-    canonical: Uuid,
-    ids: &[(Identifier, bool)],
+    ids: &[(&Identifier, Uuid, bool)],
 ) -> Result<()> {
-    let mut ids: Vec<&(Identifier, bool)> = ids.iter().collect();
-    // One order for all writers, so that they can't wait for each other in a circle.
-    ids.sort();
     diesel::sql_query(
         "INSERT INTO links (org_id, canonical_id, kind, value, verified) \
-         SELECT $1, $2, kind, value, verified FROM unnest($3, $4, $5) AS new (kind, value, verified) \
-         ON CONFLICT (org_id, kind, value) DO NOTHING",
+         SELECT $1, * FROM unnest($2, $3, $4, $5) ON CONFLICT (org_id, kind, value) DO NOTHING",
     )
     .bind::<SqlUuid, _>(org)
-    .bind::<SqlUuid, _>(canonical)
-    .bind::<Array<SmallInt>, _>(ids.iter().map(|(id, _)| id.kind.number()).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(ids.iter().map(|(id, _)| id.value.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Bool>, _>(ids.iter().map(|(_, verified)| *verified).collect::<Vec<_>>())
+    .bind::<Array<SqlUuid>, _>(ids.iter().map(|(_, canonical, _)| *canonical).collect::<Vec<_>>())
+    .bind::<Array<SmallInt>, _>(ids.iter().map(|(id, _, _)| id.kind.number()).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(ids.iter().map(|(id, _, _)| id.value.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Bool>, _>(ids.iter().map(|(_, _, verified)| *verified).collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(())
@@ -108,72 +125,68 @@ pub async fn lock_by_anonymous_id(
     org: Uuid,
     anonymous_id: &str,
 ) -> Result<Option<Uuid>> {
-    let linked: Option<Uuid> = links::table
-        .filter(links::org_id.eq(org))
-        .filter(links::kind.eq(Kind::AnonymousId.number()))
-        .filter(links::value.eq(anonymous_id))
-        .select(links::canonical_id)
-        .first(connection)
-        .await
-        .optional()?;
-    match linked {
-        Some(canonical) => lock_root(connection, org, canonical).await,
-        None => Ok(None),
-    }
+    Ok(lock_by_anonymous_ids(connection, org, &[anonymous_id]).await?.into_iter().next())
 }
 
-/// Locks the canonical identities of browsers, each once and in one order for all writers, until the end of the
-/// transaction. Returns their roots, sorted.
+/// Locks the canonical identities of browsers until the end of the transaction and returns their roots.
 pub async fn lock_by_anonymous_ids(
     connection: &mut AsyncPgConnection,
     org: Uuid,
     anonymous_ids: &[&str],
 ) -> Result<Vec<Uuid>> {
-    let mut linked: Vec<Uuid> = links::table
+    let linked: Vec<Uuid> = links::table
         .filter(links::org_id.eq(org))
         .filter(links::kind.eq(Kind::AnonymousId.number()))
         .filter(links::value.eq_any(anonymous_ids))
         .select(links::canonical_id)
         .load(connection)
         .await?;
-    linked.sort_unstable();
-    linked.dedup();
-    let mut roots = Vec::with_capacity(linked.len());
-    for canonical in linked {
-        roots.extend(lock_root(connection, org, canonical).await?);
-    }
+    let mut roots: Vec<Uuid> = lock_roots(connection, org, &linked).await?.into_values().collect();
     roots.sort_unstable();
     roots.dedup();
     Ok(roots)
 }
 
-/// Locks the root of `canonical` until the end of the transaction; none where it does not exist.
-pub async fn lock_root(
+/// Locks the roots of canonical identities until the end of the transaction, each once and in one order for
+/// all writers, so that they can't wait for each other in a circle. Those that do not exist are left out.
+pub async fn lock_roots(
     connection: &mut AsyncPgConnection,
     org: Uuid,
-    canonical: Uuid,
-) -> Result<Option<Uuid>> {
-    let mut wanted = canonical;
-    // A merge may move the root between two reads; it moves to an older one each time, so this ends.
+    canonicals: &[Uuid],
+) -> Result<HashMap<Uuid, Uuid>> {
+    let mut roots: HashMap<Uuid, Uuid> = canonicals.iter().map(|id| (*id, *id)).collect();
+    // A merge may move a root between two looks; it moves to an older one each time, so this ends.
     for _ in 0..8 {
-        let row: Option<Locked> = diesel::sql_query(
-            "SELECT id, merged_into FROM canonicals WHERE org_id = $1 AND id = $2 FOR UPDATE",
+        let mut wanted: Vec<Uuid> = roots.values().copied().collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        if wanted.is_empty() {
+            break;
+        }
+        let locked: Vec<Locked> = diesel::sql_query(
+            "SELECT id, merged_into FROM canonicals WHERE org_id = $1 AND id = ANY ($2) \
+             ORDER BY id FOR NO KEY UPDATE",
         )
         .bind::<SqlUuid, _>(org)
-        .bind::<SqlUuid, _>(wanted)
-        .get_result(connection)
-        .await
-        .optional()?;
-        match row {
-            None => return Ok(None),
-            Some(Locked { id, merged_into: None }) => return Ok(Some(id)),
-            Some(Locked { merged_into: Some(root), .. }) => wanted = root,
+        .bind::<Array<SqlUuid>, _>(&wanted)
+        .load(connection)
+        .await?;
+        let rows: HashMap<Uuid, Option<Uuid>> =
+            locked.into_iter().map(|row| (row.id, row.merged_into)).collect();
+        roots.retain(|_, root| rows.contains_key(root));
+        if rows.values().all(Option::is_none) {
+            break;
+        }
+        for root in roots.values_mut() {
+            if let Some(Some(moved)) = rows.get(root) {
+                *root = *moved;
+            }
         }
     }
-    Ok(None)
+    Ok(roots)
 }
 
-/// The browsers of a canonical identity.
+/// The browsers of a canonical identity, those linked last.
 pub async fn anonymous_ids(
     connection: &mut AsyncPgConnection,
     org: Uuid,
@@ -183,7 +196,8 @@ pub async fn anonymous_ids(
         .filter(links::org_id.eq(org))
         .filter(links::canonical_id.eq(canonical))
         .filter(links::kind.eq(Kind::AnonymousId.number()))
-        .order(links::value)
+        .order(links::last_used_at.desc())
+        .limit(MAX_BROWSERS)
         .select(links::value)
         .load(connection)
         .await?)

@@ -2,7 +2,7 @@
 
 use diesel::{
     prelude::*,
-    sql_types::{BigInt, Double, Text},
+    sql_types::{Array, BigInt, Double, Text, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use migrations::schema::redis_repairs;
@@ -36,11 +36,11 @@ struct Row {
 
 /// Leaves a repair for every key, in the caller's transaction.
 pub async fn add(connection: &mut AsyncPgConnection, org: Uuid, keys: &[Key]) -> Result<()> {
-    let rows: Vec<_> = keys
-        .iter()
-        .map(|key| (redis_repairs::org_id.eq(org), redis_repairs::redis_key.eq(&key.name)))
-        .collect();
-    diesel::insert_into(redis_repairs::table).values(rows).execute(connection).await?;
+    diesel::sql_query("INSERT INTO redis_repairs (org_id, redis_key) SELECT $1, unnest($2)")
+        .bind::<SqlUuid, _>(org)
+        .bind::<Array<Text>, _>(keys.iter().map(|key| key.name.as_str()).collect::<Vec<_>>())
+        .execute(connection)
+        .await?;
     Ok(())
 }
 

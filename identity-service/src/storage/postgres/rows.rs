@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::sync::schedule::{Attempt, Outcome};
 
 /// The last consent signals of a browser.
-#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, QueryableByName, Selectable)]
 #[diesel(table_name = schema::consent, check_for_backend(diesel::pg::Pg))]
 pub struct ConsentRow {
     /// The browser.

@@ -73,6 +73,7 @@ impl Lanes {
         let client = Client::open(url.expose_secret().into_connection_info()?)?;
         let pool = Pool::builder()
             .max_size(LANES)
+            .min_idle(Some(LANES))
             .connection_timeout(CONNECT_TIMEOUT)
             .retry_connection(false)
             .test_on_check_out(true)

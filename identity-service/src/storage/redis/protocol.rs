@@ -140,11 +140,13 @@ const PUT: &str = "local hash = ARGV[4] == 'hash' \
     if ARGV[2] == '1' and now and string.sub(now, 1, 6) ~= '!busy:' then redis.call('DEL', KEYS[1]) end \
     return 0";
 
-/// Deletes a value that can't be trusted, unless a writer is at work on it.
+/// Deletes a value that can't be trusted. Says 0 where a writer is at work on it: its value may be older than
+/// what is to be repaired, so the key has to be looked at again.
 const INVALIDATE: &str = "local hash = ARGV[1] == 'hash' \
     local now = hash and redis.call('HGET', KEYS[1], '_v') or not hash and redis.call('GET', KEYS[1]) \
     if now and string.sub(now, 1, 6) == '!busy:' then return 0 end \
-    return redis.call('DEL', KEYS[1])";
+    redis.call('DEL', KEYS[1]) \
+    return 1";
 
 impl Lanes {
     /// A writer's marker on every key, just before COMMIT.
@@ -224,31 +226,46 @@ impl Lanes {
         self.pipeline(&pipe).await
     }
 
-    /// Entries of an identity that was made just now, which nobody can have known before: hashes that know
-    /// nothing yet, and texts. Set only where nothing is.
-    pub async fn put_new(&self, hashes: &[Key], texts: &[Entry]) -> Result<()> {
+    /// Hashes of an identity that was made just now, which know nothing yet. Set only where nothing is.
+    pub async fn put_new(&self, hashes: &[Key]) -> Result<()> {
+        if hashes.is_empty() {
+            return Ok(());
+        }
         let mut pipe = Pipeline::new();
         for key in hashes {
             pipe.hset_nx(&key.name, VERSION_FIELD, READY).ignore();
             pipe.cmd("PEXPIRE").arg(&key.name).arg(NEW_MS).arg("NX").ignore();
         }
-        for entry in texts {
-            if let Value::Text(text) = &entry.value {
-                let set = pipe.cmd("SET").arg(&entry.key.name).arg(text);
-                set.arg("NX").arg("PX").arg(entry.ttl_ms.max(1)).ignore();
-            }
-        }
-        if pipe.is_empty() { Ok(()) } else { self.pipeline(&pipe).await }
+        self.pipeline(&pipe).await
     }
 
-    /// Drops values that may be wrong; what a writer has marked is left to it.
-    pub async fn invalidate(&self, names: &[(String, Shape)]) -> Result<()> {
+    /// Drops values that may be wrong. Says for each key whether that is done; one that a writer has marked is
+    /// to be tried again.
+    pub async fn invalidate(&self, names: &[(String, Shape)]) -> Result<Vec<bool>> {
         let mut pipe = Pipeline::new();
         for (name, shape) in names {
-            let shape = if *shape == Shape::Hash { "hash" } else { "text" };
-            pipe.add_command(eval(INVALIDATE, name)).arg(shape).ignore();
+            pipe.add_command(eval(INVALIDATE, name)).arg(if *shape == Shape::Hash { "hash" } else { "text" });
         }
         self.pipeline(&pipe).await
+    }
+
+    /// What text keys say, in one round trip. Where Redis is away every one is as if marked: PostgreSQL is
+    /// asked, and nothing filled.
+    pub async fn texts(&self, keys: &[Key]) -> Vec<Text> {
+        if keys.is_empty() {
+            return Vec::new();
+        }
+        let mut pipe = Pipeline::new();
+        for key in keys {
+            pipe.get(&key.name);
+        }
+        match self.pipeline::<Vec<Option<String>>>(&pipe).await {
+            Ok(answers) => answers.into_iter().map(Text::of).collect(),
+            Err(error) => {
+                tracing::warn!(%error, "redis is away; serving from postgres");
+                vec![Text::Marked; keys.len()]
+            }
+        }
     }
 }
 

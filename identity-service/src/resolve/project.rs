@@ -1,0 +1,60 @@
+//! Writing the `identity:` projections anew, where Redis has lost what a canonical identity knows.
+
+use std::collections::HashMap;
+
+use diesel_async::AsyncPgConnection;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{
+    core::Core,
+    error::Result,
+    storage::{
+        change::{self, Change},
+        entries,
+        postgres::{identities, rows::VendorIdRow, vendor_ids},
+        redis::protocol::Entry,
+    },
+};
+
+/// Writes the projections of every browser of these canonical identities. Other systems read them, so a
+/// failure here is no failure of the request that noticed the loss.
+pub async fn refresh(core: &Core, org: Uuid, canonicals: Vec<Uuid>, now: OffsetDateTime) {
+    if canonicals.is_empty() {
+        return;
+    }
+    if let Err(error) = change::commit(&core.stores, Refresh { org, canonicals, now }).await {
+        tracing::warn!(%error, "projections were not written");
+    }
+}
+
+/// Changes nothing; holds the locks of a change, so that no writer is overtaken.
+struct Refresh {
+    org: Uuid,
+    canonicals: Vec<Uuid>,
+    now: OffsetDateTime,
+}
+
+impl Change for Refresh {
+    type Output = ();
+
+    fn org(&self) -> Uuid {
+        self.org
+    }
+
+    async fn apply(&self, connection: &mut AsyncPgConnection) -> Result<((), Vec<Entry>)> {
+        let roots = identities::lock_roots(connection, self.org, &self.canonicals).await?;
+        let mut known: HashMap<Uuid, Vec<VendorIdRow>> = HashMap::new();
+        let roots: Vec<Uuid> = roots.into_values().collect();
+        for row in vendor_ids::find(connection, self.org, &roots).await? {
+            known.entry(row.canonical_id).or_default().push(row);
+        }
+        let mut changed = Vec::new();
+        for (canonical, rows) in &known {
+            for browser in identities::anonymous_ids(connection, self.org, *canonical).await? {
+                changed.push(entries::identity(self.org, &browser, rows, self.now));
+            }
+        }
+        Ok(((), changed))
+    }
+}
