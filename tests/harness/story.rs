@@ -11,9 +11,13 @@ use crate::{
     vendor_sim::vendor,
 };
 
+/// The visitor's anonymous ID: a fixed one, so that the README's call has an answer.
+const VISITOR: &str = "demo-visitor";
+
 /// Tells it. An answer that is not as it should be ends the story with an error that says so.
 pub async fn tell(cluster: &Cluster, customer: &Customer) -> Result<()> {
     let mut browser = Browser::new(&cluster.collect_url(), &customer.live_key, &customer.origin);
+    browser.anonymous_id = Some(VISITOR.to_owned());
 
     title(1, "A page view arrives from a new visitor who consents to marketing.");
     let consent = json!({"marketing": true});

@@ -1,6 +1,9 @@
 //! How the binaries start: migrations on request, and one line that names what is missing.
 
-use harness::{database::TestDatabase, process::run};
+use harness::{
+    database::TestDatabase,
+    process::{Service, run},
+};
 
 const KEY: &str = "abababababababababababababababababababababababababababababababab";
 const TOKENS: &str = "edge:edge:0123456789abcdef0123456789abcdef";
@@ -96,6 +99,30 @@ async fn the_first_owner_is_made_on_the_command_line() {
     let again = run("management", &arguments, &env, "correct horse battery staple\n").await.unwrap();
     assert!(!again.status.success(), "the same address twice: {}", again.text());
     assert!(!made.text().contains("correct horse") && !again.text().contains("correct horse"));
+}
+
+#[tokio::test]
+async fn management_starts_tells_its_health_and_ends() {
+    let database = TestDatabase::create().await.unwrap();
+    let env = [
+        ("DATABASE_URL", database.url.as_str()),
+        ("DATAFLY_ENCRYPTION_KEY", KEY),
+        ("JWT_SECRET", "0123456789abcdef0123456789abcdef"),
+        ("SERVICE_TOKEN", "0123456789abcdef0123456789abcdef"),
+        ("IDENTITY_URL", "http://127.0.0.1:1"),
+    ];
+    let mut management = Service::start("management", &env, &["http", "metrics"]).await.unwrap();
+    for listener in ["http", "metrics"] {
+        for path in ["healthz", "readyz"] {
+            let url = format!("http://{}/{path}", management.addr(listener));
+            assert_eq!(reqwest::get(&url).await.unwrap().status(), 200, "{url}");
+        }
+    }
+    let nothing = reqwest::get(format!("http://{}/v1/admin/nothing", management.addr("http"))).await.unwrap();
+    let (status, body) = (nothing.status(), nothing.json::<serde_json::Value>().await.unwrap());
+    assert_eq!((status.as_u16(), &body["error"]["code"]), (404, &serde_json::json!("NOT_FOUND")), "{body}");
+    let (status, took) = management.terminate().await;
+    assert!(status.success() && took.as_secs() < 10, "{status} after {took:?}");
 }
 
 #[tokio::test]
