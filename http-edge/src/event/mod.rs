@@ -56,17 +56,27 @@ pub struct Event<'a> {
 pub struct EventError {
     reason: ErrorReason,
     field: Option<&'static str>,
+    cause: Option<&'static str>,
 }
+
+/// What the parser says, and how we say it: its own text may quote the event.
+const CAUSES: &[(&str, &str)] = &[
+    ("NUL", "A text has a NUL."),
+    ("hex escape", "A text has a lone surrogate."),
+    ("number out of range", "A number is out of range."),
+    ("recursion limit", "It is nested too deep."),
+];
 
 impl From<EventError> for ApiError {
     fn from(error: EventError) -> Self {
-        match error.field {
-            None => error.reason.into(),
-            Some(field) => {
-                let reason = proto::Reason::of(error.reason);
-                Self::new(error.reason, format!("{} Field: {field}.", reason.message))
-            }
+        let mut message = proto::Reason::of(error.reason).message.to_owned();
+        if let Some(cause) = error.cause {
+            message.extend([" ", cause]);
         }
+        if let Some(field) = error.field {
+            message.extend([" Field: ", field, "."]);
+        }
+        Self::new(error.reason, message)
     }
 }
 
@@ -75,18 +85,25 @@ impl<'a> Event<'a> {
     /// surrogate), whose numbers fit a double, nested at most 127 deep.
     pub fn parse(raw: &'a RawValue) -> Result<Self, EventError> {
         if raw.get().len() > MAX_EVENT {
-            return Err(EventError { reason: ErrorReason::EventTooLarge, field: None });
+            return Err(EventError { reason: ErrorReason::EventTooLarge, field: None, cause: None });
         }
         let (mut event, mut at) = (Self::default(), None);
         let reader = reader::Reader::new(&mut event, &mut at);
         match reader.deserialize(&mut Deserializer::from_str(raw.get())) {
             Ok(()) => event.bounded(),
-            Err(_) => Err(EventError { reason: ErrorReason::InvalidEvent, field: at }),
+            Err(error) => {
+                let text = error.to_string();
+                let known = CAUSES
+                    .iter()
+                    .find(|(part, _)| error.is_syntax() && text.contains(part) || text.starts_with(part));
+                let cause = known.map(|(_, cause)| *cause);
+                Err(EventError { reason: ErrorReason::InvalidEvent, field: at, cause })
+            }
         }
     }
 
     fn bounded(mut self) -> Result<Self, EventError> {
-        let err = |reason, field| Err(EventError { reason, field: Some(field) });
+        let err = |reason, field| Err(EventError { reason, field: Some(field), cause: None });
         let long = |text: &Option<Cow<'_, str>>| text.as_ref().is_some_and(|text| text.len() > MAX_TEXT);
         let not_a_hash = |text: &Option<Cow<'_, str>>| text.as_ref().is_some_and(|text| !is_sha256(text));
         for (text, field) in [(&self.anonymous_id, "anonymousId"), (&self.user_id, "userId")] {

@@ -5,8 +5,9 @@ fn parse(text: &str) -> Result<Event<'_>, EventError> {
 }
 
 fn broken_at(text: &str, field: Option<&'static str>) {
-    let expected = EventError { reason: ErrorReason::InvalidEvent, field };
-    assert_eq!(parse(text), Err(expected), "{}", text.get(..text.len().min(200)).unwrap());
+    let error = parse(text).unwrap_err();
+    let seen = (error.reason, error.field);
+    assert_eq!(seen, (ErrorReason::InvalidEvent, field), "{}", text.get(..text.len().min(200)).unwrap());
 }
 
 #[test]
@@ -110,13 +111,26 @@ fn one_member_has_one_value() {
 }
 
 #[test]
+fn the_cause_is_said_without_quoting_the_event() {
+    for (text, cause) in [
+        (r#"{"x":"a\u0000b"}"#.to_owned(), "A text has a NUL."),
+        (r#"{"x":"\ud800"}"#.to_owned(), "A text has a lone surrogate."),
+        (r#"{"x":1e400}"#.to_owned(), "A number is out of range."),
+        (format!(r#"{{"x":{}{}}}"#, "[".repeat(128), "]".repeat(128)), "It is nested too deep."),
+    ] {
+        assert_eq!(parse(&text).unwrap_err().cause, Some(cause), "{text}");
+    }
+    assert_eq!(parse(r#"{"userId":{"NUL":"surrogate"}}"#).unwrap_err().cause, None);
+}
+
+#[test]
 fn sizes_are_bounded() {
     let of = |bytes: usize| format!(r#"{{"x":"{}"}}"#, "a".repeat(bytes - 8));
     assert!(parse(&of(MAX_EVENT)).is_ok());
     assert_eq!(parse(&of(MAX_EVENT + 1)).unwrap_err().reason, ErrorReason::EventTooLarge);
     let id = |bytes: usize| format!(r#"{{"userId":"{}"}}"#, "a".repeat(bytes));
     assert!(parse(&id(1024)).is_ok());
-    let error = EventError { reason: ErrorReason::InvalidIdentifier, field: Some("userId") };
+    let error = EventError { reason: ErrorReason::InvalidIdentifier, field: Some("userId"), cause: None };
     assert_eq!(parse(&id(1025)), Err(error));
     let url = format!(r#"{{"context":{{"page":{{"url":"{}"}}}}}}"#, "a".repeat(4097));
     assert_eq!(parse(&url).unwrap().page_url, None);

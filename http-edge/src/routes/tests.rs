@@ -266,7 +266,10 @@ async fn a_batch_is_one_call_and_its_broken_events_are_named() {
     assert_eq!(json["pending_syncs"][0]["partner_id"], "26");
     assert_eq!(json["errors"][0]["index"], 2);
     assert_eq!(json["errors"][0]["code"], "INVALID_EVENT");
-    assert_eq!(json["errors"][0]["message"], "The event is not valid. Field: anonymousId.");
+    assert_eq!(
+        json["errors"][0]["message"],
+        "The event is not valid. A text has a lone surrogate. Field: anonymousId."
+    );
     assert!(json["errors"][0].get("retry").is_none());
     assert_eq!(json["errors"][1]["index"], 3);
     assert_eq!(
