@@ -10,34 +10,56 @@ use serde_json::Value;
 
 use crate::{assert_accepted, assert_gif, denied, granted};
 
-/// More flights than any change takes to either store, with some for what the core sends on its own account.
-const FLIGHTS: usize = 12;
+/// More flights to a store than any request takes; the sweep ends before, where one was answered.
+const MOST_FLIGHTS: usize = 80;
 
+/// Where a core is killed: the store that falls silent, after how many flights, and what of the next it holds.
 #[derive(Debug, Clone, Copy)]
-enum Store {
-    Redis,
-    Postgres,
+struct Point {
+    redis: bool,
+    flights: usize,
+    hold: Hold,
 }
 
-/// Every point at which a store can fall silent, and what of it is held.
-fn points() -> impl Iterator<Item = (Store, usize, Hold)> {
-    [Store::Redis, Store::Postgres].into_iter().flat_map(|store| {
-        (0..FLIGHTS).flat_map(move |flights| [Hold::Flight, Hold::Answer].map(|hold| (store, flights, hold)))
-    })
+/// What a change that a kill cut off has left in PostgreSQL, and whether the request was answered before.
+struct Left {
+    changed: bool,
+    answered: bool,
 }
 
-/// Sends a request while the store falls silent at that point, kills the core there, and starts it again over
-/// stores that answer. Where the request took fewer flights, it was answered and the core is killed after it.
-async fn killed_at<T>(
-    world: &mut World,
-    (store, flights, hold): (Store, usize, Hold),
-    request: impl Future<Output = T>,
-) {
-    let proxy: &Proxy = match store {
-        Store::Redis => &world.redis_proxy,
-        Store::Postgres => &world.postgres_proxy,
-    };
-    proxy.freeze_after(flights, hold);
+/// Tries every point of both stores, until a request is answered before its point comes.
+async fn sweep(mut killed_at: impl AsyncFnMut(Point) -> Left) {
+    for redis in [false, true] {
+        let (mut before, mut after) = (0, 0);
+        for flights in 0.. {
+            assert!(flights < MOST_FLIGHTS, "a request takes ever more flights");
+            let mut answered = true;
+            for hold in [Hold::Flight, Hold::Answer] {
+                let left = killed_at(Point { redis, flights, hold }).await;
+                answered &= left.answered;
+                match left {
+                    Left { answered: true, .. } => {}
+                    Left { changed: true, .. } => after += 1,
+                    Left { changed: false, .. } => before += 1,
+                }
+            }
+            if answered {
+                break;
+            }
+        }
+        let store = if redis { "Redis" } else { "PostgreSQL" };
+        assert!(
+            before > 0 && after > 0,
+            "{store}: killed {before} times before the commit, {after} times after it"
+        );
+    }
+}
+
+/// Sends a request while a store falls silent at a point, kills the core there, and starts it again over
+/// stores that answer. Answers whether the request was answered first; then the core is killed after it.
+async fn killed_at<T>(world: &mut World, point: Point, request: impl Future<Output = T>) -> bool {
+    let proxy: &Proxy = if point.redis { &world.redis_proxy } else { &world.postgres_proxy };
+    proxy.freeze_after(point.flights, point.hold);
     tokio::pin!(request);
     let answered = tokio::select! {
         _ = &mut request => true,
@@ -45,29 +67,28 @@ async fn killed_at<T>(
     };
     world.cluster.cores[0].kill9().await;
     if !answered {
-        // The edge has its answer: the core is gone.
+        // The edge answers in the core's place.
         request.await;
     }
-    world.redis_proxy.heal().await;
-    world.postgres_proxy.heal().await;
+    proxy.heal().await;
     world.cluster.cores[0].restart().await.unwrap();
     eventually("the edge to reach the core", async || match world.browser().view(&Value::Null).await {
         answer if answer.status == 200 => Ok(()),
         answer => Err(answer.text()),
     })
     .await;
+    answered
 }
 
 #[tokio::test]
 async fn a_callback_is_stored_wholly_or_not_at_all() {
     let mut world = World::start().await;
-    let mut stored = 0;
-    for point in points() {
+    sweep(async |point| {
         let mut browser = world.browser();
         browser.view(&granted()).await;
         let callback = browser.sync_to_vendor("pinterest").await;
         let mut calling = browser.clone();
-        killed_at(&mut world, point, calling.get(callback.as_str())).await;
+        let answered = killed_at(&mut world, point, calling.get(callback.as_str())).await;
 
         let ids = world.vendor_ids(browser.aid()).await;
         let condition = format!("canonical_id = '{}'", ids.canonical_id);
@@ -77,7 +98,6 @@ async fn a_callback_is_stored_wholly_or_not_at_all() {
             Ok(rows),
             "{point:?}: {ids:?} is not what PostgreSQL has"
         );
-        stored += rows;
         // The browser calls once more, as it might: the state is used, or it still counts.
         assert_gif(&browser.get(callback.as_str()).await);
         assert_eq!(
@@ -87,12 +107,9 @@ async fn a_callback_is_stored_wholly_or_not_at_all() {
         );
         assert_eq!(world.database.count("vendor_ids", &condition).await, 1, "{point:?}");
         assert_eq!(browser.view(&granted()).await.offered(), [""; 0], "{point:?}: synced");
-    }
-    let points = i64::try_from(points().count()).unwrap();
-    assert!(
-        stored > 0 && stored < points,
-        "{stored} of {points}: the points cover only one side of the commit"
-    );
+        Left { changed: rows == 1, answered }
+    })
+    .await;
     let repairs = world.database.count("redis_repairs", "true").await;
     assert_eq!(repairs, 0, "repairs are for a Redis that is away, not for a killed core");
 }
@@ -100,39 +117,28 @@ async fn a_callback_is_stored_wholly_or_not_at_all() {
 #[tokio::test]
 async fn a_withdrawal_counts_wholly_or_not_at_all() {
     let mut world = World::start().await;
-    let mut withdrawn = 0;
-    for point in points() {
+    sweep(async |point| {
         let mut browser = world.browser();
         browser.view(&granted()).await;
         let mut calling: Browser = browser.clone();
         let denial = denied();
-        killed_at(&mut world, point, calling.view(&denial)).await;
+        let answered = killed_at(&mut world, point, calling.view(&denial)).await;
 
-        let condition = format!("anonymous_id = '{}'", browser.aid());
-        let sql = format!("SELECT signals FROM consent WHERE {condition}");
+        let sql = format!("SELECT signals FROM consent WHERE anonymous_id = '{}'", browser.aid());
         let truth: Value = serde_json::from_str(&world.database.text(&sql).await).unwrap();
-        let shown = world
-            .vendor_ids(browser.aid())
-            .await
-            .consent
-            .and_then(|consent| consent.json)
-            .unwrap_or_default();
-        assert_eq!(
-            serde_json::from_str::<Value>(&shown).ok(),
-            Some(truth.clone()),
-            "{point:?}: not what PostgreSQL has"
-        );
+        let shown = world.vendor_ids(browser.aid()).await.consent.and_then(|consent| consent.json);
+        let shown: Option<Value> = shown.and_then(|json| serde_json::from_str(&json).ok());
+        assert_eq!(shown.as_ref(), Some(&truth), "{point:?}: not what PostgreSQL has");
         let redirect = browser.get(&browser.sync_url("pinterest")).await;
         let expected = if truth == denial { 204 } else { 302 };
         assert_eq!(redirect.status, expected, "{point:?}: PostgreSQL has {truth}");
-        withdrawn += usize::from(truth == denial);
         assert_accepted(&browser.view(&denial).await, 1);
         assert_eq!(
             browser.get(&browser.sync_url("pinterest")).await.status,
             204,
             "{point:?}: withdrawn at last"
         );
-    }
-    let points = points().count();
-    assert!(withdrawn > 0 && withdrawn < points, "{withdrawn} of {points}: only one side of the commit");
+        Left { changed: truth == denial, answered }
+    })
+    .await;
 }

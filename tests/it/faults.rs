@@ -6,6 +6,7 @@ use harness::{browser::Browser, eventually, vendor_sim::vendor, world::World};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::{assert_accepted, assert_gif, denied, granted};
 
@@ -15,6 +16,16 @@ async fn synced(world: &World) -> Browser {
     browser.view(&granted()).await;
     assert_gif(browser.sync("pinterest").await.last().unwrap());
     browser
+}
+
+/// A service's state, as `grpc.health.v1` tells it.
+async fn health(world: &World, service: &str) -> String {
+    let mut client = HealthClient::new(world.internal().channel);
+    let request = HealthCheckRequest { service: service.to_owned() };
+    match client.check(request).await {
+        Ok(answer) => answer.get_ref().status().as_str_name().to_owned(),
+        Err(status) => status.to_string(),
+    }
 }
 
 /// Waits until PostgreSQL holds no repair and Redis serves again.
@@ -169,12 +180,24 @@ async fn consent_withdrawn_while_redis_is_away_counts_when_it_is_back() {
     assert_accepted(&browser.view(&denied()).await, 1);
     world.redis_proxy.heal().await;
 
-    // At once, not only when the repairs are drained: stale consent must never be believed.
     assert_gif(&browser.get(callback.as_str()).await);
     assert_eq!(world.database.count("vendor_ids", "true").await, 0);
-    repaired(&world).await;
-    let stored = world.vendor_ids(browser.aid()).await.consent.and_then(|consent| consent.json);
-    assert_eq!(stored, Some(denied().to_string()));
+    // Redis still has the consent of before. It must not be believed from the first moment on, not only when
+    // the repairs are drained.
+    eventually("Redis to be used again", async || {
+        let stored = world.vendor_ids(browser.aid()).await.consent.and_then(|consent| consent.json);
+        assert_eq!(stored, Some(denied().to_string()), "stale consent was delivered");
+        let redirect = browser.get(&browser.sync_url("pinterest")).await;
+        assert_eq!(redirect.status, 204, "stale consent sent the browser to the vendor");
+        let state = health(&world, "dependency.redis").await;
+        let repairs = world.database.count("redis_repairs", "true").await;
+        if (state.as_str(), repairs) == ("SERVING", 0) {
+            Ok(())
+        } else {
+            Err(format!("{state}, {repairs} repairs"))
+        }
+    })
+    .await;
     assert_eq!(browser.view(&Value::Null).await.offered(), [""; 0]);
 }
 
@@ -282,20 +305,12 @@ async fn connections_that_break_are_replaced() {
 #[tokio::test]
 async fn health_tells_each_store_s_state_and_readiness_needs_one() {
     let world = World::start().await;
-    let service = |name: &str| {
-        let mut health = tonic_health::pb::health_client::HealthClient::new(world.internal().channel);
-        let request = tonic_health::pb::HealthCheckRequest { service: name.to_owned() };
-        async move { health.check(request).await.map(|answer| answer.get_ref().status().as_str_name()) }
-    };
-    let is = |name: &'static str, expected: &'static str| {
-        let service = &service;
-        async move {
-            eventually(&format!("{name:?} to be {expected}"), async || match service(name).await {
-                Ok(status) if status == expected => Ok(()),
-                other => Err(format!("{other:?}")),
-            })
-            .await;
-        }
+    let is = async |name: &str, expected: &str| {
+        eventually(&format!("{name:?} to be {expected}"), async || match health(&world, name).await {
+            state if state == expected => Ok(()),
+            state => Err(state),
+        })
+        .await;
     };
     let (up, down) = ("SERVING", "NOT_SERVING");
     is("", up).await;

@@ -114,6 +114,7 @@ async fn customers_are_apart_even_with_one_anonymous_id() {
     let (mine, their) =
         (world.vendor_ids_in(&a, "the-same-id").await, world.vendor_ids_in(&b, "the-same-id").await);
     assert_ne!(mine.canonical_id, their.canonical_id);
+    assert!(!mine.canonical_id.is_empty() && !their.canonical_id.is_empty(), "{mine:?} {their:?}");
     assert_eq!((mine.vendor_ids.len(), their.vendor_ids.len()), (1, 0));
 
     let request = VendorIdsRequest {

@@ -133,17 +133,17 @@ async fn delivery_reads_a_thousand_identities_in_one_pipeline() {
             .collect(),
         fields: Vec::new(),
     };
-    world.internal().resolve().vendor_ids(request.clone()).await.unwrap();
-    world.redis_proxy.take();
-    world.postgres_proxy.take();
-    let answer = world.internal().resolve().vendor_ids(request).await.unwrap().into_inner();
-    assert!(
-        answer.identities.iter().all(|identity| !identity.canonical_id.is_empty()),
-        "an identity is missing"
-    );
-    let (redis, postgres) = (caused(world.redis_proxy.take().0), caused(world.postgres_proxy.take().0));
+    let redis = harness::eventually("a delivery that Redis alone answers", async || {
+        world.redis_proxy.take();
+        world.postgres_proxy.take();
+        let answer = world.internal().resolve().vendor_ids(request.clone()).await.unwrap().into_inner();
+        assert!(answer.identities.iter().all(|identity| !identity.canonical_id.is_empty()), "one is missing");
+        let (redis, postgres) = (caused(world.redis_proxy.take().0), caused(world.postgres_proxy.take().0));
+        // The first one fills what is missing.
+        if postgres.is_empty() { Ok(redis) } else { Err(format!("{postgres:#?}")) }
+    })
+    .await;
     // A pipeline of this size fills several packets, so Redis may begin to answer before it has all of it.
     let reads: usize = redis.iter().map(Vec::len).sum();
     assert!((1000..=3000).contains(&reads), "{reads} commands");
-    assert!(postgres.is_empty(), "{postgres:#?}");
 }

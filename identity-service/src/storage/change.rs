@@ -89,6 +89,7 @@ async fn commit_here<C: Change>(stores: &Stores, change: &C) -> Result<Committed
                 Ok(()) => true,
                 Err(error) => {
                     tracing::warn!(%error, "redis could not be marked; leaving a repair");
+                    stores.redis.distrust();
                     repairs::add(connection, change.org(), &keys).await?;
                     false
                 }
@@ -108,6 +109,8 @@ async fn commit_here<C: Change>(stores: &Stores, change: &C) -> Result<Committed
         }
     }
     if redis_failed {
+        // Again, now that the repair is committed: a drain may have found none a moment ago.
+        stores.redis.distrust();
         counter!("datafly_redis_repairs_added_total").increment(1);
     }
     Ok(Committed { output, redis_failed })

@@ -13,6 +13,8 @@ use crate::error::{Error, Result};
 
 /// How often there is a look for repairs. Recovery is due 2 s after Redis is back (threats.md F01).
 const PERIOD: Duration = Duration::from_secs(1);
+/// How soon there is another while Redis is not believed.
+const HURRY: Duration = Duration::from_millis(100);
 /// How long a batch may take, whatever state the database is in.
 const TIMEOUT: Duration = Duration::from_secs(3);
 /// Rows a transaction.
@@ -20,17 +22,21 @@ const BATCH: i64 = 500;
 
 /// Drains until `stop`.
 pub async fn drain_until(stores: Stores, stop: CancellationToken) {
-    let mut tick = tokio::time::interval(PERIOD);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
+        // While this process serves from PostgreSQL because of its own repairs, it is in a hurry.
+        let pause = if stores.redis.is_distrusted() { HURRY } else { PERIOD };
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = tick.tick() => {}
+            () = tokio::time::sleep(pause) => {}
         }
         loop {
             let drained = tokio::time::timeout(TIMEOUT, drain_batch(&stores)).await;
             match drained.unwrap_or_else(|_| Err(Error::refused(ErrorReason::DeadlineExceeded))) {
-                Ok(0) => break,
+                // Rows may be left whose keys a writer has marked; those are not served either.
+                Ok(0) => {
+                    stores.redis.trust();
+                    break;
+                }
                 Ok(drained) => tracing::info!(drained, "redis repaired"),
                 Err(error) => {
                     tracing::debug!(%error, "repairs wait");

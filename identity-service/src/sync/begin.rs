@@ -1,5 +1,7 @@
 //! Sending the browser to the vendor.
 
+use std::sync::Arc;
+
 use diesel_async::AsyncPgConnection;
 use metrics::counter;
 use proto::v1::{
@@ -24,7 +26,7 @@ use crate::{
     storage::{
         change::{self, Change},
         entries,
-        postgres::{identities, syncs},
+        postgres::{consent, identities, syncs},
         redis::protocol::Entry,
     },
 };
@@ -84,9 +86,16 @@ pub async fn begin(
     let sealed = sealed.ok_or_else(|| Error::refused(ErrorReason::Internal))?;
     // A visitor without a canonical identity has no schedule yet; the callback will say no_canonical.
     if canonical.is_some() {
-        let attempt = RecordAttempt { org: caller.org, browser, vendor: vendor.name, now };
-        if !change::commit(&core.stores, attempt).await?.output {
-            return Ok(refused(vendor.name, SyncRefusal::Exhausted));
+        let attempt = RecordAttempt {
+            org: caller.org,
+            browser,
+            source: source.clone(),
+            vendor: vendor.name,
+            sec_gpc: request.sec_gpc,
+            now,
+        };
+        if let Some(refusal) = change::commit(&core.stores, attempt).await?.output {
+            return Ok(refused(vendor.name, refusal));
         }
     }
     counter!("datafly_sync_attempted_total", "vendor" => vendor.name).increment(1);
@@ -131,30 +140,41 @@ fn state_cookie(vendor: &str, value: String, host: &CollectHost) -> Cookie {
 struct RecordAttempt {
     org: Uuid,
     browser: Identifier,
+    source: Arc<Source>,
     vendor: &'static str,
+    sec_gpc: bool,
     now: OffsetDateTime,
 }
 
 impl Change for RecordAttempt {
-    /// False: no more attempts for now.
-    type Output = bool;
+    /// Why the browser must not go after all.
+    type Output = Option<SyncRefusal>;
 
     fn org(&self) -> Uuid {
         self.org
     }
 
-    async fn apply(&self, connection: &mut AsyncPgConnection) -> Result<(bool, Vec<Entry>)> {
-        let locked = identities::lock_by_anonymous_id(connection, self.org, &self.browser.value).await?;
-        let Some(canonical) = locked else { return Ok((true, Vec::new())) };
-        let mut attempts = syncs::find(connection, self.org, canonical).await?;
+    async fn apply(&self, connection: &mut AsyncPgConnection) -> Result<(Self::Output, Vec<Entry>)> {
+        let org = self.org;
+        let locked = identities::lock_by_anonymous_id(connection, org, &self.browser.value).await?;
+        let Some(canonical) = locked else { return Ok((None, Vec::new())) };
+        // Once more, from the truth: Redis may have missed a withdrawal while it was away.
+        let stored = consent::find(connection, org, &[&self.browser.value]).await?;
+        let mut stored = entries::consent_entry(stored.first());
+        stored.sec_gpc |= self.sec_gpc;
+        let enabled = self.source.vendor(self.vendor);
+        if !enabled.is_some_and(|enabled| pending::allows(&self.source, enabled, &stored)) {
+            return Ok((Some(SyncRefusal::Consent), Vec::new()));
+        }
+        let mut attempts = syncs::find(connection, org, canonical).await?;
         let before = attempts.iter().position(|(vendor, _)| vendor == self.vendor);
         let before: Option<Attempt> = before.map(|at| attempts.swap_remove(at).1);
         if before.as_ref().is_some_and(|attempt| attempt.is_exhausted(self.now)) {
-            return Ok((false, Vec::new()));
+            return Ok((Some(SyncRefusal::Exhausted), Vec::new()));
         }
         let attempt = schedule::attempted(before.as_ref(), self.now);
-        syncs::store(connection, self.org, canonical, self.vendor, &attempt).await?;
+        syncs::store(connection, org, canonical, self.vendor, &attempt).await?;
         attempts.push((self.vendor.to_owned(), attempt));
-        Ok((true, vec![entries::syncs(self.org, canonical, &attempts)]))
+        Ok((None, vec![entries::syncs(org, canonical, &attempts)]))
     }
 }

@@ -37,6 +37,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub struct Lanes {
     pool: Pool<LaneManager>,
     pause: Arc<Pause>,
+    /// This process has committed what Redis was not told: until that is repaired nothing it says is believed.
+    distrusted: Arc<AtomicBool>,
 }
 
 /// Until when Redis is left alone.
@@ -81,7 +83,22 @@ impl Lanes {
             .idle_timeout(None)
             .build_unchecked(LaneManager { client });
         let pause = Pause { started: Instant::now(), ends_ms: AtomicU64::new(0) };
-        Ok(Self { pool, pause: Arc::new(pause) })
+        Ok(Self { pool, pause: Arc::new(pause), distrusted: Arc::default() })
+    }
+
+    /// Believes nothing that Redis says until [`Lanes::trust`].
+    pub fn distrust(&self) {
+        self.distrusted.store(true, Ordering::Release);
+    }
+
+    /// Redis has been told everything.
+    pub fn trust(&self) {
+        self.distrusted.store(false, Ordering::Release);
+    }
+
+    /// Whether repairs of this process are still to be made.
+    pub fn is_distrusted(&self) -> bool {
+        self.distrusted.load(Ordering::Acquire)
     }
 
     /// Sends one command.
@@ -91,6 +108,14 @@ impl Lanes {
 
     /// Sends commands in one round trip, and reads the answers in order.
     pub async fn pipeline<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T> {
+        if self.is_distrusted() {
+            return Err(RedisError::from((ErrorKind::Io, "redis waits for repairs")).into());
+        }
+        self.repair(pipeline).await
+    }
+
+    /// The same, also while Redis is distrusted: for what mends it.
+    pub async fn repair<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T> {
         self.run(async |lane: &mut MultiplexedConnection| pipeline.query_async(lane).await).await
     }
 

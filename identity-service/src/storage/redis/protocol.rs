@@ -246,7 +246,7 @@ impl Lanes {
         for (name, shape) in names {
             pipe.add_command(eval(INVALIDATE, name)).arg(if *shape == Shape::Hash { "hash" } else { "text" });
         }
-        self.pipeline(&pipe).await
+        self.repair(&pipe).await
     }
 
     /// What text keys say, in one round trip. Where Redis is away every one is as if marked: PostgreSQL is
