@@ -88,7 +88,7 @@ impl Core {
         if let Err(status) = &result
             && proto::reason_of(status).is_none()
         {
-            warn!(rpc, code = ?status.code(), message = status.message(), "the core failed");
+            warn!(rpc, code = ?status.code(), said = status.message(), "the core failed");
             metrics::counter!("datafly_core_failures_total", "rpc" => rpc).increment(1);
         }
         result.map(Response::into_inner)

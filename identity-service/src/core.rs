@@ -4,6 +4,7 @@ use moka::sync::Cache;
 use uuid::Uuid;
 
 use crate::{
+    resolve::consent_writer::ConsentWriter,
     settings::Settings,
     storage::{Stores, postgres::create::Creator},
     sync::state::StateKeys,
@@ -17,6 +18,8 @@ pub struct Core {
     pub settings: Settings,
     /// Makes canonical identities.
     pub creator: Creator,
+    /// Stores consent.
+    pub consents: ConsentWriter,
     /// Seals sync states.
     pub states: StateKeys,
     /// Which canonical identity an anonymous ID had last. Only a guess: it decides what is read ahead, and is

@@ -87,8 +87,15 @@ pub fn parse(kind: Kind, text: &str, max_bytes: usize) -> Parsed {
 }
 
 fn is_invisible(c: char) -> bool {
+    // Zero-width, direction, filler and variation characters: Unicode's Default_Ignorable_Code_Point.
     c.is_whitespace()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{2064}' | '\u{feff}' | '\u{ad}')
+        || matches!(
+            c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+                | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+                | '\u{ffa0}' | '\u{e0000}'..='\u{e0fff}'
+        )
 }
 
 /// Placeholders seen in the wild (threats.md concern 24: the lists of PostHog, Segment and Adobe together).
@@ -160,7 +167,9 @@ mod tests {
         assert_eq!(parse(&"a".repeat(129)), Parsed::Invalid);
         assert_eq!(parse("a\u{0}b"), Parsed::Invalid);
         assert_eq!(parse("a\nb"), Parsed::Invalid);
-        assert_eq!(parse("\u{200b}\u{200b}"), Parsed::Invalid);
+        for invisible in ["\u{200b}\u{200b}", "\u{202e}", "\u{2066}\u{2069}", "\u{180e}", "\u{3164}"] {
+            assert_eq!(parse(invisible), Parsed::Invalid, "{invisible:?}");
+        }
         let Parsed::Ok(id) = parse(" User-1 ") else { unreachable!() };
         assert_eq!(id.value, "User-1");
         assert_eq!(format!("{id:?}"), "anonymous_id:User…");

@@ -11,6 +11,7 @@ use crate::{
     config::Config,
     core::{Core, GUESSES},
     grpc,
+    resolve::consent_writer::ConsentWriter,
     settings::Settings,
     storage::{Stores, postgres::create::Creator, redis::lanes::Lanes, repairs},
     sync::state::StateKeys,
@@ -62,6 +63,7 @@ pub async fn run(development: bool) -> Result<(), StartError> {
         .map_err(|error| StartError::Settings(error.to_string()))?;
     let core = Arc::new(Core {
         creator: Creator::start(&stores.postgres),
+        consents: ConsentWriter::start(&stores),
         states: StateKeys::derive(&config.keys),
         guesses: Cache::new(GUESSES),
         settings: settings.clone(),

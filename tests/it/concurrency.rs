@@ -126,3 +126,18 @@ async fn both_cores_see_a_change_at_once() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_burst_of_new_visitors_is_taken_whole() {
+    let world = two_cores().await;
+    let mut visits = JoinSet::new();
+    for _ in 0..100 {
+        let mut browser = world.browser();
+        visits.spawn(async move { browser.view(&granted()).await });
+    }
+    for answer in visits.join_all().await {
+        assert_accepted(&answer, 1);
+    }
+    assert_eq!(world.database.count("consent", "true").await, 100);
+    assert_eq!(world.metric("datafly_pool_timeouts_total", &[]).await, 0.0);
+}

@@ -1,6 +1,9 @@
 //! The core's own interface: reflection, health, tokens, roles, bounds.
 
-use axum::{body::Body, http::Request};
+use axum::{
+    body::Body,
+    http::{Request, Response},
+};
 use harness::{grpc::Api, world::World};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
@@ -25,6 +28,8 @@ const SERVICES: [&str; 7] = [
     "datafly.identity.v1.ResolveService",
     "datafly.identity.v1.SyncService",
 ];
+
+type Answer = Response<hyper::body::Incoming>;
 
 /// A refusal has the code, and a reason of ours in `google.rpc.ErrorInfo`.
 #[track_caller]
@@ -240,6 +245,39 @@ async fn bounds_and_malformed_fields() {
     assert_eq!(refused.code(), Code::ResourceExhausted, "5 MiB: {refused:?}");
 }
 
+/// Sends bytes as a message of `ResolveService`, compressed if `flag` says so.
+async fn raw(world: &World, method: &str, flag: u8, message: &[u8], timeout: &str) -> Answer {
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    let core = world.cluster.cores[0].addr("grpc");
+    let stream = TokioIo::new(tokio::net::TcpStream::connect(core).await.unwrap());
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::post(format!("http://{core}/datafly.identity.v1.ResolveService/{method}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("grpc-timeout", timeout)
+        .header("authorization", format!("Bearer {}", world.cluster.secrets.operator_token))
+        .body(Body::from([&[flag][..], &length, message].concat()))
+        .unwrap();
+    sender.send_request(request).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_the_framework_refuses_has_a_reason_too() {
+    let world = World::start().await;
+    for (method, flag, message, code, reason) in [
+        ("Resolve", 0, &b"\x07\xff"[..], Code::InvalidArgument, "INVALID_ARGUMENT"),
+        ("Resolve", 1, b"x", Code::InvalidArgument, "INVALID_ARGUMENT"),
+        ("Nothing", 0, b"", Code::Unimplemented, "NOT_IMPLEMENTED"),
+    ] {
+        let answer = raw(&world, method, flag, message, "5S").await;
+        let status = Status::from_header_map(answer.headers());
+        let refused: Result<(), Status> = Err(status.unwrap_or_else(|| panic!("{method}: {answer:?}")));
+        assert_refused(refused, code, reason, &format!("{method} with {message:?}"));
+    }
+}
+
 #[tokio::test]
 async fn a_deadline_that_passes_is_called_so() {
     let world = World::start().await;
@@ -247,21 +285,8 @@ async fn a_deadline_that_passes_is_called_so() {
     world.postgres_proxy.blackhole().await;
     let subject = Subject { anonymous_id: Some("a".to_owned()), ..Subject::default() };
     let message = ResolveRequest { caller: of_org(&world), subjects: vec![subject] }.encode_to_vec();
-    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
     // By hand: tonic's own client watches the deadline too, and would answer in the server's place.
-    let core = world.cluster.cores[0].addr("grpc");
-    let stream = TokioIo::new(tokio::net::TcpStream::connect(core).await.unwrap());
-    let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
-    tokio::spawn(connection);
-    let request = Request::post(format!("http://{core}/datafly.identity.v1.ResolveService/Resolve"))
-        .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .header("grpc-timeout", "20m")
-        .header("authorization", format!("Bearer {}", world.cluster.secrets.internal_token))
-        .body(Body::from([&[0][..], &length, &message].concat()))
-        .unwrap();
-    let answer = sender.send_request(request).await.unwrap();
+    let answer = raw(&world, "Resolve", 0, &message, "20m").await;
     let status = answer.headers().get("grpc-status").and_then(|status| status.to_str().ok());
     let expected = (Code::DeadlineExceeded as i32).to_string();
     assert_eq!(status, Some(expected.as_str()), "without stores, in 20 ms: {:?}", answer.headers());

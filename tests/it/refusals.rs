@@ -203,6 +203,22 @@ async fn bodies_that_are_no_batch() {
     assert!(answer.header("allow").is_some_and(|allow| allow.contains("POST")), "{:?}", answer.headers);
 }
 
+#[tokio::test]
+async fn a_page_can_read_why_its_batch_was_refused() {
+    let world = World::start().await;
+    let mut browser = world.browser();
+    let own = browser.origin.clone();
+    for (origin, readable) in [(own.as_deref(), own.as_deref()), (Some("https://evil.example"), None)] {
+        browser.origin = origin.map(str::to_owned);
+        let too_long = " ".repeat(512 * 1024 + 1);
+        for (body, status) in [("{bad", 400), (too_long.as_str(), 413)] {
+            let answer = browser.post("/v1/batch", body.to_owned()).await;
+            assert_eq!(answer.status, status, "{}", answer.text());
+            assert_eq!(answer.header("access-control-allow-origin"), readable, "{:?}", answer.headers);
+        }
+    }
+}
+
 /// Broken events as raw JSON, the code each is refused with, and what is wrong with it.
 fn broken() -> Vec<(String, &'static str, &'static str)> {
     let event = |rest: &str| format!(r#"{{"type":"track","anonymousId":"broken","event":"x"{rest}}}"#);

@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tracing::error;
 
-use super::{Edge, allow_origin, no_store, set_cookies};
+use super::{Edge, allow_origin, no_store, preflight, set_cookies};
 use crate::{
     caller,
     core_client::Trace,
@@ -92,8 +92,14 @@ async fn collect(
     let (parts, body) = request.into_parts();
     let query = Query::parse(parts.uri.query())?;
     let mut caller = caller::collect(&parts, peer, &edge.proxies, query.one("pipeline_key")?)?;
-    let body = edge.bodies.read(&parts.headers, body).await?;
-    let raw_events = split(&body.bytes)?;
+    let body = match edge.bodies.read(&parts.headers, body).await {
+        Ok(body) => body,
+        Err(error) => return Ok(preflight::readable(edge, &parts, peer, error).await),
+    };
+    let raw_events = match split(&body.bytes) {
+        Ok(events) => events,
+        Err(reason) => return Ok(preflight::readable(edge, &parts, peer, reason.into()).await),
+    };
     let count = raw_events.len();
     let (mut events, mut errors) = (Vec::with_capacity(count), Vec::new());
     for (index, raw) in raw_events.into_iter().enumerate() {

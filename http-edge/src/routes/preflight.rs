@@ -7,7 +7,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
 use proto::v1::CheckOriginRequest;
 
 use super::{Edge, allow_origin};
@@ -53,4 +53,19 @@ async fn check(edge: &Edge, headers: &HeaderMap, host: String) -> Result<Respons
         response.headers_mut().append(header::VARY, HeaderValue::from_static("Origin"));
     }
     Ok(response)
+}
+
+/// A refusal made before the core was asked, readable by the page if its origin may call this host: without
+/// the headers a browser shows its script no more than a failed fetch.
+pub async fn readable(edge: &Edge, parts: &Parts, peer: SocketAddr, error: ApiError) -> Response {
+    let host = caller::host(parts, peer, &edge.proxies).to_owned();
+    let headers = check(edge, &parts.headers, host).await.map(|allowed| allowed.headers().clone());
+    let mut response = error.into_response();
+    for name in [header::ACCESS_CONTROL_ALLOW_ORIGIN, header::ACCESS_CONTROL_ALLOW_CREDENTIALS, header::VARY]
+    {
+        if let Some(value) = headers.as_ref().ok().and_then(|headers| headers.get(&name)) {
+            response.headers_mut().insert(name, value.clone());
+        }
+    }
+    response
 }

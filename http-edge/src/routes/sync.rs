@@ -83,5 +83,5 @@ fn is_prefetch(headers: &HeaderMap) -> bool {
             .and_then(|value| value.to_str().ok())
             .is_some_and(|value| value.contains("prefetch"))
     };
-    says("sec-purpose") || says("purpose")
+    says("sec-purpose") || says("purpose") || says("x-moz")
 }

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::unique::Unique;
 use crate::settings::ConsentMode;
 
 /// May the visitor's data be used for this?
@@ -24,7 +25,7 @@ pub fn decide(signals: Option<&str>, sec_gpc: bool, category: &str, mode: Consen
     let mut votes = Votes::default();
     if let Some(text) = signals {
         match serde_json::from_str(text) {
-            Ok(Value::Object(object)) => votes.read(&object, category),
+            Ok(Unique(Value::Object(object))) => votes.read(&object, category),
             _ => votes.denied = true,
         }
     }
@@ -169,6 +170,8 @@ mod tests {
             r#"{"marketing":true,"us_privacy":7}"#,
             r#"{"marketing":true,"tcf":"CPXxRfAPXxRfAAfKABENB"}"#,
             r#"{"marketing":true,"gpp":"DBABMA"}"#,
+            r#"{"marketing":false,"marketing":true}"#,
+            r#"{"google":{"ad_storage":"denied"},"google":{},"marketing":true}"#,
             "null",
             "true",
             "[]",

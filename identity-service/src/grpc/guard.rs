@@ -37,11 +37,15 @@ pub async fn admit(State(tokens): State<Arc<ServiceTokens>>, mut request: Reques
         }
     }
     let response = next.run(request).await;
-    // tonic says OUT_OF_RANGE for a message over the limit; we never do.
-    if code(&response) == Code::OutOfRange {
-        return Reason::of(ErrorReason::MessageTooLarge).status(None).into_http();
-    }
-    response
+    // What tonic itself refuses carries no reason, and a message that does not decode is no defect of ours.
+    let ours = response.headers().contains_key("grpc-status-details-bin");
+    let reason = match code(&response) {
+        Code::OutOfRange => ErrorReason::MessageTooLarge,
+        Code::Internal if !ours => ErrorReason::InvalidArgument,
+        Code::Unimplemented if !ours => ErrorReason::NotImplemented,
+        _ => return response,
+    };
+    Reason::of(reason).status(None).into_http()
 }
 
 /// The answer to a call that panicked; the panic hook has logged it.

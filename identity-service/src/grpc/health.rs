@@ -58,7 +58,7 @@ async fn answers(look: impl Future<Output = Result<()>>) -> bool {
 }
 
 async fn postgres(stores: &Stores) -> Result<()> {
-    Ok(stores.postgres.get().await?.batch_execute("SELECT 1").await?)
+    Ok(stores.connection().await?.batch_execute("SELECT 1").await?)
 }
 
 async fn redis(stores: &Stores) -> Result<()> {

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use diesel_async::AsyncPgConnection;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -12,17 +11,12 @@ use crate::{
     core::Core,
     error::Result,
     storage::{
-        change::{self, Change},
         entries::{self, ConsentEntry},
         fill,
-        postgres::{
-            consent, identities,
-            rows::{ConsentRow, VendorIdRow},
-            vendor_ids,
-        },
+        postgres::{consent, rows::ConsentRow},
         redis::{
             keys::{self, Key},
-            protocol::{Entry, Text},
+            protocol::Text,
         },
     },
 };
@@ -68,7 +62,7 @@ pub async fn stored_many(
 
 /// The newest signals among the browsers of a canonical identity.
 pub async fn newest(core: &Core, org: Uuid, canonical: Uuid) -> Result<ConsentEntry> {
-    let mut connection = core.stores.postgres.get().await?;
+    let mut connection = core.stores.connection().await?;
     let newest = consent::newest(&mut connection, org, &[canonical]).await?;
     Ok(entries::consent_entry(newest.first().map(|(_, row)| row)))
 }
@@ -80,7 +74,7 @@ async fn load(
     missing: &[Key],
 ) -> Result<HashMap<String, ConsentEntry>> {
     fill::through(&core.stores, missing, async {
-        let mut connection = core.stores.postgres.get().await?;
+        let mut connection = core.stores.connection().await?;
         let rows = consent::find(&mut connection, org, anonymous_ids).await?;
         let rows: HashMap<&str, &ConsentRow> =
             rows.iter().map(|row| (row.anonymous_id.as_str(), row)).collect();
@@ -98,8 +92,15 @@ async fn load(
 
 /// Reads what the people of a request need and Redis did not answer. What can't be read stays unknown.
 pub async fn read_rest(core: &Core, org: Uuid, people: &[&Person], read: &mut Read) {
+    // A browser that is new gets its signals stored without a look at what may be there.
+    let replaced: HashSet<&str> = people
+        .iter()
+        .filter(|person| replaces_unseen(person, read))
+        .filter_map(|person| person.anonymous_id.as_deref())
+        .collect();
     let needed: BTreeSet<&str> = people.iter().filter_map(|person| person.needs_consent()).collect();
-    let unknown: Vec<&str> = needed.into_iter().filter(|id| read.consent(id).is_none()).collect();
+    let unknown: Vec<&str> =
+        needed.into_iter().filter(|id| read.consent(id).is_none() && !replaced.contains(id)).collect();
     if unknown.is_empty() {
         return;
     }
@@ -115,6 +116,12 @@ pub async fn read_rest(core: &Core, org: Uuid, people: &[&Person], read: &mut Re
     }
 }
 
+/// The person's browser was made by this request, and comes with signals.
+fn replaces_unseen(person: &Person, read: &Read) -> bool {
+    let created = read.canonical(&person.primary).is_some_and(|known| known.created);
+    created && person.consent.as_ref().is_some_and(|new| new.json.is_some())
+}
+
 /// Stores the signals that came with a request, in one transaction, where they differ from what is stored.
 /// Returns the browsers whose signals could not be stored.
 pub async fn replace(
@@ -125,20 +132,28 @@ pub async fn replace(
     now: OffsetDateTime,
 ) -> HashSet<String> {
     let mut wanted: BTreeMap<&str, (Option<&str>, bool)> = BTreeMap::new();
+    let mut unseen = HashSet::new();
     for person in people {
         let (Some(anonymous_id), Some(new)) = (&person.anonymous_id, &person.consent) else { continue };
         let (signals, sec_gpc) = wanted.entry(anonymous_id).or_default();
         *signals = new.json.as_deref().map(str::trim).or(*signals);
         *sec_gpc = new.sec_gpc;
+        if replaces_unseen(person, read) {
+            unseen.insert(anonymous_id.as_str());
+        }
     }
     let mut failed = HashSet::new();
     let mut rows = Vec::with_capacity(wanted.len());
     for (anonymous_id, (signals, sec_gpc)) in wanted {
-        let Some(stored) = read.consent(anonymous_id) else {
-            failed.insert(anonymous_id.to_owned());
-            continue;
+        let differs = match read.consent(anonymous_id) {
+            Some(stored) => signals.is_some_and(|new| text(stored) != Some(new)) || stored.sec_gpc != sec_gpc,
+            None if unseen.contains(anonymous_id) => true,
+            None => {
+                failed.insert(anonymous_id.to_owned());
+                continue;
+            }
         };
-        if signals.is_some_and(|new| text(stored) != Some(new)) || stored.sec_gpc != sec_gpc {
+        if differs {
             let signals = signals.map(str::to_owned);
             let anonymous_id = anonymous_id.to_owned();
             rows.push(ConsentRow { anonymous_id, signals, sec_gpc, updated_at: now });
@@ -148,9 +163,9 @@ pub async fn replace(
         return failed;
     }
     let browsers: Vec<String> = rows.iter().map(|row| row.anonymous_id.clone()).collect();
-    match change::commit(&core.stores, Replace { org, rows }).await {
-        Ok(committed) => {
-            for row in committed.output {
+    match core.consents.store(org, rows).await {
+        Ok(stored) => {
+            for row in stored {
                 read.learn_consent(&row.anonymous_id, entries::consent_entry(Some(&row)));
             }
         }
@@ -160,43 +175,6 @@ pub async fn replace(
         }
     }
     failed
-}
-
-/// New signals of browsers, sorted by their ID. Signals without an object (Sec-GPC alone) leave the stored
-/// object as it is.
-struct Replace {
-    org: Uuid,
-    rows: Vec<ConsentRow>,
-}
-
-impl Change for Replace {
-    /// What is stored now.
-    type Output = Vec<ConsentRow>;
-
-    fn org(&self) -> Uuid {
-        self.org
-    }
-
-    async fn apply(&self, connection: &mut AsyncPgConnection) -> Result<(Self::Output, Vec<Entry>)> {
-        // The canonical identities first, as every change does: `cvid:` shows their newest consent.
-        let browsers: Vec<&str> = self.rows.iter().map(|row| row.anonymous_id.as_str()).collect();
-        let canonicals = identities::lock_by_anonymous_ids(connection, self.org, &browsers).await?;
-        let stored = consent::store(connection, self.org, &self.rows).await?;
-        let mut ids: HashMap<Uuid, Vec<VendorIdRow>> = HashMap::new();
-        for row in vendor_ids::find(connection, self.org, &canonicals).await? {
-            ids.entry(row.canonical_id).or_default().push(row);
-        }
-        let newest: HashMap<Uuid, ConsentRow> =
-            consent::newest(connection, self.org, &canonicals).await?.into_iter().collect();
-        let now = self.rows.first().map_or(OffsetDateTime::UNIX_EPOCH, |row| row.updated_at);
-        let mut changed: Vec<Entry> =
-            stored.iter().map(|row| entries::consent(self.org, &row.anonymous_id, Some(row))).collect();
-        for canonical in canonicals {
-            let own = ids.get(&canonical).map_or(&[][..], Vec::as_slice);
-            changed.push(entries::vendor_ids(self.org, canonical, own, newest.get(&canonical), now));
-        }
-        Ok((stored, changed))
-    }
 }
 
 /// The text of a stored consent object.

@@ -76,7 +76,7 @@ async fn identify(
         .collect();
     let mut users = HashSet::new();
     if !asked.is_empty() {
-        let mut connection = core.stores.postgres.get().await?;
+        let mut connection = core.stores.connection().await?;
         let found = identities::find(&mut connection, tenant.org, &asked).await?;
         for (id, root) in asked.into_iter().zip(found) {
             if let Some(canonical) = root {

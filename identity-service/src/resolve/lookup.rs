@@ -77,7 +77,7 @@ pub async fn canonicals(core: &Core, org: Uuid, ids: &[Identifier]) -> Result<Ve
     }
     fill::through(&core.stores, &missing, async {
         let wanted: Vec<Identifier> = unknown.iter().map(|(_, id)| id.clone()).collect();
-        let mut connection = core.stores.postgres.get().await?;
+        let mut connection = core.stores.connection().await?;
         let roots = identities::find(&mut connection, org, &wanted).await?;
         let mut entries = Vec::with_capacity(roots.len());
         for ((at, id), root) in unknown.iter().zip(roots) {
@@ -115,7 +115,7 @@ pub async fn root(core: &Core, org: Uuid, wanted: &Wanted) -> Result<Option<Uuid
             Ok(canonicals(core, org, std::slice::from_ref(id)).await?.into_iter().next().flatten())
         }
         Wanted::Canonical(id) => {
-            let mut connection = core.stores.postgres.get().await?;
+            let mut connection = core.stores.connection().await?;
             Ok(identities::roots(&mut connection, org, &[*id]).await?.into_iter().next().flatten())
         }
     }

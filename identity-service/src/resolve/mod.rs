@@ -1,6 +1,7 @@
 //! Resolving browsers and users to canonical identities.
 
 pub mod consent;
+pub mod consent_writer;
 mod identify;
 mod link;
 pub mod lookup;

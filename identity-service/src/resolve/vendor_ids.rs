@@ -122,7 +122,7 @@ async fn load(
         return Ok(known);
     }
     let lost = fill::through(&core.stores, &missing, async {
-        let mut connection = core.stores.postgres.get().await?;
+        let mut connection = core.stores.connection().await?;
         let roots = identities::roots(&mut connection, org, &unknown).await?;
         let live: Vec<Uuid> = roots.iter().flatten().copied().collect();
         let mut rows: HashMap<Uuid, Vec<VendorIdRow>> = HashMap::new();

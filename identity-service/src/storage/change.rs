@@ -80,7 +80,7 @@ fn is_conflict(error: &DieselError) -> bool {
 
 async fn commit_here<C: Change>(stores: &Stores, change: &C) -> Result<Committed<C::Output>> {
     let nonce = Nonce::new();
-    let mut connection = stores.postgres.get().await?;
+    let mut connection = stores.connection().await?;
     let (output, entries, marked) = connection
         .transaction(async |connection| {
             let (output, entries) = change.apply(connection).await?;

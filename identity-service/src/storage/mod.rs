@@ -3,13 +3,18 @@
 pub mod change;
 pub mod entries;
 pub mod fill;
+pub mod group;
 pub mod postgres;
 pub mod redis;
 pub mod repairs;
 
-use migrations::pool::PgPool;
+use std::time::Instant;
+
+use metrics::{counter, histogram};
+use migrations::pool::{PgPool, PgPooled};
 
 use self::redis::lanes::Lanes;
+use crate::error::Result;
 
 /// Both stores.
 #[derive(Clone)]
@@ -18,4 +23,17 @@ pub struct Stores {
     pub postgres: PgPool,
     /// What serves.
     pub redis: Lanes,
+}
+
+impl Stores {
+    /// A connection to PostgreSQL, within the pool's bound. Waits, and what came of them, are measured.
+    pub async fn connection(&self) -> Result<PgPooled<'_>> {
+        let began = Instant::now();
+        let connection = self.postgres.get().await;
+        histogram!("datafly_pool_wait_seconds", "pool" => "postgres").record(began.elapsed().as_secs_f64());
+        if connection.is_err() {
+            counter!("datafly_pool_timeouts_total", "pool" => "postgres").increment(1);
+        }
+        Ok(connection?)
+    }
 }

@@ -50,7 +50,7 @@ pub async fn drain_until(stores: Stores, stop: CancellationToken) {
 /// Repairs up to [`BATCH`] rows. They are deleted in the transaction that invalidates their keys; a kill in
 /// between repeats the harmless half.
 async fn drain_batch(stores: &Stores) -> Result<usize> {
-    let mut connection = stores.postgres.get().await?;
+    let mut connection = stores.connection().await?;
     let drained = connection
         .transaction(async |connection| {
             let taken = repairs::take(connection, BATCH).await?;

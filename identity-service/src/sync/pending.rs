@@ -95,7 +95,7 @@ pub async fn view(core: &Core, org: Uuid, canonical: Uuid, now: OffsetDateTime) 
         }
     };
     let view = fill::through(&core.stores, &missing, async {
-        let mut connection = core.stores.postgres.get().await?;
+        let mut connection = core.stores.connection().await?;
         let attempts = syncs::find(&mut connection, org, canonical).await?;
         let entry = entries::syncs(org, canonical, &attempts);
         Ok((View { attempts: attempts.into_iter().collect(), ..View::default() }, vec![entry]))

@@ -153,36 +153,33 @@ fn is_sentinel(value: &str) -> bool {
     value.chars().all(|c| matches!(c, '0' | '-')) || SENTINELS.iter().any(|s| value.eq_ignore_ascii_case(s))
 }
 
-/// Macros of any vendor: one that arrives here was not replaced (sync-vendors.md section 3).
-const MACROS: &[&str] = &[
-    "#pmuid",
-    "$$uid$$",
-    "$uid",
-    "${criteo_user_id}",
-    "${uid}",
-    "${user_id}",
-    "%%tdid%%",
-    "%user_id%",
-    "<tuid>",
-    "@userid@",
-    "@uuid@",
-    "[uid]",
-    "[user_id]",
-    "__uid__",
-    "__zuid__",
-    "_uid_",
-    "{uid}",
-    "{user_id}",
-    "{{uid}}",
+/// What macros are named inside their brackets, percent signs or underscores (sync-vendors.md section 3).
+const MACRO_NAMES: &[&str] = &[
+    "buyeruid",
+    "criteo_user_id",
+    "mm_uuid",
+    "partner_uid",
+    "pmuid",
+    "tdid",
+    "tuid",
+    "uid",
+    "user_id",
+    "userid",
+    "uuid",
+    "zuid",
 ];
+
+/// `[UID]`, `%%TDID%%`, `__ZUID__`, …: a known name between signs. One that arrives here was not replaced.
+fn looks_like_macro(text: &str) -> bool {
+    let name = text.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    name.len() < text.len() && MACRO_NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
+}
 
 /// In any encoding: raw, encoded, encoded twice, half encoded.
 fn is_macro(vendor: &SyncVendor, raw: &str) -> bool {
     let mut text = raw.to_owned();
     for _ in 0..4 {
-        let lower = text.to_ascii_lowercase();
-        let own = vendor.macros.iter().any(|m| lower == m.to_ascii_lowercase());
-        if own || MACROS.contains(&lower.as_str()) {
+        if looks_like_macro(&text) || vendor.macros.iter().any(|own| text.eq_ignore_ascii_case(own)) {
             return true;
         }
         match percent_decode_str(&text).decode_utf8() {

@@ -1,10 +1,7 @@
-//! Making canonical identities for identifiers seen for the first time, grouped: requests that come while a
-//! statement runs wait together and go into the next one. Rows in a statement cost PostgreSQL a tenth of
-//! rows alone (limits.md).
+//! Making canonical identities for identifiers seen for the first time, grouped over requests.
 
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::Arc,
     time::Duration,
 };
 
@@ -15,23 +12,18 @@ use diesel::{
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use migrations::pool::PgPool;
 use proto::v1::ErrorReason;
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::identities;
 use crate::{
     error::{Error, Result},
     identifiers::Identifier,
+    storage::group::Group,
 };
 
-/// Identifiers a statement.
-const BATCH: usize = 500;
-/// Requests that may wait; more are refused.
-const QUEUE: usize = 4096;
 /// How long a statement may take, whatever state the database is in.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// Statements at work at once.
-const WORKERS: usize = 2;
 
 /// The canonical identity of an identifier that was unknown to the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,38 +44,25 @@ struct Wanted {
 /// Makes canonical identities.
 #[derive(Clone)]
 pub struct Creator {
-    queue: mpsc::Sender<Wanted>,
+    group: Group<Wanted>,
 }
 
 impl Creator {
-    /// Starts the workers; they end when the last clone is gone.
+    /// Starts making; ends when the last clone is gone.
     pub fn start(pool: &PgPool) -> Self {
-        let (queue, wanted) = mpsc::channel(QUEUE);
-        let wanted = Arc::new(Mutex::new(wanted));
-        for _ in 0..WORKERS {
+        let pool = pool.clone();
+        let work = move |batch| {
             let pool = pool.clone();
-            let wanted = wanted.clone();
-            tokio::spawn(async move {
-                let mut batch = Vec::with_capacity(BATCH);
-                loop {
-                    // Held while waiting only: the next worker collects while this one's statement runs.
-                    if wanted.lock().await.recv_many(&mut batch, BATCH).await == 0 {
-                        return;
-                    }
-                    answer(&pool, std::mem::take(&mut batch)).await;
-                }
-            });
-        }
-        Self { queue }
+            async move { answer(&pool, batch).await }
+        };
+        Self { group: Group::start(work) }
     }
 
     /// The canonical identity of `id`, made now if there is none. Conflict-safe: any number of callers on any
     /// number of instances get the same one.
     pub async fn get_or_create(&self, org: Uuid, id: Identifier, verified: bool) -> Result<Made> {
         let (answer, made) = oneshot::channel();
-        self.queue
-            .try_send(Wanted { org, id, verified, answer })
-            .map_err(|_| Error::refused(ErrorReason::Overloaded))?;
+        self.group.push(Wanted { org, id, verified, answer })?;
         made.await.ok().flatten().ok_or_else(|| Error::refused(ErrorReason::Unavailable))
     }
 }
