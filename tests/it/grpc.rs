@@ -4,15 +4,18 @@ use axum::{
     body::Body,
     http::{Request, Response},
 };
-use harness::{grpc::Api, world::World};
+use harness::{
+    grpc::Api,
+    world::{Options, World},
+};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
 use proto::v1::{
     AuthenticateRequest, Caller, CollectCaller, ConsentMode, Environment, ExplainRequest, IdentityRef,
-    PendingSyncsRequest, ResolveRequest, Subject, VendorIdsRequest, caller::Kind, identity_ref::Id,
+    PendingSyncsRequest, ResolveRequest, Subject, VendorIdsRequest, VendorSyncStatus, caller::Kind,
+    identity_ref::Id,
 };
 use proto::{ERROR_DOMAIN, reason_of};
-use serde_json::json;
 use tonic::{Code, Status};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_types::StatusExt;
@@ -302,9 +305,46 @@ async fn what_is_not_built_yet_says_so() {
     let mut catalogue = proto::v1::catalog_service_client::CatalogServiceClient::new(operator.authorized());
     let refused = catalogue.list_sync_vendors(proto::v1::ListSyncVendorsRequest {}).await;
     assert_refused(refused, Code::Unimplemented, "NOT_IMPLEMENTED", "ListSyncVendors");
-    let explain = ExplainRequest { caller: of_org(&world), identity: known_as("a"), pipeline_id: None };
-    match operator.sync().explain(explain).await {
-        Err(status) => assert_ne!(status.code(), Code::Internal, "{status:?}"),
-        Ok(answer) => assert!(!answer.get_ref().vendors.is_empty(), "{}", json!(format!("{answer:?}"))),
-    }
+}
+
+#[tokio::test]
+async fn an_engineer_is_told_why_a_vendor_is_offered_or_not() {
+    let world = World::with(Options { vendors: &["pinterest", "criteo"], ..Options::default() }).await;
+    let mut browser = world.browser();
+    let explained = async |aid: &str| -> Vec<(String, VendorSyncStatus, bool)> {
+        let request = ExplainRequest {
+            caller: of_org(&world),
+            identity: known_as(aid),
+            pipeline_id: Some(world.customer.pipeline_id.to_string()),
+        };
+        let vendors = world.internal().sync().explain(request).await.unwrap().into_inner().vendors;
+        let mut told: Vec<_> =
+            vendors.into_iter().map(|v| (v.vendor.clone(), v.status(), v.until.is_some())).collect();
+        told.retain(|(vendor, _, _)| vendor != "index_exchange");
+        told
+    };
+    let told = |pinterest, criteo| {
+        let until = |status| matches!(status, VendorSyncStatus::Synced | VendorSyncStatus::Waiting);
+        vec![
+            ("pinterest".to_owned(), pinterest, until(pinterest)),
+            ("criteo".to_owned(), criteo, until(criteo)),
+            ("trade_desk".to_owned(), VendorSyncStatus::Disabled, false),
+        ]
+    };
+    use VendorSyncStatus::{Consent, Pending, Synced, Waiting};
+    browser.view(&granted()).await;
+    assert_eq!(explained(browser.aid()).await, told(Pending, Pending));
+    browser.sync("pinterest").await;
+    browser.sync_to_vendor("criteo").await;
+    assert_eq!(explained(browser.aid()).await, told(Synced, Waiting));
+    browser.view(&crate::denied()).await;
+    assert_eq!(explained(browser.aid()).await, told(Synced, Consent), "what is stored stays");
+
+    let nobody = ExplainRequest {
+        caller: of_org(&world),
+        identity: known_as("nobody"),
+        pipeline_id: Some(world.customer.pipeline_id.to_string()),
+    };
+    let refused = world.internal().sync().explain(nobody).await;
+    assert_refused(refused, Code::NotFound, "IDENTITY_NOT_FOUND", "Explain of nobody");
 }

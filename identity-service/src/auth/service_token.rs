@@ -29,8 +29,6 @@ pub enum Access {
     Collect,
     /// `internal`.
     Internal,
-    /// `internal` or `admin`.
-    Explain,
     /// `admin`.
     Admin,
 }
@@ -41,7 +39,7 @@ const ACCESS: &[(&str, Access)] = &[
     ("/grpc.reflection.", Access::Any),
     ("/datafly.identity.v1.ResolveService/VendorIds", Access::Internal),
     ("/datafly.identity.v1.ResolveService/", Access::Collect),
-    ("/datafly.identity.v1.SyncService/Explain", Access::Explain),
+    ("/datafly.identity.v1.SyncService/Explain", Access::Internal),
     ("/datafly.identity.v1.SyncService/", Access::Collect),
     ("/datafly.identity.v1.EnrichService/", Access::Collect),
     ("/datafly.identity.v1.ProfileService/", Access::Collect),
@@ -60,7 +58,6 @@ impl Access {
             Self::Open | Self::Any => true,
             Self::Collect => roles.edge || roles.internal,
             Self::Internal => roles.internal,
-            Self::Explain => roles.internal || roles.admin,
             Self::Admin => roles.admin,
         }
     }

@@ -2,28 +2,33 @@
 
 use std::sync::Arc;
 
-use proto::{
-    Reason,
-    v1::{
-        BeginSyncRequest, BeginSyncResponse, ErrorReason, ExplainRequest, ExplainResponse,
-        PendingSyncsRequest, PendingSyncsResponse, StoreSyncResultRequest, StoreSyncResultResponse,
-        caller::Kind, sync_service_server::SyncService,
-    },
+use proto::v1::{
+    BeginSyncRequest, BeginSyncResponse, Caller, ErrorReason, ExplainRequest, ExplainResponse, IdentityRef,
+    PendingSyncsRequest, PendingSyncsResponse, StoreSyncResultRequest, StoreSyncResultResponse, caller::Kind,
+    sync_service_server::SyncService,
 };
+use time::OffsetDateTime;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use super::caller;
 use crate::{
+    auth::service_token::Roles,
     clock,
     core::Core,
-    error::Error,
+    error::{Error, Result},
     identifiers,
     resolve::{
         consent,
         lookup::{self, Wanted},
     },
-    sync::{begin, pending, store},
+    settings::Source,
+    storage::entries::ConsentEntry,
+    sync::{
+        begin, explain,
+        pending::{self, View},
+        store,
+    },
 };
 
 /// The service.
@@ -32,19 +37,28 @@ pub struct Service {
     pub core: Arc<Core>,
 }
 
-#[tonic::async_trait]
-impl SyncService for Service {
-    async fn pending_syncs(
+/// All that decides what is offered to one identity.
+struct Schedule {
+    source: Arc<Source>,
+    consent: ConsentEntry,
+    view: View,
+    now: OffsetDateTime,
+}
+
+impl Service {
+    /// Finds the identity's schedule on the key's pipeline, or on the named one where the caller names an org.
+    async fn schedule(
         &self,
-        request: Request<PendingSyncsRequest>,
-    ) -> Result<Response<PendingSyncsResponse>, Status> {
-        let roles = caller::roles(&request);
-        let PendingSyncsRequest { caller, identity, pipeline_id } = request.into_inner();
+        roles: Roles,
+        caller: Option<Caller>,
+        identity: Option<IdentityRef>,
+        pipeline_id: Option<String>,
+    ) -> Result<Schedule> {
         let now = clock::now();
         let tenant = caller::tenant(&self.core, caller, roles, now).await?;
         let source = match (tenant.source, pipeline_id) {
             (Some(source), _) => source,
-            (None, None) => return Err(Error::invalid("pipeline_id").into()),
+            (None, None) => return Err(Error::invalid("pipeline_id")),
             (None, Some(id)) => {
                 let id = Uuid::try_parse(&id).map_err(|_| Error::invalid("pipeline_id"))?;
                 let snapshot = self.core.settings.current().await?;
@@ -56,7 +70,7 @@ impl SyncService for Service {
         };
         let unknown = || Error::refused(ErrorReason::IdentityNotFound);
         let (canonical, consent) = match Wanted::parse(identity, "identity")? {
-            Wanted::Nobody => return Err(unknown().into()),
+            Wanted::Nobody => return Err(unknown()),
             Wanted::Identifier(id) if id.kind == identifiers::Kind::AnonymousId => {
                 let (canonical, consent) = lookup::with_consent(&self.core, tenant.org, &id).await?;
                 (canonical.ok_or_else(unknown)?, consent)
@@ -68,8 +82,21 @@ impl SyncService for Service {
             }
         };
         let view = pending::view(&self.core, tenant.org, canonical, now).await?;
-        let pending_syncs = pending::list(&pending::due(&source, &view, &consent, now));
-        Ok(Response::new(PendingSyncsResponse { pending_syncs }))
+        Ok(Schedule { source, consent, view, now })
+    }
+}
+
+#[tonic::async_trait]
+impl SyncService for Service {
+    async fn pending_syncs(
+        &self,
+        request: Request<PendingSyncsRequest>,
+    ) -> Result<Response<PendingSyncsResponse>, Status> {
+        let roles = caller::roles(&request);
+        let PendingSyncsRequest { caller, identity, pipeline_id } = request.into_inner();
+        let found = self.schedule(roles, caller, identity, pipeline_id).await?;
+        let due = pending::due(&found.source, &found.view, &found.consent, found.now);
+        Ok(Response::new(PendingSyncsResponse { pending_syncs: pending::list(&due) }))
     }
 
     async fn begin_sync(
@@ -101,7 +128,11 @@ impl SyncService for Service {
         Ok(Response::new(StoreSyncResultResponse { outcome: outcome.into() }))
     }
 
-    async fn explain(&self, _: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
-        Err(Reason::of(ErrorReason::NotImplemented).status(None))
+    async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
+        let roles = caller::roles(&request);
+        let ExplainRequest { caller, identity, pipeline_id } = request.into_inner();
+        let found = self.schedule(roles, caller, identity, pipeline_id).await?;
+        let vendors = explain::explain(&found.source, &found.view, &found.consent, found.now);
+        Ok(Response::new(ExplainResponse { vendors }))
     }
 }

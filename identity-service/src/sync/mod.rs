@@ -1,6 +1,7 @@
 //! Gateway sync: offering vendors, sending the browser off, and taking what comes back.
 
 pub mod begin;
+pub mod explain;
 pub mod location;
 pub mod pending;
 pub mod schedule;

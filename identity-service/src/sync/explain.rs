@@ -1,0 +1,57 @@
+//! Why a vendor is, or is not, offered to one identity.
+
+use proto::v1::{VendorExplanation, VendorSyncStatus};
+use time::{Duration, OffsetDateTime};
+
+use super::{
+    pending::{self, View},
+    schedule::Attempt,
+    table,
+    vendor::SyncVendor,
+};
+use crate::{clock::timestamp, settings::Source, storage::entries::ConsentEntry};
+
+/// Every vendor of the table, in its order.
+pub fn explain(
+    source: &Source,
+    view: &View,
+    consent: &ConsentEntry,
+    now: OffsetDateTime,
+) -> Vec<VendorExplanation> {
+    table::VENDORS
+        .iter()
+        .map(|vendor| {
+            let (status, until) = judge(vendor, source, view.attempt(vendor.name), consent, now);
+            VendorExplanation {
+                vendor: vendor.name.to_owned(),
+                status: status.into(),
+                until: until.map(timestamp),
+            }
+        })
+        .collect()
+}
+
+/// What is stored comes first, then what stands in the way, in the order in which it would be met.
+fn judge(
+    vendor: &SyncVendor,
+    source: &Source,
+    attempt: Option<&Attempt>,
+    consent: &ConsentEntry,
+    now: OffsetDateTime,
+) -> (VendorSyncStatus, Option<OffsetDateTime>) {
+    let expires = attempt
+        .and_then(|attempt| Some(attempt.last_synced? + Duration::days(i64::from(attempt.ttl_days?))))
+        .filter(|expires| *expires > now);
+    if expires.is_some() {
+        return (VendorSyncStatus::Synced, expires);
+    }
+    let Some(enabled) = source.vendor(vendor.name) else { return (VendorSyncStatus::Disabled, None) };
+    if !pending::allows(source, enabled, consent) {
+        return (VendorSyncStatus::Consent, None);
+    }
+    match attempt {
+        Some(attempt) if attempt.is_exhausted(now) => (VendorSyncStatus::Exhausted, None),
+        Some(attempt) if !attempt.is_due(now) => (VendorSyncStatus::Waiting, Some(attempt.next_at)),
+        _ => (VendorSyncStatus::Pending, None),
+    }
+}
