@@ -62,7 +62,7 @@ pub async fn run(development: bool) -> Result<(), StartError> {
         .await
         .map_err(|error| StartError::Settings(error.to_string()))?;
     let core = Arc::new(Core {
-        creator: Creator::start(&stores.postgres),
+        creator: Creator::start(&stores),
         consents: ConsentWriter::start(&stores),
         states: StateKeys::derive(&config.keys),
         guesses: Cache::new(GUESSES),

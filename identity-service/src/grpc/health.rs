@@ -29,12 +29,22 @@ pub async fn watch(stores: Stores, health: HealthReporter, lifecycle: Lifecycle)
     let draining = lifecycle.draining();
     let mut tick = tokio::time::interval(PERIOD);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut before = [true, true];
     loop {
         let (postgres, redis) = tokio::join!(answers(postgres(&stores)), answers(redis(&stores)));
         for (name, up) in [("postgres", postgres), ("redis", redis)] {
             gauge!("datafly_dependency_up", "dependency" => name).set(if up { 1.0 } else { 0.0 });
             health.set_service_status(format!("dependency.{name}"), status(up)).await;
         }
+        // Once a change, not once a request that had to do without.
+        for (name, was, is) in [("postgres", before[0], postgres), ("redis", before[1], redis)] {
+            match (was, is) {
+                (true, false) => tracing::error!(dependency = name, "away"),
+                (false, true) => tracing::info!(dependency = name, "back"),
+                _ => {}
+            }
+        }
+        before = [postgres, redis];
         lifecycle.set_dependencies(postgres || redis);
         for service in SERVICES {
             health.set_service_status(*service, status(lifecycle.is_ready())).await;

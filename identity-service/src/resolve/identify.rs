@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use proto::v1::{Refusal, RefusalReason};
+use time::OffsetDateTime;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -26,7 +27,13 @@ use crate::{
 
 /// Gives every person's identifiers a canonical identity, and returns each person's refusals. What can't get one
 /// (PostgreSQL is away) stays unknown.
-pub async fn all(core: &Core, tenant: &Tenant, people: &[&Person], read: &mut Read) -> Vec<Vec<Refusal>> {
+pub async fn all(
+    core: &Core,
+    tenant: &Tenant,
+    people: &[&Person],
+    read: &mut Read,
+    now: OffsetDateTime,
+) -> Vec<Vec<Refusal>> {
     let mut seen = HashSet::new();
     let unknown: Vec<Identifier> = people
         .iter()
@@ -42,7 +49,7 @@ pub async fn all(core: &Core, tenant: &Tenant, people: &[&Person], read: &mut Re
             .map(|id| keys::canonical(tenant.org, id))
             .collect();
         let load = async {
-            let planned = identify(core, tenant, people, read).await?;
+            let planned = identify(core, tenant, people, read, now).await?;
             let canonical = |id| read.canonical(id).map(|known| known.canonical);
             let entries =
                 unknown.iter().map(|id| entries::canonical(tenant.org, id, canonical(id))).collect();
@@ -65,6 +72,7 @@ async fn identify(
     tenant: &Tenant,
     people: &[&Person],
     read: &mut Read,
+    now: OffsetDateTime,
 ) -> Result<Vec<Vec<Refusal>>> {
     // Whoever comes with several identifiers may be known by another of them, and have a user already.
     let several = || people.iter().filter(|person| !person.others.is_empty());
@@ -108,7 +116,7 @@ async fn identify(
         read.learn(id, known);
     }
     if !links.is_empty() {
-        let linked = change::commit(&core.stores, Link::new(tenant.org, links)).await?.output;
+        let linked = change::commit(&core.stores, Link::new(tenant.org, links, now)).await?.output;
         for (id, canonical) in linked {
             read.learn(id, Known { canonical, created: false });
         }

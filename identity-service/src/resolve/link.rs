@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use diesel_async::AsyncPgConnection;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    clock,
     error::Result,
     identifiers::{Identifier, Kind},
     storage::{
@@ -21,13 +21,14 @@ use crate::{
 pub struct Link {
     org: Uuid,
     links: Vec<(Identifier, Uuid, bool)>,
+    now: OffsetDateTime,
 }
 
 impl Link {
     /// Links of one organisation. They are stored in one order for all writers.
-    pub fn new(org: Uuid, mut links: Vec<(Identifier, Uuid, bool)>) -> Self {
+    pub fn new(org: Uuid, mut links: Vec<(Identifier, Uuid, bool)>, now: OffsetDateTime) -> Self {
         links.sort();
-        Self { org, links }
+        Self { org, links, now }
     }
 }
 
@@ -63,12 +64,11 @@ impl Change for Link {
         for row in vendor_ids::find(connection, org, &all).await? {
             known.entry(row.canonical_id).or_default().push(row);
         }
-        let now = clock::now();
         let mut changed = Vec::with_capacity(linked.len());
         for (id, root) in &linked {
             changed.push(entries::canonical(org, id, Some(*root)));
             if let (Kind::AnonymousId, Some(rows)) = (id.kind, known.get(root)) {
-                changed.push(entries::identity(org, &id.value, rows, now));
+                changed.push(entries::identity(org, &id.value, rows, self.now));
             }
         }
         Ok((linked, changed))

@@ -63,7 +63,7 @@ pub async fn resolve(
     let named: Vec<&Person> = people.iter().filter_map(|person| person.as_ref().ok()).collect();
 
     let mut read = read::first(core, tenant, &named).await;
-    let mut refusals = identify::all(core, tenant, &named, &mut read).await.into_iter();
+    let mut refusals = identify::all(core, tenant, &named, &mut read, now).await.into_iter();
     consent::read_rest(core, tenant.org, &named, &mut read).await;
     let unsaved = consent::replace(core, tenant.org, &named, &mut read, now).await;
 
@@ -106,7 +106,10 @@ async fn finish(
     let known = read.canonical(&person.primary).ok_or_else(|| Error::refused(ErrorReason::Unavailable))?;
     let canonical = known.canonical;
     if let Some(anonymous_id) = &person.anonymous_id {
-        core.guesses.insert((tenant.org, anonymous_id.clone()), canonical);
+        let key = (tenant.org, anonymous_id.clone());
+        if core.guesses.get(&key) != Some(canonical) {
+            core.guesses.insert(key, canonical);
+        }
     }
     let mut pending_syncs = Vec::new();
     if let (true, Some(source), Some(anonymous_id)) =

@@ -107,7 +107,7 @@ pub async fn first(core: &Core, tenant: &Tenant, people: &[&Person]) -> Read {
     let answers: Vec<Value> = match core.stores.redis.pipeline(&pipe).await {
         Ok(answers) => answers,
         Err(error) => {
-            tracing::warn!(%error, "redis is away; serving from postgres");
+            tracing::debug!(%error, "redis is away; serving from postgres");
             return Read::default();
         }
     };

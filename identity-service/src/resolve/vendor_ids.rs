@@ -97,7 +97,7 @@ async fn load(
     let answers: Vec<Value> = match core.stores.redis.pipeline(&pipe).await {
         Ok(answers) => answers,
         Err(error) => {
-            tracing::warn!(%error, "redis is away; serving from postgres");
+            tracing::debug!(%error, "redis is away; serving from postgres");
             Vec::new()
         }
     };

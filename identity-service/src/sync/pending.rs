@@ -90,7 +90,7 @@ pub async fn view(core: &Core, org: Uuid, canonical: Uuid, now: OffsetDateTime) 
             Err(_) => Vec::new(),
         },
         Err(error) => {
-            tracing::warn!(%error, "redis is away; serving from postgres");
+            tracing::debug!(%error, "redis is away; serving from postgres");
             Vec::new()
         }
     };

@@ -10,7 +10,6 @@ use diesel::{
     sql_types::{Array, Bool, SmallInt, Text, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use migrations::pool::PgPool;
 use proto::v1::ErrorReason;
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -19,7 +18,7 @@ use super::identities;
 use crate::{
     error::{Error, Result},
     identifiers::Identifier,
-    storage::group::Group,
+    storage::{Stores, group::Group},
 };
 
 /// How long a statement may take, whatever state the database is in.
@@ -49,11 +48,11 @@ pub struct Creator {
 
 impl Creator {
     /// Starts making; ends when the last clone is gone.
-    pub fn start(pool: &PgPool) -> Self {
-        let pool = pool.clone();
+    pub fn start(stores: &Stores) -> Self {
+        let stores = stores.clone();
         let work = move |batch| {
-            let pool = pool.clone();
-            async move { answer(&pool, batch).await }
+            let stores = stores.clone();
+            async move { answer(&stores, batch).await }
         };
         Self { group: Group::start(work) }
     }
@@ -67,12 +66,12 @@ impl Creator {
     }
 }
 
-async fn answer(pool: &PgPool, batch: Vec<Wanted>) {
+async fn answer(stores: &Stores, batch: Vec<Wanted>) {
     let mut wanted: BTreeMap<(Uuid, Identifier), bool> = BTreeMap::new();
     for one in &batch {
         *wanted.entry((one.org, one.id.clone())).or_default() |= one.verified;
     }
-    let mut made = make(pool, &wanted).await;
+    let mut made = make(stores, &wanted).await;
     if made.is_err()
         && wanted.keys().any(|(org, _)| wanted.keys().next().is_some_and(|(first, _)| first != org))
     {
@@ -83,7 +82,7 @@ async fn answer(pool: &PgPool, batch: Vec<Wanted>) {
         }
         let mut all = BTreeMap::new();
         for wanted in alone.values() {
-            all.extend(make(pool, wanted).await.unwrap_or_default());
+            all.extend(make(stores, wanted).await.unwrap_or_default());
         }
         made = Ok(all);
     }
@@ -100,10 +99,10 @@ async fn answer(pool: &PgPool, batch: Vec<Wanted>) {
 }
 
 async fn make(
-    pool: &PgPool,
+    stores: &Stores,
     wanted: &BTreeMap<(Uuid, Identifier), bool>,
 ) -> Result<BTreeMap<(Uuid, Identifier), Made>> {
-    let work = async { create(&mut *pool.get().await?, wanted).await };
+    let work = async { create(&mut *stores.connection().await?, wanted).await };
     let made = tokio::time::timeout(TIMEOUT, work).await;
     made.unwrap_or_else(|_| Err(Error::refused(ErrorReason::DeadlineExceeded))).inspect_err(|error| {
         tracing::warn!(%error, waiting = wanted.len(), "canonical identities were not made");

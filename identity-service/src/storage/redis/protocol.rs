@@ -262,7 +262,7 @@ impl Lanes {
         match self.pipeline::<Vec<Option<String>>>(&pipe).await {
             Ok(answers) => answers.into_iter().map(Text::of).collect(),
             Err(error) => {
-                tracing::warn!(%error, "redis is away; serving from postgres");
+                tracing::debug!(%error, "redis is away; serving from postgres");
                 vec![Text::Marked; keys.len()]
             }
         }
