@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use bb8_redis::redis::Client;
+use diesel_async::{AsyncConnection, AsyncPgConnection};
 
 use crate::{postgres::PostgresServer, redis::RedisServer, system::env};
 
@@ -17,7 +19,11 @@ impl Stores {
     /// Starts what `DATABASE_URL` and `REDIS_URL` don't name already, and says so on standard error.
     pub async fn start() -> Result<Self> {
         let mut stores = Self::default();
-        if env("DATABASE_URL").is_some() {
+        if let Some(url) = env("DATABASE_URL") {
+            // Mostly left over in a shell from a demo that has ended.
+            AsyncPgConnection::establish(&url).await.context(
+                "DATABASE_URL is set, but can't be connected to; unset it to have a private PostgreSQL",
+            )?;
             eprintln!("PostgreSQL: the one in DATABASE_URL");
         } else {
             eprintln!("PostgreSQL: making a private one …");
@@ -26,7 +32,12 @@ impl Stores {
             eprintln!("{} ready in {:.1} s", server.version, began.elapsed().as_secs_f32());
             stores.postgres = Some(server);
         }
-        if env("REDIS_URL").is_some() {
+        if let Some(url) = env("REDIS_URL") {
+            let client = Client::open(url).context("REDIS_URL")?;
+            client
+                .get_multiplexed_async_connection()
+                .await
+                .context("REDIS_URL is set, but can't be connected to; unset it to have a private Redis")?;
             eprintln!("Redis: the one in REDIS_URL");
         } else {
             let began = Instant::now();
