@@ -1,9 +1,9 @@
 //! The HTTP edge: translates what browsers, customers' servers and vendors send into one gRPC call each, and
 //! the answer back. No store, no customer's secret, no domain rule.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
-use serve::{Env, EnvError, Lifecycle};
+use serve::{Env, EnvError, Lifecycle, Workers};
 
 use crate::{body::Bodies, config::Config, core_client::Core, routes::Edge};
 
@@ -18,7 +18,8 @@ mod query;
 mod routes;
 mod subjects;
 
-#[tokio::main]
+// For what runs beside the requests; `serve::Workers` serves.
+#[tokio::main(worker_threads = 1)]
 async fn main() -> ExitCode {
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
@@ -36,14 +37,14 @@ async fn run() -> Result<(), EnvError> {
     lifecycle.on_signals()?;
     serve::metrics::listen(config.metrics_addr, &lifecycle).await?;
     let listener = serve::bind("LISTEN_ADDR", config.listen_addr).await?;
-    let edge = Edge {
-        core: Core::new(&config.identity_urls, config.service_token),
-        proxies: config.trusted_proxies.into(),
-        bodies: Bodies::default(),
-    };
-    let app = routes::app(edge).merge(serve::metrics::health(lifecycle.clone()));
+    let (proxies, bodies) = (config.trusted_proxies.into(), Bodies::default());
+    let workers = Workers::per_core(|| {
+        let core = Core::new(&config.identity_urls, config.service_token.clone());
+        let edge = Edge { core, proxies: Arc::clone(&proxies), bodies: bodies.clone() };
+        routes::app(edge).merge(serve::metrics::health(lifecycle.clone()))
+    })?;
     lifecycle.set_started();
-    serve::serve(listener, "http", app, lifecycle).await;
+    serve::serve(listener, "http", workers, lifecycle).await;
     Ok(())
 }
 

@@ -16,7 +16,8 @@ struct Arguments {
     development: bool,
 }
 
-#[tokio::main]
+// For what runs beside the requests: pollers and grouped writes. `serve::Workers` has the rest.
+#[tokio::main(worker_threads = 1)]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = if arguments.migrate {

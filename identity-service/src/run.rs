@@ -5,7 +5,7 @@ use std::sync::Arc;
 use migrations::{migrate, pool};
 use moka::sync::Cache;
 use secrecy::ExposeSecret;
-use serve::{EnvError, Lifecycle};
+use serve::{EnvError, Lifecycle, Workers};
 
 use crate::{
     config::Config,
@@ -76,11 +76,12 @@ pub async fn run(development: bool) -> Result<(), StartError> {
     let listener = serve::bind("LISTEN_ADDR", config.listen).await?;
     let (reporter, health) = tonic_health::server::health_reporter();
     let router = grpc::router(core, Arc::new(config.tokens), health)?;
+    let workers = Workers::per_core(|| router.clone())?;
     lifecycle.set_started();
     tokio::spawn(grpc::watch(stores.clone(), reporter, lifecycle.clone()));
     tokio::spawn(settings.poll_until(lifecycle.draining()));
     tokio::spawn(repairs::drain_until(stores, lifecycle.draining()));
-    serve::serve(listener, "grpc", router, lifecycle).await;
+    serve::serve(listener, "grpc", workers, lifecycle).await;
     tracing::info!("stopped");
     Ok(())
 }

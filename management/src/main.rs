@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use migrations::migrate;
 use secrecy::{ExposeSecret, SecretString};
-use serve::{Env, EnvError, Lifecycle};
+use serve::{Env, EnvError, Lifecycle, Workers};
 
 use crate::config::Config;
 
@@ -85,6 +85,6 @@ async fn serve_api(env: &Env) -> Result<(), Failure> {
     let listener = serve::bind("LISTEN_ADDR", config.listen_addr).await?;
     let app = routes::app(lifecycle.clone());
     lifecycle.set_started();
-    serve::serve(listener, "http", app, lifecycle).await;
+    serve::serve(listener, "http", Workers::here(app), lifecycle).await;
     Ok(())
 }

@@ -28,7 +28,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service;
 use tracing::{debug, info, warn};
 
-use crate::{EnvError, Lifecycle, limits};
+use crate::{EnvError, Lifecycle, Workers, limits};
 
 /// Most connections at once on one listener. More wait in the kernel's backlog.
 const MAX_CONNECTIONS: u64 = 8192;
@@ -62,17 +62,17 @@ pub async fn bind(name: &'static str, addr: SocketAddr) -> Result<TcpListener, E
     TcpListener::bind(addr).await.map_err(failed)
 }
 
-/// Serves `router` on `listener` until `lifecycle` drains, then for at most 8 s what is in flight. `name` is
-/// the `listener` label of the log line `listening` and of `datafly_connections`. Requests carry the peer as
-/// [`ConnectInfo<SocketAddr>`].
-pub async fn serve(listener: TcpListener, name: &'static str, router: Router, lifecycle: Lifecycle) {
-    serve_with(listener, name, router, lifecycle, TIMING).await;
+/// Serves what `workers` answer on `listener` until `lifecycle` drains, then for at most 8 s what is in flight.
+/// `name` is the `listener` label of the log line `listening` and of `datafly_connections`. Requests carry the
+/// peer as [`ConnectInfo<SocketAddr>`].
+pub async fn serve(listener: TcpListener, name: &'static str, workers: Workers, lifecycle: Lifecycle) {
+    serve_with(listener, name, workers, lifecycle, TIMING).await;
 }
 
 async fn serve_with(
     listener: TcpListener,
     name: &'static str,
-    router: Router,
+    workers: Workers,
     lifecycle: Lifecycle,
     timing: Timing,
 ) {
@@ -96,6 +96,8 @@ async fn serve_with(
             () = draining.cancelled() => break,
             accepted = accepted => accepted,
         };
+        // Another thread's reactor is to watch it.
+        let accepted = accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer)));
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -104,21 +106,25 @@ async fn serve_with(
                 continue;
             }
         };
+        let Some((worker, busy)) = workers.next() else { break };
         let connection = Connection {
             builder: builder.clone(),
-            router: router.clone(),
+            router: worker.router.clone(),
             peer,
             header_deadline: timing.header,
             draining: draining.clone(),
             dropping: dropping.clone(),
         };
         let open = open.clone();
-        tasks.spawn(async move {
+        let serve = async move {
             open.increment(1.0);
-            connection.serve(stream).await;
+            if let Ok(stream) = TcpStream::from_std(stream) {
+                connection.serve(stream).await;
+            }
             open.decrement(1.0);
-            drop(permit);
-        });
+            drop((permit, busy));
+        };
+        tasks.spawn_on(serve, &worker.runtime);
     }
 
     drop(listener);

@@ -9,9 +9,11 @@ mod limits;
 pub mod metrics;
 pub mod proxies;
 pub mod telemetry;
+pub mod workers;
 
 pub use accept::{bind, serve};
 pub use env::{Env, EnvError};
 pub use envelope::envelope;
 pub use lifecycle::Lifecycle;
 pub use proxies::TrustedProxies;
+pub use workers::Workers;

@@ -16,7 +16,7 @@ use tokio::{task::JoinHandle, time::Instant};
 
 pub use metrics_exporter_prometheus::PrometheusHandle;
 
-use crate::{EnvError, Lifecycle, accept};
+use crate::{EnvError, Lifecycle, Workers, accept};
 
 /// Buckets of every `*_seconds` histogram: from a warm Redis round trip to the longest deadline.
 const SECONDS: [f64; 14] =
@@ -71,7 +71,7 @@ pub async fn listen(addr: SocketAddr, lifecycle: &Lifecycle) -> Result<JoinHandl
             handle.run_upkeep();
         }
     });
-    Ok(tokio::spawn(accept::serve(listener, "metrics", router, Lifecycle::new())))
+    Ok(tokio::spawn(accept::serve(listener, "metrics", Workers::here(router), Lifecycle::new())))
 }
 
 /// Middleware for `Router::layer(axum::middleware::from_fn(record))`: the duration of each request until its

@@ -26,7 +26,7 @@ use proto::{
     },
 };
 use serde_json::Value;
-use serve::Lifecycle;
+use serve::{Lifecycle, Workers};
 use tonic::{Response as Answer, Status, service::Routes};
 use tower::ServiceExt;
 
@@ -201,7 +201,7 @@ async fn start() -> (Router, Fake) {
     let routes = Routes::new(ResolveServiceServer::new(fake.clone()))
         .add_service(AuthServiceServer::new(fake.clone()))
         .add_service(SyncServiceServer::new(fake.clone()));
-    tokio::spawn(serve::serve(listener, "grpc", routes.into_axum_router(), Lifecycle::new()));
+    tokio::spawn(serve::serve(listener, "grpc", Workers::here(routes.into_axum_router()), Lifecycle::new()));
     (edge(&[addr]), fake)
 }
 
@@ -459,7 +459,7 @@ async fn a_core_that_is_away_is_503_and_one_that_is_not_takes_over() {
     let listener = serve::bind("LISTEN_ADDR", ([127, 0, 0, 1], 0).into()).await.unwrap();
     let addr = listener.local_addr().unwrap();
     let routes = Routes::new(ResolveServiceServer::new(fake)).into_axum_router();
-    tokio::spawn(serve::serve(listener, "grpc", routes, Lifecycle::new()));
+    tokio::spawn(serve::serve(listener, "grpc", Workers::here(routes), Lifecycle::new()));
     let app = edge(&[nobody, addr]);
     for _ in 0..8 {
         assert_eq!(send(&app, "POST", "/v1/t", &[KEY], event).await.status, StatusCode::OK);

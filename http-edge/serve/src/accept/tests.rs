@@ -22,7 +22,13 @@ async fn start(timing: Timing) -> (SocketAddr, Lifecycle, JoinHandle<()>) {
         .route("/", get(async |ConnectInfo(peer): ConnectInfo<SocketAddr>| peer.to_string()))
         .route("/slow", get(async || sleep(Duration::from_millis(150)).await));
     let life = Lifecycle::new();
-    let task = tokio::spawn(serve_with(listener, "test", router, life.clone(), timing));
+    let task = tokio::spawn(serve_with(
+        listener,
+        "test",
+        Workers::per_core(|| router.clone()).unwrap(),
+        life.clone(),
+        timing,
+    ));
     (addr, life, task)
 }
 

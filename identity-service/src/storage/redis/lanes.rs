@@ -1,6 +1,6 @@
-//! Lanes: a few multiplexed connections that bb8 owns and requests clone, instead of holding one each.
-//! A clone writes and reads together with others on the same socket, which costs Redis a fifth of the CPU of
-//! exclusive connections (limits.md).
+//! Lanes: multiplexed connections that bb8 owns and requests clone, instead of holding one each. A clone writes
+//! and reads together with others on the same socket, which costs Redis a fifth of the CPU of exclusive
+//! connections (limits.md). Every thread that serves has one of its own, so that no answer wakes another core.
 
 use std::{
     future::Future,
@@ -22,8 +22,6 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::error::Result;
 
-/// How many connections. One multiplexed connection is one core's work at most; four serve two cores.
-const LANES: u32 = 4;
 /// How long a command may take before PostgreSQL is asked instead.
 const RESPONSE_TIMEOUT: Duration = Duration::from_millis(200);
 /// How long a connection may take to open.
@@ -35,7 +33,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The lanes to one Redis.
 #[derive(Clone)]
 pub struct Lanes {
-    pool: Pool<LaneManager>,
+    /// One for each of [`serve::workers::threads`], of one connection.
+    pools: Arc<[Pool<LaneManager>]>,
     pause: Arc<Pause>,
     /// This process has committed what Redis was not told: until that is repaired nothing it says is believed.
     distrusted: Arc<AtomicBool>,
@@ -73,17 +72,19 @@ impl Lanes {
     /// Lanes to the Redis of `url`; none is opened before it is needed.
     pub fn new(url: &SecretString) -> Result<Self, RedisError> {
         let client = Client::open(url.expose_secret().into_connection_info()?)?;
-        let pool = Pool::builder()
-            .max_size(LANES)
-            .min_idle(Some(LANES))
-            .connection_timeout(CONNECT_TIMEOUT)
-            .retry_connection(false)
-            .test_on_check_out(true)
-            .max_lifetime(None)
-            .idle_timeout(None)
-            .build_unchecked(LaneManager { client });
+        let pool = |_| {
+            Pool::builder()
+                .max_size(1)
+                .connection_timeout(CONNECT_TIMEOUT)
+                .retry_connection(false)
+                .test_on_check_out(true)
+                .max_lifetime(None)
+                .idle_timeout(None)
+                .build_unchecked(LaneManager { client: client.clone() })
+        };
+        let pools = (0..serve::workers::threads()).map(pool).collect();
         let pause = Pause { started: Instant::now(), ends_ms: AtomicU64::new(0) };
-        Ok(Self { pool, pause: Arc::new(pause), distrusted: Arc::default() })
+        Ok(Self { pools, pause: Arc::new(pause), distrusted: Arc::default() })
     }
 
     /// Believes nothing that Redis says until [`Lanes::trust`].
@@ -127,7 +128,9 @@ impl Lanes {
             return Err(RedisError::from((ErrorKind::Io, "redis failed just now")).into());
         }
         // The checkout lasts for the clone only.
-        let lane = self.pool.get().await.inspect_err(|_| self.pause.begin())?.clone();
+        let none = || RedisError::from((ErrorKind::Io, "this thread has no lane"));
+        let pool = self.pools.get(serve::workers::index()).ok_or_else(none)?;
+        let lane = pool.get().await.inspect_err(|_| self.pause.begin())?.clone();
         let mut connection = lane.connection;
         send(&mut connection).await.map_err(|error| {
             if ends_connection(&error) {

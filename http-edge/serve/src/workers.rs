@@ -1,0 +1,133 @@
+//! Who serves connections: one thread a core, each with a single-threaded runtime and a router of its own.
+//! A connection stays on its thread, with whatever its router opened there, so a request crosses no core: on
+//! two cores that gave more than twice the requests of one work-stealing runtime (`make bench` measures both).
+
+use std::{
+    cell::Cell,
+    io,
+    num::NonZeroUsize,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use axum::Router;
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::EnvError;
+
+thread_local! {
+    static INDEX: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Which of [`threads`] the caller runs on: 0 for the process's main runtime, from 1 on for a worker. What is
+/// kept for each of them needs no lock that another would hold.
+pub fn index() -> usize {
+    INDEX.get()
+}
+
+/// How many threads [`index`] tells apart.
+pub fn threads() -> usize {
+    cores() + 1
+}
+
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
+/// Runtimes that serve connections.
+pub struct Workers {
+    all: Vec<Worker>,
+    /// Ends the threads.
+    _stop: Option<DropGuard>,
+}
+
+/// One runtime, and what it serves.
+pub(crate) struct Worker {
+    /// Where its connections live.
+    pub(crate) runtime: Handle,
+    /// Answers them.
+    pub(crate) router: Router,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Workers {
+    /// A thread a core. `router` is called once for each, within its runtime: what it opens there, as channels to
+    /// another service, belongs to that thread alone.
+    pub fn per_core(router: impl FnMut() -> Router) -> Result<Self, EnvError> {
+        Self::start(router).map_err(|error| {
+            EnvError::malformed("THREADS", format_args!("can't be started: {}", error.kind()))
+        })
+    }
+
+    fn start(mut router: impl FnMut() -> Router) -> io::Result<Self> {
+        let stop = CancellationToken::new();
+        let mut all = Vec::new();
+        for index in 1..=cores() {
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let handle = runtime.handle().clone();
+            let entered = handle.enter();
+            let router = router();
+            drop(entered);
+            spawn(index, runtime, stop.clone())?;
+            all.push(Worker { runtime: handle, router, connections: Arc::default() });
+        }
+        Ok(Self { all, _stop: Some(stop.drop_guard()) })
+    }
+
+    /// The caller's own runtime.
+    pub fn here(router: Router) -> Self {
+        let worker = Worker { runtime: Handle::current(), router, connections: Arc::default() };
+        Self { all: vec![worker], _stop: None }
+    }
+
+    /// Who takes the next connection: whoever has the fewest. Few and long-lived ones, as a service's, are spread
+    /// evenly that way, which the kernel's choice (SO_REUSEPORT) would leave to chance.
+    pub(crate) fn next(&self) -> Option<(&Worker, Open)> {
+        let worker = self.all.iter().min_by_key(|worker| worker.connections.load(Ordering::Relaxed))?;
+        worker.connections.fetch_add(1, Ordering::Relaxed);
+        Some((worker, Open(worker.connections.clone())))
+    }
+}
+
+/// One open connection of a worker, until it is dropped.
+pub(crate) struct Open(Arc<AtomicUsize>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn spawn(index: usize, runtime: Runtime, stop: CancellationToken) -> io::Result<()> {
+    let run = move || {
+        INDEX.set(index);
+        runtime.block_on(stop.cancelled());
+    };
+    thread::Builder::new().name(format!("worker-{index}")).spawn(run)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn connections_go_to_the_least_busy_thread_and_know_it() {
+        let workers = Workers::per_core(Router::new).unwrap();
+        let count = workers.all.len();
+        let open: Vec<_> = (0..2 * count).map(|_| workers.next().unwrap().1).collect();
+        assert!(workers.all.iter().all(|worker| worker.connections.load(Ordering::Relaxed) == 2));
+        drop(open);
+        assert!(workers.all.iter().all(|worker| worker.connections.load(Ordering::Relaxed) == 0));
+        let mut seen = Vec::new();
+        for worker in &workers.all {
+            seen.push(worker.runtime.spawn(async { index() }).await.unwrap());
+        }
+        assert_eq!(seen, (1..threads()).collect::<Vec<_>>());
+        assert_eq!(index(), 0);
+    }
+}
