@@ -1,10 +1,7 @@
 //! What every call works with, built once at the start.
 
-use moka::sync::Cache;
-use uuid::Uuid;
-
 use crate::{
-    resolve::consent_writer::ConsentWriter,
+    resolve::{consent_writer::ConsentWriter, guesses::Guesses},
     settings::Settings,
     storage::{Stores, postgres::create::Creator},
     sync::state::StateKeys,
@@ -22,10 +19,6 @@ pub struct Core {
     pub consents: ConsentWriter,
     /// Seals sync states.
     pub states: StateKeys,
-    /// Which canonical identity an anonymous ID had last. Only a guess: it decides what is read ahead, and is
-    /// never answered from, so it needs no invalidation.
-    pub guesses: Cache<(Uuid, String), Uuid>,
+    /// What is read ahead.
+    pub guesses: Guesses,
 }
-
-/// Guesses that are kept; about 200 bytes each.
-pub const GUESSES: u64 = 200_000;

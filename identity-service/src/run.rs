@@ -3,15 +3,14 @@
 use std::sync::Arc;
 
 use migrations::{migrate, pool};
-use moka::sync::Cache;
 use secrecy::ExposeSecret;
 use serve::{EnvError, Lifecycle, Workers};
 
 use crate::{
     config::Config,
-    core::{Core, GUESSES},
+    core::Core,
     grpc,
-    resolve::consent_writer::ConsentWriter,
+    resolve::{consent_writer::ConsentWriter, guesses::Guesses},
     settings::Settings,
     storage::{Stores, postgres::create::Creator, redis::lanes::Lanes, repairs},
     sync::state::StateKeys,
@@ -65,7 +64,7 @@ pub async fn run(development: bool) -> Result<(), StartError> {
         creator: Creator::start(&stores),
         consents: ConsentWriter::start(&stores),
         states: StateKeys::derive(&config.keys),
-        guesses: Cache::new(GUESSES),
+        guesses: Guesses::default(),
         settings: settings.clone(),
         stores: stores.clone(),
     });

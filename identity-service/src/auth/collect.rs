@@ -37,13 +37,17 @@ pub fn authenticate(
     now: OffsetDateTime,
 ) -> Result<Authenticated> {
     let result = check(snapshot, caller, now);
-    let outcome = match &result {
-        Ok(_) => "ok",
-        Err(Error::Refused { reason: ErrorReason::OriginNotAllowed, .. }) => "origin",
-        Err(Error::Refused { reason: ErrorReason::InvalidSignature, .. }) => "signature",
-        Err(_) => "key",
-    };
-    counter!("datafly_key_checks_total", "outcome" => outcome).increment(1);
+    match &result {
+        Ok(_) => counter!("datafly_key_checks_total", "outcome" => "ok"),
+        Err(Error::Refused { reason: ErrorReason::OriginNotAllowed, .. }) => {
+            counter!("datafly_key_checks_total", "outcome" => "origin")
+        }
+        Err(Error::Refused { reason: ErrorReason::InvalidSignature, .. }) => {
+            counter!("datafly_key_checks_total", "outcome" => "signature")
+        }
+        Err(_) => counter!("datafly_key_checks_total", "outcome" => "key"),
+    }
+    .increment(1);
     result
 }
 

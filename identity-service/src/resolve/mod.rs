@@ -2,6 +2,7 @@
 
 pub mod consent;
 pub mod consent_writer;
+pub mod guesses;
 mod identify;
 mod link;
 pub mod lookup;
@@ -11,7 +12,7 @@ mod read;
 mod subject;
 pub mod vendor_ids;
 
-use std::sync::Arc;
+use std::{cell::OnceCell, sync::Arc};
 
 use metrics::counter;
 use proto::{
@@ -29,7 +30,10 @@ use crate::{
     core::Core,
     error::{Error, Result},
     settings::{CollectHost, Source},
-    sync::pending,
+    sync::{
+        pending,
+        view::{self, View},
+    },
 };
 
 /// For whom subjects are resolved.
@@ -57,9 +61,7 @@ pub async fn resolve(
     subjects: Vec<Subject>,
     now: OffsetDateTime,
 ) -> Result<Vec<Resolution>> {
-    let minted = tenant.browser.then(|| Uuid::new_v4().to_string());
-    let people: Vec<Result<Person>> =
-        subjects.into_iter().map(|subject| Person::parse(subject, tenant, minted.as_deref())).collect();
+    let people = parse(tenant, subjects);
     let named: Vec<&Person> = people.iter().filter_map(|person| person.as_ref().ok()).collect();
 
     let mut read = read::first(core, tenant, &named).await;
@@ -80,15 +82,25 @@ pub async fn resolve(
             }
             Err(error) => Err(error),
         };
-        counter!("datafly_resolves_total", "outcome" => match &resolution {
-            Ok(resolution) if resolution.created => "created",
-            Ok(_) => "found",
-            Err(_) => "error",
-        })
+        // Labels that are literals cost no allocation.
+        match &resolution {
+            Ok(resolution) if resolution.created => {
+                counter!("datafly_resolves_total", "outcome" => "created")
+            }
+            Ok(_) => counter!("datafly_resolves_total", "outcome" => "found"),
+            Err(_) => counter!("datafly_resolves_total", "outcome" => "error"),
+        }
         .increment(1);
         resolutions.push(resolution.unwrap_or_else(|error| failed(&error)));
     }
     Ok(resolutions)
+}
+
+/// Browsers without an ID share one that is made for the request.
+fn parse(tenant: &Tenant, subjects: Vec<Subject>) -> Vec<Result<Person>> {
+    let minted = OnceCell::new();
+    let mint = || tenant.browser.then(|| minted.get_or_init(|| Uuid::new_v4().to_string()).clone());
+    subjects.into_iter().map(|subject| Person::parse(subject, tenant, mint)).collect()
 }
 
 /// Plans syncs, and puts the answer together.
@@ -105,11 +117,11 @@ async fn finish(
     }
     let known = read.canonical(&person.primary).ok_or_else(|| Error::refused(ErrorReason::Unavailable))?;
     let canonical = known.canonical;
-    if let Some(anonymous_id) = &person.anonymous_id {
-        let key = (tenant.org, anonymous_id.clone());
-        if core.guesses.get(&key) != Some(canonical) {
-            core.guesses.insert(key, canonical);
-        }
+    if let Some(anonymous_id) = &person.anonymous_id
+        && person.want_pending_syncs
+        && !read.was_guessed(canonical)
+    {
+        core.guesses.learn(tenant.org, anonymous_id, canonical);
     }
     let mut pending_syncs = Vec::new();
     if let (true, Some(source), Some(anonymous_id)) =
@@ -151,8 +163,8 @@ async fn plan_syncs(
     let stored = stored.ok_or_else(|| Error::refused(ErrorReason::Unavailable))?;
     let view = match read.take_syncs(known.canonical) {
         Some(view) => view,
-        None if known.created => pending::View::default(),
-        None => pending::view(core, org, known.canonical, now).await?,
+        None if known.created => View::default(),
+        None => view::view(core, org, known.canonical, now).await?,
     };
     let due = pending::due(source, &view, &stored, now);
     Ok(pending::offer(core, org, known.canonical, &due, now).await)

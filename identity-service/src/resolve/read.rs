@@ -1,7 +1,7 @@
 //! The first look: one pipeline for every identifier, with the guess's schedule read ahead. Where the answers
 //! equal the guess it was the only round trip.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use bb8_redis::redis::{Pipeline, Value, from_redis_value};
 use uuid::Uuid;
@@ -14,7 +14,7 @@ use crate::{
         entries::ConsentEntry,
         redis::{keys, protocol::Text},
     },
-    sync::pending::View,
+    sync::view::View,
 };
 
 /// A canonical identity as one request knows it.
@@ -26,16 +26,18 @@ pub struct Known {
     pub created: bool,
 }
 
-/// What one request has learned.
+/// What one request has learned. Trees: mostly there is one person, and IDs are the visitor's to choose.
 #[derive(Debug, Default)]
 pub struct Read {
-    canonicals: HashMap<Identifier, Known>,
+    canonicals: BTreeMap<Identifier, Known>,
     /// Identifiers whose key is missing and may be filled.
-    fillable: HashSet<Identifier>,
-    consents: HashMap<String, ConsentEntry>,
+    fillable: BTreeSet<Identifier>,
+    consents: BTreeMap<String, ConsentEntry>,
     /// Browsers whose consent key is missing and may be filled.
-    fillable_consents: HashSet<String>,
-    syncs: HashMap<Uuid, View>,
+    fillable_consents: BTreeSet<String>,
+    syncs: BTreeMap<Uuid, View>,
+    /// Canonical identities that were guessed.
+    guesses: Vec<Uuid>,
 }
 
 impl Read {
@@ -69,6 +71,11 @@ impl Read {
         self.fillable_consents.contains(anonymous_id)
     }
 
+    /// Somebody among the people was guessed to be this one.
+    pub fn was_guessed(&self, canonical: Uuid) -> bool {
+        self.guesses.contains(&canonical)
+    }
+
     /// The schedule that was read ahead, if it was this one's.
     pub fn take_syncs(&mut self, canonical: Uuid) -> Option<View> {
         self.syncs.remove(&canonical)
@@ -77,16 +84,16 @@ impl Read {
 
 /// Asks Redis for everything the people of a request may need. Redis being away answers nothing.
 pub async fn first(core: &Core, tenant: &Tenant, people: &[&Person]) -> Read {
-    let mut seen = HashSet::new();
+    let mut seen = BTreeSet::new();
     let ids: Vec<&Identifier> =
         people.iter().flat_map(|person| person.ids()).filter(|id| seen.insert(*id)).collect();
-    let mut seen = HashSet::new();
+    let mut seen = BTreeSet::new();
     let browsers: Vec<&str> =
         people.iter().filter_map(|person| person.needs_consent()).filter(|id| seen.insert(*id)).collect();
     let mut guesses: Vec<Uuid> = people
         .iter()
         .filter(|person| person.want_pending_syncs)
-        .filter_map(|person| core.guesses.get(&(tenant.org, person.anonymous_id.clone()?)))
+        .filter_map(|person| core.guesses.get(tenant.org, person.anonymous_id.as_deref()?))
         .collect();
     guesses.sort_unstable();
     guesses.dedup();
@@ -141,10 +148,11 @@ pub async fn first(core: &Core, tenant: &Tenant, people: &[&Person]) -> Read {
             Text::Marked => {}
         }
     }
-    for guess in guesses {
+    for guess in &guesses {
         if let Some(view) = View::read(&mut answers) {
-            read.syncs.insert(guess, view);
+            read.syncs.insert(*guess, view);
         }
     }
+    read.guesses = guesses;
     read
 }

@@ -40,8 +40,8 @@ impl Person {
         self.anonymous_id.as_deref().filter(|_| needed)
     }
 
-    /// Reads a subject. `minted` is the anonymous ID for a browser that has none.
-    pub fn parse(subject: Subject, tenant: &Tenant, minted: Option<&str>) -> Result<Self> {
+    /// Reads a subject. `mint` makes the anonymous ID for a browser that has none.
+    pub fn parse(subject: Subject, tenant: &Tenant, mint: impl Fn() -> Option<String>) -> Result<Self> {
         let mut refusals = Vec::new();
         let max_bytes = if tenant.browser { identifiers::MAX_BROWSER_BYTES } else { identifiers::MAX_BYTES };
         let mut read = |name: &str, kind: Kind, text: Option<String>| match identifiers::parse(
@@ -66,8 +66,8 @@ impl Person {
         let cookie = read("cookie_anonymous_id", Kind::AnonymousId, cookie).unwrap_or_default();
         let consent = new_signals(subject.consent)?;
 
-        let minted = minted.map(|id| Identifier { kind: Kind::AnonymousId, value: id.to_owned() });
-        let browser = own.or_else(|| cookie.clone()).or(minted);
+        let minted = || mint().map(|value| Identifier { kind: Kind::AnonymousId, value });
+        let browser = own.or_else(|| cookie.clone()).or_else(minted);
         let anonymous_id = browser.as_ref().map(|id| id.value.clone());
         let mut ids: Vec<Identifier> = Vec::with_capacity(3);
         for id in [browser, user, cookie].into_iter().flatten() {
@@ -110,7 +110,7 @@ mod tests {
     }
 
     fn parse(subject: Subject, browser: bool) -> Result<Person> {
-        Person::parse(subject, &tenant(browser), browser.then_some("minted"))
+        Person::parse(subject, &tenant(browser), || browser.then(|| "minted".to_owned()))
     }
 
     #[test]

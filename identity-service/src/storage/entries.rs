@@ -12,10 +12,7 @@ use super::{
         protocol::{Entry, Value},
     },
 };
-use crate::{
-    identifiers::Identifier,
-    sync::schedule::{Attempt, Outcome},
-};
+use crate::{clock, identifiers::Identifier, sync::schedule::Attempt};
 
 /// Serving keys are loaded anew after that long; they hold nothing that PostgreSQL does not.
 const SERVING: Duration = Duration::days(30);
@@ -23,6 +20,10 @@ const SERVING: Duration = Duration::days(30);
 const NOTHING: Duration = Duration::days(1);
 /// Field of `cvid:` with the newest consent among the identity's browsers. Ours, as it begins with `_`.
 pub const CONSENT_FIELD: &str = "_consent";
+
+/// Field of `syncs:` with all that a batch asks of it: `vendor=ms` for each vendor, separated by spaces, the
+/// milliseconds since the Unix epoch from which on it may be tried again. Ours.
+pub const DUE_FIELD: &str = "_due";
 
 /// Consent as it is served.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -51,14 +52,14 @@ pub struct VendorIdEntry {
     pub expires_at: OffsetDateTime,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 struct SyncEntry {
-    #[serde(with = "time::serde::rfc3339::option", default)]
+    #[serde(with = "time::serde::rfc3339::option")]
     last_synced: Option<OffsetDateTime>,
     ttl_days: Option<i32>,
-    outcome: String,
+    outcome: &'static str,
     attempts: i32,
-    #[serde(with = "time::serde::rfc3339::option", default)]
+    #[serde(with = "time::serde::rfc3339::option")]
     unanswered_since: Option<OffsetDateTime>,
     #[serde(with = "time::serde::rfc3339")]
     next_at: OffsetDateTime,
@@ -92,7 +93,9 @@ pub fn consent_entry(row: Option<&ConsentRow>) -> ConsentEntry {
 
 /// `syncs:` of one canonical identity.
 pub fn syncs(org: Uuid, canonical: Uuid, attempts: &[(String, Attempt)]) -> Entry {
-    let fields = attempts.iter().map(|(vendor, attempt)| (vendor.clone(), sync_text(attempt))).collect();
+    let mut fields: Vec<(String, String)> =
+        attempts.iter().map(|(vendor, attempt)| (vendor.clone(), sync_text(attempt))).collect();
+    fields.push((DUE_FIELD.to_owned(), due_text(attempts)));
     Entry { key: keys::syncs(org, canonical), value: Value::Hash(fields), ttl_ms: millis(SERVING) }
 }
 
@@ -100,7 +103,7 @@ fn sync_text(attempt: &Attempt) -> String {
     let entry = SyncEntry {
         last_synced: attempt.last_synced,
         ttl_days: attempt.ttl_days,
-        outcome: attempt.outcome.word().to_owned(),
+        outcome: attempt.outcome.word(),
         attempts: attempt.attempts,
         unanswered_since: attempt.unanswered_since,
         next_at: attempt.next_at,
@@ -108,17 +111,11 @@ fn sync_text(attempt: &Attempt) -> String {
     serde_json::to_string(&entry).unwrap_or_default()
 }
 
-/// One field of `syncs:`; none where it does not parse, which counts as never tried.
-pub fn read_sync(text: &str) -> Option<Attempt> {
-    let entry: SyncEntry = serde_json::from_str(text).ok()?;
-    Some(Attempt {
-        last_synced: entry.last_synced,
-        ttl_days: entry.ttl_days,
-        outcome: Outcome::from_word(&entry.outcome)?,
-        attempts: entry.attempts,
-        unanswered_since: entry.unanswered_since,
-        next_at: entry.next_at,
-    })
+/// [`DUE_FIELD`] of these attempts.
+pub fn due_text(attempts: &[(String, Attempt)]) -> String {
+    let due =
+        attempts.iter().map(|(vendor, attempt)| format!("{vendor}={}", clock::unix_ms(attempt.due_at())));
+    due.collect::<Vec<_>>().join(" ")
 }
 
 /// `cvid:` of one canonical identity. The key lives as long as its longest field.

@@ -3,25 +3,21 @@
 use proto::v1::{VendorExplanation, VendorSyncStatus};
 use time::{Duration, OffsetDateTime};
 
-use super::{
-    pending::{self, View},
-    schedule::Attempt,
-    table,
-    vendor::SyncVendor,
-};
+use super::{pending, schedule::Attempt, table, vendor::SyncVendor};
 use crate::{clock::timestamp, settings::Source, storage::entries::ConsentEntry};
 
 /// Every vendor of the table, in its order.
 pub fn explain(
     source: &Source,
-    view: &View,
+    attempts: &[(String, Attempt)],
     consent: &ConsentEntry,
     now: OffsetDateTime,
 ) -> Vec<VendorExplanation> {
     table::VENDORS
         .iter()
         .map(|vendor| {
-            let (status, until) = judge(vendor, source, view.attempt(vendor.name), consent, now);
+            let attempt = attempts.iter().find(|(name, _)| name == vendor.name).map(|(_, attempt)| attempt);
+            let (status, until) = judge(vendor, source, attempt, consent, now);
             VendorExplanation {
                 vendor: vendor.name.to_owned(),
                 status: status.into(),

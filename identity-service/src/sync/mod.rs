@@ -10,6 +10,7 @@ pub mod store;
 pub mod table;
 pub mod uid;
 pub mod vendor;
+pub mod view;
 
 #[cfg(test)]
 mod fixtures;

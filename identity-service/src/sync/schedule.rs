@@ -63,9 +63,15 @@ impl Attempt {
             && self.unanswered_since.is_some_and(|since| now - since < UNANSWERED_WINDOW)
     }
 
+    /// From then on it may be tried.
+    pub fn due_at(&self) -> OffsetDateTime {
+        let window = self.unanswered_since.filter(|_| self.attempts >= MAX_UNANSWERED);
+        window.map_or(self.next_at, |since| self.next_at.max(since + UNANSWERED_WINDOW))
+    }
+
     /// It may be tried now.
     pub fn is_due(&self, now: OffsetDateTime) -> bool {
-        self.next_at <= now && !self.is_exhausted(now)
+        self.due_at() <= now
     }
 }
 

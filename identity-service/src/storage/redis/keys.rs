@@ -1,6 +1,8 @@
 //! The names of every Redis key (design section 6). Each begins with its kind and the organisation, so no
 //! value a client sends can reach another organisation's keys.
 
+use std::borrow::Cow;
+
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -29,41 +31,59 @@ pub struct Key {
 pub fn canonical(org: Uuid, id: &Identifier) -> Key {
     let value = match id.kind {
         Kind::AnonymousId => encoded(&id.value),
-        Kind::UserId => hashed(&id.value),
+        Kind::UserId => hashed(&id.value).into(),
     };
-    Key { name: format!("canonical:{org}:{}:{value}", id.kind.word()), shape: Shape::Text }
+    Key { name: name("canonical", org, &[id.kind.word(), &value]), shape: Shape::Text }
 }
 
 /// `cvid:{org_id}:{canonical_id}` → field → vendor ID.
 pub fn vendor_ids(org: Uuid, canonical: Uuid) -> Key {
-    Key { name: format!("cvid:{org}:{canonical}"), shape: Shape::Hash }
+    Key { name: of_canonical("cvid", org, canonical), shape: Shape::Hash }
 }
 
 /// `syncs:{org_id}:{canonical_id}` → vendor → schedule.
 pub fn syncs(org: Uuid, canonical: Uuid) -> Key {
-    Key { name: format!("syncs:{org}:{canonical}"), shape: Shape::Hash }
+    Key { name: of_canonical("syncs", org, canonical), shape: Shape::Hash }
 }
 
 /// `identity:{org_id}:{anonymous_id}` → field → plain value, for other systems.
 pub fn identity(org: Uuid, anonymous_id: &str) -> Key {
-    Key { name: format!("identity:{org}:{}", encoded(anonymous_id)), shape: Shape::Hash }
+    Key { name: name("identity", org, &[&encoded(anonymous_id)]), shape: Shape::Hash }
 }
 
 /// `consent:{org_id}:{anonymous_id}` → the last consent signals.
 pub fn consent(org: Uuid, anonymous_id: &str) -> Key {
-    Key { name: format!("consent:{org}:{}", encoded(anonymous_id)), shape: Shape::Text }
+    Key { name: name("consent", org, &[&encoded(anonymous_id)]), shape: Shape::Text }
 }
 
 /// `offers:{org_id}:{canonical_id}` → vendor → end of its lease. Soft: nothing is lost with it.
 pub fn offers(org: Uuid, canonical: Uuid) -> String {
-    format!("offers:{org}:{canonical}")
+    of_canonical("offers", org, canonical)
+}
+
+fn of_canonical(prefix: &str, org: Uuid, canonical: Uuid) -> String {
+    name(prefix, org, &[canonical.hyphenated().encode_lower(&mut Uuid::encode_buffer())])
+}
+
+/// `{prefix}:{org}` and the rest, with colons between. Every request makes several, so without `format!`.
+fn name(prefix: &str, org: Uuid, rest: &[&str]) -> String {
+    let mut buffer = Uuid::encode_buffer();
+    let org = org.hyphenated().encode_lower(&mut buffer);
+    let length = prefix.len() + 1 + org.len() + rest.iter().map(|part| 1 + part.len()).sum::<usize>();
+    let mut name = String::with_capacity(length);
+    name.push_str(prefix);
+    for part in std::iter::once(&&*org).chain(rest) {
+        name.push(':');
+        name.push_str(part);
+    }
+    name
 }
 
 /// As it is where it is plain and short; else hashed, which also keeps separators and braces out of keys.
-fn encoded(value: &str) -> String {
+fn encoded(value: &str) -> Cow<'_, str> {
     let plain = (1..=64).contains(&value.len())
         && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    if plain { value.to_owned() } else { hashed(value) }
+    if plain { value.into() } else { hashed(value).into() }
 }
 
 fn hashed(value: &str) -> String {
