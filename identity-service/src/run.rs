@@ -74,8 +74,8 @@ pub async fn run(development: bool) -> Result<(), StartError> {
     serve::metrics::listen(config.metrics, &lifecycle).await?;
     let listener = serve::bind("LISTEN_ADDR", config.listen).await?;
     let (reporter, health) = tonic_health::server::health_reporter();
-    let router = grpc::router(core, Arc::new(config.tokens), health)?;
-    let workers = Workers::per_core(|| router.clone())?;
+    let service = grpc::service(core, config.tokens, health)?;
+    let workers = Workers::per_core(|| service.clone())?;
     lifecycle.set_started();
     tokio::spawn(grpc::watch(stores.clone(), reporter, lifecycle.clone()));
     tokio::spawn(settings.poll_until(lifecycle.draining()));

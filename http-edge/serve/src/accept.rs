@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, body::Body, extract::ConnectInfo};
+use axum::{body::Body, extract::ConnectInfo};
 use http::{Request, Response};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -25,10 +25,9 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tower::Service;
 use tracing::{debug, info, warn};
 
-use crate::{EnvError, Lifecycle, Workers, limits};
+use crate::{EnvError, Lifecycle, Serve, Workers, limits};
 
 /// Most connections at once on one listener. More wait in the kernel's backlog.
 const MAX_CONNECTIONS: u64 = 8192;
@@ -65,14 +64,19 @@ pub async fn bind(name: &'static str, addr: SocketAddr) -> Result<TcpListener, E
 /// Serves what `workers` answer on `listener` until `lifecycle` drains, then for at most 8 s what is in flight.
 /// `name` is the `listener` label of the log line `listening` and of `datafly_connections`. Requests carry the
 /// peer as [`ConnectInfo<SocketAddr>`].
-pub async fn serve(listener: TcpListener, name: &'static str, workers: Workers, lifecycle: Lifecycle) {
+pub async fn serve<S: Serve>(
+    listener: TcpListener,
+    name: &'static str,
+    workers: Workers<S>,
+    lifecycle: Lifecycle,
+) {
     serve_with(listener, name, workers, lifecycle, TIMING).await;
 }
 
-async fn serve_with(
+async fn serve_with<S: Serve>(
     listener: TcpListener,
     name: &'static str,
-    workers: Workers,
+    workers: Workers<S>,
     lifecycle: Lifecycle,
     timing: Timing,
 ) {
@@ -109,7 +113,7 @@ async fn serve_with(
         let Some((worker, busy)) = workers.next() else { break };
         let connection = Connection {
             builder: builder.clone(),
-            router: worker.router.clone(),
+            service: worker.service.clone(),
             peer,
             header_deadline: timing.header,
             draining: draining.clone(),
@@ -136,25 +140,25 @@ async fn serve_with(
     }
 }
 
-struct Connection {
+struct Connection<S> {
     builder: Builder<TokioExecutor>,
-    router: Router,
+    service: S,
     peer: SocketAddr,
     header_deadline: Duration,
     draining: CancellationToken,
     dropping: CancellationToken,
 }
 
-impl Connection {
+impl<S: Serve> Connection<S> {
     async fn serve(self, stream: TcpStream) {
         // Small answers must not wait for the peer's delayed acknowledgement.
         let _ = stream.set_nodelay(true);
         let asked = Arc::new(AtomicBool::new(false));
         let service = {
-            let (router, peer, asked) = (self.router, self.peer, asked.clone());
+            let (service, peer, asked) = (self.service, self.peer, asked.clone());
             service_fn(move |request| {
                 asked.store(true, Ordering::Relaxed);
-                answer(router.clone(), peer, request)
+                answer(service.clone(), peer, request)
             })
         };
         let connection = self.builder.serve_connection(TokioIo::new(stream), service);
@@ -187,8 +191,8 @@ impl Connection {
     }
 }
 
-async fn answer(
-    mut router: Router,
+async fn answer<S: Serve>(
+    mut service: S,
     peer: SocketAddr,
     mut request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
@@ -197,7 +201,7 @@ async fn answer(
     }
     request.extensions_mut().insert(ConnectInfo(peer));
     // A router is always ready.
-    router.call(request).await
+    service.call(request).await
 }
 
 fn builder(header_deadline: Duration) -> Builder<TokioExecutor> {

@@ -1,9 +1,10 @@
-//! Who serves connections: one thread a core, each with a single-threaded runtime and a router of its own.
-//! A connection stays on its thread, with whatever its router opened there, so a request crosses no core: on
+//! Who serves connections: one thread a core, each with a single-threaded runtime and a service of its own.
+//! A connection stays on its thread, with whatever its service opened there, so a request crosses no core: on
 //! two cores that gave more than twice the requests of one work-stealing runtime (`make bench` measures both).
 
 use std::{
     cell::Cell,
+    convert::Infallible,
     io,
     num::NonZeroUsize,
     sync::{
@@ -13,11 +14,31 @@ use std::{
     thread,
 };
 
-use axum::Router;
+use axum::{body::Body, response::Response};
+use http::Request;
+use hyper::body::Incoming;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tower::Service;
 
 use crate::EnvError;
+
+/// What answers requests: an axum router, or a service around one.
+pub trait Serve:
+    Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + 'static
+{
+}
+
+impl<S> Serve for S where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static
+{
+}
 
 thread_local! {
     static INDEX: Cell<usize> = const { Cell::new(0) };
@@ -39,54 +60,54 @@ fn cores() -> usize {
 }
 
 /// Runtimes that serve connections.
-pub struct Workers {
-    all: Vec<Worker>,
+pub struct Workers<S> {
+    all: Vec<Worker<S>>,
     /// Ends the threads.
     _stop: Option<DropGuard>,
 }
 
 /// One runtime, and what it serves.
-pub(crate) struct Worker {
+pub(crate) struct Worker<S> {
     /// Where its connections live.
     pub(crate) runtime: Handle,
     /// Answers them.
-    pub(crate) router: Router,
+    pub(crate) service: S,
     connections: Arc<AtomicUsize>,
 }
 
-impl Workers {
-    /// A thread a core. `router` is called once for each, within its runtime: what it opens there, as channels to
+impl<S: Serve> Workers<S> {
+    /// A thread a core. `service` is called once for each, within its runtime: what it opens there, as channels to
     /// another service, belongs to that thread alone.
-    pub fn per_core(router: impl FnMut() -> Router) -> Result<Self, EnvError> {
-        Self::start(router).map_err(|error| {
+    pub fn per_core(service: impl FnMut() -> S) -> Result<Self, EnvError> {
+        Self::start(service).map_err(|error| {
             EnvError::malformed("THREADS", format_args!("can't be started: {}", error.kind()))
         })
     }
 
-    fn start(mut router: impl FnMut() -> Router) -> io::Result<Self> {
+    fn start(mut service: impl FnMut() -> S) -> io::Result<Self> {
         let stop = CancellationToken::new();
         let mut all = Vec::new();
         for index in 1..=cores() {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             let handle = runtime.handle().clone();
             let entered = handle.enter();
-            let router = router();
+            let service = service();
             drop(entered);
             spawn(index, runtime, stop.clone())?;
-            all.push(Worker { runtime: handle, router, connections: Arc::default() });
+            all.push(Worker { runtime: handle, service, connections: Arc::default() });
         }
         Ok(Self { all, _stop: Some(stop.drop_guard()) })
     }
 
     /// The caller's own runtime.
-    pub fn here(router: Router) -> Self {
-        let worker = Worker { runtime: Handle::current(), router, connections: Arc::default() };
+    pub fn here(service: S) -> Self {
+        let worker = Worker { runtime: Handle::current(), service, connections: Arc::default() };
         Self { all: vec![worker], _stop: None }
     }
 
     /// Who takes the next connection: whoever has the fewest. Few and long-lived ones, as a service's, are spread
     /// evenly that way, which the kernel's choice (SO_REUSEPORT) would leave to chance.
-    pub(crate) fn next(&self) -> Option<(&Worker, Open)> {
+    pub(crate) fn next(&self) -> Option<(&Worker<S>, Open)> {
         let worker = self.all.iter().min_by_key(|worker| worker.connections.load(Ordering::Relaxed))?;
         worker.connections.fetch_add(1, Ordering::Relaxed);
         Some((worker, Open(worker.connections.clone())))
@@ -117,7 +138,7 @@ mod tests {
 
     #[tokio::test]
     async fn connections_go_to_the_least_busy_thread_and_know_it() {
-        let workers = Workers::per_core(Router::new).unwrap();
+        let workers = Workers::per_core(axum::Router::new).unwrap();
         let count = workers.all.len();
         let open: Vec<_> = (0..2 * count).map(|_| workers.next().unwrap().1).collect();
         assert!(workers.all.iter().all(|worker| worker.connections.load(Ordering::Relaxed) == 2));

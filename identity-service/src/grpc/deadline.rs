@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use axum::{extract::Request, middleware::Next, response::Response};
 use http::HeaderMap;
-use proto::{Reason, v1::ErrorReason};
 
 /// For methods that are not listed.
 const DEFAULT: Duration = Duration::from_secs(3);
@@ -19,16 +17,14 @@ const CAPS: &[(&str, Duration)] = &[
     ("/datafly.identity.v1.EnrichService/", Duration::from_millis(10_500)),
 ];
 
-/// Ends a call at its deadline with DEADLINE_EXCEEDED. Work that must not be left half done goes on in a task
-/// of its own.
-pub async fn cap(request: Request, next: Next) -> Response {
-    let path = request.uri().path();
-    let cap = CAPS.iter().find(|(prefix, _)| path.starts_with(prefix)).map_or(DEFAULT, |(_, cap)| *cap);
-    let limit = asked(request.headers()).map_or(cap, |asked| asked.min(cap));
-    match tokio::time::timeout(limit, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => Reason::of(ErrorReason::DeadlineExceeded).status(None).into_http(),
-    }
+/// The cap of the method at `path`.
+pub fn cap(path: &str) -> Duration {
+    CAPS.iter().find(|(prefix, _)| path.starts_with(prefix)).map_or(DEFAULT, |(_, cap)| *cap)
+}
+
+/// How long a call may take: what its caller asks for, at most `cap`.
+pub fn limit(headers: &HeaderMap, cap: Duration) -> Duration {
+    asked(headers).map_or(cap, |asked| asked.min(cap))
 }
 
 /// The `grpc-timeout` header: up to eight digits and a unit. One that can't be read asks for nothing.

@@ -1,72 +1,134 @@
-//! What stands before every call: measurement, panics turned into INTERNAL, service tokens, and the code of
-//! messages that are too large.
+//! What stands before every call, in one place, as each layer would cost a visitor's request allocations:
+//! measurement, panics turned into INTERNAL, service tokens, the deadline, and the code of messages that are too
+//! large.
 
-use std::{any::Any, collections::HashSet, sync::Arc, time::Instant};
-
-use axum::{
-    extract::{Request, State},
-    middleware::Next,
-    response::Response,
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
 };
-use http::HeaderValue;
-use metrics::{counter, histogram};
+
+use axum::{Router, response::Response};
+use futures_util::FutureExt;
+use http::{HeaderValue, Request};
+use hyper::body::Incoming;
+use metrics::{Histogram, counter, histogram};
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use proto::{Reason, v1::ErrorReason};
+use serve::Serve;
 use tonic::{Code, Status};
+use tower::{Service, service_fn};
 
+use super::deadline;
 use crate::auth::service_token::{Access, ServiceTokens};
 
-/// Lets in callers whose token's roles allow the method, before anything is decoded. Handlers find the roles
-/// among the request's extensions.
-pub async fn admit(State(tokens): State<Arc<ServiceTokens>>, mut request: Request, next: Next) -> Response {
-    let access = Access::of(request.uri().path());
-    if access != Access::Open {
-        let refused = match tokens.roles(request.headers()) {
-            None => Some(ErrorReason::InvalidServiceToken),
-            Some(roles) if !access.allows(roles) => Some(ErrorReason::RoleNotAllowed),
-            Some(roles) => {
-                request.extensions_mut().insert(roles);
-                None
+/// What is known of calls before they are decoded.
+struct Guard {
+    tokens: ServiceTokens,
+    methods: HashMap<String, Method>,
+    /// Clients may send any path; only known ones become labels.
+    unknown: Method,
+}
+
+/// A method of the contract.
+struct Method {
+    path: String,
+    access: Access,
+    cap: Duration,
+    /// By code.
+    durations: [OnceLock<Histogram>; CODES],
+}
+
+/// gRPC has the codes 0 to 16.
+const CODES: usize = 17;
+
+/// Puts `router`, whose methods `descriptor_sets` describe, behind the guard.
+pub fn guarded(router: Router, tokens: ServiceTokens, descriptor_sets: &[&[u8]]) -> impl Serve + use<> {
+    let methods = paths(descriptor_sets).into_iter().map(|path| (path.clone(), Method::new(&path)));
+    let unknown = Method::new("unknown");
+    let guard = Arc::new(Guard { tokens, methods: methods.collect(), unknown });
+    service_fn(move |request| {
+        let (guard, router) = (guard.clone(), router.clone());
+        async move { Ok::<_, Infallible>(guard.answer(router, request).await) }
+    })
+}
+
+impl Guard {
+    async fn answer(&self, router: Router, request: Request<Incoming>) -> Response {
+        let began = Instant::now();
+        let method = self.methods.get(request.uri().path()).unwrap_or(&self.unknown);
+        // What calls share is behind locks and atomics, which a panic does not leave half-written.
+        let answered = AssertUnwindSafe(self.admit(method, router, request)).catch_unwind().await;
+        // The panic hook has logged it.
+        let response = answered.unwrap_or_else(|_| refused(ErrorReason::Internal));
+        method.record(code(&response), began.elapsed());
+        response
+    }
+
+    /// Lets in callers whose token's roles allow the method, before anything is decoded. Handlers find the roles
+    /// among the request's extensions.
+    async fn admit(&self, method: &Method, mut router: Router, mut request: Request<Incoming>) -> Response {
+        if method.access != Access::Open {
+            let refusal = match self.tokens.roles(request.headers()) {
+                None => Some(ErrorReason::InvalidServiceToken),
+                Some(roles) if !method.access.allows(roles) => Some(ErrorReason::RoleNotAllowed),
+                Some(roles) => {
+                    request.extensions_mut().insert(roles);
+                    None
+                }
+            };
+            if let Some(reason) = refusal {
+                let name = Reason::of(reason).name();
+                counter!("datafly_service_token_refused_total", "reason" => name).increment(1);
+                return refused(reason);
             }
-        };
-        if let Some(reason) = refused {
-            counter!("datafly_service_token_refused_total", "reason" => Reason::of(reason).name())
-                .increment(1);
-            return Reason::of(reason).status(None).into_http();
+        }
+        // Ends a call at its deadline. Work that must not be left half done goes on in a task of its own.
+        let limit = deadline::limit(request.headers(), method.cap);
+        let answered = tokio::time::timeout(limit, router.call(request)).await;
+        let Ok(Ok(response)) = answered else { return refused(ErrorReason::DeadlineExceeded) };
+        // What tonic itself refuses carries no reason, and a message that does not decode is no defect of ours.
+        let ours = response.headers().contains_key("grpc-status-details-bin");
+        match code(&response) {
+            Code::OutOfRange => refused(ErrorReason::MessageTooLarge),
+            Code::Internal if !ours => refused(ErrorReason::InvalidArgument),
+            Code::Unimplemented if !ours => refused(ErrorReason::NotImplemented),
+            _ => response,
         }
     }
-    let response = next.run(request).await;
-    // What tonic itself refuses carries no reason, and a message that does not decode is no defect of ours.
-    let ours = response.headers().contains_key("grpc-status-details-bin");
-    let reason = match code(&response) {
-        Code::OutOfRange => ErrorReason::MessageTooLarge,
-        Code::Internal if !ours => ErrorReason::InvalidArgument,
-        Code::Unimplemented if !ours => ErrorReason::NotImplemented,
-        _ => return response,
-    };
+}
+
+impl Method {
+    fn new(path: &str) -> Self {
+        Self {
+            path: path.to_owned(),
+            access: Access::of(path),
+            cap: deadline::cap(path),
+            durations: [const { OnceLock::new() }; CODES],
+        }
+    }
+
+    fn record(&self, code: Code, took: Duration) {
+        let make = || {
+            let labels = [("method", self.path.clone()), ("code", format!("{code:?}"))];
+            histogram!("datafly_grpc_request_duration_seconds", &labels)
+        };
+        let index = usize::try_from(i32::from(code)).unwrap_or(CODES);
+        if let Some(duration) = self.durations.get(index) {
+            duration.get_or_init(make).record(took);
+        }
+    }
+}
+
+fn refused(reason: ErrorReason) -> Response {
     Reason::of(reason).status(None).into_http()
 }
 
-/// The answer to a call that panicked; the panic hook has logged it.
-pub fn panicked(_: Box<dyn Any + Send>) -> Response {
-    Reason::of(ErrorReason::Internal).status(None).into_http()
-}
-
-/// Duration of each call by method and code. Clients may send any path, so only known ones become labels.
-pub async fn measure(State(methods): State<Arc<HashSet<String>>>, request: Request, next: Next) -> Response {
-    let began = Instant::now();
-    let path = request.uri().path();
-    let method = if methods.contains(path) { path.to_owned() } else { "unknown".to_owned() };
-    let response = next.run(request).await;
-    let code = format!("{:?}", code(&response));
-    histogram!("datafly_grpc_request_duration_seconds", "method" => method, "code" => code)
-        .record(began.elapsed().as_secs_f64());
-    response
-}
-
 /// Paths of every method in the descriptor sets.
-pub fn methods(descriptor_sets: &[&[u8]]) -> HashSet<String> {
+fn paths(descriptor_sets: &[&[u8]]) -> Vec<String> {
     descriptor_sets
         .iter()
         .filter_map(|bytes| FileDescriptorSet::decode(*bytes).ok())
@@ -96,8 +158,11 @@ mod tests {
 
     #[test]
     fn methods_are_those_of_the_contract() {
-        let methods = methods(&[proto::FILE_DESCRIPTOR_SET, tonic_health::pb::FILE_DESCRIPTOR_SET]);
-        assert!(methods.contains("/datafly.identity.v1.ResolveService/VendorIds"), "{methods:?}");
-        assert!(methods.contains("/grpc.health.v1.Health/Check"), "{methods:?}");
+        let methods = paths(&[proto::FILE_DESCRIPTOR_SET, tonic_health::pb::FILE_DESCRIPTOR_SET]);
+        assert!(
+            methods.iter().any(|path| path == "/datafly.identity.v1.ResolveService/VendorIds"),
+            "{methods:?}"
+        );
+        assert!(methods.iter().any(|path| path == "/grpc.health.v1.Health/Check"), "{methods:?}");
     }
 }

@@ -11,16 +11,15 @@ mod sync;
 
 use std::sync::Arc;
 
-use axum::{Router, middleware};
 use proto::v1::{
     auth_service_server::AuthServiceServer, catalog_service_server::CatalogServiceServer,
     enrich_service_server::EnrichServiceServer, identity_admin_service_server::IdentityAdminServiceServer,
     profile_service_server::ProfileServiceServer, resolve_service_server::ResolveServiceServer,
     sync_service_server::SyncServiceServer,
 };
+use serve::Serve;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
-use tower_http::catch_panic::CatchPanicLayer;
 
 pub use self::health::watch;
 use crate::{auth::service_token::ServiceTokens, core::Core};
@@ -31,11 +30,11 @@ const MAX_REQUEST: usize = 4 * 1024 * 1024;
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
 /// Every service of the package, reflection, and health, behind the guard and within deadlines.
-pub fn router<H: Health>(
+pub fn service<H: Health>(
     core: Arc<Core>,
-    tokens: Arc<ServiceTokens>,
+    tokens: ServiceTokens,
     health: HealthServer<H>,
-) -> Result<Router, tonic_reflection::server::Error> {
+) -> Result<impl Serve + use<H>, tonic_reflection::server::Error> {
     macro_rules! bounded {
         ($server:ident, $service:expr) => {
             $server::new($service)
@@ -48,11 +47,6 @@ pub fn router<H: Health>(
             .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let methods = guard::methods(&[
-        proto::FILE_DESCRIPTOR_SET,
-        tonic_health::pb::FILE_DESCRIPTOR_SET,
-        tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
-    ]);
     let routes = Routes::new(health)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
@@ -63,12 +57,10 @@ pub fn router<H: Health>(
         .add_service(bounded!(ProfileServiceServer, later::Later))
         .add_service(bounded!(CatalogServiceServer, later::Later))
         .add_service(bounded!(IdentityAdminServiceServer, later::Later));
-    // The last layer is the outermost: measured, then kept from panics, then let in, then timed.
-    Ok(routes
-        .prepare()
-        .into_axum_router()
-        .layer(middleware::from_fn(deadline::cap))
-        .layer(middleware::from_fn_with_state(tokens, guard::admit))
-        .layer(CatchPanicLayer::custom(guard::panicked))
-        .layer(middleware::from_fn_with_state(Arc::new(methods), guard::measure)))
+    let described = [
+        proto::FILE_DESCRIPTOR_SET,
+        tonic_health::pb::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+    ];
+    Ok(guard::guarded(routes.prepare().into_axum_router(), tokens, &described))
 }
