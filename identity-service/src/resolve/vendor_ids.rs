@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use bb8_redis::redis::{Pipeline, Value, from_redis_value};
+use bb8_redis::redis::{Pipeline, Value};
 use proto::v1::{IdentityVendorIds, StoredConsent, VendorId, VendorIdSource};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -28,7 +28,8 @@ use crate::{
     },
 };
 
-type Fields = HashMap<String, String>;
+/// Fields of a `cvid:` key, in no order. Few enough to be searched.
+type Fields = Vec<(String, String)>;
 
 /// What is known of each identity, in the order asked. `fields` empty means all.
 pub async fn find(
@@ -62,7 +63,7 @@ pub async fn find(
     let mut asked: Vec<Uuid> = canonicals.iter().flatten().copied().collect();
     asked.sort_unstable();
     asked.dedup();
-    let known = load(core, org, &asked, now).await?;
+    let known = load(core, org, &asked, fields, now).await?;
     Ok(wanted
         .iter()
         .zip(canonicals)
@@ -84,6 +85,7 @@ async fn load(
     core: &Core,
     org: Uuid,
     asked: &[Uuid],
+    fields: &[String],
     now: OffsetDateTime,
 ) -> Result<HashMap<Uuid, (Uuid, Fields)>> {
     let mut known = HashMap::with_capacity(asked.len());
@@ -92,7 +94,12 @@ async fn load(
     }
     let mut pipe = Pipeline::new();
     for canonical in asked {
-        pipe.hgetall(keys::vendor_ids(org, *canonical).name);
+        let key = keys::vendor_ids(org, *canonical).name;
+        if fields.is_empty() {
+            pipe.hgetall(key);
+        } else {
+            pipe.cmd("HMGET").arg(key).arg(VERSION_FIELD).arg(CONSENT_FIELD).arg(fields);
+        }
     }
     let answers: Vec<Value> = match core.stores.redis.pipeline(&pipe).await {
         Ok(answers) => answers,
@@ -106,9 +113,14 @@ async fn load(
     let mut unknown = Vec::new();
     let mut missing = Vec::new();
     for canonical in asked {
-        let hash: Fields =
-            answers.next().and_then(|answer| from_redis_value(answer).ok()).unwrap_or_default();
-        match protocol::hash_state(hash.get(VERSION_FIELD).map(String::as_str)) {
+        let mut texts = answers.next().map(protocol::strings).unwrap_or_default().into_iter();
+        let hash: Fields = if fields.is_empty() {
+            std::iter::from_fn(|| Some((texts.next()??, texts.next()??))).collect()
+        } else {
+            let names = [VERSION_FIELD, CONSENT_FIELD].into_iter().chain(fields.iter().map(String::as_str));
+            names.zip(texts).filter_map(|(name, text)| Some((name.to_owned(), text?))).collect()
+        };
+        match protocol::hash_state(field(&hash, VERSION_FIELD)) {
             Text::Ready(_) => {
                 known.insert(*canonical, (*canonical, hash));
                 continue;
@@ -137,7 +149,7 @@ async fn load(
             let own = rows.get(&root).map_or(&[][..], Vec::as_slice);
             let entry = entries::vendor_ids(org, root, own, newest.get(&root), now);
             if let Stored::Hash(fields) = &entry.value {
-                known.insert(*canonical, (root, fields.iter().cloned().collect()));
+                known.insert(*canonical, (root, fields.clone()));
             }
             entries.push(entry);
         }
@@ -148,6 +160,10 @@ async fn load(
         project::refresh(core, org, lost, now).await;
     }
     Ok(known)
+}
+
+fn field<'a>(fields: &'a Fields, name: &str) -> Option<&'a str> {
+    fields.iter().find(|(field, _)| field == name).map(|(_, text)| text.as_str())
 }
 
 fn answer(
@@ -161,20 +177,20 @@ fn answer(
         .iter()
         .filter(|(field, _)| !field.starts_with('_') && (fields.is_empty() || fields.contains(field)))
         .filter_map(|(field, text)| {
-            let entry: VendorIdEntry = serde_json::from_str(text).ok()?;
+            let entry: VendorIdEntry<'_> = serde_json::from_str(text).ok()?;
             (entry.expires_at > now).then(|| (field.clone(), vendor_id(entry)))
         })
         .collect();
     let newest: Option<ConsentEntry> = match own_consent {
         Some(_) => None,
-        None => stored.get(CONSENT_FIELD).and_then(|text| serde_json::from_str(text).ok()),
+        None => field(stored, CONSENT_FIELD).and_then(|text| serde_json::from_str(text).ok()),
     };
     let consent = own_consent.or(newest.as_ref()).and_then(stored_consent);
     IdentityVendorIds { canonical_id: root.to_string(), vendor_ids, consent }
 }
 
-fn vendor_id(entry: VendorIdEntry) -> VendorId {
-    let source = match entry.source.as_str() {
+fn vendor_id(entry: VendorIdEntry<'_>) -> VendorId {
+    let source = match &*entry.source {
         "sync" => VendorIdSource::Sync,
         "enrichment" => VendorIdSource::Enrichment,
         "click" => VendorIdSource::Click,
@@ -182,7 +198,7 @@ fn vendor_id(entry: VendorIdEntry) -> VendorId {
         _ => VendorIdSource::Unspecified,
     };
     VendorId {
-        value: entry.value,
+        value: entry.value.into_owned(),
         source: source.into(),
         collected_at: Some(clock::timestamp(entry.collected_at)),
         expires_at: Some(clock::timestamp(entry.expires_at)),

@@ -1,5 +1,7 @@
 //! What PostgreSQL's rows look like in Redis, and back.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use time::{Duration, OffsetDateTime};
@@ -39,11 +41,13 @@ pub struct ConsentEntry {
 
 /// A vendor ID as it is served.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct VendorIdEntry {
+pub struct VendorIdEntry<'a> {
     /// The ID.
-    pub value: String,
+    #[serde(borrow)]
+    pub value: Cow<'a, str>,
     /// `sync`, `enrichment`, `click` or `generated`.
-    pub source: String,
+    #[serde(borrow)]
+    pub source: Cow<'a, str>,
     /// When it was received.
     #[serde(with = "time::serde::rfc3339")]
     pub collected_at: OffsetDateTime,
@@ -131,8 +135,8 @@ pub fn vendor_ids(
     let life = live().map(|row| row.expires_at - now).max().unwrap_or(SERVING);
     for row in live() {
         let entry = VendorIdEntry {
-            value: row.value.clone(),
-            source: row.source.clone(),
+            value: Cow::Borrowed(&row.value),
+            source: Cow::Borrowed(&row.source),
             collected_at: row.collected_at,
             expires_at: row.expires_at,
         };

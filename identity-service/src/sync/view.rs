@@ -42,11 +42,8 @@ impl View {
     }
 
     fn judge(answers: &mut impl Iterator<Item = Value>) -> Result<Self, Text> {
-        let mut texts = || match answers.next() {
-            Some(Value::Array(values)) => values.into_iter().map(text).collect(),
-            _ => Vec::new(),
-        };
-        let (syncs, leases) = (texts(), texts());
+        let mut strings = || answers.next().map(protocol::strings).unwrap_or_default();
+        let (syncs, leases) = (strings(), strings());
         let mut syncs = syncs.into_iter();
         match protocol::hash_state(syncs.next().flatten().as_deref()) {
             Text::Ready(_) => {}
@@ -71,13 +68,6 @@ impl View {
 
     fn of(attempts: &[(String, Attempt)]) -> Self {
         Self { due: entries::due_text(attempts), leases: Vec::new() }
-    }
-}
-
-fn text(value: Value) -> Option<String> {
-    match value {
-        Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
-        _ => None,
     }
 }
 

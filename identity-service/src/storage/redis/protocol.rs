@@ -14,7 +14,7 @@
 
 use std::fmt::Write;
 
-use bb8_redis::redis::{Cmd, Pipeline, cmd};
+use bb8_redis::redis::{self, Cmd, Pipeline, cmd};
 
 use super::{
     keys::{Key, Shape},
@@ -85,6 +85,18 @@ pub fn hash_state(version: Option<&str>) -> Text {
         None => Text::Missing,
         Some(text) if text.starts_with(MARKER) => Text::Marked,
         Some(_) => Text::Ready(String::new()),
+    }
+}
+
+/// The bulk strings of an array, moved out of it; none for what is nil or no UTF-8.
+pub fn strings(answer: redis::Value) -> Vec<Option<String>> {
+    let string = |value| match value {
+        redis::Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
+        _ => None,
+    };
+    match answer {
+        redis::Value::Array(values) => values.into_iter().map(string).collect(),
+        _ => Vec::new(),
     }
 }
 
