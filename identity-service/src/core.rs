@@ -4,7 +4,7 @@ use crate::{
     resolve::{consent_writer::ConsentWriter, guesses::Guesses},
     settings::Settings,
     storage::{Stores, postgres::create::Creator},
-    sync::state::StateKeys,
+    sync::{state::StateKeys, writer::SyncWriter},
 };
 
 /// The identity core.
@@ -17,6 +17,8 @@ pub struct Core {
     pub creator: Creator,
     /// Stores consent.
     pub consents: ConsentWriter,
+    /// Stores what happens to syncs.
+    pub syncs: SyncWriter,
     /// Seals sync states.
     pub states: StateKeys,
     /// What is read ahead.

@@ -13,7 +13,7 @@ use crate::{
     resolve::{consent_writer::ConsentWriter, guesses::Guesses},
     settings::Settings,
     storage::{Stores, postgres::create::Creator, redis::lanes::Lanes, repairs},
-    sync::state::StateKeys,
+    sync::{state::StateKeys, writer::SyncWriter},
 };
 
 /// PostgreSQL connections of one instance (limits.md: more than 16 gained nothing on two cores).
@@ -63,6 +63,7 @@ pub async fn run(development: bool) -> Result<(), StartError> {
     let core = Arc::new(Core {
         creator: Creator::start(&stores),
         consents: ConsentWriter::start(&stores),
+        syncs: SyncWriter::start(&stores),
         states: StateKeys::derive(&config.keys),
         guesses: Guesses::default(),
         settings: settings.clone(),

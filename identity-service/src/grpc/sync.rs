@@ -131,7 +131,8 @@ impl SyncService for Service {
         let found = self.schedule(roles, caller, identity, pipeline_id).await?;
         // The truth, not what serves: an engineer asks because something looks odd.
         let mut connection = self.core.stores.connection().await?;
-        let attempts = syncs::find(&mut connection, found.org, found.canonical).await?;
+        let mut attempts = syncs::find(&mut connection, found.org, &[found.canonical]).await?;
+        let attempts = attempts.remove(&found.canonical).unwrap_or_default();
         let vendors = explain::explain(&found.source, &attempts, &found.consent, found.now);
         Ok(Response::new(ExplainResponse { vendors }))
     }

@@ -1,6 +1,6 @@
 //! Storing consent signals, grouped over requests: one transaction replaces those of many browsers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use diesel_async::AsyncPgConnection;
 use proto::v1::ErrorReason;
@@ -105,7 +105,9 @@ impl Change for Replace {
     async fn apply(&self, connection: &mut AsyncPgConnection) -> Result<(Self::Output, Vec<Entry>)> {
         // The canonical identities first, as every change does: `cvid:` shows their newest consent.
         let browsers: Vec<&str> = self.rows.iter().map(|row| row.anonymous_id.as_str()).collect();
-        let canonicals = identities::lock_by_anonymous_ids(connection, self.org, &browsers).await?;
+        let roots = identities::lock_by_anonymous_ids(connection, self.org, &browsers).await?;
+        let canonicals: BTreeSet<Uuid> = roots.into_values().collect();
+        let canonicals: Vec<Uuid> = canonicals.into_iter().collect();
         let stored = consent::store(connection, self.org, &self.rows).await?;
         let mut ids: HashMap<Uuid, Vec<VendorIdRow>> = HashMap::new();
         for row in vendor_ids::find(connection, self.org, &canonicals).await? {

@@ -49,12 +49,11 @@ impl Change for Refresh {
         for row in vendor_ids::find(connection, self.org, &roots).await? {
             known.entry(row.canonical_id).or_default().push(row);
         }
-        let mut changed = Vec::new();
-        for (canonical, rows) in &known {
-            for browser in identities::anonymous_ids(connection, self.org, *canonical).await? {
-                changed.push(entries::identity(self.org, &browser, rows, self.now));
-            }
-        }
-        Ok(((), changed))
+        let with_ids: Vec<Uuid> = known.keys().copied().collect();
+        let browsers = identities::anonymous_ids(connection, self.org, &with_ids).await?;
+        let changed = browsers.iter().filter_map(|(canonical, browser)| {
+            Some(entries::identity(self.org, browser, known.get(canonical)?, self.now))
+        });
+        Ok(((), changed.collect()))
     }
 }

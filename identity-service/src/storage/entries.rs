@@ -1,6 +1,6 @@
 //! What PostgreSQL's rows look like in Redis, and back.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -96,7 +96,7 @@ pub fn consent_entry(row: Option<&ConsentRow>) -> ConsentEntry {
 }
 
 /// `syncs:` of one canonical identity.
-pub fn syncs(org: Uuid, canonical: Uuid, attempts: &[(String, Attempt)]) -> Entry {
+pub fn syncs(org: Uuid, canonical: Uuid, attempts: &BTreeMap<String, Attempt>) -> Entry {
     let mut fields: Vec<(String, String)> =
         attempts.iter().map(|(vendor, attempt)| (vendor.clone(), sync_text(attempt))).collect();
     fields.push((DUE_FIELD.to_owned(), due_text(attempts)));
@@ -116,7 +116,7 @@ fn sync_text(attempt: &Attempt) -> String {
 }
 
 /// [`DUE_FIELD`] of these attempts.
-pub fn due_text(attempts: &[(String, Attempt)]) -> String {
+pub fn due_text(attempts: &BTreeMap<String, Attempt>) -> String {
     let due =
         attempts.iter().map(|(vendor, attempt)| format!("{vendor}={}", clock::unix_ms(attempt.due_at())));
     due.collect::<Vec<_>>().join(" ")

@@ -1,18 +1,14 @@
 //! Sending the browser to the vendor.
 
-use std::sync::Arc;
-
-use diesel_async::AsyncPgConnection;
 use metrics::counter;
 use proto::v1::{
     BeginSyncResponse, Cookie, ErrorReason, SameSite, SyncRedirect, SyncRefusal, begin_sync_response::Outcome,
 };
 use time::OffsetDateTime;
-use uuid::Uuid;
 
 use super::{
+    ledger::NewAttempt,
     location, pending,
-    schedule::{self, Attempt},
     state::{self, SyncState},
     vendor::Mode,
 };
@@ -20,15 +16,9 @@ use crate::{
     auth::{collect::Authenticated, origin::Origin},
     core::Core,
     error::{Error, Result},
-    identifiers::{self, Identifier, Kind, Parsed},
+    identifiers::{self, Kind, Parsed},
     resolve::lookup,
     settings::{CollectHost, Source},
-    storage::{
-        change::{self, Change},
-        entries,
-        postgres::{consent, identities, syncs},
-        redis::protocol::Entry,
-    },
 };
 
 /// What the browser's request says.
@@ -86,15 +76,15 @@ pub async fn begin(
     let sealed = sealed.ok_or_else(|| Error::refused(ErrorReason::Internal))?;
     // A visitor without a canonical identity has no schedule yet; the callback will say no_canonical.
     if canonical.is_some() {
-        let attempt = RecordAttempt {
-            org: caller.org,
-            browser,
+        let attempt = NewAttempt {
+            anonymous_id: browser.value,
             source: source.clone(),
             vendor: vendor.name,
             sec_gpc: request.sec_gpc,
             now,
         };
-        if let Some(refusal) = change::commit(&core.stores, attempt).await?.output {
+        // The one thing stored at the 302.
+        if let Some(refusal) = core.syncs.attempt(caller.org, attempt).await? {
             return Ok(refused(vendor.name, refusal));
         }
     }
@@ -133,48 +123,5 @@ fn state_cookie(vendor: &str, value: String, host: &CollectHost) -> Cookie {
         secure: !host.is_http,
         http_only: true,
         same_site: if host.is_http { SameSite::Lax } else { SameSite::None }.into(),
-    }
-}
-
-/// The one thing stored at the 302.
-struct RecordAttempt {
-    org: Uuid,
-    browser: Identifier,
-    source: Arc<Source>,
-    vendor: &'static str,
-    sec_gpc: bool,
-    now: OffsetDateTime,
-}
-
-impl Change for RecordAttempt {
-    /// Why the browser must not go after all.
-    type Output = Option<SyncRefusal>;
-
-    fn org(&self) -> Uuid {
-        self.org
-    }
-
-    async fn apply(&self, connection: &mut AsyncPgConnection) -> Result<(Self::Output, Vec<Entry>)> {
-        let org = self.org;
-        let locked = identities::lock_by_anonymous_id(connection, org, &self.browser.value).await?;
-        let Some(canonical) = locked else { return Ok((None, Vec::new())) };
-        // Once more, from the truth: Redis may have missed a withdrawal while it was away.
-        let stored = consent::find(connection, org, &[&self.browser.value]).await?;
-        let mut stored = entries::consent_entry(stored.first());
-        stored.sec_gpc |= self.sec_gpc;
-        let enabled = self.source.vendor(self.vendor);
-        if !enabled.is_some_and(|enabled| pending::allows(&self.source, enabled, &stored)) {
-            return Ok((Some(SyncRefusal::Consent), Vec::new()));
-        }
-        let mut attempts = syncs::find(connection, org, canonical).await?;
-        let before = attempts.iter().position(|(vendor, _)| vendor == self.vendor);
-        let before: Option<Attempt> = before.map(|at| attempts.swap_remove(at).1);
-        if before.as_ref().is_some_and(|attempt| attempt.is_exhausted(self.now)) {
-            return Ok((Some(SyncRefusal::Exhausted), Vec::new()));
-        }
-        let attempt = schedule::attempted(before.as_ref(), self.now);
-        syncs::store(connection, org, canonical, self.vendor, &attempt).await?;
-        attempts.push((self.vendor.to_owned(), attempt));
-        Ok((None, vec![entries::syncs(org, canonical, &attempts)]))
     }
 }

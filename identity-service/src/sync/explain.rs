@@ -1,5 +1,7 @@
 //! Why a vendor is, or is not, offered to one identity.
 
+use std::collections::BTreeMap;
+
 use proto::v1::{VendorExplanation, VendorSyncStatus};
 use time::{Duration, OffsetDateTime};
 
@@ -9,15 +11,14 @@ use crate::{clock::timestamp, settings::Source, storage::entries::ConsentEntry};
 /// Every vendor of the table, in its order.
 pub fn explain(
     source: &Source,
-    attempts: &[(String, Attempt)],
+    attempts: &BTreeMap<String, Attempt>,
     consent: &ConsentEntry,
     now: OffsetDateTime,
 ) -> Vec<VendorExplanation> {
     table::VENDORS
         .iter()
         .map(|vendor| {
-            let attempt = attempts.iter().find(|(name, _)| name == vendor.name).map(|(_, attempt)| attempt);
-            let (status, until) = judge(vendor, source, attempt, consent, now);
+            let (status, until) = judge(vendor, source, attempts.get(vendor.name), consent, now);
             VendorExplanation {
                 vendor: vendor.name.to_owned(),
                 status: status.into(),

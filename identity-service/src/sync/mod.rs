@@ -2,6 +2,7 @@
 
 pub mod begin;
 pub mod explain;
+pub mod ledger;
 pub mod location;
 pub mod pending;
 pub mod schedule;
@@ -11,6 +12,7 @@ pub mod table;
 pub mod uid;
 pub mod vendor;
 pub mod view;
+pub mod writer;
 
 #[cfg(test)]
 mod fixtures;

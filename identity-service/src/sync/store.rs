@@ -1,35 +1,23 @@
 //! Taking what a vendor sent back. Whatever it is, the browser gets its GIF; here it is decided, stored and
 //! counted.
 
-use diesel_async::AsyncPgConnection;
 use metrics::counter;
 use proto::v1::{StoreSyncResultRequest, SyncOutcome};
-use time::{Duration, OffsetDateTime};
-use uuid::Uuid;
+use time::OffsetDateTime;
 
 use super::{
-    schedule,
+    ledger::NewResult,
     state::SyncState,
     table,
     uid::{self, Uid},
     vendor::Mode,
 };
 use crate::{
-    consent::{Decision, decide},
     core::Core,
     error::Result,
     identifiers::shorten,
     settings::{ConsentMode, EnabledVendor, Snapshot},
-    storage::{
-        change::{self, Change, Committed},
-        entries,
-        postgres::{
-            consent, identities,
-            rows::{ConsentRow, VendorIdRow},
-            syncs, vendor_ids,
-        },
-        redis::protocol::Entry,
-    },
+    storage::change::Committed,
 };
 
 /// Longest query string that is looked at, in bytes.
@@ -98,7 +86,8 @@ async fn decide_and_store(
         Uid::Missing => None,
         Uid::Invalid => return done(SyncOutcome::InvalidId),
     };
-    let change = StoreResult {
+    let shortened = shorten(&state.anonymous_id);
+    let result = NewResult {
         state,
         value,
         field: enabled.vendor.field,
@@ -109,7 +98,15 @@ async fn decide_and_store(
         jitter: rand::random(),
         now,
     };
-    change::commit(&core.stores, change).await
+    let committed = core.syncs.result(result).await?;
+    if committed.output == SyncOutcome::NoCanonical {
+        tracing::info!(
+            anonymous_id = shortened,
+            vendor = vendor.name,
+            "sync callback: no canonical for anonymous_id"
+        );
+    }
+    Ok(committed)
 }
 
 /// The state is this vendor's, its source still has that vendor, collects on this host, and the browser is the
@@ -127,79 +124,4 @@ fn belongs<'a>(
         request.cookie_anonymous_id.as_deref().is_none_or(|cookie| cookie.trim() == state.anonymous_id);
     let fits = own_org && own_host && own_browser && state.vendor == request.vendor;
     source.vendor(&request.vendor).filter(|_| fits).map(|enabled| (enabled, source.consent_mode))
-}
-
-/// Everything a callback changes, in one transaction.
-struct StoreResult {
-    state: SyncState,
-    /// None: the vendor has no ID.
-    value: Option<String>,
-    field: &'static str,
-    category: &'static str,
-    ttl_days: i32,
-    mode: ConsentMode,
-    sec_gpc: bool,
-    jitter: f64,
-    now: OffsetDateTime,
-}
-
-impl Change for StoreResult {
-    type Output = SyncOutcome;
-
-    fn org(&self) -> Uuid {
-        self.state.org
-    }
-
-    async fn apply(&self, connection: &mut AsyncPgConnection) -> Result<(SyncOutcome, Vec<Entry>)> {
-        let SyncState { org, vendor, anonymous_id, issued_at, .. } = &self.state;
-        let org = *org;
-        let Some(canonical) = identities::lock_by_anonymous_id(connection, org, anonymous_id).await? else {
-            tracing::info!(
-                anonymous_id = shorten(anonymous_id),
-                vendor,
-                "sync callback: no canonical for anonymous_id"
-            );
-            return Ok((SyncOutcome::NoCanonical, Vec::new()));
-        };
-        // Withdrawn between the 302 and now: nothing is stored, the state is not even used up.
-        let stored: Vec<ConsentRow> = consent::find(connection, org, &[anonymous_id]).await?;
-        let row = stored.first();
-        let sec_gpc = self.sec_gpc || row.is_some_and(|row| row.sec_gpc);
-        let signals = row.and_then(|row| row.signals.as_deref());
-        if decide(signals, sec_gpc, self.category, self.mode) == Decision::Denied {
-            return Ok((SyncOutcome::ConsentDenied, Vec::new()));
-        }
-        if !syncs::use_state(connection, org, anonymous_id, vendor, *issued_at).await? {
-            return Ok((SyncOutcome::BadState, Vec::new()));
-        }
-        let mut attempts = syncs::find(connection, org, canonical).await?;
-        let before =
-            attempts.iter().position(|(name, _)| name == vendor).map(|at| attempts.swap_remove(at).1);
-        let attempt = match self.value {
-            Some(_) => schedule::stored(self.ttl_days, self.now, self.jitter),
-            None => schedule::no_id(before.as_ref(), self.now),
-        };
-        syncs::store(connection, org, canonical, vendor, &attempt).await?;
-        attempts.push((vendor.clone(), attempt));
-        let mut changed = vec![entries::syncs(org, canonical, &attempts)];
-        let Some(value) = &self.value else { return Ok((SyncOutcome::NoId, changed)) };
-
-        let row = VendorIdRow {
-            canonical_id: canonical,
-            field: self.field.to_owned(),
-            value: value.clone(),
-            source: "sync".to_owned(),
-            collected_at: self.now,
-            expires_at: self.now + Duration::days(i64::from(self.ttl_days)),
-        };
-        vendor_ids::store(connection, org, &row).await?;
-        let ids = vendor_ids::find(connection, org, &[canonical]).await?;
-        let newest = consent::newest(connection, org, &[canonical]).await?;
-        let newest = newest.first().map(|(_, row)| row);
-        changed.push(entries::vendor_ids(org, canonical, &ids, newest, self.now));
-        for browser in identities::anonymous_ids(connection, org, canonical).await? {
-            changed.push(entries::identity(org, &browser, &ids, self.now));
-        }
-        Ok((SyncOutcome::Stored, changed))
-    }
 }

@@ -1,5 +1,7 @@
 //! What decides whether anything is due for an identity, in as few bytes as that takes: mostly nothing is.
 
+use std::collections::BTreeMap;
+
 use bb8_redis::redis::{Pipeline, Value};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -66,7 +68,7 @@ impl View {
         self.leases.iter().any(|(name, ends)| name == vendor && *ends > clock::unix_ms(now))
     }
 
-    fn of(attempts: &[(String, Attempt)]) -> Self {
+    fn of(attempts: &BTreeMap<String, Attempt>) -> Self {
         Self { due: entries::due_text(attempts), leases: Vec::new() }
     }
 }
@@ -88,7 +90,8 @@ pub async fn view(core: &Core, org: Uuid, canonical: Uuid, now: OffsetDateTime) 
     };
     let attempts = fill::through(&core.stores, &missing, async {
         let mut connection = core.stores.connection().await?;
-        let attempts = syncs::find(&mut connection, org, canonical).await?;
+        let attempts = syncs::find(&mut connection, org, &[canonical]).await?.remove(&canonical);
+        let attempts = attempts.unwrap_or_default();
         let entry = entries::syncs(org, canonical, &attempts);
         Ok((attempts, vec![entry]))
     })
@@ -109,6 +112,7 @@ mod tests {
         let at = OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
         let attempts = [("criteo", at), ("x", at + time::Duration::days(1))]
             .map(|(vendor, at)| (vendor.to_owned(), super::super::schedule::no_id(None, at)));
+        let attempts = BTreeMap::from(attempts);
         let view = View::of(&attempts);
         let expected: Vec<_> = attempts
             .iter()

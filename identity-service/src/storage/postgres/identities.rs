@@ -118,33 +118,26 @@ struct Locked {
     merged_into: Option<Uuid>,
 }
 
-/// Locks the canonical identity of a browser until the end of the transaction and returns its root; none
-/// where the browser is unknown.
-pub async fn lock_by_anonymous_id(
-    connection: &mut AsyncPgConnection,
-    org: Uuid,
-    anonymous_id: &str,
-) -> Result<Option<Uuid>> {
-    Ok(lock_by_anonymous_ids(connection, org, &[anonymous_id]).await?.into_iter().next())
-}
-
-/// Locks the canonical identities of browsers until the end of the transaction and returns their roots.
+/// Locks the canonical identities of browsers until the end of the transaction and returns the root of each;
+/// unknown browsers are left out.
 pub async fn lock_by_anonymous_ids(
     connection: &mut AsyncPgConnection,
     org: Uuid,
     anonymous_ids: &[&str],
-) -> Result<Vec<Uuid>> {
-    let linked: Vec<Uuid> = links::table
+) -> Result<HashMap<String, Uuid>> {
+    let linked: Vec<(String, Uuid)> = links::table
         .filter(links::org_id.eq(org))
         .filter(links::kind.eq(Kind::AnonymousId.number()))
         .filter(links::value.eq_any(anonymous_ids))
-        .select(links::canonical_id)
+        .select((links::value, links::canonical_id))
         .load(connection)
         .await?;
-    let mut roots: Vec<Uuid> = lock_roots(connection, org, &linked).await?.into_values().collect();
-    roots.sort_unstable();
-    roots.dedup();
-    Ok(roots)
+    let canonicals: Vec<Uuid> = linked.iter().map(|(_, canonical)| *canonical).collect();
+    let roots = lock_roots(connection, org, &canonicals).await?;
+    Ok(linked
+        .into_iter()
+        .filter_map(|(browser, canonical)| Some((browser, *roots.get(&canonical)?)))
+        .collect())
 }
 
 /// Locks the roots of canonical identities until the end of the transaction, each once and in one order for
@@ -186,19 +179,30 @@ pub async fn lock_roots(
     Ok(roots)
 }
 
-/// The browsers of a canonical identity, those linked last.
+#[derive(QueryableByName)]
+struct Browser {
+    #[diesel(sql_type = SqlUuid)]
+    canonical_id: Uuid,
+    #[diesel(sql_type = Text)]
+    value: String,
+}
+
+/// The browsers of each canonical identity, those used last.
 pub async fn anonymous_ids(
     connection: &mut AsyncPgConnection,
     org: Uuid,
-    canonical: Uuid,
-) -> Result<Vec<String>> {
-    Ok(links::table
-        .filter(links::org_id.eq(org))
-        .filter(links::canonical_id.eq(canonical))
-        .filter(links::kind.eq(Kind::AnonymousId.number()))
-        .order(links::last_used_at.desc())
-        .limit(MAX_BROWSERS)
-        .select(links::value)
-        .load(connection)
-        .await?)
+    canonicals: &[Uuid],
+) -> Result<Vec<(Uuid, String)>> {
+    let found: Vec<Browser> = diesel::sql_query(
+        "SELECT wanted.id AS canonical_id, own.value FROM unnest($2) AS wanted (id) \
+         CROSS JOIN LATERAL ( \
+             SELECT value FROM links WHERE org_id = $1 AND canonical_id = wanted.id AND kind = 0 \
+             ORDER BY last_used_at DESC LIMIT $3) AS own",
+    )
+    .bind::<SqlUuid, _>(org)
+    .bind::<Array<SqlUuid>, _>(canonicals)
+    .bind::<BigInt, _>(MAX_BROWSERS)
+    .load(connection)
+    .await?;
+    Ok(found.into_iter().map(|row| (row.canonical_id, row.value)).collect())
 }

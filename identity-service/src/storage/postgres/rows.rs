@@ -43,6 +43,7 @@ pub struct VendorIdRow {
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = schema::sync_attempts, check_for_backend(diesel::pg::Pg))]
 pub struct AttemptRow {
+    canonical_id: Uuid,
     vendor: String,
     last_synced: Option<OffsetDateTime>,
     ttl_days: Option<i32>,
@@ -53,8 +54,8 @@ pub struct AttemptRow {
 }
 
 impl AttemptRow {
-    /// Vendor and schedule.
-    pub fn into_attempt(self) -> (String, Attempt) {
+    /// Whose, which vendor's, and the schedule.
+    pub fn into_attempt(self) -> (Uuid, String, Attempt) {
         let attempt = Attempt {
             last_synced: self.last_synced,
             ttl_days: self.ttl_days,
@@ -63,6 +64,6 @@ impl AttemptRow {
             unanswered_since: self.unanswered_since,
             next_at: self.next_at,
         };
-        (self.vendor, attempt)
+        (self.canonical_id, self.vendor, attempt)
     }
 }

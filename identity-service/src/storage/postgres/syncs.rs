@@ -1,9 +1,10 @@
 //! The schedule of syncs, and the states that have been used.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
 use diesel::{
     prelude::*,
-    sql_types::{Text, Timestamptz, Uuid as SqlUuid},
-    upsert::excluded,
+    sql_types::{Array, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use migrations::schema::sync_attempts;
@@ -11,77 +12,106 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::rows::AttemptRow;
-use crate::{error::Result, sync::schedule::Attempt};
+use crate::{
+    error::Result,
+    sync::{ledger::Pair, schedule::Attempt},
+};
 
-/// Every vendor that was tried for a canonical identity.
+/// Every vendor that was tried for each of these canonical identities.
 pub async fn find(
     connection: &mut AsyncPgConnection,
     org: Uuid,
-    canonical: Uuid,
-) -> Result<Vec<(String, Attempt)>> {
+    canonicals: &[Uuid],
+) -> Result<HashMap<Uuid, BTreeMap<String, Attempt>>> {
     let rows: Vec<AttemptRow> = sync_attempts::table
         .filter(sync_attempts::org_id.eq(org))
-        .filter(sync_attempts::canonical_id.eq(canonical))
-        .order(sync_attempts::vendor)
+        .filter(sync_attempts::canonical_id.eq_any(canonicals))
         .select(AttemptRow::as_select())
         .load(connection)
         .await?;
-    Ok(rows.into_iter().map(AttemptRow::into_attempt).collect())
+    let mut found: HashMap<Uuid, BTreeMap<String, Attempt>> = HashMap::new();
+    for row in rows {
+        let (canonical, vendor, attempt) = row.into_attempt();
+        found.entry(canonical).or_default().insert(vendor, attempt);
+    }
+    Ok(found)
 }
 
-/// Stores the schedule of one vendor.
+/// Stores schedules, each in the place of the vendor's earlier one.
 pub async fn store(
     connection: &mut AsyncPgConnection,
     org: Uuid,
-    canonical: Uuid,
-    vendor: &str,
-    attempt: &Attempt,
+    rows: &BTreeMap<(Uuid, String), Attempt>,
 ) -> Result<()> {
-    diesel::insert_into(sync_attempts::table)
-        .values((
-            sync_attempts::org_id.eq(org),
-            sync_attempts::canonical_id.eq(canonical),
-            sync_attempts::vendor.eq(vendor),
-            sync_attempts::last_synced.eq(attempt.last_synced),
-            sync_attempts::ttl_days.eq(attempt.ttl_days),
-            sync_attempts::outcome.eq(attempt.outcome.word()),
-            sync_attempts::attempts.eq(attempt.attempts),
-            sync_attempts::unanswered_since.eq(attempt.unanswered_since),
-            sync_attempts::next_at.eq(attempt.next_at),
-        ))
-        .on_conflict((sync_attempts::org_id, sync_attempts::canonical_id, sync_attempts::vendor))
-        .do_update()
-        .set((
-            sync_attempts::last_synced.eq(excluded(sync_attempts::last_synced)),
-            sync_attempts::ttl_days.eq(excluded(sync_attempts::ttl_days)),
-            sync_attempts::outcome.eq(excluded(sync_attempts::outcome)),
-            sync_attempts::attempts.eq(excluded(sync_attempts::attempts)),
-            sync_attempts::unanswered_since.eq(excluded(sync_attempts::unanswered_since)),
-            sync_attempts::next_at.eq(excluded(sync_attempts::next_at)),
-        ))
-        .execute(connection)
-        .await?;
+    let attempts = || rows.values();
+    diesel::sql_query(
+        "INSERT INTO sync_attempts (org_id, canonical_id, vendor, last_synced, ttl_days, outcome, attempts, \
+             unanswered_since, next_at) \
+         SELECT $1, * FROM unnest($2, $3, $4, $5, $6, $7, $8, $9) \
+         ON CONFLICT (org_id, canonical_id, vendor) DO UPDATE SET \
+             last_synced = excluded.last_synced, ttl_days = excluded.ttl_days, outcome = excluded.outcome, \
+             attempts = excluded.attempts, unanswered_since = excluded.unanswered_since, \
+             next_at = excluded.next_at",
+    )
+    .bind::<SqlUuid, _>(org)
+    .bind::<Array<SqlUuid>, _>(rows.keys().map(|(canonical, _)| *canonical).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(rows.keys().map(|(_, vendor)| vendor.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Timestamptz>>, _>(attempts().map(|a| a.last_synced).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Integer>>, _>(attempts().map(|a| a.ttl_days).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(attempts().map(|a| a.outcome.word()).collect::<Vec<_>>())
+    .bind::<Array<Integer>, _>(attempts().map(|a| a.attempts).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Timestamptz>>, _>(attempts().map(|a| a.unanswered_since).collect::<Vec<_>>())
+    .bind::<Array<Timestamptz>, _>(attempts().map(|a| a.next_at).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
-/// Uses up a state. False where it, or a later one of that browser and vendor, was used before.
-pub async fn use_state(
+#[derive(QueryableByName)]
+struct Used {
+    #[diesel(sql_type = Text)]
+    anonymous_id: String,
+    #[diesel(sql_type = Text)]
+    vendor: String,
+    #[diesel(sql_type = Timestamptz)]
+    issued_at: OffsetDateTime,
+}
+
+/// When the state was issued that each browser and vendor used last. To be read under the lock on the browser's
+/// canonical identity.
+pub async fn used_states(
     connection: &mut AsyncPgConnection,
     org: Uuid,
-    anonymous_id: &str,
-    vendor: &str,
-    issued_at: OffsetDateTime,
-) -> Result<bool> {
-    let changed = diesel::sql_query(
-        "INSERT INTO used_states (org_id, anonymous_id, vendor, issued_at) VALUES ($1, $2, $3, $4) \
-         ON CONFLICT (org_id, anonymous_id, vendor) DO UPDATE SET issued_at = excluded.issued_at \
-         WHERE used_states.issued_at < excluded.issued_at",
+    pairs: &BTreeSet<Pair>,
+) -> Result<HashMap<Pair, OffsetDateTime>> {
+    let used: Vec<Used> = diesel::sql_query(
+        "SELECT anonymous_id, vendor, issued_at FROM unnest($2, $3) AS wanted (anonymous_id, vendor) \
+         JOIN used_states USING (anonymous_id, vendor) WHERE org_id = $1",
     )
     .bind::<SqlUuid, _>(org)
-    .bind::<Text, _>(anonymous_id)
-    .bind::<Text, _>(vendor)
-    .bind::<Timestamptz, _>(issued_at)
+    .bind::<Array<Text>, _>(pairs.iter().map(|(browser, _)| browser.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(pairs.iter().map(|(_, vendor)| vendor.as_str()).collect::<Vec<_>>())
+    .load(connection)
+    .await?;
+    Ok(used.into_iter().map(|row| ((row.anonymous_id, row.vendor), row.issued_at)).collect())
+}
+
+/// Uses up states: those, and earlier ones of the same browser and vendor, do not count again.
+pub async fn use_states(
+    connection: &mut AsyncPgConnection,
+    org: Uuid,
+    states: &BTreeMap<Pair, OffsetDateTime>,
+) -> Result<()> {
+    diesel::sql_query(
+        "INSERT INTO used_states (org_id, anonymous_id, vendor, issued_at) \
+         SELECT $1, * FROM unnest($2, $3, $4) \
+         ON CONFLICT (org_id, anonymous_id, vendor) DO UPDATE SET issued_at = excluded.issued_at",
+    )
+    .bind::<SqlUuid, _>(org)
+    .bind::<Array<Text>, _>(states.keys().map(|(browser, _)| browser.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(states.keys().map(|(_, vendor)| vendor.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Timestamptz>, _>(states.values().copied().collect::<Vec<_>>())
     .execute(connection)
     .await?;
-    Ok(changed == 1)
+    Ok(())
 }

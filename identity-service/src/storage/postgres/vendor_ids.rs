@@ -1,6 +1,9 @@
 //! Vendor IDs of canonical identities.
 
-use diesel::{prelude::*, upsert::excluded};
+use diesel::{
+    prelude::*,
+    sql_types::{Array, Text, Timestamptz, Uuid as SqlUuid},
+};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use migrations::schema::vendor_ids;
 use uuid::Uuid;
@@ -23,27 +26,22 @@ pub async fn find(
         .await?)
 }
 
-/// Stores an ID in the place of the field's earlier one.
-pub async fn store(connection: &mut AsyncPgConnection, org: Uuid, row: &VendorIdRow) -> Result<()> {
-    diesel::insert_into(vendor_ids::table)
-        .values((
-            vendor_ids::org_id.eq(org),
-            vendor_ids::canonical_id.eq(row.canonical_id),
-            vendor_ids::field.eq(&row.field),
-            vendor_ids::value.eq(&row.value),
-            vendor_ids::source.eq(&row.source),
-            vendor_ids::collected_at.eq(row.collected_at),
-            vendor_ids::expires_at.eq(row.expires_at),
-        ))
-        .on_conflict((vendor_ids::org_id, vendor_ids::canonical_id, vendor_ids::field))
-        .do_update()
-        .set((
-            vendor_ids::value.eq(excluded(vendor_ids::value)),
-            vendor_ids::source.eq(excluded(vendor_ids::source)),
-            vendor_ids::collected_at.eq(excluded(vendor_ids::collected_at)),
-            vendor_ids::expires_at.eq(excluded(vendor_ids::expires_at)),
-        ))
-        .execute(connection)
-        .await?;
+/// Stores IDs, each in the place of its field's earlier one. No field of an identity comes twice.
+pub async fn store(connection: &mut AsyncPgConnection, org: Uuid, rows: &[&VendorIdRow]) -> Result<()> {
+    diesel::sql_query(
+        "INSERT INTO vendor_ids (org_id, canonical_id, field, value, source, collected_at, expires_at) \
+         SELECT $1, * FROM unnest($2, $3, $4, $5, $6, $7) \
+         ON CONFLICT (org_id, canonical_id, field) DO UPDATE SET value = excluded.value, \
+             source = excluded.source, collected_at = excluded.collected_at, expires_at = excluded.expires_at",
+    )
+    .bind::<SqlUuid, _>(org)
+    .bind::<Array<SqlUuid>, _>(rows.iter().map(|row| row.canonical_id).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(rows.iter().map(|row| row.field.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(rows.iter().map(|row| row.value.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(rows.iter().map(|row| row.source.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Timestamptz>, _>(rows.iter().map(|row| row.collected_at).collect::<Vec<_>>())
+    .bind::<Array<Timestamptz>, _>(rows.iter().map(|row| row.expires_at).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
     Ok(())
 }

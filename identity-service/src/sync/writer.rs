@@ -1,0 +1,226 @@
+//! Storing attempts and results of syncs, grouped over requests: one transaction for many visitors.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use diesel_async::AsyncPgConnection;
+use proto::v1::{ErrorReason, SyncOutcome, SyncRefusal};
+use time::OffsetDateTime;
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::ledger::{Ledger, NewAttempt, NewResult, Pair};
+use crate::{
+    error::{Error, Result},
+    storage::{
+        Stores,
+        change::{self, Change, Committed},
+        entries,
+        group::Group,
+        postgres::{
+            consent, identities,
+            rows::{ConsentRow, VendorIdRow},
+            syncs, vendor_ids,
+        },
+        redis::protocol::Entry,
+    },
+};
+
+/// Stores what happens to syncs.
+#[derive(Clone)]
+pub struct SyncWriter {
+    group: Group<Wanted>,
+}
+
+struct Wanted {
+    org: Uuid,
+    write: Write,
+    answer: Answer,
+}
+
+type Answer = oneshot::Sender<Committed<Written>>;
+
+enum Write {
+    Attempt(NewAttempt),
+    Result(NewResult),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Written {
+    Attempt(Option<SyncRefusal>),
+    Result(SyncOutcome),
+}
+
+impl Write {
+    fn browser(&self) -> &str {
+        match self {
+            Self::Attempt(new) => &new.anonymous_id,
+            Self::Result(new) => &new.state.anonymous_id,
+        }
+    }
+
+    fn now(&self) -> OffsetDateTime {
+        match self {
+            Self::Attempt(new) => new.now,
+            Self::Result(new) => new.now,
+        }
+    }
+}
+
+impl SyncWriter {
+    /// Starts writing; ends when the last clone is gone.
+    pub fn start(stores: &Stores) -> Self {
+        let stores = stores.clone();
+        let work = move |batch| {
+            let stores = stores.clone();
+            async move { write(&stores, batch).await }
+        };
+        Self { group: Group::start(work) }
+    }
+
+    /// Records an attempt. Says why the browser must not go after all.
+    pub async fn attempt(&self, org: Uuid, new: NewAttempt) -> Result<Option<SyncRefusal>> {
+        match self.store(org, Write::Attempt(new)).await?.output {
+            Written::Attempt(refusal) => Ok(refusal),
+            Written::Result(_) => Err(Error::refused(ErrorReason::Internal)),
+        }
+    }
+
+    /// Stores what the vendor sent back.
+    pub async fn result(&self, new: NewResult) -> Result<Committed<SyncOutcome>> {
+        let Committed { output, redis_failed } = self.store(new.state.org, Write::Result(new)).await?;
+        match output {
+            Written::Result(output) => Ok(Committed { output, redis_failed }),
+            Written::Attempt(_) => Err(Error::refused(ErrorReason::Internal)),
+        }
+    }
+
+    async fn store(&self, org: Uuid, write: Write) -> Result<Committed<Written>> {
+        let (answer, written) = oneshot::channel();
+        self.group.push(Wanted { org, write, answer })?;
+        written.await.map_err(|_| Error::refused(ErrorReason::Unavailable))
+    }
+}
+
+/// One transaction an organisation. Requests that could not be stored get no answer.
+async fn write(stores: &Stores, batch: Vec<Wanted>) {
+    let mut orgs: BTreeMap<Uuid, (Vec<Write>, Vec<Answer>)> = BTreeMap::new();
+    for Wanted { org, write, answer } in batch {
+        let (writes, answers) = orgs.entry(org).or_default();
+        writes.push(write);
+        answers.push(answer);
+    }
+    for (org, (writes, answers)) in orgs {
+        match change::commit(stores, Batch { org, writes }).await {
+            Ok(Committed { output, redis_failed }) => {
+                for (answer, output) in answers.into_iter().zip(output) {
+                    // A caller that has gone away needs no answer.
+                    let _ = answer.send(Committed { output, redis_failed });
+                }
+            }
+            Err(error) => tracing::warn!(%error, waiting = answers.len(), "syncs were not stored"),
+        }
+    }
+}
+
+struct Batch {
+    org: Uuid,
+    writes: Vec<Write>,
+}
+
+impl Change for Batch {
+    /// One a write, in their order.
+    type Output = Vec<Written>;
+
+    fn org(&self) -> Uuid {
+        self.org
+    }
+
+    async fn apply(&self, connection: &mut AsyncPgConnection) -> Result<(Self::Output, Vec<Entry>)> {
+        let mut ledger = self.read(connection).await?;
+        let written = self.writes.iter().map(|write| match write {
+            Write::Attempt(new) => Written::Attempt(ledger.attempt(new)),
+            Write::Result(new) => Written::Result(ledger.result(new)),
+        });
+        let written = written.collect();
+        let Ledger { roots: _, consents: _, attempts, used: _, new_used, new_attempts, new_ids } = ledger;
+        let org = self.org;
+        if !new_used.is_empty() {
+            syncs::use_states(connection, org, &new_used).await?;
+        }
+        if !new_attempts.is_empty() {
+            syncs::store(connection, org, &new_attempts).await?;
+        }
+        let changed: BTreeSet<Uuid> = new_attempts.keys().map(|(canonical, _)| *canonical).collect();
+        let mut entries: Vec<Entry> = changed
+            .iter()
+            .filter_map(|canonical| Some(entries::syncs(org, *canonical, attempts.get(canonical)?)))
+            .collect();
+        if !new_ids.is_empty() {
+            vendor_ids::store(connection, org, &new_ids.values().collect::<Vec<_>>()).await?;
+            let with_ids: BTreeSet<Uuid> = new_ids.keys().map(|(canonical, _)| *canonical).collect();
+            let with_ids: Vec<Uuid> = with_ids.into_iter().collect();
+            entries.extend(self.vendor_id_entries(connection, &with_ids).await?);
+        }
+        Ok((written, entries))
+    }
+}
+
+impl Batch {
+    /// Locks every visitor and reads what is stored for them.
+    async fn read(&self, connection: &mut AsyncPgConnection) -> Result<Ledger> {
+        let org = self.org;
+        let browsers: BTreeSet<&str> = self.writes.iter().map(Write::browser).collect();
+        let browsers: Vec<&str> = browsers.into_iter().collect();
+        let roots = identities::lock_by_anonymous_ids(connection, org, &browsers).await?;
+        if roots.is_empty() {
+            return Ok(Ledger::default());
+        }
+        let consents = consent::find(connection, org, &browsers).await?;
+        let canonicals: BTreeSet<Uuid> = roots.values().copied().collect();
+        let canonicals: Vec<Uuid> = canonicals.into_iter().collect();
+        let pairs: BTreeSet<Pair> = self
+            .writes
+            .iter()
+            .filter_map(|write| match write {
+                Write::Result(new) => Some((new.state.anonymous_id.clone(), new.state.vendor.clone())),
+                Write::Attempt(_) => None,
+            })
+            .collect();
+        let used = if pairs.is_empty() {
+            HashMap::new()
+        } else {
+            syncs::used_states(connection, org, &pairs).await?
+        };
+        Ok(Ledger {
+            roots,
+            consents: consents.into_iter().map(|row| (row.anonymous_id.clone(), row)).collect(),
+            attempts: syncs::find(connection, org, &canonicals).await?,
+            used,
+            ..Ledger::default()
+        })
+    }
+
+    async fn vendor_id_entries(
+        &self,
+        connection: &mut AsyncPgConnection,
+        canonicals: &[Uuid],
+    ) -> Result<Vec<Entry>> {
+        let org = self.org;
+        let now = self.writes.iter().map(Write::now).max().unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        let mut known: HashMap<Uuid, Vec<VendorIdRow>> = HashMap::new();
+        for row in vendor_ids::find(connection, org, canonicals).await? {
+            known.entry(row.canonical_id).or_default().push(row);
+        }
+        let newest: HashMap<Uuid, ConsentRow> =
+            consent::newest(connection, org, canonicals).await?.into_iter().collect();
+        let mut entries: Vec<Entry> = known
+            .iter()
+            .map(|(canonical, ids)| entries::vendor_ids(org, *canonical, ids, newest.get(canonical), now))
+            .collect();
+        for (canonical, browser) in identities::anonymous_ids(connection, org, canonicals).await? {
+            let ids = known.get(&canonical).map_or(&[][..], Vec::as_slice);
+            entries.push(entries::identity(org, &browser, ids, now));
+        }
+        Ok(entries)
+    }
+}
