@@ -10,7 +10,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use migrations::schema::consent;
 use uuid::Uuid;
 
-use super::rows::ConsentRow;
+use super::{prepared::Prepared, rows::ConsentRow};
 use crate::error::Result;
 
 /// What is stored for these browsers, in no order; nothing for those that sent none.
@@ -34,19 +34,21 @@ pub async fn store(
     org: Uuid,
     rows: &[ConsentRow],
 ) -> Result<Vec<ConsentRow>> {
-    let stored = diesel::sql_query(
-        "INSERT INTO consent (org_id, anonymous_id, signals, sec_gpc, updated_at) \
+    let stored = Prepared(
+        diesel::sql_query(
+            "INSERT INTO consent (org_id, anonymous_id, signals, sec_gpc, updated_at) \
          SELECT $1, * FROM unnest($2, $3, $4, $5) \
          ON CONFLICT (org_id, anonymous_id) DO UPDATE SET \
              signals = COALESCE(excluded.signals, consent.signals), \
              sec_gpc = excluded.sec_gpc, updated_at = excluded.updated_at \
          RETURNING anonymous_id, signals, sec_gpc, updated_at",
+        )
+        .bind::<SqlUuid, _>(org)
+        .bind::<Array<Text>, _>(rows.iter().map(|row| row.anonymous_id.as_str()).collect::<Vec<_>>())
+        .bind::<Array<Nullable<Text>>, _>(rows.iter().map(|row| row.signals.as_deref()).collect::<Vec<_>>())
+        .bind::<Array<Bool>, _>(rows.iter().map(|row| row.sec_gpc).collect::<Vec<_>>())
+        .bind::<Array<Timestamptz>, _>(rows.iter().map(|row| row.updated_at).collect::<Vec<_>>()),
     )
-    .bind::<SqlUuid, _>(org)
-    .bind::<Array<Text>, _>(rows.iter().map(|row| row.anonymous_id.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Nullable<Text>>, _>(rows.iter().map(|row| row.signals.as_deref()).collect::<Vec<_>>())
-    .bind::<Array<Bool>, _>(rows.iter().map(|row| row.sec_gpc).collect::<Vec<_>>())
-    .bind::<Array<Timestamptz>, _>(rows.iter().map(|row| row.updated_at).collect::<Vec<_>>())
     .load(connection)
     .await?;
     Ok(stored)
@@ -66,14 +68,16 @@ pub async fn newest(
     org: Uuid,
     canonicals: &[Uuid],
 ) -> Result<Vec<(Uuid, ConsentRow)>> {
-    let newest: Vec<Newest> = diesel::sql_query(
-        "SELECT DISTINCT ON (l.canonical_id) l.canonical_id, c.anonymous_id \
+    let newest: Vec<Newest> = Prepared(
+        diesel::sql_query(
+            "SELECT DISTINCT ON (l.canonical_id) l.canonical_id, c.anonymous_id \
          FROM links l JOIN consent c ON c.org_id = $1 AND c.anonymous_id = l.value \
          WHERE l.org_id = $1 AND l.kind = 0 AND l.canonical_id = ANY ($2) \
          ORDER BY l.canonical_id, c.updated_at DESC",
+        )
+        .bind::<SqlUuid, _>(org)
+        .bind::<Array<SqlUuid>, _>(canonicals),
     )
-    .bind::<SqlUuid, _>(org)
-    .bind::<Array<SqlUuid>, _>(canonicals)
     .load(connection)
     .await?;
     let ids: Vec<&str> = newest.iter().map(|row| row.anonymous_id.as_str()).collect();

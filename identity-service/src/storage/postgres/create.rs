@@ -14,7 +14,7 @@ use proto::v1::ErrorReason;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::identities;
+use super::{identities, prepared::Prepared};
 use crate::{
     error::{Error, Result},
     identifiers::Identifier,
@@ -121,20 +121,22 @@ async fn create(
     wanted: &BTreeMap<(Uuid, Identifier), bool>,
 ) -> Result<BTreeMap<(Uuid, Identifier), Made>> {
     let fresh: Vec<Uuid> = wanted.iter().map(|_| Uuid::now_v7()).collect();
-    let inserted: Vec<Inserted> = diesel::sql_query(
-        "WITH linked AS ( \
+    let inserted: Vec<Inserted> = Prepared(
+        diesel::sql_query(
+            "WITH linked AS ( \
              INSERT INTO links (org_id, canonical_id, kind, value, verified) \
              SELECT * FROM unnest($1, $2, $3, $4, $5) \
              ON CONFLICT (org_id, kind, value) DO NOTHING \
              RETURNING org_id, canonical_id) \
          INSERT INTO canonicals (org_id, id) SELECT org_id, canonical_id FROM linked \
          RETURNING id AS canonical_id",
+        )
+        .bind::<Array<SqlUuid>, _>(wanted.keys().map(|(org, _)| *org).collect::<Vec<_>>())
+        .bind::<Array<SqlUuid>, _>(&fresh)
+        .bind::<Array<SmallInt>, _>(wanted.keys().map(|(_, id)| id.kind.number()).collect::<Vec<_>>())
+        .bind::<Array<Text>, _>(wanted.keys().map(|(_, id)| id.value.as_str()).collect::<Vec<_>>())
+        .bind::<Array<Bool>, _>(wanted.values().copied().collect::<Vec<_>>()),
     )
-    .bind::<Array<SqlUuid>, _>(wanted.keys().map(|(org, _)| *org).collect::<Vec<_>>())
-    .bind::<Array<SqlUuid>, _>(&fresh)
-    .bind::<Array<SmallInt>, _>(wanted.keys().map(|(_, id)| id.kind.number()).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(wanted.keys().map(|(_, id)| id.value.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Bool>, _>(wanted.values().copied().collect::<Vec<_>>())
     .load(connection)
     .await?;
     let inserted: HashSet<Uuid> = inserted.into_iter().map(|row| row.canonical_id).collect();

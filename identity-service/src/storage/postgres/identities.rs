@@ -10,6 +10,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use migrations::schema::links;
 use uuid::Uuid;
 
+use super::prepared::Prepared;
 use crate::{
     error::Result,
     identifiers::{Identifier, Kind},
@@ -34,15 +35,17 @@ pub async fn find(
 ) -> Result<Vec<Option<Uuid>>> {
     let kinds: Vec<i16> = ids.iter().map(|id| id.kind.number()).collect();
     let values: Vec<&str> = ids.iter().map(|id| id.value.as_str()).collect();
-    let found: Vec<Found> = diesel::sql_query(
-        "SELECT wanted.at, COALESCE(c.merged_into, c.id) AS canonical_id \
+    let found: Vec<Found> = Prepared(
+        diesel::sql_query(
+            "SELECT wanted.at, COALESCE(c.merged_into, c.id) AS canonical_id \
          FROM unnest($2, $3) WITH ORDINALITY AS wanted (kind, value, at) \
          JOIN links l ON l.org_id = $1 AND l.kind = wanted.kind AND l.value = wanted.value \
          JOIN canonicals c ON c.org_id = $1 AND c.id = l.canonical_id",
+        )
+        .bind::<SqlUuid, _>(org)
+        .bind::<Array<SmallInt>, _>(kinds)
+        .bind::<Array<Text>, _>(values),
     )
-    .bind::<SqlUuid, _>(org)
-    .bind::<Array<SmallInt>, _>(kinds)
-    .bind::<Array<Text>, _>(values)
     .load(connection)
     .await?;
     Ok(in_order(ids.len(), found))
@@ -50,13 +53,15 @@ pub async fn find(
 
 /// The root of each canonical ID, in the order asked; none where it is unknown.
 pub async fn roots(connection: &mut AsyncPgConnection, org: Uuid, ids: &[Uuid]) -> Result<Vec<Option<Uuid>>> {
-    let found: Vec<Found> = diesel::sql_query(
-        "SELECT wanted.at, COALESCE(c.merged_into, c.id) AS canonical_id \
+    let found: Vec<Found> = Prepared(
+        diesel::sql_query(
+            "SELECT wanted.at, COALESCE(c.merged_into, c.id) AS canonical_id \
          FROM unnest($2) WITH ORDINALITY AS wanted (id, at) \
          JOIN canonicals c ON c.org_id = $1 AND c.id = wanted.id",
+        )
+        .bind::<SqlUuid, _>(org)
+        .bind::<Array<SqlUuid>, _>(ids),
     )
-    .bind::<SqlUuid, _>(org)
-    .bind::<Array<SqlUuid>, _>(ids)
     .load(connection)
     .await?;
     Ok(in_order(ids.len(), found))
@@ -96,15 +101,17 @@ pub async fn link(
     org: Uuid,
     ids: &[(&Identifier, Uuid, bool)],
 ) -> Result<()> {
-    diesel::sql_query(
-        "INSERT INTO links (org_id, canonical_id, kind, value, verified) \
+    Prepared(
+        diesel::sql_query(
+            "INSERT INTO links (org_id, canonical_id, kind, value, verified) \
          SELECT $1, * FROM unnest($2, $3, $4, $5) ON CONFLICT (org_id, kind, value) DO NOTHING",
+        )
+        .bind::<SqlUuid, _>(org)
+        .bind::<Array<SqlUuid>, _>(ids.iter().map(|(_, canonical, _)| *canonical).collect::<Vec<_>>())
+        .bind::<Array<SmallInt>, _>(ids.iter().map(|(id, _, _)| id.kind.number()).collect::<Vec<_>>())
+        .bind::<Array<Text>, _>(ids.iter().map(|(id, _, _)| id.value.as_str()).collect::<Vec<_>>())
+        .bind::<Array<Bool>, _>(ids.iter().map(|(_, _, verified)| *verified).collect::<Vec<_>>()),
     )
-    .bind::<SqlUuid, _>(org)
-    .bind::<Array<SqlUuid>, _>(ids.iter().map(|(_, canonical, _)| *canonical).collect::<Vec<_>>())
-    .bind::<Array<SmallInt>, _>(ids.iter().map(|(id, _, _)| id.kind.number()).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(ids.iter().map(|(id, _, _)| id.value.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Bool>, _>(ids.iter().map(|(_, _, verified)| *verified).collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(())
@@ -156,12 +163,14 @@ pub async fn lock_roots(
         if wanted.is_empty() {
             break;
         }
-        let locked: Vec<Locked> = diesel::sql_query(
-            "SELECT id, merged_into FROM canonicals WHERE org_id = $1 AND id = ANY ($2) \
+        let locked: Vec<Locked> = Prepared(
+            diesel::sql_query(
+                "SELECT id, merged_into FROM canonicals WHERE org_id = $1 AND id = ANY ($2) \
              ORDER BY id FOR NO KEY UPDATE",
+            )
+            .bind::<SqlUuid, _>(org)
+            .bind::<Array<SqlUuid>, _>(&wanted),
         )
-        .bind::<SqlUuid, _>(org)
-        .bind::<Array<SqlUuid>, _>(&wanted)
         .load(connection)
         .await?;
         let rows: HashMap<Uuid, Option<Uuid>> =
@@ -193,15 +202,17 @@ pub async fn anonymous_ids(
     org: Uuid,
     canonicals: &[Uuid],
 ) -> Result<Vec<(Uuid, String)>> {
-    let found: Vec<Browser> = diesel::sql_query(
-        "SELECT wanted.id AS canonical_id, own.value FROM unnest($2) AS wanted (id) \
+    let found: Vec<Browser> = Prepared(
+        diesel::sql_query(
+            "SELECT wanted.id AS canonical_id, own.value FROM unnest($2) AS wanted (id) \
          CROSS JOIN LATERAL ( \
              SELECT value FROM links WHERE org_id = $1 AND canonical_id = wanted.id AND kind = 0 \
              ORDER BY last_used_at DESC LIMIT $3) AS own",
+        )
+        .bind::<SqlUuid, _>(org)
+        .bind::<Array<SqlUuid>, _>(canonicals)
+        .bind::<BigInt, _>(MAX_BROWSERS),
     )
-    .bind::<SqlUuid, _>(org)
-    .bind::<Array<SqlUuid>, _>(canonicals)
-    .bind::<BigInt, _>(MAX_BROWSERS)
     .load(connection)
     .await?;
     Ok(found.into_iter().map(|row| (row.canonical_id, row.value)).collect())

@@ -3,6 +3,7 @@
 pub mod consent;
 pub mod create;
 pub mod identities;
+mod prepared;
 pub mod repairs;
 pub mod rows;
 pub mod syncs;

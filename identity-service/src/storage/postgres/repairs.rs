@@ -8,6 +8,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use migrations::schema::redis_repairs;
 use uuid::Uuid;
 
+use super::prepared::Prepared;
 use crate::{
     error::Result,
     storage::redis::keys::{Key, Shape},
@@ -36,21 +37,25 @@ struct Row {
 
 /// Leaves a repair for every key, in the caller's transaction.
 pub async fn add(connection: &mut AsyncPgConnection, org: Uuid, keys: &[Key]) -> Result<()> {
-    diesel::sql_query("INSERT INTO redis_repairs (org_id, redis_key) SELECT $1, unnest($2)")
-        .bind::<SqlUuid, _>(org)
-        .bind::<Array<Text>, _>(keys.iter().map(|key| key.name.as_str()).collect::<Vec<_>>())
-        .execute(connection)
-        .await?;
+    Prepared(
+        diesel::sql_query("INSERT INTO redis_repairs (org_id, redis_key) SELECT $1, unnest($2)")
+            .bind::<SqlUuid, _>(org)
+            .bind::<Array<Text>, _>(keys.iter().map(|key| key.name.as_str()).collect::<Vec<_>>()),
+    )
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
 /// Takes up to `limit` rows, oldest first, leaving those that another instance has.
 pub async fn take(connection: &mut AsyncPgConnection, limit: i64) -> Result<Taken> {
-    let rows: Vec<Row> = diesel::sql_query(
-        "SELECT id, redis_key, EXTRACT(EPOCH FROM now() - created_at)::float8 AS age \
+    let rows: Vec<Row> = Prepared(
+        diesel::sql_query(
+            "SELECT id, redis_key, EXTRACT(EPOCH FROM now() - created_at)::float8 AS age \
          FROM redis_repairs ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED",
+        )
+        .bind::<BigInt, _>(limit),
     )
-    .bind::<BigInt, _>(limit)
     .load(connection)
     .await?;
     Ok(Taken {

@@ -11,7 +11,7 @@ use migrations::schema::sync_attempts;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::rows::AttemptRow;
+use super::{prepared::Prepared, rows::AttemptRow};
 use crate::{
     error::Result,
     sync::{ledger::Pair, schedule::Attempt},
@@ -44,7 +44,8 @@ pub async fn store(
     rows: &BTreeMap<(Uuid, String), Attempt>,
 ) -> Result<()> {
     let attempts = || rows.values();
-    diesel::sql_query(
+    Prepared(
+diesel::sql_query(
         "INSERT INTO sync_attempts (org_id, canonical_id, vendor, last_synced, ttl_days, outcome, attempts, \
              unanswered_since, next_at) \
          SELECT $1, * FROM unnest($2, $3, $4, $5, $6, $7, $8, $9) \
@@ -61,7 +62,8 @@ pub async fn store(
     .bind::<Array<Text>, _>(attempts().map(|a| a.outcome.word()).collect::<Vec<_>>())
     .bind::<Array<Integer>, _>(attempts().map(|a| a.attempts).collect::<Vec<_>>())
     .bind::<Array<Nullable<Timestamptz>>, _>(attempts().map(|a| a.unanswered_since).collect::<Vec<_>>())
-    .bind::<Array<Timestamptz>, _>(attempts().map(|a| a.next_at).collect::<Vec<_>>())
+    .bind::<Array<Timestamptz>, _>(attempts().map(|a| a.next_at).collect::<Vec<_>>()),
+)
     .execute(connection)
     .await?;
     Ok(())
@@ -84,13 +86,15 @@ pub async fn used_states(
     org: Uuid,
     pairs: &BTreeSet<Pair>,
 ) -> Result<HashMap<Pair, OffsetDateTime>> {
-    let used: Vec<Used> = diesel::sql_query(
-        "SELECT anonymous_id, vendor, issued_at FROM unnest($2, $3) AS wanted (anonymous_id, vendor) \
+    let used: Vec<Used> = Prepared(
+        diesel::sql_query(
+            "SELECT anonymous_id, vendor, issued_at FROM unnest($2, $3) AS wanted (anonymous_id, vendor) \
          JOIN used_states USING (anonymous_id, vendor) WHERE org_id = $1",
+        )
+        .bind::<SqlUuid, _>(org)
+        .bind::<Array<Text>, _>(pairs.iter().map(|(browser, _)| browser.as_str()).collect::<Vec<_>>())
+        .bind::<Array<Text>, _>(pairs.iter().map(|(_, vendor)| vendor.as_str()).collect::<Vec<_>>()),
     )
-    .bind::<SqlUuid, _>(org)
-    .bind::<Array<Text>, _>(pairs.iter().map(|(browser, _)| browser.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(pairs.iter().map(|(_, vendor)| vendor.as_str()).collect::<Vec<_>>())
     .load(connection)
     .await?;
     Ok(used.into_iter().map(|row| ((row.anonymous_id, row.vendor), row.issued_at)).collect())
@@ -102,15 +106,17 @@ pub async fn use_states(
     org: Uuid,
     states: &BTreeMap<Pair, OffsetDateTime>,
 ) -> Result<()> {
-    diesel::sql_query(
-        "INSERT INTO used_states (org_id, anonymous_id, vendor, issued_at) \
+    Prepared(
+        diesel::sql_query(
+            "INSERT INTO used_states (org_id, anonymous_id, vendor, issued_at) \
          SELECT $1, * FROM unnest($2, $3, $4) \
          ON CONFLICT (org_id, anonymous_id, vendor) DO UPDATE SET issued_at = excluded.issued_at",
+        )
+        .bind::<SqlUuid, _>(org)
+        .bind::<Array<Text>, _>(states.keys().map(|(browser, _)| browser.as_str()).collect::<Vec<_>>())
+        .bind::<Array<Text>, _>(states.keys().map(|(_, vendor)| vendor.as_str()).collect::<Vec<_>>())
+        .bind::<Array<Timestamptz>, _>(states.values().copied().collect::<Vec<_>>()),
     )
-    .bind::<SqlUuid, _>(org)
-    .bind::<Array<Text>, _>(states.keys().map(|(browser, _)| browser.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(states.keys().map(|(_, vendor)| vendor.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Timestamptz>, _>(states.values().copied().collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(())

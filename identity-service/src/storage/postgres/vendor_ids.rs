@@ -8,7 +8,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use migrations::schema::vendor_ids;
 use uuid::Uuid;
 
-use super::rows::VendorIdRow;
+use super::{prepared::Prepared, rows::VendorIdRow};
 use crate::error::Result;
 
 /// Everything stored for these canonical identities, expired ones included.
@@ -28,7 +28,8 @@ pub async fn find(
 
 /// Stores IDs, each in the place of its field's earlier one. No field of an identity comes twice.
 pub async fn store(connection: &mut AsyncPgConnection, org: Uuid, rows: &[&VendorIdRow]) -> Result<()> {
-    diesel::sql_query(
+    Prepared(
+diesel::sql_query(
         "INSERT INTO vendor_ids (org_id, canonical_id, field, value, source, collected_at, expires_at) \
          SELECT $1, * FROM unnest($2, $3, $4, $5, $6, $7) \
          ON CONFLICT (org_id, canonical_id, field) DO UPDATE SET value = excluded.value, \
@@ -40,7 +41,8 @@ pub async fn store(connection: &mut AsyncPgConnection, org: Uuid, rows: &[&Vendo
     .bind::<Array<Text>, _>(rows.iter().map(|row| row.value.as_str()).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(rows.iter().map(|row| row.source.as_str()).collect::<Vec<_>>())
     .bind::<Array<Timestamptz>, _>(rows.iter().map(|row| row.collected_at).collect::<Vec<_>>())
-    .bind::<Array<Timestamptz>, _>(rows.iter().map(|row| row.expires_at).collect::<Vec<_>>())
+    .bind::<Array<Timestamptz>, _>(rows.iter().map(|row| row.expires_at).collect::<Vec<_>>()),
+)
     .execute(connection)
     .await?;
     Ok(())
