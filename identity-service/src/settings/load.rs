@@ -5,7 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use diesel::prelude::*;
+use diesel::{
+    prelude::*,
+    sql_types::{BigInt, Bool},
+};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use migrations::{
     rows,
@@ -24,9 +27,22 @@ use super::snapshot::{
 };
 use crate::{auth::origin, error::Result, sync};
 
-/// The current version.
-pub async fn version(connection: &mut AsyncPgConnection) -> Result<i64> {
-    Ok(config_version::table.select(config_version::version).first(connection).await?)
+/// What a look at the settings finds.
+#[derive(QueryableByName)]
+pub struct Current {
+    /// Grows with each change.
+    #[diesel(sql_type = BigInt)]
+    pub version: i64,
+    /// The server takes writes.
+    #[diesel(sql_type = Bool)]
+    pub is_primary: bool,
+}
+
+/// The current version, and whether it is a primary that says so.
+pub async fn current(connection: &mut AsyncPgConnection) -> Result<Current> {
+    let sql =
+        "SELECT version, current_setting('transaction_read_only') = 'off' AS is_primary FROM config_version";
+    Ok(diesel::sql_query(sql).get_result(connection).await?)
 }
 
 /// `before`, brought up to date.
@@ -46,7 +62,7 @@ async fn load_here(
     before: &Snapshot,
     keys: &SealKeys,
 ) -> Result<Snapshot> {
-    let version = version(connection).await?;
+    let version: i64 = config_version::table.select(config_version::version).first(connection).await?;
     // A database that was restored, or an older one: nothing of the snapshot can be trusted.
     let nothing = Snapshot::default();
     let before = if version < before.version { &nothing } else { before };
