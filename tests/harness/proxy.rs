@@ -60,7 +60,7 @@ pub struct Proxy {
 
 #[derive(Debug)]
 struct Shared {
-    upstream: SocketAddr,
+    upstream: Mutex<SocketAddr>,
     protocol: Protocol,
     mode: watch::Sender<Mode>,
     /// The mode that new connections meet; follows `mode`.
@@ -89,7 +89,7 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let addr = listener.local_addr()?;
         let shared = Arc::new(Shared {
-            upstream,
+            upstream: Mutex::new(upstream),
             protocol,
             mode: watch::Sender::new(Mode::Pass),
             applied: watch::Sender::new(Mode::Pass),
@@ -98,6 +98,11 @@ impl Proxy {
         });
         let acceptor = tokio::spawn(accept(listener, Arc::clone(&shared))).abort_handle();
         Ok(Self { addr, shared, acceptor })
+    }
+
+    /// Leads new connections to another server; those that stand stay, as when a name's address changes.
+    pub fn repoint(&self, upstream: SocketAddr) {
+        *self.shared.upstream.lock().unwrap_or_else(PoisonError::into_inner) = upstream;
     }
 
     /// Closes every connection; new ones pass.
@@ -195,7 +200,8 @@ async fn serve(client: TcpStream, shared: Arc<Shared>) -> Result<()> {
     };
     let passes = async {
         pass(&shared).await;
-        let server = TcpStream::connect(shared.upstream).await?;
+        let upstream = *shared.upstream.lock().unwrap_or_else(PoisonError::into_inner);
+        let server = TcpStream::connect(upstream).await?;
         client.set_nodelay(true)?;
         server.set_nodelay(true)?;
         let (from_client, to_client) = client.into_split();

@@ -12,9 +12,9 @@ use super::{Connection, PgPool};
 const LOOK_TIMEOUT: Duration = Duration::from_millis(900);
 /// How long the present connection may take to answer; the rest is for a new one.
 const ASK_TIMEOUT: Duration = Duration::from_millis(400);
-/// For how long one connection is looked through. A name that leads to another server shows to new connections
-/// only, and writes are due to succeed 5 s after a failover (threats.md F15).
-const RENEW: Duration = Duration::from_secs(2);
+/// For how long one connection is looked through, which is two looks. A name that leads to another server shows
+/// to new connections only, and writes are due to succeed 5 s after a failover (threats.md F15).
+const RENEW: Duration = Duration::from_millis(1500);
 
 /// Looks after a pool: it leaves connections to a server that is no longer the primary, and has the pool refuse
 /// at once while there is none.
