@@ -29,6 +29,8 @@ enum Mode {
     Refuse,
     /// Connections stand and nothing passes, as when packets are dropped.
     Blackhole,
+    /// The same in one direction: what clients send arrives, and no answer does.
+    Mute,
 }
 
 /// What of the flight at which a proxy freezes is held.
@@ -119,6 +121,11 @@ impl Proxy {
     /// Lets nothing through any more, but closes nothing.
     pub async fn blackhole(&self) {
         self.set(Mode::Blackhole).await;
+    }
+
+    /// Lets no answer through any more, while what clients send arrives; closes nothing.
+    pub async fn mute(&self) {
+        self.set(Mode::Mute).await;
     }
 
     /// Lets `flights` more of the clients' flights through (each all that one sends before an answer). Of the
@@ -253,6 +260,9 @@ impl Line<'_> {
             }
             if !self.note(&buffer[..count], decoder.as_mut()) {
                 pass(self.shared).await;
+                if decoder.is_none() {
+                    let _ = self.shared.mode.subscribe().wait_for(|mode| *mode != Mode::Mute).await;
+                }
             }
             to.write_all(&buffer[..count]).await?;
         }

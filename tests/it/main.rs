@@ -1,9 +1,14 @@
 //! End to end: real processes, real stores, vendors over real HTTP. Each module covers one concern.
 
 mod callbacks;
+mod cancellation;
+// libfaketime is loaded in the way of Linux.
+#[cfg(target_os = "linux")]
+mod clock;
 mod concurrency;
 mod consent;
 mod cookies;
+mod core_lost;
 mod crash_points;
 mod faults;
 mod grpc;

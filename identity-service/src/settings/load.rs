@@ -7,7 +7,7 @@ use std::{
 
 use diesel::{
     prelude::*,
-    sql_types::{BigInt, Bool},
+    sql_types::{BigInt, Bool, Timestamptz},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use migrations::{
@@ -19,6 +19,7 @@ use migrations::{
     sealed::{Place, SealKeys},
 };
 use secrecy::SecretSlice;
+use time::OffsetDateTime;
 use url::Url;
 use uuid::Uuid;
 
@@ -36,12 +37,15 @@ pub struct Current {
     /// The server takes writes.
     #[diesel(sql_type = Bool)]
     pub is_primary: bool,
+    /// Its clock.
+    #[diesel(sql_type = Timestamptz)]
+    pub now: OffsetDateTime,
 }
 
-/// The current version, and whether it is a primary that says so.
+/// The current version, whether it is a primary that says so, and when.
 pub async fn current(connection: &mut AsyncPgConnection) -> Result<Current> {
-    let sql =
-        "SELECT version, current_setting('transaction_read_only') = 'off' AS is_primary FROM config_version";
+    let sql = "SELECT version, current_setting('transaction_read_only') = 'off' AS is_primary, \
+        clock_timestamp() AS now FROM config_version";
     Ok(diesel::sql_query(sql).get_result(connection).await?)
 }
 
@@ -144,10 +148,7 @@ fn collect_host(row: &rows::CollectHost) -> Option<CollectHost> {
 }
 
 /// A secret that does not open is left out: signed calls of that source are then refused, and the rest works.
-fn open(
-    keys: &SealKeys,
-    row: &rows::ServerSecret,
-) -> Option<(SecretSlice<u8>, Option<time::OffsetDateTime>)> {
+fn open(keys: &SealKeys, row: &rows::ServerSecret) -> Option<(SecretSlice<u8>, Option<OffsetDateTime>)> {
     let place = Place { org: row.org_id, table: "server_secrets", row: row.id, column: "sealed" };
     match keys.open(place, &row.sealed) {
         Ok(secret) if !secret.is_empty() => Some((SecretSlice::from(secret.to_vec()), row.expires_at)),

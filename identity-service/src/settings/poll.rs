@@ -25,7 +25,10 @@ use tokio::{sync::Mutex, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{load, snapshot::Snapshot};
-use crate::error::{Error, Result};
+use crate::{
+    clock,
+    error::{Error, Result},
+};
 
 /// How often the version is looked at. A revoked key is refused within 1 s (design section 6).
 const POLL: Duration = Duration::from_millis(300);
@@ -170,6 +173,7 @@ impl Looker {
             self.pool.leave();
             return Err(Error::refused(ErrorReason::Unavailable));
         }
+        clock::follow(current.now);
         let next = if from == self.confirmed_by && current.version == before.version {
             None
         } else {

@@ -28,7 +28,7 @@ pub struct Stores {
 
 impl Stores {
     /// A connection to PostgreSQL, within the pool's bound. Waits, and what came of them, are measured.
-    pub async fn connection(&self) -> Result<PgPooled<'_>> {
+    pub async fn connection(&self) -> Result<PgPooled> {
         let began = Instant::now();
         let connection = self.postgres.get().await;
         histogram!("datafly_pool_wait_seconds", "pool" => "postgres").record(began.elapsed().as_secs_f64());

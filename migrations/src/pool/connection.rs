@@ -9,22 +9,36 @@ use std::{
 };
 
 use diesel::connection::{Instrumentation, InstrumentationEvent};
-use diesel_async::{AsyncConnection, AsyncPgConnection, pooled_connection::PoolableConnection};
+use diesel_async::{
+    AsyncConnection, AsyncPgConnection, SimpleAsyncConnection, pooled_connection::PoolableConnection,
+};
 
 /// A connection to the primary.
 pub struct Connection {
     inner: AsyncPgConnection,
     generation: u64,
-    newest: Arc<AtomicU64>,
+    life: Arc<Life>,
     in_statement: Arc<AtomicBool>,
 }
 
+/// What all connections to a server share.
+#[derive(Debug, Default)]
+pub(super) struct Life {
+    /// Grows when the connections opened so far must be left.
+    pub(super) generation: AtomicU64,
+    /// Statements that were answered.
+    pub(super) answers: AtomicU64,
+}
+
 impl Connection {
-    /// One that is good for as long as `newest` is its `generation`.
-    pub(super) fn new(mut inner: AsyncPgConnection, generation: u64, newest: Arc<AtomicU64>) -> Self {
+    /// One that is good for as long as `life` is in that generation.
+    pub(super) fn new(mut inner: AsyncPgConnection, generation: u64, life: Arc<Life>) -> Self {
         let in_statement = Arc::<AtomicBool>::default();
-        inner.set_instrumentation(Statements(Arc::clone(&in_statement)));
-        Self { inner, generation, newest, in_statement }
+        inner.set_instrumentation(Statements {
+            waited_for: Arc::clone(&in_statement),
+            life: Arc::clone(&life),
+        });
+        Self { inner, generation, life, in_statement }
     }
 
     /// Changes whenever another server, or a demoted one, was found behind the name.
@@ -33,12 +47,21 @@ impl Connection {
     }
 
     /// Whether it stands, leads to the primary as far as is known, and is between transactions and statements.
-    /// One whose user was dropped in the middle of a statement is not used again: the next would wait for that
-    /// statement. Closed it ends at the server as well, by `client_connection_check_interval`.
     pub fn is_usable(&mut self) -> bool {
-        self.newest.load(Ordering::Acquire) == self.generation
-            && !self.in_statement.load(Ordering::Acquire)
+        self.life.generation.load(Ordering::Acquire) == self.generation
+            && !self.is_in_statement()
             && !self.inner.is_broken()
+    }
+
+    /// Whether its user has left it in the middle of a statement.
+    pub(super) fn is_in_statement(&self) -> bool {
+        self.in_statement.load(Ordering::Acquire)
+    }
+
+    /// Waits until the server has come to the end of it.
+    pub(super) async fn settle(&mut self) -> diesel::QueryResult<()> {
+        // Statements are answered in order.
+        self.inner.batch_execute("").await
     }
 }
 
@@ -56,15 +79,22 @@ impl DerefMut for Connection {
     }
 }
 
-/// Notes whether a statement is being waited for. diesel-async notes as much for BEGIN, COMMIT and ROLLBACK
-/// alone.
-struct Statements(Arc<AtomicBool>);
+/// Notes whether a statement is being waited for, which diesel-async does for BEGIN, COMMIT and ROLLBACK alone.
+struct Statements {
+    waited_for: Arc<AtomicBool>,
+    life: Arc<Life>,
+}
 
 impl Instrumentation for Statements {
     fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
         match event {
-            InstrumentationEvent::StartQuery { .. } => self.0.store(true, Ordering::Release),
-            InstrumentationEvent::FinishQuery { .. } => self.0.store(false, Ordering::Release),
+            InstrumentationEvent::StartQuery { .. } => self.waited_for.store(true, Ordering::Release),
+            InstrumentationEvent::FinishQuery { error, .. } => {
+                self.waited_for.store(false, Ordering::Release);
+                if error.is_none() {
+                    self.life.answers.fetch_add(1, Ordering::AcqRel);
+                }
+            }
             _ => {}
         }
     }

@@ -2,6 +2,7 @@
 //! to the server that takes writes; none of that costs a round trip at checkout.
 
 mod connection;
+mod pooled;
 mod server;
 mod supervisor;
 
@@ -11,10 +12,9 @@ use bb8::Pool;
 use diesel::{ConnectionError, ConnectionResult};
 use secrecy::{ExposeSecret, SecretString};
 
-pub use self::{connection::Connection, server::Server, supervisor::Supervisor};
+use self::server::Server;
+pub use self::{connection::Connection, pooled::PgPooled, supervisor::Supervisor};
 
-/// A connection that belongs to the pool.
-pub type PgPooled<'a> = bb8::PooledConnection<'a, Server>;
 /// Why no connection was had.
 pub type PgPoolError = bb8::RunError<ConnectionError>;
 
@@ -41,11 +41,11 @@ impl PgPool {
     }
 
     /// A connection, within [`CHECKOUT_TIMEOUT`]; refused at once while a [`Supervisor`] sees no primary.
-    pub async fn get(&self) -> Result<PgPooled<'_>, PgPoolError> {
+    pub async fn get(&self) -> Result<PgPooled, PgPoolError> {
         if self.server.is_away() {
             return Err(PgPoolError::User(ConnectionError::BadConnection("no primary answers".to_owned())));
         }
-        self.members.get().await
+        Ok(PgPooled::new(self.members.get_owned().await?))
     }
 
     /// A connection beside the pool's, for a task that must not wait for those.

@@ -5,7 +5,7 @@ use std::{
     future::Future,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_postgres::{Config, NoTls, config::TargetSessionAttrs};
 
-use super::Connection;
+use super::connection::{Connection, Life};
 
 /// How long a connection may take to open, login included: a server may accept and then say nothing.
 const OPEN_TIMEOUT: Duration = Duration::from_millis(900);
@@ -32,23 +32,28 @@ const KEEPALIVE: Duration = Duration::from_secs(1);
 const PAUSE_MS: std::ops::Range<u64> = 150..350;
 
 /// Asked first on every connection. A statement ends before the caller's deadline of 1 s does; a session that a
-/// crashed task left inside a transaction is ended by the server; and so is, within 100 ms, a statement whose
-/// client has gone (threats.md concern 31). The start time tells servers apart: a standby that was promoted has
+/// crashed task left inside a transaction is ended by the server; and so is, within 50 ms, a statement whose
+/// client has gone. The start time tells servers apart: a standby that was promoted has
 /// another one than its primary.
 const SESSION: &str = "SELECT pg_postmaster_start_time()::text AS identity, \
     set_config('statement_timeout', '900ms', false), \
     set_config('lock_timeout', '500ms', false), \
     set_config('idle_in_transaction_session_timeout', '5s', false), \
-    set_config('client_connection_check_interval', '100ms', false)";
+    set_config('client_connection_check_interval', '50ms', false)";
 
 /// A name, and what is known of the primary behind it.
 #[derive(Clone)]
 pub struct Server {
     config: Arc<Config>,
     attempts: Arc<Mutex<Attempts>>,
-    /// Grows when the connections opened so far must be left.
-    generation: Arc<AtomicU64>,
+    life: Arc<Life>,
     away: Arc<AtomicBool>,
+}
+
+/// How often the server was left and has answered.
+pub(super) struct Signs {
+    pub(super) generation: u64,
+    pub(super) answers: u64,
 }
 
 /// Held for the length of an attempt, so that there is one at a time: a server that comes back meets no storm.
@@ -79,7 +84,7 @@ impl Server {
         Ok(Self {
             config: Arc::new(config),
             attempts: Arc::default(),
-            generation: Arc::default(),
+            life: Arc::default(),
             away: Arc::default(),
         })
     }
@@ -91,7 +96,7 @@ impl Server {
             return Err(ConnectionError::BadConnection("an attempt has failed just now".to_owned()));
         }
         // Looked at before: what is found out in the meantime then counts against this connection as well.
-        let mut generation = self.generation.load(Ordering::Acquire);
+        let Signs { mut generation, .. } = self.signs();
         let opened = timeout(OPEN_TIMEOUT, open(&self.config)).await;
         let opened = opened.unwrap_or_else(|_| Err(ConnectionError::BadConnection("timed out".to_owned())));
         let (connection, identity) = opened.inspect_err(|_| {
@@ -103,12 +108,18 @@ impl Server {
             generation += 1;
         }
         attempts.identity = Some(identity);
-        Ok(Connection::new(connection, generation, Arc::clone(&self.generation)))
+        Ok(Connection::new(connection, generation, Arc::clone(&self.life)))
     }
 
     /// Leaves every connection opened so far.
     pub(super) fn leave(&self) {
-        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.life.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// What its connections have seen so far.
+    pub(super) fn signs(&self) -> Signs {
+        let Life { generation, answers } = &*self.life;
+        Signs { generation: generation.load(Ordering::Acquire), answers: answers.load(Ordering::Acquire) }
     }
 
     /// Whether no primary was found at the last look.
