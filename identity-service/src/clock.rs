@@ -1,12 +1,38 @@
 //! The one place that reads the clock. Everything else takes the time as an argument.
+//!
+//! States, schedules and signatures made at one instance are judged at another, so all follow the database's clock
+//! where a machine's own is wrong (threats.md F35).
 
-use time::OffsetDateTime;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use metrics::gauge;
+use time::{Duration, OffsetDateTime};
+
+/// How far this machine's clock is behind the database's, in milliseconds.
+static BEHIND_MS: AtomicI64 = AtomicI64::new(0);
+/// A smaller difference is let be: nothing here depends on it, and some of it is the way to the database.
+const LEEWAY_MS: i64 = 5_000;
 
 /// Now, in UTC, to the millisecond: what PostgreSQL, Redis and a sync state hold is then the same value.
-#[expect(clippy::disallowed_methods, reason = "this is the clock")]
 pub fn now() -> OffsetDateTime {
-    let now = OffsetDateTime::now_utc();
+    let now = machine() + Duration::milliseconds(BEHIND_MS.load(Ordering::Relaxed));
     now.replace_millisecond(now.millisecond()).unwrap_or(now)
+}
+
+/// Follows the database's clock, which said this just now.
+pub fn follow(database: OffsetDateTime) {
+    let behind = unix_ms(database).saturating_sub(unix_ms(machine()));
+    gauge!("datafly_clock_behind_seconds").set(Duration::milliseconds(behind).as_seconds_f64());
+    let corrected = if behind.abs() < LEEWAY_MS { 0 } else { behind };
+    let before = BEHIND_MS.swap(corrected, Ordering::Relaxed);
+    if (corrected - before).abs() >= LEEWAY_MS {
+        tracing::warn!(behind_ms = behind, "this machine's clock and the database's differ");
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the clock")]
+fn machine() -> OffsetDateTime {
+    OffsetDateTime::now_utc()
 }
 
 /// Milliseconds since the Unix epoch.

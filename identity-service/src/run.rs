@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use migrations::{migrate, pool};
+use migrations::{migrate, pool::PgPool};
 use secrecy::ExposeSecret;
 use serve::{EnvError, Lifecycle, Workers};
 
@@ -28,6 +28,9 @@ pub enum StartError {
     /// The schema.
     #[error(transparent)]
     Migrate(#[from] migrate::MigrateError),
+    /// DATABASE_URL does not parse.
+    #[error("DATABASE_URL: {0}")]
+    Postgres(#[from] diesel::ConnectionError),
     /// REDIS_URL does not parse.
     #[error("REDIS_URL: {0}")]
     Redis(#[from] bb8_redis::redis::RedisError),
@@ -54,10 +57,10 @@ pub async fn run(development: bool) -> Result<(), StartError> {
     migrate::check(config.database_url.expose_secret()).await?;
 
     let stores = Stores {
-        postgres: pool::connect_lazily(&config.database_url, POSTGRES_CONNECTIONS),
+        postgres: PgPool::connect_lazily(&config.database_url, POSTGRES_CONNECTIONS)?,
         redis: Lanes::new(&config.redis_url)?,
     };
-    let settings = Settings::load(config.database_url.clone(), config.keys.clone())
+    let settings = Settings::load(stores.postgres.clone(), config.keys.clone())
         .await
         .map_err(|error| StartError::Settings(error.to_string()))?;
     let core = Arc::new(Core {

@@ -13,7 +13,7 @@ use tokio::sync::OnceCell;
 use url::Url;
 use uuid::Uuid;
 
-use crate::{process, system::env};
+use crate::{postgres::PostgresServer, process, system::env};
 
 /// Holds other processes off while one makes the template. Any number that nobody else uses.
 const TEMPLATE_LOCK: i64 = 0x5147_4e41_4c49_4431;
@@ -22,6 +22,7 @@ const TEMPLATE_LOCK: i64 = 0x5147_4e41_4c49_4431;
 #[derive(Debug)]
 pub struct TestDatabase {
     name: String,
+    server: String,
     /// How to reach it.
     pub url: String,
 }
@@ -31,19 +32,33 @@ impl TestDatabase {
     pub async fn create() -> Result<Self> {
         static TEMPLATE: OnceCell<String> = OnceCell::const_new();
         let template = TEMPLATE.get_or_try_init(template).await?;
-        Self::of(&format!("TEMPLATE {template}")).await
+        Self::of(server_url()?, &format!("TEMPLATE {template}")).await
+    }
+
+    /// The same on a server of the test's own.
+    pub async fn on(server: &PostgresServer) -> Result<Self> {
+        let database = Self::of(server.url.clone(), "TEMPLATE template0").await?;
+        migrate(&database.url).await?;
+        Ok(database)
+    }
+
+    /// Follows it to a server that has taken over.
+    pub fn move_to(&mut self, server: &PostgresServer) -> Result<()> {
+        self.server.clone_from(&server.url);
+        self.url = url_of(&self.server, &self.name)?;
+        Ok(())
     }
 
     /// A fresh one without a schema.
     pub async fn empty() -> Result<Self> {
-        Self::of("TEMPLATE template0").await
+        Self::of(server_url()?, "TEMPLATE template0").await
     }
 
-    async fn of(clause: &str) -> Result<Self> {
+    async fn of(server: String, clause: &str) -> Result<Self> {
         let name = format!("it_{}", Uuid::new_v4().simple());
-        let mut server = AsyncPgConnection::establish(&server_url()?).await?;
-        server.batch_execute(&format!("CREATE DATABASE {name} {clause}")).await?;
-        Ok(Self { url: url_of(&name)?, name })
+        let mut connection = AsyncPgConnection::establish(&server).await?;
+        connection.batch_execute(&format!("CREATE DATABASE {name} {clause}")).await?;
+        Ok(Self { url: url_of(&server, &name)?, name, server })
     }
 
     /// A connection to it, past any proxy.
@@ -87,11 +102,11 @@ impl TestDatabase {
 impl Drop for TestDatabase {
     /// On a thread of its own: the test's runtime may be gone or busy.
     fn drop(&mut self) {
-        let name = self.name.clone();
+        let (name, server) = (self.name.clone(), self.server.clone());
         let dropping = thread::spawn(move || -> Result<()> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
-                let mut server = AsyncPgConnection::establish(&server_url()?).await?;
+                let mut server = AsyncPgConnection::establish(&server).await?;
                 Ok(server.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await?)
             })
         });
@@ -107,8 +122,8 @@ pub fn server_url() -> Result<String> {
     )
 }
 
-fn url_of(database: &str) -> Result<String> {
-    let mut url = Url::parse(&server_url()?)?;
+fn url_of(server: &str, database: &str) -> Result<String> {
+    let mut url = Url::parse(server)?;
     url.set_path(database);
     Ok(url.into())
 }
@@ -129,15 +144,18 @@ async fn template() -> Result<String> {
     if !sql_query(query).get_result::<Row>(&mut server).await?.done {
         server.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await?;
         server.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE template0")).await?;
-        let ended =
-            process::run("identity-service", &["--migrate"], &[("DATABASE_URL", &url_of(&name)?)], "")
-                .await?;
-        ensure!(ended.status.success(), "identity-service --migrate failed: {}", ended.text());
+        migrate(&url_of(&server_url()?, &name)?).await?;
         let done = format!("ALTER DATABASE {name} WITH IS_TEMPLATE true ALLOW_CONNECTIONS false");
         server.batch_execute(&done).await?;
     }
     // The lock goes with the connection.
     Ok(name)
+}
+
+async fn migrate(url: &str) -> Result<()> {
+    let ended = process::run("identity-service", &["--migrate"], &[("DATABASE_URL", url)], "").await?;
+    ensure!(ended.status.success(), "identity-service --migrate failed: {}", ended.text());
+    Ok(())
 }
 
 /// First bytes of a hash over every migration.

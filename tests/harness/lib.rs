@@ -19,6 +19,7 @@ pub mod system;
 pub mod vendor_sim;
 pub mod wire;
 pub mod world;
+pub mod writers;
 
 use std::time::Duration;
 
@@ -28,14 +29,19 @@ use tokio::time::Instant;
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Polls `check` until it answers `Ok`, and panics with its last complaint when [`PATIENCE`] is over.
-pub async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Result<T, String>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub async fn eventually<T>(what: &str, check: impl AsyncFnMut() -> Result<T, String>) -> T {
+    within(PATIENCE, what, check).await
+}
+
+/// The same for what is due within `limit`.
+pub async fn within<T>(limit: Duration, what: &str, mut check: impl AsyncFnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + limit;
     loop {
         let complaint = match check().await {
             Ok(value) => return value,
             Err(complaint) => complaint,
         };
-        assert!(Instant::now() < deadline, "gave up waiting for {what}: {complaint}");
+        assert!(Instant::now() < deadline, "gave up waiting for {what} after {limit:?}: {complaint}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

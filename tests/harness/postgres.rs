@@ -2,23 +2,40 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     path::Path,
     process::Stdio,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use diesel_async::{AsyncConnection, AsyncPgConnection};
+use diesel::{QueryableByName, sql_query, sql_types::Integer};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use tokio::process::Child;
+use url::Url;
 use uuid::Uuid;
 
 use crate::system::{Folder, ServerAccount, end, free_port, program};
+
+/// What `ALTER SYSTEM` may change.
+const SETTINGS: &str = "
+unix_socket_directories = ''
+max_connections = 400
+# A crash of the machine may lose it all; a crash of a session may not.
+fsync = off
+full_page_writes = off
+synchronous_commit = on
+shared_buffers = 128MB
+autovacuum_naptime = 10min
+";
 
 /// A running server.
 #[derive(Debug)]
 pub struct PostgresServer {
     child: Child,
-    _folder: Folder,
+    folder: Folder,
+    /// Where it listens.
+    pub addr: SocketAddr,
     /// How to reach it as its superuser.
     pub url: String,
     /// `PostgreSQL 15.18`.
@@ -29,12 +46,11 @@ impl PostgresServer {
     /// Makes a new, empty one and waits until it answers.
     pub async fn start() -> Result<Self> {
         let account = ServerAccount::get()?;
-        let (initdb, postgres) = (program("initdb")?, program("postgres")?);
         let folder = account.folder()?;
         let password = Uuid::new_v4().simple().to_string();
         let password_file = folder.path().join("password");
         fs::write(&password_file, &password)?;
-        let mut command = account.command(&initdb);
+        let mut command = account.command(&program("initdb")?);
         command.args([
             "--username=postgres",
             "--auth=password",
@@ -47,17 +63,24 @@ impl PostgresServer {
         let made = command.output().await.context("initdb")?;
         ensure!(made.status.success(), "initdb failed: {}", String::from_utf8_lossy(&made.stderr));
         fs::remove_file(password_file)?;
+        let file = folder.path().join("data/postgresql.conf");
+        let settings = fs::read_to_string(&file)? + SETTINGS;
+        fs::write(&file, settings)?;
+        Self::over(folder, &password).await
+    }
 
-        let version = account.command(&postgres).arg("--version").output().await?;
+    /// Starts a server over a data folder and waits until it answers.
+    async fn over(folder: Folder, password: &str) -> Result<Self> {
+        let version = ServerAccount::get()?.command(&program("postgres")?).arg("--version").output().await?;
         let version = String::from_utf8_lossy(&version.stdout).replace("postgres (", "").replace(')', "");
         let version = version.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
         // Another process may take the port between our look and the server's.
         for attempt in 0..5 {
-            let port = free_port()?;
-            let mut child = serve(account, &postgres, folder.path(), port)?;
-            let url = format!("postgres://postgres:{password}@127.0.0.1:{port}/postgres");
+            let addr = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+            let url = format!("postgres://postgres:{password}@{addr}/postgres");
+            let mut child = serve(folder.path(), addr)?;
             match ready(&mut child, &url).await {
-                Ok(()) => return Ok(Self { child, _folder: folder, url, version }),
+                Ok(()) => return Ok(Self { child, folder, addr, url, version }),
                 Err(error) if attempt == 4 => {
                     let log = fs::read_to_string(folder.path().join("log")).unwrap_or_default();
                     return Err(error.context(format!("PostgreSQL does not start:\n{log}")));
@@ -68,30 +91,86 @@ impl PostgresServer {
         bail!("unreachable: the last attempt returns")
     }
 
+    /// Makes a hot standby that follows this server.
+    pub async fn standby(&self) -> Result<Self> {
+        self.backup(&["--write-recovery-conf"]).await
+    }
+
+    /// Makes a server of its own out of what this one holds now, as when a backup is restored.
+    pub async fn copy(&self) -> Result<Self> {
+        self.backup(&[]).await
+    }
+
+    async fn backup(&self, options: &[&str]) -> Result<Self> {
+        let account = ServerAccount::get()?;
+        let folder = account.folder()?;
+        let mut command = account.command(&program("pg_basebackup")?);
+        command.args(["--checkpoint=fast", "--no-sync", "--dbname", &self.url]).args(options);
+        command.arg("-D").arg(folder.path().join("data"));
+        command.current_dir(folder.path()).process_group(0).kill_on_drop(true);
+        let made = command.output().await.context("pg_basebackup")?;
+        ensure!(made.status.success(), "pg_basebackup failed: {}", String::from_utf8_lossy(&made.stderr));
+        let url = Url::parse(&self.url)?;
+        Self::over(folder, url.password().unwrap_or_default()).await
+    }
+
+    /// Stops it at once, as a crash does; its connections end.
+    pub async fn crash(&mut self) {
+        end(&mut self.child, "QUIT", Duration::from_secs(5)).await;
+    }
+
+    /// Makes it a standby when it starts again: the way in which a primary that has crashed must come back.
+    pub fn demote(&self) -> Result<()> {
+        Ok(fs::write(self.folder.path().join("data/standby.signal"), "")?)
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// Starts it again after a crash, on the same port, and waits until it answers.
+    pub async fn revive(&mut self) -> Result<()> {
+        self.child = serve(self.folder.path(), self.addr)?;
+        ready(&mut self.child, &self.url).await
+    }
+
+    /// Runs statements as its superuser, each in a transaction of its own.
+    pub async fn execute(&self, statements: &[&str]) {
+        let mut connection = AsyncPgConnection::establish(&self.url).await.unwrap();
+        for sql in statements {
+            connection.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        }
+    }
+
+    /// The processes of the server, the postmaster first.
+    pub async fn processes(&self) -> Vec<u32> {
+        #[derive(QueryableByName)]
+        struct Process {
+            #[diesel(sql_type = Integer)]
+            pid: i32,
+        }
+        let mut connection = AsyncPgConnection::establish(&self.url).await.unwrap();
+        let backends: Vec<Process> =
+            sql_query("SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+                .load(&mut connection)
+                .await
+                .unwrap();
+        let backends = backends.into_iter().filter_map(|process| u32::try_from(process.pid).ok());
+        self.child.id().into_iter().chain(backends).collect()
+    }
+
     /// Stops it at once; its data are not kept anyway.
     pub async fn stop(mut self) {
-        end(&mut self.child, "QUIT", Duration::from_secs(5)).await;
+        self.crash().await;
     }
 }
 
-fn serve(account: ServerAccount, postgres: &Path, folder: &Path, port: u16) -> Result<Child> {
-    let log = fs::File::create(folder.join("log"))?;
-    let mut command = account.command(postgres);
+fn serve(folder: &Path, addr: SocketAddr) -> Result<Child> {
+    let log = fs::File::options().create(true).append(true).open(folder.join("log"))?;
+    let mut command = ServerAccount::get()?.command(&program("postgres")?);
     command.arg("-D").arg(folder.join("data"));
-    for setting in [
-        "listen_addresses=127.0.0.1".to_owned(),
-        format!("port={port}"),
-        "unix_socket_directories=".to_owned(),
-        "max_connections=400".to_owned(),
-        // A crash of the machine may lose it all; a crash of a session may not.
-        "fsync=off".to_owned(),
-        "full_page_writes=off".to_owned(),
-        "synchronous_commit=on".to_owned(),
-        "shared_buffers=128MB".to_owned(),
-        "autovacuum_naptime=10min".to_owned(),
-    ] {
-        command.arg("-c").arg(setting);
-    }
+    command.args(["-c", "listen_addresses=127.0.0.1", "-c"]).arg(format!("port={}", addr.port()));
     command.current_dir(folder).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     Ok(command.process_group(0).kill_on_drop(true).spawn()?)
 }

@@ -81,6 +81,12 @@ impl Service {
         (status, began.elapsed())
     }
 
+    /// Starts it again with variables added, as another machine would run it.
+    pub async fn restart_with(&mut self, env: &[(&str, &str)]) -> Result<()> {
+        self.env.extend(env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        self.restart().await
+    }
+
     /// Starts it again after its end, on the same ports.
     pub async fn restart(&mut self) -> Result<()> {
         for (listener, addr) in &self.listeners {

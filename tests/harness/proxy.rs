@@ -29,6 +29,8 @@ enum Mode {
     Refuse,
     /// Connections stand and nothing passes, as when packets are dropped.
     Blackhole,
+    /// The same in one direction: what clients send arrives, and no answer does.
+    Mute,
 }
 
 /// What of the flight at which a proxy freezes is held.
@@ -60,7 +62,7 @@ pub struct Proxy {
 
 #[derive(Debug)]
 struct Shared {
-    upstream: SocketAddr,
+    upstream: Mutex<SocketAddr>,
     protocol: Protocol,
     mode: watch::Sender<Mode>,
     /// The mode that new connections meet; follows `mode`.
@@ -89,7 +91,7 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let addr = listener.local_addr()?;
         let shared = Arc::new(Shared {
-            upstream,
+            upstream: Mutex::new(upstream),
             protocol,
             mode: watch::Sender::new(Mode::Pass),
             applied: watch::Sender::new(Mode::Pass),
@@ -98,6 +100,11 @@ impl Proxy {
         });
         let acceptor = tokio::spawn(accept(listener, Arc::clone(&shared))).abort_handle();
         Ok(Self { addr, shared, acceptor })
+    }
+
+    /// Leads new connections to another server; those that stand stay, as when a name's address changes.
+    pub fn repoint(&self, upstream: SocketAddr) {
+        *self.shared.upstream.lock().unwrap_or_else(PoisonError::into_inner) = upstream;
     }
 
     /// Closes every connection; new ones pass.
@@ -114,6 +121,11 @@ impl Proxy {
     /// Lets nothing through any more, but closes nothing.
     pub async fn blackhole(&self) {
         self.set(Mode::Blackhole).await;
+    }
+
+    /// Lets no answer through any more, while what clients send arrives; closes nothing.
+    pub async fn mute(&self) {
+        self.set(Mode::Mute).await;
     }
 
     /// Lets `flights` more of the clients' flights through (each all that one sends before an answer). Of the
@@ -195,7 +207,8 @@ async fn serve(client: TcpStream, shared: Arc<Shared>) -> Result<()> {
     };
     let passes = async {
         pass(&shared).await;
-        let server = TcpStream::connect(shared.upstream).await?;
+        let upstream = *shared.upstream.lock().unwrap_or_else(PoisonError::into_inner);
+        let server = TcpStream::connect(upstream).await?;
         client.set_nodelay(true)?;
         server.set_nodelay(true)?;
         let (from_client, to_client) = client.into_split();
@@ -247,6 +260,9 @@ impl Line<'_> {
             }
             if !self.note(&buffer[..count], decoder.as_mut()) {
                 pass(self.shared).await;
+                if decoder.is_none() {
+                    let _ = self.shared.mode.subscribe().wait_for(|mode| *mode != Mode::Mute).await;
+                }
             }
             to.write_all(&buffer[..count]).await?;
         }

@@ -9,6 +9,8 @@ pub enum Protocol {
     Redis,
     /// The frontend protocol, version 3.
     Postgres,
+    /// Any other; nothing is read out of it.
+    Opaque,
 }
 
 /// Turns a client's bytes into commands.
@@ -36,6 +38,7 @@ impl Decoder {
             let read = match self.protocol {
                 Protocol::Redis => redis_command(&self.buffer),
                 Protocol::Postgres => self.postgres_message(),
+                Protocol::Opaque => (!self.buffer.is_empty()).then_some((self.buffer.len(), None)),
             };
             let Some((length, command)) = read else { return commands };
             self.buffer.drain(..length);

@@ -13,6 +13,7 @@ use crate::{
     cluster::{Cluster, Setup},
     database::TestDatabase,
     grpc::Api,
+    postgres::PostgresServer,
     proxy::Proxy,
     redis::RedisServer,
     seed::Customer,
@@ -71,13 +72,24 @@ impl World {
 
     /// With other options.
     pub async fn with(options: Options) -> Self {
-        Self::build(&options).await.unwrap_or_else(|error| panic!("no world: {error:#}"))
+        Self::build(&options, None).await.unwrap_or_else(|error| panic!("no world: {error:#}"))
     }
 
-    async fn build(options: &Options) -> Result<Self> {
+    /// Over a PostgreSQL of the test's own, which it may break.
+    pub async fn over(server: &PostgresServer, options: Options) -> Self {
+        Self::build(&options, Some(server)).await.unwrap_or_else(|error| panic!("no world: {error:#}"))
+    }
+
+    async fn build(options: &Options, server: Option<&PostgresServer>) -> Result<Self> {
         let slot = SLOTS.acquire().await?;
+        let database = async {
+            match server {
+                Some(server) => TestDatabase::on(server).await,
+                None => TestDatabase::create().await,
+            }
+        };
         let (database, redis, vendors) =
-            tokio::try_join!(TestDatabase::create(), RedisServer::start(), VendorSim::start())?;
+            tokio::try_join!(database, RedisServer::start(), VendorSim::start())?;
         let mut url = Url::parse(&database.url)?;
         let postgres: SocketAddr =
             format!("127.0.0.1:{}", url.port().unwrap_or(5432)).parse().context("DATABASE_URL")?;

@@ -19,7 +19,7 @@ async fn synced(world: &World) -> Browser {
 }
 
 /// A service's state, as `grpc.health.v1` tells it.
-async fn health(world: &World, service: &str) -> String {
+pub(crate) async fn health(world: &World, service: &str) -> String {
     let mut client = HealthClient::new(world.internal().channel);
     let request = HealthCheckRequest { service: service.to_owned() };
     match client.check(request).await {

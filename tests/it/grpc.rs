@@ -249,7 +249,7 @@ async fn bounds_and_malformed_fields() {
 }
 
 /// Sends bytes as a message of `ResolveService`, compressed if `flag` says so.
-async fn raw(world: &World, method: &str, flag: u8, message: &[u8], timeout: &str) -> Answer {
+pub(crate) async fn raw(world: &World, method: &str, flag: u8, message: &[u8], timeout: &str) -> Answer {
     let length = u32::try_from(message.len()).unwrap().to_be_bytes();
     let core = world.cluster.cores[0].addr("grpc");
     let stream = TokioIo::new(tokio::net::TcpStream::connect(core).await.unwrap());

@@ -1,14 +1,21 @@
 //! End to end: real processes, real stores, vendors over real HTTP. Each module covers one concern.
 
 mod callbacks;
+mod cancellation;
+// libfaketime is loaded in the way of Linux.
+#[cfg(target_os = "linux")]
+mod clock;
 mod concurrency;
 mod consent;
 mod cookies;
+mod core_lost;
 mod crash_points;
 mod faults;
 mod grpc;
 mod identities;
 mod journey;
+mod postgres_failover;
+mod postgres_faults;
 mod privacy;
 mod refusals;
 mod round_trips;
@@ -17,8 +24,21 @@ mod shutdown;
 mod start_up;
 mod vendors;
 
-use harness::browser::Answer;
+use std::time::Duration;
+
+use harness::{browser::Answer, within, world::World};
 use serde_json::{Value, json};
+
+/// Waits until `dependency.postgres` says so; a loss and a return are each due to show within 2 s.
+async fn postgres_is(world: &World, state: &str) {
+    within(Duration::from_secs(2), state, async || {
+        match faults::health(world, "dependency.postgres").await {
+            now if now == state => Ok(()),
+            now => Err(now),
+        }
+    })
+    .await;
+}
 
 /// Consent that grants what gateway sync needs.
 fn granted() -> Value {
@@ -38,6 +58,27 @@ fn assert_accepted(answer: &Answer, accepted: usize) {
     assert_eq!(body["success"], json!(true), "{body}");
     assert_eq!(body["accepted"], json!(accepted), "{body}");
     assert_eq!(body["errors"], json!([]), "{body}");
+}
+
+/// A batch's answer whose only event is to be sent again.
+#[track_caller]
+fn assert_retry(answer: &Answer) {
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let body = answer.json();
+    assert_eq!(body["accepted"], json!(0), "{body}");
+    assert_eq!(body["errors"][0]["retry"], json!(true), "{body}");
+}
+
+/// Nothing holds on to a transaction any more.
+async fn assert_no_open_transaction(world: &World) {
+    within(Duration::from_secs(5), "transactions to end", async || {
+        let open = "datname = current_database() AND state LIKE 'idle in transaction%'";
+        match world.database.count("pg_stat_activity", open).await {
+            0 => Ok(()),
+            open => Err(format!("{open} sessions are idle in transaction")),
+        }
+    })
+    .await;
 }
 
 /// The last hop of a sync is the GIF.

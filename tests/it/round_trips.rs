@@ -5,15 +5,17 @@ use serde_json::{Value, json};
 
 use crate::{assert_accepted, assert_gif, denied, granted};
 
-/// What the core sends on its own account: watching Redis, setting up connections, looking for changed
+/// What the core sends on its own account: watching the stores, setting up connections, looking for changed
 /// settings and repairs, beginning and ending transactions.
-const HOUSEKEEPING: [&str; 12] = [
+const HOUSEKEEPING: [&str; 14] = [
     "ROLE",
     "PING",
     "HELLO",
     "CLIENT",
     "INFO",
     "SET statement_timeout",
+    "pg_postmaster_start_time",
+    "transaction_read_only",
     "SET TIME ZONE",
     "SET CLIENT_ENCODING",
     "config_version",

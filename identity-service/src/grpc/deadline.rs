@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
+/// Less than that is too little to do anything in; nothing is begun (threats.md concern 31).
+pub const LEAST: Duration = Duration::from_millis(5);
+
 /// For methods that are not listed.
 const DEFAULT: Duration = Duration::from_secs(3);
 

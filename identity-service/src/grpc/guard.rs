@@ -88,6 +88,9 @@ impl Guard {
         }
         // Ends a call at its deadline. Work that must not be left half done goes on in a task of its own.
         let limit = deadline::limit(request.headers(), method.cap);
+        if limit < deadline::LEAST {
+            return refused(ErrorReason::DeadlineExceeded);
+        }
         let answered = tokio::time::timeout(limit, router.call(request)).await;
         let Ok(Ok(response)) = answered else { return refused(ErrorReason::DeadlineExceeded) };
         // What tonic itself refuses carries no reason, and a message that does not decode is no defect of ours.

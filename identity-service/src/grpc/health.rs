@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use bb8_redis::redis::cmd;
-use diesel_async::SimpleAsyncConnection;
 use metrics::gauge;
+use migrations::pool::Supervisor;
 use serve::Lifecycle;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
@@ -30,8 +30,9 @@ pub async fn watch(stores: Stores, health: HealthReporter, lifecycle: Lifecycle)
     let mut tick = tokio::time::interval(PERIOD);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut before = [true, true];
+    let mut supervisor = Supervisor::new(stores.postgres.clone());
     loop {
-        let (postgres, redis) = tokio::join!(answers(postgres(&stores)), answers(redis(&stores)));
+        let (postgres, redis) = tokio::join!(supervisor.look(), answers(redis(&stores)));
         for (name, up) in [("postgres", postgres), ("redis", redis)] {
             gauge!("datafly_dependency_up", "dependency" => name).set(if up { 1.0 } else { 0.0 });
             health.set_service_status(format!("dependency.{name}"), status(up)).await;
@@ -65,10 +66,6 @@ fn status(up: bool) -> ServingStatus {
 
 async fn answers(look: impl Future<Output = Result<()>>) -> bool {
     matches!(tokio::time::timeout(TIMEOUT, look).await, Ok(Ok(())))
-}
-
-async fn postgres(stores: &Stores) -> Result<()> {
-    Ok(stores.connection().await?.batch_execute("SELECT 1").await?)
 }
 
 async fn redis(stores: &Stores) -> Result<()> {

@@ -5,7 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use diesel::prelude::*;
+use diesel::{
+    prelude::*,
+    sql_types::{BigInt, Bool, Timestamptz},
+};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use migrations::{
     rows,
@@ -16,6 +19,7 @@ use migrations::{
     sealed::{Place, SealKeys},
 };
 use secrecy::SecretSlice;
+use time::OffsetDateTime;
 use url::Url;
 use uuid::Uuid;
 
@@ -24,9 +28,25 @@ use super::snapshot::{
 };
 use crate::{auth::origin, error::Result, sync};
 
-/// The current version.
-pub async fn version(connection: &mut AsyncPgConnection) -> Result<i64> {
-    Ok(config_version::table.select(config_version::version).first(connection).await?)
+/// What a look at the settings finds.
+#[derive(QueryableByName)]
+pub struct Current {
+    /// Grows with each change.
+    #[diesel(sql_type = BigInt)]
+    pub version: i64,
+    /// The server takes writes.
+    #[diesel(sql_type = Bool)]
+    pub is_primary: bool,
+    /// Its clock.
+    #[diesel(sql_type = Timestamptz)]
+    pub now: OffsetDateTime,
+}
+
+/// The current version, whether it is a primary that says so, and when.
+pub async fn current(connection: &mut AsyncPgConnection) -> Result<Current> {
+    let sql = "SELECT version, current_setting('transaction_read_only') = 'off' AS is_primary, \
+        clock_timestamp() AS now FROM config_version";
+    Ok(diesel::sql_query(sql).get_result(connection).await?)
 }
 
 /// `before`, brought up to date.
@@ -46,7 +66,7 @@ async fn load_here(
     before: &Snapshot,
     keys: &SealKeys,
 ) -> Result<Snapshot> {
-    let version = version(connection).await?;
+    let version: i64 = config_version::table.select(config_version::version).first(connection).await?;
     // A database that was restored, or an older one: nothing of the snapshot can be trusted.
     let nothing = Snapshot::default();
     let before = if version < before.version { &nothing } else { before };
@@ -128,10 +148,7 @@ fn collect_host(row: &rows::CollectHost) -> Option<CollectHost> {
 }
 
 /// A secret that does not open is left out: signed calls of that source are then refused, and the rest works.
-fn open(
-    keys: &SealKeys,
-    row: &rows::ServerSecret,
-) -> Option<(SecretSlice<u8>, Option<time::OffsetDateTime>)> {
+fn open(keys: &SealKeys, row: &rows::ServerSecret) -> Option<(SecretSlice<u8>, Option<OffsetDateTime>)> {
     let place = Place { org: row.org_id, table: "server_secrets", row: row.id, column: "sealed" };
     match keys.open(place, &row.sealed) {
         Ok(secret) if !secret.is_empty() => Some((SecretSlice::from(secret.to_vec()), row.expires_at)),

@@ -1,4 +1,9 @@
 //! Keeping the snapshot fresh: one row is polled on a connection of its own, and what changed is reloaded.
+//!
+//! Only a primary confirms the snapshot. A standby, and a primary that was demoted, have what is older: they would
+//! go on confirming a key that was revoked at the new primary. While there is none the snapshot ages like with any
+//! other loss of PostgreSQL. Versions count on one server alone: a standby may be promoted that had not yet got the
+//! last changes, and then gives the same numbers to others. So another server's settings are read from the start.
 
 use std::{
     sync::{
@@ -9,16 +14,21 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use diesel_async::{AsyncConnection, AsyncPgConnection};
+use diesel_async::SimpleAsyncConnection;
 use metrics::gauge;
-use migrations::sealed::SealKeys;
+use migrations::{
+    pool::{Connection, PgPool, PgPoolError},
+    sealed::SealKeys,
+};
 use proto::v1::ErrorReason;
-use secrecy::{ExposeSecret, SecretString};
 use tokio::{sync::Mutex, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{load, snapshot::Snapshot};
-use crate::error::{Error, Result};
+use crate::{
+    clock,
+    error::{Error, Result},
+};
 
 /// How often the version is looked at. A revoked key is refused within 1 s (design section 6).
 const POLL: Duration = Duration::from_millis(300);
@@ -48,15 +58,17 @@ struct Shared {
 }
 
 struct Looker {
-    database_url: SecretString,
+    pool: PgPool,
     keys: Arc<SealKeys>,
-    connection: Option<AsyncPgConnection>,
+    connection: Option<Connection>,
+    /// Generation of the connection that the snapshot was last confirmed by.
+    confirmed_by: Option<u64>,
 }
 
 impl Settings {
     /// Loads everything once.
-    pub async fn load(database_url: SecretString, keys: Arc<SealKeys>) -> Result<Self> {
-        let looker = Looker { database_url, keys, connection: None };
+    pub async fn load(pool: PgPool, keys: Arc<SealKeys>) -> Result<Self> {
+        let looker = Looker { pool, keys, connection: None, confirmed_by: None };
         let settings = Self {
             shared: Arc::new(Shared {
                 snapshot: ArcSwap::default(),
@@ -149,18 +161,34 @@ impl Settings {
 impl Looker {
     /// The next snapshot, or none where nothing has changed.
     async fn look(&mut self, before: &Snapshot) -> Result<Option<Snapshot>> {
-        let mut connection = match self.connection.take() {
+        let mut connection = match self.connection.take_if(|kept| kept.is_usable()) {
             Some(connection) => connection,
-            None => AsyncPgConnection::establish(self.database_url.expose_secret())
-                .await
-                .map_err(|_| Error::refused(ErrorReason::Unavailable))?,
+            None => self.open().await?,
         };
-        let next = if load::version(&mut connection).await? == before.version {
+        let from = Some(connection.generation());
+        let nothing = Snapshot::default();
+        let before = if self.confirmed_by == from { before } else { &nothing };
+        let current = load::current(&mut connection).await?;
+        if !current.is_primary {
+            self.pool.leave();
+            return Err(Error::refused(ErrorReason::Unavailable));
+        }
+        clock::follow(current.now);
+        let next = if from == self.confirmed_by && current.version == before.version {
             None
         } else {
             Some(load::load(&mut connection, before, &self.keys).await?)
         };
+        self.confirmed_by = from;
         self.connection = Some(connection);
         Ok(next)
+    }
+
+    /// A connection on which reading everything may take its time.
+    async fn open(&self) -> Result<Connection> {
+        let mut connection = self.pool.open().await.map_err(PgPoolError::User)?;
+        let timeout = format!("SET statement_timeout = {}", LOAD_TIMEOUT.as_millis());
+        connection.batch_execute(&timeout).await?;
+        Ok(connection)
     }
 }

@@ -57,7 +57,7 @@ pub async fn commit<C: Change>(stores: &Stores, change: C) -> Result<Committed<C
         loop {
             match commit_here(&stores, &change).await {
                 Err(Error::Postgres(error)) if tries < TRIES && is_conflict(&error) => tries += 1,
-                done => return done,
+                done => return done.inspect_err(|error| stores.leave_if_demoted(error)),
             }
             tokio::time::sleep(Duration::from_millis(rand::random_range(1..20))).await;
         }

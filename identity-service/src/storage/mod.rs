@@ -10,11 +10,12 @@ pub mod repairs;
 
 use std::time::Instant;
 
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use metrics::{counter, histogram};
 use migrations::pool::{PgPool, PgPooled};
 
 use self::redis::lanes::Lanes;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Both stores.
 #[derive(Clone)]
@@ -27,7 +28,7 @@ pub struct Stores {
 
 impl Stores {
     /// A connection to PostgreSQL, within the pool's bound. Waits, and what came of them, are measured.
-    pub async fn connection(&self) -> Result<PgPooled<'_>> {
+    pub async fn connection(&self) -> Result<PgPooled> {
         let began = Instant::now();
         let connection = self.postgres.get().await;
         histogram!("datafly_pool_wait_seconds", "pool" => "postgres").record(began.elapsed().as_secs_f64());
@@ -35,5 +36,14 @@ impl Stores {
             counter!("datafly_pool_timeouts_total", "pool" => "postgres").increment(1);
         }
         Ok(connection?)
+    }
+
+    /// Leaves all connections where `error` says that the server takes no writes any more (SQLSTATE 25006). The
+    /// supervisor would find it out within a second.
+    pub fn leave_if_demoted(&self, error: &Error) {
+        if let Error::Postgres(DieselError::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _)) = error
+        {
+            self.postgres.leave();
+        }
     }
 }

@@ -106,6 +106,7 @@ async fn make(
     let made = tokio::time::timeout(TIMEOUT, work).await;
     made.unwrap_or_else(|_| Err(Error::refused(ErrorReason::DeadlineExceeded))).inspect_err(|error| {
         tracing::warn!(%error, waiting = wanted.len(), "canonical identities were not made");
+        stores.leave_if_demoted(error);
     })
 }
 

@@ -1,0 +1,60 @@
+//! The PostgreSQL pool. Its waits, statements and attempts to connect are bounded, and it holds connections only
+//! to the server that takes writes; none of that costs a round trip at checkout.
+
+mod connection;
+mod pooled;
+mod server;
+mod supervisor;
+
+use std::time::Duration;
+
+use bb8::Pool;
+use diesel::{ConnectionError, ConnectionResult};
+use secrecy::{ExposeSecret, SecretString};
+
+use self::server::Server;
+pub use self::{connection::Connection, pooled::PgPooled, supervisor::Supervisor};
+
+/// Why no connection was had.
+pub type PgPoolError = bb8::RunError<ConnectionError>;
+
+/// How long a request waits for a connection before it is refused (threats.md F16).
+pub const CHECKOUT_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// A pool of connections to the primary behind one name.
+#[derive(Debug, Clone)]
+pub struct PgPool {
+    members: Pool<Server>,
+    server: Server,
+}
+
+impl PgPool {
+    /// A pool of up to `max_size` connections; each is opened when it is needed. Fails on a malformed URL only.
+    pub fn connect_lazily(database_url: &SecretString, max_size: u32) -> ConnectionResult<Self> {
+        let server = Server::new(database_url.expose_secret())?;
+        let members = Pool::builder()
+            .max_size(max_size)
+            .connection_timeout(CHECKOUT_TIMEOUT)
+            .retry_connection(false)
+            .build_unchecked(server.clone());
+        Ok(Self { members, server })
+    }
+
+    /// A connection, within [`CHECKOUT_TIMEOUT`]; refused at once while a [`Supervisor`] sees no primary.
+    pub async fn get(&self) -> Result<PgPooled, PgPoolError> {
+        if self.server.is_away() {
+            return Err(PgPoolError::User(ConnectionError::BadConnection("no primary answers".to_owned())));
+        }
+        Ok(PgPooled::new(self.members.get_owned().await?))
+    }
+
+    /// A connection beside the pool's, for a task that must not wait for those.
+    pub async fn open(&self) -> ConnectionResult<Connection> {
+        self.server.open().await
+    }
+
+    /// Leaves every connection opened so far: the server is no longer the primary.
+    pub fn leave(&self) {
+        self.server.leave();
+    }
+}

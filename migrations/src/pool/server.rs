@@ -1,0 +1,178 @@
+//! The server behind the name: opening connections to it, and noticing that it is another one.
+
+use std::{
+    fmt,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bb8::ManageConnection;
+use diesel::{ConnectionError, ConnectionResult, QueryableByName, sql_query, sql_types::Text};
+use diesel_async::AsyncPgConnection;
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
+use tokio_postgres::{Config, NoTls, config::TargetSessionAttrs};
+
+use super::connection::{Connection, Life};
+
+/// How long a connection may take to open, login included: a server may accept and then say nothing.
+const OPEN_TIMEOUT: Duration = Duration::from_millis(900);
+/// How long bytes may go unacknowledged.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a peer that says nothing is asked whether it is there.
+const KEEPALIVE: Duration = Duration::from_secs(1);
+/// Milliseconds after a failed attempt in which there is no other: under ten a second with whatever timing
+/// (threats.md F17).
+const PAUSE_MS: std::ops::Range<u64> = 150..350;
+
+/// Asked first on every connection. A statement ends before the caller's deadline of 1 s does; a session that a
+/// crashed task left inside a transaction is ended by the server; and so is, within 50 ms, a statement whose
+/// client has gone. The start time tells servers apart: a standby that was promoted has
+/// another one than its primary.
+const SESSION: &str = "SELECT pg_postmaster_start_time()::text AS identity, \
+    set_config('statement_timeout', '900ms', false), \
+    set_config('lock_timeout', '500ms', false), \
+    set_config('idle_in_transaction_session_timeout', '5s', false), \
+    set_config('client_connection_check_interval', '50ms', false)";
+
+/// A name, and what is known of the primary behind it.
+#[derive(Clone)]
+pub struct Server {
+    config: Arc<Config>,
+    attempts: Arc<Mutex<Attempts>>,
+    life: Arc<Life>,
+    away: Arc<AtomicBool>,
+}
+
+/// How often the server was left and has answered.
+pub(super) struct Signs {
+    pub(super) generation: u64,
+    pub(super) answers: u64,
+}
+
+/// Held for the length of an attempt, so that there is one at a time: a server that comes back meets no storm.
+#[derive(Default)]
+struct Attempts {
+    not_before: Option<Instant>,
+    identity: Option<String>,
+}
+
+#[derive(QueryableByName)]
+struct Session {
+    #[diesel(sql_type = Text)]
+    identity: String,
+}
+
+impl Server {
+    /// The one that `url` names.
+    pub(super) fn new(url: &str) -> ConnectionResult<Self> {
+        let mut config: Config =
+            url.parse().map_err(|error| ConnectionError::InvalidConnectionUrl(text(&error)))?;
+        config
+            // A standby, or a primary that was demoted, is not it.
+            .target_session_attrs(TargetSessionAttrs::ReadWrite)
+            .connect_timeout(OPEN_TIMEOUT)
+            .tcp_user_timeout(SILENCE_TIMEOUT)
+            .keepalives_idle(KEEPALIVE)
+            .keepalives_interval(KEEPALIVE);
+        Ok(Self {
+            config: Arc::new(config),
+            attempts: Arc::default(),
+            life: Arc::default(),
+            away: Arc::default(),
+        })
+    }
+
+    /// Opens a connection, unless an attempt has failed just now.
+    pub(super) async fn open(&self) -> ConnectionResult<Connection> {
+        let mut attempts = self.attempts.lock().await;
+        if attempts.not_before.is_some_and(|at| Instant::now() < at) {
+            return Err(ConnectionError::BadConnection("an attempt has failed just now".to_owned()));
+        }
+        // Looked at before: what is found out in the meantime then counts against this connection as well.
+        let Signs { mut generation, .. } = self.signs();
+        let opened = timeout(OPEN_TIMEOUT, open(&self.config)).await;
+        let opened = opened.unwrap_or_else(|_| Err(ConnectionError::BadConnection("timed out".to_owned())));
+        let (connection, identity) = opened.inspect_err(|_| {
+            let pause = Duration::from_millis(rand::random_range(PAUSE_MS));
+            attempts.not_before = Some(Instant::now() + pause);
+        })?;
+        if attempts.identity.as_ref().is_some_and(|known| *known != identity) {
+            self.leave();
+            generation += 1;
+        }
+        attempts.identity = Some(identity);
+        Ok(Connection::new(connection, generation, Arc::clone(&self.life)))
+    }
+
+    /// Leaves every connection opened so far.
+    pub(super) fn leave(&self) {
+        self.life.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// What its connections have seen so far.
+    pub(super) fn signs(&self) -> Signs {
+        let Life { generation, answers } = &*self.life;
+        Signs { generation: generation.load(Ordering::Acquire), answers: answers.load(Ordering::Acquire) }
+    }
+
+    /// Whether no primary was found at the last look.
+    pub(super) fn is_away(&self) -> bool {
+        self.away.load(Ordering::Acquire)
+    }
+
+    /// Notes what a look has found.
+    pub(super) fn set_away(&self, away: bool) {
+        self.away.store(away, Ordering::Release);
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").finish_non_exhaustive()
+    }
+}
+
+impl ManageConnection for Server {
+    type Connection = Connection;
+    type Error = ConnectionError;
+
+    fn connect(&self) -> impl Future<Output = ConnectionResult<Connection>> + Send {
+        self.open()
+    }
+
+    /// Asks nobody: a `SELECT 1` would cost as much as a keyed read (limits.md), and passes on a standby.
+    async fn is_valid(&self, connection: &mut Connection) -> ConnectionResult<()> {
+        match connection.is_usable() {
+            true => Ok(()),
+            false => Err(ConnectionError::BadConnection("left".to_owned())),
+        }
+    }
+
+    fn has_broken(&self, connection: &mut Connection) -> bool {
+        !connection.is_usable()
+    }
+}
+
+async fn open(config: &Config) -> ConnectionResult<(AsyncPgConnection, String)> {
+    let failed = |error: &dyn std::error::Error| ConnectionError::BadConnection(text(error));
+    let (client, connection) = config.connect(NoTls).await.map_err(|error| failed(&error))?;
+    let mut connection = AsyncPgConnection::try_from_client_and_connection(client, connection).await?;
+    let session = diesel_async::RunQueryDsl::get_result::<Session>(sql_query(SESSION), &mut connection);
+    let identity = session.await.map_err(|error| failed(&error))?.identity;
+    Ok((connection, identity))
+}
+
+/// An error with its cause: tokio-postgres says only "db error" or "error connecting to server" itself.
+fn text(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}

@@ -1,0 +1,186 @@
+//! Clients that go away and deadlines that pass: no transaction is left open, no connection is lost, and what was
+//! being done is done whole or not at all.
+
+use std::time::Duration;
+
+use diesel_async::SimpleAsyncConnection;
+use harness::{eventually, within, world::World};
+use prost::Message;
+use proto::v1::{
+    Caller, ConsentSignals, IdentityRef, ResolveRequest, Subject, VendorIdsRequest, caller::Kind,
+    identity_ref::Id,
+};
+use serde_json::json;
+use tokio::{task::JoinSet, time::timeout};
+use tonic::{Code, Request, Status};
+
+use crate::{assert_accepted, assert_no_open_transaction, granted};
+
+/// Clients in all; half of them over HTTP, half over gRPC (threats.md T15).
+const CLIENTS: u32 = 10_000;
+/// How many are there at once.
+const AT_ONCE: u32 = 16;
+/// Connections of a core's pool.
+const POOL: usize = 16;
+
+/// Some time under 20 ms, spread well and the same in each run: `number` times the golden ratio.
+fn patience(number: u32) -> Duration {
+    Duration::from_micros(u64::from(number.wrapping_mul(2_654_435_769) >> 16) * 20_000 / 65_536)
+}
+
+/// What the client of that number asks for: half of them share one visitor, half are new.
+fn visitor(number: u32) -> String {
+    if number % 4 < 2 { format!("visitor-{number}") } else { format!("visitor-{}", number % 4) }
+}
+
+fn resolve_request(world: &World, number: u32) -> ResolveRequest {
+    let consent = json!({"marketing": number % 3 == 0}).to_string();
+    let subject = Subject {
+        anonymous_id: Some(visitor(number)),
+        user_id: Some(format!("user-of-{}", visitor(number))),
+        consent: Some(ConsentSignals { json: Some(consent), sec_gpc: false }),
+        ..Subject::default()
+    };
+    let caller = Caller { kind: Some(Kind::OrgId(world.customer.org_id.to_string())) };
+    ResolveRequest { caller: Some(caller), subjects: vec![subject] }
+}
+
+fn vendor_ids_request(world: &World, anonymous_id: &str) -> VendorIdsRequest {
+    VendorIdsRequest {
+        org_id: world.customer.org_id.to_string(),
+        identities: vec![IdentityRef { id: Some(Id::AnonymousId(anonymous_id.to_owned())) }],
+        fields: Vec::new(),
+    }
+}
+
+/// How many statements wait for a lock.
+async fn waiting(world: &World) -> i64 {
+    let held = "datname = current_database() AND state = 'active' AND wait_event_type = 'Lock'";
+    world.database.count("pg_stat_activity", held).await
+}
+
+/// Waits until so many do.
+async fn are_waiting(world: &World, count: i64, limit: Duration) {
+    within(limit, &format!("{count} statements to wait for a lock"), async || match waiting(world).await {
+        now if now == count => Ok(()),
+        now => Err(format!("{now} do")),
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn ten_thousand_clients_that_go_away() {
+    let world = World::start().await;
+    let mut clients = JoinSet::new();
+    for first in 0..AT_ONCE {
+        let core = world.internal().resolve();
+        let requests: Vec<(u32, ResolveRequest)> = (first..CLIENTS)
+            .step_by(AT_ONCE as usize)
+            .map(|number| (number, resolve_request(&world, number)))
+            .collect();
+        let mut browser = world.browser();
+        clients.spawn(async move {
+            let mut acknowledged = Vec::new();
+            for (number, request) in requests {
+                let taken = if number % 2 == 0 {
+                    // Its stream is reset.
+                    let answer = timeout(patience(number), core.clone().resolve(request)).await;
+                    answer.is_ok_and(|answer| {
+                        answer.is_ok_and(|answer| answer.get_ref().resolutions[0].error.is_none())
+                    })
+                } else {
+                    // Its connection is closed.
+                    browser.anonymous_id = Some(visitor(number));
+                    browser.jar.clear();
+                    let answer = timeout(patience(number), browser.view(&granted())).await;
+                    answer.is_ok_and(|answer| answer.status == 200 && answer.json()["accepted"] == json!(1))
+                };
+                if taken {
+                    acknowledged.push(visitor(number));
+                }
+            }
+            acknowledged
+        });
+    }
+    let mut acknowledged = clients.join_all().await.concat();
+    // Neither all were patient enough, nor none.
+    assert!((100..9_900).contains(&acknowledged.len()), "{} were acknowledged", acknowledged.len());
+    acknowledged.sort();
+    acknowledged.dedup();
+
+    assert_no_open_transaction(&world).await;
+    let list = acknowledged.join("','");
+    let missing = "NOT EXISTS (SELECT FROM links WHERE value = visitor)";
+    let visitors = format!("unnest(ARRAY['{list}']) AS visitor");
+    assert_eq!(world.database.count(&visitors, missing).await, 0, "links that were acknowledged");
+    let alone = "NOT EXISTS (SELECT FROM links WHERE canonical_id = canonicals.id)";
+    assert_eq!(world.database.count("canonicals", alone).await, 0, "identities without an identifier");
+    eventually("every connection to be had", async || match connections_to_be_had(&world).await {
+        POOL => Ok(()),
+        connections => Err(format!("{connections} of {POOL}")),
+    })
+    .await;
+}
+
+/// How many calls hold a connection at the same time, of as many as the pool has connections.
+async fn connections_to_be_had(world: &World) -> usize {
+    world.flush_redis().await;
+    let mut blocker = world.database.connection().await.unwrap();
+    blocker.batch_execute("BEGIN; LOCK TABLE links IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let mut calls = JoinSet::new();
+    for number in 0..POOL {
+        let mut core = world.internal().resolve();
+        let request = vendor_ids_request(world, &format!("stranger-{number}"));
+        calls.spawn(async move { core.vendor_ids(request).await.map(drop) });
+    }
+    let mut most = 0;
+    while most < POOL && calls.try_join_next().is_none() {
+        most = most.max(usize::try_from(waiting(world).await).unwrap());
+    }
+    blocker.batch_execute("ROLLBACK").await.unwrap();
+    calls.shutdown().await;
+    most
+}
+
+#[tokio::test]
+async fn a_passed_deadline_takes_its_statement_with_it() {
+    let world = World::start().await;
+    let mut browser = world.browser();
+    assert_accepted(&browser.view(&granted()).await, 1);
+    world.flush_redis().await;
+    let mut blocker = world.database.connection().await.unwrap();
+    blocker.batch_execute("BEGIN; LOCK TABLE links IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let mut core = world.internal().resolve();
+    let mut request = Request::new(vendor_ids_request(&world, browser.aid()));
+    request.metadata_mut().insert("grpc-timeout", "200m".parse().unwrap());
+    let call = tokio::spawn(async move { core.vendor_ids(request).await });
+    are_waiting(&world, 1, Duration::from_millis(190)).await;
+    let code = call.await.unwrap().unwrap_err().code();
+    // The client's own stub watches the deadline as well, and calls it CANCELLED.
+    assert!([Code::DeadlineExceeded, Code::Cancelled].contains(&code), "{code:?}");
+    // 100 ms are promised, and lock_timeout would end it 300 ms from now.
+    are_waiting(&world, 0, Duration::from_millis(200)).await;
+    blocker.batch_execute("ROLLBACK").await.unwrap();
+    eventually("the visitor to be found", async || {
+        match world.vendor_ids(browser.aid()).await.canonical_id {
+            none if none.is_empty() => Err("no answer".to_owned()),
+            _ => Ok(()),
+        }
+    })
+    .await;
+    assert_no_open_transaction(&world).await;
+}
+
+#[tokio::test]
+async fn nothing_is_begun_with_too_little_time_left() {
+    let world = World::start().await;
+    for (number, deadline) in (0..).zip(["0n", "1m", "4999u"]) {
+        let message = resolve_request(&world, number).encode_to_vec();
+        let answer = crate::grpc::raw(&world, "Resolve", 0, &message, deadline).await;
+        let status = Status::from_header_map(answer.headers()).map(|status| status.code());
+        assert_eq!(status, Some(Code::DeadlineExceeded), "{deadline}: {:?}", answer.headers());
+    }
+    let requests = world.metric("datafly_resolves_total", &[]).await;
+    assert_eq!(requests, 0.0, "subjects that were worked on");
+    assert_eq!(world.database.count("canonicals", "true").await, 0);
+}

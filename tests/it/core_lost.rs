@@ -1,0 +1,88 @@
+//! The edge without its cores: they are gone, or their answers do not arrive.
+
+use std::time::{Duration, Instant};
+
+use harness::{
+    browser::Browser,
+    process::Service,
+    proxy::Proxy,
+    wire::Protocol,
+    within,
+    world::{Options, World},
+};
+use serde_json::json;
+
+use crate::{assert_accepted, assert_gif, granted};
+
+/// The edge serves again that long after a core does (threats.md F32, F48).
+const RECOVERY: Duration = Duration::from_secs(2);
+
+/// What visitors get while no core answers: told to come again, and images that are never an error.
+async fn assert_away(browser: &mut Browser, callback: &str) {
+    let batch = browser.view(&granted()).await;
+    assert_eq!((batch.status, batch.code().as_str()), (503, "UNAVAILABLE"), "{}", batch.text());
+    assert!(batch.header("retry-after").is_some(), "{:?}", batch.headers);
+    assert_eq!(browser.get(&browser.sync_url("pinterest")).await.status, 204);
+    assert_gif(&browser.get(callback).await);
+}
+
+async fn is_back(browser: &mut Browser) {
+    within(RECOVERY, "the edge to reach a core", async || match browser.view(&granted()).await {
+        answer if answer.status == 200 => Ok(()),
+        answer => Err(answer.text()),
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn all_cores_killed_and_back() {
+    let mut world = World::with(Options { cores: 2, ..Options::default() }).await;
+    let mut browser = world.browser();
+    assert_accepted(&browser.view(&granted()).await, 1);
+    let callback = browser.sync_to_vendor("pinterest").await;
+    for core in &mut world.cluster.cores {
+        core.kill9().await;
+    }
+    assert_away(&mut browser, callback.as_str()).await;
+    world.cluster.cores[1].restart().await.unwrap();
+    is_back(&mut browser).await;
+    assert_gif(&browser.get(callback.as_str()).await);
+    world.cluster.cores[0].restart().await.unwrap();
+    assert!(world.vendor_id(browser.aid(), "pin_unauth").await.is_some(), "the callback counts once");
+}
+
+#[tokio::test]
+async fn a_core_that_hears_and_is_not_heard() {
+    let world = World::start().await;
+    let proxy = Proxy::start(world.cluster.cores[0].addr("grpc"), Protocol::Opaque).await.unwrap();
+    let env = [
+        ("IDENTITY_URL", &*format!("http://{}", proxy.addr)),
+        ("SERVICE_TOKEN", &world.cluster.secrets.edge_token),
+    ];
+    let edge = Service::start("http-edge", &env, &["http", "metrics"]).await.unwrap();
+    let url = format!("http://{}", edge.addr("http"));
+    let mut database = world.database.connection().await.unwrap();
+    world.customer.add_collect_host(&mut database, &url).await.unwrap();
+    let mut browser = Browser::new(&url, &world.customer.live_key, &world.customer.origin);
+    is_back(&mut browser).await;
+    let callback = browser.sync_to_vendor("pinterest").await;
+
+    proxy.mute().await;
+    for _ in 0..3 {
+        let mut new = Browser::new(&url, &world.customer.live_key, &world.customer.origin);
+        let began = Instant::now();
+        let answer = new.view(&granted()).await;
+        assert!([503, 504].contains(&answer.status), "{} {}", answer.status, answer.text());
+        assert!(began.elapsed() < Duration::from_millis(1500), "{:?}", began.elapsed());
+    }
+    assert_gif(&browser.get(callback.as_str()).await);
+    assert_eq!(world.database.count("canonicals", "true").await, 4, "each visitor once, though not heard");
+    proxy.heal().await;
+    is_back(&mut browser).await;
+    assert_gif(&browser.get(callback.as_str()).await);
+    assert_eq!(world.database.count("vendor_ids", "true").await, 1);
+    let stored = world.metric("datafly_sync_succeeded_total", &[]).await;
+    assert_eq!(stored, 1.0, "a callback that was not heard is not sent again");
+    let answer = browser.batch(&json!([browser.page_view(&granted())])).await;
+    assert_accepted(&answer, 1);
+}
