@@ -1,38 +1,37 @@
 //! The accept loop. axum 0.8 has no deadline for a request's header and no bound on its drain, so the three
 //! binaries drive hyper themselves: HTTP/1.1, and HTTP/2 by prior knowledge, on one port.
 
-use std::{
-    convert::Infallible,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+mod connection;
+mod crowd;
+mod watch;
+mod watched;
 
-use axum::{body::Body, extract::ConnectInfo};
-use http::{Request, Response};
-use hyper::{body::Incoming, service::service_fn};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioExecutor, TokioTimer},
     server::conn::auto::Builder,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    time::{sleep, timeout},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::sleep,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
+use self::{
+    connection::Connection,
+    crowd::Crowd,
+    watch::{End, Timing, Watch},
+};
 use crate::{EnvError, Lifecycle, Serve, Workers, limits};
 
 /// Most connections at once on one listener. More wait in the kernel's backlog.
 const MAX_CONNECTIONS: u64 = 8192;
-/// Pause after a failed accept: descriptors are short, and trying again at once would spin.
-const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+/// Pause after a failed accept, and between looks for room: trying again at once would spin.
+const BACKOFF: Duration = Duration::from_millis(100);
 /// Streams at once on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 256;
 /// Streams a peer may open and reset before they are accepted (rapid reset); h2's default, named here
@@ -41,17 +40,14 @@ const MAX_PENDING_RESETS: usize = 20;
 /// A silent HTTP/2 peer is asked for a sign of life, and has this long to give it.
 const PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
 
-/// How long a peer may take. One value everywhere but in tests.
-#[derive(Debug, Clone, Copy)]
-struct Timing {
-    /// For a request's header. In HTTP/1 it also bounds an idle connection, which hyper does not tell apart
-    /// from one whose header is slow; in HTTP/2 it counts for the first request only.
-    header: Duration,
-    /// For the requests in flight when draining begins; leaves 2 s of the 10 s that a shutdown may take.
-    drain: Duration,
-}
-
-const TIMING: Timing = Timing { header: Duration::from_secs(10), drain: Duration::from_secs(8) };
+const TIMING: Timing = Timing {
+    header: Duration::from_secs(10),
+    idle: Duration::from_secs(75),
+    age: Duration::from_mins(10),
+    notice: Duration::from_secs(2),
+    grace: Duration::from_secs(1),
+    drain: Duration::from_secs(7),
+};
 
 /// Listens at `addr`, the value of the variable `name`. Port 0 takes any free one.
 pub async fn bind(name: &'static str, addr: SocketAddr) -> Result<TcpListener, EnvError> {
@@ -61,16 +57,16 @@ pub async fn bind(name: &'static str, addr: SocketAddr) -> Result<TcpListener, E
     TcpListener::bind(addr).await.map_err(failed)
 }
 
-/// Serves what `workers` answer on `listener` until `lifecycle` drains, then for at most 8 s what is in flight.
-/// `name` is the `listener` label of the log line `listening` and of `datafly_connections`. Requests carry the
-/// peer as [`ConnectInfo<SocketAddr>`].
+/// Serves what `workers` answer on `listener` until 2 s after `lifecycle` drains, then for at most 7 s what is in
+/// flight. `name` is the `listener` label of the log line `listening` and of the metrics. Requests carry the
+/// peer as [`ConnectInfo<SocketAddr>`](axum::extract::ConnectInfo).
 pub async fn serve<S: Serve>(
     listener: TcpListener,
     name: &'static str,
     workers: Workers<S>,
     lifecycle: Lifecycle,
 ) {
-    serve_with(listener, name, workers, lifecycle, TIMING).await;
+    serve_with(listener, name, workers, lifecycle, connection_limit(), TIMING).await;
 }
 
 async fn serve_with<S: Serve>(
@@ -78,139 +74,95 @@ async fn serve_with<S: Serve>(
     name: &'static str,
     workers: Workers<S>,
     lifecycle: Lifecycle,
+    limit: usize,
     timing: Timing,
 ) {
     if let Ok(addr) = listener.local_addr() {
         info!(listener = name, %addr, "listening");
     }
     let draining = lifecycle.draining();
-    let dropping = CancellationToken::new();
-    let permits = Arc::new(Semaphore::new(connection_limit()));
+    let leaving = CancellationToken::new();
     let tasks = TaskTracker::new();
-    let builder = builder(timing.header);
-    let open = metrics::gauge!("datafly_connections", "listener" => name);
-
-    loop {
-        let accepted = async {
-            let permit = permits.clone().acquire_owned().await;
-            (listener.accept().await, permit)
-        };
-        let (accepted, permit) = tokio::select! {
-            biased;
-            () = draining.cancelled() => break,
-            accepted = accepted => accepted,
-        };
-        // Another thread's reactor is to watch it.
-        let accepted = accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer)));
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                warn!(listener = name, %error, "accept failed");
-                sleep(ACCEPT_BACKOFF).await;
-                continue;
-            }
-        };
-        let Some((worker, busy)) = workers.next() else { break };
-        let connection = Connection {
-            builder: builder.clone(),
-            service: worker.service.clone(),
-            peer,
-            header_deadline: timing.header,
-            draining: draining.clone(),
-            dropping: dropping.clone(),
-        };
-        let open = open.clone();
-        let serve = async move {
-            open.increment(1.0);
-            if let Ok(stream) = TcpStream::from_std(stream) {
-                connection.serve(stream).await;
-            }
-            open.decrement(1.0);
-            drop((permit, busy));
-        };
-        tasks.spawn_on(serve, &worker.runtime);
-    }
-
-    drop(listener);
-    tasks.close();
-    if timeout(timing.drain, tasks.wait()).await.is_err() {
-        warn!(listener = name, connections = tasks.len(), "dropping connections that did not end");
-        dropping.cancel();
-        tasks.wait().await;
-    }
-}
-
-struct Connection<S> {
-    builder: Builder<TokioExecutor>,
-    service: S,
-    peer: SocketAddr,
-    header_deadline: Duration,
-    draining: CancellationToken,
-    dropping: CancellationToken,
-}
-
-impl<S: Serve> Connection<S> {
-    async fn serve(self, stream: TcpStream) {
-        // Small answers must not wait for the peer's delayed acknowledgement.
-        let _ = stream.set_nodelay(true);
-        let asked = Arc::new(AtomicBool::new(false));
-        let service = {
-            let (service, peer, asked) = (self.service, self.peer, asked.clone());
-            service_fn(move |request| {
-                asked.store(true, Ordering::Relaxed);
-                answer(service.clone(), peer, request)
-            })
-        };
-        let connection = self.builder.serve_connection(TokioIo::new(stream), service);
-        tokio::pin!(connection);
-        // hyper's own deadline starts once the protocol is known: it does not see a peer that says nothing,
-        // or stops within the HTTP/2 preface.
-        let mut first_request = std::pin::pin!(sleep(self.header_deadline));
-        let (mut waiting, mut serving) = (true, true);
+    let accept = async {
+        let permits = Arc::new(Semaphore::new(limit));
+        let mut crowd = Crowd::new(limit);
+        let builder = builder();
+        let open = metrics::gauge!("datafly_connections", "listener" => name);
         loop {
-            tokio::select! {
-                result = &mut connection => {
-                    if let Err(error) = result {
-                        debug!(error, "connection ended");
-                    }
-                    return;
+            // Another thread's reactor is to watch it.
+            let accepted = listener.accept().await.and_then(|(stream, peer)| Ok((stream.into_std()?, peer)));
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    warn!(listener = name, %error, "accept failed");
+                    sleep(BACKOFF).await;
+                    continue;
                 }
-                () = self.draining.cancelled(), if serving => {
-                    serving = false;
-                    connection.as_mut().graceful_shutdown();
-                }
-                () = &mut first_request, if waiting => {
-                    waiting = false;
-                    if !asked.load(Ordering::Relaxed) {
-                        return;
-                    }
-                }
-                () = self.dropping.cancelled() => return,
-            }
+            };
+            let Some(permit) = room(&permits, &mut crowd).await else { return };
+            let Some((worker, busy)) = workers.next() else { return };
+            let watch = Watch::new(timing);
+            crowd.join(&watch);
+            let connection = Connection {
+                builder: builder.clone(),
+                service: worker.service.clone(),
+                peer,
+                timing,
+                watch,
+                draining: draining.clone(),
+                leaving: leaving.clone(),
+            };
+            let open = open.clone();
+            let serve = async move {
+                open.increment(1.0);
+                let ended = match TcpStream::from_std(stream) {
+                    Ok(stream) => connection.serve(stream).await,
+                    Err(_) => None,
+                };
+                open.decrement(1.0);
+                ended.into_iter().for_each(|end| count(name, end));
+                drop((permit, busy));
+            };
+            tasks.spawn_on(serve, &worker.runtime);
+        }
+    };
+    let noticed = async {
+        draining.cancelled().await;
+        sleep(timing.notice).await;
+    };
+    tokio::select! {
+        () = accept => {}
+        () = noticed => {}
+    }
+    drop(listener);
+    leaving.cancel();
+    tasks.close();
+    // Each of them knows until when it may stay.
+    tasks.wait().await;
+}
+
+/// A place for one more connection; where there is none, those that do nothing make some.
+async fn room(permits: &Arc<Semaphore>, crowd: &mut Crowd) -> Option<OwnedSemaphorePermit> {
+    if let Ok(permit) = permits.clone().try_acquire_owned() {
+        return Some(permit);
+    }
+    loop {
+        crowd.thin_out();
+        if let Ok(permit) = tokio::time::timeout(BACKOFF, permits.clone().acquire_owned()).await {
+            return permit.ok();
         }
     }
 }
 
-async fn answer<S: Serve>(
-    mut service: S,
-    peer: SocketAddr,
-    mut request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
-    if let Some(refusal) = limits::refuse(&request) {
-        return Ok(refusal);
-    }
-    request.extensions_mut().insert(ConnectInfo(peer));
-    // A router is always ready.
-    service.call(request).await
+fn count(listener: &'static str, end: End) {
+    metrics::counter!("datafly_connections_ended_total", "listener" => listener, "reason" => end.label())
+        .increment(1);
 }
 
-fn builder(header_deadline: Duration) -> Builder<TokioExecutor> {
+fn builder() -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(header_deadline)
-        .max_headers(limits::MAX_HEADERS);
+    // hyper's own deadline for headers counts idle time as well; `watch` tells the two apart.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_headers(limits::MAX_HEADERS);
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -1,7 +1,7 @@
 //! Bounds on a request's head that hyper does not have, or has only roughly, the same for both protocols.
 
 use axum::response::Response;
-use http::{Request, StatusCode};
+use http::{Method, Request, StatusCode, header};
 
 use crate::envelope;
 
@@ -12,8 +12,9 @@ pub(crate) const MAX_HEADER_LIST: u32 = 16 * 1024;
 /// Bytes of a request's target.
 const MAX_TARGET: usize = 8 * 1024;
 
-/// 414 or 431 where the head of `request` is over a bound.
-pub(crate) fn refuse<B>(request: &Request<B>) -> Option<Response> {
+/// 414 or 431 where the head of `request` is over a bound, 400 where it tells two lengths of its body. `head` is
+/// what it was read from.
+pub(crate) fn refuse<B>(request: &Request<B>, head: &[u8]) -> Option<Response> {
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     let headers = request.headers();
     let bytes = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum::<usize>();
@@ -26,7 +27,41 @@ pub(crate) fn refuse<B>(request: &Request<B>) -> Option<Response> {
             "HEADERS_TOO_LARGE",
             "The request has over 100 header fields or 16 KiB of them.",
         ))
+    } else if headers.contains_key(header::TRANSFER_ENCODING) && !is_framed_once(request.method(), head) {
+        let status = StatusCode::BAD_REQUEST;
+        Some(envelope(status, "AMBIGUOUS_LENGTH", "The request has Transfer-Encoding and Content-Length."))
     } else {
         None
+    }
+}
+
+/// Whether the head of a request with Transfer-Encoding has no Content-Length as well, which would let a proxy in
+/// front of us see other requests than we do. hyper drops the length before anyone can see it, and ends the
+/// connection after the answer. Where the head does not begin `head`, because it was sent before the last answer
+/// had been given, nobody can say, and no client has a reason to.
+fn is_framed_once(method: &Method, head: &[u8]) -> bool {
+    let head = head.trim_ascii_start();
+    let mut lines =
+        head.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end).take_while(|line| !line.is_empty());
+    let is_length = |line: &[u8]| {
+        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+        name.eq_ignore_ascii_case(header::CONTENT_LENGTH.as_str().as_bytes())
+    };
+    head.starts_with(method.as_str().as_bytes()) && !lines.any(is_length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_length_is_seen_wherever_it_stands() {
+        let once = |head: &str| is_framed_once(&Method::POST, head.as_bytes());
+        assert!(once("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\ncontent-length: 3\r\n"));
+        assert!(once("\r\nPOST / HTTP/1.1\nTransfer-Encoding: chunked\n\n0\r\n\r\n"));
+        assert!(!once("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nCONTENT-length: 3\r\n\r\n"));
+        assert!(!once("POST / HTTP/1.1\nContent-Length:3\nTransfer-Encoding: chunked\n\n"));
+        assert!(!once("Transfer-Encoding: chunked\r\n\r\n"), "the rest of a head");
+        assert!(!once(""), "sent ahead");
     }
 }

@@ -1,34 +1,52 @@
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use axum::{Router, extract::ConnectInfo, routing::get};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     task::JoinHandle,
-    time::{Instant, sleep, timeout},
+    time::{sleep, timeout},
 };
 
 use super::*;
 
-const SHORT: Timing = Timing { header: Duration::from_millis(150), drain: Duration::from_millis(300) };
-const LONG: Timing = Timing { header: Duration::from_mins(1), drain: Duration::from_millis(300) };
+const SHORT: Duration = Duration::from_millis(150);
+const LONG: Duration = Duration::from_mins(1);
+/// Each test shortens what it is about.
+const TIMES: Timing = Timing {
+    header: LONG,
+    idle: LONG,
+    age: LONG,
+    notice: Duration::ZERO,
+    grace: Duration::from_millis(50),
+    drain: Duration::from_millis(300),
+};
 /// Far above every deadline in use, so that a miss is a failure and not a slow machine.
 const BOUND: Duration = Duration::from_secs(10);
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+/// HTTP/2: preface, SETTINGS with an initial window of one byte, GET / that ends its stream.
+const GET_AND_READ_ONE_BYTE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\
+    \x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x04\x00\x00\x00\x01\
+    \x00\x00\x06\x01\x05\x00\x00\x00\x01\x82\x84\x86\x41\x01x";
 
 async fn start(timing: Timing) -> (SocketAddr, Lifecycle, JoinHandle<()>) {
+    start_with(timing, 100).await
+}
+
+async fn start_with(timing: Timing, limit: usize) -> (SocketAddr, Lifecycle, JoinHandle<()>) {
     let listener = bind("LISTEN_ADDR", ([127, 0, 0, 1], 0).into()).await.unwrap();
     let addr = listener.local_addr().unwrap();
     let router = Router::new()
-        .route("/", get(async |ConnectInfo(peer): ConnectInfo<SocketAddr>| peer.to_string()))
-        .route("/slow", get(async || sleep(Duration::from_millis(150)).await));
+        .route(
+            "/",
+            get(async |ConnectInfo(peer): ConnectInfo<SocketAddr>| peer.to_string())
+                .post(async |body: String| body),
+        )
+        .route("/slow", get(async || sleep(Duration::from_millis(150)).await))
+        .route("/never", get(std::future::pending::<()>));
     let life = Lifecycle::new();
-    let task = tokio::spawn(serve_with(
-        listener,
-        "test",
-        Workers::per_core(|| router.clone()).unwrap(),
-        life.clone(),
-        timing,
-    ));
+    let workers = Workers::per_core(|| router.clone()).unwrap();
+    let task = tokio::spawn(serve_with(listener, "test", workers, life.clone(), limit, timing));
     (addr, life, task)
 }
 
@@ -45,44 +63,112 @@ async fn rest(mut stream: TcpStream) -> String {
     String::from_utf8_lossy(&all).into_owned()
 }
 
+/// One answer of a connection that stays open.
+async fn one(stream: &mut TcpStream) -> String {
+    let mut answer = vec![0; 1024];
+    let length = timeout(BOUND, stream.read(&mut answer)).await.expect("no answer").unwrap();
+    answer.truncate(length);
+    String::from_utf8(answer).unwrap()
+}
+
 #[tokio::test]
 async fn a_half_sent_header_is_closed_at_the_deadline() {
-    let (addr, ..) = start(SHORT).await;
+    let (addr, ..) = start(Timing { header: SHORT, ..TIMES }).await;
     for half in [&b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: "[..], b"PRI * HT", b""] {
         assert_eq!(rest(send(addr, half).await).await, "", "{half:?}");
     }
+    let mut again = send(addr, GET).await;
+    one(&mut again).await;
+    again.write_all(b"GET / HTTP/1.1\r\nHo").await.unwrap();
+    assert_eq!(rest(again).await, "");
+}
+
+#[tokio::test]
+async fn the_time_between_two_requests_is_not_the_header_s() {
+    let (addr, ..) = start(Timing { header: SHORT, ..TIMES }).await;
+    let mut kept = send(addr, GET).await;
+    one(&mut kept).await;
+    sleep(3 * SHORT).await;
+    kept.write_all(GET).await.unwrap();
+    assert!(one(&mut kept).await.starts_with("HTTP/1.1 200"));
+
+    let (addr, ..) = start(Timing { idle: SHORT, ..TIMES }).await;
+    assert!(
+        rest(send(addr, GET).await).await.starts_with("HTTP/1.1 200"),
+        "an idle connection is left at last"
+    );
 }
 
 #[tokio::test]
 async fn draining_waits_for_an_answer_and_not_for_a_half_sent_header() {
-    let (addr, life, task) = start(LONG).await;
+    let (addr, life, task) = start(TIMES).await;
     let half = send(addr, b"GET / HTTP/1.1\r\nHost: x\r\n").await;
     let slow = send(addr, b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await;
     sleep(Duration::from_millis(50)).await;
     life.drain();
-    let answer = rest(slow).await;
-    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("connection: close"), "{answer}");
+    assert!(rest(slow).await.starts_with("HTTP/1.1 200 OK"));
     timeout(BOUND, task).await.expect("the drain has no bound").unwrap();
     assert_eq!(rest(half).await, "");
     assert!(TcpStream::connect(addr).await.is_err(), "still accepting");
 }
 
 #[tokio::test]
-async fn an_idle_server_drains_at_once() {
-    let (addr, life, task) = start(LONG).await;
-    let mut idle = send(addr, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    let mut head = [0; 15];
-    idle.read_exact(&mut head).await.unwrap();
-    assert_eq!(&head, b"HTTP/1.1 200 OK");
-    let start = Instant::now();
+async fn nothing_but_a_request_holds_the_drain_and_that_only_for_its_time() {
+    let (addr, life, task) = start(Timing { drain: LONG, ..TIMES }).await;
+    let mut open = vec![send(addr, GET).await, send(addr, GET_AND_READ_ONE_BYTE).await];
+    for stream in &mut open {
+        stream.readable().await.unwrap();
+    }
+    open.extend([send(addr, b"").await, send(addr, b"PRI * HT").await, send(addr, b"GET / HT").await]);
     life.drain();
-    timeout(BOUND, task).await.unwrap().unwrap();
-    assert!(start.elapsed() < LONG.drain);
+    timeout(BOUND, task).await.expect("something holds it").unwrap();
+
+    let (addr, life, task) = start(TIMES).await;
+    let _never = send(addr, b"GET /never HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    sleep(Duration::from_millis(50)).await;
+    life.drain();
+    timeout(BOUND, task).await.expect("a request holds it").unwrap();
+}
+
+#[tokio::test]
+async fn clients_are_served_until_load_balancers_know_and_told_to_go() {
+    let (addr, life, task) = start(Timing { notice: LONG, ..TIMES }).await;
+    let mut kept = send(addr, GET).await;
+    assert!(!one(&mut kept).await.contains("connection: close"));
+    life.drain();
+    for mut stream in [kept, TcpStream::connect(addr).await.unwrap()] {
+        stream.write_all(GET).await.unwrap();
+        let answer = rest(stream).await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("connection: close"), "{answer}");
+    }
+    task.abort();
+}
+
+#[tokio::test]
+async fn who_waited_longest_makes_room_on_a_full_listener() {
+    let (addr, ..) = start_with(TIMES, 4).await;
+    let mut busy = send(addr, b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    sleep(Duration::from_millis(50)).await;
+    let mut crowd = Vec::new();
+    for half in [&b""[..], b"GET / HTTP/1.1\r\nHo", b"PRI", b"", b"", b""] {
+        crowd.push(send(addr, half).await);
+    }
+    let mut good = send(addr, GET).await;
+    assert!(one(&mut good).await.starts_with("HTTP/1.1 200"), "the good client waits");
+    assert_eq!(rest(crowd.remove(0)).await, "", "the first idle one was left");
+    assert!(one(&mut busy).await.starts_with("HTTP/1.1 200"), "a request was cut");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_never_read_is_not_kept_for_ever() {
+    let (addr, ..) = start(Timing { age: SHORT, ..TIMES }).await;
+    let answer = rest(send(addr, GET_AND_READ_ONE_BYTE).await).await;
+    assert!(answer.contains('1'), "nothing was answered: {answer:?}");
 }
 
 #[tokio::test]
 async fn heads_over_the_bounds_are_refused() {
-    let (addr, ..) = start(LONG).await;
+    let (addr, ..) = start(TIMES).await;
     let request = |target: &str, headers: &str| {
         format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n").into_bytes()
     };
@@ -93,6 +179,27 @@ async fn heads_over_the_bounds_are_refused() {
     for headers in ["A: b\r\n".repeat(100), format!("A: {}\r\n", "b".repeat(16 * 1024))] {
         let answer = rest(send(addr, &request("/", &headers)).await).await;
         assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_of_two_lengths_is_refused_and_ends_its_connection() {
+    let (addr, ..) = start(TIMES).await;
+    for lengths in
+        ["Content-Length: 5\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 5"]
+    {
+        let hidden = "0\r\n\r\nGET /never HTTP/1.1\r\nHost: x\r\n\r\n";
+        let request = format!("POST / HTTP/1.1\r\nHost: x\r\n{lengths}\r\n\r\n{hidden}");
+        let answer = rest(send(addr, request.as_bytes()).await).await;
+        assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("AMBIGUOUS_LENGTH"), "{answer}");
+        assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
+    }
+    let mut kept = TcpStream::connect(addr).await.unwrap();
+    for _ in 0..2 {
+        kept.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n").await.unwrap();
+        sleep(Duration::from_millis(20)).await;
+        kept.write_all(b"3\r\nabc\r\n0\r\n\r\n").await.unwrap();
+        assert!(one(&mut kept).await.ends_with("abc"));
     }
 }
 

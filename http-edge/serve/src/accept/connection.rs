@@ -1,0 +1,137 @@
+//! One connection, from its first byte to its end.
+
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Poll, ready},
+};
+
+use axum::extract::ConnectInfo;
+use http::{HeaderValue, Request, Response, Version, header};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto::Builder,
+};
+use tokio::{
+    net::TcpStream,
+    time::{Duration, Instant, Sleep, sleep},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::{
+    watch::{End, Flight, Timing, Watch},
+    watched::{Answer, Socket},
+};
+use crate::{Serve, limits};
+
+/// How far a timer is put off that nothing is due for.
+const RECHECK: Duration = Duration::from_hours(1);
+
+pub(super) struct Connection<S> {
+    pub(super) builder: Builder<TokioExecutor>,
+    pub(super) service: S,
+    pub(super) peer: SocketAddr,
+    pub(super) timing: Timing,
+    pub(super) watch: Arc<Watch>,
+    /// From here on each HTTP/1.1 answer is its connection's last.
+    pub(super) draining: CancellationToken,
+    /// From here on what waits is left and what is in flight has `timing.drain`.
+    pub(super) leaving: CancellationToken,
+}
+
+impl<S: Serve> Connection<S> {
+    /// Serves until the peer ends it, or answers why this side did.
+    pub(super) async fn serve(self, stream: TcpStream) -> Option<End> {
+        // Small answers must not wait for the peer's delayed acknowledgement.
+        let _ = stream.set_nodelay(true);
+        let service = {
+            let (router, peer, watch, draining) = (self.router, self.peer, self.watch.clone(), self.draining);
+            service_fn(move |request: Request<Incoming>| {
+                let (flight, head) = watch.request(request.version());
+                answer(service.clone(), peer, flight, head, draining.clone(), request)
+            })
+        };
+        let socket = Socket { stream, watch: self.watch.clone() };
+        let mut connection = pin!(self.builder.serve_connection(TokioIo::new(socket), service));
+        let mut timer = pin!(sleep(self.timing.header));
+        let (mut leaving, mut ended) = (false, None);
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut connection => {
+                    if let Err(error) = result {
+                        debug!(error, "connection ended");
+                    }
+                    return ended;
+                }
+                () = self.leaving.cancelled(), if !leaving => {}
+                () = self.watch.full.notified() => {
+                    if self.watch.waiting().is_some() {
+                        return Some(End::Full);
+                    }
+                    continue;
+                }
+                end = overdue(&self.watch, timer.as_mut()) => {
+                    ended = Some(end);
+                    if end != End::Age {
+                        return ended;
+                    }
+                }
+            }
+            leaving = true;
+            self.watch.leave();
+            connection.as_mut().graceful_shutdown();
+        }
+    }
+}
+
+/// Waits until `watch` is due. What is due changes with every request, and the timer is only touched when it
+/// would come too late, or has come too early.
+async fn overdue(watch: &Watch, mut timer: Pin<&mut Sleep>) -> End {
+    poll_fn(move |context| {
+        loop {
+            let due = watch.due();
+            if let Some((at, _)) = due
+                && at < timer.deadline()
+            {
+                timer.as_mut().reset(at);
+            }
+            ready!(timer.as_mut().poll(context));
+            match due {
+                Some((at, end)) if at <= timer.deadline() => return Poll::Ready(end),
+                Some((at, _)) => timer.as_mut().reset(at),
+                // A request is in flight; what follows it is due later than this.
+                None => timer.as_mut().reset(Instant::now() + RECHECK),
+            }
+        }
+    })
+    .await
+}
+
+async fn answer<S: Serve>(
+    mut service: S,
+    peer: SocketAddr,
+    flight: Flight,
+    head: Vec<u8>,
+    draining: CancellationToken,
+    mut request: Request<Incoming>,
+) -> Result<Response<Answer>, Infallible> {
+    let version = request.version();
+    let mut response = if let Some(refusal) = limits::refuse(&request, &head) {
+        refusal
+    } else {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        // A router is always ready.
+        service.call(request).await?
+    };
+    // HTTP/2 says it once for the whole connection.
+    if draining.is_cancelled() && version != Version::HTTP_2 {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response.map(|body| Answer { body, _flight: flight }))
+}
