@@ -21,7 +21,9 @@ mod subjects;
 // For what runs beside the requests; `serve::Workers` serves.
 #[tokio::main(worker_threads = 1)]
 async fn main() -> ExitCode {
-    match run().await {
+    let ended = run().await;
+    serve::telemetry::flush();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("http-edge: {error}");

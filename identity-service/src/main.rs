@@ -30,6 +30,7 @@ async fn main() -> ExitCode {
     } else {
         identity_service::run(arguments.development).await
     };
+    serve::telemetry::flush();
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

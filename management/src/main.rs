@@ -44,7 +44,9 @@ enum Failure {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Arguments::parse()).await {
+    let ended = run(Arguments::parse()).await;
+    serve::telemetry::flush();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // A database's message may have several lines.

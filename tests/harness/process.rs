@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
+    path::Path,
     process::{ExitStatus, Output, Stdio},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -28,6 +29,7 @@ const START: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Service {
     name: &'static str,
+    descriptors: Option<u32>,
     env: BTreeMap<String, String>,
     child: Child,
     log: Arc<Log>,
@@ -44,16 +46,47 @@ impl Service {
     /// Starts a binary with exactly these variables, and waits until it listens with all of `listeners`.
     /// Ports that are not given are free ones.
     pub async fn start(name: &'static str, env: &[(&str, &str)], listeners: &[&str]) -> Result<Self> {
+        Self::start_limited(name, None, env, listeners).await
+    }
+
+    /// The same, with at most so many open descriptors.
+    pub async fn start_with_descriptors(
+        name: &'static str,
+        most: u32,
+        env: &[(&str, &str)],
+        listeners: &[&str],
+    ) -> Result<Self> {
+        Self::start_limited(name, Some(most), env, listeners).await
+    }
+
+    async fn start_limited(
+        name: &'static str,
+        descriptors: Option<u32>,
+        env: &[(&str, &str)],
+        listeners: &[&str],
+    ) -> Result<Self> {
         let mut all: BTreeMap<String, String> =
             ["LISTEN_ADDR", "METRICS_ADDR"].map(|name| (name.to_owned(), "127.0.0.1:0".to_owned())).into();
         all.extend(env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let log = Arc::new(Log::default());
-        let mut child = spawn(name, &all, &log)?;
+        let mut child = spawn(name, descriptors, &all, &log)?;
         let mut found = BTreeMap::new();
         for listener in listeners {
             found.insert((*listener).to_owned(), listening(name, &mut child, &log, listener, 0).await?);
         }
-        Ok(Self { name, env: all, child, log, listeners: found })
+        Ok(Self { name, descriptors, env: all, child, log, listeners: found })
+    }
+
+    /// Bytes of memory it holds now, where the system tells.
+    pub fn memory(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()?)).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1024)
+    }
+
+    /// How many descriptors it has open now, where the system tells.
+    pub fn open_descriptors(&self) -> Option<usize> {
+        Some(std::fs::read_dir(format!("/proc/{}/fd", self.child.id()?)).ok()?.count())
     }
 
     /// Where it listens with that listener.
@@ -94,7 +127,7 @@ impl Service {
             self.env.insert(name.to_owned(), addr.to_string());
         }
         let from = self.log.lines().len();
-        self.child = spawn(self.name, &self.env, &self.log)?;
+        self.child = spawn(self.name, self.descriptors, &self.env, &self.log)?;
         for listener in self.listeners.keys() {
             listening(self.name, &mut self.child, &self.log, listener, from).await?;
         }
@@ -169,8 +202,20 @@ pub async fn run(name: &str, arguments: &[&str], env: &[(&str, &str)], input: &s
     Ok(Ended(output.with_context(|| format!("{name} {arguments:?} does not end"))??))
 }
 
-fn spawn(name: &str, env: &BTreeMap<String, String>, log: &Arc<Log>) -> Result<Child> {
-    let mut command = tied(&binary(name)?, "KILL", []);
+fn spawn(
+    name: &str,
+    descriptors: Option<u32>,
+    env: &BTreeMap<String, String>,
+    log: &Arc<Log>,
+) -> Result<Child> {
+    let mut command = match descriptors {
+        None => tied(&binary(name)?, "KILL", []),
+        Some(most) => {
+            let mut shell = tied(Path::new("/bin/sh"), "KILL", []);
+            shell.arg("-c").arg(format!("ulimit -n {most} && exec \"$0\"")).arg(binary(name)?);
+            shell
+        }
+    };
     command.env_clear().envs(env).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.kill_on_drop(true).spawn().with_context(|| format!("can't start {name}"))?;
     keep(child.stdout.take().context("no standard output")?, Arc::clone(log));

@@ -22,6 +22,8 @@ mod round_trips;
 mod schema;
 mod shutdown;
 mod start_up;
+mod transport;
+mod transport_http2;
 mod vendors;
 
 use std::time::Duration;

@@ -30,13 +30,16 @@ use crate::{EnvError, Lifecycle, Serve, Workers, limits};
 
 /// Most connections at once on one listener. More wait in the kernel's backlog.
 const MAX_CONNECTIONS: u64 = 8192;
+/// Descriptors of the process itself: listeners, stores, channels.
+const OWN_DESCRIPTORS: u64 = 64;
 /// Pause after a failed accept, and between looks for room: trying again at once would spin.
 const BACKOFF: Duration = Duration::from_millis(100);
 /// Streams at once on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 256;
-/// Streams a peer may open and reset before they are accepted (rapid reset); h2's default, named here
-/// because it is a defence.
-const MAX_PENDING_RESETS: usize = 20;
+/// Streams a peer may open and reset before they are accepted (rapid reset, CVE-2023-44487). h2 allows 20; but a
+/// proxy or an edge that loses one client resets all that it carries for him in one burst, and closing on it would
+/// cut everybody else's requests with them. So: as many as can be open.
+const MAX_PENDING_RESETS: usize = 256;
 /// A silent HTTP/2 peer is asked for a sign of life, and has this long to give it.
 const PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
 
@@ -174,8 +177,7 @@ fn builder() -> Builder<TokioExecutor> {
     builder
 }
 
-/// Raises the soft descriptor limit to the hard one, as Go's runtime does, and leaves a fifth of it to
-/// everything that is not an accepted connection.
+/// Raises the soft descriptor limit to the hard one, as Go's runtime does, and keeps a fifth of it free.
 fn connection_limit() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
@@ -183,7 +185,8 @@ fn connection_limit() -> usize {
         Ok(()) => limit.maximum,
         Err(_) => limit.current,
     };
-    let connections = descriptors.map_or(MAX_CONNECTIONS, |all| (all / 5 * 4).min(MAX_CONNECTIONS));
+    let most = |all: u64| (all / 5 * 4).saturating_sub(OWN_DESCRIPTORS).min(MAX_CONNECTIONS);
+    let connections = descriptors.map_or(MAX_CONNECTIONS, most);
     usize::try_from(connections.max(1)).unwrap_or(usize::MAX)
 }
 

@@ -83,6 +83,7 @@ impl Lifecycle {
             lifecycle.drain();
             let _ = tokio::time::timeout(SHUTDOWN_LIMIT, either(&mut term, &mut int)).await;
             error!("ended before everything was drained");
+            crate::telemetry::flush();
             std::process::exit(1);
         });
         Ok(())

@@ -10,13 +10,13 @@ use axum::{
     routing::get,
 };
 use http::{Method, StatusCode};
-use metrics::histogram;
+use metrics::{counter, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use tokio::{task::JoinHandle, time::Instant};
 
 pub use metrics_exporter_prometheus::PrometheusHandle;
 
-use crate::{EnvError, Lifecycle, Workers, accept};
+use crate::{EnvError, Lifecycle, Workers, accept, telemetry};
 
 /// Buckets of every `*_seconds` histogram: from a warm Redis round trip to the longest deadline.
 const SECONDS: [f64; 14] =
@@ -55,7 +55,11 @@ pub fn health(lifecycle: Lifecycle) -> Router {
 
 /// `/metrics` beside [`health`].
 pub fn router(handle: PrometheusHandle, lifecycle: Lifecycle) -> Router {
-    health(lifecycle).route("/metrics", get(move || std::future::ready(handle.render())))
+    let render = move || {
+        counter!("datafly_log_lines_dropped_total").absolute(telemetry::dropped_lines());
+        std::future::ready(handle.render())
+    };
+    health(lifecycle).route("/metrics", get(render))
 }
 
 /// Serves [`router`] at `addr` (the value of `METRICS_ADDR`) until the process ends: it must answer while

@@ -1,6 +1,14 @@
-//! Structured logs on standard output.
+//! Structured logs on standard output. A reader that has stopped costs lines, never a request: they are written
+//! by a thread of their own, and dropped when too many wait for it.
+
+use std::{
+    sync::{Mutex, OnceLock, PoisonError, mpsc},
+    thread,
+    time::Duration,
+};
 
 use tracing::error;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 use crate::EnvError;
@@ -10,19 +18,53 @@ const OWN_CRATES: [&str; 6] = ["serve", "http_edge", "identity_service", "manage
 /// What `LOG_LEVEL` may be.
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
+/// Lines that wait to be written, a few megabytes of them.
+const MAX_WAITING: usize = 8192;
+/// For the last lines to be written when the process ends.
+const FLUSH: Duration = Duration::from_secs(1);
+
+static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
+static WRITER: Mutex<Option<WorkerGuard>> = Mutex::new(None);
+
 /// Starts JSON logging at `level` (the value of `LOG_LEVEL`: error, warn, info, debug or trace) and turns
 /// panics into log lines. Only the first call of a process has an effect.
 pub fn init(service: &'static str, level: &str) -> Result<(), EnvError> {
     let filter = directives(level)?;
     let filter = EnvFilter::try_new(filter).map_err(|_| EnvError::malformed("LOG_LEVEL", "is malformed"))?;
+    let (output, writer) = NonBlockingBuilder::default()
+        .buffered_lines_limit(MAX_WAITING)
+        .thread_name("log")
+        .finish(std::io::stdout());
+    let dropped = output.error_counter();
+    let subscriber = tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter);
     // An error means that a subscriber is there already, as in tests.
-    let _ = tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).try_init();
+    if subscriber.with_writer(output).try_init().is_ok() {
+        let _ = DROPPED.set(dropped);
+        *WRITER.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
+    }
     std::panic::set_hook(Box::new(move |info| {
         let at = info.location().map(ToString::to_string).unwrap_or_default();
         error!(service, at, message = info.payload_as_str().unwrap_or("panic"));
     }));
     tracing::info!(service, version = env!("CARGO_PKG_VERSION"), "starting");
     Ok(())
+}
+
+/// Lines that nobody read, so far.
+pub(crate) fn dropped_lines() -> u64 {
+    DROPPED.get().map_or(0, |counter| u64::try_from(counter.dropped_lines()).unwrap_or(u64::MAX))
+}
+
+/// Writes what still waits, for at most 1 s. To be called at the end of the process.
+pub fn flush() {
+    let writer = WRITER.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let (done, wait) = mpsc::channel::<()>();
+    // Dropping it flushes, but does not return while standard output is blocked.
+    thread::spawn(move || {
+        drop(writer);
+        drop(done);
+    });
+    let _ = wait.recv_timeout(FLUSH);
 }
 
 fn directives(level: &str) -> Result<String, EnvError> {

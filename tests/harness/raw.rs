@@ -1,0 +1,38 @@
+//! Bytes to a service as no client would send them.
+
+use std::{net::SocketAddr, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+/// Far above every deadline that a service gives its peers, so that a miss is a failure and not a slow machine.
+const BOUND: Duration = Duration::from_secs(30);
+
+/// Connects and sends.
+pub async fn send(addr: SocketAddr, bytes: impl AsRef<[u8]>) -> TcpStream {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    stream.write_all(bytes.as_ref()).await.unwrap();
+    stream
+}
+
+/// Everything until the peer closes; a reset counts as that. A connection that is left open is a failure.
+pub async fn rest(mut stream: TcpStream) -> String {
+    let mut all = Vec::new();
+    let _ = timeout(BOUND, stream.read_to_end(&mut all)).await.expect("the connection was left open");
+    String::from_utf8_lossy(&all).into_owned()
+}
+
+/// What comes up to and with `end`.
+pub async fn until(stream: &mut TcpStream, end: &str) -> String {
+    let mut all = Vec::new();
+    while !all.ends_with(end.as_bytes()) {
+        match timeout(BOUND, stream.read_u8()).await {
+            Ok(Ok(byte)) => all.push(byte),
+            _ => panic!("{end:?} does not come after {:?}", String::from_utf8_lossy(&all)),
+        }
+    }
+    String::from_utf8_lossy(&all).into_owned()
+}
