@@ -143,11 +143,12 @@ rpcs! {
     store_sync_result, SyncServiceClient(StoreSyncResultRequest) -> StoreSyncResultResponse;
 }
 
-/// Whether nothing was sent: no connection was had. Anything later may have had its effect already.
+/// Whether nothing was sent: no connection was had, or it closed while the call waited to be sent, as when a core
+/// is restarted. Anything later may have had its effect already.
 fn was_not_sent(status: &Status) -> bool {
     let mut cause: Option<&(dyn Error + 'static)> = status.source();
     while let Some(error) = cause {
-        if error.is::<ConnectError>() {
+        if error.is::<ConnectError>() || error.downcast_ref().is_some_and(hyper::Error::is_canceled) {
             return true;
         }
         cause = error.source();

@@ -93,16 +93,13 @@ impl Cluster {
             ];
             cores.push(Service::start("identity-service", &env, &["grpc", "metrics"]).await?);
         }
-        let urls: Vec<String> = cores.iter().map(|core| format!("http://{}", core.addr("grpc"))).collect();
-        let env = [
-            ("IDENTITY_URL", urls.join(",")),
-            ("SERVICE_TOKEN", secrets.edge_token.clone()),
-            ("LISTEN_ADDR", setup.edge_addr.to_string()),
-            ("LOG_LEVEL", setup.log_level.clone()),
-        ];
-        let env = env.each_ref().map(|(name, value)| (*name, value.as_str()));
-        let edge = Service::start("http-edge", &env, &["http", "metrics"]).await?;
+        let edge = start_edge(&cores, &secrets, setup.edge_addr, &setup.log_level).await?;
         Ok(Self { cores, edge, secrets })
+    }
+
+    /// Another edge in front of the same cores.
+    pub async fn another_edge(&self) -> Result<Service> {
+        start_edge(&self.cores, &self.secrets, SocketAddr::from(([127, 0, 0, 1], 0)), "info").await
     }
 
     /// Where browsers find the edge.
@@ -147,4 +144,21 @@ impl Cluster {
     pub fn api(&self, core: usize, token: &str) -> Result<Api> {
         Api::new(self.cores[core].addr("grpc"), Some(token))
     }
+}
+
+async fn start_edge(
+    cores: &[Service],
+    secrets: &Secrets,
+    addr: SocketAddr,
+    log_level: &str,
+) -> Result<Service> {
+    let urls: Vec<String> = cores.iter().map(|core| format!("http://{}", core.addr("grpc"))).collect();
+    let (urls, addr) = (urls.join(","), addr.to_string());
+    let env = [
+        ("IDENTITY_URL", urls.as_str()),
+        ("SERVICE_TOKEN", &secrets.edge_token),
+        ("LISTEN_ADDR", &addr),
+        ("LOG_LEVEL", log_level),
+    ];
+    Service::start("http-edge", &env, &["http", "metrics"]).await
 }

@@ -11,8 +11,12 @@ use std::{
 };
 
 use axum::{Router, response::Response};
+use base64::{
+    Engine, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
 use futures_util::FutureExt;
-use http::{HeaderValue, Request};
+use http::{HeaderName, HeaderValue, Request};
 use hyper::body::Incoming;
 use metrics::{Histogram, counter, histogram};
 use prost::Message;
@@ -86,6 +90,9 @@ impl Guard {
                 return refused(reason);
             }
         }
+        if !request.headers().iter().all(|(name, value)| is_metadata(name, value)) {
+            return refused(ErrorReason::InvalidArgument);
+        }
         // Ends a call at its deadline. Work that must not be left half done goes on in a task of its own.
         let limit = deadline::limit(request.headers(), method.cap);
         if limit < deadline::LEAST {
@@ -126,6 +133,19 @@ impl Method {
     }
 }
 
+/// Whether a header is as the protocol wants metadata: base64, of which there may be several, where the name says
+/// that it is binary (threats.md G14). tonic looks at it only where a handler does.
+fn is_metadata(name: &HeaderName, value: &HeaderValue) -> bool {
+    let is_base64 = |part: &[u8]| BINARY.decode(part.trim_ascii()).is_ok();
+    !name.as_str().ends_with("-bin") || value.as_bytes().split(|byte| *byte == b',').all(is_base64)
+}
+
+/// Senders may pad and need not.
+const BINARY: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
 fn refused(reason: ErrorReason) -> Response {
     Reason::of(reason).status(None).into_http()
 }
@@ -157,7 +177,64 @@ fn code(response: &Response) -> Code {
 
 #[cfg(test)]
 mod tests {
+    use axum::routing::post;
+    use serve::{Lifecycle, Workers};
+    use tokio::{
+        io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+        net::TcpStream,
+        sync::Notify,
+    };
+
     use super::*;
+
+    /// threats.md G16, over HTTP/1.1 and so by a client of one line.
+    #[tokio::test]
+    async fn a_panic_is_internal_and_other_calls_live() {
+        let panicked = Arc::new(Notify::new());
+        let wait = panicked.clone();
+        let router = Router::new().route("/lives", post(async move || wait.notified().await)).route(
+            "/panics",
+            post(async || {
+                if true {
+                    panic!("as asked for")
+                }
+            }),
+        );
+        let listener = serve::bind("LISTEN_ADDR", ([127, 0, 0, 1], 0).into()).await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let workers = Workers::here(guarded(router, ServiceTokens::open(), &[]));
+        tokio::spawn(serve::serve(listener, "test", workers, Lifecycle::new()));
+        let call = async |path: &str| {
+            let mut stream = TcpStream::connect(addr).await.unwrap();
+            let request = format!("POST {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut lines = BufReader::new(stream).lines();
+            let mut head = Vec::new();
+            while let Some(line) = lines.next_line().await.unwrap().filter(|line| !line.is_empty()) {
+                head.push(line);
+            }
+            head
+        };
+        let panics = async {
+            let head = call("/panics").await;
+            panicked.notify_one();
+            head
+        };
+        let (lives, panics) = tokio::join!(call("/lives"), panics);
+        assert!(panics.contains(&"grpc-status: 13".to_owned()), "{panics:?}");
+        assert_eq!(lives[0], "HTTP/1.1 200 OK");
+        assert!(!lives.iter().any(|line| line.starts_with("grpc-status")), "{lives:?}");
+    }
+
+    #[test]
+    fn binary_metadata_is_base64() {
+        let ok = |name: &'static str, value: &'static str| {
+            is_metadata(&HeaderName::from_static(name), &HeaderValue::from_static(value))
+        };
+        assert!(ok("x-bin", "") && ok("x-bin", "YQ") && ok("x-bin", "YQ==") && ok("x-bin", "YWI, YQ=="));
+        assert!(!ok("x-bin", "!") && !ok("x-bin", "a") && !ok("grpc-trace-bin", "YQ,_"));
+        assert!(ok("x-binary", "!"));
+    }
 
     #[test]
     fn methods_are_those_of_the_contract() {

@@ -50,7 +50,8 @@ impl<S: Serve> Connection<S> {
         // Small answers must not wait for the peer's delayed acknowledgement.
         let _ = stream.set_nodelay(true);
         let service = {
-            let (router, peer, watch, draining) = (self.router, self.peer, self.watch.clone(), self.draining);
+            let (service, peer, watch, draining) =
+                (self.service, self.peer, self.watch.clone(), self.draining);
             service_fn(move |request: Request<Incoming>| {
                 let (flight, head) = watch.request(request.version());
                 answer(service.clone(), peer, flight, head, draining.clone(), request)
