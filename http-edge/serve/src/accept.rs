@@ -123,7 +123,9 @@ async fn serve_with<S: Serve>(
                     Err(_) => None,
                 };
                 open.decrement(1.0);
-                ended.into_iter().for_each(|end| count(name, end));
+                if let Some(end) = ended {
+                    count(name, end);
+                }
                 drop((permit, busy));
             };
             tasks.spawn_on(serve, &worker.runtime);
