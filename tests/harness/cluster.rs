@@ -24,6 +24,8 @@ pub struct Setup {
     pub edge_addr: SocketAddr,
     /// `LOG_LEVEL` of all.
     pub log_level: String,
+    /// `TRUSTED_PROXIES` of the edge.
+    pub trusted_proxies: String,
 }
 
 /// Secrets that one cluster shares. All are random.
@@ -99,6 +101,7 @@ impl Cluster {
             ("SERVICE_TOKEN", secrets.edge_token.clone()),
             ("LISTEN_ADDR", setup.edge_addr.to_string()),
             ("LOG_LEVEL", setup.log_level.clone()),
+            ("TRUSTED_PROXIES", setup.trusted_proxies.clone()),
         ];
         let env = env.each_ref().map(|(name, value)| (*name, value.as_str()));
         let edge = Service::start("http-edge", &env, &["http", "metrics"]).await?;

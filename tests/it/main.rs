@@ -22,6 +22,7 @@ mod round_trips;
 mod schema;
 mod shutdown;
 mod start_up;
+mod tenants;
 mod vendors;
 
 use std::time::Duration;

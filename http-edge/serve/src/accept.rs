@@ -210,6 +210,7 @@ fn builder(header_deadline: Duration) -> Builder<TokioExecutor> {
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(header_deadline)
+        .max_buf_size(limits::MAX_BUFFER)
         .max_headers(limits::MAX_HEADERS);
     builder
         .http2()
