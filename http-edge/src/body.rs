@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::body::{Body, Bytes, HttpBody};
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, header};
 use http_body_util::BodyExt;
 use proto::v1::ErrorReason;
 use tokio::{
@@ -21,8 +21,14 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// the connection, and it might never see why.
 const MAX_DISCARD: u64 = 1024 * 1024;
 const DISCARD_DEADLINE: Duration = Duration::from_secs(1);
-/// Bytes of all bodies being read or worked on. Slow senders take no more of it than they have sent.
-const MAX_MEMORY: usize = 128 * 1024 * 1024;
+/// Bytes of all bodies being read or worked on. Two hundred of the largest at once then grow the process by less
+/// than 64 MiB, of which half are their connections' buffers (threats.md concern 14). Slow senders take no more
+/// of it than they have sent.
+const MAX_MEMORY: usize = 8 * 1024 * 1024;
+/// What a request takes beside its body. So at most 8,192 are read at once, should all senders have stopped.
+const OVERHEAD: u32 = 1024;
+/// How often a signed call's body is held: as it was read, for a second try, and twice while it is written to the core.
+const SIGNED_COPIES: u32 = 4;
 
 /// The memory that bodies share.
 #[derive(Clone)]
@@ -41,35 +47,36 @@ impl Default for Bodies {
 pub struct Held {
     /// At most [`MAX_BODY`].
     pub bytes: Vec<u8>,
-    permit: Option<OwnedSemaphorePermit>,
+    permit: OwnedSemaphorePermit,
 }
 
 impl Bodies {
-    /// Reads `body`. One that announces too much is refused before anything of it is read, and so before
-    /// `100 Continue` is sent.
-    pub async fn read(&self, headers: &HeaderMap, mut body: Body) -> Result<Held, ApiError> {
+    /// Reads the `body` of a call that is `signed` or not. One that announces too much is refused before anything of
+    /// it is read, and so before `100 Continue` is sent.
+    pub async fn read(&self, headers: &HeaderMap, mut body: Body, signed: bool) -> Result<Held, ApiError> {
         let encoding =
             headers.get(header::CONTENT_ENCODING).map_or(&b"identity"[..], |value| value.as_bytes());
         if !encoding.eq_ignore_ascii_case(b"identity") {
             return Err(ErrorReason::UnsupportedEncoding.into());
         }
         if body.size_hint().lower() > MAX_BODY {
-            // Who waits for `100 Continue` has sent nothing yet.
-            if !headers.contains_key(header::EXPECT) {
-                discard(body).await;
-            }
+            discard(headers, body).await;
             return Err(ErrorReason::PayloadTooLarge.into());
         }
         let late = |_| Err(ErrorReason::RequestTimeout.into());
-        let read = timeout(self.deadline, self.collect(&mut body)).await.unwrap_or_else(late);
-        if matches!(&read, Err(error) if error.status() == StatusCode::PAYLOAD_TOO_LARGE) {
-            discard(body).await;
+        let read = timeout(self.deadline, self.collect(&mut body, signed)).await.unwrap_or_else(late);
+        // A sender that is late is not waited for once more.
+        if matches!(&read, Err(error) if error.reason() != ErrorReason::RequestTimeout) {
+            discard(headers, body).await;
         }
         read
     }
 
-    async fn collect(&self, body: &mut Body) -> Result<Held, ApiError> {
-        let mut held = Held { bytes: Vec::new(), permit: None };
+    async fn collect(&self, body: &mut Body, signed: bool) -> Result<Held, ApiError> {
+        let copies = if signed { SIGNED_COPIES } else { 1 };
+        // Room for what is announced; pages that nothing is written to take no memory.
+        let announced = usize::try_from(body.size_hint().lower().min(MAX_BODY)).unwrap_or_default();
+        let mut held = Held { bytes: Vec::with_capacity(announced), permit: self.take(OVERHEAD)? };
         while let Some(frame) = body.frame().await {
             // The sender went away or broke the framing; nobody is there to read the answer.
             let frame = frame.map_err(|_| ApiError::from(ErrorReason::InvalidJson))?;
@@ -79,20 +86,23 @@ impl Bodies {
                 return Err(ErrorReason::PayloadTooLarge.into());
             }
             let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
-            let permit = self.memory.clone().try_acquire_many_owned(length);
-            let permit = permit.map_err(|_| ApiError::from(ErrorReason::Overloaded))?;
-            match &mut held.permit {
-                Some(all) => all.merge(permit),
-                none => *none = Some(permit),
-            }
+            held.permit.merge(self.take(length.saturating_mul(copies))?);
             held.bytes.extend_from_slice(&data);
         }
         Ok(held)
     }
+
+    fn take(&self, bytes: u32) -> Result<OwnedSemaphorePermit, ApiError> {
+        self.memory.clone().try_acquire_many_owned(bytes).map_err(|_| ErrorReason::Overloaded.into())
+    }
 }
 
 /// Reads on for a little, keeping nothing.
-async fn discard(mut body: Body) {
+pub async fn discard(headers: &HeaderMap, mut body: Body) {
+    // Who waits for `100 Continue` has sent nothing yet.
+    if headers.contains_key(header::EXPECT) {
+        return;
+    }
     let mut left = MAX_DISCARD;
     let read = async {
         while let Some(Ok(frame)) = body.frame().await {
@@ -115,6 +125,8 @@ mod tests {
         task::{Context, Poll},
     };
 
+    use http::StatusCode;
+
     use super::*;
 
     /// A sender that has stopped.
@@ -134,7 +146,7 @@ mod tests {
 
     async fn read(bodies: &Bodies, encoding: &str, body: Body) -> Result<usize, StatusCode> {
         let headers = HeaderMap::from_iter([(header::CONTENT_ENCODING, encoding.parse().unwrap())]);
-        bodies.read(&headers, body).await.map(|held| held.bytes.len()).map_err(|error| error.status())
+        bodies.read(&headers, body, false).await.map(|held| held.bytes.len()).map_err(|error| error.status())
     }
 
     #[tokio::test]
@@ -151,11 +163,14 @@ mod tests {
 
     #[tokio::test]
     async fn memory_is_bounded_and_a_slow_sender_is_left() {
-        let bodies = Bodies { memory: Arc::new(Semaphore::new(10)), deadline: Duration::from_millis(20) };
-        let first = bodies.read(&HeaderMap::new(), "12345678".into()).await.unwrap();
-        assert_eq!(read(&bodies, "identity", "123".into()).await, Err(StatusCode::SERVICE_UNAVAILABLE));
-        drop(first);
+        let overhead = usize::try_from(OVERHEAD).unwrap();
+        let memory = Arc::new(Semaphore::new(2 * overhead + 24));
+        let bodies = Bodies { memory, deadline: Duration::from_millis(20) };
+        let first = bodies.read(&HeaderMap::new(), "1234567".into(), true).await.unwrap();
+        assert_eq!(read(&bodies, "identity", "1234".into()).await, Err(StatusCode::SERVICE_UNAVAILABLE));
         assert_eq!(read(&bodies, "identity", "123".into()).await, Ok(3));
+        drop(first);
+        assert_eq!(read(&bodies, "identity", "1234".into()).await, Ok(4));
         assert_eq!(read(&bodies, "identity", Body::new(Silent)).await, Err(StatusCode::REQUEST_TIMEOUT));
     }
 }

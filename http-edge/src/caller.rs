@@ -41,6 +41,7 @@ pub fn collect(
         signature: unique(headers, &signature, ErrorReason::InvalidSignature)?.map(str::to_owned),
         timestamp: unique(headers, &timestamp, ErrorReason::InvalidSignature)?.map(str::to_owned),
         signed_body: None,
+        events: 1,
     })
 }
 

@@ -10,13 +10,16 @@ use std::{
 };
 
 use http::Uri;
-use proto::v1::{
-    AuthenticateRequest, AuthenticateResponse, BeginSyncRequest, BeginSyncResponse, CheckOriginRequest,
-    CheckOriginResponse, ResolveRequest, ResolveResponse, StoreSyncResultRequest, StoreSyncResultResponse,
-    auth_service_client::AuthServiceClient, resolve_service_client::ResolveServiceClient,
-    sync_service_client::SyncServiceClient,
+use proto::{
+    Reason,
+    v1::{
+        AuthenticateRequest, AuthenticateResponse, BeginSyncRequest, BeginSyncResponse, CheckOriginRequest,
+        CheckOriginResponse, ErrorReason, ResolveRequest, ResolveResponse, StoreSyncResultRequest,
+        StoreSyncResultResponse, auth_service_client::AuthServiceClient,
+        resolve_service_client::ResolveServiceClient, sync_service_client::SyncServiceClient,
+    },
 };
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 use tonic::{
     ConnectError, Request, Response, Status,
     metadata::{Ascii, MetadataValue},
@@ -30,6 +33,9 @@ const DEADLINE: Duration = Duration::from_secs(1);
 const CONNECT: Duration = Duration::from_millis(400);
 /// Channels per address: one HTTP/2 connection is one task on each side, and so at most one core's work.
 const CHANNELS: usize = 2;
+/// Calls that one thread has under way at once. More are refused: they would only wait here, and in the core, which
+/// takes 4,096 from all of its edges.
+const CALLS: usize = 1024;
 /// Largest request and answer (design section 4).
 const MAX_REQUEST: usize = 4 * 1024 * 1024;
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
@@ -44,6 +50,7 @@ pub type Trace = Option<MetadataValue<Ascii>>;
 pub struct Core {
     channels: Arc<[Channel]>,
     next: Arc<AtomicUsize>,
+    calls: Arc<Semaphore>,
     token: MetadataValue<Ascii>,
 }
 
@@ -61,7 +68,7 @@ impl Core {
         };
         // Address by address, so that the channel after any one leads to another instance.
         let channels = (0..CHANNELS).flat_map(|_| addresses.iter().map(channel)).collect();
-        Self { channels, next: Arc::default(), token }
+        Self { channels, next: Arc::default(), calls: Arc::new(Semaphore::new(CALLS)), token }
     }
 
     async fn call<M: Clone, R, F>(
@@ -74,6 +81,9 @@ impl Core {
     where
         F: Future<Output = Result<Response<R>, Status>>,
     {
+        let Ok(_place) = self.calls.try_acquire() else {
+            return Err(Reason::of(ErrorReason::Overloaded).status(None));
+        };
         let first = self.next.fetch_add(1, Ordering::Relaxed);
         let attempts = async {
             match send(self.channel(first)?, self.request(trace, message.clone())).await {

@@ -26,6 +26,21 @@ impl ApiError {
         Self { reason: Reason::of(reason), message: message.into(), retry_after: Duration::from_secs(1) }
     }
 
+    /// `reason`; another try makes sense after `delay`.
+    pub fn after(reason: ErrorReason, delay: Duration) -> Self {
+        Self { retry_after: delay, ..reason.into() }
+    }
+
+    /// Why.
+    pub fn reason(&self) -> ErrorReason {
+        self.reason.reason
+    }
+
+    /// When another try makes sense, in whole seconds, at least one; sent with 429 and 503.
+    pub fn retry_after(&self) -> u64 {
+        u64::try_from(self.retry_after.as_millis().div_ceil(1000).max(1)).unwrap_or(u64::MAX)
+    }
+
     /// The stable name, `INVALID_EVENT`.
     pub fn code(&self) -> &'static str {
         self.reason.name()
@@ -63,7 +78,7 @@ impl From<Status> for ApiError {
             (None, _) => Self::from(ErrorReason::Unavailable),
         };
         if let Some(delay) = status.get_details_retry_info().and_then(|info| info.retry_delay) {
-            answer.retry_after = delay.max(answer.retry_after);
+            answer.retry_after = delay;
         }
         answer
     }
@@ -83,9 +98,7 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = serve::envelope(self.reason.http, self.code(), self.message());
         if matches!(self.reason.http, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
-            let seconds = self.retry_after.as_millis().div_ceil(1000);
-            let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(self.retry_after()));
         }
         response
     }

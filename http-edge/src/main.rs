@@ -17,6 +17,7 @@ mod event;
 mod query;
 mod routes;
 mod subjects;
+mod throttle;
 
 // For what runs beside the requests; `serve::Workers` serves.
 #[tokio::main(worker_threads = 1)]
@@ -40,9 +41,15 @@ async fn run() -> Result<(), EnvError> {
     serve::metrics::listen(config.metrics_addr, &lifecycle).await?;
     let listener = serve::bind("LISTEN_ADDR", config.listen_addr).await?;
     let (proxies, bodies) = (config.trusted_proxies.into(), Bodies::default());
+    let throttle = Arc::default();
     let workers = Workers::per_core(|| {
         let core = Core::new(&config.identity_urls, config.service_token.clone());
-        let edge = Edge { core, proxies: Arc::clone(&proxies), bodies: bodies.clone() };
+        let edge = Edge {
+            core,
+            proxies: Arc::clone(&proxies),
+            bodies: bodies.clone(),
+            throttle: Arc::clone(&throttle),
+        };
         routes::app(edge).merge(serve::metrics::health(lifecycle.clone()))
     })?;
     lifecycle.set_started();

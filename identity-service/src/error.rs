@@ -1,5 +1,7 @@
 //! The core's error type, and its one way out as a gRPC status.
 
+use std::time::Duration;
+
 use bb8_redis::{bb8::RunError, redis::RedisError};
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use migrations::pool::PgPoolError;
@@ -16,6 +18,12 @@ pub enum Error {
         reason: ErrorReason,
         /// Path of the field, `subjects[3].user_id`.
         field: Option<String>,
+    },
+    /// A key is over its rate.
+    #[error("over the rate for {delay:?}")]
+    RateLimited {
+        /// Until the same request passes.
+        delay: Duration,
     },
     /// PostgreSQL refused a statement or went away.
     #[error("postgres: {0}")]
@@ -52,6 +60,7 @@ impl Error {
     pub fn reason(&self) -> ErrorReason {
         match self {
             Self::Refused { reason, .. } => *reason,
+            Self::RateLimited { .. } => ErrorReason::RateLimited,
             Self::Postgres(error) => {
                 tracing::warn!(%error, "postgres");
                 classify(error)
@@ -95,6 +104,7 @@ impl From<Error> for Status {
         let reason = error.reason();
         match error {
             Error::Refused { field, .. } => Reason::of(reason).status(field.as_deref()),
+            Error::RateLimited { delay } => Reason::of(reason).status_after(delay),
             _ => Reason::of(reason).status(None),
         }
     }

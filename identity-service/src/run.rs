@@ -12,7 +12,7 @@ use crate::{
     grpc,
     resolve::{consent_writer::ConsentWriter, guesses::Guesses},
     settings::Settings,
-    storage::{Stores, postgres::create::Creator, redis::lanes::Lanes, repairs},
+    storage::{Stores, postgres::create::Creator, redis::lanes::Lanes, repairs, turns::Turns},
     sync::{state::StateKeys, writer::SyncWriter},
 };
 
@@ -59,6 +59,7 @@ pub async fn run(development: bool) -> Result<(), StartError> {
     let stores = Stores {
         postgres: PgPool::connect_lazily(&config.database_url, POSTGRES_CONNECTIONS)?,
         redis: Lanes::new(&config.redis_url)?,
+        turns: Turns::default(),
     };
     let settings = Settings::load(stores.postgres.clone(), config.keys.clone())
         .await

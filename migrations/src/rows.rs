@@ -118,6 +118,8 @@ pub struct Pipeline {
     pub consent_mode: String,
     /// Withdrawn consent removes stored vendor IDs.
     pub purge_on_withdrawal: bool,
+    /// Events a second that each key may bring to one core, 1 to 1,000,000. None: the core's default.
+    pub rate_limit_rps: Option<i32>,
 }
 
 /// A pipeline's gateway sync with one vendor.

@@ -82,6 +82,7 @@ table! {
         consent_mode -> Text,
         purge_on_withdrawal -> Bool,
         created_at -> Timestamptz,
+        rate_limit_rps -> Nullable<Integer>,
     }
 }
 

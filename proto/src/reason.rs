@@ -1,6 +1,6 @@
 //! Error reasons as data: one row says which gRPC code, HTTP status and public message a reason has.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use http::StatusCode;
 use tonic::{Code, Status};
@@ -10,6 +10,9 @@ use crate::v1::ErrorReason;
 
 /// `google.rpc.ErrorInfo.domain` of every refusal.
 pub const ERROR_DOMAIN: &str = "identity.dataflysignal.com";
+
+/// When another try makes sense after OVERLOADED.
+const OVERLOADED_DELAY: Duration = Duration::from_secs(1);
 
 /// What a reason means to the outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +41,15 @@ impl Reason {
 
     /// The refusal as a gRPC status with `google.rpc.ErrorInfo`; `field` names the part at fault.
     pub fn status(&self, field: Option<&str>) -> Status {
+        self.with_details(field, (self.reason == R::Overloaded).then_some(OVERLOADED_DELAY))
+    }
+
+    /// The same with `google.rpc.RetryInfo`: the call passes after `delay`.
+    pub fn status_after(&self, delay: Duration) -> Status {
+        self.with_details(None, Some(delay))
+    }
+
+    fn with_details(&self, field: Option<&str>, delay: Option<Duration>) -> Status {
         let metadata: HashMap<String, String> =
             field.map(|f| ("field".to_owned(), f.to_owned())).into_iter().collect();
         let message = match field {
@@ -46,6 +58,9 @@ impl Reason {
         };
         let mut details = ErrorDetails::new();
         details.set_error_info(self.name(), ERROR_DOMAIN, metadata);
+        if let Some(delay) = delay {
+            details.set_retry_info(Some(delay));
+        }
         Status::with_error_details(self.grpc, message, details)
     }
 }
@@ -77,6 +92,7 @@ const TABLE: &[Reason] = &[
     row(R::InvalidPipelineKey, Code::Unauthenticated, H::UNAUTHORIZED, "The pipeline key is missing, unknown or revoked."),
     row(R::InvalidSignature, Code::Unauthenticated, H::UNAUTHORIZED, "The signature does not verify."),
     row(R::OriginNotAllowed, Code::PermissionDenied, H::FORBIDDEN, "The origin is not one of the source's domains."),
+    row(R::RateLimited, Code::ResourceExhausted, H::TOO_MANY_REQUESTS, "Too many events or requests; try again later."),
     row(R::InvalidArgument, Code::InvalidArgument, H::BAD_REQUEST, "A field is missing, malformed or out of bounds."),
     row(R::InvalidJson, Code::InvalidArgument, H::BAD_REQUEST, "The body is not the expected JSON."),
     row(R::EmptyBatch, Code::InvalidArgument, H::BAD_REQUEST, "The batch has no events."),
@@ -121,5 +137,14 @@ mod tests {
         assert!(status.message().ends_with("Field: subjects[3].user_id."));
         assert_eq!(reason_of(&status).map(Reason::name), Some("INVALID_ARGUMENT"));
         assert!(reason_of(&Status::internal("x")).is_none());
+    }
+
+    #[test]
+    fn what_is_refused_for_now_says_for_how_long() {
+        let delay = |status: &Status| status.get_details_retry_info().and_then(|info| info.retry_delay);
+        let wait = Duration::from_millis(2500);
+        assert_eq!(delay(&Reason::of(ErrorReason::RateLimited).status_after(wait)), Some(wait));
+        assert_eq!(delay(&Reason::of(ErrorReason::Overloaded).status(None)), Some(OVERLOADED_DELAY));
+        assert_eq!(delay(&Reason::of(ErrorReason::InvalidArgument).status(None)), None);
     }
 }

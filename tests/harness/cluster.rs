@@ -24,6 +24,8 @@ pub struct Setup {
     pub edge_addr: SocketAddr,
     /// `LOG_LEVEL` of all.
     pub log_level: String,
+    /// `TRUSTED_PROXIES` of the edge.
+    pub trusted_proxies: String,
 }
 
 /// Secrets that one cluster shares. All are random.
@@ -93,13 +95,14 @@ impl Cluster {
             ];
             cores.push(Service::start("identity-service", &env, &["grpc", "metrics"]).await?);
         }
-        let edge = start_edge(&cores, &secrets, setup.edge_addr, &setup.log_level).await?;
+        let addr = setup.edge_addr.to_string();
+        let edge = start_edge(&cores, &secrets, &addr, &setup.log_level, &setup.trusted_proxies).await?;
         Ok(Self { cores, edge, secrets })
     }
 
     /// Another edge in front of the same cores.
     pub async fn another_edge(&self) -> Result<Service> {
-        start_edge(&self.cores, &self.secrets, SocketAddr::from(([127, 0, 0, 1], 0)), "info").await
+        start_edge(&self.cores, &self.secrets, "127.0.0.1:0", "info", "").await
     }
 
     /// Where browsers find the edge.
@@ -149,16 +152,18 @@ impl Cluster {
 async fn start_edge(
     cores: &[Service],
     secrets: &Secrets,
-    addr: SocketAddr,
+    addr: &str,
     log_level: &str,
+    trusted_proxies: &str,
 ) -> Result<Service> {
     let urls: Vec<String> = cores.iter().map(|core| format!("http://{}", core.addr("grpc"))).collect();
-    let (urls, addr) = (urls.join(","), addr.to_string());
+    let urls = urls.join(",");
     let env = [
         ("IDENTITY_URL", urls.as_str()),
         ("SERVICE_TOKEN", &secrets.edge_token),
-        ("LISTEN_ADDR", &addr),
+        ("LISTEN_ADDR", addr),
         ("LOG_LEVEL", log_level),
+        ("TRUSTED_PROXIES", trusted_proxies),
     ];
     Service::start("http-edge", &env, &["http", "metrics"]).await
 }

@@ -12,6 +12,9 @@ use migrations::{
 use secrecy::SecretString;
 use uuid::Uuid;
 
+/// Events a second of a seeded pipeline's keys: more than a test or a try-out of the demo brings, unless it means to.
+const RATE_LIMIT_RPS: i32 = 10_000;
+
 /// An organisation with one source, its keys, its secret and its pipeline.
 #[derive(Debug, Clone)]
 pub struct Customer {
@@ -85,6 +88,7 @@ impl Customer {
             source_id,
             consent_mode: consent_mode.to_owned(),
             purge_on_withdrawal: false,
+            rate_limit_rps: Some(RATE_LIMIT_RPS),
         };
         diesel::insert_into(schema::pipelines::table).values(pipeline).execute(database).await?;
         for (environment, key) in [("live", &customer.live_key), ("test", &customer.test_key)] {

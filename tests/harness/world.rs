@@ -35,12 +35,20 @@ pub struct Options {
     pub vendors: &'static [&'static str],
     /// The services' log level.
     pub log_level: &'static str,
+    /// Events a second of the customer's keys; none for what is seeded.
+    pub rate_limit_rps: Option<i32>,
 }
 
 impl Default for Options {
     /// One core, explicit consent, Pinterest.
     fn default() -> Self {
-        Self { cores: 1, consent_mode: "explicit", vendors: &["pinterest"], log_level: "info" }
+        Self {
+            cores: 1,
+            consent_mode: "explicit",
+            vendors: &["pinterest"],
+            log_level: "info",
+            rate_limit_rps: None,
+        }
     }
 }
 
@@ -104,12 +112,16 @@ impl World {
             core_addr: free,
             edge_addr: free,
             log_level: options.log_level.to_owned(),
+            trusted_proxies: String::new(),
         })
         .await?;
         let key = &cluster.secrets.encryption_key;
         let customer =
             Customer::seed(&mut database.connection().await?, key, options.consent_mode, "shop.example.com")
                 .await?;
+        if let Some(rate) = options.rate_limit_rps {
+            database.execute(&format!("UPDATE pipelines SET rate_limit_rps = {rate}")).await;
+        }
         let world =
             Self { cluster, customer, vendors, redis_proxy, postgres_proxy, redis, database, _slot: slot };
         world

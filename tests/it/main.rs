@@ -24,6 +24,7 @@ mod refusals;
 mod round_trips;
 mod schema;
 mod start_up;
+mod tenants;
 mod transport;
 mod transport_http2;
 mod vendors;

@@ -346,6 +346,13 @@ async fn junk_identifiers_are_accepted_and_never_linked() {
     assert_eq!(world.database.count("links", "kind = 0").await, 1);
 }
 
+/// `X-Datafly-Signature` for a text.
+pub fn sign(secret: &str, text: &str) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    mac.update(text.as_bytes());
+    format!("sha256={}", hex::encode(mac.finalize().into_bytes()))
+}
+
 /// A signed event as a customer's server sends it.
 #[derive(Clone)]
 struct Signed<'a> {
@@ -356,12 +363,8 @@ struct Signed<'a> {
 
 impl Signed<'_> {
     async fn send(&self, browser: &mut Browser, body: &str) -> Answer {
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.secret.as_bytes()).unwrap();
-        if let Some(timestamp) = &self.timestamp {
-            mac.update(format!("{timestamp}.").as_bytes());
-        }
-        mac.update(body.as_bytes());
-        let computed = format!("sha256={}", hex::encode(mac.finalize().into_bytes()));
+        let signed = self.timestamp.as_ref().map(|timestamp| format!("{timestamp}.{body}"));
+        let computed = sign(self.secret, signed.as_deref().unwrap_or(body));
         let signature = self.signature.as_ref().unwrap_or(&computed);
         let mut request = browser.request(Method::POST, "/v1/t").bearer_auth(&browser.key);
         request = request.header("x-datafly-signature", signature).body(body.to_owned());

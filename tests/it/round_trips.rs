@@ -25,7 +25,7 @@ const HOUSEKEEPING: [&str; 14] = [
 ];
 
 /// The round trips among `exchanges` that a visitor's request caused.
-fn caused(exchanges: Vec<Exchange>) -> Vec<Vec<String>> {
+pub fn caused(exchanges: Vec<Exchange>) -> Vec<Vec<String>> {
     let ours = |command: &String| !HOUSEKEEPING.iter().any(|word| command.contains(word));
     let commands = exchanges.into_iter().map(|exchange| exchange.commands.into_iter().filter(ours).collect());
     commands.filter(|commands: &Vec<String>| !commands.is_empty()).collect()

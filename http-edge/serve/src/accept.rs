@@ -167,7 +167,12 @@ fn count(listener: &'static str, end: End) {
 fn builder() -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     // hyper's own deadline for headers counts idle time as well; `watch` tells the two apart.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_headers(limits::MAX_HEADERS);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .max_buf_size(limits::MAX_BUFFER)
+        .max_headers(limits::MAX_HEADERS);
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -9,6 +9,9 @@ use crate::envelope;
 pub(crate) const MAX_HEADERS: usize = 100;
 /// Bytes of a request's header fields, counted as HTTP/2 does: name, value and 32 each.
 pub(crate) const MAX_HEADER_LIST: u32 = 16 * 1024;
+/// Bytes that one HTTP/1 connection buffers: room for the largest head that is answered, and for no more of a body
+/// than that (hyper's own 400 KiB would let a thousand uploads hold 400 MB beside the bodies themselves).
+pub(crate) const MAX_BUFFER: usize = 32 * 1024;
 /// Bytes of a request's target.
 const MAX_TARGET: usize = 8 * 1024;
 

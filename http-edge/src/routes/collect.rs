@@ -4,9 +4,11 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use axum::{
     Json,
+    body::Body,
     extract::{ConnectInfo, Request, State},
     response::{IntoResponse, Response},
 };
+use http::request::Parts;
 use proto::v1::{
     AuthenticateRequest, CollectCaller, ErrorReason, PendingSync, Resolution, ResolveRequest, Subject,
 };
@@ -16,12 +18,14 @@ use tracing::error;
 
 use super::{Edge, allow_origin, no_store, preflight, set_cookies};
 use crate::{
+    body::discard,
     caller,
     core_client::Trace,
     error::ApiError,
     event::{self, Event},
     query::Query,
     subjects,
+    throttle::{Counted, Sender},
 };
 
 /// `{"batch":[…]}`: 200, with the errors of single events by their index.
@@ -29,7 +33,7 @@ pub async fn batch(
     State(edge): State<Edge>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     request: Request,
-) -> Result<Response, ApiError> {
+) -> Response {
     collect(&edge, peer, request, event::split, |answer| Json(answer).into_response()).await
 }
 
@@ -38,7 +42,7 @@ pub async fn single(
     State(edge): State<Edge>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     request: Request,
-) -> Result<Response, ApiError> {
+) -> Response {
     collect(&edge, peer, request, event::single, |mut answer| match answer.errors.pop() {
         Some(rejected) => rejected.error.into_response(),
         None => Json(answer).into_response(),
@@ -82,25 +86,53 @@ impl From<PendingSync> for Pending {
     }
 }
 
-async fn collect(
-    edge: &Edge,
-    peer: SocketAddr,
-    request: Request,
-    split: fn(&[u8]) -> Result<Vec<&RawValue>, ErrorReason>,
-    write: fn(Answer) -> Response,
-) -> Result<Response, ApiError> {
+type Split = fn(&[u8]) -> Result<Vec<&RawValue>, ErrorReason>;
+type Write = fn(Answer) -> Response;
+
+async fn collect(edge: &Edge, peer: SocketAddr, request: Request, split: Split, write: Write) -> Response {
     let (parts, body) = request.into_parts();
+    let caller = match caller_of(edge, &parts, peer) {
+        Ok(caller) => caller,
+        Err(error) => return error.into_response(),
+    };
+    let signed = caller.signature.is_some();
+    let mut sender = edge.throttle.sender(&caller);
+    // Before the body: what is refused here must cost next to nothing.
+    let charged = if sender.is_known() { Ok(()) } else { edge.charge(&parts, peer, Counted::UnknownKey) };
+    let result = match charged.and_then(|()| sender.admit(1)) {
+        Ok(()) => take(edge, &parts, body, caller, &mut sender, split, write).await,
+        Err(error) => {
+            discard(&parts.headers, body).await;
+            Err(error)
+        }
+    };
+    match result {
+        Ok(response) => response,
+        Err(error) if signed => error.into_response(),
+        Err(error) => preflight::readable(edge, &parts, peer, &sender, error).await,
+    }
+}
+
+fn caller_of(edge: &Edge, parts: &Parts, peer: SocketAddr) -> Result<CollectCaller, ApiError> {
     let query = Query::parse(parts.uri.query())?;
-    let mut caller = caller::collect(&parts, peer, &edge.proxies, query.one("pipeline_key")?)?;
-    let body = match edge.bodies.read(&parts.headers, body).await {
-        Ok(body) => body,
-        Err(error) => return Ok(preflight::readable(edge, &parts, peer, error).await),
-    };
-    let raw_events = match split(&body.bytes) {
-        Ok(events) => events,
-        Err(reason) => return Ok(preflight::readable(edge, &parts, peer, reason.into()).await),
-    };
+    caller::collect(parts, peer, &edge.proxies, query.one("pipeline_key")?)
+}
+
+async fn take(
+    edge: &Edge,
+    parts: &Parts,
+    body: Body,
+    mut caller: CollectCaller,
+    sender: &mut Sender,
+    split: Split,
+    write: Write,
+) -> Result<Response, ApiError> {
+    let signed = caller.signature.is_some();
+    let mut body = edge.bodies.read(&parts.headers, body, signed).await?;
+    let raw_events = split(&body.bytes)?;
     let count = raw_events.len();
+    sender.admit(count)?;
+    caller.events = u32::try_from(count).unwrap_or(u32::MAX);
     let (mut events, mut errors) = (Vec::with_capacity(count), Vec::new());
     for (index, raw) in raw_events.into_iter().enumerate() {
         match Event::parse(raw) {
@@ -110,16 +142,18 @@ async fn collect(
     }
 
     let groups = subjects::collapse(events);
-    let signed = caller.signature.is_some();
-    caller.signed_body = signed.then(|| body.bytes.clone());
     let origin = caller.origin.clone().filter(|_| !signed);
     let subjects = subjects::subjects(&groups, &parts.headers, signed);
-    let resolutions = call(edge, &caller::trace(&parts.headers), caller, subjects).await?;
+    let groups: Vec<Vec<usize>> = groups.into_iter().map(|group| group.indices).collect();
+    caller.signed_body = signed.then(|| std::mem::take(&mut body.bytes));
+    let resolutions = call(edge, &caller::trace(&parts.headers), caller, subjects).await;
+    edge.throttle.learn(sender, count, resolutions.as_ref().err());
+    let resolutions = resolutions?;
     let (mut anonymous_id, mut pending_syncs, mut cookies) = (None, Vec::new(), BTreeMap::new());
-    for (group, resolution) in groups.into_iter().zip(resolutions) {
+    for (indices, resolution) in groups.into_iter().zip(resolutions) {
         if let Some((error, retry)) = rejection(&resolution) {
             let rejected = |index| Rejected { index, error: error.clone(), retry };
-            errors.extend(group.indices.into_iter().map(rejected));
+            errors.extend(indices.into_iter().map(rejected));
         } else {
             anonymous_id = Some(resolution.anonymous_id).filter(|id| !id.is_empty()).or(anonymous_id);
             pending_syncs = resolution.pending_syncs;

@@ -6,7 +6,7 @@ mod not_built;
 mod preflight;
 mod sync;
 
-use std::{any::Any, sync::Arc};
+use std::{any::Any, net::SocketAddr, sync::Arc};
 
 use axum::{
     Router,
@@ -14,13 +14,19 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use http::{HeaderValue, Method, header};
+use http::{HeaderValue, Method, header, request::Parts};
 use proto::v1::{Cookie, ErrorReason};
 use serve::TrustedProxies;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::error;
 
-use crate::{body::Bodies, cookies, core_client::Core, error::ApiError};
+use crate::{
+    body::Bodies,
+    cookies,
+    core_client::Core,
+    error::ApiError,
+    throttle::{Counted, Throttle},
+};
 
 /// What every route works with.
 #[derive(Clone)]
@@ -31,6 +37,17 @@ pub struct Edge {
     pub proxies: Arc<TrustedProxies>,
     /// Memory for bodies.
     pub bodies: Bodies,
+    /// What need not go as far as the core.
+    pub throttle: Arc<Throttle>,
+}
+
+impl Edge {
+    /// Counts a request of the visitor's address. Behind a proxy that does not say for whom it speaks may be anyone:
+    /// it is not counted.
+    fn charge(&self, parts: &Parts, peer: SocketAddr, what: Counted) -> Result<(), ApiError> {
+        let address = self.proxies.client(peer.ip(), &parts.headers);
+        if self.proxies.trusts(address) { Ok(()) } else { self.throttle.charge(address, what) }
+    }
 }
 
 /// All routes under `/v1`, and the answers for what is none.

@@ -8,10 +8,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
-use proto::v1::CheckOriginRequest;
+use proto::v1::{CheckOriginRequest, ErrorReason};
 
 use super::{Edge, allow_origin};
-use crate::{caller, error::ApiError};
+use crate::{caller, error::ApiError, throttle::Sender};
 
 /// What an allowed page may send. Ten minutes: a removed domain stops working soon, and the answer depends on
 /// nothing else.
@@ -55,17 +55,30 @@ async fn check(edge: &Edge, headers: &HeaderMap, host: String) -> Result<Respons
     Ok(response)
 }
 
-/// A refusal made before the core was asked, readable by the page if its origin may call this host: without
-/// the headers a browser shows its script no more than a failed fetch.
-pub async fn readable(edge: &Edge, parts: &Parts, peer: SocketAddr, error: ApiError) -> Response {
-    let host = caller::host(parts, peer, &edge.proxies).to_owned();
-    let headers = check(edge, &parts.headers, host).await.map(|allowed| allowed.headers().clone());
+/// A refusal of a browser's call from `origin`, readable by its page where that may call this host: without the
+/// headers a browser shows its script no more than a failed fetch. What `sender` was allowed before is answered from
+/// memory, so that it can be read also while the core is away; a core that is away or busy is not asked.
+pub async fn readable(
+    edge: &Edge,
+    parts: &Parts,
+    peer: SocketAddr,
+    sender: &Sender,
+    error: ApiError,
+) -> Response {
+    let origin = parts.headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
+    let (reason, status) = (error.reason(), error.status());
     let mut response = error.into_response();
-    for name in [header::ACCESS_CONTROL_ALLOW_ORIGIN, header::ACCESS_CONTROL_ALLOW_CREDENTIALS, header::VARY]
-    {
-        if let Some(value) = headers.as_ref().ok().and_then(|headers| headers.get(&name)) {
-            response.headers_mut().insert(name, value.clone());
-        }
+    let (Some(origin), false) = (origin, reason == ErrorReason::OriginNotAllowed) else { return response };
+    let busy = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+    let request = CheckOriginRequest {
+        host: caller::host(parts, peer, &edge.proxies).to_owned(),
+        origin: origin.to_owned(),
+    };
+    let asked = async { edge.core.check_origin(&caller::trace(&parts.headers), request).await };
+    if sender.is_known() || (!busy && asked.await.is_ok_and(|answer| answer.allowed)) {
+        allow_origin(&mut response, origin);
+    } else {
+        response.headers_mut().append(header::VARY, HeaderValue::from_static("Origin"));
     }
     response
 }

@@ -11,7 +11,7 @@ use proto::v1::{BeginSyncRequest, ErrorReason, begin_sync_response::Outcome};
 use tracing::error;
 
 use super::{Edge, is_head, is_vendor, no_store, set_cookies};
-use crate::{caller, cookies, error::ApiError, query::Query};
+use crate::{caller, cookies, error::ApiError, query::Query, throttle::Counted};
 
 /// 302 to the vendor; 204 where nothing is to be sent, or the core can't say.
 pub async fn begin(
@@ -32,6 +32,9 @@ pub async fn begin(
     // Part of the documented call, but the configured one is used whatever is sent here.
     query.one("partner_id")?;
     let caller = caller::collect(&parts, peer, &edge.proxies, query.one("pipeline_key")?)?;
+    let mut sender = edge.throttle.sender(&caller);
+    edge.charge(&parts, peer, Counted::Sync)?;
+    sender.admit(1)?;
     let message = BeginSyncRequest {
         caller: Some(caller::message(caller)),
         vendor,
@@ -40,13 +43,14 @@ pub async fn begin(
         referer: caller::referer(&parts.headers),
         sec_gpc: caller::sec_gpc(&parts.headers),
     };
-    let redirect = match edge.core.begin_sync(&caller::trace(&parts.headers), message).await {
+    let answer = edge.core.begin_sync(&caller::trace(&parts.headers), message).await.map_err(ApiError::from);
+    edge.throttle.learn(&mut sender, 1, answer.as_ref().err());
+    let redirect = match answer {
         Ok(answer) => match answer.outcome {
             Some(Outcome::Redirect(redirect)) => redirect,
             Some(Outcome::Refusal(_)) | None => return Ok(nothing()),
         },
-        Err(status) => {
-            let error = ApiError::from(status);
+        Err(error) => {
             // The page goes on without this sync; it is offered again later.
             return if error.status() == StatusCode::SERVICE_UNAVAILABLE {
                 Ok(nothing())

@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use axum::{
@@ -51,7 +52,7 @@ impl Fake {
     }
 }
 
-/// `bad` is an unknown key, `slow` never answers.
+/// `bad` is an unknown key, `limited` is over its rate, `slow` never answers.
 async fn judge(caller: Option<&proto::v1::Caller>) -> Result<(), Status> {
     let Some(Kind::Collect(caller)) = caller.and_then(|caller| caller.kind.as_ref()) else {
         return Err(Reason::of(ErrorReason::InvalidArgument).status(None));
@@ -59,6 +60,7 @@ async fn judge(caller: Option<&proto::v1::Caller>) -> Result<(), Status> {
     match caller.pipeline_key.as_str() {
         "" | "bad" => Err(Reason::of(ErrorReason::InvalidPipelineKey).status(None)),
         "slow" => std::future::pending().await,
+        "limited" => Err(Reason::of(ErrorReason::RateLimited).status_after(Duration::from_millis(20_100))),
         "denied" => Err(Reason::of(ErrorReason::RoleNotAllowed).status(None)),
         _ => Ok(()),
     }
@@ -211,6 +213,7 @@ fn edge(cores: &[SocketAddr]) -> Router {
         core: Core::new(&urls, "Bearer token".parse().unwrap()),
         proxies: Arc::default(),
         bodies: Bodies::default(),
+        throttle: Arc::default(),
     })
 }
 
@@ -321,12 +324,29 @@ async fn a_single_events_error_is_the_answers() {
 }
 
 #[tokio::test]
-async fn refusals_carry_no_cors_and_no_cookie() {
+async fn a_refusal_is_readable_where_the_page_may_call_and_sets_no_cookie() {
     let (app, _) = start().await;
     let event = r#"{"anonymousId":"a"}"#;
+    let (bad, slow) = (("authorization", "Bearer bad"), ("authorization", "Bearer slow"));
+    for (headers, status, readable) in [
+        (vec![("origin", ORIGIN)], StatusCode::UNAUTHORIZED, true),
+        (vec![bad, ("origin", ORIGIN)], StatusCode::UNAUTHORIZED, true),
+        (
+            vec![KEY, ("origin", ORIGIN), ("content-encoding", "gzip")],
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            true,
+        ),
+        (vec![bad, ("origin", "https://evil.example")], StatusCode::UNAUTHORIZED, false),
+        (vec![bad, ("origin", ORIGIN), ("x-datafly-signature", "a")], StatusCode::UNAUTHORIZED, false),
+        (vec![slow, ("origin", ORIGIN)], StatusCode::SERVICE_UNAVAILABLE, false),
+    ] {
+        let got = send(&app, "POST", "/v1/t", &headers, event).await;
+        assert_eq!(got.status, status, "{headers:?}");
+        assert_eq!(got.header("access-control-allow-origin") == ORIGIN, readable, "{headers:?}");
+        assert_eq!(got.header("access-control-allow-credentials") == "true", readable, "{headers:?}");
+        assert!(!got.headers.contains_key("set-cookie"), "{headers:?}");
+    }
     for (headers, status) in [
-        (vec![("origin", ORIGIN)], StatusCode::UNAUTHORIZED),
-        (vec![("authorization", "Bearer bad"), ("origin", ORIGIN)], StatusCode::UNAUTHORIZED),
         (vec![KEY, ("origin", ORIGIN), ("origin", "https://evil.example")], StatusCode::FORBIDDEN),
         (vec![KEY, ("x-datafly-signature", "a"), ("x-datafly-signature", "b")], StatusCode::UNAUTHORIZED),
         (vec![("authorization", "Bearer denied")], StatusCode::SERVICE_UNAVAILABLE),
@@ -339,6 +359,25 @@ async fn refusals_carry_no_cors_and_no_cookie() {
     }
     let got = send(&app, "POST", "/v1/batch", &[KEY], &" ".repeat(524_289)).await;
     assert_eq!((got.status, got.code().as_str()), (StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE"));
+}
+
+#[tokio::test]
+async fn a_key_over_its_rate_is_refused_here_until_it_may_try_again() {
+    let (app, fake) = start().await;
+    let headers = [("authorization", "Bearer limited"), ("origin", ORIGIN)];
+    for _ in 0..3 {
+        let got = send(&app, "POST", "/v1/t", &headers, r#"{"userId":"u"}"#).await;
+        assert_eq!((got.status, got.code().as_str()), (StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED"));
+        assert_eq!(got.header("retry-after"), "21");
+        assert_eq!(got.header("access-control-allow-origin"), ORIGIN, "the core has let the origin in");
+    }
+    let got = send(&app, "GET", "/v1/sync/pinterest?pipeline_key=limited&aid=a", &[], "").await;
+    assert_eq!((got.status, got.header("retry-after")), (StatusCode::TOO_MANY_REQUESTS, "21"));
+    assert_eq!(fake.asked(|asked| asked.resolve.len()), 1, "the core was asked once");
+    fake.asked(|asked| {
+        let Some(Kind::Collect(caller)) = asked.resolve[0].caller.clone().unwrap().kind else { panic!() };
+        assert_eq!(caller.events, 1);
+    });
 }
 
 #[tokio::test]

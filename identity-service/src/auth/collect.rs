@@ -6,6 +6,7 @@ use metrics::counter;
 use migrations::rows::hash_pipeline_key;
 use proto::v1::{CollectCaller, ErrorReason};
 use time::OffsetDateTime;
+use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use super::signature;
@@ -18,7 +19,7 @@ use crate::{
 const MAX_KEY_BYTES: usize = 128;
 
 /// A request that may proceed.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Authenticated {
     /// What its key opens.
     pub source: Arc<Source>,
@@ -28,15 +29,19 @@ pub struct Authenticated {
     pub org: Uuid,
     /// A customer's server, by its signature; otherwise a browser or an app.
     pub signed: bool,
+    /// Its organisation's; held while it is worked on.
+    pub place: OwnedSemaphorePermit,
 }
 
-/// Checks the key, then the signature if there is one, else the Origin if there is one.
+/// Checks the key, then the signature if there is one, else the Origin if there is one; then whether the
+/// organisation has a place for it, and the key's rate its events. It costs one each, and at least `subjects`.
 pub fn authenticate(
     snapshot: &Snapshot,
     caller: &CollectCaller,
+    subjects: usize,
     now: OffsetDateTime,
 ) -> Result<Authenticated> {
-    let result = check(snapshot, caller, now);
+    let result = check(snapshot, caller, subjects, now);
     match &result {
         Ok(_) => counter!("datafly_key_checks_total", "outcome" => "ok"),
         Err(Error::Refused { reason: ErrorReason::OriginNotAllowed, .. }) => {
@@ -45,13 +50,22 @@ pub fn authenticate(
         Err(Error::Refused { reason: ErrorReason::InvalidSignature, .. }) => {
             counter!("datafly_key_checks_total", "outcome" => "signature")
         }
+        Err(Error::Refused { reason: ErrorReason::Overloaded, .. }) => {
+            counter!("datafly_key_checks_total", "outcome" => "overloaded")
+        }
+        Err(Error::RateLimited { .. }) => counter!("datafly_key_checks_total", "outcome" => "rate"),
         Err(_) => counter!("datafly_key_checks_total", "outcome" => "key"),
     }
     .increment(1);
     result
 }
 
-fn check(snapshot: &Snapshot, caller: &CollectCaller, now: OffsetDateTime) -> Result<Authenticated> {
+fn check(
+    snapshot: &Snapshot,
+    caller: &CollectCaller,
+    subjects: usize,
+    now: OffsetDateTime,
+) -> Result<Authenticated> {
     let invalid_key = || Error::refused(ErrorReason::InvalidPipelineKey);
     if caller.pipeline_key.len() > MAX_KEY_BYTES {
         return Err(invalid_key());
@@ -71,7 +85,10 @@ fn check(snapshot: &Snapshot, caller: &CollectCaller, now: OffsetDateTime) -> Re
     {
         return Err(Error::refused(ErrorReason::OriginNotAllowed));
     }
-    Ok(Authenticated { source: key.source.clone(), environment: key.environment, org, signed })
+    // The place first: what finds none must not have cost its events.
+    let place = key.places.take()?;
+    key.rate.take(subjects.max(usize::try_from(caller.events).unwrap_or(usize::MAX)))?;
+    Ok(Authenticated { source: key.source.clone(), environment: key.environment, org, signed, place })
 }
 
 /// Whether a page of `origin` may call `host`: some source that collects there lists it.

@@ -3,5 +3,7 @@
 
 pub mod collect;
 pub mod origin;
+pub mod places;
+pub mod rate;
 pub mod service_token;
 mod signature;

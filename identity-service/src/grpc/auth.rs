@@ -24,7 +24,7 @@ impl AuthService for Service {
         request: Request<AuthenticateRequest>,
     ) -> Result<Response<AuthenticateResponse>, Status> {
         let collect = request.into_inner().caller.ok_or_else(|| Error::invalid("caller"))?;
-        let known = caller::authenticate(&self.core, &collect, clock::now()).await?;
+        let known = caller::authenticate(&self.core, &collect, 1, clock::now()).await?;
         let environment = match known.environment {
             settings::Environment::Live => Environment::Live,
             settings::Environment::Test => Environment::Test,

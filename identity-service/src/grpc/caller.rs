@@ -20,11 +20,13 @@ pub fn roles<T>(request: &Request<T>) -> Roles {
     request.extensions().get().copied().unwrap_or_default()
 }
 
-/// The tenant that `caller` speaks for: by its key, or by name where the service's role allows that.
+/// The tenant that `caller` speaks for: by its key, or by name where the service's role allows that. A key pays for
+/// at least `subjects` events.
 pub async fn tenant(
     core: &Core,
     caller: Option<Caller>,
     roles: Roles,
+    subjects: usize,
     now: OffsetDateTime,
 ) -> Result<Tenant> {
     match caller.and_then(|caller| caller.kind) {
@@ -34,11 +36,11 @@ pub async fn tenant(
                 return Err(Error::refused(ErrorReason::RoleNotAllowed));
             }
             let org = organisation(core, &org, "caller.org_id").await?;
-            Ok(Tenant { org, source: None, browser: false, verified: true, host: None })
+            Ok(Tenant { org, source: None, browser: false, verified: true, host: None, place: None })
         }
         Some(Kind::Collect(collect)) => {
             let host = collect.host.clone();
-            let known = authenticate(core, &collect, now).await?;
+            let known = authenticate(core, &collect, subjects, now).await?;
             let host = known.source.collect_host(&host).cloned();
             Ok(Tenant {
                 org: known.org,
@@ -46,19 +48,21 @@ pub async fn tenant(
                 browser: !known.signed,
                 verified: known.signed,
                 host,
+                place: Some(known.place),
             })
         }
     }
 }
 
-/// Authenticates a collect caller against the current settings.
+/// Authenticates a collect caller against the current settings; its key pays for at least `subjects` events.
 pub async fn authenticate(
     core: &Core,
     caller: &proto::v1::CollectCaller,
+    subjects: usize,
     now: OffsetDateTime,
 ) -> Result<Authenticated> {
     let snapshot = core.settings.current().await?;
-    collect::authenticate(&snapshot, caller, now)
+    collect::authenticate(&snapshot, caller, subjects, now)
 }
 
 /// An organisation that a service names in `field`; one that does not exist is not found.

@@ -1,6 +1,6 @@
 //! What stands before every call, in one place, as each layer would cost a visitor's request allocations:
-//! measurement, panics turned into INTERNAL, service tokens, the deadline, and the code of messages that are too
-//! large.
+//! measurement, panics turned into INTERNAL, service tokens, how many at once, the deadline, and the code of messages
+//! that are too large.
 
 use std::{
     collections::HashMap,
@@ -26,12 +26,13 @@ use serve::Serve;
 use tonic::{Code, Status};
 use tower::{Service, service_fn};
 
-use super::deadline;
+use super::{admission::Admission, deadline};
 use crate::auth::service_token::{Access, ServiceTokens};
 
 /// What is known of calls before they are decoded.
 struct Guard {
     tokens: ServiceTokens,
+    admission: Admission,
     methods: HashMap<String, Method>,
     /// Clients may send any path; only known ones become labels.
     unknown: Method,
@@ -53,7 +54,8 @@ const CODES: usize = 17;
 pub fn guarded(router: Router, tokens: ServiceTokens, descriptor_sets: &[&[u8]]) -> impl Serve + use<> {
     let methods = paths(descriptor_sets).into_iter().map(|path| (path.clone(), Method::new(&path)));
     let unknown = Method::new("unknown");
-    let guard = Arc::new(Guard { tokens, methods: methods.collect(), unknown });
+    let guard =
+        Arc::new(Guard { tokens, admission: Admission::default(), methods: methods.collect(), unknown });
     service_fn(move |request| {
         let (guard, router) = (guard.clone(), router.clone());
         async move { Ok::<_, Infallible>(guard.answer(router, request).await) }
@@ -72,9 +74,10 @@ impl Guard {
         response
     }
 
-    /// Lets in callers whose token's roles allow the method, before anything is decoded. Handlers find the roles
-    /// among the request's extensions.
+    /// Lets in callers whose token's roles allow the method, as many as there is room for, before anything is
+    /// decoded. Handlers find the roles among the request's extensions.
     async fn admit(&self, method: &Method, mut router: Router, mut request: Request<Incoming>) -> Response {
+        let mut place = None;
         if method.access != Access::Open {
             let refusal = match self.tokens.roles(request.headers()) {
                 None => Some(ErrorReason::InvalidServiceToken),
@@ -89,6 +92,10 @@ impl Guard {
                 counter!("datafly_service_token_refused_total", "reason" => name).increment(1);
                 return refused(reason);
             }
+            place = self.admission.enter();
+            if place.is_none() {
+                return refused(ErrorReason::Overloaded);
+            }
         }
         if !request.headers().iter().all(|(name, value)| is_metadata(name, value)) {
             return refused(ErrorReason::InvalidArgument);
@@ -99,6 +106,7 @@ impl Guard {
             return refused(ErrorReason::DeadlineExceeded);
         }
         let answered = tokio::time::timeout(limit, router.call(request)).await;
+        drop(place);
         let Ok(Ok(response)) = answered else { return refused(ErrorReason::DeadlineExceeded) };
         // What tonic itself refuses carries no reason, and a message that does not decode is no defect of ours.
         let ours = response.headers().contains_key("grpc-status-details-bin");

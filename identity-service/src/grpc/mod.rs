@@ -1,5 +1,6 @@
 //! The gRPC surface: one file a service, each translating and calling.
 
+mod admission;
 mod auth;
 mod caller;
 mod deadline;

@@ -39,7 +39,7 @@ impl ResolveService for Service {
             return Err(Error::invalid("subjects").into());
         }
         let now = clock::now();
-        let tenant = caller::tenant(&self.core, caller, roles, now).await?;
+        let tenant = caller::tenant(&self.core, caller, roles, subjects.len(), now).await?;
         let resolutions = resolve::resolve(&self.core, &tenant, subjects, now).await?;
         Ok(Response::new(ResolveResponse { resolutions }))
     }

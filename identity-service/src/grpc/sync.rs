@@ -52,7 +52,7 @@ impl Service {
         pipeline_id: Option<String>,
     ) -> Result<Schedule> {
         let now = clock::now();
-        let tenant = caller::tenant(&self.core, caller, roles, now).await?;
+        let tenant = caller::tenant(&self.core, caller, roles, 1, now).await?;
         let source = match (tenant.source, pipeline_id) {
             (Some(source), _) => source,
             (None, None) => return Err(Error::invalid("pipeline_id")),
@@ -105,7 +105,7 @@ impl SyncService for Service {
             return Err(Error::invalid("caller.collect").into());
         };
         let now = clock::now();
-        let known = caller::authenticate(&self.core, &collect, now).await?;
+        let known = caller::authenticate(&self.core, &collect, 1, now).await?;
         let request = begin::Request {
             vendor: request.vendor,
             anonymous_id: request.anonymous_id,

@@ -37,7 +37,7 @@ struct Wanted {
 }
 
 impl ConsentWriter {
-    /// Starts writing; ends when the last clone is gone.
+    /// Starts writing; goes on as long as the runtime.
     pub fn start(stores: &Stores) -> Self {
         let stores = stores.clone();
         let work = move |batch| {
@@ -50,7 +50,7 @@ impl ConsentWriter {
     /// Replaces the signals of browsers, and returns what is stored for them now.
     pub async fn store(&self, org: Uuid, rows: Vec<ConsentRow>) -> Result<Vec<ConsentRow>> {
         let (answer, stored) = oneshot::channel();
-        self.group.push(Wanted { org, rows, answer })?;
+        self.group.push(org, Wanted { org, rows, answer })?;
         stored.await.map_err(|_| Error::refused(ErrorReason::Unavailable))
     }
 }

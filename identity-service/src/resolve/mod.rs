@@ -20,6 +20,7 @@ use proto::{
     v1::{Cookie, ErrorReason, PendingSync, Resolution, ResolutionError, SameSite, Subject},
 };
 use time::OffsetDateTime;
+use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use self::{
@@ -37,7 +38,7 @@ use crate::{
 };
 
 /// For whom subjects are resolved.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Tenant {
     /// The organisation whose data is meant.
     pub org: Uuid,
@@ -49,6 +50,9 @@ pub struct Tenant {
     pub verified: bool,
     /// The collect host that was called.
     pub host: Option<CollectHost>,
+    /// What a key's call takes of its organisation's share, for as long as it lasts.
+    #[expect(dead_code, reason = "it is held, not read")]
+    pub place: Option<OwnedSemaphorePermit>,
 }
 
 /// `_dfid` lives for 400 days, the longest that browsers keep a cookie.

@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     fn tenant(browser: bool) -> Tenant {
-        Tenant { org: Uuid::nil(), source: None, browser, verified: !browser, host: None }
+        Tenant { org: Uuid::nil(), source: None, browser, verified: !browser, host: None, place: None }
     }
 
     fn parse(subject: Subject, browser: bool) -> Result<Person> {

@@ -26,7 +26,11 @@ use uuid::Uuid;
 use super::snapshot::{
     CollectHost, ConsentMode, EnabledVendor, Environment, Org, PipelineKey, Snapshot, Source,
 };
-use crate::{auth::origin, error::Result, sync};
+use crate::{
+    auth::{origin, rate::Rate},
+    error::Result,
+    sync,
+};
 
 /// What a look at the settings finds.
 #[derive(QueryableByName)]
@@ -102,7 +106,8 @@ async fn load_here(
     let source_rows = of_changed!(sources, rows::Source);
     let key_rows = of_changed!(pipeline_keys, rows::PipelineKey);
 
-    let mut result: HashMap<Uuid, Org> = changed.iter().map(|id| (*id, Org::default())).collect();
+    let org = |id: &Uuid| (*id, Org { places: before.places(*id), ..Org::default() });
+    let mut result: HashMap<Uuid, Org> = changed.iter().map(org).collect();
     for row in source_rows {
         let Some(pipeline) = pipelines.iter().find(|p| p.source_id == row.id) else { continue };
         let source = Arc::new(Source {
@@ -123,7 +128,12 @@ async fn load_here(
         for key in key_rows.iter().filter(|key| key.source_id == source.id && key.revoked_at.is_none()) {
             let Ok(hash) = <[u8; 32]>::try_from(key.key_hash.as_slice()) else { continue };
             let environment = if key.environment == "test" { Environment::Test } else { Environment::Live };
-            org.keys.push((hash, PipelineKey { source: source.clone(), environment }));
+            // A key keeps what it has left of its rate, whatever else was changed.
+            let known = before.key(&hash).filter(|known| known.rate.is(pipeline.rate_limit_rps));
+            let rate = known
+                .map_or_else(|| Arc::new(Rate::new(pipeline.rate_limit_rps)), |known| known.rate.clone());
+            let places = org.places.clone();
+            org.keys.push((hash, PipelineKey { source: source.clone(), environment, rate, places }));
         }
         org.sources.push(source);
     }

@@ -9,7 +9,10 @@ use secrecy::SecretSlice;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{auth::origin::Origin, sync::vendor::SyncVendor};
+use crate::{
+    auth::{origin::Origin, places::Places, rate::Rate},
+    sync::vendor::SyncVendor,
+};
 
 /// What the absence of consent signals means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +112,10 @@ pub struct PipelineKey {
     pub source: Arc<Source>,
     /// Which world.
     pub environment: Environment,
+    /// Handed on from snapshot to snapshot while the rate is the same.
+    pub rate: Arc<Rate>,
+    /// The organisation's.
+    pub places: Places,
 }
 
 /// Everything of one organisation.
@@ -118,6 +125,8 @@ pub struct Org {
     pub sources: Vec<Arc<Source>>,
     /// Hashes of its keys.
     pub keys: Vec<([u8; 32], PipelineKey)>,
+    /// Handed on from snapshot to snapshot.
+    pub places: Places,
 }
 
 /// All organisations at one version of the settings.
@@ -159,6 +168,11 @@ impl Snapshot {
     /// Whether there is such an organisation, or sibling for test data.
     pub fn has_org(&self, id: Uuid) -> bool {
         self.existing.contains(&id)
+    }
+
+    /// The places of an organisation; new ones where it is new.
+    pub fn places(&self, org: Uuid) -> Places {
+        self.orgs.get(&org).map(|org| org.places.clone()).unwrap_or_default()
     }
 
     /// The key of that hash.

@@ -1,57 +1,143 @@
 //! Grouping: requests that come while a statement runs wait together and go into the next one. Rows in a
 //! statement cost PostgreSQL a tenth of rows alone (limits.md), and requests do not queue for connections.
+//! Organisations take turns, so that one with thousands of items waiting holds up nobody else's.
 
-use std::{future::Future, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use proto::v1::ErrorReason;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::Notify;
+use uuid::Uuid;
 
 use crate::error::{Error, Result};
 
 /// Items a batch.
 const BATCH: usize = 500;
-/// Items that may wait; more are refused.
+/// Items of one organisation that may wait, about half a second's work; more are refused.
 const QUEUE: usize = 4096;
+/// Items of all of them that may wait.
+const ALL: usize = 4 * QUEUE;
 /// Batches at work at once.
 const WORKERS: usize = 2;
 
 /// A queue whose items are worked on in batches.
 pub struct Group<T> {
-    queue: mpsc::Sender<T>,
+    shared: Arc<Shared<T>>,
+}
+
+struct Shared<T> {
+    waiting: Mutex<Waiting<T>>,
+    arrived: Notify,
+}
+
+/// Items by organisation, first come first served within each.
+struct Waiting<T> {
+    items: HashMap<Uuid, VecDeque<T>>,
+    /// Organisations that have some, in the order of their turns.
+    turns: VecDeque<Uuid>,
+    total: usize,
 }
 
 impl<T> Clone for Group<T> {
     fn clone(&self) -> Self {
-        Self { queue: self.queue.clone() }
+        Self { shared: self.shared.clone() }
     }
 }
 
 impl<T: Send + 'static> Group<T> {
-    /// Starts the workers; they end when the last clone is gone.
+    /// Starts the workers; they end with their runtime.
     pub fn start<F>(work: impl Fn(Vec<T>) -> F + Clone + Send + 'static) -> Self
     where
         F: Future<Output = ()> + Send,
     {
-        let (queue, waiting) = mpsc::channel(QUEUE);
-        let waiting = Arc::new(Mutex::new(waiting));
+        let waiting = Waiting { items: HashMap::new(), turns: VecDeque::new(), total: 0 };
+        let shared = Arc::new(Shared { waiting: Mutex::new(waiting), arrived: Notify::new() });
         for _ in 0..WORKERS {
-            let (waiting, work) = (waiting.clone(), work.clone());
+            let (shared, work) = (shared.clone(), work.clone());
             tokio::spawn(async move {
-                let mut batch = Vec::with_capacity(BATCH);
                 loop {
-                    // Held while waiting only: the next worker collects while this one's statement runs.
-                    if waiting.lock().await.recv_many(&mut batch, BATCH).await == 0 {
-                        return;
+                    let batch = shared.waiting().take();
+                    if batch.is_empty() {
+                        // Whoever came since then has left a permit here.
+                        shared.arrived.notified().await;
+                    } else {
+                        work(batch).await;
                     }
-                    work(std::mem::take(&mut batch)).await;
                 }
             });
         }
-        Self { queue }
+        Self { shared }
     }
 
-    /// Adds an item; refused as OVERLOADED where too many wait.
-    pub fn push(&self, item: T) -> Result<()> {
-        self.queue.try_send(item).map_err(|_| Error::refused(ErrorReason::Overloaded))
+    /// Adds an item of `org`; refused as OVERLOADED where too many wait.
+    pub fn push(&self, org: Uuid, item: T) -> Result<()> {
+        if !self.shared.waiting().add(org, item) {
+            return Err(Error::refused(ErrorReason::Overloaded));
+        }
+        self.shared.arrived.notify_one();
+        Ok(())
+    }
+}
+
+impl<T> Shared<T> {
+    fn waiting(&self) -> MutexGuard<'_, Waiting<T>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Waiting<T> {
+    /// Whether there was room.
+    fn add(&mut self, org: Uuid, item: T) -> bool {
+        let own = self.items.get(&org).map_or(0, VecDeque::len);
+        if own >= QUEUE || self.total >= ALL {
+            return false;
+        }
+        if own == 0 {
+            self.turns.push_back(org);
+        }
+        self.items.entry(org).or_default().push_back(item);
+        self.total += 1;
+        true
+    }
+
+    /// The next batch: one item an organisation and turn.
+    fn take(&mut self) -> Vec<T> {
+        let mut batch = Vec::with_capacity(self.total.min(BATCH));
+        while batch.len() < BATCH {
+            let Some(org) = self.turns.pop_front() else { break };
+            let Some(queue) = self.items.get_mut(&org) else { continue };
+            batch.extend(queue.pop_front());
+            if queue.is_empty() {
+                self.items.remove(&org);
+            } else {
+                self.turns.push_back(org);
+            }
+        }
+        self.total -= batch.len();
+        batch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_one_organisation_neither_delays_nor_displaces_another() {
+        let mut waiting = Waiting { items: HashMap::new(), turns: VecDeque::new(), total: 0 };
+        let (flood, quiet) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let taken = (0..2 * QUEUE).filter(|item| waiting.add(flood, *item)).count();
+        assert_eq!(taken, QUEUE);
+        assert!(waiting.add(quiet, usize::MAX));
+        assert!(waiting.add(quiet, usize::MAX - 1));
+        let batch = waiting.take();
+        assert_eq!(batch.len(), BATCH);
+        assert_eq!(batch.get(..4), Some(&[0, usize::MAX, 1, usize::MAX - 1][..]));
+        let rest: Vec<usize> = std::iter::repeat_with(|| waiting.take()).take(20).flatten().collect();
+        assert_eq!(rest, (BATCH - 2..QUEUE).collect::<Vec<_>>(), "nothing is lost, and in order");
+        assert!(waiting.items.is_empty() && waiting.turns.is_empty() && waiting.total == 0);
     }
 }

@@ -7,6 +7,7 @@ pub mod group;
 pub mod postgres;
 pub mod redis;
 pub mod repairs;
+pub mod turns;
 
 use std::time::Instant;
 
@@ -14,7 +15,7 @@ use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use metrics::{counter, histogram};
 use migrations::pool::{PgPool, PgPooled};
 
-use self::redis::lanes::Lanes;
+use self::{redis::lanes::Lanes, turns::Turns};
 use crate::error::{Error, Result};
 
 /// Both stores.
@@ -24,6 +25,8 @@ pub struct Stores {
     pub postgres: PgPool,
     /// What serves.
     pub redis: Lanes,
+    /// Who may change something.
+    pub turns: Turns,
 }
 
 impl Stores {

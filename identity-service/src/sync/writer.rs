@@ -67,7 +67,7 @@ impl Write {
 }
 
 impl SyncWriter {
-    /// Starts writing; ends when the last clone is gone.
+    /// Starts writing; goes on as long as the runtime.
     pub fn start(stores: &Stores) -> Self {
         let stores = stores.clone();
         let work = move |batch| {
@@ -96,7 +96,7 @@ impl SyncWriter {
 
     async fn store(&self, org: Uuid, write: Write) -> Result<Committed<Written>> {
         let (answer, written) = oneshot::channel();
-        self.group.push(Wanted { org, write, answer })?;
+        self.group.push(org, Wanted { org, write, answer })?;
         written.await.map_err(|_| Error::refused(ErrorReason::Unavailable))
     }
 }

@@ -105,6 +105,7 @@ impl Demo {
             core_addr: preferred(50051)?,
             edge_addr: preferred(8080)?,
             log_level: "info".to_owned(),
+            trusted_proxies: String::new(),
         })
         .await?;
         let management = start_management(&cluster, &database_url).await?;

@@ -47,7 +47,7 @@ pub struct Creator {
 }
 
 impl Creator {
-    /// Starts making; ends when the last clone is gone.
+    /// Starts making; goes on as long as the runtime.
     pub fn start(stores: &Stores) -> Self {
         let stores = stores.clone();
         let work = move |batch| {
@@ -61,7 +61,7 @@ impl Creator {
     /// number of instances get the same one.
     pub async fn get_or_create(&self, org: Uuid, id: Identifier, verified: bool) -> Result<Made> {
         let (answer, made) = oneshot::channel();
-        self.group.push(Wanted { org, id, verified, answer })?;
+        self.group.push(org, Wanted { org, id, verified, answer })?;
         made.await.ok().flatten().ok_or_else(|| Error::refused(ErrorReason::Unavailable))
     }
 }

@@ -1,0 +1,43 @@
+//! How many calls the core works on at once. More are refused before anything of them is decoded: what waits
+//! takes memory, and is answered too late.
+
+use metrics::counter;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// Calls at once. A warm one takes under a millisecond, so this many wait only where a store is slow; there
+/// they are as many as PostgreSQL's pool answers within its 250 ms.
+const CALLS: usize = 4096;
+
+/// The places for calls.
+pub struct Admission(Semaphore);
+
+impl Default for Admission {
+    fn default() -> Self {
+        Self(Semaphore::new(CALLS))
+    }
+}
+
+impl Admission {
+    /// A place until it is dropped; none where all are taken.
+    pub fn enter(&self) -> Option<SemaphorePermit<'_>> {
+        let place = self.0.try_acquire().ok();
+        if place.is_none() {
+            counter!("datafly_shed_total", "by" => "core").increment(1);
+        }
+        place
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_beyond_the_bound_is_turned_away_until_something_ends() {
+        let admission = Admission::default();
+        let mut inside: Vec<_> = (0..CALLS).map(|_| admission.enter().unwrap()).collect();
+        assert!(admission.enter().is_none());
+        inside.pop();
+        assert!(admission.enter().is_some());
+    }
+}

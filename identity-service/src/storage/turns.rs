@@ -1,0 +1,45 @@
+//! Turns at writing: a few changes of one organisation at a time. Changes of one person wait for each other's locks
+//! with a connection in hand, so without this an organisation that links thousands of browsers to one user would
+//! take the whole pool.
+
+use std::{convert::Infallible, sync::Arc};
+
+use metrics::counter;
+use migrations::pool::CHECKOUT_TIMEOUT;
+use proto::v1::ErrorReason;
+use quick_cache::sync::Cache;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+
+/// Changes of one organisation at once: a quarter of the pool.
+const AT_ONCE: usize = 4;
+/// Organisations that are remembered. One that is forgotten while it writes has as many turns again.
+const ORGANISATIONS: usize = 10_000;
+
+/// The turns of all organisations.
+#[derive(Clone)]
+pub struct Turns(Arc<Cache<Uuid, Arc<Semaphore>>>);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(Arc::new(Cache::new(ORGANISATIONS)))
+    }
+}
+
+impl Turns {
+    /// A turn of `org` until it is dropped. Waits as long as for a connection, then is refused as OVERLOADED.
+    pub async fn take(&self, org: Uuid) -> Result<OwnedSemaphorePermit> {
+        let all = || Ok::<_, Infallible>(Arc::new(Semaphore::new(AT_ONCE)));
+        let Ok(turns) = self.0.get_or_insert_with(&org, all);
+        if let Ok(Ok(turn)) = timeout(CHECKOUT_TIMEOUT, turns.acquire_owned()).await {
+            return Ok(turn);
+        }
+        counter!("datafly_shed_total", "by" => "writes").increment(1);
+        Err(Error::refused(ErrorReason::Overloaded))
+    }
+}

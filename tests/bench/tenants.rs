@@ -1,0 +1,153 @@
+//! Two customers on one edge: how long one waits while the other stays away, keeps to its rate, and sends ten times
+//! as much. Latency is counted from when a request was due, so a stall is not hidden by those it holds up.
+
+use std::{net::SocketAddr, thread, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use http_body_util::BodyExt;
+use tokio::{
+    runtime::Builder,
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+
+use crate::http::{Client, connect};
+
+/// Rounds of each kind, in turn, so that what else the machine does meets all of them alike.
+const ROUNDS: usize = 6;
+/// How long a round lasts.
+const ROUND: Duration = Duration::from_secs(2);
+/// Requests a second of the quiet customer.
+const QUIET: u32 = 400;
+/// Connections that each of them sends over.
+const CONNECTIONS: u32 = 8;
+
+/// A customer's page: its visitor sends one event a request.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// The pipeline key.
+    pub key: String,
+    /// The page's origin.
+    pub origin: String,
+    /// A visitor that is known, so that a request is one round trip to Redis.
+    pub anonymous_id: String,
+}
+
+/// How long the quiet customer waited for the fastest half, and for all but the slowest hundredth.
+#[derive(Debug, Clone, Copy)]
+pub struct Waits {
+    /// The median.
+    pub p50: Duration,
+    /// The 99th percentile.
+    pub p99: Duration,
+}
+
+/// What was measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Tenants {
+    /// Nobody else is there.
+    pub alone: Waits,
+    /// The other sends what its rate allows.
+    pub within_rate: Waits,
+    /// The other sends ten times that.
+    pub flooded: Waits,
+    /// Of the flood, the part that was refused with 429.
+    pub refused: f64,
+}
+
+/// Measures what `loud` does to `quiet` on the edge at `edge`. `rate` is what the keys of `loud` may bring, in events
+/// a second, and must be set already; the rate of `quiet` must not matter.
+pub async fn measure(edge: SocketAddr, quiet: &Page, loud: &Page, rate: u32) -> Result<Tenants> {
+    // What has gathered in the loud one's burst is used up first.
+    flood(edge, loud.clone(), 10 * rate, Duration::from_secs(1)).join().map_err(|_| failed())??;
+    let mut waits: [Vec<Duration>; 3] = Default::default();
+    let (mut sent, mut refused) = (0, 0);
+    for round in 0..3 * ROUNDS {
+        let kind = round % 3;
+        let other = [0, rate * 9 / 10, 10 * rate][kind];
+        let other = (other > 0).then(|| flood(edge, loud.clone(), other, ROUND));
+        let counts = send(edge, quiet, QUIET, ROUND).await?;
+        ensure!(counts.refused == 0, "{} requests of the quiet customer were refused", counts.refused);
+        waits[kind].extend(counts.waits);
+        if let Some(other) = other {
+            let counts = other.join().map_err(|_| failed())??;
+            if kind == 2 {
+                sent += counts.waits.len();
+                refused += counts.refused;
+            }
+        }
+    }
+    let [alone, within_rate, flooded] = waits.map(percentiles);
+    Ok(Tenants { alone, within_rate, flooded, refused: refused as f64 / sent.max(1) as f64 })
+}
+
+fn failed() -> anyhow::Error {
+    anyhow::anyhow!("the flood's thread failed")
+}
+
+fn percentiles(mut waits: Vec<Duration>) -> Waits {
+    waits.sort_unstable();
+    let at = |percent: usize| waits.get(waits.len() * percent / 100).copied().unwrap_or_default();
+    Waits { p50: at(50), p99: at(99) }
+}
+
+/// The answers of one round.
+#[derive(Debug, Default)]
+struct Counts {
+    waits: Vec<Duration>,
+    refused: usize,
+}
+
+/// Sends on a thread of its own, so that the two senders do not wait for each other.
+fn flood(edge: SocketAddr, page: Page, rate: u32, lasts: Duration) -> thread::JoinHandle<Result<Counts>> {
+    thread::spawn(move || {
+        Builder::new_current_thread().enable_all().build()?.block_on(send(edge, &page, rate, lasts))
+    })
+}
+
+async fn send(edge: SocketAddr, page: &Page, rate: u32, lasts: Duration) -> Result<Counts> {
+    let (began, each) = (Instant::now(), Duration::from_secs(1) / rate);
+    let mut senders = JoinSet::new();
+    for number in 0..CONNECTIONS {
+        let (client, page) = (connect(edge).await?, page.clone());
+        let (first, step) = (began + each * number, each * CONNECTIONS);
+        senders.spawn(paced(client, edge, page, first, step, began + lasts));
+    }
+    let mut all = Counts::default();
+    while let Some(counts) = senders.join_next().await {
+        let counts = counts??;
+        all.waits.extend(counts.waits);
+        all.refused += counts.refused;
+    }
+    Ok(all)
+}
+
+async fn paced(
+    mut client: Client,
+    edge: SocketAddr,
+    page: Page,
+    first: Instant,
+    step: Duration,
+    end: Instant,
+) -> Result<Counts> {
+    let body = format!(r#"{{"batch":[{{"type":"page","anonymousId":"{}"}}]}}"#, page.anonymous_id);
+    let (mut counts, mut due) = (Counts::default(), first);
+    while due < end {
+        sleep_until(due).await;
+        let request = hyper::Request::post("/v1/batch")
+            .header("host", edge.to_string())
+            .header("origin", &page.origin)
+            .header("authorization", format!("Bearer {}", page.key))
+            .header("content-type", "application/json")
+            .body(body.clone())?;
+        client.ready().await?;
+        let answer = client.send_request(request).await.context("POST /v1/batch")?;
+        let status = answer.status().as_u16();
+        answer.into_body().collect().await?;
+        ensure!(status == 200 || status == 429, "POST /v1/batch: HTTP {status}");
+        counts.refused += usize::from(status == 429);
+        counts.waits.push(due.elapsed());
+        due += step;
+    }
+    Ok(counts)
+}

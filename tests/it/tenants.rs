@@ -1,0 +1,467 @@
+//! Tenants beside each other: rates, what they cost once they are passed, and what a flood does to the others. How
+//! fast anybody is served meanwhile is measured by `make bench`, never asserted here.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use diesel_async::SimpleAsyncConnection;
+use harness::{
+    PATIENCE,
+    browser::{Answer, Browser},
+    eventually,
+    process::Service,
+    world::{Options, World},
+};
+use proto::{
+    reason_of,
+    v1::{
+        AuthenticateRequest, AuthenticateResponse, Caller, CollectCaller, ConsentMode, ErrorReason,
+        ResolveRequest, Subject, caller::Kind,
+    },
+};
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+use uuid::Uuid;
+
+use crate::{assert_accepted, granted, refusals::sign, round_trips::caused};
+
+/// The burst of the slow rates that are used here: the largest cost of one request.
+const BURST: usize = 1000;
+
+async fn limited(rate: i32, cores: usize) -> World {
+    World::with(Options { rate_limit_rps: Some(rate), cores, ..Options::default() }).await
+}
+
+/// A batch of events of new visitors.
+fn strangers(count: usize) -> Value {
+    (0..count).map(|_| json!({"type": "page", "anonymousId": Uuid::new_v4()})).collect()
+}
+
+fn retry_after(answer: &Answer) -> u64 {
+    answer
+        .header("retry-after")
+        .unwrap_or_else(|| panic!("no Retry-After: {:?}", answer.headers))
+        .parse()
+        .unwrap()
+}
+
+#[track_caller]
+fn assert_rate_limited(answer: &Answer) {
+    assert_eq!((answer.status, answer.code().as_str()), (429, "RATE_LIMITED"), "{}", answer.text());
+    assert!(retry_after(answer) >= 1);
+}
+
+#[tokio::test]
+async fn a_key_over_its_rate_passes_when_it_was_told_and_not_before() {
+    const RATE: usize = 250;
+    let world = limited(250, 1).await;
+    let mut browser = world.browser();
+    let began = Instant::now();
+    for _ in 0..BURST / 500 {
+        assert_accepted(&browser.batch(&strangers(500)).await, 500);
+    }
+    let batch = strangers(500);
+    let sent = Instant::now();
+    let refused = browser.batch(&batch).await;
+    let told = Instant::now();
+    assert_rate_limited(&refused);
+    assert_eq!(refused.header("access-control-allow-origin"), Some(world.customer.origin.as_str()));
+    // Two seconds' worth is missing, less what has come in meanwhile.
+    let wait = Duration::from_secs(retry_after(&refused));
+    assert!(wait <= Duration::from_secs(2) && wait + began.elapsed() >= Duration::from_secs(2), "{wait:?}");
+    assert_eq!(world.database.count("links", "true").await, 1000, "nothing of the refused batch was taken");
+
+    // The same customer's other key has a rate of its own.
+    let mut tester = world.browser();
+    tester.key.clone_from(&world.customer.test_key);
+    assert_accepted(&tester.batch(&strangers(500)).await, 500);
+
+    let mut refusals = 1;
+    let passed = loop {
+        let asked = Instant::now();
+        let answer = browser.batch(&batch).await;
+        if answer.status == 200 {
+            break answer;
+        }
+        assert_rate_limited(&answer);
+        assert!(asked < told + wait, "refused {:?} after the time it was told", asked - told - wait);
+        refusals += 1;
+    };
+    assert!(sent.elapsed() >= wait, "passed {:?} early", wait - sent.elapsed());
+    assert_accepted(&passed, 500);
+    let admitted = 1500;
+    assert!(admitted as f64 <= BURST as f64 + RATE as f64 * began.elapsed().as_secs_f64());
+    assert!(refusals > 1);
+    let asked = world.metric("datafly_key_checks_total", &[("outcome", "rate")]).await;
+    assert!(asked < 3.0, "the core was asked {asked} times for {refusals} refusals");
+}
+
+fn visitor_of(world: &World, key: &str, events: usize) -> AuthenticateRequest {
+    let caller = CollectCaller {
+        pipeline_key: key.to_owned(),
+        host: world.cluster.edge.addr("http").to_string(),
+        events: events.try_into().unwrap(),
+        ..CollectCaller::default()
+    };
+    AuthenticateRequest { caller: Some(caller) }
+}
+
+async fn authenticate(
+    world: &World,
+    core: usize,
+    key: &str,
+    events: usize,
+) -> Result<AuthenticateResponse, Status> {
+    let mut auth = world.cluster.api(core, &world.cluster.secrets.edge_token).unwrap().auth();
+    auth.authenticate(visitor_of(world, key, events)).await.map(tonic::Response::into_inner)
+}
+
+#[tokio::test]
+async fn each_core_grants_the_rate_and_keeps_count_through_changes_of_settings() {
+    let world = limited(1, 2).await;
+    let key = &world.customer.live_key;
+    for core in [0, 1] {
+        authenticate(&world, core, key, BURST).await.unwrap();
+        let refused = authenticate(&world, core, key, BURST).await.unwrap_err();
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        assert_eq!(reason_of(&refused).map(|row| row.reason), Some(ErrorReason::RateLimited));
+        let delay = refused.get_details_retry_info().unwrap().retry_delay.unwrap();
+        let full = Duration::from_secs(1000);
+        assert!(delay <= full && delay > full - PATIENCE, "{delay:?}");
+    }
+    world.database.execute("UPDATE pipelines SET consent_mode = 'implicit'").await;
+    eventually("the core to know the change", async || {
+        let answer =
+            authenticate(&world, 0, &world.customer.test_key, 1).await.map_err(|error| error.to_string())?;
+        if answer.consent_mode() == ConsentMode::Implicit { Ok(()) } else { Err(format!("{answer:?}")) }
+    })
+    .await;
+    authenticate(&world, 0, key, BURST).await.unwrap_err();
+
+    world.database.execute("UPDATE pipelines SET rate_limit_rps = 2").await;
+    eventually("the new rate, which begins full", async || {
+        authenticate(&world, 0, key, BURST).await.map_err(|error| error.to_string())
+    })
+    .await;
+}
+
+/// Statuses, and how many answers had each.
+type Counts = BTreeMap<u16, usize>;
+
+/// Page views of new visitors with a key, as fast as `senders` can, until `end`.
+async fn flood(browser: Browser, senders: usize, end: Instant) -> Counts {
+    let mut flood = JoinSet::new();
+    for _ in 0..senders {
+        let mut browser = browser.clone();
+        flood.spawn(async move {
+            let mut counts = Counts::new();
+            while Instant::now() < end {
+                browser.jar.clear();
+                browser.anonymous_id = Some(Uuid::new_v4().to_string());
+                let answer = browser.view(&Value::Null).await;
+                *counts.entry(answer.status).or_default() += 1;
+                if answer.status == 429 {
+                    assert_rate_limited(&answer);
+                }
+            }
+            counts
+        });
+    }
+    let mut all = Counts::new();
+    for (status, count) in flood.join_all().await.into_iter().flatten() {
+        *all.entry(status).or_default() += count;
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_over_its_rate_costs_the_stores_and_its_neighbour_nothing() {
+    const RATE: i32 = 20;
+    let world = limited(RATE, 1).await;
+    let other = world.another_customer("implicit").await;
+    let mut neighbour = world.browser_of(&other);
+    let mut loud = world.browser();
+    for _ in 0..BURST / 500 {
+        assert_accepted(&loud.batch(&strangers(500)).await, 500);
+    }
+    let began = Instant::now();
+    let flood = tokio::spawn(flood(loud, 8, began + Duration::from_secs(3)));
+    let mut served = 0;
+    while !flood.is_finished() {
+        assert_accepted(&neighbour.view(&Value::Null).await, 1);
+        assert_accepted(&world.browser_of(&other).view(&granted()).await, 1);
+        served += 2;
+    }
+    let counts = flood.await.unwrap();
+    let seconds = began.elapsed().as_secs_f64();
+    let (passed, refused) = (counts.get(&200).copied().unwrap_or(0), counts[&429]);
+    assert_eq!(counts.values().sum::<usize>(), passed + refused, "{counts:?}");
+    assert!(refused > 10 * passed && served > 0, "no flood: {counts:?}, {served}");
+    assert!(passed as f64 <= f64::from(RATE) * seconds + 1.0, "{passed} in {seconds} s");
+
+    let own = format!("org_id = '{}'", world.customer.org_id);
+    assert_eq!(world.database.count("links", &own).await, i64::try_from(BURST + passed).unwrap());
+    let asked = world.metric("datafly_key_checks_total", &[("outcome", "rate")]).await;
+    let edge = world.cluster.edge.metrics().await.sum("datafly_throttled_total", &[("by", "key")]);
+    assert_eq!(asked + edge, refused as f64);
+    // All who were under way when the key ran out, each second.
+    assert!(asked <= 8.0 * (seconds + 1.0), "the core was asked {asked} times for {refused} refusals");
+}
+
+/// A second edge, behind a proxy at 127.0.0.1.
+async fn behind_proxy(world: &World) -> Service {
+    let core = format!("http://{}", world.cluster.cores[0].addr("grpc"));
+    let env = [
+        ("IDENTITY_URL", core.as_str()),
+        ("SERVICE_TOKEN", &world.cluster.secrets.edge_token),
+        ("TRUSTED_PROXIES", "127.0.0.1"),
+    ];
+    Service::start("http-edge", &env, &["http", "metrics"]).await.unwrap()
+}
+
+async fn statuses(client: &Client, url: &str, addresses: impl Iterator<Item = String>) -> Counts {
+    let addresses: Vec<String> = addresses.collect();
+    let mut senders = JoinSet::new();
+    for part in addresses.chunks(addresses.len().div_ceil(32)) {
+        let (client, url, part) = (client.clone(), url.to_owned(), part.to_vec());
+        senders.spawn(async move {
+            let mut counts = Counts::new();
+            for address in part {
+                let url = url.replace("RANDOM", &Uuid::new_v4().simple().to_string());
+                let answer = client.get(url).header("x-forwarded-for", address).send().await.unwrap();
+                if answer.status() == 429 {
+                    assert_eq!(answer.headers()["retry-after"], "1");
+                }
+                *counts.entry(answer.status().as_u16()).or_default() += 1;
+            }
+            counts
+        });
+    }
+    let mut all = Counts::new();
+    for (status, count) in senders.join_all().await.into_iter().flatten() {
+        *all.entry(status).or_default() += count;
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn syncs_are_counted_by_the_visitor_s_own_address() {
+    let world = World::start().await;
+    let proxied = behind_proxy(&world).await;
+    let client = Client::builder().no_proxy().build().unwrap();
+    let sync = |edge: &Service| {
+        let key = &world.customer.live_key;
+        format!("http://{}/v1/sync/pinterest?pipeline_key={key}&aid=RANDOM", edge.addr("http"))
+    };
+    let others = |count: u32| (0..count).map(|last| format!("198.51.{}.{}", last / 250, last % 250));
+    // 500 at once and 100 a second (http-edge/src/throttle.rs); consent lacks, so 204.
+    let bounded = |counts: &Counts, began: Instant| {
+        assert!(counts[&204] >= 500 && counts[&429] > 0 && counts.len() == 2, "{counts:?}");
+        assert!(counts[&204] as f64 <= 501.0 + 100.0 * began.elapsed().as_secs_f64(), "{counts:?}");
+    };
+
+    // What a stranger says of itself changes nothing.
+    let began = Instant::now();
+    bounded(&statuses(&client, &sync(&world.cluster.edge), others(2000)).await, began);
+    assert_accepted(&world.browser().view(&Value::Null).await, 1);
+
+    // What a proxy says does.
+    let url = sync(&proxied);
+    assert_eq!(statuses(&client, &url, others(2000)).await, Counts::from([(204, 2000)]));
+    for subscriber in [|_| "203.0.113.7".to_owned(), |last: u32| format!("2001:db8:7:7::{last:x}")] {
+        let began = Instant::now();
+        bounded(&statuses(&client, &url, (0..2000).map(subscriber)).await, began);
+    }
+    for address in ["203.0.113.8", "2001:db8:7:8::1", "127.0.0.1"] {
+        let passed = statuses(&client, &url, std::iter::once(address.to_owned())).await;
+        assert_eq!(passed, Counts::from([(204, 1)]), "{address}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn random_keys_cost_no_store_and_no_memory() {
+    const KEYS: u32 = 10_000;
+    /// Allocators keep some of what a burst of connections needed.
+    const SLACK: u64 = 24 << 20;
+    let world = World::start().await;
+    let proxied = behind_proxy(&world).await;
+    let client = Client::builder().no_proxy().build().unwrap();
+    let target = "/v1/sync/pinterest?pipeline_key=dk_live_RANDOM&aid=a";
+    let url = format!("http://{}{target}", proxied.addr("http"));
+    let address = |number: u32| format!("10.{}.{}.{}", number >> 16, (number >> 8) & 255, number & 255);
+    assert_eq!(statuses(&client, &url, (0..500).map(address)).await, Counts::from([(401, 500)]));
+    world.redis_proxy.take();
+    world.postgres_proxy.take();
+    let before = [world.cluster.cores[0].memory(), proxied.memory()];
+
+    let counts = statuses(&client, &url, (0..KEYS).map(address)).await;
+    assert_eq!(counts, Counts::from([(401, KEYS as usize)]));
+    let sent = [caused(world.redis_proxy.take().0), caused(world.postgres_proxy.take().0)];
+    assert!(sent.iter().all(Vec::is_empty), "{sent:#?}");
+    let after = [world.cluster.cores[0].memory(), proxied.memory()];
+    assert!(after.iter().zip(before).all(|(after, before)| *after < before + SLACK), "{before:?} {after:?}");
+
+    // One machine that tries keys, on any route, soon doesn't reach the core; keys in use pass all the same.
+    let mut visitor = world.browser();
+    assert_accepted(&visitor.view(&Value::Null).await, 1);
+    let refused = eventually("the address to be refused", async || {
+        let mut guesses = JoinSet::new();
+        for _ in 0..100 {
+            let mut guesser = visitor.clone();
+            guesser.key = format!("dk_live_{}", Uuid::new_v4().simple());
+            guesses.spawn(async move { guesser.view(&Value::Null).await });
+        }
+        let answers = guesses.join_all().await;
+        assert!(answers.iter().all(|answer| [401, 429].contains(&answer.status)));
+        answers.into_iter().find(|answer| answer.status == 429).ok_or_else(|| "all were judged".to_owned())
+    })
+    .await;
+    assert_rate_limited(&refused);
+    assert_eq!(refused.header("access-control-allow-origin"), None, "nobody has vouched for the origin");
+    assert_accepted(&visitor.view(&Value::Null).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_visitors_of_one_user_leave_the_neighbour_alone() {
+    let world = World::start().await;
+    let other = world.another_customer("implicit").await;
+    let mut bomb = JoinSet::new();
+    for _ in 0..20 {
+        let mut browser = world.browser();
+        bomb.spawn(async move {
+            let mut events = strangers(500);
+            for event in events.as_array_mut().unwrap() {
+                event["userId"] = json!("everybody");
+            }
+            browser.batch(&events).await
+        });
+    }
+    let mut answers = Vec::new();
+    let mut served = 0;
+    while answers.len() < 20 {
+        assert_accepted(&world.browser_of(&other).view(&granted()).await, 1);
+        served += 1;
+        answers.extend(std::iter::from_fn(|| bomb.try_join_next()).map(Result::unwrap));
+    }
+    assert!(served > 0);
+    for answer in answers {
+        match answer.status {
+            200 => {
+                let errors = answer.json()["errors"].as_array().unwrap().clone();
+                assert!(errors.iter().all(|error| error["retry"] == json!(true)), "{errors:?}");
+            }
+            429 | 503 => assert!(retry_after(&answer) >= 1),
+            status => panic!("HTTP {status}: {}", answer.text()),
+        }
+    }
+}
+
+/// One new visitor.
+fn stranger(world: &World, key: &str) -> ResolveRequest {
+    let caller = visitor_of(world, key, 1).caller.map(Kind::Collect);
+    let subject = Subject { anonymous_id: Some(Uuid::new_v4().to_string()), ..Subject::default() };
+    ResolveRequest { caller: Some(Caller { kind: caller }), subjects: vec![subject] }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_hang_take_one_tenant_s_places_and_no_more() {
+    /// Calls of one organisation at once (identity-service/src/auth/places.rs).
+    const PLACES: usize = 1024;
+    let world = World::start().await;
+    let other = world.another_customer("implicit").await;
+    let token = &world.cluster.secrets.edge_token;
+    let known = stranger(&world, &other.live_key);
+    let ask = async || world.cluster.api(0, token).unwrap().resolve().resolve(known.clone()).await;
+    ask().await.unwrap();
+
+    // Whoever is new has to be stored, and that waits now.
+    let mut lock = world.database.connection().await.unwrap();
+    lock.batch_execute("BEGIN; LOCK TABLE links IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let mut calls = JoinSet::new();
+    for _ in 0..12 {
+        let core = world.cluster.api(0, token).unwrap().resolve();
+        for _ in 0..2 * PLACES / 12 {
+            let (mut core, request) = (core.clone(), stranger(&world, &world.customer.live_key));
+            calls.spawn(async move { core.resolve(request).await });
+        }
+    }
+    let (mut refused, mut served) = (0, 0);
+    while let Some(answer) = calls.join_next().await {
+        if let Some(status) = answer.unwrap().err().filter(|status| status.code() == Code::ResourceExhausted)
+        {
+            assert_eq!(reason_of(&status).map(|row| row.reason), Some(ErrorReason::Overloaded));
+            let delay = status.get_details_retry_info().unwrap().retry_delay.unwrap();
+            assert!(delay >= Duration::from_secs(1));
+            refused += 1;
+        }
+        if refused == 1 && served == 0 {
+            let answer = ask().await.unwrap().into_inner();
+            assert_eq!(answer.resolutions[0].error, None, "the neighbour's known visitor");
+            served += 1;
+        }
+    }
+    assert!(refused > 0 && served > 0, "{refused} refused, {served} served");
+    lock.batch_execute("COMMIT").await.unwrap();
+    eventually("a place again", async || {
+        assert_eq!(ask().await.map(|_| ()).map_err(|status| status.code()), Ok(()));
+        let mut core = world.cluster.api(0, token).unwrap().resolve();
+        let answer = core.resolve(stranger(&world, &world.customer.live_key)).await;
+        let answer = answer.map_err(|status| status.to_string())?.into_inner();
+        answer.resolutions[0].error.clone().map_or(Ok(()), |error| Err(format!("{error:?}")))
+    })
+    .await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_of_the_largest_bodies_at_once_fit() {
+    const GROWTH: u64 = 64 << 20;
+    let world = World::start().await;
+    let mut browser = world.browser();
+    assert_accepted(&browser.view(&granted()).await, 1);
+    let services = [&world.cluster.edge, &world.cluster.cores[0]];
+    let before = services.map(Service::memory);
+    let largest: u64 = 512 * 1024;
+    let event =
+        json!({"type": "page", "anonymousId": browser.aid(), "properties": {"x": "y".repeat(32_000)}})
+            .to_string();
+    let count = usize::try_from(largest).unwrap() / (event.len() + 1);
+    let mut body = format!("{{\"batch\":[{}]}}", vec![event; count - 1].join(","));
+    body.push_str(&" ".repeat(512 * 1024 - body.len()));
+
+    let mut senders = JoinSet::new();
+    let signature = sign(&world.customer.server_secret, &body);
+    for number in 0..200 {
+        let (mut browser, body, signature) = (browser.clone(), body.clone(), signature.clone());
+        senders.spawn(async move {
+            let mut request = browser.request(Method::POST, "/v1/batch").bearer_auth(&browser.key);
+            // The bodies of signed calls go on to the core.
+            if number % 2 == 0 {
+                request = request.header("x-datafly-signature", signature);
+            }
+            browser.send(request.body(body)).await
+        });
+    }
+    let mut peak = before;
+    let mut counts = Counts::new();
+    while !senders.is_empty() {
+        if let Ok(answer) = tokio::time::timeout(Duration::from_millis(2), senders.join_next()).await {
+            let answer = answer.unwrap().unwrap();
+            *counts.entry(answer.status).or_default() += 1;
+            match answer.status {
+                200 => assert_accepted(&answer, count - 1),
+                _ => assert_eq!((answer.status, retry_after(&answer)), (503, 1), "{}", answer.text()),
+            }
+        }
+        peak = std::array::from_fn(|at| peak[at].max(services[at].memory()));
+    }
+    println!("{counts:?} {before:?} {peak:?}");
+    assert!(counts.contains_key(&200), "{counts:?}");
+    assert!(peak.iter().zip(before).all(|(peak, before)| *peak < before + GROWTH), "{before:?} {peak:?}");
+    assert_accepted(&browser.view(&granted()).await, 1);
+}
