@@ -139,14 +139,6 @@ impl Service {
         self.log.lines().clone()
     }
 
-    /// Bytes of memory that it has in use now (resident set). Linux only.
-    pub fn memory(&self) -> u64 {
-        let id = self.child.id().unwrap_or_else(|| panic!("{} has ended", self.name));
-        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
-    }
-
     /// What it exports now.
     pub async fn metrics(&self) -> Metrics {
         Metrics::fetch(self.addr("metrics")).await

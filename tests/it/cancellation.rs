@@ -34,7 +34,7 @@ fn visitor(number: u32) -> String {
 }
 
 fn resolve_request(world: &World, number: u32) -> ResolveRequest {
-    let consent = json!({"marketing": number % 3 == 0}).to_string();
+    let consent = json!({"marketing": number.is_multiple_of(3)}).to_string();
     let subject = Subject {
         anonymous_id: Some(visitor(number)),
         user_id: Some(format!("user-of-{}", visitor(number))),

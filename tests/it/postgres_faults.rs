@@ -10,6 +10,7 @@ use harness::{
     postgres::PostgresServer,
     proxy::Hold,
     system::signal,
+    within,
     world::{Options, World},
     writers::Writers,
 };
@@ -32,11 +33,20 @@ async fn two_cores() -> World {
     World::with(Options { cores: 2, ..Options::default() }).await
 }
 
-/// A batch of a known visitor is taken, in time.
+/// A batch of a known visitor is taken, in time. On a machine that runs other tests as well Redis may miss its own
+/// bound of 200 ms, and PostgreSQL is not there to ask; the next try must do.
 async fn assert_serves(known: &mut Browser) {
-    let began = Instant::now();
-    assert_accepted(&known.view(&granted()).await, 1);
-    assert!(began.elapsed() < ANSWER, "{:?}", began.elapsed());
+    within(ANSWER, "a known visitor to be served", async || {
+        let began = Instant::now();
+        let answer = known.view(&granted()).await;
+        assert!(began.elapsed() < ANSWER, "{:?}", began.elapsed());
+        if answer.status == 200 && answer.json()["accepted"] == json!(1) {
+            Ok(())
+        } else {
+            Err(answer.text())
+        }
+    })
+    .await;
 }
 
 /// A new visitor is told to come again, in time: their event, or the whole request at its deadline.

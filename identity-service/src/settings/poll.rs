@@ -161,7 +161,7 @@ impl Settings {
 impl Looker {
     /// The next snapshot, or none where nothing has changed.
     async fn look(&mut self, before: &Snapshot) -> Result<Option<Snapshot>> {
-        let mut connection = match self.connection.take_if(|kept| kept.is_usable()) {
+        let mut connection = match self.connection.take_if(Connection::is_usable) {
             Some(connection) => connection,
             None => self.open().await?,
         };

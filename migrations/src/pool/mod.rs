@@ -21,6 +21,9 @@ pub type PgPoolError = bb8::RunError<ConnectionError>;
 /// How long a request waits for a connection before it is refused (threats.md F16).
 pub const CHECKOUT_TIMEOUT: Duration = Duration::from_millis(250);
 
+/// Connections opened ahead, so that the first requests after a start or a failover wait for no login.
+const SPARE: u32 = 2;
+
 /// A pool of connections to the primary behind one name.
 #[derive(Debug, Clone)]
 pub struct PgPool {
@@ -29,11 +32,13 @@ pub struct PgPool {
 }
 
 impl PgPool {
-    /// A pool of up to `max_size` connections; each is opened when it is needed. Fails on a malformed URL only.
+    /// A pool of up to `max_size` connections, opened in the background as they are needed, or soon will be. Fails on
+    /// a malformed URL only.
     pub fn connect_lazily(database_url: &SecretString, max_size: u32) -> ConnectionResult<Self> {
         let server = Server::new(database_url.expose_secret())?;
         let members = Pool::builder()
             .max_size(max_size)
+            .min_idle(Some(SPARE.min(max_size)))
             .connection_timeout(CHECKOUT_TIMEOUT)
             .retry_connection(false)
             .build_unchecked(server.clone());

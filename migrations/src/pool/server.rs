@@ -149,10 +149,8 @@ impl ManageConnection for Server {
 
     /// Asks nobody: a `SELECT 1` would cost as much as a keyed read (limits.md), and passes on a standby.
     async fn is_valid(&self, connection: &mut Connection) -> ConnectionResult<()> {
-        match connection.is_usable() {
-            true => Ok(()),
-            false => Err(ConnectionError::BadConnection("left".to_owned())),
-        }
+        let usable = connection.is_usable();
+        usable.then_some(()).ok_or_else(|| ConnectionError::BadConnection("left".to_owned()))
     }
 
     fn has_broken(&self, connection: &mut Connection) -> bool {

@@ -42,8 +42,11 @@ impl Supervisor {
 
     async fn finds_primary(&mut self) -> bool {
         let due = self.own.as_ref().is_none_or(|(_, opened)| opened.elapsed() >= RENEW);
+        if !due && self.ask().await {
+            return true;
+        }
         // A server that takes no further connection may still serve those that it has.
-        if due { self.renew().await || self.ask().await } else { self.ask().await || self.renew().await }
+        self.renew().await || (due && self.ask().await)
     }
 
     /// Opens a new connection, which finds out whether the server is the one that it was.
