@@ -195,6 +195,10 @@ mod tests {
 
     use super::*;
 
+    async fn panics() {
+        panic!("as asked for")
+    }
+
     /// threats.md G16, over HTTP/1.1 and so by a client of one line.
     #[tokio::test]
     async fn a_panic_is_internal_and_other_calls_live() {
