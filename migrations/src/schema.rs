@@ -182,6 +182,7 @@ table! {
         org_id -> Uuid,
         redis_key -> Text,
         created_at -> Timestamptz,
+        tries -> Integer,
     }
 }
 

@@ -14,11 +14,12 @@
 
 use std::fmt::Write;
 
-use bb8_redis::redis::{self, Cmd, Pipeline, cmd};
+use bb8_redis::redis::{self, Cmd, Pipeline, RedisResult, aio::MultiplexedConnection, cmd};
 
 use super::{
-    keys::{Key, Shape},
+    keys::{self, Key, Shape},
     lanes::Lanes,
+    state,
 };
 use crate::error::Result;
 
@@ -154,11 +155,23 @@ const PUT: &str = "local hash = ARGV[4] == 'hash' \
 
 /// Deletes a value that can't be trusted. Says 0 where a writer is at work on it: its value may be older than
 /// what is to be repaired, so the key has to be looked at again.
-const INVALIDATE: &str = "local hash = ARGV[1] == 'hash' \
-    local now = hash and redis.call('HGET', KEYS[1], '_v') or not hash and redis.call('GET', KEYS[1]) \
+const INVALIDATE: &str = "local kind = redis.call('TYPE', KEYS[1]).ok \
+    local now = kind == 'hash' and redis.call('HGET', KEYS[1], '_v') \
+        or kind == 'string' and redis.call('GET', KEYS[1]) \
     if now and string.sub(now, 1, 6) == '!busy:' then return 0 end \
     redis.call('DEL', KEYS[1]) \
     return 1";
+
+/// What became of a value that was to be dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Invalidated {
+    /// It is gone.
+    Done,
+    /// A writer has marked it; it is to be looked at again.
+    Busy,
+    /// It can't be: the name is none of ours, or Redis refuses this one.
+    Failed,
+}
 
 impl Lanes {
     /// A writer's marker on every key, just before COMMIT.
@@ -177,7 +190,7 @@ impl Lanes {
                 }
             };
         }
-        self.pipeline(&pipe).await
+        self.write(&pipe).await
     }
 
     /// A reader's marker on keys that were missing. Says for each whether this reader may fill it.
@@ -235,7 +248,7 @@ impl Lanes {
             }
             put.ignore();
         }
-        self.pipeline(&pipe).await
+        self.write(&pipe).await
     }
 
     /// Hashes of an identity that was made just now, which know nothing yet. Set only where nothing is.
@@ -251,14 +264,21 @@ impl Lanes {
         self.pipeline(&pipe).await
     }
 
-    /// Drops values that may be wrong. Says for each key whether that is done; one that a writer has marked is
-    /// to be tried again.
-    pub async fn invalidate(&self, names: &[(String, Shape)]) -> Result<Vec<bool>> {
-        let mut pipe = Pipeline::new();
-        for (name, shape) in names {
-            pipe.add_command(eval(INVALIDATE, name)).arg(if *shape == Shape::Hash { "hash" } else { "text" });
+    /// Drops values that may be wrong. An error is the server's; what is wrong with a single key spoils no other.
+    pub async fn invalidate(&self, names: &[String]) -> Result<Vec<Invalidated>> {
+        let answers = self.repair(&invalidations(names)).await?;
+        Ok(invalidated(names, answers)?)
+    }
+
+    /// The same over a given connection.
+    pub(super) async fn invalidate_over(
+        connection: &mut MultiplexedConnection,
+        names: &[String],
+    ) -> RedisResult<Vec<Invalidated>> {
+        if names.is_empty() {
+            return Ok(Vec::new());
         }
-        self.repair(&pipe).await
+        invalidated(names, invalidations(names).query_async(connection).await?)
     }
 
     /// What text keys say, in one round trip. Where Redis is away every one is as if marked: PostgreSQL is
@@ -279,6 +299,31 @@ impl Lanes {
             }
         }
     }
+}
+
+fn invalidations(names: &[String]) -> Pipeline {
+    let mut pipe = Pipeline::new();
+    for name in names {
+        // The table could name anything; nothing but a serving key is ever deleted.
+        if keys::serves(name) {
+            pipe.add_command(eval(INVALIDATE, name));
+        } else {
+            pipe.exists(name);
+        }
+    }
+    pipe.ignore_errors();
+    pipe
+}
+
+fn invalidated(names: &[String], answers: Vec<RedisResult<bool>>) -> RedisResult<Vec<Invalidated>> {
+    let judge = |(name, answer): (&String, RedisResult<bool>)| match answer {
+        Ok(_) if !keys::serves(name) => Ok(Invalidated::Failed),
+        Ok(true) => Ok(Invalidated::Done),
+        Ok(false) => Ok(Invalidated::Busy),
+        Err(error) if state::is_the_servers(&error) => Err(error),
+        Err(_) => Ok(Invalidated::Failed),
+    };
+    names.iter().zip(answers).map(judge).collect()
 }
 
 fn eval(script: &str, key: &str) -> Cmd {
