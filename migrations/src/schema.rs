@@ -183,6 +183,7 @@ table! {
         redis_key -> Text,
         created_at -> Timestamptz,
         tries -> Integer,
+        nonce -> Text,
     }
 }
 

@@ -9,7 +9,13 @@ use migrations::schema::redis_repairs;
 use uuid::Uuid;
 
 use super::prepared::Prepared;
-use crate::{error::Result, storage::redis::keys::Key};
+use crate::{
+    error::Result,
+    storage::redis::{
+        keys::Key,
+        protocol::{Nonce, Stale},
+    },
+};
 
 /// A repair that failed so often by its own fault is parked.
 const TRIES: i32 = 5;
@@ -20,7 +26,7 @@ pub struct Taken {
     /// The rows.
     pub ids: Vec<i64>,
     /// Their keys.
-    pub keys: Vec<String>,
+    pub keys: Vec<Stale>,
     /// How long the oldest has waited.
     pub oldest_age_seconds: f64,
 }
@@ -31,16 +37,19 @@ struct Row {
     id: i64,
     #[diesel(sql_type = Text)]
     redis_key: String,
+    #[diesel(sql_type = Text)]
+    nonce: String,
     #[diesel(sql_type = Double)]
     age: f64,
 }
 
 /// Leaves a repair for every key, in the caller's transaction.
-pub async fn add(connection: &mut AsyncPgConnection, org: Uuid, keys: &[Key]) -> Result<()> {
+pub async fn add(connection: &mut AsyncPgConnection, org: Uuid, keys: &[Key], nonce: &Nonce) -> Result<()> {
     Prepared(
-        diesel::sql_query("INSERT INTO redis_repairs (org_id, redis_key) SELECT $1, unnest($2)")
+        diesel::sql_query("INSERT INTO redis_repairs (org_id, redis_key, nonce) SELECT $1, unnest($2), $3")
             .bind::<SqlUuid, _>(org)
-            .bind::<Array<Text>, _>(keys.iter().map(|key| key.name.as_str()).collect::<Vec<_>>()),
+            .bind::<Array<Text>, _>(keys.iter().map(|key| key.name.as_str()).collect::<Vec<_>>())
+            .bind::<Text, _>(nonce.as_str()),
     )
     .execute(connection)
     .await?;
@@ -51,7 +60,7 @@ pub async fn add(connection: &mut AsyncPgConnection, org: Uuid, keys: &[Key]) ->
 pub async fn take(connection: &mut AsyncPgConnection, limit: i64) -> Result<Taken> {
     let rows: Vec<Row> = Prepared(
         diesel::sql_query(
-            "SELECT id, redis_key, EXTRACT(EPOCH FROM now() - created_at)::float8 AS age \
+            "SELECT id, redis_key, nonce, EXTRACT(EPOCH FROM now() - created_at)::float8 AS age \
              FROM redis_repairs WHERE tries < $2 ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED",
         )
         .bind::<BigInt, _>(limit)
@@ -62,7 +71,7 @@ pub async fn take(connection: &mut AsyncPgConnection, limit: i64) -> Result<Take
     Ok(Taken {
         ids: rows.iter().map(|row| row.id).collect(),
         oldest_age_seconds: rows.iter().map(|row| row.age).fold(0.0, f64::max),
-        keys: rows.into_iter().map(|row| row.redis_key).collect(),
+        keys: rows.into_iter().map(|row| Stale { key: row.redis_key, writer: row.nonce }).collect(),
     })
 }
 

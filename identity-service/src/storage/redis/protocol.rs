@@ -114,8 +114,13 @@ impl Nonce {
         Self(text)
     }
 
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     fn busy(&self) -> String {
-        format!("{BUSY}{}", self.0)
+        busy(&self.0)
     }
 
     fn fill(&self) -> String {
@@ -153,14 +158,24 @@ const PUT: &str = "local hash = ARGV[4] == 'hash' \
     if ARGV[2] == '1' and now and string.sub(now, 1, 6) ~= '!busy:' then redis.call('DEL', KEYS[1]) end \
     return 0";
 
-/// Deletes a value that can't be trusted. Says 0 where a writer is at work on it: its value may be older than
+/// Deletes a value that can't be trusted. ARGV: the marker of the writer that left the
+/// repair; it has committed and comes no more. Says 0 where another writer is at work on it: its value may be older than
 /// what is to be repaired, so the key has to be looked at again.
 const INVALIDATE: &str = "local kind = redis.call('TYPE', KEYS[1]).ok \
     local now = kind == 'hash' and redis.call('HGET', KEYS[1], '_v') \
         or kind == 'string' and redis.call('GET', KEYS[1]) \
-    if now and string.sub(now, 1, 6) == '!busy:' then return 0 end \
+    if now and string.sub(now, 1, 6) == '!busy:' and now ~= ARGV[1] then return 0 end \
     redis.call('DEL', KEYS[1]) \
     return 1";
+
+/// A key whose value may be old.
+#[derive(Debug, Clone)]
+pub struct Stale {
+    /// Its name.
+    pub key: String,
+    /// Who could not write it, as [`Nonce::as_str`]; nobody is empty.
+    pub writer: String,
+}
 
 /// What became of a value that was to be dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -265,20 +280,20 @@ impl Lanes {
     }
 
     /// Drops values that may be wrong. An error is the server's; what is wrong with a single key spoils no other.
-    pub async fn invalidate(&self, names: &[String]) -> Result<Vec<Invalidated>> {
-        let answers = self.repair(&invalidations(names)).await?;
-        Ok(invalidated(names, answers)?)
+    pub async fn invalidate(&self, keys: &[Stale]) -> Result<Vec<Invalidated>> {
+        let answers = self.repair(&invalidations(keys)).await?;
+        Ok(invalidated(keys, answers)?)
     }
 
     /// The same over a given connection.
     pub(super) async fn invalidate_over(
         connection: &mut MultiplexedConnection,
-        names: &[String],
+        keys: &[Stale],
     ) -> RedisResult<Vec<Invalidated>> {
-        if names.is_empty() {
+        if keys.is_empty() {
             return Ok(Vec::new());
         }
-        invalidated(names, invalidations(names).query_async(connection).await?)
+        invalidated(keys, invalidations(keys).query_async(connection).await?)
     }
 
     /// What text keys say, in one round trip. Where Redis is away every one is as if marked: PostgreSQL is
@@ -301,29 +316,33 @@ impl Lanes {
     }
 }
 
-fn invalidations(names: &[String]) -> Pipeline {
+fn invalidations(keys: &[Stale]) -> Pipeline {
     let mut pipe = Pipeline::new();
-    for name in names {
+    for Stale { key, writer } in keys {
         // The table could name anything; nothing but a serving key is ever deleted.
-        if keys::serves(name) {
-            pipe.add_command(eval(INVALIDATE, name));
+        if keys::serves(key) {
+            pipe.add_command(eval(INVALIDATE, key)).arg(busy(writer));
         } else {
-            pipe.exists(name);
+            pipe.exists(key);
         }
     }
     pipe.ignore_errors();
     pipe
 }
 
-fn invalidated(names: &[String], answers: Vec<RedisResult<bool>>) -> RedisResult<Vec<Invalidated>> {
-    let judge = |(name, answer): (&String, RedisResult<bool>)| match answer {
-        Ok(_) if !keys::serves(name) => Ok(Invalidated::Failed),
+fn invalidated(keys: &[Stale], answers: Vec<RedisResult<bool>>) -> RedisResult<Vec<Invalidated>> {
+    let judge = |(stale, answer): (&Stale, RedisResult<bool>)| match answer {
+        Ok(_) if !keys::serves(&stale.key) => Ok(Invalidated::Failed),
         Ok(true) => Ok(Invalidated::Done),
         Ok(false) => Ok(Invalidated::Busy),
         Err(error) if state::is_the_servers(&error) => Err(error),
         Err(_) => Ok(Invalidated::Failed),
     };
-    names.iter().zip(answers).map(judge).collect()
+    keys.iter().zip(answers).map(judge).collect()
+}
+
+fn busy(writer: &str) -> String {
+    format!("{BUSY}{writer}")
 }
 
 fn eval(script: &str, key: &str) -> Cmd {

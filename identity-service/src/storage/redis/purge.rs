@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     keys::{self, SERVER},
     lanes::Lanes,
-    protocol::Invalidated,
+    protocol::{Invalidated, Stale},
     server::Server,
 };
 use crate::error::Result;
@@ -62,7 +62,8 @@ async fn purge(lanes: &Lanes) -> Result<()> {
         let (next, names): (u64, Vec<Vec<u8>>) =
             cmd("SCAN").arg(cursor).arg("COUNT").arg(BATCH).query_async(&mut connection).await?;
         let names = names.into_iter().filter_map(|name| String::from_utf8(name).ok());
-        let serving: Vec<String> = names.filter(|name| keys::serves(name)).collect();
+        let serving = names.filter(|name| keys::serves(name));
+        let serving: Vec<Stale> = serving.map(|key| Stale { key, writer: String::new() }).collect();
         // A key that a writer has marked gets a value that includes all that was committed before.
         for end in Lanes::invalidate_over(&mut connection, &serving).await? {
             match end {
