@@ -131,14 +131,9 @@ impl Lanes {
             .await
     }
 
-    /// The same for what a writer says.
-    pub async fn write(&self, pipeline: &Pipeline) -> Result<()> {
-        let send = async |lane: &mut MultiplexedConnection| pipeline.query_async(lane).await;
-        self.run(true, WRITE_PATIENCE, send).await
-    }
-
-    /// The same, also while Redis is distrusted: for what mends it.
-    pub async fn repair<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T> {
+    /// Sends what a writer says, or what mends. Also while what Redis says is not believed: it stays true, and a
+    /// writer that kept back would only leave one more repair.
+    pub async fn write<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T> {
         let send = async |lane: &mut MultiplexedConnection| pipeline.query_async(lane).await;
         self.run(false, WRITE_PATIENCE, send).await
     }

@@ -134,7 +134,9 @@ impl Default for Nonce {
     }
 }
 
-const MARK_HASH: &str = "redis.call('DEL', KEYS[1]) \
+/// Its first write is one that Redis refuses where memory is full; after a DEL it would take any.
+const MARK_HASH: &str = "redis.call('HSET', KEYS[1], '_v', ARGV[1]) \
+    redis.call('DEL', KEYS[1]) \
     redis.call('HSET', KEYS[1], '_v', ARGV[1]) \
     return redis.call('PEXPIRE', KEYS[1], ARGV[2])";
 
@@ -281,7 +283,7 @@ impl Lanes {
 
     /// Drops values that may be wrong. An error is the server's; what is wrong with a single key spoils no other.
     pub async fn invalidate(&self, keys: &[Stale]) -> Result<Vec<Invalidated>> {
-        let answers = self.repair(&invalidations(keys)).await?;
+        let answers = self.write(&invalidations(keys)).await?;
         Ok(invalidated(keys, answers)?)
     }
 
