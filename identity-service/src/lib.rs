@@ -3,6 +3,7 @@
 
 pub mod auth;
 mod clock;
+mod compare;
 mod config;
 mod consent;
 mod core;
@@ -15,4 +16,5 @@ mod settings;
 mod storage;
 pub mod sync;
 
+pub use compare::compare;
 pub use run::{migrate, run};

@@ -11,6 +11,9 @@ struct Arguments {
     /// Apply pending database migrations and exit.
     #[arg(long)]
     migrate: bool,
+    /// Compare all that Redis holds with PostgreSQL, list what differs, and exit: 0 if nothing does.
+    #[arg(long, conflicts_with = "migrate")]
+    compare: bool,
     /// Start without SERVICE_TOKENS and let everyone call everything. Never where others can reach the port.
     #[arg(long)]
     development: bool,
@@ -20,6 +23,16 @@ struct Arguments {
 #[tokio::main(worker_threads = 1)]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if arguments.compare {
+        return match identity_service::compare().await {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => {
+                eprintln!("identity-service: {error}");
+                ExitCode::from(2)
+            }
+        };
+    }
     let done = if arguments.migrate {
         identity_service::migrate().await.map(|applied| {
             for name in &applied {

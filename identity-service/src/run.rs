@@ -12,7 +12,13 @@ use crate::{
     grpc,
     resolve::{consent_writer::ConsentWriter, guesses::Guesses},
     settings::Settings,
-    storage::{Stores, postgres::create::Creator, redis::lanes::Lanes, repairs, turns::Turns},
+    storage::{
+        Stores,
+        postgres::create::Creator,
+        redis::{lanes::Lanes, purge, supervisor},
+        repairs,
+        turns::Turns,
+    },
     sync::{state::StateKeys, writer::SyncWriter},
 };
 
@@ -82,6 +88,8 @@ pub async fn run(development: bool) -> Result<(), StartError> {
     let service = grpc::service(core, config.tokens, health)?;
     let workers = Workers::per_core(|| service.clone())?;
     lifecycle.set_started();
+    tokio::spawn(supervisor::watch(stores.redis.clone(), lifecycle.draining()));
+    tokio::spawn(purge::purge_until(stores.redis.clone(), lifecycle.draining()));
     tokio::spawn(grpc::watch(stores.clone(), reporter, lifecycle.clone()));
     tokio::spawn(settings.poll_until(lifecycle.draining()));
     tokio::spawn(repairs::drain_until(stores, lifecycle.draining()));

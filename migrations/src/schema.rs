@@ -183,6 +183,8 @@ table! {
         org_id -> Uuid,
         redis_key -> Text,
         created_at -> Timestamptz,
+        tries -> Integer,
+        nonce -> Text,
     }
 }
 

@@ -1,16 +1,17 @@
-//! A private Redis server: own port, loopback only, nothing on disk.
+//! A private Redis server: own port, loopback only, nothing on disk unless it is told to.
 
 use std::{
     net::SocketAddr,
+    path::Path,
     process::Stdio,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use bb8_redis::redis::{self, aio::MultiplexedConnection};
+use bb8_redis::redis::{self, FromRedisValue, aio::MultiplexedConnection};
 use tokio::process::Child;
 
-use crate::system::{ServerAccount, end, free_port, program};
+use crate::system::{Folder, ServerAccount, end, free_port, program};
 
 /// A running server; about 80 ms to start, so that each test can have its own.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub struct RedisServer {
     child: Child,
     /// Where it listens.
     pub addr: SocketAddr,
+    /// Where `SAVE` puts its dump, from which it comes back.
+    folder: Folder,
 }
 
 impl RedisServer {
@@ -26,12 +29,50 @@ impl RedisServer {
         // Another process may take the port between our look and the server's.
         for _ in 0..5 {
             let addr = SocketAddr::from(([127, 0, 0, 1], free_port()?));
-            if let Ok(child) = serve(addr).await {
-                return Ok(Self { child, addr });
+            let folder = ServerAccount::get()?.folder()?;
+            if let Ok(child) = serve(addr, folder.path()).await {
+                return Ok(Self { child, addr, folder });
             }
         }
+        let folder = ServerAccount::get()?.folder()?;
         let addr = SocketAddr::from(([127, 0, 0, 1], free_port()?));
-        Ok(Self { child: serve(addr).await?, addr })
+        Ok(Self { child: serve(addr, folder.path()).await?, addr, folder })
+    }
+
+    /// Starts another that follows this one, and waits until it has everything.
+    pub async fn replica(&self) -> Result<Self> {
+        let replica = Self::start().await?;
+        replica.follow(Some(self)).await?;
+        crate::eventually("the replica to be in step", async || {
+            match replica.ask::<String>(&["INFO", "replication"]).await {
+                Ok(info) if info.contains("master_link_status:up") => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+        Ok(replica)
+    }
+
+    /// Makes it a replica of another, or a primary. Its clients' connections stand.
+    pub async fn follow(&self, primary: Option<&Self>) -> Result<()> {
+        match primary {
+            Some(primary) => self.ask(&["REPLICAOF", "127.0.0.1", &primary.addr.port().to_string()]).await,
+            None => self.ask(&["REPLICAOF", "NO", "ONE"]).await,
+        }
+    }
+
+    /// Sends one command, past any proxy.
+    pub async fn ask<T: FromRedisValue>(&self, command: &[&str]) -> Result<T> {
+        let mut request = redis::cmd(command[0]);
+        request.arg(&command[1..]);
+        Ok(request.query_async(&mut self.connection().await?).await?)
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, name: &str) {
+        if let Some(pid) = self.child.id() {
+            crate::system::signal(name, &pid.to_string());
+        }
     }
 
     /// How to reach it.
@@ -44,14 +85,14 @@ impl RedisServer {
         connect(&self.url()).await
     }
 
-    /// Ends it without warning; what it held is lost.
+    /// Ends it without warning; what it held and did not save is lost.
     pub async fn kill9(&mut self) {
         let _ = self.child.kill().await;
     }
 
-    /// Starts it again, empty, on the same port.
+    /// Starts it again on the same port, with what it saved.
     pub async fn revive(&mut self) -> Result<()> {
-        self.child = serve(self.addr).await?;
+        self.child = serve(self.addr, self.folder.path()).await?;
         Ok(())
     }
 
@@ -66,11 +107,13 @@ pub async fn connect(url: &str) -> Result<MultiplexedConnection> {
     Ok(redis::Client::open(url)?.get_multiplexed_async_connection().await?)
 }
 
-async fn serve(addr: SocketAddr) -> Result<Child> {
+async fn serve(addr: SocketAddr, folder: &Path) -> Result<Child> {
     let mut child = ServerAccount::get()?
         .command(&program("redis-server")?)
         .args(["--bind", "127.0.0.1", "--port", &addr.port().to_string()])
-        .args(["--save", "", "--appendonly", "no", "--daemonize", "no", "--dir", "/"])
+        .args(["--save", "", "--appendonly", "no", "--daemonize", "no"])
+        .args(["--repl-diskless-sync-delay", "0", "--dir"])
+        .arg(folder)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -11,7 +11,7 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use crate::{assert_accepted, assert_gif, denied, granted};
 
 /// A visitor whose Pinterest sync is stored.
-async fn synced(world: &World) -> Browser {
+pub async fn synced(world: &World) -> Browser {
     let mut browser = world.browser();
     browser.view(&granted()).await;
     assert_gif(browser.sync("pinterest").await.last().unwrap());
@@ -29,7 +29,7 @@ pub(crate) async fn health(world: &World, service: &str) -> String {
 }
 
 /// Waits until PostgreSQL holds no repair and Redis serves again.
-async fn repaired(world: &World) {
+pub async fn repaired(world: &World) {
     eventually("the repairs to be drained", async || {
         match world.database.count("redis_repairs", "true").await {
             0 => Ok(()),

@@ -5,6 +5,7 @@ mod cancellation;
 // libfaketime is loaded in the way of Linux.
 #[cfg(target_os = "linux")]
 mod clock;
+mod compare;
 mod concurrency;
 mod consent;
 mod cookies;
@@ -20,6 +21,7 @@ mod logs;
 mod postgres_failover;
 mod postgres_faults;
 mod privacy;
+mod redis_faults;
 mod refusals;
 mod round_trips;
 mod schema;

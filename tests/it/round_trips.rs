@@ -7,9 +7,8 @@ use crate::{assert_accepted, assert_gif, denied, granted};
 
 /// What the core sends on its own account: watching the stores, setting up connections, looking for changed
 /// settings and repairs, beginning and ending transactions.
-const HOUSEKEEPING: [&str; 14] = [
-    "ROLE",
-    "PING",
+const HOUSEKEEPING: [&str; 13] = [
+    "datafly:server",
     "HELLO",
     "CLIENT",
     "INFO",

@@ -3,18 +3,15 @@
 
 use std::time::Duration;
 
-use bb8_redis::redis::cmd;
 use metrics::gauge;
 use migrations::pool::Supervisor;
 use serve::Lifecycle;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use crate::{error::Result, storage::Stores};
+use crate::storage::Stores;
 
 /// How often the stores are looked at. A loss shows within 2 s (threats.md concern 32).
 const PERIOD: Duration = Duration::from_secs(1);
-/// How long a look may take.
-const TIMEOUT: Duration = Duration::from_millis(900);
 
 /// The names that follow the whole service rather than a store.
 const SERVICES: &[&str] = &[
@@ -32,7 +29,7 @@ pub async fn watch(stores: Stores, health: HealthReporter, lifecycle: Lifecycle)
     let mut before = [true, true];
     let mut supervisor = Supervisor::new(stores.postgres.clone());
     loop {
-        let (postgres, redis) = tokio::join!(supervisor.look(), answers(redis(&stores)));
+        let (postgres, redis) = (supervisor.look().await, stores.redis.is_up());
         for (name, up) in [("postgres", postgres), ("redis", redis)] {
             gauge!("datafly_dependency_up", "dependency" => name).set(if up { 1.0 } else { 0.0 });
             health.set_service_status(format!("dependency.{name}"), status(up)).await;
@@ -62,12 +59,4 @@ pub async fn watch(stores: Stores, health: HealthReporter, lifecycle: Lifecycle)
 
 fn status(up: bool) -> ServingStatus {
     if up { ServingStatus::Serving } else { ServingStatus::NotServing }
-}
-
-async fn answers(look: impl Future<Output = Result<()>>) -> bool {
-    matches!(tokio::time::timeout(TIMEOUT, look).await, Ok(Ok(())))
-}
-
-async fn redis(stores: &Stores) -> Result<()> {
-    stores.redis.command(&cmd("PING")).await
 }

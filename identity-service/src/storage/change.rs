@@ -91,7 +91,7 @@ async fn commit_here<C: Change>(stores: &Stores, change: &C) -> Result<Committed
                 Err(error) => {
                     tracing::warn!(%error, "redis could not be marked; leaving a repair");
                     stores.redis.distrust();
-                    repairs::add(connection, change.org(), &keys).await?;
+                    repairs::add(connection, change.org(), &keys, &nonce).await?;
                     false
                 }
             };
@@ -105,7 +105,7 @@ async fn commit_here<C: Change>(stores: &Stores, change: &C) -> Result<Committed
         let keys: Vec<Key> = entries.into_iter().map(|entry| entry.key).collect();
         // The marker ends in 30 s whatever happens; the repair covers a Redis that comes back with older data.
         // The change itself is committed, so a failure here is not the caller's.
-        if let Err(error) = repairs::add(&mut connection, change.org(), &keys).await {
+        if let Err(error) = repairs::add(&mut connection, change.org(), &keys, &nonce).await {
             tracing::warn!(%error, "no repair could be left");
         }
     }

@@ -8,7 +8,7 @@ use metrics::{counter, gauge};
 use proto::v1::ErrorReason;
 use tokio_util::sync::CancellationToken;
 
-use super::{Stores, postgres::repairs};
+use super::{Stores, postgres::repairs, redis::protocol::Invalidated};
 use crate::error::{Error, Result};
 
 /// How often there is a look for repairs. Recovery is due 2 s after Redis is back (threats.md F01).
@@ -24,7 +24,7 @@ const BATCH: i64 = 500;
 pub async fn drain_until(stores: Stores, stop: CancellationToken) {
     loop {
         // While this process serves from PostgreSQL because of its own repairs, it is in a hurry.
-        let pause = if stores.redis.is_distrusted() { HURRY } else { PERIOD };
+        let pause = if stores.redis.waits_for_repairs() { HURRY } else { PERIOD };
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
@@ -55,14 +55,25 @@ async fn drain_batch(stores: &Stores) -> Result<usize> {
         .transaction(async |connection| {
             let taken = repairs::take(connection, BATCH).await?;
             gauge!("datafly_redis_repairs_age_seconds").set(taken.oldest_age_seconds);
-            if !taken.keys.is_empty() {
-                let done = stores.redis.invalidate(&taken.keys).await?;
-                let done: Vec<i64> =
-                    taken.ids.into_iter().zip(done).filter(|(_, done)| *done).map(|(id, _)| id).collect();
-                repairs::remove(connection, &done).await?;
-                return Ok(done.len());
+            if taken.keys.is_empty() {
+                return Ok(0);
             }
-            Ok::<_, crate::error::Error>(0)
+            let (mut done, mut failed) = (Vec::new(), Vec::new());
+            for (id, end) in taken.ids.into_iter().zip(stores.redis.invalidate(&taken.keys).await?) {
+                match end {
+                    Invalidated::Done => done.push(id),
+                    Invalidated::Busy => {}
+                    Invalidated::Failed => failed.push(id),
+                }
+            }
+            repairs::remove(connection, &done).await?;
+            let parked = repairs::fail(connection, &failed).await?;
+            if parked > 0 {
+                tracing::error!(parked, ids = ?failed, "redis_repairs that can't be made are left alone");
+                counter!("datafly_redis_repairs_parked_total")
+                    .increment(u64::try_from(parked).unwrap_or_default());
+            }
+            Ok::<_, Error>(done.len())
         })
         .await?;
     counter!("datafly_redis_repairs_done_total").increment(u64::try_from(drained).unwrap_or_default());

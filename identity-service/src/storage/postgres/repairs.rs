@@ -2,7 +2,7 @@
 
 use diesel::{
     prelude::*,
-    sql_types::{Array, BigInt, Double, Text, Uuid as SqlUuid},
+    sql_types::{Array, BigInt, Double, Integer, Text, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use migrations::schema::redis_repairs;
@@ -11,8 +11,14 @@ use uuid::Uuid;
 use super::prepared::Prepared;
 use crate::{
     error::Result,
-    storage::redis::keys::{Key, Shape},
+    storage::redis::{
+        keys::Key,
+        protocol::{Nonce, Stale},
+    },
 };
+
+/// A repair that failed so often by its own fault is parked.
+const TRIES: i32 = 5;
 
 /// Rows taken for repair, locked until the end of the transaction.
 #[derive(Debug, Default)]
@@ -20,7 +26,7 @@ pub struct Taken {
     /// The rows.
     pub ids: Vec<i64>,
     /// Their keys.
-    pub keys: Vec<(String, Shape)>,
+    pub keys: Vec<Stale>,
     /// How long the oldest has waited.
     pub oldest_age_seconds: f64,
 }
@@ -31,43 +37,41 @@ struct Row {
     id: i64,
     #[diesel(sql_type = Text)]
     redis_key: String,
+    #[diesel(sql_type = Text)]
+    nonce: String,
     #[diesel(sql_type = Double)]
     age: f64,
 }
 
 /// Leaves a repair for every key, in the caller's transaction.
-pub async fn add(connection: &mut AsyncPgConnection, org: Uuid, keys: &[Key]) -> Result<()> {
+pub async fn add(connection: &mut AsyncPgConnection, org: Uuid, keys: &[Key], nonce: &Nonce) -> Result<()> {
     Prepared(
-        diesel::sql_query("INSERT INTO redis_repairs (org_id, redis_key) SELECT $1, unnest($2)")
+        diesel::sql_query("INSERT INTO redis_repairs (org_id, redis_key, nonce) SELECT $1, unnest($2), $3")
             .bind::<SqlUuid, _>(org)
-            .bind::<Array<Text>, _>(keys.iter().map(|key| key.name.as_str()).collect::<Vec<_>>()),
+            .bind::<Array<Text>, _>(keys.iter().map(|key| key.name.as_str()).collect::<Vec<_>>())
+            .bind::<Text, _>(nonce.as_str()),
     )
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// Takes up to `limit` rows, oldest first, leaving those that another instance has.
+/// Takes up to `limit` rows, oldest first, leaving those that another instance has, and those that are parked.
 pub async fn take(connection: &mut AsyncPgConnection, limit: i64) -> Result<Taken> {
     let rows: Vec<Row> = Prepared(
         diesel::sql_query(
-            "SELECT id, redis_key, EXTRACT(EPOCH FROM now() - created_at)::float8 AS age \
-         FROM redis_repairs ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED",
+            "SELECT id, redis_key, nonce, EXTRACT(EPOCH FROM now() - created_at)::float8 AS age \
+             FROM redis_repairs WHERE tries < $2 ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED",
         )
-        .bind::<BigInt, _>(limit),
+        .bind::<BigInt, _>(limit)
+        .bind::<Integer, _>(TRIES),
     )
     .load(connection)
     .await?;
     Ok(Taken {
         ids: rows.iter().map(|row| row.id).collect(),
         oldest_age_seconds: rows.iter().map(|row| row.age).fold(0.0, f64::max),
-        keys: rows
-            .into_iter()
-            .map(|row| {
-                let shape = shape_of(&row.redis_key);
-                (row.redis_key, shape)
-            })
-            .collect(),
+        keys: rows.into_iter().map(|row| Stale { key: row.redis_key, writer: row.nonce }).collect(),
     })
 }
 
@@ -77,7 +81,12 @@ pub async fn remove(connection: &mut AsyncPgConnection, ids: &[i64]) -> Result<(
     Ok(())
 }
 
-fn shape_of(key: &str) -> Shape {
-    let is_hash = ["cvid:", "syncs:", "identity:"].iter().any(|prefix| key.starts_with(prefix));
-    if is_hash { Shape::Hash } else { Shape::Text }
+/// Counts a failed try of rows, and returns how many are parked by it.
+pub async fn fail(connection: &mut AsyncPgConnection, ids: &[i64]) -> Result<usize> {
+    let tries: Vec<i32> = diesel::update(redis_repairs::table.filter(redis_repairs::id.eq_any(ids)))
+        .set(redis_repairs::tries.eq(redis_repairs::tries + 1))
+        .returning(redis_repairs::tries)
+        .get_results(connection)
+        .await?;
+    Ok(tries.into_iter().filter(|tries| *tries == TRIES).count())
 }

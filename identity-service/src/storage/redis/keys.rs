@@ -61,6 +61,14 @@ pub fn offers(org: Uuid, canonical: Uuid) -> String {
     of_canonical("offers", org, canonical)
 }
 
+/// The identity of the server whose serving keys were made good, in that server.
+pub const SERVER: &str = "datafly:server";
+
+/// Whether that is the name of a serving key.
+pub fn serves(name: &str) -> bool {
+    ["canonical:", "consent:", "cvid:", "syncs:", "identity:"].iter().any(|prefix| name.starts_with(prefix))
+}
+
 fn of_canonical(prefix: &str, org: Uuid, canonical: Uuid) -> String {
     name(prefix, org, &[canonical.hyphenated().encode_lower(&mut Uuid::encode_buffer())])
 }

@@ -3,75 +3,67 @@
 //! connections (limits.md). Every thread that serves has one of its own, so that no answer wakes another core.
 
 use std::{
-    future::Future,
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bb8_redis::{
-    bb8::{ManageConnection, Pool},
+    bb8::{ManageConnection, Pool, RunError},
     redis::{
         AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline,
-        RedisError, ServerErrorKind, aio::MultiplexedConnection,
+        RedisError, aio::MultiplexedConnection,
     },
 };
 use secrecy::{ExposeSecret, SecretString};
 
+use super::{
+    server::Server,
+    state::{Failure, State},
+};
 use crate::error::Result;
 
-/// How long a command may take before PostgreSQL is asked instead.
-const RESPONSE_TIMEOUT: Duration = Duration::from_millis(200);
+/// How long a command may take before PostgreSQL is asked instead. Redis answers within 1 ms; on a machine whose
+/// cores are all busy within 20.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// The same for what a writer tells Redis. To do without costs a repair and a failed sync, so it waits longer.
+const WRITE_PATIENCE: Duration = Duration::from_millis(200);
 /// How long a connection may take to open.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
-
-/// After a failure nobody else waits for Redis for that long; PostgreSQL serves at once.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// The lanes to one Redis.
 #[derive(Clone)]
 pub struct Lanes {
     /// One for each of [`serve::workers::threads`], of one connection.
-    pools: Arc<[Pool<LaneManager>]>,
-    pause: Arc<Pause>,
-    /// This process has committed what Redis was not told: until that is repaired nothing it says is believed.
-    distrusted: Arc<AtomicBool>,
+    pools: Arc<[Pool<Dialer>]>,
+    dialer: Dialer,
 }
 
-/// Until when Redis is left alone.
-struct Pause {
-    started: Instant,
-    ends_ms: AtomicU64,
-}
-
-impl Pause {
-    fn now_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    fn begin(&self) {
-        let pause = u64::try_from(PAUSE.as_millis()).unwrap_or(u64::MAX);
-        self.ends_ms.store(self.now_ms().saturating_add(pause), Ordering::Relaxed);
-    }
-
-    fn is_over(&self) -> bool {
-        self.now_ms() >= self.ends_ms.load(Ordering::Relaxed)
-    }
-}
-
-/// One multiplexed connection, and whether it has failed.
+/// One multiplexed connection, and whether it is to be left. Requests that are under way end on it.
 #[derive(Clone)]
 pub struct Lane {
-    connection: MultiplexedConnection,
-    broken: Arc<AtomicBool>,
+    pub(super) connection: MultiplexedConnection,
+    left: Arc<AtomicBool>,
+}
+
+impl Lane {
+    /// Leaves it. Says whether that is new.
+    pub(super) fn leave(&self) -> bool {
+        !self.left.swap(true, Ordering::Relaxed)
+    }
+
+    pub(super) fn is_left(&self) -> bool {
+        self.left.load(Ordering::Relaxed)
+    }
 }
 
 impl Lanes {
     /// Lanes to the Redis of `url`; none is opened before it is needed.
     pub fn new(url: &SecretString) -> Result<Self, RedisError> {
         let client = Client::open(url.expose_secret().into_connection_info()?)?;
+        let dialer = Dialer { client, state: Arc::new(State::new()), opened: Arc::default() };
         let pool = |_| {
             Pool::builder()
                 .max_size(1)
@@ -80,107 +72,166 @@ impl Lanes {
                 .test_on_check_out(true)
                 .max_lifetime(None)
                 .idle_timeout(None)
-                .build_unchecked(LaneManager { client: client.clone() })
+                .build_unchecked(dialer.clone())
         };
         let pools = (0..serve::workers::threads()).map(pool).collect();
-        let pause = Pause { started: Instant::now(), ends_ms: AtomicU64::new(0) };
-        Ok(Self { pools, pause: Arc::new(pause), distrusted: Arc::default() })
+        Ok(Self { pools, dialer })
     }
 
     /// Believes nothing that Redis says until [`Lanes::trust`].
     pub fn distrust(&self) {
-        self.distrusted.store(true, Ordering::Release);
+        self.state().distrust();
     }
 
     /// Redis has been told everything.
     pub fn trust(&self) {
-        self.distrusted.store(false, Ordering::Release);
+        self.state().trust();
     }
 
     /// Whether repairs of this process are still to be made.
-    pub fn is_distrusted(&self) -> bool {
-        self.distrusted.load(Ordering::Acquire)
+    pub fn waits_for_repairs(&self) -> bool {
+        self.state().waits_for_repairs()
     }
 
-    /// Sends one command.
+    /// Whether a primary answers in time, as the supervisor and requests have seen it.
+    pub fn is_up(&self) -> bool {
+        !self.state().is_away()
+    }
+
+    pub(super) fn state(&self) -> &State {
+        &self.dialer.state
+    }
+
+    /// Opens a lane outside the pools.
+    pub(super) async fn open(&self) -> Result<Lane, RedisError> {
+        self.dialer.dial().await
+    }
+
+    /// The lanes that are in use.
+    pub(super) fn opened(&self) -> Vec<Lane> {
+        self.dialer.opened().clone()
+    }
+
+    /// Leaves every lane; the next request on each thread opens a new one.
+    pub(super) fn leave_all(&self) {
+        for lane in self.dialer.opened().iter() {
+            lane.leave();
+        }
+    }
+
+    /// Sends one command that neither believes nor changes a serving key.
     pub async fn command<T: FromRedisValue>(&self, command: &Cmd) -> Result<T> {
-        self.run(async |lane: &mut MultiplexedConnection| command.query_async(lane).await).await
+        self.run(false, PATIENCE, async |lane: &mut MultiplexedConnection| command.query_async(lane).await)
+            .await
     }
 
     /// Sends commands in one round trip, and reads the answers in order.
     pub async fn pipeline<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T> {
-        if self.is_distrusted() {
-            return Err(RedisError::from((ErrorKind::Io, "redis waits for repairs")).into());
-        }
-        self.repair(pipeline).await
+        self.run(true, PATIENCE, async |lane: &mut MultiplexedConnection| pipeline.query_async(lane).await)
+            .await
     }
 
-    /// The same, also while Redis is distrusted: for what mends it.
-    pub async fn repair<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T> {
-        self.run(async |lane: &mut MultiplexedConnection| pipeline.query_async(lane).await).await
+    /// Sends what a writer says, or what mends. Also while what Redis says is not believed: it stays true, and a
+    /// writer that kept back would only leave one more repair.
+    pub async fn write<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T> {
+        let send = async |lane: &mut MultiplexedConnection| pipeline.query_async(lane).await;
+        self.run(false, WRITE_PATIENCE, send).await
     }
 
     async fn run<T>(
         &self,
+        trusted: bool,
+        patience: Duration,
         send: impl AsyncFnOnce(&mut MultiplexedConnection) -> Result<T, RedisError>,
     ) -> Result<T> {
-        if !self.pause.is_over() {
-            return Err(RedisError::from((ErrorKind::Io, "redis failed just now")).into());
+        let state = self.state();
+        let refused = |why| Err(RedisError::from((ErrorKind::Io, why)).into());
+        if state.is_away() {
+            return refused("redis is away");
         }
         // The checkout lasts for the clone only.
         let none = || RedisError::from((ErrorKind::Io, "this thread has no lane"));
         let pool = self.pools.get(serve::workers::index()).ok_or_else(none)?;
-        let lane = pool.get().await.inspect_err(|_| self.pause.begin())?.clone();
-        let mut connection = lane.connection;
-        send(&mut connection).await.map_err(|error| {
-            if ends_connection(&error) {
-                lane.broken.store(true, Ordering::Relaxed);
-                self.pause.begin();
+        let lane = pool.get().await.inspect_err(|error| self.not_opened(error))?.clone();
+        // After the checkout: it may have met another server.
+        if trusted && state.is_distrusted() {
+            return refused("redis may hold old values");
+        }
+        let mut connection = lane.connection.clone();
+        connection.set_response_timeout(patience);
+        match send(&mut connection).await {
+            Ok(answer) => {
+                state.answered();
+                Ok(answer)
             }
-            error.into()
-        })
-    }
-}
-
-/// Errors after which a connection is left: the socket's own, and those of a server that is no longer, or not
-/// yet, the one that takes writes. redis-rs keeps the latter (threats.md finding 1).
-fn ends_connection(error: &RedisError) -> bool {
-    error.is_io_error()
-        || error.is_timeout()
-        || error.is_connection_dropped()
-        || matches!(
-            error.kind(),
-            ErrorKind::Server(
-                ServerErrorKind::ReadOnly | ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown
-            )
-        )
-}
-
-/// Opens lanes for bb8.
-struct LaneManager {
-    client: Client,
-}
-
-impl ManageConnection for LaneManager {
-    type Connection = Lane;
-    type Error = RedisError;
-
-    fn connect(&self) -> impl Future<Output = Result<Lane, RedisError>> + Send {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(RESPONSE_TIMEOUT));
-        async move {
-            let connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
-            Ok(Lane { connection, broken: Arc::default() })
+            Err(error) => {
+                // What a lane says that was left before is no news.
+                if !lane.is_left()
+                    && matches!(state.judge_failure(&error), Failure::Connection)
+                    && lane.leave()
+                {
+                    state.leave(&error);
+                }
+                Err(error.into())
+            }
         }
     }
 
-    /// Looks at the mark only: a PING would double the commands, and succeeds on a demoted primary.
+    fn not_opened(&self, error: &RunError<RedisError>) {
+        let late = || RedisError::from((ErrorKind::Io, "no connection in time"));
+        let error = if let RunError::User(error) = error { error.clone() } else { late() };
+        self.state().judge_failure(&error);
+        self.state().leave(&error);
+    }
+}
+
+/// Opens lanes, for bb8 and for the supervisor.
+#[derive(Clone)]
+struct Dialer {
+    client: Client,
+    state: Arc<State>,
+    /// Those that were opened for requests and not left, one a pool.
+    opened: Arc<Mutex<Vec<Lane>>>,
+}
+
+impl Dialer {
+    fn opened(&self) -> MutexGuard<'_, Vec<Lane>> {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.retain(|lane| !lane.is_left());
+        opened
+    }
+
+    /// Connects, and asks the server who it is: the name may lead to a replica, or to another primary.
+    async fn dial(&self) -> Result<Lane, RedisError> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(PATIENCE));
+        let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        let lane = Lane { connection: connection.clone(), left: Arc::default() };
+        // Known before it is judged, so that a purge which ends in between leaves it.
+        self.opened().push(lane.clone());
+        let judged = Server::ask(&mut connection).await.map(|server| self.state.judge(&server));
+        judged.inspect_err(|_| {
+            lane.leave();
+        })?;
+        Ok(lane)
+    }
+}
+
+impl ManageConnection for Dialer {
+    type Connection = Lane;
+    type Error = RedisError;
+
+    async fn connect(&self) -> Result<Lane, RedisError> {
+        self.dial().await
+    }
+
+    /// Looks at the mark only; the supervisor sets it. A PING would double the commands.
     async fn is_valid(&self, lane: &mut Lane) -> Result<(), RedisError> {
-        if self.has_broken(lane) { Err((ErrorKind::Io, "lane is broken").into()) } else { Ok(()) }
+        if self.has_broken(lane) { Err((ErrorKind::Io, "lane was left").into()) } else { Ok(()) }
     }
 
     fn has_broken(&self, lane: &mut Lane) -> bool {
-        lane.broken.load(Ordering::Relaxed)
+        lane.is_left()
     }
 }

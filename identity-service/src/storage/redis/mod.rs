@@ -4,3 +4,7 @@ pub mod keys;
 pub mod lanes;
 pub mod offers;
 pub mod protocol;
+pub mod purge;
+mod server;
+mod state;
+pub mod supervisor;

@@ -14,11 +14,12 @@
 
 use std::fmt::Write;
 
-use bb8_redis::redis::{self, Cmd, Pipeline, cmd};
+use bb8_redis::redis::{self, Cmd, Pipeline, RedisResult, aio::MultiplexedConnection, cmd};
 
 use super::{
-    keys::{Key, Shape},
+    keys::{self, Key, Shape},
     lanes::Lanes,
+    state,
 };
 use crate::error::Result;
 
@@ -113,8 +114,13 @@ impl Nonce {
         Self(text)
     }
 
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     fn busy(&self) -> String {
-        format!("{BUSY}{}", self.0)
+        busy(&self.0)
     }
 
     fn fill(&self) -> String {
@@ -128,7 +134,9 @@ impl Default for Nonce {
     }
 }
 
-const MARK_HASH: &str = "redis.call('DEL', KEYS[1]) \
+/// Its first write is one that Redis refuses where memory is full; after a DEL it would take any.
+const MARK_HASH: &str = "redis.call('HSET', KEYS[1], '_v', ARGV[1]) \
+    redis.call('DEL', KEYS[1]) \
     redis.call('HSET', KEYS[1], '_v', ARGV[1]) \
     return redis.call('PEXPIRE', KEYS[1], ARGV[2])";
 
@@ -152,13 +160,35 @@ const PUT: &str = "local hash = ARGV[4] == 'hash' \
     if ARGV[2] == '1' and now and string.sub(now, 1, 6) ~= '!busy:' then redis.call('DEL', KEYS[1]) end \
     return 0";
 
-/// Deletes a value that can't be trusted. Says 0 where a writer is at work on it: its value may be older than
+/// Deletes a value that can't be trusted. ARGV: the marker of the writer that left the
+/// repair; it has committed and comes no more. Says 0 where another writer is at work on it: its value may be older than
 /// what is to be repaired, so the key has to be looked at again.
-const INVALIDATE: &str = "local hash = ARGV[1] == 'hash' \
-    local now = hash and redis.call('HGET', KEYS[1], '_v') or not hash and redis.call('GET', KEYS[1]) \
-    if now and string.sub(now, 1, 6) == '!busy:' then return 0 end \
+const INVALIDATE: &str = "local kind = redis.call('TYPE', KEYS[1]).ok \
+    local now = kind == 'hash' and redis.call('HGET', KEYS[1], '_v') \
+        or kind == 'string' and redis.call('GET', KEYS[1]) \
+    if now and string.sub(now, 1, 6) == '!busy:' and now ~= ARGV[1] then return 0 end \
     redis.call('DEL', KEYS[1]) \
     return 1";
+
+/// A key whose value may be old.
+#[derive(Debug, Clone)]
+pub struct Stale {
+    /// Its name.
+    pub key: String,
+    /// Who could not write it, as [`Nonce::as_str`]; nobody is empty.
+    pub writer: String,
+}
+
+/// What became of a value that was to be dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Invalidated {
+    /// It is gone.
+    Done,
+    /// A writer has marked it; it is to be looked at again.
+    Busy,
+    /// It can't be: the name is none of ours, or Redis refuses this one.
+    Failed,
+}
 
 impl Lanes {
     /// A writer's marker on every key, just before COMMIT.
@@ -177,7 +207,7 @@ impl Lanes {
                 }
             };
         }
-        self.pipeline(&pipe).await
+        self.write(&pipe).await
     }
 
     /// A reader's marker on keys that were missing. Says for each whether this reader may fill it.
@@ -235,7 +265,7 @@ impl Lanes {
             }
             put.ignore();
         }
-        self.pipeline(&pipe).await
+        self.write(&pipe).await
     }
 
     /// Hashes of an identity that was made just now, which know nothing yet. Set only where nothing is.
@@ -251,14 +281,21 @@ impl Lanes {
         self.pipeline(&pipe).await
     }
 
-    /// Drops values that may be wrong. Says for each key whether that is done; one that a writer has marked is
-    /// to be tried again.
-    pub async fn invalidate(&self, names: &[(String, Shape)]) -> Result<Vec<bool>> {
-        let mut pipe = Pipeline::new();
-        for (name, shape) in names {
-            pipe.add_command(eval(INVALIDATE, name)).arg(if *shape == Shape::Hash { "hash" } else { "text" });
+    /// Drops values that may be wrong. An error is the server's; what is wrong with a single key spoils no other.
+    pub async fn invalidate(&self, keys: &[Stale]) -> Result<Vec<Invalidated>> {
+        let answers = self.write(&invalidations(keys)).await?;
+        Ok(invalidated(keys, answers)?)
+    }
+
+    /// The same over a given connection.
+    pub(super) async fn invalidate_over(
+        connection: &mut MultiplexedConnection,
+        keys: &[Stale],
+    ) -> RedisResult<Vec<Invalidated>> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
         }
-        self.repair(&pipe).await
+        invalidated(keys, invalidations(keys).query_async(connection).await?)
     }
 
     /// What text keys say, in one round trip. Where Redis is away every one is as if marked: PostgreSQL is
@@ -279,6 +316,35 @@ impl Lanes {
             }
         }
     }
+}
+
+fn invalidations(keys: &[Stale]) -> Pipeline {
+    let mut pipe = Pipeline::new();
+    for Stale { key, writer } in keys {
+        // The table could name anything; nothing but a serving key is ever deleted.
+        if keys::serves(key) {
+            pipe.add_command(eval(INVALIDATE, key)).arg(busy(writer));
+        } else {
+            pipe.exists(key);
+        }
+    }
+    pipe.ignore_errors();
+    pipe
+}
+
+fn invalidated(keys: &[Stale], answers: Vec<RedisResult<bool>>) -> RedisResult<Vec<Invalidated>> {
+    let judge = |(stale, answer): (&Stale, RedisResult<bool>)| match answer {
+        Ok(_) if !keys::serves(&stale.key) => Ok(Invalidated::Failed),
+        Ok(true) => Ok(Invalidated::Done),
+        Ok(false) => Ok(Invalidated::Busy),
+        Err(error) if state::is_the_servers(&error) => Err(error),
+        Err(_) => Ok(Invalidated::Failed),
+    };
+    keys.iter().zip(answers).map(judge).collect()
+}
+
+fn busy(writer: &str) -> String {
+    format!("{BUSY}{writer}")
 }
 
 fn eval(script: &str, key: &str) -> Cmd {

@@ -1,0 +1,102 @@
+//! `--compare`: whether Redis says what PostgreSQL knows. Reads only; memory is bounded by a page of rows.
+
+mod expected;
+mod held;
+mod orphans;
+mod report;
+
+use std::time::Duration;
+
+use bb8_redis::redis::{Client, IntoConnectionInfo, RedisError, aio::MultiplexedConnection};
+use diesel_async::{AsyncConnection, AsyncPgConnection};
+use migrations::migrate;
+use secrecy::ExposeSecret;
+
+use self::{expected::Walk, held::Verdict, report::Report};
+use crate::{clock, config::Config, error::Error, run::StartError};
+
+/// How often a page is looked at again where it differs or is being written: both stores are read one after the
+/// other, and the service goes on.
+const TRIES: u32 = 5;
+/// Pause in between. A write is done within a few milliseconds, a reader's placeholder ends within 2 s.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Both stores, each over one connection.
+struct Stores {
+    postgres: AsyncPgConnection,
+    redis: MultiplexedConnection,
+}
+
+/// Why a comparison came to no end.
+#[derive(Debug, thiserror::Error)]
+pub enum CompareError {
+    /// A variable, or the schema.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// PostgreSQL can't be reached.
+    #[error("DATABASE_URL: {0}")]
+    Postgres(#[from] diesel::ConnectionError),
+    /// Redis can't be reached, or went away.
+    #[error("REDIS_URL: {0}")]
+    Redis(#[from] RedisError),
+    /// A store refused a statement.
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+/// Compares everything, prints what differs and a table of counts, and says whether nothing differs.
+pub async fn compare() -> Result<bool, CompareError> {
+    let env = Config::environment().map_err(StartError::from)?;
+    let database_url = env.required_secret("DATABASE_URL").map_err(StartError::from)?;
+    let redis_url = env.required_secret("REDIS_URL").map_err(StartError::from)?;
+    migrate::check(database_url.expose_secret()).await.map_err(StartError::from)?;
+    let client = Client::open(redis_url.expose_secret().into_connection_info()?)?;
+    let mut stores = Stores {
+        postgres: AsyncPgConnection::establish(database_url.expose_secret()).await?,
+        redis: client.get_multiplexed_async_connection().await?,
+    };
+    let mut report = Report::default();
+    for walk in [Walk::Identities, Walk::Links, Walk::Consent] {
+        let mut after = None;
+        loop {
+            let next = compare_page(&mut stores, walk, after.as_ref(), &mut report).await?;
+            report.progress();
+            match next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+    }
+    orphans::find(&mut stores, &mut report).await?;
+    report.print();
+    Ok(report.is_clean())
+}
+
+/// Compares one page, and answers where the next begins.
+async fn compare_page(
+    stores: &mut Stores,
+    walk: Walk,
+    after: Option<&expected::Place>,
+    report: &mut Report,
+) -> Result<Option<expected::Place>, CompareError> {
+    let mut tries = 1;
+    loop {
+        let now = clock::now();
+        let page = expected::page(&mut stores.postgres, walk, after, now).await?;
+        let verdicts = held::judge(&mut stores.redis, &page.entries, now).await?;
+        let settled = verdicts.iter().all(|verdict| matches!(verdict, Verdict::Equal | Verdict::Absent));
+        if settled || tries == TRIES {
+            for (entry, verdict) in page.entries.iter().zip(verdicts) {
+                report.count(&entry.key.name, verdict);
+            }
+            return Ok(page.next);
+        }
+        tries += 1;
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// The kind of a serving key: what its name begins with.
+fn kind(name: &str) -> &str {
+    name.split(':').next().unwrap_or_default()
+}

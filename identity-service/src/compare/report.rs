@@ -1,0 +1,73 @@
+//! What a comparison found. Keys are shortened, as they name visitors, and no value is ever printed.
+
+use std::collections::BTreeMap;
+
+use super::{held::Verdict, kind};
+use crate::identifiers::shorten;
+
+/// Counts of one kind of key.
+#[derive(Debug, Default)]
+struct Counts {
+    equal: u64,
+    absent: u64,
+    busy: u64,
+    different: u64,
+    orphan: u64,
+}
+
+/// All that was found.
+#[derive(Debug, Default)]
+pub struct Report {
+    kinds: BTreeMap<String, Counts>,
+    looked_at: u64,
+}
+
+impl Report {
+    /// Counts a key, and prints one that is wrong.
+    pub fn count(&mut self, name: &str, verdict: Verdict) {
+        self.looked_at += 1;
+        let counts = self.kinds.entry(kind(name).to_owned()).or_default();
+        let count = match verdict {
+            Verdict::Equal => &mut counts.equal,
+            Verdict::Absent => &mut counts.absent,
+            Verdict::Busy => &mut counts.busy,
+            Verdict::Different => &mut counts.different,
+            Verdict::Orphan => &mut counts.orphan,
+        };
+        *count += 1;
+        match verdict {
+            Verdict::Different => println!("different {}", short(name)),
+            Verdict::Orphan => println!("orphan {}", short(name)),
+            _ => {}
+        }
+    }
+
+    /// Says on standard error how far it is.
+    pub fn progress(&self) {
+        eprintln!("compared {} keys", self.looked_at);
+    }
+
+    /// The table.
+    pub fn print(&self) {
+        println!(
+            "{:<10} {:>9} {:>9} {:>9} {:>9} {:>9}",
+            "kind", "equal", "absent", "busy", "different", "orphan"
+        );
+        for (kind, counts) in &self.kinds {
+            let Counts { equal, absent, busy, different, orphan } = counts;
+            println!("{kind:<10} {equal:>9} {absent:>9} {busy:>9} {different:>9} {orphan:>9}");
+        }
+    }
+
+    /// Whether nothing is wrong. What is being written is not.
+    pub fn is_clean(&self) -> bool {
+        self.kinds.values().all(|counts| counts.different + counts.orphan == 0)
+    }
+}
+
+/// Kind, organisation and the first characters of what it is about.
+fn short(name: &str) -> String {
+    let mut parts = name.split(':');
+    let (kind, org) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    format!("{kind}:{org}:{}", shorten(parts.next_back().unwrap_or_default()))
+}

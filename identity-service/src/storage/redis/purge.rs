@@ -1,0 +1,87 @@
+//! A server that this process does not know may hold old values: it was restored from an older dump, or it is a
+//! replica that was promoted before it had everything. Which ones are old can't be told, so all serving keys go,
+//! which loses nothing, and PostgreSQL serves meanwhile. Every core does so whenever it moves to another server:
+//! what it changed while it was elsewhere is then in nobody's way.
+
+use std::time::Duration;
+
+use bb8_redis::redis::{ErrorKind, RedisError, cmd};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    keys::{self, SERVER},
+    lanes::Lanes,
+    protocol::{Invalidated, Stale},
+    server::Server,
+};
+use crate::error::Result;
+
+/// How often there is a look for a stranger; an atomic load.
+const PERIOD: Duration = Duration::from_millis(20);
+/// How long to wait after a purge that failed.
+const RETRY: Duration = Duration::from_millis(250);
+/// Keys a SCAN. Redis serves others in between.
+const BATCH: u32 = 500;
+/// How long a batch may take.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Purges whatever server is not known, until `stop`.
+pub async fn purge_until(lanes: Lanes, stop: CancellationToken) {
+    loop {
+        let state = lanes.state();
+        let mut pause = PERIOD;
+        if state.meets_stranger() && !state.is_away() {
+            let purged = tokio::select! {
+                () = stop.cancelled() => return,
+                purged = purge(&lanes) => purged,
+            };
+            if let Err(error) = purged {
+                tracing::warn!(%error, "redis could not be purged");
+                pause = RETRY;
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Invalidates every serving key of the server that the name leads to, and believes it from then on.
+async fn purge(lanes: &Lanes) -> Result<()> {
+    let lane = lanes.open().await?;
+    let mut connection = lane.connection.clone();
+    connection.set_response_timeout(TIMEOUT);
+    let server = Server::ask(&mut connection).await?;
+    if lanes.state().judge(&server) && !lanes.state().meets_stranger() {
+        lane.leave();
+        return Ok(());
+    }
+    let (mut cursor, mut purged) = (0_u64, 0);
+    loop {
+        let (next, names): (u64, Vec<Vec<u8>>) =
+            cmd("SCAN").arg(cursor).arg("COUNT").arg(BATCH).query_async(&mut connection).await?;
+        let names = names.into_iter().filter_map(|name| String::from_utf8(name).ok());
+        let serving = names.filter(|name| keys::serves(name));
+        let serving: Vec<Stale> = serving.map(|key| Stale { key, writer: String::new() }).collect();
+        // A key that a writer has marked gets a value that includes all that was committed before.
+        for end in Lanes::invalidate_over(&mut connection, &serving).await? {
+            match end {
+                Invalidated::Done => purged += 1,
+                Invalidated::Busy => {}
+                Invalidated::Failed => {
+                    return Err(RedisError::from((ErrorKind::Client, "a key can't be dropped")).into());
+                }
+            }
+        }
+        cursor = next;
+        if cursor == 0 {
+            break;
+        }
+    }
+    let () = cmd("SET").arg(SERVER).arg(&server.identity).query_async(&mut connection).await?;
+    // This lane is among those that are left, and ends with this purge.
+    lanes.state().believe(server.identity, || lanes.leave_all());
+    tracing::info!(purged, "redis is another server; its values are loaded anew");
+    Ok(())
+}

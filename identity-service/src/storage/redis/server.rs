@@ -1,0 +1,38 @@
+//! What a server says about itself.
+
+use bb8_redis::redis::{ErrorKind, Pipeline, RedisError, ServerErrorKind, aio::MultiplexedConnection, pipe};
+
+use super::keys::SERVER;
+
+/// A server that takes writes.
+#[derive(Debug)]
+pub struct Server {
+    /// Names this process and this line of data: the process changes with a restart, the line with a promotion. It
+    /// also changes when a primary gets its first replica or has had none for an hour, which costs a purge.
+    pub identity: String,
+    /// The identity for which its values were made good.
+    pub named: Option<String>,
+}
+
+impl Server {
+    /// Asks. An error where it is no primary, or does not serve data (LOADING, NOAUTH).
+    pub async fn ask(connection: &mut MultiplexedConnection) -> Result<Self, RedisError> {
+        let (info, named): (String, Option<String>) =
+            pipe().cmd("INFO").arg("server").arg("replication").get(SERVER).query_async(connection).await?;
+        let line = |name: &str| {
+            let value = |line: &str| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim_end().to_owned());
+            info.lines().find_map(value).unwrap_or_default()
+        };
+        if line("role") != "master" {
+            return Err((ErrorKind::Server(ServerErrorKind::ReadOnly), "it is no primary").into());
+        }
+        Ok(Self { identity: format!("{}:{}", line("run_id"), line("master_replid")), named })
+    }
+
+    /// Writes its own name into it, where a flush has taken it.
+    pub fn name_again(&self) -> Pipeline {
+        let mut pipe = pipe();
+        pipe.cmd("SET").arg(SERVER).arg(&self.identity).arg("NX").ignore();
+        pipe
+    }
+}

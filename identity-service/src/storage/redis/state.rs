@@ -1,0 +1,210 @@
+//! Whether Redis is used just now, and if not, why.
+
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
+};
+
+use bb8_redis::redis::{ErrorKind, RedisError, ServerError, ServerErrorKind};
+use metrics::counter;
+use tokio::sync::Notify;
+
+use super::server::Server;
+
+/// No lane leads to a primary that answers in time. Nobody but the supervisor tries.
+const AWAY: u8 = 1;
+/// This process has committed what Redis was not told: until that is repaired nothing it says is believed.
+const REPAIRS: u8 = 2;
+/// The server is not the one that this process knows, so it may hold old values.
+const STRANGER: u8 = 4;
+
+/// So many late answers in a row, on all lanes together, mean that Redis is away. A single one means nothing: a
+/// machine with more to do than cores is late now and then, and its caller has PostgreSQL. Twenty in a row come
+/// within a moment under load; without load the supervisor sees the same within a second.
+const LATE: u32 = 20;
+
+/// What a request asks before it sends: one load.
+pub struct State {
+    reasons: AtomicU8,
+    late: AtomicU32,
+    refuses_writes: AtomicBool,
+    /// The server whose values this process believes; see [`State::judge`].
+    believed: Mutex<Option<String>>,
+    supervisor: Notify,
+}
+
+/// What a failure says about the connection it came over.
+pub enum Failure {
+    /// Nothing: the command's own.
+    Command,
+    /// Nothing yet: the answer was late.
+    Late,
+    /// It is to be left.
+    Connection,
+}
+
+impl State {
+    /// Nothing is known of any server yet.
+    pub fn new() -> Self {
+        Self {
+            reasons: AtomicU8::new(STRANGER),
+            late: AtomicU32::new(0),
+            refuses_writes: AtomicBool::new(false),
+            believed: Mutex::default(),
+            supervisor: Notify::new(),
+        }
+    }
+
+    fn has(&self, reasons: u8) -> bool {
+        self.reasons.load(Ordering::Acquire) & reasons != 0
+    }
+
+    fn set(&self, reason: u8) -> bool {
+        self.reasons.fetch_or(reason, Ordering::AcqRel) & reason == 0
+    }
+
+    fn clear(&self, reason: u8) -> bool {
+        self.reasons.fetch_and(!reason, Ordering::AcqRel) & reason != 0
+    }
+
+    /// Whether no lane is worth trying.
+    pub fn is_away(&self) -> bool {
+        self.has(AWAY)
+    }
+
+    /// Whether what Redis says may be old.
+    pub fn is_distrusted(&self) -> bool {
+        self.has(REPAIRS | STRANGER)
+    }
+
+    /// Whether this process has repairs to make.
+    pub fn waits_for_repairs(&self) -> bool {
+        self.has(REPAIRS)
+    }
+
+    /// Whether the server is another one than before.
+    pub fn meets_stranger(&self) -> bool {
+        self.has(STRANGER)
+    }
+
+    /// Repairs are to be made.
+    pub fn distrust(&self) {
+        self.set(REPAIRS);
+    }
+
+    /// They have been made.
+    pub fn trust(&self) {
+        self.clear(REPAIRS);
+    }
+
+    /// A request was answered.
+    pub fn answered(&self) {
+        // Mostly a load; a store would take the cache line from the other threads each time.
+        if self.late.load(Ordering::Relaxed) != 0 {
+            self.late.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a failure, and tells what it means.
+    pub fn judge_failure(&self, error: &RedisError) -> Failure {
+        let code = code(error);
+        counter!("datafly_redis_errors_total", "kind" => code).increment(1);
+        match code {
+            "timeout" if self.late.fetch_add(1, Ordering::Relaxed) + 1 >= LATE => Failure::Connection,
+            "timeout" => Failure::Late,
+            "other" => Failure::Command,
+            // Reads go on, and each write leaves a repair. Logged once until the supervisor looks again.
+            "MISCONF" | "OOM" => {
+                if !self.refuses_writes.swap(true, Ordering::Relaxed) {
+                    tracing::error!(%error, "redis refuses writes");
+                }
+                Failure::Command
+            }
+            _ => Failure::Connection,
+        }
+    }
+
+    /// What is refused may be logged again.
+    pub fn looked(&self) {
+        self.refuses_writes.store(false, Ordering::Relaxed);
+    }
+
+    /// Redis is not used until [`State::back`]; the supervisor sets about that at once.
+    pub fn leave(&self, error: &RedisError) {
+        if self.set(AWAY) {
+            tracing::error!(%error, "redis is not used");
+            self.supervisor.notify_one();
+        }
+    }
+
+    /// A primary answers in time.
+    pub fn back(&self) {
+        self.late.store(0, Ordering::Relaxed);
+        if self.clear(AWAY) {
+            tracing::info!("redis is used again");
+        }
+    }
+
+    /// Waits for the next [`State::leave`].
+    pub async fn left(&self) {
+        self.supervisor.notified().await;
+    }
+
+    /// Decides whether a server's values are believed, and says so. They are if it is the server of before, or
+    /// if this process knows none and the server itself says that its values were made good for it: a copy of
+    /// another server's data (an old dump, a replica) names that other one.
+    pub fn judge(&self, server: &Server) -> bool {
+        let mut believed = self.believed.lock().unwrap_or_else(PoisonError::into_inner);
+        let names_itself = server.named.as_ref().map(|named| *named == server.identity);
+        let known = match &*believed {
+            // It lost its name where it was flushed, and with it all else.
+            Some(own) => *own == server.identity && names_itself != Some(false),
+            None => names_itself == Some(true),
+        };
+        if !known {
+            self.set(STRANGER);
+        } else if believed.is_none() {
+            *believed = Some(server.identity.clone());
+            self.clear(STRANGER);
+        }
+        known
+    }
+
+    /// A server's values have been made good. `leave_lanes` leaves every lane, as some may lead to another.
+    pub fn believe(&self, identity: String, leave_lanes: impl FnOnce()) {
+        // Under the lock: a lane that was judged before is left, one that opens later is judged by the new name.
+        let mut believed = self.believed.lock().unwrap_or_else(PoisonError::into_inner);
+        *believed = Some(identity);
+        leave_lanes();
+        self.clear(STRANGER);
+    }
+}
+
+/// Whether an error tells of the server's or the connection's state, not of the one command.
+pub fn is_the_servers(error: &RedisError) -> bool {
+    code(error) != "other"
+}
+
+/// A failure in one word: the server's own code where it matters here.
+fn code(error: &RedisError) -> &'static str {
+    if error.is_timeout() {
+        return "timeout";
+    }
+    if error.is_io_error() || error.is_connection_dropped() {
+        return "connection";
+    }
+    // redis-rs keeps connections on all of these (threats.md finding 1).
+    match error.kind() {
+        ErrorKind::AuthenticationFailed => return "NOAUTH",
+        ErrorKind::Server(ServerErrorKind::ReadOnly) => return "READONLY",
+        ErrorKind::Server(ServerErrorKind::BusyLoading) => return "LOADING",
+        ErrorKind::Server(ServerErrorKind::MasterDown) => return "MASTERDOWN",
+        ErrorKind::Server(ServerErrorKind::NoPerm) => return "NOPERM",
+        _ => {}
+    }
+    let known = |code: &str| ["NOAUTH", "MISCONF", "OOM"].into_iter().find(|known| *known == code);
+    let first =
+        |errors: &[(usize, _)]| errors.first().and_then(|(_, error): &(_, ServerError)| known(error.code()));
+    let code = error.code().and_then(known);
+    code.or_else(|| first(&error.clone().into_server_errors()?)).unwrap_or("other")
+}

@@ -1,0 +1,72 @@
+//! The supervisor: looks whether every lane leads to a primary that answers, and lets Redis be used or not.
+
+use std::time::Duration;
+
+use bb8_redis::redis::RedisError;
+use futures_util::future::join_all;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    lanes::{Lane, Lanes},
+    server::Server,
+};
+
+/// How often it looks. With [`PATIENCE`] and the second that health takes, a loss shows within 2 s.
+const PERIOD: Duration = Duration::from_millis(500);
+/// How long a lane may take to answer. More than a request waits: a busy machine is not a lost server.
+const PATIENCE: Duration = Duration::from_millis(300);
+/// How often it tries while Redis is away.
+const KNOCK: Duration = Duration::from_millis(100);
+
+/// Watches until `stop`.
+pub async fn watch(lanes: Lanes, stop: CancellationToken) {
+    // A lane of its own, so that something is looked at even while nobody asks for anything.
+    let mut own = None;
+    loop {
+        look(&lanes, &mut own).await;
+        let state = lanes.state();
+        let pause = if state.is_away() { KNOCK } else { PERIOD };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+            () = state.left() => {}
+        }
+    }
+}
+
+async fn look(lanes: &Lanes, own: &mut Option<Lane>) {
+    let state = lanes.state();
+    state.looked();
+    *own = own.take().filter(|lane| !state.is_away() && !lane.is_left());
+    if own.is_none() {
+        if state.is_away() {
+            lanes.leave_all();
+        }
+        // To be used again it has to answer a new connection, as fast as requests need it.
+        match lanes.open().await {
+            Ok(lane) => {
+                *own = Some(lane);
+                state.back();
+            }
+            Err(error) => return state.leave(&error),
+        }
+    }
+    let looks = lanes.opened().into_iter().map(async |lane: Lane| {
+        if let Err(error) = check(lanes, &lane).await
+            && lane.leave()
+        {
+            state.leave(&error);
+        }
+    });
+    join_all(looks).await;
+}
+
+async fn check(lanes: &Lanes, lane: &Lane) -> Result<(), RedisError> {
+    let mut connection = lane.connection.clone();
+    connection.set_response_timeout(PATIENCE);
+    let server = Server::ask(&mut connection).await?;
+    if lanes.state().judge(&server) && server.named.is_none() {
+        server.name_again().exec_async(&mut connection).await?;
+    }
+    Ok(())
+}

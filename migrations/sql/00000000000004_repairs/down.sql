@@ -1,0 +1,1 @@
+ALTER TABLE redis_repairs DROP COLUMN tries, DROP COLUMN nonce;
