@@ -163,8 +163,8 @@ mod tests {
 
     #[tokio::test]
     async fn memory_is_bounded_and_a_slow_sender_is_left() {
-        let overhead = usize::try_from(OVERHEAD).unwrap();
-        let memory = Arc::new(Semaphore::new(2 * overhead + 24));
+        let room = usize::try_from(2 * OVERHEAD + 7 * SIGNED_COPIES + 3).unwrap();
+        let memory = Arc::new(Semaphore::new(room));
         let bodies = Bodies { memory, deadline: Duration::from_millis(20) };
         let first = bodies.read(&HeaderMap::new(), "1234567".into(), true).await.unwrap();
         assert_eq!(read(&bodies, "identity", "1234".into()).await, Err(StatusCode::SERVICE_UNAVAILABLE));
