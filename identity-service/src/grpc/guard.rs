@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     async fn panics() {
-        panic!("as asked for")
+        panic!("as asked for");
     }
 
     /// threats.md G16, over HTTP/1.1 and so by a client of one line.
