@@ -40,6 +40,8 @@ const MAX_AGE: Duration = Duration::from_mins(1);
 const LOOK_TIMEOUT: Duration = Duration::from_millis(800);
 /// How long the first one may take, which reads everything.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often that is tried: where everything starts at once, a login may take longer than one is given.
+const LOAD_TRIES: u32 = 5;
 
 /// The settings of all organisations.
 #[derive(Clone)]
@@ -78,7 +80,14 @@ impl Settings {
                 looker: Mutex::new(looker),
             }),
         };
-        settings.look(LOAD_TIMEOUT).await?;
+        let mut tries = 1;
+        while let Err(error) = settings.look(LOAD_TIMEOUT).await {
+            if tries == LOAD_TRIES {
+                return Err(error);
+            }
+            tries += 1;
+            tokio::time::sleep(POLL).await;
+        }
         Ok(settings)
     }
 
