@@ -1,0 +1,109 @@
+//! `/v1/batch` of 1.5 KB: three events of one known visitor, through edge and core.
+
+use anyhow::{Result, ensure};
+use http_body_util::BodyExt;
+use proto::v1::CollectCaller;
+use serde_json::json;
+
+use super::{HTTP, resolve::Known};
+use crate::{
+    cpu::Meter,
+    http::{Client, connect},
+    load::{Flood, Lane, alternate},
+    report::{Item, Report},
+    visitors::{CONSENT, anonymous_id, in_turn},
+    world::World,
+};
+
+/// One connection.
+struct BatchLane {
+    client: Client,
+    caller: CollectCaller,
+    /// The body, with [`PLACE`] where the anonymous ID belongs.
+    body: String,
+    stored: u64,
+}
+
+/// As long as an anonymous ID.
+const PLACE: &str = "00000000-0000-4000-8000-anonymous_id";
+
+/// Three events as a page sends them.
+fn body() -> String {
+    let event = |kind: &str, name: &str, message: u32| {
+        let page = json!({
+            "url": "https://shop.example.com/shoes/trail-runner-42?ref=spring",
+            "path": "/shoes/trail-runner-42",
+            "title": "Trail Runner 42",
+            "referrer": "https://www.example.org/search?q=trail+running+shoes",
+        });
+        json!({
+            "type": kind,
+            "event": name,
+            "anonymousId": PLACE,
+            "messageId": format!("6f1d2c3b-4a59-4e68-9b7c-{message:012}"),
+            "timestamp": "2026-11-21T10:00:00.000Z",
+            "properties": {"sku": "TR-42-BLK", "price": 129.95, "currency": "EUR", "quantity": 1},
+            "context": {"page": page, "consent": {"marketing": true}, "locale": "de-DE"},
+        })
+    };
+    json!({"batch": [event("page", "Viewed", 1), event("track", "Product Viewed", 2), event("track", "Added", 3)]})
+        .to_string()
+}
+
+impl Lane for BatchLane {
+    async fn ask(&mut self, number: u64) -> Result<()> {
+        let visitor = anonymous_id(in_turn(number, self.stored));
+        let request = hyper::Request::post("/v1/batch")
+            .header("host", &self.caller.host)
+            .header("origin", self.caller.origin.as_deref().unwrap_or_default())
+            .header("authorization", format!("Bearer {}", self.caller.pipeline_key))
+            .header("content-type", "application/json")
+            .body(self.body.replace(PLACE, &visitor))?;
+        let answer = self.client.send_request(request).await?;
+        let status = answer.status();
+        let cookie = answer.headers().contains_key("set-cookie");
+        let body = answer.into_body().collect().await?.to_bytes();
+        let body = std::str::from_utf8(&body)?;
+        let right = status == 200
+            && cookie
+            && body.contains(r#""accepted":3,"errors":[]"#)
+            && body.contains(&visitor)
+            && body.contains(r#""pending_syncs":[]"#);
+        ensure!(right, "/v1/batch of {visitor} was answered {status} {body}");
+        Ok(())
+    }
+}
+
+/// Floor and product.
+pub async fn measure(world: &World, report: &mut Report) -> Result<()> {
+    let body = body();
+    ensure!(
+        body.contains(CONSENT) && (1400..1600).contains(&body.len()),
+        "the body has {} bytes",
+        body.len()
+    );
+    let Known { caller, stored } = Known::of(world);
+    let flood = async |addr| {
+        let mut lanes = Vec::with_capacity(HTTP);
+        for _ in 0..HTTP {
+            let (client, caller, body) = (connect(addr).await?, caller.clone(), body.clone());
+            lanes.push(BatchLane { client, caller, body, stored });
+        }
+        anyhow::Ok(Flood::of(lanes))
+    };
+    let ((edge, edge_meter), (_, core_meter)) = (world.edge(), world.core());
+    let (mut floor, mut product) = (flood(world.floor_edge.addr).await?, flood(edge).await?);
+    let floor_meters = [Meter::Process(world.floor_edge.pid), Meter::Process(world.floor_core.pid)];
+    let [floor, product] = alternate([&floor_meters, &[edge_meter, core_meter]], async |side| {
+        if side == 0 { floor.round().await } else { product.round().await }
+    })
+    .await?;
+    let item = Item {
+        name: "/v1/batch, 3 events, 1.5 KB".to_owned(),
+        floor: "a bare axum handler parses the same into borrowed types and makes one bare call to the floor of \
+                Resolve",
+        processes: vec![("edge", Some(1.3)), ("core", None)],
+    };
+    report.add(&item, world.stored, &floor, &product);
+    Ok(())
+}
