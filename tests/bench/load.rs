@@ -19,6 +19,9 @@ pub const ROUNDS: usize = 5;
 /// How long a round lasts that is not bounded by a number of requests.
 pub const ROUND: Duration = Duration::from_millis(1200);
 
+/// A counted round that takes longer is given up.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// One request in flight: sends, waits, checks the answer, and sends the next.
 pub trait Lane: Send + 'static {
     /// Sends the `number`th request. An answer that is not as it should be is an error, which ends the run.
@@ -29,22 +32,27 @@ pub trait Lane: Send + 'static {
 pub struct Flood<L> {
     lanes: Vec<L>,
     next: u64,
+    /// Requests of a round; none where its length is the time's.
+    requests: Option<u64>,
 }
 
 impl<L: Lane> Flood<L> {
-    /// As many requests in flight as there are lanes.
+    /// As many requests in flight as there are lanes. Rounds last for [`ROUND`].
     pub fn of(lanes: Vec<L>) -> Self {
-        Self { lanes, next: 0 }
+        Self { lanes, next: 0, requests: None }
     }
 
-    /// Asks for the length of a round. Returns how many requests were answered.
+    /// The same with that many requests a round.
+    pub fn counted(lanes: Vec<L>, requests: u64) -> Self {
+        Self { lanes, next: 0, requests: Some(requests) }
+    }
+
+    /// Asks for a round. Returns how many requests were answered.
     pub async fn round(&mut self) -> Result<u64> {
-        self.run(u64::MAX - self.next, Instant::now() + ROUND).await
-    }
-
-    /// Asks that many times.
-    pub async fn count(&mut self, requests: u64) -> Result<u64> {
-        self.run(requests, Instant::now() + Duration::from_secs(60)).await
+        match self.requests {
+            Some(requests) => self.run(requests, Instant::now() + PATIENCE).await,
+            None => self.run(u64::MAX - self.next, Instant::now() + ROUND).await,
+        }
     }
 
     async fn run(&mut self, requests: u64, deadline: Instant) -> Result<u64> {
@@ -103,6 +111,22 @@ pub async fn alternate<const SIDES: usize>(
         }
     }
     Ok(rounds)
+}
+
+/// A flood, and the servers that it keeps busy.
+pub struct Side<L> {
+    /// Whose CPU counts.
+    pub meters: Vec<Meter>,
+    /// The load.
+    pub flood: Flood<L>,
+}
+
+/// Rounds of sides that are asked the same.
+pub async fn compare<L: Lane, const SIDES: usize>(
+    mut sides: [Side<L>; SIDES],
+) -> Result<[Vec<Round>; SIDES]> {
+    let meters = sides.each_ref().map(|side| side.meters.clone());
+    alternate(meters.each_ref().map(Vec::as_slice), async |side| sides[side].flood.round().await).await
 }
 
 async fn measure(meters: &[Meter], mut run: impl AsyncFnMut() -> Result<u64>) -> Result<Round> {

@@ -74,6 +74,7 @@ async fn bench(identities: u64) -> Result<()> {
             vendor_ids::measure(&world, &mut report, 1, By::AnonymousId).await?;
             vendor_ids::measure(&world, &mut report, 100, By::AnonymousId).await?;
             vendor_ids::measure(&world, &mut report, 1000, By::CanonicalId).await?;
+            resolve::measure_due(&world, &mut report).await?;
             progress("/v1/sync");
             sync::measure(&world, &mut report).await?;
             progress("new visitors");

@@ -19,6 +19,17 @@ pub struct Item {
     pub processes: Vec<(&'static str, Option<f64>)>,
 }
 
+impl Item {
+    /// The same of the product's edge over the floor's core.
+    pub fn edge_alone(&self) -> Self {
+        Self {
+            name: format!("{}: edge alone", self.name),
+            floor: "the same; `ours` is the product's edge over the floor's core",
+            processes: vec![("edge", None)],
+        }
+    }
+}
+
 /// One process of one comparison.
 #[derive(Debug, Clone, Serialize)]
 pub struct Line {

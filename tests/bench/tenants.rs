@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::http::{Client, connect};
+use crate::http::Client;
 
 /// Rounds of each kind, in turn, so that what else the machine does meets all of them alike.
 const ROUNDS: usize = 6;
@@ -109,7 +109,7 @@ async fn send(edge: SocketAddr, page: &Page, rate: u32, lasts: Duration) -> Resu
     let (began, each) = (Instant::now(), Duration::from_secs(1) / rate);
     let mut senders = JoinSet::new();
     for number in 0..CONNECTIONS {
-        let (client, page) = (connect(edge).await?, page.clone());
+        let (client, page) = (Client::connect(edge).await?, page.clone());
         let (first, step) = (began + each * number, each * CONNECTIONS);
         senders.spawn(paced(client, edge, page, first, step, began + lasts));
     }
@@ -140,8 +140,7 @@ async fn paced(
             .header("authorization", format!("Bearer {}", page.key))
             .header("content-type", "application/json")
             .body(body.clone())?;
-        client.ready().await?;
-        let answer = client.send_request(request).await.context("POST /v1/batch")?;
+        let answer = client.send(request).await.context("POST /v1/batch")?;
         let status = answer.status().as_u16();
         answer.into_body().collect().await?;
         ensure!(status == 200 || status == 429, "POST /v1/batch: HTTP {status}");

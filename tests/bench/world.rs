@@ -7,6 +7,7 @@ use bb8_redis::redis;
 use harness::{
     cluster::{Cluster, Setup},
     database::TestDatabase,
+    process::Service,
     redis::RedisServer,
     seed::Customer,
     system::now,
@@ -21,6 +22,9 @@ use crate::{
     visitors::{Population, known_vendors},
 };
 
+/// The first visitor who never synced anything; beyond all others.
+const UNSYNCED: u64 = 1 << 40;
+
 /// All of it. Ends with this value.
 pub struct World {
     /// The product.
@@ -31,13 +35,16 @@ pub struct World {
     pub floor_core: Floor,
     /// The edge's floor.
     pub floor_edge: Floor,
+    /// The product's edge, over the core's floor: what the edge costs by itself.
+    pub lone_edge: Service,
     /// PostgreSQL's CPU.
     pub postgres_meter: Meter,
     /// Redis' CPU.
     pub redis_meter: Meter,
     /// How many visitors are stored.
     pub stored: u64,
-    redis: RedisServer,
+    /// What serves them.
+    pub redis: RedisServer,
     /// Where they are stored.
     pub database: TestDatabase,
     _vendors: VendorSim,
@@ -64,9 +71,12 @@ impl World {
         let floor_core = start_core(SHAPE, &database, &redis, &customer).await?;
         let core = format!("http://{}", floor_core.addr);
         let floor_edge = Floor::start(SHAPE, &["floor-edge", "--core", &core]).await?;
+        let environment = [("IDENTITY_URL", core.as_str()), ("SERVICE_TOKEN", &cluster.secrets.edge_token)];
+        let lone_edge = Service::start("http-edge", &environment, &["http", "metrics"]).await?;
         Ok(Self {
             floor_core,
             floor_edge,
+            lone_edge,
             postgres_meter: Meter::Tree(postmaster(&database).await?),
             redis_meter: Meter::Process(redis_pid(&redis).await?),
             stored: 0,
@@ -86,6 +96,15 @@ impl World {
         seed::seed(&population, &self.database.url, &self.redis.url()).await?;
         self.stored = stored;
         Ok(())
+    }
+
+    /// Stores that many visitors beside them who never synced anything.
+    pub async fn store_unsynced(&self, visitors: u64) -> Result<Range<u64>> {
+        let numbers = UNSYNCED..UNSYNCED + visitors;
+        let org = self.customer.org_id;
+        let population = Population { org, numbers: numbers.clone(), vendors: Vec::new(), now: now() };
+        seed::seed(&population, &self.database.url, &self.redis.url()).await?;
+        Ok(numbers)
     }
 
     /// One more floor of the core, in that shape.

@@ -1,15 +1,14 @@
 //! `/v1/batch` of 1.5 KB: three events of one known visitor, through edge and core.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use http_body_util::BodyExt;
 use proto::v1::CollectCaller;
 use serde_json::json;
 
-use super::{HTTP, resolve::Known};
+use super::{connections, edges, resolve::Known};
 use crate::{
-    cpu::Meter,
-    http::{Client, connect},
-    load::{Flood, Lane, alternate},
+    http::Client,
+    load::{Flood, Lane, Side, compare},
     report::{Item, Report},
     visitors::{CONSENT, anonymous_id, in_turn},
     world::World,
@@ -74,7 +73,7 @@ impl Lane for BatchLane {
     }
 }
 
-/// Floor and product.
+/// Floor, product, and the product's edge over the floor's core.
 pub async fn measure(world: &World, report: &mut Report) -> Result<()> {
     let body = body();
     ensure!(
@@ -82,22 +81,15 @@ pub async fn measure(world: &World, report: &mut Report) -> Result<()> {
         "the body has {} bytes",
         body.len()
     );
-    let Known { caller, stored } = Known::of(world);
-    let flood = async |addr| {
-        let mut lanes = Vec::with_capacity(HTTP);
-        for _ in 0..HTTP {
-            let (client, caller, body) = (connect(addr).await?, caller.clone(), body.clone());
-            lanes.push(BatchLane { client, caller, body, stored });
-        }
-        anyhow::Ok(Flood::of(lanes))
-    };
-    let ((edge, edge_meter), (_, core_meter)) = (world.edge(), world.core());
-    let (mut floor, mut product) = (flood(world.floor_edge.addr).await?, flood(edge).await?);
-    let floor_meters = [Meter::Process(world.floor_edge.pid), Meter::Process(world.floor_core.pid)];
-    let [floor, product] = alternate([&floor_meters, &[edge_meter, core_meter]], async |side| {
-        if side == 0 { floor.round().await } else { product.round().await }
-    })
-    .await?;
+    let Known { caller, stored, .. } = Known::of(world);
+    let mut sides = Vec::with_capacity(3);
+    for (edge, meters) in edges(world) {
+        let lane = |client| BatchLane { client, caller: caller.clone(), body: body.clone(), stored };
+        let flood = Flood::of(connections(edge).await?.into_iter().map(lane).collect());
+        sides.push(Side { meters: meters.to_vec(), flood });
+    }
+    let sides: [_; 3] = sides.try_into().map_err(|_| anyhow!("three edges"))?;
+    let [floor, product, alone] = compare(sides).await?;
     let item = Item {
         name: "/v1/batch, 3 events, 1.5 KB".to_owned(),
         floor: "a bare axum handler parses the same into borrowed types and makes one bare call to the floor of \
@@ -105,5 +97,6 @@ pub async fn measure(world: &World, report: &mut Report) -> Result<()> {
         processes: vec![("edge", Some(1.3)), ("core", None)],
     };
     report.add(&item, world.stored, &floor, &product);
+    report.add(&item.edge_alone(), world.stored, &floor, &alone);
     Ok(())
 }

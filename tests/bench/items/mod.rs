@@ -8,6 +8,11 @@ pub mod vendor_ids;
 
 use std::net::SocketAddr;
 
+use crate::{
+    cpu::Meter,
+    http::{Client, connect},
+    world::World,
+};
 use anyhow::Result;
 use harness::grpc::{Api, Authorized};
 use proto::v1::resolve_service_client::ResolveServiceClient;
@@ -29,4 +34,25 @@ pub fn clients(
         clients.extend(std::iter::repeat_n(client, streams));
     }
     Ok(clients)
+}
+
+/// Connections to an edge, each with one request in flight.
+pub async fn connections(edge: SocketAddr) -> Result<Vec<Client>> {
+    let mut connections = Vec::with_capacity(HTTP);
+    for _ in 0..HTTP {
+        connections.push(connect(edge).await?);
+    }
+    Ok(connections)
+}
+
+/// The edges that are compared: the floor's, the product's, and the product's over the floor's core; each with the
+/// CPU of itself and of the core behind it.
+pub fn edges(world: &World) -> [(SocketAddr, [Meter; 2]); 3] {
+    let ((edge, edge_meter), (_, core_meter)) = (world.edge(), world.core());
+    let floor_core = Meter::Process(world.floor_core.pid);
+    [
+        (world.floor_edge.addr, [Meter::Process(world.floor_edge.pid), floor_core]),
+        (edge, [edge_meter, core_meter]),
+        (world.lone_edge.addr("http"), [Meter::Process(world.lone_edge.pid()), floor_core]),
+    ]
 }

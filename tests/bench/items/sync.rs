@@ -2,14 +2,14 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use http_body_util::BodyExt;
 
-use super::HTTP;
+use super::{connections, edges};
 use crate::{
     cpu::Meter,
-    http::{Client, connect},
-    load::{Flood, Lane, ROUNDS, alternate},
+    http::Client,
+    load::{Flood, Lane, ROUNDS, Side, compare},
     report::{Item, Report},
     visitors::anonymous_id,
     world::World,
@@ -77,30 +77,27 @@ impl Lane for CallbackLane {
     }
 }
 
-/// Floor and product, the redirects first.
+/// Floor, product, and the product's edge over the floor's core: the redirects first.
 pub async fn measure(world: &World, report: &mut Report) -> Result<()> {
-    let ((edge, edge_meter), (_, core_meter)) = (world.edge(), world.core());
-    let stores = [world.redis_meter, world.postgres_meter];
-    let floor_meters =
-        [Meter::Process(world.floor_edge.pid), Meter::Process(world.floor_core.pid), stores[0], stores[1]];
-    let meters = [edge_meter, core_meter, stores[0], stores[1]];
     let processes = vec![("edge", Some(1.3)), ("core", None), ("redis", None), ("postgres", None)];
-    let (host, floor_states, states) = (edge.to_string(), States::default(), States::default());
+    let meters = |own: [Meter; 2]| [own.as_slice(), &[world.redis_meter, world.postgres_meter]].concat();
+    let host = world.edge().0.to_string();
 
-    let begin = async |addr, first, states: &States| {
-        let mut lanes = Vec::with_capacity(HTTP);
-        for _ in 0..HTTP {
-            let (client, host, key) = (connect(addr).await?, host.clone(), world.customer.live_key.clone());
-            lanes.push(BeginLane { client, host, key, first, states: states.clone() });
-        }
-        anyhow::Ok(Flood::of(lanes))
-    };
-    let mut floor = begin(world.floor_edge.addr, world.stored / 2, &floor_states).await?;
-    let mut product = begin(edge, 0, &states).await?;
-    let [floor, product] = alternate([&floor_meters, &meters], async |side| {
-        if side == 0 { floor.count(REQUESTS).await } else { product.count(REQUESTS).await }
-    })
-    .await?;
+    let mut begins = Vec::with_capacity(3);
+    let states: [States; 3] = Default::default();
+    for ((at, states), (edge, own)) in (0..).zip(&states).zip(edges(world)) {
+        let begin = |client| BeginLane {
+            client,
+            host: host.clone(),
+            key: world.customer.live_key.clone(),
+            first: world.stored / 4 * at,
+            states: states.clone(),
+        };
+        let flood = Flood::counted(connections(edge).await?.into_iter().map(begin).collect(), REQUESTS);
+        begins.push(Side { meters: meters(own), flood });
+    }
+    let begins: [_; 3] = begins.try_into().map_err(|_| anyhow!("three edges"))?;
+    let [floor, product, alone] = compare(begins).await?;
     let item = Item {
         name: "/v1/sync, 302".to_owned(),
         floor: "a bare axum handler reads the query and makes one bare call, whose handler reads canonical ID and \
@@ -108,24 +105,19 @@ pub async fn measure(world: &World, report: &mut Report) -> Result<()> {
         processes: processes.clone(),
     };
     report.add(&item, world.stored, &floor, &product);
+    report.add(&item.edge_alone(), world.stored, &floor, &alone);
 
-    let callback = async |addr, states: &States| {
-        let mut lanes = Vec::with_capacity(HTTP);
-        for _ in 0..HTTP {
-            let (client, host) = (connect(addr).await?, host.clone());
-            lanes.push(CallbackLane { client, host, states: states.clone() });
-        }
-        anyhow::Ok(Flood::of(lanes))
-    };
-    let mut floor = callback(world.floor_edge.addr, &floor_states).await?;
-    let mut product = callback(edge, &states).await?;
-    let stored_before = stored(world).await;
-    let [floor, product] = alternate([&floor_meters, &meters], async |side| {
-        if side == 0 { floor.count(REQUESTS).await } else { product.count(REQUESTS).await }
-    })
-    .await?;
+    let mut callbacks = Vec::with_capacity(3);
+    for (states, (edge, own)) in states.iter().zip(edges(world)) {
+        let callback = |client| CallbackLane { client, host: host.clone(), states: states.clone() };
+        let flood = Flood::counted(connections(edge).await?.into_iter().map(callback).collect(), REQUESTS);
+        callbacks.push(Side { meters: meters(own), flood });
+    }
+    let callbacks: [_; 3] = callbacks.try_into().map_err(|_| anyhow!("three edges"))?;
+    let before = stored(world).await;
+    let [floor, product, alone] = compare(callbacks).await?;
     // The browser gets its image whatever happens; the core says what did.
-    let (count, expected) = (stored(world).await - stored_before, REQUESTS * (ROUNDS as u64 + 1));
+    let (count, expected) = (stored(world).await - before, REQUESTS * (ROUNDS as u64 + 1));
     ensure!(count as u64 == expected, "{count} of {expected} callbacks were stored");
     let item = Item {
         name: "/v1/sync/…/callback".to_owned(),
@@ -134,6 +126,7 @@ pub async fn measure(world: &World, report: &mut Report) -> Result<()> {
         processes,
     };
     report.add(&item, world.stored, &floor, &product);
+    report.add(&item.edge_alone(), world.stored, &floor, &alone);
     Ok(())
 }
 

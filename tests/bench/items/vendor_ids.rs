@@ -9,7 +9,7 @@ use proto::v1::{
 use super::{GRPC, clients};
 use crate::{
     cpu::Meter,
-    load::{Flood, Lane, alternate},
+    load::{Flood, Lane, Side, compare},
     report::{Item, Report},
     visitors::{anonymous_id, canonical, in_turn, known_vendors},
     world::World,
@@ -82,13 +82,13 @@ pub async fn measure(world: &World, report: &mut Report, identities: u64, by: By
         let in_flight = if identities < 100 { GRPC } else { (GRPC.0, 2) };
         anyhow::Ok(Flood::of(clients(addr, token, in_flight)?.into_iter().map(lane).collect()))
     };
-    let mut floor = flood(world.floor_core.addr, None)?;
-    let mut product = flood(core, Some(known_vendors().len()))?;
-    let [floor, product] = alternate(
-        [&[Meter::Process(world.floor_core.pid), world.redis_meter], &[meter, world.redis_meter]],
-        async |side| if side == 0 { floor.round().await } else { product.round().await },
-    )
-    .await?;
+    let floor = Side {
+        meters: vec![Meter::Process(world.floor_core.pid), world.redis_meter],
+        flood: flood(world.floor_core.addr, None)?,
+    };
+    let vendors = Some(known_vendors().len());
+    let product = Side { meters: vec![meter, world.redis_meter], flood: flood(core, vendors)? };
+    let [floor, product] = compare([floor, product]).await?;
     let (name, floor_does) = match by {
         By::AnonymousId => (
             format!("VendorIds × {identities}"),
