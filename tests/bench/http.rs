@@ -3,18 +3,36 @@
 use std::net::SocketAddr;
 
 use anyhow::Result;
-use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    client::conn::http1::{SendRequest, handshake},
+};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 /// One keep-alive connection.
-pub type Client = SendRequest<String>;
+pub struct Client {
+    addr: SocketAddr,
+    sender: SendRequest<String>,
+}
 
-/// Opens one.
-pub async fn connect(addr: SocketAddr) -> Result<Client> {
-    let stream = TcpStream::connect(addr).await?;
-    stream.set_nodelay(true)?;
-    let (client, connection) = handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    Ok(client)
+impl Client {
+    /// Opens one.
+    pub async fn connect(addr: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect(addr).await?;
+        stream.set_nodelay(true)?;
+        let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        Ok(Self { addr, sender })
+    }
+
+    /// Sends a request; over a new connection where the server has closed this one, idle while others had their
+    /// turn.
+    pub async fn send(&mut self, request: Request<String>) -> Result<Response<Incoming>> {
+        if self.sender.ready().await.is_err() {
+            *self = Self::connect(self.addr).await?;
+        }
+        Ok(self.sender.send_request(request).await?)
+    }
 }

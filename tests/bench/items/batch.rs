@@ -58,7 +58,7 @@ impl Lane for BatchLane {
             .header("authorization", format!("Bearer {}", self.caller.pipeline_key))
             .header("content-type", "application/json")
             .body(self.body.replace(PLACE, &visitor))?;
-        let answer = self.client.send_request(request).await?;
+        let answer = self.client.send(request).await?;
         let status = answer.status();
         let cookie = answer.headers().contains_key("set-cookie");
         let body = answer.into_body().collect().await?.to_bytes();

@@ -8,11 +8,7 @@ pub mod vendor_ids;
 
 use std::net::SocketAddr;
 
-use crate::{
-    cpu::Meter,
-    http::{Client, connect},
-    world::World,
-};
+use crate::{cpu::Meter, http::Client, world::World};
 use anyhow::Result;
 use harness::grpc::{Api, Authorized};
 use proto::v1::resolve_service_client::ResolveServiceClient;
@@ -40,7 +36,7 @@ pub fn clients(
 pub async fn connections(edge: SocketAddr) -> Result<Vec<Client>> {
     let mut connections = Vec::with_capacity(HTTP);
     for _ in 0..HTTP {
-        connections.push(connect(edge).await?);
+        connections.push(Client::connect(edge).await?);
     }
     Ok(connections)
 }

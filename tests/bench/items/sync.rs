@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Requests a round: each is a visitor of its own, as a state is used once.
-const REQUESTS: u64 = 3000;
+const REQUESTS: u64 = 2000;
 
 /// States in the order in which the redirects gave them out.
 type States = Arc<Mutex<Vec<String>>>;
@@ -39,7 +39,7 @@ impl Lane for BeginLane {
                 .header("host", &self.host)
                 .header("referer", "https://shop.example.com/shoes")
                 .body(String::new())?;
-        let answer = self.client.send_request(request).await?;
+        let answer = self.client.send(request).await?;
         let location = answer.headers().get("location").and_then(|value| value.to_str().ok());
         let state = location.and_then(|location| location.rsplit_once("state%3D")).map(|(_, state)| state);
         ensure!(answer.status() == 302, "the sync of {visitor} was answered {}", answer.status());
@@ -65,7 +65,7 @@ impl Lane for CallbackLane {
         let request = hyper::Request::get(format!("/v1/sync/pinterest/callback?state={state}&uid={uid}"))
             .header("host", &self.host)
             .body(String::new())?;
-        let answer = self.client.send_request(request).await?;
+        let answer = self.client.send(request).await?;
         let status = answer.status();
         let body = answer.into_body().collect().await?.to_bytes();
         ensure!(

@@ -79,7 +79,11 @@ pub async fn measure(world: &World, report: &mut Report, identities: u64, by: By
             vendors,
         };
         // Of large calls fewer are in flight.
-        let in_flight = if identities < 100 { GRPC } else { (GRPC.0, 2) };
+        let in_flight = match identities {
+            ..100 => GRPC,
+            100..1000 => (GRPC.0, 4),
+            1000.. => (GRPC.0, 1),
+        };
         anyhow::Ok(Flood::of(clients(addr, token, in_flight)?.into_iter().map(lane).collect()))
     };
     let floor = Side {
