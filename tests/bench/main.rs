@@ -8,6 +8,7 @@ mod load;
 mod report;
 mod seed;
 mod size;
+mod tenants;
 mod visitors;
 mod world;
 
@@ -79,6 +80,8 @@ async fn bench(identities: u64) -> Result<()> {
             sync::measure(&world, &mut report).await?;
             progress("new visitors");
             creation::measure(&world, &mut report).await?;
+            progress("two customers");
+            tenants::measure(&world, &mut report).await?;
             progress("shapes of the runtime");
             resolve::compare_shapes(&world, &mut report).await?;
         }

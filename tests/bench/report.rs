@@ -6,7 +6,10 @@ use anyhow::Result;
 use harness::system::build_folder;
 use serde::Serialize;
 
-use crate::load::{ROUND, ROUNDS, Round};
+use crate::{
+    load::{ROUND, ROUNDS, Round},
+    tenants::Tenants,
+};
 
 /// A comparison, and what its floor does.
 #[derive(Debug, Clone, Serialize)]
@@ -71,6 +74,7 @@ pub struct Report {
     items: Vec<Item>,
     lines: Vec<Line>,
     bytes_per_identity: Vec<Size>,
+    tenants: Option<Tenants>,
 }
 
 impl Report {
@@ -103,11 +107,16 @@ impl Report {
         self.bytes_per_identity.push(size);
     }
 
+    /// Takes down what one customer does to another.
+    pub fn add_tenants(&mut self, tenants: Tenants) {
+        self.tenants = Some(tenants);
+    }
+
     /// Prints the tables and writes `target/bench.json`.
     pub fn publish(mut self) -> Result<()> {
         self.cores = std::thread::available_parallelism()?.get();
         println!(
-            "\n{:<34}{:>10} {:<9}{:>9}{:>9}{:>8}{:>8}   {:>10}{:>10}",
+            "\n{:<40}{:>9} {:<9}{:>9}{:>9}{:>8}{:>8}   {:>10}{:>10}",
             "work item", "stored", "CPU of", "floor µs", "ours µs", "ratio", "target", "floor /s", "ours /s"
         );
         for line in &self.lines {
@@ -115,13 +124,24 @@ impl Report {
             let target = line.target.map(|target| format!("{target:.2}")).unwrap_or_default();
             let mark = if line.met == Some(false) { " ✗" } else { "  " };
             println!(
-                "{item:<34}{identities:>10} {process:<9}{:>9.1}{:>9.1}{ratio:>8.2}{target:>8}{mark} {:>10.0}{:>10.0}",
+                "{item:<40}{identities:>9} {process:<9}{:>9.1}{:>9.1}{ratio:>8.2}{target:>8}{mark} {:>10.0}{:>10.0}",
                 floor.cpu_us, product.cpu_us, floor.per_second, product.per_second
             );
         }
         println!("\nbytes an identity{:>38}{:>12}", "Redis", "PostgreSQL");
         for Size { what, redis, postgres } in &self.bytes_per_identity {
             println!("  {what:<48}{redis:>5.0}{postgres:>12.0}");
+        }
+        if let Some(Tenants { alone, within_rate, flooded, refused }) = self.tenants {
+            println!("\na quiet customer's batch, while another    p50 µs    p99 µs");
+            for (what, waits) in [
+                ("is away", alone),
+                ("keeps to its rate", within_rate),
+                ("brings ten times its rate", flooded),
+            ] {
+                println!("  {what:<36}{:>10.0}{:>10.0}", waits.p50_us, waits.p99_us);
+            }
+            println!("  (of the flood {:.0} % was refused)", refused * 100.0);
         }
         println!("\nWhat the floors do:");
         for item in &self.items {

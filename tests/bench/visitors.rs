@@ -1,6 +1,6 @@
 //! The visitors that are stored: a number each, from which everything about them follows.
 
-use std::ops::Range;
+use std::{collections::BTreeMap, ops::Range};
 
 use identity_service::{
     identifiers::{Identifier, Kind},
@@ -49,6 +49,12 @@ pub fn canonical(number: u64) -> Uuid {
 /// The canonical ID that belongs to [`anonymous_id`].
 pub fn canonical_of(anonymous_id: &str) -> Uuid {
     canonical(anonymous_id.get(24..36).and_then(|end| u64::from_str_radix(end, 16).ok()).unwrap_or_default())
+}
+
+/// The network address of a visitor.
+pub fn address(number: u64) -> String {
+    let [.., a, b, c] = number.to_be_bytes();
+    format!("10.{a}.{b}.{c}")
 }
 
 /// The visitor whose turn the `turn`th request is: a working set that is spread over all of `stored`.
@@ -100,7 +106,7 @@ impl Population {
     }
 
     /// The schedule of a visitor: everything is synced, nothing due.
-    pub fn attempts(&self) -> Vec<(String, Attempt)> {
+    pub fn attempts(&self) -> BTreeMap<String, Attempt> {
         self.vendors
             .iter()
             .map(|(name, _)| (name.clone(), schedule::stored(TTL_DAYS, self.now, 0.0)))

@@ -25,6 +25,9 @@ use crate::{
 /// The first visitor who never synced anything; beyond all others.
 const UNSYNCED: u64 = 1 << 40;
 
+/// `TRUSTED_PROXIES` of the edges.
+const LOOPBACK: &str = "127.0.0.0/8";
+
 /// All of it. Ends with this value.
 pub struct World {
     /// The product.
@@ -47,7 +50,7 @@ pub struct World {
     pub redis: RedisServer,
     /// Where they are stored.
     pub database: TestDatabase,
-    _vendors: VendorSim,
+    vendors: VendorSim,
 }
 
 impl World {
@@ -63,15 +66,28 @@ impl World {
             core_addr: free,
             edge_addr: free,
             log_level: "info".to_owned(),
+            // The load stands for the proxy in front, and names a visitor's address in each request.
+            trusted_proxies: LOOPBACK.to_owned(),
         };
+        // A commit is to reach the disk, as in production.
+        for setting in ["fsync", "full_page_writes"] {
+            database.execute(&format!("ALTER SYSTEM SET {setting} = on")).await;
+        }
+        database.execute("SELECT pg_reload_conf()").await;
         let cluster = Cluster::start(&setup).await?;
         let (key, connection) = (&cluster.secrets.encryption_key, &mut database.connection().await?);
         let customer = Customer::seed(connection, key, "explicit", "shop.example.com").await?;
+        // More than any load brings.
+        database.execute("UPDATE pipelines SET rate_limit_rps = 1000000").await;
         cluster.open(connection, &customer, &vendors, &all_vendors()).await?;
         let floor_core = start_core(SHAPE, &database, &redis, &customer).await?;
         let core = format!("http://{}", floor_core.addr);
         let floor_edge = Floor::start(SHAPE, &["floor-edge", "--core", &core]).await?;
-        let environment = [("IDENTITY_URL", core.as_str()), ("SERVICE_TOKEN", &cluster.secrets.edge_token)];
+        let environment = [
+            ("IDENTITY_URL", core.as_str()),
+            ("SERVICE_TOKEN", &cluster.secrets.edge_token),
+            ("TRUSTED_PROXIES", LOOPBACK),
+        ];
         let lone_edge = Service::start("http-edge", &environment, &["http", "metrics"]).await?;
         Ok(Self {
             floor_core,
@@ -84,7 +100,7 @@ impl World {
             customer,
             redis,
             database,
-            _vendors: vendors,
+            vendors,
         })
     }
 
@@ -105,6 +121,18 @@ impl World {
         let population = Population { org, numbers: numbers.clone(), vendors: Vec::new(), now: now() };
         seed::seed(&population, &self.database.url, &self.redis.url()).await?;
         Ok(numbers)
+    }
+
+    /// Another customer on the same edge, whose keys may bring `rate` events a second.
+    pub async fn another_customer(&self, rate: u32) -> Result<Customer> {
+        let (key, connection) =
+            (&self.cluster.secrets.encryption_key, &mut self.database.connection().await?);
+        let customer = Customer::seed(connection, key, "explicit", "other.example.com").await?;
+        let pipeline = customer.pipeline_id;
+        let sql = format!("UPDATE pipelines SET rate_limit_rps = {rate} WHERE id = '{pipeline}'");
+        self.database.execute(&sql).await;
+        self.cluster.open(connection, &customer, &self.vendors, &[]).await?;
+        Ok(customer)
     }
 
     /// One more floor of the core, in that shape.

@@ -10,7 +10,7 @@ use crate::{
     http::Client,
     load::{Flood, Lane, Side, compare},
     report::{Item, Report},
-    visitors::{CONSENT, anonymous_id, in_turn},
+    visitors::{CONSENT, address, anonymous_id, in_turn},
     world::World,
 };
 
@@ -56,6 +56,7 @@ impl Lane for BatchLane {
             .header("host", &self.caller.host)
             .header("origin", self.caller.origin.as_deref().unwrap_or_default())
             .header("authorization", format!("Bearer {}", self.caller.pipeline_key))
+            .header("x-forwarded-for", address(number))
             .header("content-type", "application/json")
             .body(self.body.replace(PLACE, &visitor))?;
         let answer = self.client.send(request).await?;

@@ -11,7 +11,7 @@ use crate::{
     http::Client,
     load::{Flood, Lane, ROUNDS, Side, compare},
     report::{Item, Report},
-    visitors::anonymous_id,
+    visitors::{address, anonymous_id},
     world::World,
 };
 
@@ -37,6 +37,7 @@ impl Lane for BeginLane {
         let request =
             hyper::Request::get(format!("/v1/sync/pinterest?pipeline_key={}&aid={visitor}", self.key))
                 .header("host", &self.host)
+                .header("x-forwarded-for", address(number))
                 .header("referer", "https://shop.example.com/shoes")
                 .body(String::new())?;
         let answer = self.client.send(request).await?;
@@ -64,6 +65,7 @@ impl Lane for CallbackLane {
         let uid = format!("dWlkPU5XTTJOamc0TXpBdE1HRXpN{number:08}");
         let request = hyper::Request::get(format!("/v1/sync/pinterest/callback?state={state}&uid={uid}"))
             .header("host", &self.host)
+            .header("x-forwarded-for", address(number))
             .body(String::new())?;
         let answer = self.client.send(request).await?;
         let status = answer.status();
