@@ -4,7 +4,7 @@ SHELL := bash
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 BUF := npx --yes @bufbuild/buf@1.75.0
 
-.PHONY: help demo test check
+.PHONY: help demo test check bench
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s%s\n", substr($$1, 1), $$2 }' $(MAKEFILE_LIST)
@@ -26,3 +26,9 @@ check: ## Formatting, lints, documentation, contract
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items
 	$(BUF) lint
+
+bench: ## Measure the product against the least that could do the same (IDENTITIES=10000000: grow that far)
+	@.ci/install postgres redis
+	@echo 'Building the services for release (minutes the first time) …'
+	@cargo build --release --bin identity-service --bin http-edge --bin stores --bin bench
+	@$(BIN:debug=release)/stores run -- $(BIN:debug=release)/bench run $(if $(IDENTITIES),--identities $(IDENTITIES))

@@ -9,11 +9,11 @@ mod consent;
 mod core;
 mod error;
 mod grpc;
-mod identifiers;
+pub mod identifiers;
 mod resolve;
 mod run;
 mod settings;
-mod storage;
+pub mod storage;
 pub mod sync;
 
 pub use compare::compare;

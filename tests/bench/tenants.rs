@@ -4,6 +4,7 @@
 use std::{net::SocketAddr, thread, time::Duration};
 
 use anyhow::{Context, Result, ensure};
+use harness::seed::Customer;
 use http_body_util::BodyExt;
 use tokio::{
     runtime::Builder,
@@ -11,7 +12,12 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::http::{Client, connect};
+use serde::Serialize;
+
+use crate::{http::Client, report::Report, visitors::anonymous_id, world::World};
+
+/// Events a second that the loud customer's keys may bring.
+const LOUD: u32 = 200;
 
 /// Rounds of each kind, in turn, so that what else the machine does meets all of them alike.
 const ROUNDS: usize = 6;
@@ -34,16 +40,16 @@ pub struct Page {
 }
 
 /// How long the quiet customer waited for the fastest half, and for all but the slowest hundredth.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize)]
 pub struct Waits {
-    /// The median.
-    pub p50: Duration,
-    /// The 99th percentile.
-    pub p99: Duration,
+    /// The median, in microseconds.
+    pub p50_us: f64,
+    /// The 99th percentile, in microseconds.
+    pub p99_us: f64,
 }
 
 /// What was measured.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize)]
 pub struct Tenants {
     /// Nobody else is there.
     pub alone: Waits,
@@ -55,9 +61,21 @@ pub struct Tenants {
     pub refused: f64,
 }
 
+/// Measures the customer of a world beside a new, loud one.
+pub async fn measure(world: &World, report: &mut Report) -> Result<()> {
+    let loud = world.another_customer(LOUD).await?;
+    let page = |customer: &Customer| Page {
+        key: customer.live_key.clone(),
+        origin: customer.origin.clone(),
+        anonymous_id: anonymous_id(0),
+    };
+    report.add_tenants(compare(world.edge().0, &page(&world.customer), &page(&loud), LOUD).await?);
+    Ok(())
+}
+
 /// Measures what `loud` does to `quiet` on the edge at `edge`. `rate` is what the keys of `loud` may bring, in events
 /// a second, and must be set already; the rate of `quiet` must not matter.
-pub async fn measure(edge: SocketAddr, quiet: &Page, loud: &Page, rate: u32) -> Result<Tenants> {
+async fn compare(edge: SocketAddr, quiet: &Page, loud: &Page, rate: u32) -> Result<Tenants> {
     // What has gathered in the loud one's burst is used up first.
     flood(edge, loud.clone(), 10 * rate, Duration::from_secs(1)).join().map_err(|_| failed())??;
     let mut waits: [Vec<Duration>; 3] = Default::default();
@@ -88,7 +106,8 @@ fn failed() -> anyhow::Error {
 fn percentiles(mut waits: Vec<Duration>) -> Waits {
     waits.sort_unstable();
     let at = |percent: usize| waits.get(waits.len() * percent / 100).copied().unwrap_or_default();
-    Waits { p50: at(50), p99: at(99) }
+    let micros = |percent| at(percent).as_secs_f64() * 1e6;
+    Waits { p50_us: micros(50), p99_us: micros(99) }
 }
 
 /// The answers of one round.
@@ -109,7 +128,7 @@ async fn send(edge: SocketAddr, page: &Page, rate: u32, lasts: Duration) -> Resu
     let (began, each) = (Instant::now(), Duration::from_secs(1) / rate);
     let mut senders = JoinSet::new();
     for number in 0..CONNECTIONS {
-        let (client, page) = (connect(edge).await?, page.clone());
+        let (client, page) = (Client::connect(edge).await?, page.clone());
         let (first, step) = (began + each * number, each * CONNECTIONS);
         senders.spawn(paced(client, edge, page, first, step, began + lasts));
     }
@@ -140,8 +159,7 @@ async fn paced(
             .header("authorization", format!("Bearer {}", page.key))
             .header("content-type", "application/json")
             .body(body.clone())?;
-        client.ready().await?;
-        let answer = client.send_request(request).await.context("POST /v1/batch")?;
+        let answer = client.send(request).await.context("POST /v1/batch")?;
         let status = answer.status().as_u16();
         answer.into_body().collect().await?;
         ensure!(status == 200 || status == 429, "POST /v1/batch: HTTP {status}");

@@ -94,6 +94,11 @@ impl Service {
         *self.listeners.get(listener).unwrap_or_else(|| panic!("{} has no listener {listener}", self.name))
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id().unwrap_or_else(|| panic!("{} has ended", self.name))
+    }
+
     /// Ends it without warning.
     pub async fn kill9(&mut self) {
         let _ = self.child.kill().await;

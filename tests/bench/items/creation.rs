@@ -1,0 +1,148 @@
+//! New visitors: what each costs PostgreSQL, against the safe ways of storing them straight.
+
+use std::sync::Arc;
+
+use anyhow::{Result, ensure};
+use harness::grpc::Authorized;
+use proto::v1::{
+    Caller, CollectCaller, ConsentSignals, ResolveRequest, Subject, caller::Kind,
+    resolve_service_client::ResolveServiceClient,
+};
+use tokio::sync::Mutex;
+use tokio_postgres::{Client, NoTls, Statement};
+use uuid::Uuid;
+
+use super::{GRPC, clients, resolve::Known};
+use crate::{
+    load::{Flood, Lane, alternate},
+    report::{Item, Report},
+    visitors::CONSENT,
+    world::World,
+};
+
+/// Statements in flight of the floor with one row a statement, and its connections.
+const SINGLE: (usize, usize) = (64, 16);
+/// The same of the floor with many rows a statement.
+const GROUPED: (usize, usize) = (4, 4);
+/// Rows of a grouped statement.
+const ROWS: usize = 100;
+
+/// One canonical identity and its link for each row, nothing where the link is there already.
+const INSERT: &str = "WITH linked AS ( \
+        INSERT INTO links (org_id, canonical_id, kind, value, verified) \
+        SELECT $1, id, 0, value, true FROM unnest($2::uuid[], $3::text[]) AS one (id, value) \
+        ON CONFLICT (org_id, kind, value) DO NOTHING RETURNING org_id, canonical_id) \
+    INSERT INTO canonicals (org_id, id) SELECT org_id, canonical_id FROM linked";
+/// The same for one.
+const INSERT_ONE: &str = "WITH linked AS ( \
+        INSERT INTO links (org_id, canonical_id, kind, value, verified) VALUES ($1, $2, 0, $3, true) \
+        ON CONFLICT (org_id, kind, value) DO NOTHING RETURNING org_id, canonical_id) \
+    INSERT INTO canonicals (org_id, id) SELECT org_id, canonical_id FROM linked";
+
+/// One statement in flight.
+struct StatementLane {
+    org: Uuid,
+    connection: Arc<Mutex<(Client, Statement)>>,
+    rows: usize,
+}
+
+impl Lane for StatementLane {
+    async fn ask(&mut self, _: u64) -> Result<()> {
+        let new = || (Uuid::now_v7(), Uuid::new_v4().to_string());
+        let connection = self.connection.lock().await;
+        let (client, statement) = &*connection;
+        let inserted = if self.rows == 1 {
+            let (canonical, browser) = new();
+            client.execute(statement, &[&self.org, &canonical, &browser]).await?
+        } else {
+            let (canonicals, browsers): (Vec<Uuid>, Vec<String>) = (0..self.rows).map(|_| new()).unzip();
+            client.execute(statement, &[&self.org, &canonicals, &browsers]).await?
+        };
+        ensure!(inserted == self.rows as u64, "{inserted} of {} rows", self.rows);
+        Ok(())
+    }
+}
+
+async fn statements(
+    world: &World,
+    sql: &str,
+    rows: usize,
+    (in_flight, connections): (usize, usize),
+) -> Result<Flood<StatementLane>> {
+    let mut pool = Vec::with_capacity(connections);
+    for _ in 0..connections {
+        let (client, connection) = tokio_postgres::connect(&world.database.url, NoTls).await?;
+        tokio::spawn(connection);
+        let statement = client.prepare(sql).await?;
+        pool.push(Arc::new(Mutex::new((client, statement))));
+    }
+    let lane = |at: usize| StatementLane {
+        org: world.customer.org_id,
+        connection: pool[at % connections].clone(),
+        rows,
+    };
+    Ok(Flood::of((0..in_flight).map(lane).collect()))
+}
+
+/// One request in flight.
+struct NewLane {
+    client: ResolveServiceClient<Authorized>,
+    caller: CollectCaller,
+    /// As the edge asks for a browser: with consent, and for pending syncs.
+    browser: bool,
+}
+
+impl Lane for NewLane {
+    async fn ask(&mut self, _: u64) -> Result<()> {
+        let consent = ConsentSignals { json: Some(CONSENT.to_owned()), sec_gpc: false };
+        let subject = Subject {
+            anonymous_id: Some(Uuid::new_v4().to_string()),
+            consent: self.browser.then_some(consent),
+            want_pending_syncs: self.browser,
+            ..Subject::default()
+        };
+        let caller = Some(Caller { kind: Some(Kind::Collect(self.caller.clone())) });
+        let answer =
+            self.client.resolve(ResolveRequest { caller, subjects: vec![subject] }).await?.into_inner();
+        let right = answer.resolutions.first().is_some_and(|resolution| {
+            resolution.error.is_none()
+                && resolution.created
+                && resolution.pending_syncs.is_empty() != self.browser
+        });
+        ensure!(right, "Resolve of a new visitor was answered {answer:?}");
+        Ok(())
+    }
+}
+
+/// Both floors, and the product twice.
+pub async fn measure(world: &World, report: &mut Report) -> Result<()> {
+    let caller = Known::of(world).caller;
+    let flood = |browser| {
+        let clients = clients(world.core().0, &world.cluster.secrets.edge_token, GRPC)?;
+        let lane = |client| NewLane { client, caller: caller.clone(), browser };
+        anyhow::Ok(Flood::of(clients.into_iter().map(lane).collect()))
+    };
+    let mut single = statements(world, INSERT_ONE, 1, SINGLE).await?;
+    let mut grouped = statements(world, INSERT, ROWS, GROUPED).await?;
+    let (mut plain, mut browsers) = (flood(false)?, flood(true)?);
+    let meters = [world.postgres_meter];
+    let [single, grouped, plain, browsers] = alternate([&meters; 4], async |side| match side {
+        0 => single.round().await,
+        1 => Ok(grouped.round().await? * ROWS as u64),
+        2 => plain.round().await,
+        _ => browsers.round().await,
+    })
+    .await?;
+    let item = |name: &str, floor, target| Item {
+        name: name.to_owned(),
+        floor,
+        processes: vec![("postgres", target)],
+    };
+    let one = "one row a statement straight to PostgreSQL, conflict-safe, committed synchronously, 64 in flight over \
+               16 connections";
+    let many = "the same with 100 rows a statement, 4 in flight";
+    report.add(&item("New visitor / one row", one, Some(0.2)), world.stored, &single, &plain);
+    report.add(&item("New visitor / 100 rows", many, None), world.stored, &grouped, &plain);
+    report.add(&item("… with consent / one row", one, None), world.stored, &single, &browsers);
+    Ok(())
+}

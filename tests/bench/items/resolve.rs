@@ -1,0 +1,161 @@
+//! `Resolve` for a known visitor with pending syncs asked for, and nothing due: the hot path.
+
+use anyhow::{Result, ensure};
+use bb8_redis::redis::AsyncCommands;
+use harness::{grpc::Authorized, world::all_vendors};
+use identity_service::storage::redis::keys;
+use proto::v1::{
+    Caller, CollectCaller, ResolveRequest, Subject, caller::Kind,
+    resolve_service_client::ResolveServiceClient,
+};
+
+use super::{GRPC, clients};
+use crate::{
+    cpu::Meter,
+    floor::{Floor, Shape},
+    load::{Flood, Lane, Side, alternate, compare},
+    report::{Item, Report},
+    visitors::{anonymous_id, canonical, canonical_of, in_turn},
+    world::World,
+};
+
+/// Visitors for whom everything is due, and requests of a round.
+const DUE_VISITORS: u64 = 10_000;
+/// Syncs that an answer offers at most (design section 7).
+const MAX_OFFERS: usize = 5;
+
+/// The visitors' requests.
+#[derive(Clone)]
+pub struct Known {
+    /// Who asks, as the edge says it.
+    pub caller: CollectCaller,
+    /// The first of them.
+    pub first: u64,
+    /// How many visitors are stored from there on.
+    pub stored: u64,
+    /// Syncs that each is to be offered.
+    pub due: usize,
+}
+
+/// One request in flight.
+pub struct KnownLane {
+    client: ResolveServiceClient<Authorized>,
+    known: Known,
+}
+
+impl Known {
+    /// Those of a world.
+    pub fn of(world: &World) -> Self {
+        let caller = CollectCaller {
+            pipeline_key: world.customer.live_key.clone(),
+            origin: Some(world.customer.origin.clone()),
+            host: world.edge().0.to_string(),
+            client_ip: Some("127.0.0.1".to_owned()),
+            ..CollectCaller::default()
+        };
+        Self { caller, first: 0, stored: world.stored, due: 0 }
+    }
+
+    /// Lanes that ask like this.
+    fn lanes(&self, clients: Vec<ResolveServiceClient<Authorized>>) -> Vec<KnownLane> {
+        clients.into_iter().map(|client| KnownLane { client, known: self.clone() }).collect()
+    }
+}
+
+impl Lane for KnownLane {
+    async fn ask(&mut self, number: u64) -> Result<()> {
+        let visitor = anonymous_id(self.known.first + in_turn(number, self.known.stored));
+        let subject =
+            Subject { anonymous_id: Some(visitor.clone()), want_pending_syncs: true, ..Subject::default() };
+        let caller = Some(Caller { kind: Some(Kind::Collect(self.known.caller.clone())) });
+        let answer =
+            self.client.resolve(ResolveRequest { caller, subjects: vec![subject] }).await?.into_inner();
+        let right = answer.resolutions.first().is_some_and(|resolution| {
+            resolution.error.is_none()
+                && !resolution.created
+                && resolution.pending_syncs.len() == self.known.due
+                && resolution.cookies.len() == 1
+                && resolution.anonymous_id == visitor
+                && resolution.canonical_id == canonical_of(&visitor).to_string()
+        });
+        ensure!(right, "Resolve of {visitor} was answered {answer:?}");
+        Ok(())
+    }
+}
+
+/// Floor and product.
+pub async fn measure(world: &World, report: &mut Report) -> Result<()> {
+    let (core, meter) = world.core();
+    let (known, token) = (Known::of(world), &world.cluster.secrets.edge_token);
+    let floor = Side {
+        meters: vec![Meter::Process(world.floor_core.pid), world.redis_meter],
+        flood: Flood::of(known.lanes(clients(world.floor_core.addr, token, GRPC)?)),
+    };
+    let product = Side {
+        meters: vec![meter, world.redis_meter],
+        flood: Flood::of(known.lanes(clients(core, token, GRPC)?)),
+    };
+    let [floor, product] = compare([floor, product]).await?;
+    let item = Item {
+        name: "Resolve, known, nothing due".to_owned(),
+        floor: "a bare tonic handler sends the same four commands in one pipeline over one multiplexed connection \
+                a thread and answers with as much",
+        processes: vec![("core", Some(1.25)), ("redis", Some(1.25))],
+    };
+    report.add(&item, world.stored, &floor, &product);
+    Ok(())
+}
+
+/// The same where every sync is due, and leases are taken: for information, as the floor takes none.
+pub async fn measure_due(world: &World, report: &mut Report) -> Result<()> {
+    let visitors = world.store_unsynced(DUE_VISITORS).await?;
+    let due = all_vendors().len().min(MAX_OFFERS);
+    let known = Known { first: visitors.start, stored: DUE_VISITORS, due, ..Known::of(world) };
+    let (core, meter) = world.core();
+    let lanes = |addr, known: &Known| {
+        let clients = clients(addr, &world.cluster.secrets.edge_token, GRPC)?;
+        anyhow::Ok(Flood::counted(known.lanes(clients), DUE_VISITORS))
+    };
+    let mut floor = lanes(world.floor_core.addr, &Known { due: 0, ..known.clone() })?;
+    let mut product = lanes(core, &known)?;
+    let mut redis = world.redis.connection().await?;
+    let leases: Vec<String> =
+        visitors.map(|visitor| keys::offers(world.customer.org_id, canonical(visitor))).collect();
+    let meters = [[Meter::Process(world.floor_core.pid)], [meter]];
+    let [floor, product] = alternate([&meters[0], &meters[1]], async |side| {
+        if side == 0 {
+            return floor.round().await;
+        }
+        let () = redis.unlink(&leases).await?;
+        product.round().await
+    })
+    .await?;
+    let item = Item {
+        name: "Resolve, known, syncs due".to_owned(),
+        floor: "as where nothing is due: it takes no lease and offers nothing",
+        processes: vec![("core", None)],
+    };
+    report.add(&item, world.stored, &floor, &product);
+    Ok(())
+}
+
+/// The bare floor as one work-stealing runtime, against one single-threaded runtime a core.
+pub async fn compare_shapes(world: &World, report: &mut Report) -> Result<()> {
+    const WIDE: (usize, usize) = (8, 16);
+    let known = Known::of(world);
+    let side = |floor: &Floor| {
+        let flood = Flood::of(known.lanes(clients(floor.addr, "", WIDE)?));
+        anyhow::Ok(Side { meters: vec![Meter::Process(floor.pid)], flood })
+    };
+    let per_core = world.another_floor(Shape::PerCore).await?;
+    let stealing = world.another_floor(Shape::WorkStealing).await?;
+    let [floor, product] = compare([side(&per_core)?, side(&stealing)?]).await?;
+    let item = Item {
+        name: "(the floor as work stealing)".to_owned(),
+        floor: "no product here: `floor` is the floor of Resolve as one single-threaded runtime a core, `ours` the \
+                same as one work-stealing runtime, over 8 connections × 16 streams",
+        processes: vec![("core", None)],
+    };
+    report.add(&item, world.stored, &floor, &product);
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! The 302 to a vendor, and the callback that brings the ID: edge, core, and both stores.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use http_body_util::BodyExt;
+
+use super::{connections, edges};
+use crate::{
+    cpu::Meter,
+    http::Client,
+    load::{Flood, Lane, ROUNDS, Side, compare},
+    report::{Item, Report},
+    visitors::{address, anonymous_id},
+    world::World,
+};
+
+/// Requests a round: each is a visitor of its own, as a state is used once.
+const REQUESTS: u64 = 2000;
+
+/// States in the order in which the redirects gave them out.
+type States = Arc<Mutex<Vec<String>>>;
+
+/// One connection that asks for redirects.
+struct BeginLane {
+    client: Client,
+    host: String,
+    key: String,
+    /// The first visitor; floor and product have their own.
+    first: u64,
+    states: States,
+}
+
+impl Lane for BeginLane {
+    async fn ask(&mut self, number: u64) -> Result<()> {
+        let visitor = anonymous_id(self.first + number);
+        let request =
+            hyper::Request::get(format!("/v1/sync/pinterest?pipeline_key={}&aid={visitor}", self.key))
+                .header("host", &self.host)
+                .header("x-forwarded-for", address(number))
+                .header("referer", "https://shop.example.com/shoes")
+                .body(String::new())?;
+        let answer = self.client.send(request).await?;
+        let location = answer.headers().get("location").and_then(|value| value.to_str().ok());
+        let state = location.and_then(|location| location.rsplit_once("state%3D")).map(|(_, state)| state);
+        ensure!(answer.status() == 302, "the sync of {visitor} was answered {}", answer.status());
+        let state = state.with_context(|| format!("no state in {location:?}"))?.to_owned();
+        self.states.lock().unwrap_or_else(PoisonError::into_inner).push(state);
+        answer.into_body().collect().await?;
+        Ok(())
+    }
+}
+
+/// One connection that brings IDs back.
+struct CallbackLane {
+    client: Client,
+    host: String,
+    states: States,
+}
+
+impl Lane for CallbackLane {
+    async fn ask(&mut self, number: u64) -> Result<()> {
+        let state =
+            self.states.lock().unwrap_or_else(PoisonError::into_inner)[usize::try_from(number)?].clone();
+        let uid = format!("dWlkPU5XTTJOamc0TXpBdE1HRXpN{number:08}");
+        let request = hyper::Request::get(format!("/v1/sync/pinterest/callback?state={state}&uid={uid}"))
+            .header("host", &self.host)
+            .header("x-forwarded-for", address(number))
+            .body(String::new())?;
+        let answer = self.client.send(request).await?;
+        let status = answer.status();
+        let body = answer.into_body().collect().await?.to_bytes();
+        ensure!(
+            status == 200 && body.len() == 43,
+            "a callback was answered {status} with {} bytes",
+            body.len()
+        );
+        Ok(())
+    }
+}
+
+/// Floor, product, and the product's edge over the floor's core: the redirects first.
+pub async fn measure(world: &World, report: &mut Report) -> Result<()> {
+    let processes = vec![("edge", Some(1.3)), ("core", None), ("redis", None), ("postgres", None)];
+    let meters = |own: [Meter; 2]| [own.as_slice(), &[world.redis_meter, world.postgres_meter]].concat();
+    let host = world.edge().0.to_string();
+
+    let mut begins = Vec::with_capacity(3);
+    let states: [States; 3] = Default::default();
+    for ((at, states), (edge, own)) in (0..).zip(&states).zip(edges(world)) {
+        let begin = |client| BeginLane {
+            client,
+            host: host.clone(),
+            key: world.customer.live_key.clone(),
+            first: world.stored / 4 * at,
+            states: states.clone(),
+        };
+        let flood = Flood::counted(connections(edge).await?.into_iter().map(begin).collect(), REQUESTS);
+        begins.push(Side { meters: meters(own), flood });
+    }
+    let begins: [_; 3] = begins.try_into().map_err(|_| anyhow!("three edges"))?;
+    let [floor, product, alone] = compare(begins).await?;
+    let item = Item {
+        name: "/v1/sync, 302".to_owned(),
+        floor: "a bare axum handler reads the query and makes one bare call, whose handler reads canonical ID and \
+                consent in one pipeline and upserts one row",
+        processes: processes.clone(),
+    };
+    report.add(&item, world.stored, &floor, &product);
+    report.add(&item.edge_alone(), world.stored, &floor, &alone);
+
+    let mut callbacks = Vec::with_capacity(3);
+    for (states, (edge, own)) in states.iter().zip(edges(world)) {
+        let callback = |client| CallbackLane { client, host: host.clone(), states: states.clone() };
+        let flood = Flood::counted(connections(edge).await?.into_iter().map(callback).collect(), REQUESTS);
+        callbacks.push(Side { meters: meters(own), flood });
+    }
+    let callbacks: [_; 3] = callbacks.try_into().map_err(|_| anyhow!("three edges"))?;
+    let before = stored(world).await;
+    let [floor, product, alone] = compare(callbacks).await?;
+    // The browser gets its image whatever happens; the core says what did.
+    let (count, expected) = (stored(world).await - before, REQUESTS * (ROUNDS as u64 + 1));
+    ensure!(count as u64 == expected, "{count} of {expected} callbacks were stored");
+    let item = Item {
+        name: "/v1/sync/…/callback".to_owned(),
+        floor: "a bare axum handler makes one bare call, whose handler finds the identity, uses the state up and \
+                stores the ID in one statement, and then writes one field to Redis",
+        processes,
+    };
+    report.add(&item, world.stored, &floor, &product);
+    report.add(&item.edge_alone(), world.stored, &floor, &alone);
+    Ok(())
+}
+
+/// IDs that the core says it has stored.
+async fn stored(world: &World) -> f64 {
+    let metrics = world.cluster.cores[0].metrics().await;
+    metrics.sum("datafly_sync_succeeded_total", &[("vendor", "pinterest")])
+}

@@ -1,0 +1,91 @@
+//! `make bench`: the product against the least that could do the same work, in one run. Design section 10.
+
+mod cpu;
+mod floor;
+mod http;
+mod items;
+mod load;
+mod report;
+mod seed;
+mod size;
+mod tenants;
+mod visitors;
+mod world;
+
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::Parser;
+
+use crate::{
+    items::{batch, creation, resolve, sync, vendor_ids, vendor_ids::By},
+    report::Report,
+    world::World,
+};
+
+/// Measures CPU a request of the product and of its floors. Needs the release binaries beside it and Linux.
+#[derive(Parser)]
+enum Cli {
+    /// Measures everything.
+    Run {
+        /// Stored identities of the last step of growth.
+        #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(USUAL..))]
+        identities: u64,
+    },
+    /// The core's floor.
+    #[command(hide = true)]
+    FloorCore(floor::core::Arguments),
+    /// The edge's floor.
+    #[command(hide = true)]
+    FloorEdge(floor::edge::Arguments),
+}
+
+fn main() -> Result<()> {
+    match Cli::parse() {
+        Cli::FloorCore(arguments) => floor::core::run(arguments),
+        Cli::FloorEdge(arguments) => floor::edge::run(arguments),
+        Cli::Run { identities } => bench(identities),
+    }
+}
+
+/// Identities that are stored while everything is measured.
+const USUAL: u64 = 100_000;
+
+#[tokio::main]
+async fn bench(identities: u64) -> Result<()> {
+    let began = Instant::now();
+    let progress = |what: &str| eprintln!("[{:>4.0} s] {what}", began.elapsed().as_secs_f32());
+    let mut report = Report::default();
+    progress("weighing an identity");
+    size::measure(&mut report).await?;
+    progress("starting the stores, the product and the floors");
+    let mut world = World::start().await?;
+    let mut steps = vec![1_000, USUAL, identities];
+    steps.dedup();
+    for step in steps {
+        progress(&format!("{step} identities"));
+        world.grow(step).await?;
+        progress("Resolve");
+        resolve::measure(&world, &mut report).await?;
+        progress("/v1/batch");
+        batch::measure(&world, &mut report).await?;
+        progress("VendorIds");
+        vendor_ids::measure(&world, &mut report, 1000, By::AnonymousId).await?;
+        if step == USUAL {
+            vendor_ids::measure(&world, &mut report, 1, By::AnonymousId).await?;
+            vendor_ids::measure(&world, &mut report, 100, By::AnonymousId).await?;
+            vendor_ids::measure(&world, &mut report, 1000, By::CanonicalId).await?;
+            resolve::measure_due(&world, &mut report).await?;
+            progress("/v1/sync");
+            sync::measure(&world, &mut report).await?;
+            progress("new visitors");
+            creation::measure(&world, &mut report).await?;
+            progress("two customers");
+            tenants::measure(&world, &mut report).await?;
+            progress("shapes of the runtime");
+            resolve::compare_shapes(&world, &mut report).await?;
+        }
+    }
+    progress("done");
+    report.publish()
+}

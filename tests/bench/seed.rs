@@ -1,0 +1,136 @@
+//! Stores visitors in bulk: in PostgreSQL by many rows a statement, in Redis by long pipelines of what the product
+//! itself would write.
+
+use anyhow::Result;
+use bb8_redis::redis::{Pipeline, aio::MultiplexedConnection};
+use harness::redis::connect;
+use identity_service::storage::{
+    entries,
+    redis::protocol::{Entry, READY, VERSION_FIELD, Value},
+};
+use tokio_postgres::{Client, NoTls};
+use uuid::Uuid;
+
+use crate::visitors::{CONSENT, Population, anonymous_id, canonical};
+
+/// Visitors a statement.
+const ROWS: u64 = 10_000;
+/// Visitors a pipeline.
+const PIPELINE: u64 = 200;
+
+/// Stores a population in both, at the same time. Says how far it is.
+pub async fn seed(population: &Population, postgres: &str, redis: &str) -> Result<()> {
+    let Population { numbers, vendors, .. } = population;
+    if numbers.is_empty() {
+        return Ok(());
+    }
+    eprintln!("  storing visitors {} to {}, {} vendors each …", numbers.start, numbers.end, vendors.len());
+    let (rows, keys) = (population.clone(), population.clone());
+    let (postgres, redis) = (postgres.to_owned(), redis.to_owned());
+    let rows = tokio::spawn(async move { in_postgres(&rows, &postgres).await });
+    let keys = tokio::spawn(async move { in_redis(&keys, &redis).await });
+    rows.await??;
+    keys.await?
+}
+
+async fn in_postgres(population: &Population, url: &str) -> Result<()> {
+    let (mut client, connection) = tokio_postgres::connect(url, NoTls).await?;
+    tokio::spawn(connection);
+    // Without the checks of foreign keys, which hold here by construction.
+    client.batch_execute("SET session_replication_role = replica; SET synchronous_commit = off").await?;
+    for start in population.numbers.clone().step_by(ROWS as usize) {
+        let end = (start + ROWS).min(population.numbers.end);
+        insert(&mut client, population, start, end).await?;
+        progress(population, start, end, "PostgreSQL");
+    }
+    client.batch_execute("VACUUM (ANALYZE) canonicals, links, consent, vendor_ids, sync_attempts").await?;
+    Ok(client.batch_execute("CHECKPOINT").await?)
+}
+
+async fn insert(client: &mut Client, population: &Population, start: u64, end: u64) -> Result<()> {
+    let Population { org, vendors, now, .. } = population;
+    let browsers: Vec<String> = (start..end).map(anonymous_id).collect();
+    let canonicals: Vec<Uuid> = (start..end).map(canonical).collect();
+    let names: Vec<&str> = vendors.iter().map(|(name, _)| name.as_str()).collect();
+    let fields: Vec<&str> = vendors.iter().map(|(_, field)| field.as_str()).collect();
+    let seconds = now.unix_timestamp() as f64;
+    let transaction = client.transaction().await?;
+    let insert = "INSERT INTO canonicals (org_id, id) SELECT $1, unnest($2::uuid[])";
+    transaction.execute(insert, &[org, &canonicals]).await?;
+    let insert = "INSERT INTO links (org_id, canonical_id, kind, value, verified) \
+        SELECT $1, id, 0, value, true FROM unnest($2::uuid[], $3::text[]) AS one (id, value)";
+    transaction.execute(insert, &[org, &canonicals, &browsers]).await?;
+    let insert = "INSERT INTO consent (org_id, anonymous_id, signals, updated_at) \
+        SELECT $1, unnest($2::text[]), $3, to_timestamp($4)";
+    transaction.execute(insert, &[org, &browsers, &CONSENT, &seconds]).await?;
+    let insert = "INSERT INTO vendor_ids (org_id, canonical_id, field, value, source, collected_at, expires_at) \
+        SELECT $1, id, field, field || '-' || id, 'sync', to_timestamp($4), to_timestamp($4) + interval '90 days' \
+        FROM unnest($2::uuid[]) AS id, unnest($3::text[]) AS field";
+    transaction.execute(insert, &[org, &canonicals, &fields, &seconds]).await?;
+    let insert = "INSERT INTO sync_attempts (org_id, canonical_id, vendor, last_synced, ttl_days, outcome, \
+            attempts, next_at) \
+        SELECT $1, id, vendor, to_timestamp($4), 90, 'stored', 0, to_timestamp($4) + interval '90 days' \
+        FROM unnest($2::uuid[]) AS id, unnest($3::text[]) AS vendor";
+    transaction.execute(insert, &[org, &canonicals, &names, &seconds]).await?;
+    Ok(transaction.commit().await?)
+}
+
+async fn in_redis(population: &Population, url: &str) -> Result<()> {
+    let mut connection = connect(url).await?;
+    for start in population.numbers.clone().step_by(PIPELINE as usize) {
+        let end = (start + PIPELINE).min(population.numbers.end);
+        put(&mut connection, population, start, end).await?;
+        progress(population, start, end, "Redis");
+    }
+    Ok(())
+}
+
+async fn put(
+    connection: &mut MultiplexedConnection,
+    population: &Population,
+    start: u64,
+    end: u64,
+) -> Result<()> {
+    let (org, now, attempts) = (population.org, population.now, population.attempts());
+    let mut pipe = Pipeline::new();
+    for number in start..end {
+        let (browser, canonical) = (Population::browser(number), canonical(number));
+        let (consent, ids) = (population.consent(number), population.vendor_ids(number));
+        for entry in [
+            entries::canonical(org, &browser, Some(canonical)),
+            entries::consent(org, &browser.value, Some(&consent)),
+            entries::syncs(org, canonical, &attempts),
+            entries::vendor_ids(org, canonical, &ids, Some(&consent), now),
+            entries::identity(org, &browser.value, &ids, now),
+        ] {
+            write(&mut pipe, &entry);
+        }
+    }
+    Ok(pipe.query_async(connection).await?)
+}
+
+/// The plain commands that leave what the product's scripts leave.
+fn write(pipe: &mut Pipeline, Entry { key, value, ttl_ms }: &Entry) {
+    match value {
+        Value::Nothing => {}
+        Value::Text(text) => {
+            pipe.cmd("SET").arg(&key.name).arg(text).arg("PX").arg(ttl_ms).ignore();
+        }
+        Value::Hash(fields) => {
+            let command = pipe.cmd("HSET").arg(&key.name).arg(VERSION_FIELD).arg(READY);
+            for (field, value) in fields {
+                command.arg(field).arg(value);
+            }
+            command.ignore().cmd("PEXPIRE").arg(&key.name).arg(ttl_ms).ignore();
+        }
+    }
+}
+
+/// One line each quarter of a large population.
+fn progress(population: &Population, start: u64, end: u64, store: &str) {
+    let quarter = (population.numbers.end - population.numbers.start) / 4;
+    let at = |number: u64| (number - population.numbers.start) / quarter.max(1);
+    if quarter >= ROWS && at(end) > at(start) {
+        eprintln!("    {store}: {end}");
+    }
+}
