@@ -31,8 +31,6 @@ use tracing::warn;
 const DEADLINE: Duration = Duration::from_secs(1);
 /// For the TCP connection alone; leaves room in the deadline for a second try elsewhere.
 const CONNECT: Duration = Duration::from_millis(400);
-/// Channels per address: one HTTP/2 connection is one task on each side, and so at most one core's work.
-const CHANNELS: usize = 2;
 /// Calls that one thread has under way at once. More are refused: they would only wait here, and in the core, which
 /// takes 4,096 from all of its edges.
 const CALLS: usize = 1024;
@@ -66,8 +64,9 @@ impl Core {
                 .keep_alive_while_idle(true)
                 .connect_lazy()
         };
-        // Address by address, so that the channel after any one leads to another instance.
-        let channels = (0..CHANNELS).flat_map(|_| addresses.iter().map(channel)).collect();
+        // One for each address and thread (`serve::workers`): calls that share a connection share its system calls,
+        // and a call costs this side more than it does the core's, so none of them is too much for one thread there.
+        let channels = addresses.iter().map(channel).collect();
         Self { channels, next: Arc::default(), calls: Arc::new(Semaphore::new(CALLS)), token }
     }
 

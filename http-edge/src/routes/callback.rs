@@ -1,7 +1,7 @@
 //! `GET /v1/sync/{vendor}/callback`: hands on what the vendor sent back. The browser gets its image whatever
 //! comes of it; reasons are the core's to count and log.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     extract::{ConnectInfo, Path, Request, State, rejection::PathRejection},
@@ -25,7 +25,7 @@ const GIF: [u8; 43] = [
 
 /// The GIF.
 pub async fn store(
-    State(edge): State<Edge>,
+    State(edge): State<Arc<Edge>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     vendor: Result<Path<String>, PathRejection>,
     request: Request,

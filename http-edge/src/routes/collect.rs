@@ -1,6 +1,6 @@
 //! `POST /v1/batch`, `/v1/t`, `/v1/p`, `/v1/i`: events in, one call to the core, an answer per event.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use axum::{
     Json,
@@ -30,7 +30,7 @@ use crate::{
 
 /// `{"batch":[…]}`: 200, with the errors of single events by their index.
 pub async fn batch(
-    State(edge): State<Edge>,
+    State(edge): State<Arc<Edge>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     request: Request,
 ) -> Response {
@@ -39,7 +39,7 @@ pub async fn batch(
 
 /// One event as the body: its error is the answer's.
 pub async fn single(
-    State(edge): State<Edge>,
+    State(edge): State<Arc<Edge>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     request: Request,
 ) -> Response {

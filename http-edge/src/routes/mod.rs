@@ -29,7 +29,6 @@ use crate::{
 };
 
 /// What every route works with.
-#[derive(Clone)]
 pub struct Edge {
     /// The core.
     pub core: Core,
@@ -52,6 +51,7 @@ impl Edge {
 
 /// All routes under `/v1`, and the answers for what is none.
 pub fn app(edge: Edge) -> Router {
+    let edge = Arc::new(edge);
     Router::new()
         .route("/v1/batch", post(collect::batch))
         .route("/v1/t", post(collect::single))

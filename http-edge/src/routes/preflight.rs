@@ -1,6 +1,6 @@
 //! `OPTIONS`: may a page of that origin call this host? A preflight carries no key.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     extract::{ConnectInfo, Request, State},
@@ -23,7 +23,7 @@ const ALLOWED: [(HeaderName, &str); 3] = [
 
 /// Answers every `OPTIONS` under `/v1/`, whatever the path.
 pub async fn answer(
-    State(edge): State<Edge>,
+    State(edge): State<Arc<Edge>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     request: Request,
     next: Next,

@@ -1,6 +1,6 @@
 //! `GET /v1/sync/{vendor}`: sends the browser to the vendor, or tells it that there is nothing to do.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     extract::{ConnectInfo, Path, Request, State, rejection::PathRejection},
@@ -15,7 +15,7 @@ use crate::{caller, cookies, error::ApiError, query::Query, throttle::Counted};
 
 /// 302 to the vendor; 204 where nothing is to be sent, or the core can't say.
 pub async fn begin(
-    State(edge): State<Edge>,
+    State(edge): State<Arc<Edge>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     vendor: Result<Path<String>, PathRejection>,
     request: Request,
