@@ -19,6 +19,8 @@ async fn a_full_pipe_costs_lines_and_no_request() {
         ("METRICS_ADDR", metrics.to_string()),
         ("IDENTITY_URL", format!("http://{nobody}")),
         ("SERVICE_TOKEN", "token".to_owned()),
+        // Whose own requests are not counted.
+        ("TRUSTED_PROXIES", "127.0.0.1".to_owned()),
     ]);
     let mut edge = command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
     let _unread = edge.stdout.take();
