@@ -5,6 +5,7 @@ mod floor;
 mod http;
 mod items;
 mod load;
+mod redis;
 mod report;
 mod seed;
 mod size;

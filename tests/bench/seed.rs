@@ -3,7 +3,6 @@
 
 use anyhow::Result;
 use bb8_redis::redis::{Pipeline, aio::MultiplexedConnection};
-use harness::redis::connect;
 use identity_service::storage::{
     entries,
     redis::protocol::{Entry, READY, VERSION_FIELD, Value},
@@ -11,7 +10,10 @@ use identity_service::storage::{
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
-use crate::visitors::{CONSENT, Population, anonymous_id, canonical};
+use crate::{
+    redis::connect,
+    visitors::{CONSENT, Population, anonymous_id, canonical},
+};
 
 /// Visitors a statement.
 const ROWS: u64 = 10_000;

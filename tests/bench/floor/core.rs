@@ -6,9 +6,7 @@ use std::sync::{
 };
 
 use anyhow::Result;
-use bb8_redis::redis::{
-    self, AsyncConnectionConfig, Pipeline, RedisError, Value, aio::MultiplexedConnection,
-};
+use bb8_redis::redis::{Pipeline, RedisError, Value, aio::MultiplexedConnection};
 use clap::Args;
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -36,7 +34,7 @@ use super::{
     Shape,
     runtime::{self, Server},
 };
-use crate::visitors::canonical_of;
+use crate::{redis::connect, visitors::canonical_of};
 
 /// What the core's floor is told.
 #[derive(Debug, Clone, Args)]
@@ -100,10 +98,7 @@ struct Connection {
 
 impl Core {
     async fn connect(arguments: Arguments) -> Result<Self> {
-        // A machine that is busy with other things is no error here.
-        let config = AsyncConnectionConfig::new().set_response_timeout(None);
-        let client = redis::Client::open(arguments.redis)?;
-        let redis = client.get_multiplexed_async_connection_with_config(&config).await?;
+        let redis = connect(&arguments.redis).await?;
         let mut postgres = Vec::with_capacity(CONNECTIONS);
         for _ in 0..CONNECTIONS {
             let (client, connection) = tokio_postgres::connect(&arguments.postgres, NoTls).await?;

@@ -14,6 +14,7 @@ use crate::{
     cpu::Meter,
     floor::{Floor, Shape},
     load::{Flood, Lane, Side, alternate, compare},
+    redis::connect,
     report::{Item, Report},
     visitors::{anonymous_id, canonical, canonical_of, in_turn},
     world::World,
@@ -118,7 +119,7 @@ pub async fn measure_due(world: &World, report: &mut Report) -> Result<()> {
     };
     let mut floor = lanes(world.floor_core.addr, &Known { due: 0, ..known.clone() })?;
     let mut product = lanes(core, &known)?;
-    let mut redis = world.redis.connection().await?;
+    let mut redis = connect(&world.redis.url()).await?;
     let leases: Vec<String> =
         visitors.map(|visitor| keys::offers(world.customer.org_id, canonical(visitor))).collect();
     let meters = [[Meter::Process(world.floor_core.pid)], [meter]];
