@@ -15,9 +15,9 @@ use tokio::task::JoinSet;
 use crate::cpu::Meter;
 
 /// How many rounds of each side count; one before them warms up.
-pub const ROUNDS: usize = 5;
+pub const ROUNDS: usize = 11;
 /// How long a round lasts that is not bounded by a number of requests.
-pub const ROUND: Duration = Duration::from_millis(1200);
+pub const ROUND: Duration = Duration::from_millis(600);
 
 /// A counted round that takes longer is given up.
 const PATIENCE: Duration = Duration::from_secs(60);

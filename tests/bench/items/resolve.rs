@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Visitors for whom everything is due, and requests of a round.
-const DUE_VISITORS: u64 = 10_000;
+const DUE_VISITORS: u64 = 5_000;
 /// Syncs that an answer offers at most (design section 7).
 const MAX_OFFERS: usize = 5;
 

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Requests a round: each is a visitor of its own, as a state is used once.
-const REQUESTS: u64 = 2000;
+const REQUESTS: u64 = 1000;
 
 /// States in the order in which the redirects gave them out.
 type States = Arc<Mutex<Vec<String>>>;
