@@ -6,10 +6,14 @@ use std::{
     collections::{HashMap, VecDeque},
     future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use proto::v1::ErrorReason;
-use tokio::sync::Notify;
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::timeout,
+};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
@@ -20,8 +24,11 @@ const BATCH: usize = 500;
 const QUEUE: usize = 4096;
 /// Items of all of them that may wait.
 const ALL: usize = 4 * QUEUE;
-/// Batches at work at once.
+/// Batches at work at once, at most.
 const WORKERS: usize = 2;
+/// How long a batch waits for the one before it to end. As long as they are quick there is one at a time, and what
+/// gathers meanwhile shares a statement; one that is held up holds up nobody else's.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// A queue whose items are worked on in batches.
 pub struct Group<T> {
@@ -55,12 +62,15 @@ impl<T: Send + 'static> Group<T> {
     {
         let waiting = Waiting { items: HashMap::new(), turns: VecDeque::new(), total: 0 };
         let shared = Arc::new(Shared { waiting: Mutex::new(waiting), arrived: Notify::new() });
+        let turn = Arc::new(Semaphore::new(1));
         for _ in 0..WORKERS {
-            let (shared, work) = (shared.clone(), work.clone());
+            let (shared, work, turn) = (shared.clone(), work.clone(), turn.clone());
             tokio::spawn(async move {
                 loop {
+                    let own = timeout(PATIENCE, turn.acquire()).await;
                     let batch = shared.waiting().take();
                     if batch.is_empty() {
+                        drop(own);
                         // Whoever came since then has left a permit here.
                         shared.arrived.notified().await;
                     } else {
