@@ -133,6 +133,59 @@ async fn failed_over_behind_one_name_with_sockets_open() {
 }
 
 #[tokio::test]
+async fn a_name_that_moves_is_followed_though_the_old_primary_stays_one() {
+    let world = World::start().await;
+    let mut browser = world.browser();
+    assert_accepted(&browser.view(&granted()).await, 1);
+    let replica = world.redis.replica().await.unwrap();
+    replica.follow(None).await.unwrap();
+    world.redis_proxy.repoint(replica.addr);
+    // Nothing fails: the old one still takes writes over the connections that it has.
+    within(Duration::from_secs(5), "the new primary to be written to", async || {
+        assert_accepted(&browser.view(&granted()).await, 1);
+        assert_accepted(&browser.view(&denied()).await, 1);
+        let key = format!("consent:{}:{}", world.customer.org_id, browser.aid());
+        let stored: Option<String> = replica.ask(&["GET", &key]).await.unwrap();
+        if stored.as_ref().is_some_and(|text| text.contains("false")) {
+            Ok(())
+        } else {
+            Err(format!("{stored:?}"))
+        }
+    })
+    .await;
+    redis_is(&world, "SERVING").await;
+}
+
+#[tokio::test]
+async fn a_purge_that_may_not_scan_is_tried_over_few_connections_and_shows() {
+    let world = World::start().await;
+    redis_is(&world, "SERVING").await;
+    let mut admin = world.redis.connection().await.unwrap();
+    let acl = |rule: &'static str| {
+        let mut command = redis::cmd("ACL");
+        command.arg(&["SETUSER", "default", rule]);
+        command
+    };
+    let () = acl("-scan").query_async(&mut admin).await.unwrap();
+    let () = redis::cmd("SET").arg(&["datafly:server", "another"]).query_async(&mut admin).await.unwrap();
+    redis_is(&world, "NOT_SERVING").await;
+    // Some ten tries long, each of which opens a connection.
+    let connected = async |admin: &mut redis::aio::MultiplexedConnection| -> usize {
+        let list: String = redis::cmd("CLIENT").arg("LIST").query_async(admin).await.unwrap();
+        list.lines().count()
+    };
+    let before = connected(&mut admin).await;
+    let ends = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < ends {
+        let now = connected(&mut admin).await;
+        assert!(now <= before + 4, "{before} connections became {now}");
+    }
+    let () = acl("+@all").query_async(&mut admin).await.unwrap();
+    redis_is(&world, "SERVING").await;
+    assert_healed(&world).await;
+}
+
+#[tokio::test]
 async fn a_demoted_primary_shows_while_nobody_writes() {
     let world = World::start().await;
     redis_is(&world, "SERVING").await;

@@ -55,11 +55,14 @@ async fn assert_cheap(world: &mut World, browser: &mut Browser, consent: &Value,
     assert!(postgres.is_empty(), "{who}, cold: {postgres:#?}");
 }
 
-/// The edge's connections to the restarted core stand again: a stranger is served.
+/// The edge's connections to the restarted core stand again, and it believes Redis: a stranger is looked for there.
 async fn ready(world: &World) {
-    harness::eventually("the edge to reach the core", async || {
+    harness::eventually("the core to serve from Redis", async || {
+        world.redis_proxy.take();
         let answer = world.browser().view(&Value::Null).await;
-        if answer.status == 200 { Ok(()) } else { Err(answer.text()) }
+        let sent = caused(world.redis_proxy.take().0);
+        let looked = sent.iter().flatten().any(|command| command.contains("GET canonical:"));
+        if answer.status == 200 && looked { Ok(()) } else { Err(format!("{} {sent:?}", answer.text())) }
     })
     .await;
 }

@@ -23,46 +23,57 @@ const BATCH: i64 = 500;
 /// Drains until `stop`.
 pub async fn drain_until(stores: Stores, stop: CancellationToken) {
     loop {
-        // While this process serves from PostgreSQL because of its own repairs, it is in a hurry.
-        let pause = if stores.redis.waits_for_repairs() { HURRY } else { PERIOD };
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
-        }
         loop {
             let drained = tokio::time::timeout(TIMEOUT, drain_batch(&stores)).await;
             match drained.unwrap_or_else(|_| Err(Error::refused(ErrorReason::DeadlineExceeded))) {
-                // Rows may be left whose keys a writer has marked; those are not served either.
-                Ok(0) => {
-                    stores.redis.trust();
+                Ok(Drained { done: 0, failed: 0, others }) => {
+                    if others == 0 {
+                        stores.redis.trust();
+                    }
                     break;
                 }
-                Ok(drained) => tracing::info!(drained, "redis repaired"),
+                // What failed is tried again at once, so that it is parked soon and the rest has its turn.
+                Ok(Drained { done, failed, .. }) => tracing::info!(done, failed, "redis repaired"),
                 Err(error) => {
                     tracing::debug!(%error, "repairs wait");
                     break;
                 }
             }
         }
+        // While this process serves from PostgreSQL because of its own repairs, it is in a hurry.
+        let pause = if stores.redis.waits_for_repairs() { HURRY } else { PERIOD };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
     }
+}
+
+/// What came of a batch.
+struct Drained {
+    done: usize,
+    failed: usize,
+    /// Rows that wait, but for those whose keys a writer has marked: these are not served either.
+    others: i64,
 }
 
 /// Repairs up to [`BATCH`] rows. They are deleted in the transaction that invalidates their keys; a kill in
 /// between repeats the harmless half.
-async fn drain_batch(stores: &Stores) -> Result<usize> {
+async fn drain_batch(stores: &Stores) -> Result<Drained> {
     let mut connection = stores.connection().await?;
     let drained = connection
         .transaction(async |connection| {
             let taken = repairs::take(connection, BATCH).await?;
             gauge!("datafly_redis_repairs_age_seconds").set(taken.oldest_age_seconds);
+            let (mut done, mut failed, mut busy) = (Vec::new(), Vec::new(), 0);
             if taken.keys.is_empty() {
-                return Ok(0);
+                let others = repairs::waiting(connection).await?;
+                return Ok(Drained { done: 0, failed: 0, others });
             }
-            let (mut done, mut failed) = (Vec::new(), Vec::new());
             for (id, end) in taken.ids.into_iter().zip(stores.redis.invalidate(&taken.keys).await?) {
                 match end {
                     Invalidated::Done => done.push(id),
-                    Invalidated::Busy => {}
+                    Invalidated::Busy => busy += 1,
                     Invalidated::Failed => failed.push(id),
                 }
             }
@@ -73,9 +84,10 @@ async fn drain_batch(stores: &Stores) -> Result<usize> {
                 counter!("datafly_redis_repairs_parked_total")
                     .increment(u64::try_from(parked).unwrap_or_default());
             }
-            Ok::<_, Error>(done.len())
+            let others = repairs::waiting(connection).await? - busy;
+            Ok::<_, Error>(Drained { done: done.len(), failed: failed.len(), others })
         })
         .await?;
-    counter!("datafly_redis_repairs_done_total").increment(u64::try_from(drained).unwrap_or_default());
+    counter!("datafly_redis_repairs_done_total").increment(u64::try_from(drained.done).unwrap_or_default());
     Ok(drained)
 }

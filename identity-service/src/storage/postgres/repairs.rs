@@ -75,6 +75,11 @@ pub async fn take(connection: &mut AsyncPgConnection, limit: i64) -> Result<Take
     })
 }
 
+/// How many wait to be made, those that another instance has included.
+pub async fn waiting(connection: &mut AsyncPgConnection) -> Result<i64> {
+    Ok(redis_repairs::table.filter(redis_repairs::tries.lt(TRIES)).count().get_result(connection).await?)
+}
+
 /// Removes rows that were repaired.
 pub async fn remove(connection: &mut AsyncPgConnection, ids: &[i64]) -> Result<()> {
     diesel::delete(redis_repairs::table.filter(redis_repairs::id.eq_any(ids))).execute(connection).await?;

@@ -93,9 +93,9 @@ impl Lanes {
         self.state().waits_for_repairs()
     }
 
-    /// Whether a primary answers in time, as the supervisor and requests have seen it.
+    /// Whether a primary answers in time whose values are good, as the supervisor and requests have seen it.
     pub fn is_up(&self) -> bool {
-        !self.state().is_away()
+        !self.state().is_away() && !self.state().meets_stranger()
     }
 
     pub(super) fn state(&self) -> &State {

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     keys::{self, SERVER},
-    lanes::Lanes,
+    lanes::{Lane, Lanes},
     protocol::{Invalidated, Stale},
     server::Server,
 };
@@ -27,6 +27,8 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Purges whatever server is not known, until `stop`.
 pub async fn purge_until(lanes: Lanes, stop: CancellationToken) {
+    // Said once, not four times a second.
+    let mut said = false;
     loop {
         let state = lanes.state();
         let mut pause = PERIOD;
@@ -35,10 +37,13 @@ pub async fn purge_until(lanes: Lanes, stop: CancellationToken) {
                 () = stop.cancelled() => return,
                 purged = purge(&lanes) => purged,
             };
-            if let Err(error) = purged {
-                tracing::warn!(%error, "redis could not be purged");
+            if let Err(error) = &purged {
+                if !said {
+                    tracing::error!(%error, "redis can't be purged, and is not believed");
+                }
                 pause = RETRY;
             }
+            said = purged.is_err();
         }
         tokio::select! {
             () = stop.cancelled() => return,
@@ -50,11 +55,17 @@ pub async fn purge_until(lanes: Lanes, stop: CancellationToken) {
 /// Invalidates every serving key of the server that the name leads to, and believes it from then on.
 async fn purge(lanes: &Lanes) -> Result<()> {
     let lane = lanes.open().await?;
+    let purged = purge_over(lanes, &lane).await;
+    // Its connection ends with it; what is not left stays among those that are open.
+    lane.leave();
+    purged
+}
+
+async fn purge_over(lanes: &Lanes, lane: &Lane) -> Result<()> {
     let mut connection = lane.connection.clone();
     connection.set_response_timeout(TIMEOUT);
     let server = Server::ask(&mut connection).await?;
     if lanes.state().judge(&server) && !lanes.state().meets_stranger() {
-        lane.leave();
         return Ok(());
     }
     let (mut cursor, mut purged) = (0_u64, 0);
@@ -80,7 +91,6 @@ async fn purge(lanes: &Lanes) -> Result<()> {
         }
     }
     let () = cmd("SET").arg(SERVER).arg(&server.identity).query_async(&mut connection).await?;
-    // This lane is among those that are left, and ends with this purge.
     lanes.state().believe(server.identity, || lanes.leave_all());
     tracing::info!(purged, "redis is another server; its values are loaded anew");
     Ok(())

@@ -13,7 +13,8 @@ use super::server::Server;
 
 /// No lane leads to a primary that answers in time. Nobody but the supervisor tries.
 const AWAY: u8 = 1;
-/// This process has committed what Redis was not told: until that is repaired nothing it says is believed.
+/// Somebody may have committed what Redis was not told, this process or another, each of which finds Redis away at
+/// a moment of its own: until the repairs that they left are made, nothing it says is believed.
 const REPAIRS: u8 = 2;
 /// The server is not the one that this process knows, so it may hold old values.
 const STRANGER: u8 = 4;
@@ -47,7 +48,7 @@ impl State {
     /// Nothing is known of any server yet.
     pub fn new() -> Self {
         Self {
-            reasons: AtomicU8::new(STRANGER),
+            reasons: AtomicU8::new(STRANGER | REPAIRS),
             late: AtomicU32::new(0),
             refuses_writes: AtomicBool::new(false),
             believed: Mutex::default(),
@@ -131,6 +132,8 @@ impl State {
 
     /// Redis is not used until [`State::back`]; the supervisor sets about that at once.
     pub fn leave(&self, error: &RedisError) {
+        // Before it can be back.
+        self.set(REPAIRS);
         if self.set(AWAY) {
             tracing::error!(%error, "redis is not used");
             self.supervisor.notify_one();
@@ -207,4 +210,24 @@ fn code(error: &RedisError) -> &'static str {
         |errors: &[(usize, _)]| errors.first().and_then(|(_, error): &(_, ServerError)| known(error.code()));
     let code = error.code().and_then(known);
     code.or_else(|| first(&error.clone().into_server_errors()?)).unwrap_or("other")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_back_is_not_believed_before_the_repairs_of_all_are_made() {
+        let state = State::new();
+        assert!(state.is_distrusted(), "nothing is known of any server yet");
+        state.believe("one".to_owned(), || {});
+        assert!(state.is_distrusted(), "another process may have left repairs");
+        state.trust();
+        assert!(!state.is_distrusted());
+        state.leave(&RedisError::from((ErrorKind::Io, "late")));
+        state.back();
+        assert!(!state.is_away() && state.is_distrusted() && state.waits_for_repairs());
+        state.trust();
+        assert!(!state.is_distrusted());
+    }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bb8_redis::redis::RedisError;
 use futures_util::future::join_all;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -17,6 +18,13 @@ const PERIOD: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_millis(300);
 /// How often it tries while Redis is away.
 const KNOCK: Duration = Duration::from_millis(100);
+
+/// For how long it looks through one lane. A name that leads to another server shows to new connections only, and
+/// the old one may go on as a primary; writes are due to succeed 5 s after a failover (threats.md F05).
+const RENEW: Duration = Duration::from_millis(1500);
+
+/// The supervisor's lane, and when it was opened.
+type Own = Option<(Lane, Instant)>;
 
 /// Watches until `stop`.
 pub async fn watch(lanes: Lanes, stop: CancellationToken) {
@@ -34,10 +42,18 @@ pub async fn watch(lanes: Lanes, stop: CancellationToken) {
     }
 }
 
-async fn look(lanes: &Lanes, own: &mut Option<Lane>) {
+async fn look(lanes: &Lanes, own: &mut Own) {
     let state = lanes.state();
     state.looked();
-    *own = own.take().filter(|lane| !state.is_away() && !lane.is_left());
+    *own = own.take().filter(|(lane, _)| !state.is_away() && !lane.is_left());
+    // A server that takes no further connection may still serve those that it has.
+    if let Some((lane, opened)) = own
+        && opened.elapsed() >= RENEW
+        && let Ok(fresh) = lanes.open().await
+    {
+        lane.leave();
+        *own = Some((fresh, Instant::now()));
+    }
     if own.is_none() {
         if state.is_away() {
             lanes.leave_all();
@@ -45,7 +61,7 @@ async fn look(lanes: &Lanes, own: &mut Option<Lane>) {
         // To be used again it has to answer a new connection, as fast as requests need it.
         match lanes.open().await {
             Ok(lane) => {
-                *own = Some(lane);
+                *own = Some((lane, Instant::now()));
                 state.back();
             }
             Err(error) => return state.leave(&error),
