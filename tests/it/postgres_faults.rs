@@ -332,12 +332,23 @@ async fn sixty_four_writers_of_the_same_visitors() {
                 if number % 2 == 0 {
                     events.reverse();
                 }
-                browser.jar.clear();
-                assert_accepted(&browser.batch(&json!(events)).await, 2);
+                // A machine with too much to do may ask for another try; whoever obeys is served.
+                let mut tries = 0;
+                loop {
+                    browser.jar.clear();
+                    let answer = browser.batch(&json!(events)).await;
+                    if answer.json()["accepted"] == 2 {
+                        break;
+                    }
+                    tries += 1;
+                    assert!(tries < 5, "{}", answer.text());
+                }
             }
         });
     }
     writers.join_all().await;
+    let sql = "SELECT deadlocks::text FROM pg_stat_database WHERE datname = current_database()";
+    assert_eq!(world.database.text(sql).await, "0", "deadlocks");
     assert_eq!(world.database.count("links", "kind = 1").await, 2);
     assert_eq!(world.database.count("canonicals", "true").await, 2);
     assert_no_open_transaction(&world).await;
