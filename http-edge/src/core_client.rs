@@ -1,4 +1,4 @@
-//! Calls to the core, over a few balanced HTTP/2 channels.
+//! Calls to the core, over one HTTP/2 channel for each of its addresses and each thread here.
 
 use std::{
     error::Error,
