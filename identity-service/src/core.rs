@@ -1,7 +1,15 @@
 //! What every call works with, built once at the start.
 
+use std::sync::Arc;
+
 use crate::{
-    resolve::{consent_writer::ConsentWriter, guesses::Guesses},
+    resolve::{
+        consent_writer::ConsentWriter,
+        guesses::Guesses,
+        link_token::LinkTokens,
+        remembered::{Refused, Vouched},
+        tombstone::TombstoneKeys,
+    },
     settings::Settings,
     storage::{Stores, postgres::create::Creator},
     sync::{state::StateKeys, writer::SyncWriter},
@@ -21,6 +29,14 @@ pub struct Core {
     pub syncs: SyncWriter,
     /// Seals sync states.
     pub states: StateKeys,
+    /// Seals link tokens.
+    pub link_tokens: LinkTokens,
+    /// Recognises who was erased.
+    pub tombstones: Arc<TombstoneKeys>,
     /// What is read ahead.
     pub guesses: Guesses,
+    /// What need not be tried again.
+    pub refused: Refused,
+    /// What need not be stored again.
+    pub vouched: Vouched,
 }

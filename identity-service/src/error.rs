@@ -37,6 +37,9 @@ pub enum Error {
     /// No Redis lane within the checkout's bound.
     #[error("redis lanes: {0}")]
     RedisLane(#[from] RunError<RedisError>),
+    /// What was read has changed before it was locked; the whole transaction is to be tried again.
+    #[error("another change came first")]
+    Moved,
     /// A task of ours died.
     #[error("task: {0}")]
     Task(#[from] tokio::task::JoinError),
@@ -69,6 +72,7 @@ impl Error {
                 tracing::warn!(%error, "postgres pool");
                 ErrorReason::Unavailable
             }
+            Self::Moved => ErrorReason::Unavailable,
             Self::Redis(_) | Self::RedisLane(_) => {
                 tracing::warn!(error = %self, "redis");
                 ErrorReason::Unavailable

@@ -2,13 +2,16 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// Longest identifier a browser may send, in bytes.
 pub const MAX_BROWSER_BYTES: usize = 128;
 /// Longest identifier at all, in bytes.
 pub const MAX_BYTES: usize = 1024;
 
 /// What an identifier identifies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// A browser.
     AnonymousId,
@@ -25,6 +28,11 @@ impl Kind {
         }
     }
 
+    /// The kind of that number.
+    pub fn from_number(number: i16) -> Self {
+        if number == Self::UserId.number() { Self::UserId } else { Self::AnonymousId }
+    }
+
     /// The word in a Redis key.
     pub fn word(self) -> &'static str {
         match self {
@@ -35,7 +43,7 @@ impl Kind {
 }
 
 /// A usable identifier.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Identifier {
     /// Browser or person.
     pub kind: Kind,

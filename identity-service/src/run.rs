@@ -10,7 +10,14 @@ use crate::{
     config::Config,
     core::Core,
     grpc,
-    resolve::{consent_writer::ConsentWriter, guesses::Guesses},
+    people::reaper,
+    resolve::{
+        consent_writer::ConsentWriter,
+        guesses::Guesses,
+        link_token::LinkTokens,
+        remembered::{Refused, Vouched},
+        tombstone::TombstoneKeys,
+    },
     settings::Settings,
     storage::{
         Stores,
@@ -75,7 +82,11 @@ pub async fn run(development: bool) -> Result<(), StartError> {
         consents: ConsentWriter::start(&stores),
         syncs: SyncWriter::start(&stores),
         states: StateKeys::derive(&config.keys),
+        link_tokens: LinkTokens::derive(&config.keys),
+        tombstones: Arc::new(TombstoneKeys::derive(&config.keys)),
         guesses: Guesses::default(),
+        refused: Refused::default(),
+        vouched: Vouched::default(),
         settings: settings.clone(),
         stores: stores.clone(),
     });
@@ -92,7 +103,8 @@ pub async fn run(development: bool) -> Result<(), StartError> {
     tokio::spawn(purge::purge_until(stores.redis.clone(), lifecycle.draining()));
     tokio::spawn(grpc::watch(stores.clone(), reporter, lifecycle.clone()));
     tokio::spawn(settings.poll_until(lifecycle.draining()));
-    tokio::spawn(repairs::drain_until(stores, lifecycle.draining()));
+    tokio::spawn(repairs::drain_until(stores.clone(), lifecycle.draining()));
+    tokio::spawn(reaper::reap_until(stores, lifecycle.draining()));
     serve::serve(listener, "grpc", workers, lifecycle).await;
     tracing::info!("stopped");
     Ok(())

@@ -105,6 +105,8 @@ table! {
         merged_into -> Nullable<Uuid>,
         created_at -> Timestamptz,
         last_seen_on -> Date,
+        linked_on -> Nullable<Date>,
+        linked_times -> Integer,
     }
 }
 
@@ -188,12 +190,41 @@ table! {
     }
 }
 
+table! {
+    link_refusals (org_id, canonical_id, identifier, reason) {
+        org_id -> Uuid,
+        canonical_id -> Uuid,
+        identifier -> Text,
+        reason -> Text,
+        times -> Integer,
+        last_at -> Timestamptz,
+    }
+}
+
+table! {
+    used_proofs (org_id, digest) {
+        org_id -> Uuid,
+        digest -> Binary,
+        used_at -> Timestamptz,
+    }
+}
+
+table! {
+    erased (org_id, digest) {
+        org_id -> Uuid,
+        digest -> Binary,
+        erased_at -> Timestamptz,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(
     canonicals,
     collect_hosts,
     config_version,
     consent,
+    erased,
     identity_sources,
+    link_refusals,
     links,
     merge_history,
     orgs,
@@ -203,6 +234,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     server_secrets,
     sources,
     sync_attempts,
+    used_proofs,
     used_states,
     users,
     vendor_ids,

@@ -110,6 +110,8 @@ const TABLE: &[Reason] = &[
     row(R::IdentityNotFound, Code::NotFound, H::NOT_FOUND, "Nobody is known by that identifier."),
     row(R::PipelineNotFound, Code::NotFound, H::NOT_FOUND, "There is no such pipeline."),
     row(R::OrgNotFound, Code::NotFound, H::NOT_FOUND, "There is no such organisation."),
+    row(R::MergeNotFound, Code::NotFound, H::NOT_FOUND, "There is no such merge."),
+    row(R::Erased, Code::FailedPrecondition, H::GONE, "The person was erased after this was sent."),
     row(R::Unavailable, Code::Unavailable, H::SERVICE_UNAVAILABLE, "The service can't answer now; try again."),
     row(R::Overloaded, Code::ResourceExhausted, H::SERVICE_UNAVAILABLE, "The service is busy; try again later."),
     row(R::DeadlineExceeded, Code::DeadlineExceeded, H::SERVICE_UNAVAILABLE, "The deadline passed."),

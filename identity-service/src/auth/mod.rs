@@ -6,4 +6,4 @@ pub mod origin;
 pub mod places;
 pub mod rate;
 pub mod service_token;
-mod signature;
+pub mod signature;

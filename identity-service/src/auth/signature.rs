@@ -26,19 +26,41 @@ pub fn verifies(
     if !timestamp.is_none_or(|text| is_recent(text, now)) {
         return false;
     }
-    secrets
-        .iter()
-        .filter(|(_, ends)| ends.is_none_or(|ends| now < ends))
-        .filter_map(|(secret, _)| Hmac::<Sha256>::new_from_slice(secret.expose_secret()).ok())
-        .any(|mut mac| {
-            if let Some(timestamp) = timestamp {
-                mac.update(timestamp.as_bytes());
-                mac.update(b".");
-            }
-            mac.update(body);
-            // Compares in constant time.
+    keyed(secrets, now).any(|mut mac| {
+        if let Some(timestamp) = timestamp {
+            mac.update(timestamp.as_bytes());
+            mac.update(b".");
+        }
+        mac.update(body);
+        // Compares in constant time.
+        mac.verify_slice(&expected).is_ok()
+    })
+}
+
+/// Whether `hash` is the hex HMAC-SHA256 of a user ID under any secret that is still in force: the customer's server
+/// says that this is who is logged in.
+pub fn vouches(
+    secrets: &[(SecretSlice<u8>, Option<OffsetDateTime>)],
+    hash: &str,
+    user_id: &str,
+    now: OffsetDateTime,
+) -> bool {
+    let mut expected = [0_u8; 32];
+    hex::decode_to_slice(hash, &mut expected).is_ok()
+        && keyed(secrets, now).any(|mut mac| {
+            mac.update(user_id.as_bytes());
             mac.verify_slice(&expected).is_ok()
         })
+}
+
+fn keyed(
+    secrets: &[(SecretSlice<u8>, Option<OffsetDateTime>)],
+    now: OffsetDateTime,
+) -> impl Iterator<Item = Hmac<Sha256>> {
+    secrets
+        .iter()
+        .filter(move |(_, ends)| ends.is_none_or(|ends| now < ends))
+        .filter_map(|(secret, _)| Hmac::new_from_slice(secret.expose_secret()).ok())
 }
 
 fn is_recent(text: &str, now: OffsetDateTime) -> bool {

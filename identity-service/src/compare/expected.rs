@@ -132,7 +132,7 @@ async fn of_links(
     let known = by_identity(connection, org, &ids).await?;
     let mut entries = Vec::new();
     for row in rows {
-        let kind = if row.kind == Kind::UserId.number() { Kind::UserId } else { Kind::AnonymousId };
+        let kind = Kind::from_number(row.kind);
         let id = Identifier { kind, value: row.value.clone() };
         entries.push(entries::canonical(org, &id, Some(row.canonical_id)));
         if kind == Kind::AnonymousId {

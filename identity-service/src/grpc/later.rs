@@ -4,12 +4,10 @@ use proto::{
     Reason,
     v1::{
         BatchProfileRequest, BatchProfileResponse, CheckProviderRequest, CheckProviderResponse,
-        DeleteRequest, DeleteResponse, DryRunProviderRequest, DryRunProviderResponse, EnrichRequest,
-        EnrichResponse, ErrorReason, ExportRequest, ExportResponse, ListEnrichmentVendorsRequest,
-        ListEnrichmentVendorsResponse, ListSyncVendorsRequest, ListSyncVendorsResponse, LookupRequest,
-        LookupResponse, ProfileRequest, ProfileResponse, ProviderStatusRequest, ProviderStatusResponse,
-        UnmergeRequest, UnmergeResponse, catalog_service_server::CatalogService,
-        enrich_service_server::EnrichService, identity_admin_service_server::IdentityAdminService,
+        DryRunProviderRequest, DryRunProviderResponse, EnrichRequest, EnrichResponse, ErrorReason,
+        ListEnrichmentVendorsRequest, ListEnrichmentVendorsResponse, ListSyncVendorsRequest,
+        ListSyncVendorsResponse, ProfileRequest, ProfileResponse, ProviderStatusRequest,
+        ProviderStatusResponse, catalog_service_server::CatalogService, enrich_service_server::EnrichService,
         profile_service_server::ProfileService,
     },
 };
@@ -40,10 +38,4 @@ later!(CatalogService {
     check_provider(CheckProviderRequest) -> CheckProviderResponse;
     dry_run_provider(DryRunProviderRequest) -> DryRunProviderResponse;
     provider_status(ProviderStatusRequest) -> ProviderStatusResponse;
-});
-later!(IdentityAdminService {
-    lookup(LookupRequest) -> LookupResponse;
-    export(ExportRequest) -> ExportResponse;
-    delete(DeleteRequest) -> DeleteResponse;
-    unmerge(UnmergeRequest) -> UnmergeResponse;
 });

@@ -7,6 +7,7 @@ mod deadline;
 mod guard;
 mod health;
 mod later;
+mod people;
 mod resolve;
 mod sync;
 
@@ -53,11 +54,11 @@ pub fn service<H: Health>(
         .add_service(reflection().build_v1alpha()?)
         .add_service(bounded!(ResolveServiceServer, resolve::Service { core: core.clone() }))
         .add_service(bounded!(SyncServiceServer, sync::Service { core: core.clone() }))
-        .add_service(bounded!(AuthServiceServer, auth::Service { core }))
+        .add_service(bounded!(AuthServiceServer, auth::Service { core: core.clone() }))
         .add_service(bounded!(EnrichServiceServer, later::Later))
         .add_service(bounded!(ProfileServiceServer, later::Later))
         .add_service(bounded!(CatalogServiceServer, later::Later))
-        .add_service(bounded!(IdentityAdminServiceServer, later::Later));
+        .add_service(bounded!(IdentityAdminServiceServer, people::Service { core }));
     let described = [
         proto::FILE_DESCRIPTOR_SET,
         tonic_health::pb::FILE_DESCRIPTOR_SET,

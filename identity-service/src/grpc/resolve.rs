@@ -2,12 +2,9 @@
 
 use std::sync::Arc;
 
-use proto::{
-    Reason,
-    v1::{
-        CreateLinkRequest, CreateLinkResponse, ErrorReason, ResolveRequest, ResolveResponse,
-        VendorIdsRequest, VendorIdsResponse, resolve_service_server::ResolveService,
-    },
+use proto::v1::{
+    CreateLinkRequest, CreateLinkResponse, ErrorReason, ResolveRequest, ResolveResponse, VendorIdsRequest,
+    VendorIdsResponse, resolve_service_server::ResolveService,
 };
 use tonic::{Request, Response, Status};
 
@@ -16,6 +13,7 @@ use crate::{
     clock,
     core::Core,
     error::Error,
+    identifiers::{self, Kind, Parsed},
     resolve::{self, lookup::Wanted, vendor_ids},
 };
 
@@ -67,8 +65,19 @@ impl ResolveService for Service {
 
     async fn create_link(
         &self,
-        _: Request<CreateLinkRequest>,
+        request: Request<CreateLinkRequest>,
     ) -> Result<Response<CreateLinkResponse>, Status> {
-        Err(Reason::of(ErrorReason::NotImplemented).status(None))
+        let roles = caller::roles(&request);
+        let CreateLinkRequest { caller, cookie_anonymous_id } = request.into_inner();
+        let now = clock::now();
+        let tenant = caller::tenant(&self.core, caller, roles, 1, now).await?;
+        let max_bytes = identifiers::MAX_BROWSER_BYTES;
+        let Parsed::Ok(browser) = identifiers::parse(Kind::AnonymousId, &cookie_anonymous_id, max_bytes)
+        else {
+            return Err(Error::refused(ErrorReason::MissingIdentifier).into());
+        };
+        let token = self.core.link_tokens.seal(tenant.org, &browser.value, now);
+        let link_token = token.ok_or_else(|| Error::refused(ErrorReason::Internal))?;
+        Ok(Response::new(CreateLinkResponse { link_token }))
     }
 }

@@ -96,7 +96,7 @@ pub async fn read_rest(core: &Core, org: Uuid, people: &[&Person], read: &mut Re
     let replaced: HashSet<&str> = people
         .iter()
         .filter(|person| replaces_unseen(person, read))
-        .filter_map(|person| person.anonymous_id.as_deref())
+        .filter_map(|person| person.anonymous_id())
         .collect();
     let needed: BTreeSet<&str> = people.iter().filter_map(|person| person.needs_consent()).collect();
     let unknown: Vec<&str> =
@@ -134,12 +134,12 @@ pub async fn replace(
     let mut wanted: BTreeMap<&str, (Option<&str>, bool)> = BTreeMap::new();
     let mut unseen = HashSet::new();
     for person in people {
-        let (Some(anonymous_id), Some(new)) = (&person.anonymous_id, &person.consent) else { continue };
+        let (Some(anonymous_id), Some(new)) = (person.anonymous_id(), &person.consent) else { continue };
         let (signals, sec_gpc) = wanted.entry(anonymous_id).or_default();
         *signals = new.json.as_deref().map(str::trim).or(*signals);
         *sec_gpc = new.sec_gpc;
         if replaces_unseen(person, read) {
-            unseen.insert(anonymous_id.as_str());
+            unseen.insert(anonymous_id);
         }
     }
     let mut failed = HashSet::new();

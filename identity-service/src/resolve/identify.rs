@@ -1,7 +1,9 @@
-//! Identifiers that Redis does not know: found in PostgreSQL, made where nobody has them, and linked.
+//! Who the people of a request are: found in PostgreSQL what Redis does not know, made what nobody knows, and linked
+//! what belongs together.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
+use metrics::counter;
 use proto::v1::{Refusal, RefusalReason};
 use time::OffsetDateTime;
 use tokio::task::JoinSet;
@@ -9,8 +11,7 @@ use uuid::Uuid;
 
 use super::{
     Tenant,
-    link::Link,
-    plan::{Plan, Target},
+    graph::transaction::{Identified, Identify, Outcome},
     read::{Known, Read},
     subject::Person,
 };
@@ -20,20 +21,24 @@ use crate::{
     identifiers::{Identifier, Kind},
     storage::{
         change, entries, fill,
-        postgres::{create::Creator, identities},
+        postgres::{create::Creator, erasure},
         redis::keys::{self, Key},
     },
 };
 
-/// Gives every person's identifiers a canonical identity, and returns each person's refusals. What can't get one
-/// (PostgreSQL is away) stays unknown.
+/// Gives every person's identifiers a canonical identity and links them. Returns what came of each person; what can't
+/// be found or made (PostgreSQL is away) stays unknown.
 pub async fn all(
     core: &Core,
     tenant: &Tenant,
     people: &[&Person],
     read: &mut Read,
     now: OffsetDateTime,
-) -> Vec<Vec<Refusal>> {
+) -> Vec<Outcome> {
+    let mut outcomes: Vec<Outcome> = people.iter().map(|_| Outcome::default()).collect();
+    let changing: Vec<usize> = (0..people.len())
+        .filter(|at| people.get(*at).is_some_and(|person| may_change(core, tenant, person, read, now)))
+        .collect();
     let mut seen = HashSet::new();
     let unknown: Vec<Identifier> = people
         .iter()
@@ -41,87 +46,168 @@ pub async fn all(
         .filter(|id| read.canonical(id).is_none() && seen.insert(*id))
         .cloned()
         .collect();
-    let mut refusals = vec![Vec::new(); people.len()];
-    if !unknown.is_empty() {
+    if !(changing.is_empty() && unknown.is_empty()) {
         let missing: Vec<Key> = unknown
             .iter()
             .filter(|id| read.is_fillable(id))
             .map(|id| keys::canonical(tenant.org, id))
             .collect();
         let load = async {
-            let planned = identify(core, tenant, people, read, now).await?;
+            let changes: Vec<&Person> = changing.iter().filter_map(|at| people.get(*at).copied()).collect();
+            let found = identify(core, tenant, &changes, &unknown, read, now).await?;
             let canonical = |id| read.canonical(id).map(|known| known.canonical);
             let entries =
                 unknown.iter().map(|id| entries::canonical(tenant.org, id, canonical(id))).collect();
-            Ok((planned, entries))
+            Ok((found, entries))
         };
         match fill::through(&core.stores, &missing, load).await {
-            Ok(planned) => refusals = planned,
-            Err(error) => tracing::warn!(%error, "identifiers can't be resolved"),
+            Ok(found) => {
+                for (at, outcome) in changing.into_iter().zip(found) {
+                    if let (Some(slot), Some(person)) = (outcomes.get_mut(at), people.get(at)) {
+                        remember(core, tenant, person, &outcome, read, now);
+                        *slot = outcome;
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "identifiers can't be resolved");
+                // Nothing of theirs was stored, so nothing of it may look as if it had been.
+                for id in changing.into_iter().filter_map(|at| people.get(at)).flat_map(|person| person.ids())
+                {
+                    read.forget(id);
+                }
+            }
         }
         announce(core, tenant.org, people, read).await;
     }
-    for (person, refusals) in people.iter().zip(&mut refusals) {
-        note_conflicts(person, read, refusals);
+    for (person, outcome) in people.iter().zip(&mut outcomes) {
+        note_known_refusals(core, tenant, person, read, outcome, now);
     }
-    refusals
+    outcomes
 }
 
+/// The person says something about who is who that may not be known yet.
+fn may_change(core: &Core, tenant: &Tenant, person: &Person, read: &Read, now: OffsetDateTime) -> bool {
+    let own = read.canonical(&person.primary).map(|known| known.canonical);
+    let apart = |id: &Identifier| {
+        let other = read.canonical(id).map(|known| known.canonical);
+        let pair = own.zip(other);
+        pair.is_none_or(|(own, other)| {
+            own != other && core.refused.get(tenant.org, own, other, now).is_none()
+        })
+    };
+    let has_others = person.ids().nth(1).is_some();
+    let vouched = person.user.as_ref().filter(|_| person.user_verified && has_others);
+    person.reset
+        || person.link.is_some()
+        || has_others && person.ids().skip(1).any(apart)
+        || vouched.is_some_and(|user| own.is_none_or(|own| !core.vouched.knows(tenant.org, user, own)))
+}
+
+/// Finds and makes what is unknown, and changes the graph as `changes` say.
 async fn identify(
     core: &Core,
     tenant: &Tenant,
-    people: &[&Person],
+    changes: &[&Person],
+    unknown: &[Identifier],
     read: &mut Read,
     now: OffsetDateTime,
-) -> Result<Vec<Vec<Refusal>>> {
-    // Whoever comes with several identifiers may be known by another of them, and have a user already.
-    let several = || people.iter().filter(|person| !person.others.is_empty());
-    let mut seen = HashSet::new();
-    let asked: Vec<Identifier> = several()
-        .flat_map(|person| person.ids())
-        .filter(|id| read.canonical(id).is_none() && seen.insert(*id))
-        .cloned()
-        .collect();
-    let mut users = HashSet::new();
-    if !asked.is_empty() {
-        let mut connection = core.stores.connection().await?;
-        let found = identities::find(&mut connection, tenant.org, &asked).await?;
-        for (id, root) in asked.into_iter().zip(found) {
-            if let Some(canonical) = root {
-                read.learn(id, Known { canonical, created: false });
-            }
-        }
-        let known: Vec<Uuid> = several()
-            .flat_map(|person| person.ids())
-            .filter_map(|id| read.canonical(id).map(|known| known.canonical))
-            .collect();
-        if !known.is_empty() {
-            users = identities::with_user(&mut connection, tenant.org, &known).await?;
-        }
-    }
-
-    let plan = Plan::of(people, |id| read.canonical(id).map(|known| known.canonical), users);
-    let made = make_all(core, tenant, &plan.new).await?;
-    let mut links = Vec::with_capacity(plan.links.len());
-    for (id, target) in plan.links {
-        let canonical = match target {
-            Target::Known(canonical) => Some(canonical),
-            Target::New(at) => made.get(at).map(|known| known.canonical),
+) -> Result<Vec<Outcome>> {
+    let mut outcomes = Vec::new();
+    if !changes.is_empty() {
+        let change = Identify {
+            org: tenant.org,
+            people: changes.iter().map(|person| (*person).clone()).collect(),
+            tombstones: core.tombstones.clone(),
+            now,
         };
-        // A browser vouches for its own ID; who its user is, a signature has to say.
-        let verified = tenant.verified || id.kind == Kind::AnonymousId;
-        links.extend(canonical.map(|canonical| (id, canonical, verified)));
+        let Identified { homes, outcomes: found } = change::commit(&core.stores, change).await?.output;
+        for (id, (canonical, created)) in homes {
+            read.learn(id, Known { canonical, created });
+        }
+        outcomes = found;
+        count(&outcomes);
     }
-    for (id, known) in plan.new.into_iter().zip(made) {
+    let alone: Vec<Identifier> = unknown.iter().filter(|id| read.canonical(id).is_none()).cloned().collect();
+    let made = make_all(core, tenant, &alone).await?;
+    for (id, known) in alone.into_iter().zip(made) {
         read.learn(id, known);
     }
-    if !links.is_empty() {
-        let linked = change::commit(&core.stores, Link::new(tenant.org, links, now)).await?.output;
-        for (id, canonical) in linked {
-            read.learn(id, Known { canonical, created: false });
+    // Redis forgets each identifier after a month at the latest, so whoever still comes is seen here.
+    let known: Vec<Identifier> =
+        unknown.iter().filter(|id| read.canonical(id).is_some_and(|known| !known.created)).cloned().collect();
+    if !known.is_empty() {
+        let mut connection = core.stores.connection().await?;
+        erasure::touch(&mut connection, tenant.org, &known, now.date()).await?;
+    }
+    Ok(outcomes)
+}
+
+fn count(outcomes: &[Outcome]) {
+    let merged: usize = outcomes.iter().map(|outcome| outcome.merged.len()).sum();
+    counter!("datafly_merges_total").increment(u64::try_from(merged).unwrap_or_default());
+}
+
+/// Remembers what need not be tried again, and what is stored about who vouched for whom.
+fn remember(
+    core: &Core,
+    tenant: &Tenant,
+    person: &Person,
+    outcome: &Outcome,
+    read: &Read,
+    now: OffsetDateTime,
+) {
+    let Some(own) = read.canonical(&person.primary) else { return };
+    for refusal in &outcome.refusals {
+        let other = match refusal.identifier.as_str() {
+            "user_id" => person.user.as_ref(),
+            "cookie_anonymous_id" => person.cookie.as_ref(),
+            _ => None,
+        };
+        if let Some(other) = other.and_then(|id| read.canonical(id))
+            && other.canonical != own.canonical
+        {
+            core.refused.learn(tenant.org, own.canonical, other.canonical, now, refusal.reason());
         }
     }
-    Ok(plan.refusals)
+    if let Some(user) = person.user.as_ref().filter(|_| person.user_verified) {
+        core.vouched.learn(tenant.org, user, own.canonical);
+    }
+}
+
+/// What was refused before and would be again is told without a try.
+fn note_known_refusals(
+    core: &Core,
+    tenant: &Tenant,
+    person: &Person,
+    read: &Read,
+    outcome: &mut Outcome,
+    now: OffsetDateTime,
+) {
+    if let Some(own) = read.canonical(&person.primary) {
+        for id in person.ids().skip(1) {
+            let name = if id.kind == Kind::UserId { "user_id" } else { "cookie_anonymous_id" };
+            let other = read.canonical(id).filter(|other| other.canonical != own.canonical);
+            let reason =
+                other.and_then(|other| core.refused.get(tenant.org, own.canonical, other.canonical, now));
+            if let Some(reason) = reason
+                && outcome.refusals.iter().all(|refusal| refusal.identifier != name)
+            {
+                let reason = reason.into();
+                outcome.refusals.push(Refusal { identifier: name.to_owned(), reason });
+            }
+        }
+    }
+    for refusal in &outcome.refusals {
+        let reason = match refusal.reason() {
+            RefusalReason::DifferentUsers => "different_users",
+            RefusalReason::TooManyLinks => "too_many_links",
+            RefusalReason::InvalidProof => "invalid_proof",
+            RefusalReason::Junk => "junk",
+            RefusalReason::Unspecified => "unspecified",
+        };
+        counter!("datafly_link_refusals_total", "reason" => reason).increment(1);
+    }
 }
 
 /// Makes canonical identities, in statements shared with other requests. In the order asked.
@@ -131,12 +217,12 @@ async fn make_all(core: &Core, tenant: &Tenant, ids: &[Identifier]) -> Result<Ve
         let verified = tenant.verified || id.kind == Kind::AnonymousId;
         making.spawn(make(core.creator.clone(), tenant.org, at, id.clone(), verified));
     }
-    let mut made = Vec::with_capacity(ids.len());
+    let mut made = BTreeMap::new();
     while let Some(done) = making.join_next().await {
-        made.push(done??);
+        let (at, known) = done??;
+        made.insert(at, known);
     }
-    made.sort_unstable_by_key(|(at, _)| *at);
-    Ok(made.into_iter().map(|(_, known)| known).collect())
+    Ok(made.into_values().collect())
 }
 
 async fn make(
@@ -148,19 +234,6 @@ async fn make(
 ) -> Result<(usize, Known)> {
     let made = creator.get_or_create(org, id, verified).await?;
     Ok((at, Known { canonical: made.canonical, created: made.created }))
-}
-
-/// Two canonical identities that belong together stay two until merging is built; the answer says so.
-fn note_conflicts(person: &Person, read: &Read, refusals: &mut Vec<Refusal>) {
-    let Some(own) = read.canonical(&person.primary) else { return };
-    for id in &person.others {
-        let name = if id.kind == Kind::UserId { "user_id" } else { "cookie_anonymous_id" };
-        let apart = read.canonical(id).is_some_and(|other| other.canonical != own.canonical);
-        if apart && refusals.iter().all(|refusal| refusal.identifier != name) {
-            let reason = RefusalReason::MergeUnavailable.into();
-            refusals.push(Refusal { identifier: name.to_owned(), reason });
-        }
-    }
 }
 
 /// Tells Redis that nothing is known yet of identities made just now, so that their next request needs no

@@ -2,14 +2,16 @@
 
 pub mod consent;
 pub mod consent_writer;
+pub mod graph;
 pub mod guesses;
 mod identify;
-mod link;
+pub mod link_token;
 pub mod lookup;
-mod plan;
 pub mod project;
 mod read;
+pub mod remembered;
 mod subject;
+pub mod tombstone;
 pub mod vendor_ids;
 
 use std::{cell::OnceCell, sync::Arc};
@@ -65,11 +67,11 @@ pub async fn resolve(
     subjects: Vec<Subject>,
     now: OffsetDateTime,
 ) -> Result<Vec<Resolution>> {
-    let people = parse(tenant, subjects);
+    let people = parse(core, tenant, subjects, now);
     let named: Vec<&Person> = people.iter().filter_map(|person| person.as_ref().ok()).collect();
 
     let mut read = read::first(core, tenant, &named).await;
-    let mut refusals = identify::all(core, tenant, &named, &mut read, now).await.into_iter();
+    let mut outcomes = identify::all(core, tenant, &named, &mut read, now).await.into_iter();
     consent::read_rest(core, tenant.org, &named, &mut read).await;
     let unsaved = consent::replace(core, tenant.org, &named, &mut read, now).await;
 
@@ -77,11 +79,12 @@ pub async fn resolve(
     for person in people {
         let resolution = match person {
             Ok(mut person) => {
-                person.refusals.extend(refusals.next().into_iter().flatten());
-                if person.anonymous_id.as_ref().is_some_and(|id| unsaved.contains(id)) {
+                let outcome = outcomes.next().unwrap_or_default();
+                person.refusals.extend(outcome.refusals);
+                if person.anonymous_id().is_some_and(|id| unsaved.contains(id)) {
                     Err(Error::refused(ErrorReason::Unavailable))
                 } else {
-                    finish(core, tenant, person, &mut read, now).await
+                    finish(core, tenant, person, outcome.merged, &mut read, now).await
                 }
             }
             Err(error) => Err(error),
@@ -101,10 +104,11 @@ pub async fn resolve(
 }
 
 /// Browsers without an ID share one that is made for the request.
-fn parse(tenant: &Tenant, subjects: Vec<Subject>) -> Vec<Result<Person>> {
+fn parse(core: &Core, tenant: &Tenant, subjects: Vec<Subject>, now: OffsetDateTime) -> Vec<Result<Person>> {
     let minted = OnceCell::new();
     let mint = || tenant.browser.then(|| minted.get_or_init(|| Uuid::new_v4().to_string()).clone());
-    subjects.into_iter().map(|subject| Person::parse(subject, tenant, mint)).collect()
+    let tokens = &core.link_tokens;
+    subjects.into_iter().map(|subject| Person::parse(subject, tenant, tokens, now, mint)).collect()
 }
 
 /// Plans syncs, and puts the answer together.
@@ -112,6 +116,7 @@ async fn finish(
     core: &Core,
     tenant: &Tenant,
     person: Person,
+    merged: Vec<Uuid>,
     read: &mut Read,
     now: OffsetDateTime,
 ) -> Result<Resolution> {
@@ -121,7 +126,7 @@ async fn finish(
     }
     let known = read.canonical(&person.primary).ok_or_else(|| Error::refused(ErrorReason::Unavailable))?;
     let canonical = known.canonical;
-    if let Some(anonymous_id) = &person.anonymous_id
+    if let Some(anonymous_id) = person.anonymous_id()
         && person.want_pending_syncs
         && !read.was_guessed(canonical)
     {
@@ -129,7 +134,7 @@ async fn finish(
     }
     let mut pending_syncs = Vec::new();
     if let (true, Some(source), Some(anonymous_id)) =
-        (person.want_pending_syncs, &tenant.source, &person.anonymous_id)
+        (person.want_pending_syncs, &tenant.source, person.anonymous_id())
     {
         let planned = plan_syncs(core, tenant.org, source, anonymous_id, known, read, now).await;
         // The event has done its work; the next page will offer what this one can't.
@@ -138,15 +143,15 @@ async fn finish(
             Vec::new()
         });
     }
-    let cookies = match (&person.anonymous_id, tenant.browser) {
+    let cookies = match (person.anonymous_id(), tenant.browser) {
         (Some(anonymous_id), true) => vec![dfid(anonymous_id, tenant.host.as_ref())],
         _ => Vec::new(),
     };
     Ok(Resolution {
         canonical_id: canonical.to_string(),
-        anonymous_id: person.anonymous_id.unwrap_or_default(),
+        anonymous_id: person.anonymous_id().unwrap_or_default().to_owned(),
         created: known.created,
-        merged_from: Vec::new(),
+        merged_from: merged.iter().map(Uuid::to_string).collect(),
         refusals: person.refusals,
         pending_syncs,
         cookies,

@@ -43,9 +43,10 @@ impl Change for Refresh {
     }
 
     async fn apply(&self, connection: &mut AsyncPgConnection) -> Result<((), Vec<Entry>)> {
-        let roots = identities::lock_roots(connection, self.org, &self.canonicals).await?;
+        let roots = identities::roots(connection, self.org, &self.canonicals).await?;
+        let roots: Vec<Uuid> = roots.into_iter().flatten().collect();
+        identities::lock(connection, self.org, roots.iter().copied()).await?;
         let mut known: HashMap<Uuid, Vec<VendorIdRow>> = HashMap::new();
-        let roots: Vec<Uuid> = roots.into_values().collect();
         for row in vendor_ids::find(connection, self.org, &roots).await? {
             known.entry(row.canonical_id).or_default().push(row);
         }

@@ -51,6 +51,11 @@ impl Read {
         self.canonicals.insert(id, known);
     }
 
+    /// What was known of an identifier does not count any more.
+    pub fn forget(&mut self, id: &Identifier) {
+        self.canonicals.remove(id);
+    }
+
     /// The identifier is unknown to Redis, which may be told.
     pub fn is_fillable(&self, id: &Identifier) -> bool {
         self.fillable.contains(id)
@@ -93,7 +98,7 @@ pub async fn first(core: &Core, tenant: &Tenant, people: &[&Person]) -> Read {
     let mut guesses: Vec<Uuid> = people
         .iter()
         .filter(|person| person.want_pending_syncs)
-        .filter_map(|person| core.guesses.get(tenant.org, person.anonymous_id.as_deref()?))
+        .filter_map(|person| core.guesses.get(tenant.org, person.anonymous_id()?))
         .collect();
     guesses.sort_unstable();
     guesses.dedup();

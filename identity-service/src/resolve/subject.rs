@@ -1,25 +1,41 @@
 //! A subject as it is sent, and as the core works with it.
 
 use proto::v1::{ErrorReason, Refusal, RefusalReason, Subject};
+use sha2::{Digest as _, Sha256};
+use time::OffsetDateTime;
 
-use super::{Tenant, consent::NewSignals};
+use super::{
+    Tenant,
+    consent::NewSignals,
+    link_token::{self, LinkToken, LinkTokens},
+};
 use crate::{
+    auth::signature,
     error::{Error, Result},
     identifiers::{self, Identifier, Kind, Parsed},
+    storage::postgres::proofs::Digest,
 };
 
 /// Longest consent object, in bytes.
 const MAX_CONSENT_BYTES: usize = 8 * 1024;
 
 /// A subject whose identifiers are usable.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Person {
-    /// The browser; the user where there is none.
+    /// The browser, by its ID from now on; the user where there is none.
     pub primary: Identifier,
-    /// Further identifiers to link, the user before the cookie.
-    pub others: Vec<Identifier>,
-    /// The browser's ID from now on.
-    pub anonymous_id: Option<String>,
+    /// The user.
+    pub user: Option<Identifier>,
+    /// Who the user is has been vouched for: by a signature or a hash.
+    pub user_verified: bool,
+    /// What the cookie has, where it differs from the browser's ID.
+    pub cookie: Option<Identifier>,
+    /// Who the browser is on the domain it comes from.
+    pub link: Option<LinkToken>,
+    /// A new person on this device.
+    pub reset: bool,
+    /// A signed call's message, which changes the graph once.
+    pub message: Option<Digest>,
     /// Identifiers that were left out.
     pub refusals: Vec<Refusal>,
     /// Consent that came with the event.
@@ -29,19 +45,41 @@ pub struct Person {
 }
 
 impl Person {
-    /// Every identifier, the primary one first.
+    /// The browser.
+    pub fn browser(&self) -> Option<&Identifier> {
+        Some(&self.primary).filter(|id| id.kind == Kind::AnonymousId)
+    }
+
+    /// The browser's ID from now on.
+    pub fn anonymous_id(&self) -> Option<&str> {
+        self.browser().map(|browser| browser.value.as_str())
+    }
+
+    /// Every identifier, the primary one first, none twice.
     pub fn ids(&self) -> impl Iterator<Item = &Identifier> {
-        std::iter::once(&self.primary).chain(&self.others)
+        let user = self.user.as_ref().filter(|_| self.browser().is_some());
+        std::iter::once(&self.primary).chain(user).chain(&self.cookie)
+    }
+
+    /// The same with the browser that a link token names.
+    pub fn named(&self) -> impl Iterator<Item = &Identifier> {
+        self.ids().chain(self.link.iter().map(|token| &token.browser))
     }
 
     /// The browser, where the request has to know its stored consent.
     pub fn needs_consent(&self) -> Option<&str> {
         let needed = self.want_pending_syncs || self.consent.is_some();
-        self.anonymous_id.as_deref().filter(|_| needed)
+        self.anonymous_id().filter(|_| needed)
     }
 
     /// Reads a subject. `mint` makes the anonymous ID for a browser that has none.
-    pub fn parse(subject: Subject, tenant: &Tenant, mint: impl Fn() -> Option<String>) -> Result<Self> {
+    pub fn parse(
+        subject: Subject,
+        tenant: &Tenant,
+        tokens: &LinkTokens,
+        now: OffsetDateTime,
+        mint: impl Fn() -> Option<String>,
+    ) -> Result<Self> {
         let mut refusals = Vec::new();
         let max_bytes = if tenant.browser { identifiers::MAX_BROWSER_BYTES } else { identifiers::MAX_BYTES };
         let mut read = |name: &str, kind: Kind, text: Option<String>| match identifiers::parse(
@@ -66,21 +104,39 @@ impl Person {
         let cookie = read("cookie_anonymous_id", Kind::AnonymousId, cookie).unwrap_or_default();
         let consent = new_signals(subject.consent)?;
 
+        let refuse = |identifier: &str| {
+            let reason = RefusalReason::InvalidProof.into();
+            Refusal { identifier: identifier.to_owned(), reason }
+        };
+        // Who claims to be somebody is linked all the same; a hash that is wrong only vouches for nothing.
+        let vouched = user.as_ref().zip(subject.user_hash.as_deref()).is_some_and(|(user, hash)| {
+            let secrets = tenant.source.as_ref().map_or(&[][..], |source| &source.secrets);
+            signature::vouches(secrets, hash, &user.value, now)
+        });
+        if subject.user_hash.is_some() && user.is_some() && !vouched {
+            refusals.push(refuse("user_hash"));
+        }
+        let link = subject.link_token.or_else(|| link_token::of_page(subject.page_url.as_deref()?));
+        let opened = link.as_deref().and_then(|token| tokens.open(tenant.org, token, now));
+        if link.is_some() && opened.is_none() {
+            refusals.push(refuse("link_token"));
+        }
+        // Only servers' calls can be replayed by others.
+        let message = subject.message_id.filter(|_| tenant.verified);
+        let message = message.map(|id| Sha256::digest(id.as_bytes()).into());
+
         let minted = || mint().map(|value| Identifier { kind: Kind::AnonymousId, value });
         let browser = own.or_else(|| cookie.clone()).or_else(minted);
-        let anonymous_id = browser.as_ref().map(|id| id.value.clone());
-        let mut ids: Vec<Identifier> = Vec::with_capacity(3);
-        for id in [browser, user, cookie].into_iter().flatten() {
-            if !ids.contains(&id) {
-                ids.push(id);
-            }
-        }
-        let mut ids = ids.into_iter();
-        let primary = ids.next().ok_or_else(|| Error::refused(ErrorReason::MissingIdentifier))?;
+        let primary = browser.or_else(|| user.clone());
+        let primary = primary.ok_or_else(|| Error::refused(ErrorReason::MissingIdentifier))?;
         Ok(Self {
+            user,
+            user_verified: tenant.verified || vouched,
+            cookie: cookie.filter(|cookie| *cookie != primary),
+            link: opened.filter(|token| token.browser != primary),
+            reset: subject.reset,
+            message,
             primary,
-            others: ids.collect(),
-            anonymous_id,
             refusals,
             consent,
             want_pending_syncs: subject.want_pending_syncs,
@@ -101,6 +157,8 @@ fn new_signals(consent: Option<proto::v1::ConsentSignals>) -> Result<Option<NewS
 
 #[cfg(test)]
 mod tests {
+    use migrations::sealed::{SealKey, SealKeys};
+    use secrecy::SecretString;
     use uuid::Uuid;
 
     use super::*;
@@ -110,7 +168,10 @@ mod tests {
     }
 
     fn parse(subject: Subject, browser: bool) -> Result<Person> {
-        Person::parse(subject, &tenant(browser), || browser.then(|| "minted".to_owned()))
+        let key = SealKey::from_hex(&SecretString::from("11".repeat(32))).unwrap();
+        let tokens = LinkTokens::derive(&SealKeys::new(key, None));
+        let mint = || browser.then(|| "minted".to_owned());
+        Person::parse(subject, &tenant(browser), &tokens, OffsetDateTime::UNIX_EPOCH, mint)
     }
 
     #[test]
@@ -121,12 +182,12 @@ mod tests {
             ..Subject::default()
         };
         let person = parse(both.clone(), true).unwrap();
-        assert_eq!((person.primary.value.as_str(), person.others.len()), ("e", 1));
+        assert_eq!((person.primary.value.as_str(), person.ids().count()), ("e", 2));
         let cookie = parse(Subject { anonymous_id: None, ..both.clone() }, true).unwrap();
-        assert_eq!((cookie.anonymous_id.as_deref(), cookie.others.len()), (Some("c"), 0));
-        assert_eq!(parse(Subject::default(), true).unwrap().anonymous_id.as_deref(), Some("minted"));
+        assert_eq!((cookie.anonymous_id(), cookie.ids().count()), (Some("c"), 1));
+        assert_eq!(parse(Subject::default(), true).unwrap().anonymous_id(), Some("minted"));
         let reset = parse(Subject { reset: true, ..both }, true).unwrap();
-        assert!(reset.others.is_empty(), "the cookie's ID is not linked after a reset");
+        assert!(reset.cookie.is_none(), "the cookie's ID is not linked after a reset");
     }
 
     #[test]
@@ -134,7 +195,7 @@ mod tests {
         let nobody = parse(Subject::default(), false).unwrap_err();
         assert!(matches!(nobody, Error::Refused { reason: ErrorReason::MissingIdentifier, .. }));
         let user = parse(Subject { user_id: Some("u".into()), ..Subject::default() }, false).unwrap();
-        assert_eq!((user.primary.kind, user.anonymous_id), (Kind::UserId, None));
+        assert_eq!((user.primary.kind, user.anonymous_id(), user.ids().count()), (Kind::UserId, None, 1));
     }
 
     #[test]
@@ -145,7 +206,7 @@ mod tests {
             ..Subject::default()
         };
         let person = parse(junk, true).unwrap();
-        assert_eq!(person.anonymous_id.as_deref(), Some("minted"));
+        assert_eq!(person.anonymous_id(), Some("minted"));
         assert_eq!(person.refusals.len(), 2);
     }
 

@@ -189,7 +189,8 @@ fn answer(
     IdentityVendorIds { canonical_id: root.to_string(), vendor_ids, consent }
 }
 
-fn vendor_id(entry: VendorIdEntry<'_>) -> VendorId {
+/// As it is answered.
+pub fn vendor_id(entry: VendorIdEntry<'_>) -> VendorId {
     let source = match &*entry.source {
         "sync" => VendorIdSource::Sync,
         "enrichment" => VendorIdSource::Enrichment,
@@ -205,7 +206,8 @@ fn vendor_id(entry: VendorIdEntry<'_>) -> VendorId {
     }
 }
 
-fn stored_consent(entry: &ConsentEntry) -> Option<StoredConsent> {
+/// Consent as it is answered; none where the browser sent none.
+pub fn stored_consent(entry: &ConsentEntry) -> Option<StoredConsent> {
     let updated_at = entry.updated_at?;
     Some(StoredConsent {
         json: consent::text(entry).map(str::to_owned),

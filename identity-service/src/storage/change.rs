@@ -45,6 +45,8 @@ pub struct Committed<T> {
 
 /// How often a change that met another's lock is tried.
 const TRIES: u32 = 5;
+/// How often one is tried whose rows had changed by the time it had locked them: each time another came through.
+const MOVED_TRIES: u32 = 50;
 /// How long a change may take, whatever state the database is in.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -58,6 +60,7 @@ pub async fn commit<C: Change>(stores: &Stores, change: C) -> Result<Committed<C
         loop {
             match commit_here(&stores, &change).await {
                 Err(Error::Postgres(error)) if tries < TRIES && is_conflict(&error) => tries += 1,
+                Err(Error::Moved) if tries < MOVED_TRIES => tries += 1,
                 done => return done.inspect_err(|error| stores.leave_if_demoted(error)),
             }
             tokio::time::sleep(Duration::from_millis(rand::random_range(1..20))).await;

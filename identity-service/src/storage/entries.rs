@@ -134,15 +134,19 @@ pub fn vendor_ids(
     let live = || ids.iter().filter(|row| row.expires_at > now);
     let life = live().map(|row| row.expires_at - now).max().unwrap_or(SERVING);
     for row in live() {
-        let entry = VendorIdEntry {
-            value: Cow::Borrowed(&row.value),
-            source: Cow::Borrowed(&row.source),
-            collected_at: row.collected_at,
-            expires_at: row.expires_at,
-        };
-        fields.push((row.field.clone(), serde_json::to_string(&entry).unwrap_or_default()));
+        fields.push((row.field.clone(), serde_json::to_string(&vendor_id(row)).unwrap_or_default()));
     }
     Entry { key: keys::vendor_ids(org, canonical), value: Value::Hash(fields), ttl_ms: millis(life) }
+}
+
+/// A vendor ID as it is served, from PostgreSQL's row.
+pub fn vendor_id(row: &VendorIdRow) -> VendorIdEntry<'_> {
+    VendorIdEntry {
+        value: Cow::Borrowed(&row.value),
+        source: Cow::Borrowed(&row.source),
+        collected_at: row.collected_at,
+        expires_at: row.expires_at,
+    }
 }
 
 /// `identity:` of one browser: plain values for other systems. The key lives as long as its shortest field,

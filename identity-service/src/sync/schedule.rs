@@ -1,5 +1,6 @@
 //! When a vendor is tried again. Pure: rows and the time go in, rows come out.
 
+use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
 /// At most that many attempts without an answer …
@@ -13,7 +14,8 @@ const BACK_OFF: [Duration; 4] =
     [Duration::minutes(10), Duration::hours(1), Duration::hours(6), Duration::hours(24)];
 
 /// What became of the last try.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// The browser was sent off and has not come back.
     Attempted,
@@ -40,9 +42,10 @@ impl Outcome {
 }
 
 /// What is known of one vendor's sync for one canonical identity.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
     /// When an ID was last stored.
+    #[serde(with = "time::serde::rfc3339::option")]
     pub last_synced: Option<OffsetDateTime>,
     /// For how long it was stored.
     pub ttl_days: Option<i32>,
@@ -51,8 +54,10 @@ pub struct Attempt {
     /// Tries without an answer since `unanswered_since`.
     pub attempts: i32,
     /// When the first of them was.
+    #[serde(with = "time::serde::rfc3339::option")]
     pub unanswered_since: Option<OffsetDateTime>,
     /// Not before then.
+    #[serde(with = "time::serde::rfc3339")]
     pub next_at: OffsetDateTime,
 }
 

@@ -3,18 +3,11 @@
 //! It takes the place of `aid` and `pipeline_key`, which the specification's example puts in the callback in
 //! clear: they would sit in every vendor's logs and let anyone write an ID into a person's identity.
 
-use aes_gcm::{
-    Aes256Gcm, KeyInit, Nonce,
-    aead::{Aead, Generate, Payload},
-};
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use hkdf::Hkdf;
-use migrations::sealed::{KeyId, SealKey, SealKeys};
-use sha2::Sha256;
+use migrations::sealed::SealKeys;
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
-use crate::{clock, identifiers};
+use crate::{clock, identifiers, sealing::Sealer};
 
 /// How long a browser may take to the vendor and back.
 pub const LIFETIME: Duration = Duration::minutes(10);
@@ -22,11 +15,6 @@ pub const LIFETIME: Duration = Duration::minutes(10);
 const MAX_SKEW: Duration = Duration::seconds(30);
 /// Longest sealed text: the longest vendor name and anonymous ID make 294 characters.
 pub const MAX_CHARS: usize = 300;
-
-const VERSION: u8 = 1;
-const HEADER: usize = 5;
-const NONCE: usize = 12;
-const INFO: &[u8] = b"sync-state-v1";
 
 /// What a state says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,16 +40,13 @@ pub enum BadState {
     Expired,
 }
 
-/// Seals and opens states under keys derived from the encryption key.
-pub struct StateKeys {
-    current: (KeyId, Aes256Gcm),
-    previous: Option<(KeyId, Aes256Gcm)>,
-}
+/// Seals and opens states.
+pub struct StateKeys(Sealer);
 
 impl StateKeys {
     /// Derives the keys of `keys`; the previous one still opens.
     pub fn derive(keys: &SealKeys) -> Self {
-        Self { current: derived(keys.current()), previous: keys.previous().map(derived) }
+        Self(Sealer::derive(keys, "sync-state-v1"))
     }
 
     /// The state as URL-safe text of at most [`MAX_CHARS`] characters; none where the anonymous ID or the
@@ -78,14 +63,7 @@ impl StateKeys {
         plain.extend_from_slice(state.vendor.as_bytes());
         plain.extend_from_slice(state.anonymous_id.as_bytes());
 
-        let (id, cipher) = &self.current;
-        let mut sealed = vec![VERSION];
-        sealed.extend_from_slice(id);
-        let nonce = Nonce::generate();
-        let body = cipher.encrypt(&nonce, Payload { msg: &plain, aad: &sealed }).ok()?;
-        sealed.extend_from_slice(&nonce);
-        sealed.extend_from_slice(&body);
-        let text = URL_SAFE_NO_PAD.encode(sealed);
+        let text = self.0.seal(&plain)?;
         (text.len() <= MAX_CHARS).then_some(text)
     }
 
@@ -102,15 +80,7 @@ impl StateKeys {
         if text.len() > MAX_CHARS {
             return None;
         }
-        let sealed = URL_SAFE_NO_PAD.decode(text).ok()?;
-        let (header, rest) = sealed.split_at_checked(HEADER)?;
-        let (nonce, body) = rest.split_at_checked(NONCE)?;
-        let [VERSION, id @ ..] = header else { return None };
-        let (_, cipher) =
-            [Some(&self.current), self.previous.as_ref()].into_iter().flatten().find(|(own, _)| own == id)?;
-        let nonce: [u8; NONCE] = nonce.try_into().ok()?;
-        let plain = cipher.decrypt(&nonce.into(), Payload { msg: body, aad: header }).ok()?;
-
+        let plain = self.0.open(text)?;
         let (org, rest) = plain.split_at_checked(16)?;
         let (source, rest) = rest.split_at_checked(16)?;
         let (issued, rest) = rest.split_first_chunk::<8>()?;
@@ -126,16 +96,10 @@ impl StateKeys {
     }
 }
 
-fn derived(key: &SealKey) -> (KeyId, Aes256Gcm) {
-    // Expanding fails only for more than 8,160 bytes; a random key is what would be left then.
-    let mut bytes: [u8; 32] = rand::random();
-    let expanded = Hkdf::<Sha256>::new(None, key.expose()).expand(INFO, &mut bytes);
-    debug_assert!(expanded.is_ok(), "32 bytes are within HKDF's bound");
-    (key.id(), Aes256Gcm::new(&bytes.into()))
-}
-
 #[cfg(test)]
 mod tests {
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    use migrations::sealed::SealKey;
     use proptest::prelude::*;
     use secrecy::SecretString;
     use time::macros::datetime;

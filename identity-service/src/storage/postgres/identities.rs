@@ -1,10 +1,10 @@
 //! Finding canonical identities, and linking further identifiers to them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use diesel::{
     prelude::*,
-    sql_types::{Array, BigInt, Bool, Nullable, SmallInt, Text, Uuid as SqlUuid},
+    sql_types::{Array, BigInt, Nullable, SmallInt, Text, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use migrations::schema::links;
@@ -12,8 +12,9 @@ use uuid::Uuid;
 
 use super::prepared::Prepared;
 use crate::{
-    error::Result,
+    error::{Error, Result},
     identifiers::{Identifier, Kind},
+    resolve::graph::MAX_IDENTIFIERS,
 };
 
 #[derive(QueryableByName)]
@@ -23,9 +24,6 @@ struct Found {
     #[diesel(sql_type = SqlUuid)]
     canonical_id: Uuid,
 }
-
-/// Identifiers of one canonical identity (design section 7, guards).
-const MAX_BROWSERS: i64 = 50;
 
 /// The root of each identifier's canonical identity, in the order asked; none where it is unknown.
 pub async fn find(
@@ -78,56 +76,24 @@ fn in_order(length: usize, found: Vec<Found>) -> Vec<Option<Uuid>> {
     roots
 }
 
-/// Those of the canonical identities that have a user.
-pub async fn with_user(
-    connection: &mut AsyncPgConnection,
-    org: Uuid,
-    canonicals: &[Uuid],
-) -> Result<HashSet<Uuid>> {
-    let found: Vec<Uuid> = links::table
-        .filter(links::org_id.eq(org))
-        .filter(links::canonical_id.eq_any(canonicals))
-        .filter(links::kind.eq(Kind::UserId.number()))
-        .select(links::canonical_id)
-        .load(connection)
-        .await?;
-    Ok(found.into_iter().collect())
-}
-
-/// Links identifiers to canonical identities, each with whether it is vouched for. One that is linked already
-/// stays where it is.
-pub async fn link(
-    connection: &mut AsyncPgConnection,
-    org: Uuid,
-    ids: &[(&Identifier, Uuid, bool)],
-) -> Result<()> {
-    Prepared(
-        diesel::sql_query(
-            "INSERT INTO links (org_id, canonical_id, kind, value, verified) \
-         SELECT $1, * FROM unnest($2, $3, $4, $5) ON CONFLICT (org_id, kind, value) DO NOTHING",
-        )
-        .bind::<SqlUuid, _>(org)
-        .bind::<Array<SqlUuid>, _>(ids.iter().map(|(_, canonical, _)| *canonical).collect::<Vec<_>>())
-        .bind::<Array<SmallInt>, _>(ids.iter().map(|(id, _, _)| id.kind.number()).collect::<Vec<_>>())
-        .bind::<Array<Text>, _>(ids.iter().map(|(id, _, _)| id.value.as_str()).collect::<Vec<_>>())
-        .bind::<Array<Bool>, _>(ids.iter().map(|(_, _, verified)| *verified).collect::<Vec<_>>()),
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-#[derive(QueryableByName)]
-struct Locked {
-    #[diesel(sql_type = SqlUuid)]
-    id: Uuid,
-    #[diesel(sql_type = Nullable<SqlUuid>)]
-    merged_into: Option<Uuid>,
-}
-
 /// Locks the canonical identities of browsers until the end of the transaction and returns the root of each;
 /// unknown browsers are left out.
 pub async fn lock_by_anonymous_ids(
+    connection: &mut AsyncPgConnection,
+    org: Uuid,
+    anonymous_ids: &[&str],
+) -> Result<HashMap<String, Uuid>> {
+    let before = homes(connection, org, anonymous_ids).await?;
+    lock(connection, org, before.values().copied()).await?;
+    // A browser may have moved to another identity meanwhile, which is not locked.
+    if before.is_empty() || homes(connection, org, anonymous_ids).await? == before {
+        Ok(before)
+    } else {
+        Err(Error::Moved)
+    }
+}
+
+async fn homes(
     connection: &mut AsyncPgConnection,
     org: Uuid,
     anonymous_ids: &[&str],
@@ -139,53 +105,39 @@ pub async fn lock_by_anonymous_ids(
         .select((links::value, links::canonical_id))
         .load(connection)
         .await?;
-    let canonicals: Vec<Uuid> = linked.iter().map(|(_, canonical)| *canonical).collect();
-    let roots = lock_roots(connection, org, &canonicals).await?;
-    Ok(linked
-        .into_iter()
-        .filter_map(|(browser, canonical)| Some((browser, *roots.get(&canonical)?)))
-        .collect())
+    Ok(linked.into_iter().collect())
 }
 
-/// Locks the roots of canonical identities until the end of the transaction, each once and in one order for
-/// all writers, so that they can't wait for each other in a circle. Those that do not exist are left out.
-pub async fn lock_roots(
+/// Locks canonical identities until the end of the transaction, each once and in one order for all writers, so that
+/// they can't wait for each other in a circle. [`Error::Moved`] where one is no root any more: somebody was faster,
+/// and locking on would break the order.
+pub async fn lock(
     connection: &mut AsyncPgConnection,
     org: Uuid,
-    canonicals: &[Uuid],
-) -> Result<HashMap<Uuid, Uuid>> {
-    let mut roots: HashMap<Uuid, Uuid> = canonicals.iter().map(|id| (*id, *id)).collect();
-    // A merge may move a root between two looks; it moves to an older one each time, so this ends.
-    for _ in 0..8 {
-        let mut wanted: Vec<Uuid> = roots.values().copied().collect();
-        wanted.sort_unstable();
-        wanted.dedup();
-        if wanted.is_empty() {
-            break;
-        }
-        let locked: Vec<Locked> = Prepared(
-            diesel::sql_query(
-                "SELECT id, merged_into FROM canonicals WHERE org_id = $1 AND id = ANY ($2) \
-             ORDER BY id FOR NO KEY UPDATE",
-            )
-            .bind::<SqlUuid, _>(org)
-            .bind::<Array<SqlUuid>, _>(&wanted),
-        )
-        .load(connection)
-        .await?;
-        let rows: HashMap<Uuid, Option<Uuid>> =
-            locked.into_iter().map(|row| (row.id, row.merged_into)).collect();
-        roots.retain(|_, root| rows.contains_key(root));
-        if rows.values().all(Option::is_none) {
-            break;
-        }
-        for root in roots.values_mut() {
-            if let Some(Some(moved)) = rows.get(root) {
-                *root = *moved;
-            }
-        }
+    roots: impl IntoIterator<Item = Uuid>,
+) -> Result<()> {
+    let roots: BTreeSet<Uuid> = roots.into_iter().collect();
+    if roots.is_empty() {
+        return Ok(());
     }
-    Ok(roots)
+    let locked: Vec<Locked> = Prepared(
+        diesel::sql_query(
+            "SELECT merged_into FROM canonicals WHERE org_id = $1 AND id = ANY ($2) \
+             ORDER BY id FOR NO KEY UPDATE",
+        )
+        .bind::<SqlUuid, _>(org)
+        .bind::<Array<SqlUuid>, _>(roots.iter().copied().collect::<Vec<_>>()),
+    )
+    .load(connection)
+    .await?;
+    let are_roots = locked.len() == roots.len() && locked.iter().all(|row| row.merged_into.is_none());
+    if are_roots { Ok(()) } else { Err(Error::Moved) }
+}
+
+#[derive(QueryableByName)]
+struct Locked {
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    merged_into: Option<Uuid>,
 }
 
 #[derive(QueryableByName)]
@@ -211,7 +163,7 @@ pub async fn anonymous_ids(
         )
         .bind::<SqlUuid, _>(org)
         .bind::<Array<SqlUuid>, _>(canonicals)
-        .bind::<BigInt, _>(MAX_BROWSERS),
+        .bind::<BigInt, _>(i64::try_from(MAX_IDENTIFIERS).unwrap_or(i64::MAX)),
     )
     .load(connection)
     .await?;

@@ -2,8 +2,13 @@
 
 pub mod consent;
 pub mod create;
+pub mod erased;
+pub mod erasure;
+pub mod graph;
+pub mod history;
 pub mod identities;
 mod prepared;
+pub mod proofs;
 pub mod repairs;
 pub mod rows;
 pub mod syncs;

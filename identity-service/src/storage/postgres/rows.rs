@@ -2,6 +2,7 @@
 
 use diesel::prelude::*;
 use migrations::schema;
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -22,7 +23,7 @@ pub struct ConsentRow {
 }
 
 /// A vendor ID of a canonical identity.
-#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Serialize, Deserialize)]
 #[diesel(table_name = schema::vendor_ids, check_for_backend(diesel::pg::Pg))]
 pub struct VendorIdRow {
     /// Whose it is.
@@ -34,8 +35,10 @@ pub struct VendorIdRow {
     /// `sync`, `enrichment`, `click` or `generated`.
     pub source: String,
     /// When it was received.
+    #[serde(with = "time::serde::rfc3339")]
     pub collected_at: OffsetDateTime,
     /// When it stops being returned.
+    #[serde(with = "time::serde::rfc3339")]
     pub expires_at: OffsetDateTime,
 }
 

@@ -69,6 +69,23 @@ diesel::sql_query(
     Ok(())
 }
 
+/// Removes the schedules of vendors.
+pub async fn remove(connection: &mut AsyncPgConnection, org: Uuid, vendors: &[(Uuid, &str)]) -> Result<()> {
+    Prepared(
+        diesel::sql_query(
+            "DELETE FROM sync_attempts USING unnest($2, $3) AS old (canonical_id, vendor) \
+             WHERE sync_attempts.org_id = $1 AND sync_attempts.canonical_id = old.canonical_id \
+                 AND sync_attempts.vendor = old.vendor",
+        )
+        .bind::<SqlUuid, _>(org)
+        .bind::<Array<SqlUuid>, _>(vendors.iter().map(|(canonical, _)| *canonical).collect::<Vec<_>>())
+        .bind::<Array<Text>, _>(vendors.iter().map(|(_, vendor)| *vendor).collect::<Vec<_>>()),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 #[derive(QueryableByName)]
 struct Used {
     #[diesel(sql_type = Text)]

@@ -47,3 +47,20 @@ diesel::sql_query(
     .await?;
     Ok(())
 }
+
+/// Removes fields of canonical identities.
+pub async fn remove(connection: &mut AsyncPgConnection, org: Uuid, fields: &[(Uuid, &str)]) -> Result<()> {
+    Prepared(
+        diesel::sql_query(
+            "DELETE FROM vendor_ids USING unnest($2, $3) AS old (canonical_id, field) \
+             WHERE vendor_ids.org_id = $1 AND vendor_ids.canonical_id = old.canonical_id \
+                 AND vendor_ids.field = old.field",
+        )
+        .bind::<SqlUuid, _>(org)
+        .bind::<Array<SqlUuid>, _>(fields.iter().map(|(canonical, _)| *canonical).collect::<Vec<_>>())
+        .bind::<Array<Text>, _>(fields.iter().map(|(_, field)| *field).collect::<Vec<_>>()),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}

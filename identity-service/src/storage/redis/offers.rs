@@ -1,6 +1,6 @@
 //! Leases on offered syncs, so that two tabs of one browser do not fire the same one.
 
-use bb8_redis::redis::cmd;
+use bb8_redis::redis::{Pipeline, cmd};
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
@@ -38,5 +38,17 @@ impl Lanes {
         command.arg(clock::unix_ms(now)).arg(i64::try_from(LEASE.whole_milliseconds()).unwrap_or(60_000));
         command.arg(limit).arg(vendors);
         self.command(&command).await
+    }
+
+    /// Drops the leases of canonical identities.
+    pub async fn forget_offers(&self, org: Uuid, canonicals: &[Uuid]) -> Result<()> {
+        if canonicals.is_empty() {
+            return Ok(());
+        }
+        let mut pipe = Pipeline::new();
+        for canonical in canonicals {
+            pipe.del(keys::offers(org, *canonical)).ignore();
+        }
+        self.pipeline(&pipe).await
     }
 }

@@ -1,0 +1,81 @@
+//! Everything stored about a person as one document, to be handed to them.
+
+use prost_types::{ListValue, Struct, Value as ProtoValue, value::Kind as ProtoKind};
+use serde_json::{Value, json};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use super::lookup::Stored;
+
+/// The document: what [`super::lookup::person`] shows, and all that it leaves out (schedules, what merges moved, vendor
+/// IDs that have expired but are still stored). Times are RFC 3339 in UTC.
+pub fn document(stored: &Stored) -> Struct {
+    let links = stored.cluster.links.iter().map(|(id, link)| {
+        json!({
+            "kind": id.kind.word(),
+            "value": id.value,
+            "verified": link.verified,
+            "linked_at": text(link.linked_at),
+            "last_used_at": text(link.last_used_at),
+        })
+    });
+    let consents = stored.consents.values().map(|row| {
+        json!({
+            "anonymous_id": row.anonymous_id,
+            "signals": row.signals.as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok()),
+            "sec_gpc": row.sec_gpc,
+            "updated_at": text(row.updated_at),
+        })
+    });
+    let merges = stored.merges.iter().map(|row| {
+        json!({
+            "merge_id": row.id,
+            "survivor_canonical_id": row.survivor_id,
+            "merged_canonical_id": row.merged_id,
+            "merged_at": text(row.merged_at),
+            "undone_at": row.undone_at.map(text),
+            "moved": row.moved(),
+        })
+    });
+    let refusals = stored.refusals.iter().map(|row| {
+        json!({
+            "identifier": row.identifier,
+            "reason": row.reason,
+            "times": row.times,
+            "last_at": text(row.last_at),
+        })
+    });
+    let document = json!({
+        "canonical_id": stored.cluster.id,
+        "created_at": text(stored.created_at),
+        "identifiers": links.collect::<Vec<_>>(),
+        "consent": consents.collect::<Vec<_>>(),
+        "vendor_ids": stored.cluster.vendor_ids.values().collect::<Vec<_>>(),
+        "sync_attempts": stored.cluster.attempts,
+        "merges": merges.collect::<Vec<_>>(),
+        "refusals": refusals.collect::<Vec<_>>(),
+    });
+    match proto_value(document).kind {
+        Some(ProtoKind::StructValue(document)) => document,
+        _ => Struct::default(),
+    }
+}
+
+fn text(at: OffsetDateTime) -> String {
+    at.format(&Rfc3339).unwrap_or_default()
+}
+
+fn proto_value(value: Value) -> ProtoValue {
+    let kind = match value {
+        Value::Null => ProtoKind::NullValue(0),
+        Value::Bool(value) => ProtoKind::BoolValue(value),
+        Value::Number(value) => ProtoKind::NumberValue(value.as_f64().unwrap_or_default()),
+        Value::String(value) => ProtoKind::StringValue(value),
+        Value::Array(values) => {
+            ProtoKind::ListValue(ListValue { values: values.into_iter().map(proto_value).collect() })
+        }
+        Value::Object(fields) => ProtoKind::StructValue(Struct {
+            fields: fields.into_iter().map(|(name, value)| (name, proto_value(value))).collect(),
+        }),
+    };
+    ProtoValue { kind: Some(kind) }
+}

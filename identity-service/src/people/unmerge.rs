@@ -1,0 +1,102 @@
+//! Taking a merge apart again.
+
+use diesel_async::AsyncPgConnection;
+use proto::v1::ErrorReason;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{
+    core::Core,
+    error::{Error, Result},
+    resolve::graph::{
+        Graph,
+        cluster::{Cluster, Link},
+        history::Moved,
+        writing,
+    },
+    storage::{
+        change::{self, Change},
+        postgres::{graph, history, identities, rows::VendorIdRow},
+        redis::protocol::Entry,
+    },
+};
+
+/// Undoes `merge` and returns the canonical identity that stands on its own again. What moved with it goes back,
+/// as far as it is still where the merge brought it. Undoing it twice changes nothing.
+pub async fn unmerge(core: &Core, org: Uuid, merge: Uuid, now: OffsetDateTime) -> Result<Uuid> {
+    Ok(change::commit(&core.stores, Unmerge { org, merge, now }).await?.output)
+}
+
+struct Unmerge {
+    org: Uuid,
+    merge: Uuid,
+    now: OffsetDateTime,
+}
+
+impl Change for Unmerge {
+    type Output = Uuid;
+
+    fn org(&self) -> Uuid {
+        self.org
+    }
+
+    async fn apply(&self, connection: &mut AsyncPgConnection) -> Result<(Uuid, Vec<Entry>)> {
+        let org = self.org;
+        let row = history::find(connection, org, self.merge)
+            .await?
+            .ok_or_else(|| Error::refused(ErrorReason::MergeNotFound))?;
+        let ends = [row.survivor_id, row.merged_id];
+        let before = identities::roots(connection, org, &ends).await?;
+        let Some(root) = before.first().copied().flatten() else { return Err(Error::Moved) };
+        identities::lock(connection, org, [root]).await?;
+        // Under the root's lock nothing is merged into it or taken from it.
+        let row = history::find(connection, org, self.merge).await?.ok_or(Error::Moved)?;
+        if row.undone_at.is_some() {
+            return Ok((row.merged_id, Vec::new()));
+        }
+        if identities::roots(connection, org, &ends).await? != [Some(root), Some(root)] {
+            return Err(Error::Moved);
+        }
+        let before = Graph::new(graph::clusters(connection, org, &[root]).await?, self.now);
+        let mut after = before.clone();
+        after.part(root, row.merged_id, &row.moved());
+        history::undo(connection, org, &row, root, self.now).await?;
+        let entries = writing::write(connection, org, &before, &mut after, &[root, row.merged_id]).await?;
+        Ok((row.merged_id, entries))
+    }
+}
+
+impl Graph {
+    /// Takes `merged` out of `root` again.
+    fn part(&mut self, root: Uuid, merged: Uuid, moved: &Moved) {
+        let now = self.now;
+        let Some(from) = self.clusters.get_mut(&root) else { return };
+        let mut apart = Cluster { made: false, ..Cluster::made(merged) };
+        for id in &moved.links {
+            if let Some(link) = from.links.remove(id) {
+                apart.links.insert(id.clone(), Link { linked_at: now, ..link });
+                self.homes.insert(id.clone(), merged);
+            }
+        }
+        for row in &moved.vendor_ids {
+            apart.vendor_ids.insert(row.field.clone(), VendorIdRow { canonical_id: merged, ..row.clone() });
+            let is_theirs =
+                |own: &VendorIdRow| own.value == row.value && own.collected_at == row.collected_at;
+            if from.vendor_ids.get(&row.field).is_some_and(is_theirs) {
+                from.vendor_ids.remove(&row.field);
+                let replaced = moved.replaced_ids.iter().find(|own| own.field == row.field);
+                let own = replaced.map(|own| VendorIdRow { canonical_id: root, ..own.clone() });
+                from.vendor_ids.extend(own.map(|own| (own.field.clone(), own)));
+            }
+        }
+        for (vendor, attempt) in &moved.attempts {
+            apart.attempts.insert(vendor.clone(), attempt.clone());
+            if from.attempts.get(vendor) == Some(attempt) {
+                from.attempts.remove(vendor);
+                let own = moved.replaced_attempts.get(vendor).cloned();
+                from.attempts.extend(own.map(|own| (vendor.clone(), own)));
+            }
+        }
+        self.clusters.insert(merged, apart);
+    }
+}

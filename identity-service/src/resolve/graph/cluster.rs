@@ -1,0 +1,93 @@
+//! A canonical identity with all that goes with it when it merges.
+
+use std::collections::BTreeMap;
+
+use time::{Date, OffsetDateTime};
+use uuid::Uuid;
+
+use super::history::Moved;
+use crate::{identifiers::Identifier, storage::postgres::rows::VendorIdRow, sync::schedule::Attempt};
+
+/// New links a canonical identity may get a day (design section 7, Guards).
+pub const NEW_LINKS_A_DAY: i32 = 20;
+
+/// An identifier's place in a canonical identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// It came in a signed call or with a proof; a browser vouches for its own.
+    pub verified: bool,
+    /// When it came to this canonical identity.
+    pub linked_at: OffsetDateTime,
+    /// When it last took part in a change, to the day.
+    pub last_used_at: OffsetDateTime,
+}
+
+/// A canonical identity that is nobody else's.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// Its ID.
+    pub id: Uuid,
+    /// This change makes it.
+    pub made: bool,
+    /// The last day on which it got links.
+    pub linked_on: Option<Date>,
+    /// How many it got on that day.
+    pub linked_times: i32,
+    /// Its identifiers.
+    pub links: BTreeMap<Identifier, Link>,
+    /// Its vendor IDs by field, expired ones included.
+    pub vendor_ids: BTreeMap<String, VendorIdRow>,
+    /// Its schedule by vendor.
+    pub attempts: BTreeMap<String, Attempt>,
+}
+
+impl Cluster {
+    /// One that nobody knows yet.
+    pub fn made(id: Uuid) -> Self {
+        Self {
+            id,
+            made: true,
+            linked_on: None,
+            linked_times: 0,
+            links: BTreeMap::new(),
+            vendor_ids: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+        }
+    }
+
+    /// Counts one more link on `today`, if it may have it.
+    pub fn admit(&mut self, today: Date) -> bool {
+        let so_far = if self.linked_on == Some(today) { self.linked_times } else { 0 };
+        if so_far >= NEW_LINKS_A_DAY {
+            return false;
+        }
+        (self.linked_on, self.linked_times) = (Some(today), so_far + 1);
+        true
+    }
+
+    /// Takes over what another knew, and tells what that was. Of two vendor IDs of one field the newest unexpired
+    /// one stays; of two schedules the one that synced last.
+    pub fn take(&mut self, other: Self, now: OffsetDateTime) -> Moved {
+        let mut moved = Moved {
+            links: other.links.keys().cloned().collect(),
+            vendor_ids: other.vendor_ids.values().cloned().collect(),
+            attempts: other.attempts.clone(),
+            ..Moved::default()
+        };
+        for (field, row) in other.vendor_ids {
+            let key = |row: &VendorIdRow| (row.expires_at > now, row.collected_at);
+            if self.vendor_ids.get(&field).is_none_or(|own| key(own) < key(&row)) {
+                let own = self.vendor_ids.insert(field, VendorIdRow { canonical_id: self.id, ..row });
+                moved.replaced_ids.extend(own);
+            }
+        }
+        for (vendor, attempt) in other.attempts {
+            let key = |attempt: &Attempt| (attempt.last_synced, attempt.next_at);
+            if self.attempts.get(&vendor).is_none_or(|own| key(own) < key(&attempt)) {
+                let own = self.attempts.insert(vendor.clone(), attempt);
+                moved.replaced_attempts.extend(own.map(|own| (vendor, own)));
+            }
+        }
+        moved
+    }
+}

@@ -1,0 +1,143 @@
+//! The identity graph: which identifiers are one person. What a transaction has locked is read into a [`Graph`],
+//! the rules work on it without a store, and what they changed is written back.
+
+pub mod cluster;
+pub mod history;
+pub mod rules;
+pub mod transaction;
+pub mod writing;
+
+use std::collections::BTreeMap;
+
+use proto::v1::RefusalReason;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use self::{cluster::Cluster, history::Moved};
+use crate::identifiers::{Identifier, Kind};
+
+/// Identifiers of one canonical identity; beyond it the one unused longest is dropped (design section 7, Guards).
+pub const MAX_IDENTIFIERS: usize = 50;
+
+/// What is locked, and what becomes of it.
+#[derive(Debug, Clone)]
+pub struct Graph {
+    /// When the change happens.
+    pub now: OffsetDateTime,
+    /// By canonical ID: roots only.
+    pub clusters: BTreeMap<Uuid, Cluster>,
+    /// Where each identifier is.
+    pub homes: BTreeMap<Identifier, Uuid>,
+    /// Merges of identities that were stored, in order.
+    pub merges: Vec<Merge>,
+    /// How often an identifier came to a canonical identity.
+    pub edits: usize,
+}
+
+/// Two canonical identities became one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Merge {
+    /// Which one is left.
+    pub survivor: Uuid,
+    /// Which one is not.
+    pub merged: Uuid,
+    /// What went with it.
+    pub moved: Moved,
+}
+
+impl Graph {
+    /// A graph of these clusters.
+    pub fn new(clusters: Vec<Cluster>, now: OffsetDateTime) -> Self {
+        let homes = clusters
+            .iter()
+            .flat_map(|cluster| cluster.links.keys().map(|id| (id.clone(), cluster.id)))
+            .collect();
+        let clusters = clusters.into_iter().map(|cluster| (cluster.id, cluster)).collect();
+        Self { now, clusters, homes, merges: Vec::new(), edits: 0 }
+    }
+
+    /// The canonical identity of an identifier.
+    pub fn home(&self, id: &Identifier) -> Option<Uuid> {
+        self.homes.get(id).copied()
+    }
+
+    /// The user of a canonical identity; it has one at most.
+    pub fn user(&self, canonical: Uuid) -> Option<&Identifier> {
+        let links = &self.clusters.get(&canonical)?.links;
+        links.keys().find(|id| id.kind == Kind::UserId)
+    }
+
+    /// Makes a canonical identity for an identifier, taking it from where it was.
+    pub fn make(&mut self, id: &Identifier, verified: bool) -> Uuid {
+        let made = Cluster::made(Uuid::now_v7());
+        let canonical = made.id;
+        self.clusters.insert(canonical, made);
+        self.put(id, canonical, verified);
+        canonical
+    }
+
+    /// Links an identifier to a canonical identity, taking it from where it was.
+    pub fn put(&mut self, id: &Identifier, canonical: Uuid, verified: bool) {
+        self.edits += 1;
+        let before = self.homes.insert(id.clone(), canonical);
+        let old = before.and_then(|home| self.clusters.get_mut(&home)).and_then(|home| home.links.remove(id));
+        let now = self.now;
+        if let Some(cluster) = self.clusters.get_mut(&canonical) {
+            let verified = verified || old.is_some_and(|link| link.verified);
+            cluster.links.insert(id.clone(), cluster::Link { verified, linked_at: now, last_used_at: now });
+        }
+    }
+
+    /// Makes two canonical identities one and returns the survivor: the one with a user, else the older. An identity
+    /// that was made in this very change leaves no trace in the other's history.
+    pub fn join(&mut self, one: Uuid, other: Uuid) -> Result<Uuid, RefusalReason> {
+        let rank = |id: Uuid| {
+            let made = self.clusters.get(&id).is_some_and(|cluster| cluster.made);
+            (self.user(id).is_none(), made, id)
+        };
+        let (survivor, merged) = if rank(one) <= rank(other) { (one, other) } else { (other, one) };
+        if self.user(one).is_some() && self.user(other).is_some() {
+            return Err(RefusalReason::DifferentUsers);
+        }
+        if !self.admit(survivor) {
+            return Err(RefusalReason::TooManyLinks);
+        }
+        self.edits += 1;
+        let Some(cluster) = self.clusters.remove(&merged) else { return Ok(survivor) };
+        for (id, link) in &cluster.links {
+            self.homes.insert(id.clone(), survivor);
+            if let Some(into) = self.clusters.get_mut(&survivor) {
+                into.links.insert(id.clone(), cluster::Link { linked_at: self.now, ..link.clone() });
+            }
+        }
+        if let Some(into) = self.clusters.get_mut(&survivor) {
+            let made = cluster.made;
+            let moved = into.take(cluster, self.now);
+            if !made {
+                self.merges.push(Merge { survivor, merged, moved });
+            }
+        }
+        Ok(survivor)
+    }
+
+    /// Counts a new link of a canonical identity, unless it has had its share of today.
+    pub fn admit(&mut self, canonical: Uuid) -> bool {
+        let today = self.now.date();
+        self.clusters.get_mut(&canonical).is_some_and(|cluster| cluster.admit(today))
+    }
+
+    /// Drops the identifiers unused longest that are too many; never a user, nor one of `present`.
+    pub fn trim(&mut self, canonical: Uuid, present: &[&Identifier]) {
+        let Some(cluster) = self.clusters.get_mut(&canonical) else { return };
+        while cluster.links.len() > MAX_IDENTIFIERS {
+            let droppable = cluster
+                .links
+                .iter()
+                .filter(|(id, _)| id.kind != Kind::UserId && !present.contains(id))
+                .min_by_key(|(id, link)| (link.last_used_at, *id));
+            let Some(dropped) = droppable.map(|(id, _)| id.clone()) else { return };
+            cluster.links.remove(&dropped);
+            self.homes.remove(&dropped);
+        }
+    }
+}

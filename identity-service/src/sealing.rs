@@ -1,0 +1,61 @@
+//! Small sealed texts that travel through browsers: AES-256-GCM under keys derived from the encryption key, one
+//! purpose each. Only we can write or read them.
+
+use aes_gcm::{
+    Aes256Gcm, KeyInit, Nonce,
+    aead::{Aead, Generate, Payload},
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use hkdf::Hkdf;
+use migrations::sealed::{KeyId, SealKey, SealKeys};
+use sha2::Sha256;
+
+const VERSION: u8 = 1;
+const HEADER: usize = 5;
+const NONCE: usize = 12;
+
+/// Seals and opens texts of one purpose: `version 1 B | key id 4 B | nonce 12 B | ciphertext | tag 16 B`.
+pub struct Sealer {
+    current: (KeyId, Aes256Gcm),
+    previous: Option<(KeyId, Aes256Gcm)>,
+}
+
+impl Sealer {
+    /// Derives the keys of `keys` for `purpose`; the previous one still opens.
+    pub fn derive(keys: &SealKeys, purpose: &'static str) -> Self {
+        let derived = |key| derived(key, purpose);
+        Self { current: derived(keys.current()), previous: keys.previous().map(derived) }
+    }
+
+    /// `plain` as URL-safe text; none where the cipher fails.
+    pub fn seal(&self, plain: &[u8]) -> Option<String> {
+        let (id, cipher) = &self.current;
+        let mut sealed = vec![VERSION];
+        sealed.extend_from_slice(id);
+        let nonce = Nonce::generate();
+        let body = cipher.encrypt(&nonce, Payload { msg: plain, aad: &sealed }).ok()?;
+        sealed.extend_from_slice(&nonce);
+        sealed.extend_from_slice(&body);
+        Some(URL_SAFE_NO_PAD.encode(sealed))
+    }
+
+    /// What was sealed; none where the text is none of ours for this purpose.
+    pub fn open(&self, text: &str) -> Option<Vec<u8>> {
+        let sealed = URL_SAFE_NO_PAD.decode(text).ok()?;
+        let (header, rest) = sealed.split_at_checked(HEADER)?;
+        let (nonce, body) = rest.split_at_checked(NONCE)?;
+        let [VERSION, id @ ..] = header else { return None };
+        let (_, cipher) =
+            [Some(&self.current), self.previous.as_ref()].into_iter().flatten().find(|(own, _)| own == id)?;
+        let nonce: [u8; NONCE] = nonce.try_into().ok()?;
+        cipher.decrypt(&nonce.into(), Payload { msg: body, aad: header }).ok()
+    }
+}
+
+fn derived(key: &SealKey, purpose: &str) -> (KeyId, Aes256Gcm) {
+    // Expanding fails only for more than 8,160 bytes; a random key is what would be left then.
+    let mut bytes: [u8; 32] = rand::random();
+    let expanded = Hkdf::<Sha256>::new(None, key.expose()).expand(purpose.as_bytes(), &mut bytes);
+    debug_assert!(expanded.is_ok(), "32 bytes are within HKDF's bound");
+    (key.id(), Aes256Gcm::new(&bytes.into()))
+}

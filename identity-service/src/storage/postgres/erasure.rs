@@ -1,0 +1,156 @@
+//! Removing people for good: on request, and in the end by age.
+
+use diesel::{
+    prelude::*,
+    sql_types::{Array, BigInt, Date as SqlDate, SmallInt, Text, Timestamptz, Uuid as SqlUuid},
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use migrations::schema::{canonicals, consent, links, redis_repairs, used_states};
+use time::{Date, OffsetDateTime};
+use uuid::Uuid;
+
+use super::prepared::Prepared;
+use crate::{
+    error::Result,
+    identifiers::{Identifier, Kind},
+};
+
+/// The identifiers of these canonical identities.
+pub async fn identifiers(
+    connection: &mut AsyncPgConnection,
+    org: Uuid,
+    canonicals: &[Uuid],
+) -> Result<Vec<Identifier>> {
+    let found: Vec<(i16, String)> = links::table
+        .filter(links::org_id.eq(org))
+        .filter(links::canonical_id.eq_any(canonicals))
+        .select((links::kind, links::value))
+        .load(connection)
+        .await?;
+    Ok(found.into_iter().map(|(kind, value)| Identifier { kind: Kind::from_number(kind), value }).collect())
+}
+
+/// Removes canonical identities with everything that hangs on them, and what is kept by browser.
+pub async fn remove(
+    connection: &mut AsyncPgConnection,
+    org: Uuid,
+    ids: &[Uuid],
+    browsers: &[&str],
+) -> Result<()> {
+    diesel::delete(canonicals::table.filter(canonicals::org_id.eq(org)).filter(canonicals::id.eq_any(ids)))
+        .execute(connection)
+        .await?;
+    let signals = consent::table.filter(consent::org_id.eq(org));
+    diesel::delete(signals.filter(consent::anonymous_id.eq_any(browsers))).execute(connection).await?;
+    let used = used_states::table.filter(used_states::org_id.eq(org));
+    diesel::delete(used.filter(used_states::anonymous_id.eq_any(browsers))).execute(connection).await?;
+    Ok(())
+}
+
+/// Removes repairs of keys that are repaired otherwise.
+pub async fn remove_repairs(connection: &mut AsyncPgConnection, org: Uuid, keys: &[&str]) -> Result<()> {
+    let own = redis_repairs::table.filter(redis_repairs::org_id.eq(org));
+    diesel::delete(own.filter(redis_repairs::redis_key.eq_any(keys))).execute(connection).await?;
+    Ok(())
+}
+
+#[derive(QueryableByName)]
+struct Idle {
+    #[diesel(sql_type = SqlUuid)]
+    org_id: Uuid,
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
+}
+
+/// Roots that nobody has seen since `day`, at most `limit`, with their organisation.
+pub async fn idle(connection: &mut AsyncPgConnection, day: Date, limit: i64) -> Result<Vec<(Uuid, Uuid)>> {
+    let idle: Vec<Idle> = Prepared(
+        diesel::sql_query(
+            "SELECT org_id, id FROM canonicals WHERE last_seen_on < $1 AND merged_into IS NULL \
+             ORDER BY last_seen_on, org_id LIMIT $2",
+        )
+        .bind::<SqlDate, _>(day)
+        .bind::<BigInt, _>(limit),
+    )
+    .load(connection)
+    .await?;
+    Ok(idle.into_iter().map(|row| (row.org_id, row.id)).collect())
+}
+
+/// Of these roots, those that nobody has seen since `day`.
+pub async fn still_idle(
+    connection: &mut AsyncPgConnection,
+    org: Uuid,
+    roots: &[Uuid],
+    day: Date,
+) -> Result<Vec<Uuid>> {
+    Ok(canonicals::table
+        .filter(canonicals::org_id.eq(org))
+        .filter(canonicals::id.eq_any(roots))
+        .filter(canonicals::last_seen_on.lt(day))
+        .filter(canonicals::merged_into.is_null())
+        .select(canonicals::id)
+        .load(connection)
+        .await?)
+}
+
+/// What is of no use any more by age: one statement a table, each with the oldest age that is kept.
+const AGED: [&str; 4] = [
+    "DELETE FROM vendor_ids WHERE ctid = ANY (ARRAY( \
+         SELECT ctid FROM vendor_ids WHERE expires_at < $1 - interval '7 days' LIMIT $2 FOR UPDATE SKIP LOCKED))",
+    "DELETE FROM used_states WHERE ctid = ANY (ARRAY( \
+         SELECT ctid FROM used_states WHERE issued_at < $1 - interval '7 days' LIMIT $2 FOR UPDATE SKIP LOCKED))",
+    // As long as a tombstone: no signed call is older that could be replayed, and no token.
+    "DELETE FROM used_proofs WHERE ctid = ANY (ARRAY( \
+         SELECT ctid FROM used_proofs WHERE used_at < $1 - interval '30 days' LIMIT $2 FOR UPDATE SKIP LOCKED))",
+    "DELETE FROM erased WHERE ctid = ANY (ARRAY( \
+         SELECT ctid FROM erased WHERE erased_at < $1 - interval '30 days' LIMIT $2 FOR UPDATE SKIP LOCKED))",
+];
+
+/// Removes up to `limit` rows a table that are of no use any more, and returns how many it were.
+pub async fn remove_aged(
+    connection: &mut AsyncPgConnection,
+    now: OffsetDateTime,
+    limit: i64,
+) -> Result<usize> {
+    let mut removed = 0;
+    for statement in AGED {
+        let query = diesel::sql_query(statement).bind::<Timestamptz, _>(now).bind::<BigInt, _>(limit);
+        removed += Prepared(query).execute(connection).await?;
+    }
+    Ok(removed)
+}
+
+/// Writes down that identifiers were used today, where the last time is longer ago, and their canonical identities
+/// seen. What another has locked is left for the next time.
+pub async fn touch(
+    connection: &mut AsyncPgConnection,
+    org: Uuid,
+    ids: &[Identifier],
+    today: Date,
+) -> Result<()> {
+    let kinds: Vec<i16> = ids.iter().map(|id| id.kind.number()).collect();
+    let values: Vec<&str> = ids.iter().map(|id| id.value.as_str()).collect();
+    Prepared(
+        diesel::sql_query(
+            "WITH seen AS ( \
+                 SELECT c.id FROM unnest($2, $3) AS own (kind, value) \
+                 JOIN links l ON l.org_id = $1 AND l.kind = own.kind AND l.value = own.value \
+                 JOIN canonicals c ON c.org_id = $1 AND c.id = l.canonical_id AND c.last_seen_on < $4 \
+                 FOR NO KEY UPDATE OF c SKIP LOCKED), \
+             used AS ( \
+                 UPDATE links SET last_used_at = $4 FROM unnest($2, $3) AS own (kind, value), seen \
+                 WHERE links.org_id = $1 AND links.kind = own.kind AND links.value = own.value \
+                     AND links.canonical_id = seen.id) \
+             UPDATE canonicals SET last_seen_on = $4 FROM seen \
+             WHERE canonicals.org_id = $1 AND canonicals.id = seen.id",
+        )
+        .bind::<SqlUuid, _>(org)
+        .bind::<Array<SmallInt>, _>(kinds)
+        .bind::<Array<Text>, _>(values)
+        .bind::<SqlDate, _>(today),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}

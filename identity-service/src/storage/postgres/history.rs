@@ -1,0 +1,147 @@
+//! Merges that were made, and what was refused.
+
+use diesel::{
+    prelude::*,
+    sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use migrations::schema::{canonicals, link_refusals, merge_history};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::prepared::Prepared;
+use crate::{error::Result, resolve::graph::history::Moved};
+
+/// Merges shown of one person.
+const SHOWN: i64 = 200;
+
+/// A merge as it was recorded.
+#[derive(Debug, QueryableByName)]
+pub struct MergeRow {
+    /// Names it.
+    #[diesel(sql_type = SqlUuid)]
+    pub id: Uuid,
+    /// What was left.
+    #[diesel(sql_type = SqlUuid)]
+    pub survivor_id: Uuid,
+    /// What was merged into it.
+    #[diesel(sql_type = SqlUuid)]
+    pub merged_id: Uuid,
+    #[diesel(sql_type = Text)]
+    moved: String,
+    /// When.
+    #[diesel(sql_type = Timestamptz)]
+    pub merged_at: OffsetDateTime,
+    /// When it was taken apart again.
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub undone_at: Option<OffsetDateTime>,
+}
+
+impl MergeRow {
+    /// What went with it.
+    pub fn moved(&self) -> Moved {
+        serde_json::from_str(&self.moved).unwrap_or_default()
+    }
+}
+
+/// One merge.
+pub async fn find(connection: &mut AsyncPgConnection, org: Uuid, merge: Uuid) -> Result<Option<MergeRow>> {
+    Ok(Prepared(
+        diesel::sql_query(
+            "SELECT id, survivor_id, merged_id, moved::text AS moved, merged_at, undone_at \
+             FROM merge_history WHERE org_id = $1 AND id = $2",
+        )
+        .bind::<SqlUuid, _>(org)
+        .bind::<SqlUuid, _>(merge),
+    )
+    .get_result(connection)
+    .await
+    .optional()?)
+}
+
+/// The merges among these canonical identities, newest first.
+pub async fn of(connection: &mut AsyncPgConnection, org: Uuid, canonicals: &[Uuid]) -> Result<Vec<MergeRow>> {
+    Ok(Prepared(
+        diesel::sql_query(
+            "SELECT id, survivor_id, merged_id, moved::text AS moved, merged_at, undone_at \
+             FROM merge_history WHERE org_id = $1 AND survivor_id = ANY ($2) \
+             ORDER BY merged_at DESC, id DESC LIMIT $3",
+        )
+        .bind::<SqlUuid, _>(org)
+        .bind::<Array<SqlUuid>, _>(canonicals)
+        .bind::<BigInt, _>(SHOWN),
+    )
+    .load(connection)
+    .await?)
+}
+
+/// Takes a merge back: the merged identity is a root again, and so what had been merged into it before.
+pub async fn undo(
+    connection: &mut AsyncPgConnection,
+    org: Uuid,
+    row: &MergeRow,
+    root: Uuid,
+    now: OffsetDateTime,
+) -> Result<()> {
+    let merged = diesel::update(canonicals::table.find((org, row.merged_id)));
+    merged.set(canonicals::merged_into.eq(None::<Uuid>)).execute(connection).await?;
+    let earlier = canonicals::table
+        .filter(canonicals::org_id.eq(org))
+        .filter(canonicals::id.eq_any(row.moved().merged))
+        .filter(canonicals::merged_into.eq(root));
+    diesel::update(earlier).set(canonicals::merged_into.eq(row.merged_id)).execute(connection).await?;
+    let own = merge_history::table.filter(merge_history::org_id.eq(org)).filter(merge_history::id.eq(row.id));
+    diesel::update(own).set(merge_history::undone_at.eq(now)).execute(connection).await?;
+    Ok(())
+}
+
+/// The root and every canonical identity that was merged into it.
+pub async fn all_of(connection: &mut AsyncPgConnection, org: Uuid, root: Uuid) -> Result<Vec<Uuid>> {
+    let merged: Vec<Uuid> = canonicals::table
+        .filter(canonicals::org_id.eq(org))
+        .filter(canonicals::merged_into.eq(root))
+        .select(canonicals::id)
+        .load(connection)
+        .await?;
+    Ok(std::iter::once(root).chain(merged).collect())
+}
+
+/// What was refused to a canonical identity, and how often.
+#[derive(Debug, QueryableByName)]
+pub struct RefusalRow {
+    /// What the identifier was called.
+    #[diesel(sql_type = Text)]
+    pub identifier: String,
+    /// Name of the reason.
+    #[diesel(sql_type = Text)]
+    pub reason: String,
+    /// How often.
+    #[diesel(sql_type = Integer)]
+    pub times: i32,
+    /// When last.
+    #[diesel(sql_type = Timestamptz)]
+    pub last_at: OffsetDateTime,
+}
+
+/// The refusals of these canonical identities, newest first.
+pub async fn refusals(
+    connection: &mut AsyncPgConnection,
+    org: Uuid,
+    ids: &[Uuid],
+) -> Result<Vec<RefusalRow>> {
+    let rows: Vec<(String, String, i32, OffsetDateTime)> = link_refusals::table
+        .filter(link_refusals::org_id.eq(org))
+        .filter(link_refusals::canonical_id.eq_any(ids))
+        .order(link_refusals::last_at.desc())
+        .select((
+            link_refusals::identifier,
+            link_refusals::reason,
+            link_refusals::times,
+            link_refusals::last_at,
+        ))
+        .limit(SHOWN)
+        .load(connection)
+        .await?;
+    let row = |(identifier, reason, times, last_at)| RefusalRow { identifier, reason, times, last_at };
+    Ok(rows.into_iter().map(row).collect())
+}

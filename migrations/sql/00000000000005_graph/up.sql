@@ -1,0 +1,43 @@
+-- The identity graph: what bounds it, what was refused, what may not count twice, and what must not come back.
+
+-- New links of a canonical identity on its last day with any. More than twenty a day are refused.
+ALTER TABLE canonicals ADD COLUMN linked_on date;
+ALTER TABLE canonicals ADD COLUMN linked_times integer NOT NULL DEFAULT 0;
+-- For the reaper.
+CREATE INDEX canonicals_by_age ON canonicals (last_seen_on);
+
+CREATE INDEX merge_history_by_merged ON merge_history (org_id, merged_id);
+ALTER TABLE merge_history ADD FOREIGN KEY (org_id, merged_id)
+    REFERENCES canonicals (org_id, id) ON DELETE CASCADE;
+
+-- What a canonical identity was not linked with, and why: a row an identifier's name and reason.
+CREATE TABLE link_refusals (
+    org_id       uuid NOT NULL,
+    canonical_id uuid NOT NULL,
+    -- `user_id`, `cookie_anonymous_id` …: what it was called, not what it was.
+    identifier   text NOT NULL,
+    reason       text NOT NULL,
+    times        integer NOT NULL DEFAULT 1,
+    last_at      timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (org_id, canonical_id, identifier, reason),
+    FOREIGN KEY (org_id, canonical_id) REFERENCES canonicals (org_id, id) ON DELETE CASCADE
+);
+
+-- Messages of signed calls that changed the graph, and link tokens that were redeemed: each counts once.
+CREATE TABLE used_proofs (
+    org_id  uuid NOT NULL REFERENCES orgs (id) ON DELETE CASCADE,
+    -- SHA-256 of the message ID, or of the token.
+    digest  bytea NOT NULL CHECK (octet_length(digest) = 32),
+    used_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (org_id, digest)
+);
+CREATE INDEX used_proofs_by_age ON used_proofs (used_at);
+
+-- Who was erased: HMAC under a key of the organisation's of each identifier. What was issued before is refused.
+CREATE TABLE erased (
+    org_id    uuid NOT NULL REFERENCES orgs (id) ON DELETE CASCADE,
+    digest    bytea NOT NULL CHECK (octet_length(digest) = 32),
+    erased_at timestamptz NOT NULL,
+    PRIMARY KEY (org_id, digest)
+);
+CREATE INDEX erased_by_age ON erased (erased_at);
