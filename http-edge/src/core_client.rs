@@ -14,9 +14,10 @@ use proto::{
     Reason,
     v1::{
         AuthenticateRequest, AuthenticateResponse, BeginSyncRequest, BeginSyncResponse, CheckOriginRequest,
-        CheckOriginResponse, ErrorReason, ResolveRequest, ResolveResponse, StoreSyncResultRequest,
-        StoreSyncResultResponse, auth_service_client::AuthServiceClient,
-        resolve_service_client::ResolveServiceClient, sync_service_client::SyncServiceClient,
+        CheckOriginResponse, CreateLinkRequest, CreateLinkResponse, ErrorReason, ResolveRequest,
+        ResolveResponse, StoreSyncResultRequest, StoreSyncResultResponse,
+        auth_service_client::AuthServiceClient, resolve_service_client::ResolveServiceClient,
+        sync_service_client::SyncServiceClient,
     },
 };
 use tokio::{sync::Semaphore, time::timeout};
@@ -146,6 +147,8 @@ rpcs! {
     authenticate, AuthServiceClient(AuthenticateRequest) -> AuthenticateResponse;
     /// For a preflight.
     check_origin, AuthServiceClient(CheckOriginRequest) -> CheckOriginResponse;
+    /// `ResolveService.CreateLink`.
+    create_link, ResolveServiceClient(CreateLinkRequest) -> CreateLinkResponse;
     /// Where to send the browser.
     begin_sync, SyncServiceClient(BeginSyncRequest) -> BeginSyncResponse;
     /// What the vendor sent back.

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use anyhow::Result;
 use proto::v1::{
-    auth_service_client::AuthServiceClient, resolve_service_client::ResolveServiceClient,
-    sync_service_client::SyncServiceClient,
+    auth_service_client::AuthServiceClient, identity_admin_service_client::IdentityAdminServiceClient,
+    resolve_service_client::ResolveServiceClient, sync_service_client::SyncServiceClient,
 };
 use tonic::{
     Request, Status,
@@ -68,6 +68,11 @@ impl Api {
     /// `AuthService`.
     pub fn auth(&self) -> AuthServiceClient<Authorized> {
         AuthServiceClient::new(self.authorized())
+    }
+
+    /// `IdentityAdminService`.
+    pub fn people(&self) -> IdentityAdminServiceClient<Authorized> {
+        IdentityAdminServiceClient::new(self.authorized())
     }
 
     /// The services that reflection lists.

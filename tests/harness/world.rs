@@ -155,6 +155,11 @@ impl World {
         self.cluster.api(0, &self.cluster.secrets.internal_token).unwrap()
     }
 
+    /// The first core as the management service sees it.
+    pub fn admin(&self) -> Api {
+        self.cluster.api(0, &self.cluster.secrets.admin_token).unwrap()
+    }
+
     /// What delivery gets for an anonymous ID.
     pub async fn vendor_ids(&self, anonymous_id: &str) -> IdentityVendorIds {
         self.vendor_ids_in(&self.customer.org_id.to_string(), anonymous_id).await

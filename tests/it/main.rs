@@ -21,6 +21,7 @@ mod logs;
 mod postgres_failover;
 mod postgres_faults;
 mod privacy;
+mod proofs;
 mod redis_faults;
 mod refusals;
 mod round_trips;

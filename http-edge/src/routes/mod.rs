@@ -2,6 +2,7 @@
 
 mod callback;
 mod collect;
+mod link;
 mod not_built;
 mod preflight;
 mod sync;
@@ -60,7 +61,7 @@ pub fn app(edge: Edge) -> Router {
         .route("/v1/sync/{vendor}", get(sync::begin))
         .route("/v1/sync/{vendor}/callback", get(callback::store))
         .route("/v1/enrich", get(not_built::answer).post(not_built::answer))
-        .route("/v1/link", post(not_built::answer))
+        .route("/v1/link", post(link::create))
         .fallback(async || ApiError::from(ErrorReason::NotFound))
         .method_not_allowed_fallback(async || ApiError::from(ErrorReason::MethodNotAllowed))
         .layer(from_fn_with_state(edge.clone(), preflight::answer))

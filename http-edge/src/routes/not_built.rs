@@ -1,4 +1,4 @@
-//! Enrichment and links: part of the contract, not there yet.
+//! Enrichment: part of the contract, not there yet.
 
 use proto::v1::ErrorReason;
 

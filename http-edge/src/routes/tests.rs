@@ -116,9 +116,10 @@ impl ResolveService for Fake {
 
     async fn create_link(
         &self,
-        _: tonic::Request<CreateLinkRequest>,
+        request: tonic::Request<CreateLinkRequest>,
     ) -> Result<Answer<CreateLinkResponse>, Status> {
-        Err(Status::unimplemented(""))
+        let link_token = format!("token of {}", request.into_inner().cookie_anonymous_id);
+        Ok(Answer::new(CreateLinkResponse { link_token }))
     }
 }
 
@@ -473,6 +474,22 @@ async fn a_callback_always_gets_its_image() {
 }
 
 #[tokio::test]
+async fn a_link_is_the_cookie_s_visitor_s() {
+    let (app, _) = start().await;
+    let headers = [KEY, ("origin", ORIGIN), ("cookie", "_dfid=me")];
+    let got = send(&app, "POST", "/v1/link", &headers, r#"{"anonymousId":"somebody else"}"#).await;
+    assert_eq!(got.status, StatusCode::OK);
+    assert_eq!(got.body, br#"{"link_token":"token of me","parameter":"_dfl","expires_in":120}"#.as_slice());
+    assert_eq!(
+        (got.header("cache-control"), got.header("access-control-allow-origin")),
+        ("no-store", ORIGIN)
+    );
+    let stranger = send(&app, "POST", "/v1/link", &[KEY, ("origin", ORIGIN)], "").await;
+    assert_eq!((stranger.status, stranger.code().as_str()), (StatusCode::BAD_REQUEST, "INVALID_ARGUMENT"));
+    assert_eq!(send(&app, "GET", "/v1/link", &[KEY], "").await.status, StatusCode::METHOD_NOT_ALLOWED);
+}
+
+#[tokio::test]
 async fn a_preflight_names_the_exact_origin_or_nothing() {
     let (app, _) = start().await;
     for target in ["/v1/batch", "/v1/sync/pinterest", "/v1/anything"] {
@@ -517,7 +534,6 @@ async fn what_is_no_route_answers_in_the_envelope() {
         ("TRACE", "/v1/batch", StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED"),
         ("POST", "/v1/enrich", StatusCode::NOT_IMPLEMENTED, "NOT_IMPLEMENTED"),
         ("GET", "/v1/enrich", StatusCode::NOT_IMPLEMENTED, "NOT_IMPLEMENTED"),
-        ("POST", "/v1/link", StatusCode::NOT_IMPLEMENTED, "NOT_IMPLEMENTED"),
     ] {
         let got = send(&app, method, target, &[], "").await;
         assert_eq!((got.status, got.code().as_str()), (status, code), "{method} {target}");

@@ -29,6 +29,8 @@ pub struct Authenticated {
     pub org: Uuid,
     /// A customer's server, by its signature; otherwise a browser or an app.
     pub signed: bool,
+    /// When it was signed, where the signature says so.
+    pub signed_at: Option<OffsetDateTime>,
     /// Its organisation's; held while it is worked on.
     pub place: OwnedSemaphorePermit,
 }
@@ -88,7 +90,16 @@ fn check(
     // The place first: what finds none must not have cost its events.
     let place = key.places.take()?;
     key.rate.take(subjects.max(usize::try_from(caller.events).unwrap_or(usize::MAX)))?;
-    Ok(Authenticated { source: key.source.clone(), environment: key.environment, org, signed, place })
+    let seconds = caller.timestamp.as_deref().filter(|_| signed).and_then(|text| text.parse().ok());
+    let signed_at = seconds.and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());
+    Ok(Authenticated {
+        source: key.source.clone(),
+        environment: key.environment,
+        org,
+        signed,
+        signed_at,
+        place,
+    })
 }
 
 /// Whether a page of `origin` may call `host`: some source that collects there lists it.

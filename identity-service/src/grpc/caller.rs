@@ -36,7 +36,15 @@ pub async fn tenant(
                 return Err(Error::refused(ErrorReason::RoleNotAllowed));
             }
             let org = organisation(core, &org, "caller.org_id").await?;
-            Ok(Tenant { org, source: None, browser: false, verified: true, host: None, place: None })
+            Ok(Tenant {
+                org,
+                source: None,
+                browser: false,
+                verified: true,
+                signed_at: None,
+                host: None,
+                place: None,
+            })
         }
         Some(Kind::Collect(collect)) => {
             let host = collect.host.clone();
@@ -47,6 +55,7 @@ pub async fn tenant(
                 source: Some(known.source),
                 browser: !known.signed,
                 verified: known.signed,
+                signed_at: known.signed_at,
                 host,
                 place: Some(known.place),
             })

@@ -198,16 +198,6 @@ fn note_known_refusals(
             }
         }
     }
-    for refusal in &outcome.refusals {
-        let reason = match refusal.reason() {
-            RefusalReason::DifferentUsers => "different_users",
-            RefusalReason::TooManyLinks => "too_many_links",
-            RefusalReason::InvalidProof => "invalid_proof",
-            RefusalReason::Junk => "junk",
-            RefusalReason::Unspecified => "unspecified",
-        };
-        counter!("datafly_link_refusals_total", "reason" => reason).increment(1);
-    }
 }
 
 /// Makes canonical identities, in statements shared with other requests. In the order asked.

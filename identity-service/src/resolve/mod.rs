@@ -19,7 +19,10 @@ use std::{cell::OnceCell, sync::Arc};
 use metrics::counter;
 use proto::{
     Reason,
-    v1::{Cookie, ErrorReason, PendingSync, Resolution, ResolutionError, SameSite, Subject},
+    v1::{
+        Cookie, ErrorReason, PendingSync, Refusal, RefusalReason, Resolution, ResolutionError, SameSite,
+        Subject,
+    },
 };
 use time::OffsetDateTime;
 use tokio::sync::OwnedSemaphorePermit;
@@ -33,6 +36,7 @@ use crate::{
     core::Core,
     error::{Error, Result},
     settings::{CollectHost, Source},
+    storage::postgres::{erased, proofs::Digest},
     sync::{
         pending,
         view::{self, View},
@@ -50,6 +54,8 @@ pub struct Tenant {
     pub browser: bool,
     /// Identifiers are vouched for: a signed call, or an internal service.
     pub verified: bool,
+    /// When a signed call was signed, where it says so.
+    pub signed_at: Option<OffsetDateTime>,
     /// The collect host that was called.
     pub host: Option<CollectHost>,
     /// What a key's call takes of its organisation's share, for as long as it lasts.
@@ -67,10 +73,12 @@ pub async fn resolve(
     subjects: Vec<Subject>,
     now: OffsetDateTime,
 ) -> Result<Vec<Resolution>> {
-    let people = parse(core, tenant, subjects, now);
+    let mut people = parse(core, tenant, subjects, now);
     let named: Vec<&Person> = people.iter().filter_map(|person| person.as_ref().ok()).collect();
-
     let mut read = read::first(core, tenant, &named).await;
+    refuse_erased(core, tenant, &mut people, &read).await?;
+
+    let named: Vec<&Person> = people.iter().filter_map(|person| person.as_ref().ok()).collect();
     let mut outcomes = identify::all(core, tenant, &named, &mut read, now).await.into_iter();
     consent::read_rest(core, tenant.org, &named, &mut read).await;
     let unsaved = consent::replace(core, tenant.org, &named, &mut read, now).await;
@@ -81,6 +89,7 @@ pub async fn resolve(
             Ok(mut person) => {
                 let outcome = outcomes.next().unwrap_or_default();
                 person.refusals.extend(outcome.refusals);
+                count_refusals(&person.refusals);
                 if person.anonymous_id().is_some_and(|id| unsaved.contains(id)) {
                     Err(Error::refused(ErrorReason::Unavailable))
                 } else {
@@ -101,6 +110,47 @@ pub async fn resolve(
         resolutions.push(resolution.unwrap_or_else(|error| failed(&error)));
     }
     Ok(resolutions)
+}
+
+fn count_refusals(refusals: &[Refusal]) {
+    for refusal in refusals {
+        let reason = match refusal.reason() {
+            RefusalReason::DifferentUsers => "different_users",
+            RefusalReason::TooManyLinks => "too_many_links",
+            RefusalReason::InvalidProof => "invalid_proof",
+            RefusalReason::Junk => "junk",
+            RefusalReason::Unspecified => "unspecified",
+        };
+        counter!("datafly_link_refusals_total", "reason" => reason).increment(1);
+    }
+}
+
+/// Refuses what was signed before somebody in it was erased: it would bring back what is gone. That can only be so
+/// where somebody in it is unknown.
+async fn refuse_erased(
+    core: &Core,
+    tenant: &Tenant,
+    people: &mut [Result<Person>],
+    read: &Read,
+) -> Result<()> {
+    let Some(signed_at) = tenant.signed_at else { return Ok(()) };
+    let digests = |person: &Person| -> Vec<Digest> {
+        person.ids().flat_map(|id| core.tombstones.digests(tenant.org, id)).collect()
+    };
+    let unknown = |person: &&Person| person.ids().any(|id| read.canonical(id).is_none());
+    let asked: Vec<Digest> = people.iter().flatten().filter(unknown).flat_map(digests).collect();
+    if asked.is_empty() {
+        return Ok(());
+    }
+    let found = erased::find(&mut *core.stores.connection().await?, tenant.org, &asked).await?;
+    for person in people {
+        if let Ok(known) = person
+            && digests(known).iter().any(|digest| found.get(digest).is_some_and(|at| *at >= signed_at))
+        {
+            *person = Err(Error::refused(ErrorReason::Erased));
+        }
+    }
+    Ok(())
 }
 
 /// Browsers without an ID share one that is made for the request.

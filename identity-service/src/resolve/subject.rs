@@ -164,7 +164,15 @@ mod tests {
     use super::*;
 
     fn tenant(browser: bool) -> Tenant {
-        Tenant { org: Uuid::nil(), source: None, browser, verified: !browser, host: None, place: None }
+        Tenant {
+            org: Uuid::nil(),
+            source: None,
+            browser,
+            verified: !browser,
+            signed_at: None,
+            host: None,
+            place: None,
+        }
     }
 
     fn parse(subject: Subject, browser: bool) -> Result<Person> {

@@ -1,0 +1,82 @@
+//! `POST /v1/link`: a token for a link to another of the customer's domains, so that the visitor is known there.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{
+    Json,
+    extract::{ConnectInfo, Request, State},
+    response::{IntoResponse, Response},
+};
+use http::request::Parts;
+use proto::v1::{CollectCaller, CreateLinkRequest, ErrorReason};
+use serde::Serialize;
+
+use super::{Edge, allow_origin, no_store, preflight};
+use crate::{
+    body::discard,
+    caller, cookies,
+    error::ApiError,
+    query::Query,
+    throttle::{Counted, Sender},
+};
+
+#[derive(Serialize)]
+struct Answer {
+    /// To be put into the link's URL as `parameter`; good for one visit.
+    link_token: String,
+    parameter: &'static str,
+    /// Seconds.
+    expires_in: u32,
+}
+
+/// 200 with a token of the visitor whom the `_dfid` cookie names, and nobody else.
+pub async fn create(
+    State(edge): State<Arc<Edge>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    // Whatever is in it, nothing of it counts.
+    discard(&parts.headers, body).await;
+    let query_key =
+        Query::parse(parts.uri.query()).and_then(|query| Ok(query.one("pipeline_key")?.map(str::to_owned)));
+    let caller = query_key.and_then(|key| caller::collect(&parts, peer, &edge.proxies, key.as_deref()));
+    let caller = match caller {
+        Ok(caller) => caller,
+        Err(error) => return error.into_response(),
+    };
+    let mut sender = edge.throttle.sender(&caller);
+    let origin = caller.origin.clone();
+    match token(&edge, &parts, peer, caller, &mut sender).await {
+        Ok(link_token) => {
+            let answer = Answer { link_token, parameter: "_dfl", expires_in: 120 };
+            let mut response = Json(answer).into_response();
+            no_store(&mut response);
+            if let Some(origin) = origin {
+                allow_origin(&mut response, &origin);
+            }
+            response
+        }
+        Err(error) => preflight::readable(&edge, &parts, peer, &sender, error).await,
+    }
+}
+
+async fn token(
+    edge: &Edge,
+    parts: &Parts,
+    peer: SocketAddr,
+    caller: CollectCaller,
+    sender: &mut Sender,
+) -> Result<String, ApiError> {
+    if !sender.is_known() {
+        edge.charge(parts, peer, Counted::UnknownKey)?;
+    }
+    sender.admit(1)?;
+    let Some(cookie_anonymous_id) = cookies::anonymous_id(&parts.headers) else {
+        return Err(ApiError::new(ErrorReason::InvalidArgument, "There is no _dfid cookie.".to_owned()));
+    };
+    let message = CreateLinkRequest { caller: Some(caller::message(caller)), cookie_anonymous_id };
+    let answer = edge.core.create_link(&caller::trace(&parts.headers), message).await.map_err(ApiError::from);
+    edge.throttle.learn(sender, 1, answer.as_ref().err());
+    Ok(answer?.link_token)
+}
