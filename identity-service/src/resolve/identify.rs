@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use metrics::counter;
-use proto::v1::{Refusal, RefusalReason};
+use proto::v1::Refusal;
 use time::OffsetDateTime;
 use tokio::task::JoinSet;
 use uuid::Uuid;
