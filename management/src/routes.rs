@@ -2,7 +2,11 @@
 
 use std::any::Any;
 
-use axum::{Router, middleware::from_fn, response::Response};
+use axum::{
+    Router,
+    middleware::{Next, from_fn},
+    response::Response,
+};
 use http::StatusCode;
 use serve::{Lifecycle, envelope};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -16,7 +20,7 @@ pub fn app(lifecycle: Lifecycle) -> Router {
             envelope(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", message)
         })
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn(serve::metrics::record))
+        .layer(from_fn(|request, next: Next| serve::metrics::record(request, |request| next.run(request))))
 }
 
 fn panicked(_: Box<dyn Any + Send>) -> Response {

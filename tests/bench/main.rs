@@ -16,7 +16,7 @@ mod world;
 use std::time::Instant;
 
 use anyhow::Result;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 use crate::{
     items::{batch, creation, resolve, sync, vendor_ids, vendor_ids::By},
@@ -32,6 +32,9 @@ enum Cli {
         /// Stored identities of the last step of growth.
         #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(USUAL..))]
         identities: u64,
+        /// Measures that alone, with 100,000 identities.
+        #[arg(long)]
+        only: Option<Only>,
     },
     /// The core's floor.
     #[command(hide = true)]
@@ -45,22 +48,46 @@ fn main() -> Result<()> {
     match Cli::parse() {
         Cli::FloorCore(arguments) => floor::core::run(arguments),
         Cli::FloorEdge(arguments) => floor::edge::run(arguments),
-        Cli::Run { identities } => bench(identities),
+        Cli::Run { identities, only } => bench(identities, only),
     }
+}
+
+/// A work item that can be measured alone, to try a change or to watch it with a profiler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Only {
+    Resolve,
+    Batch,
+    VendorIds,
+    Sync,
+    Creation,
 }
 
 /// Identities that are stored while everything is measured.
 const USUAL: u64 = 100_000;
 
 #[tokio::main]
-async fn bench(identities: u64) -> Result<()> {
+async fn bench(identities: u64, only: Option<Only>) -> Result<()> {
     let began = Instant::now();
     let progress = |what: &str| eprintln!("[{:>4.0} s] {what}", began.elapsed().as_secs_f32());
     let mut report = Report::default();
-    progress("weighing an identity");
-    size::measure(&mut report).await?;
+    if only.is_none() {
+        progress("weighing an identity");
+        size::measure(&mut report).await?;
+    }
     progress("starting the stores, the product and the floors");
     let mut world = World::start().await?;
+    if let Some(only) = only {
+        world.grow(USUAL).await?;
+        progress("measuring");
+        match only {
+            Only::Resolve => resolve::measure(&world, &mut report).await?,
+            Only::Batch => batch::measure(&world, &mut report).await?,
+            Only::VendorIds => vendor_ids::measure(&world, &mut report, 1000, By::AnonymousId).await?,
+            Only::Sync => sync::measure(&world, &mut report).await?,
+            Only::Creation => creation::measure(&world, &mut report).await?,
+        }
+        return report.publish();
+    }
     let mut steps = vec![1_000, USUAL, identities];
     steps.dedup();
     for step in steps {

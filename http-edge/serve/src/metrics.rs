@@ -1,16 +1,15 @@
 //! Prometheus metrics, health, and the histogram of HTTP requests.
 
-use std::{net::SocketAddr, sync::OnceLock, time::Duration};
+use std::{cell::RefCell, collections::HashMap, net::SocketAddr, sync::OnceLock, time::Duration};
 
 use axum::{
     Router,
     extract::{MatchedPath, Request},
-    middleware::Next,
     response::Response,
     routing::get,
 };
 use http::{Method, StatusCode};
-use metrics::{counter, histogram};
+use metrics::{Histogram, counter, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use tokio::{task::JoinHandle, time::Instant};
 
@@ -78,18 +77,40 @@ pub async fn listen(addr: SocketAddr, lifecycle: &Lifecycle) -> Result<JoinHandl
     Ok(tokio::spawn(accept::serve(listener, "metrics", Workers::here(router), Lifecycle::new())))
 }
 
-/// Middleware for `Router::layer(axum::middleware::from_fn(record))`: the duration of each request until its
-/// answer's head, by route pattern (never the path, which is unbounded), method and status.
-pub async fn record(request: Request, next: Next) -> Response {
+/// For a middleware of a `Router`: the duration of each request until its answer's head, by route pattern (never the
+/// path, which is unbounded), method and status. `answer` is what answers it.
+pub async fn record<F>(request: Request, answer: impl FnOnce(Request) -> F) -> Response
+where
+    F: Future<Output = Response>,
+{
     let start = Instant::now();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let method = known(request.method());
-    let response = next.run(request).await;
-    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str).to_owned();
-    let status = response.status().as_u16().to_string();
-    histogram!("datafly_http_request_duration_seconds", "route" => route, "method" => method, "status" => status)
-        .record(start.elapsed());
+    let response = answer(request).await;
+    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
+    let status = response.status().as_u16();
+    DURATIONS.with_borrow_mut(|routes| {
+        let durations = match routes.get_mut(route) {
+            Some(durations) => durations,
+            None => routes.entry(route.to_owned()).or_default(),
+        };
+        let duration = durations.entry((method, status)).or_insert_with(|| duration(route, method, status));
+        duration.record(start.elapsed());
+    });
     response
+}
+
+/// Histograms by method and status.
+type Durations = HashMap<(&'static str, u16), Histogram>;
+
+thread_local! {
+    /// Those of each route: to look one up in the recorder takes its labels as text.
+    static DURATIONS: RefCell<HashMap<String, Durations>> = RefCell::default();
+}
+
+fn duration(route: &str, method: &'static str, status: u16) -> Histogram {
+    let (route, status) = (route.to_owned(), status.to_string());
+    histogram!("datafly_http_request_duration_seconds", "route" => route, "method" => method, "status" => status)
 }
 
 /// A bounded label: a client may send any token as its method.
@@ -108,7 +129,10 @@ fn known(method: &Method) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use axum::body::Body;
+    use axum::{
+        body::Body,
+        middleware::{Next, from_fn},
+    };
     use tower::ServiceExt;
 
     use super::*;
@@ -123,7 +147,7 @@ mod tests {
         let life = Lifecycle::new();
         let router = router(install(), life.clone())
             .route("/v1/{id}", get(async || "x"))
-            .layer(axum::middleware::from_fn(record));
+            .layer(from_fn(|request, next: Next| record(request, |request| next.run(request))));
         assert_eq!(status(&router, "/healthz", "GET").await, StatusCode::OK);
         assert_eq!(status(&router, "/readyz", "GET").await, StatusCode::SERVICE_UNAVAILABLE);
         life.set_started();

@@ -1,9 +1,9 @@
 //! `OPTIONS`: may a page of that origin call this host? A preflight carries no key.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
 use axum::{
-    extract::{ConnectInfo, Request, State},
+    extract::Request,
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -22,18 +22,13 @@ const ALLOWED: [(HeaderName, &str); 3] = [
 ];
 
 /// Answers every `OPTIONS` under `/v1/`, whatever the path.
-pub async fn answer(
-    State(edge): State<Arc<Edge>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    request: Request,
-    next: Next,
-) -> Response {
+pub async fn answer(edge: &Edge, peer: SocketAddr, request: Request, next: Next) -> Response {
     if request.method() != Method::OPTIONS || !request.uri().path().starts_with("/v1/") {
         return next.run(request).await;
     }
     let (parts, _) = request.into_parts();
     let host = caller::host(&parts, peer, &edge.proxies).to_owned();
-    check(&edge, &parts.headers, host).await.unwrap_or_else(IntoResponse::into_response)
+    check(edge, &parts.headers, host).await.unwrap_or_else(IntoResponse::into_response)
 }
 
 async fn check(edge: &Edge, headers: &HeaderMap, host: String) -> Result<Response, ApiError> {

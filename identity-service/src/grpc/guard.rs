@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::{Router, response::Response};
+use axum::response::Response;
 use base64::{
     Engine, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
@@ -24,13 +24,14 @@ use prost_types::FileDescriptorSet;
 use proto::{Reason, v1::ErrorReason};
 use serve::Serve;
 use tonic::{Code, Status};
-use tower::{Service, service_fn};
+use tower::service_fn;
 
 use super::{admission::Admission, deadline};
 use crate::auth::service_token::{Access, ServiceTokens};
 
-/// What is known of calls before they are decoded.
-struct Guard {
+/// What is known of calls before they are decoded, and who answers them.
+struct Guard<C> {
+    calls: C,
     tokens: ServiceTokens,
     admission: Admission,
     methods: HashMap<String, Method>,
@@ -50,24 +51,31 @@ struct Method {
 /// gRPC has the codes 0 to 16.
 const CODES: usize = 17;
 
-/// Puts `router`, whose methods `descriptor_sets` describe, behind the guard.
-pub fn guarded(router: Router, tokens: ServiceTokens, descriptor_sets: &[&[u8]]) -> impl Serve + use<> {
+/// Puts `calls`, whose methods `descriptor_sets` describe, behind the guard.
+pub fn guarded<C, F>(calls: C, tokens: ServiceTokens, descriptor_sets: &[&[u8]]) -> impl Serve + use<C, F>
+where
+    C: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<Response, Infallible>> + Send,
+{
     let methods = paths(descriptor_sets).into_iter().map(|path| (path.clone(), Method::new(&path)));
-    let unknown = Method::new("unknown");
-    let guard =
-        Arc::new(Guard { tokens, admission: Admission::default(), methods: methods.collect(), unknown });
+    let (methods, unknown) = (methods.collect(), Method::new("unknown"));
+    let guard = Arc::new(Guard { calls, tokens, admission: Admission::default(), methods, unknown });
     service_fn(move |request| {
-        let (guard, router) = (guard.clone(), router.clone());
-        async move { Ok::<_, Infallible>(guard.answer(router, request).await) }
+        let guard = guard.clone();
+        async move { Ok::<_, Infallible>(guard.answer(request).await) }
     })
 }
 
-impl Guard {
-    async fn answer(&self, router: Router, request: Request<Incoming>) -> Response {
+impl<C, F> Guard<C>
+where
+    C: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Result<Response, Infallible>>,
+{
+    async fn answer(&self, request: Request<Incoming>) -> Response {
         let began = Instant::now();
         let method = self.methods.get(request.uri().path()).unwrap_or(&self.unknown);
         // What calls share is behind locks and atomics, which a panic does not leave half-written.
-        let answered = AssertUnwindSafe(self.admit(method, router, request)).catch_unwind().await;
+        let answered = AssertUnwindSafe(self.admit(method, request)).catch_unwind().await;
         // The panic hook has logged it.
         let response = answered.unwrap_or_else(|_| refused(ErrorReason::Internal));
         method.record(code(&response), began.elapsed());
@@ -76,7 +84,7 @@ impl Guard {
 
     /// Lets in callers whose token's roles allow the method, as many as there is room for, before anything is
     /// decoded. Handlers find the roles among the request's extensions.
-    async fn admit(&self, method: &Method, mut router: Router, mut request: Request<Incoming>) -> Response {
+    async fn admit(&self, method: &Method, mut request: Request<Incoming>) -> Response {
         let mut place = None;
         if method.access != Access::Open {
             let refusal = match self.tokens.roles(request.headers()) {
@@ -105,7 +113,7 @@ impl Guard {
         if limit < deadline::LEAST {
             return refused(ErrorReason::DeadlineExceeded);
         }
-        let answered = tokio::time::timeout(limit, router.call(request)).await;
+        let answered = tokio::time::timeout(limit, (self.calls)(request)).await;
         drop(place);
         let Ok(Ok(response)) = answered else { return refused(ErrorReason::DeadlineExceeded) };
         // What tonic itself refuses carries no reason, and a message that does not decode is no defect of ours.
@@ -185,13 +193,14 @@ fn code(response: &Response) -> Code {
 
 #[cfg(test)]
 mod tests {
-    use axum::routing::post;
+    use axum::{Router, routing::post};
     use serve::{Lifecycle, Workers};
     use tokio::{
         io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
         net::TcpStream,
         sync::Notify,
     };
+    use tower::ServiceExt;
 
     use super::*;
 
@@ -209,7 +218,11 @@ mod tests {
             .route("/panics", post(panics));
         let listener = serve::bind("LISTEN_ADDR", ([127, 0, 0, 1], 0).into()).await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let workers = Workers::here(guarded(router, ServiceTokens::open(), &[]));
+        let workers = Workers::here(guarded(
+            move |request| router.clone().oneshot(request),
+            ServiceTokens::open(),
+            &[],
+        ));
         tokio::spawn(serve::serve(listener, "test", workers, Lifecycle::new()));
         let call = async |path: &str| {
             let mut stream = TcpStream::connect(addr).await.unwrap();

@@ -11,17 +11,25 @@ mod people;
 mod resolve;
 mod sync;
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
+use axum::{body::Body, response::Response};
+use futures_util::FutureExt;
+use http::Request;
+use hyper::body::Incoming;
 use proto::v1::{
-    auth_service_server::AuthServiceServer, catalog_service_server::CatalogServiceServer,
-    enrich_service_server::EnrichServiceServer, identity_admin_service_server::IdentityAdminServiceServer,
-    profile_service_server::ProfileServiceServer, resolve_service_server::ResolveServiceServer,
-    sync_service_server::SyncServiceServer,
+    auth_service_server::AuthServiceServer,
+    catalog_service_server::CatalogServiceServer,
+    enrich_service_server::EnrichServiceServer,
+    identity_admin_service_server::IdentityAdminServiceServer,
+    profile_service_server::ProfileServiceServer,
+    resolve_service_server::{self, ResolveServiceServer},
+    sync_service_server::{self, SyncServiceServer},
 };
 use serve::Serve;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
+use tower::Service;
 
 pub use self::health::watch;
 use crate::{auth::service_token::ServiceTokens, core::Core};
@@ -49,11 +57,11 @@ pub fn service<H: Health>(
             .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let routes = Routes::new(health)
+    let resolve = bounded!(ResolveServiceServer, resolve::Service { core: core.clone() });
+    let sync = bounded!(SyncServiceServer, sync::Service { core: core.clone() });
+    let others = Routes::new(health)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
-        .add_service(bounded!(ResolveServiceServer, resolve::Service { core: core.clone() }))
-        .add_service(bounded!(SyncServiceServer, sync::Service { core: core.clone() }))
         .add_service(bounded!(AuthServiceServer, auth::Service { core: core.clone() }))
         .add_service(bounded!(EnrichServiceServer, later::Later))
         .add_service(bounded!(ProfileServiceServer, later::Later))
@@ -64,5 +72,24 @@ pub fn service<H: Health>(
         tonic_health::pb::FILE_DESCRIPTOR_SET,
         tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
     ];
-    Ok(guard::guarded(routes.prepare().into_axum_router(), tokens, &described))
+    let others = others.prepare().into_axum_router();
+    // A router's look-up takes several allocations, so what visitors wait for goes past it.
+    let calls = move |request: Request<Incoming>| {
+        let path = request.uri().path().strip_prefix('/').unwrap_or_default();
+        if path.starts_with(resolve_service_server::SERVICE_NAME) {
+            direct(resolve.clone().call(request)).left_future()
+        } else if path.starts_with(sync_service_server::SERVICE_NAME) {
+            direct(sync.clone().call(request)).left_future()
+        } else {
+            others.clone().call(request).right_future()
+        }
+    };
+    Ok(guard::guarded(calls, tokens, &described))
+}
+
+/// The answer of a service that was called without a router.
+async fn direct(
+    called: impl Future<Output = Result<Response<tonic::body::Body>, Infallible>>,
+) -> Result<Response<Body>, Infallible> {
+    Ok(called.await?.map(Body::new))
 }

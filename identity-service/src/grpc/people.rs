@@ -27,7 +27,7 @@ pub struct Service {
 impl Service {
     async fn wanted(&self, org_id: &str, identity: Option<IdentityRef>) -> Result<(Uuid, Wanted)> {
         let org = caller::organisation(&self.core, org_id, "org_id").await?;
-        Ok((org, Wanted::parse(identity, "identity")?))
+        Ok((org, Wanted::parse(identity, || "identity".to_owned())?))
     }
 }
 

@@ -57,7 +57,7 @@ impl ResolveService for Service {
         let wanted = identities
             .into_iter()
             .enumerate()
-            .map(|(at, reference)| Wanted::parse(Some(reference), &format!("identities[{at}]")))
+            .map(|(at, reference)| Wanted::parse(Some(reference), || format!("identities[{at}]")))
             .collect::<Result<Vec<_>, _>>()?;
         let identities = vendor_ids::find(&self.core, org, &wanted, &fields, clock::now()).await?;
         Ok(Response::new(VendorIdsResponse { identities }))

@@ -66,7 +66,7 @@ impl Service {
             }
         };
         let unknown = || Error::refused(ErrorReason::IdentityNotFound);
-        let (canonical, consent) = match Wanted::parse(identity, "identity")? {
+        let (canonical, consent) = match Wanted::parse(identity, || "identity".to_owned())? {
             Wanted::Nobody => return Err(unknown()),
             Wanted::Identifier(id) if id.kind == identifiers::Kind::AnonymousId => {
                 let (canonical, consent) = lookup::with_consent(&self.core, tenant.org, &id).await?;

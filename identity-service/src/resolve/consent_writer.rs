@@ -13,13 +13,9 @@ use crate::{
     storage::{
         Stores,
         change::{self, Change},
-        entries,
+        delivery, entries,
         group::Group,
-        postgres::{
-            consent, identities,
-            rows::{ConsentRow, VendorIdRow},
-            vendor_ids,
-        },
+        postgres::{consent, identities, rows::ConsentRow},
         redis::protocol::Entry,
     },
 };
@@ -109,19 +105,9 @@ impl Change for Replace {
         let canonicals: BTreeSet<Uuid> = roots.into_values().collect();
         let canonicals: Vec<Uuid> = canonicals.into_iter().collect();
         let stored = consent::store(connection, self.org, &self.rows).await?;
-        let mut ids: HashMap<Uuid, Vec<VendorIdRow>> = HashMap::new();
-        for row in vendor_ids::find(connection, self.org, &canonicals).await? {
-            ids.entry(row.canonical_id).or_default().push(row);
-        }
-        let newest: HashMap<Uuid, ConsentRow> =
-            consent::newest(connection, self.org, &canonicals).await?.into_iter().collect();
         let now = self.rows.first().map_or(OffsetDateTime::UNIX_EPOCH, |row| row.updated_at);
-        let mut changed: Vec<Entry> =
-            stored.iter().map(|row| entries::consent(self.org, &row.anonymous_id, Some(row))).collect();
-        for canonical in canonicals {
-            let own = ids.get(&canonical).map_or(&[][..], Vec::as_slice);
-            changed.push(entries::vendor_ids(self.org, canonical, own, newest.get(&canonical), now));
-        }
+        let (mut changed, _) = delivery::entries(connection, self.org, &canonicals, now).await?;
+        changed.extend(stored.iter().map(|row| entries::consent(self.org, &row.anonymous_id, Some(row))));
         Ok((stored, changed))
     }
 }

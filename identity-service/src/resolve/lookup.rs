@@ -31,12 +31,12 @@ pub enum Wanted {
 }
 
 impl Wanted {
-    /// Reads a reference; `field` names it in the error.
-    pub fn parse(reference: Option<IdentityRef>, field: &str) -> Result<Self> {
+    /// Reads a reference; `field` names it in an error.
+    pub fn parse(reference: Option<IdentityRef>, field: impl Fn() -> String) -> Result<Self> {
         let (kind, text) = match reference.and_then(|reference| reference.id) {
-            None => return Err(Error::invalid(field)),
+            None => return Err(Error::invalid(field())),
             Some(Id::CanonicalId(id)) => {
-                return Uuid::try_parse(&id).map(Self::Canonical).map_err(|_| Error::invalid(field));
+                return Uuid::try_parse(&id).map(Self::Canonical).map_err(|_| Error::invalid(field()));
             }
             Some(Id::AnonymousId(id)) => (Kind::AnonymousId, id),
             Some(Id::UserId(id)) => (Kind::UserId, id),
@@ -45,7 +45,7 @@ impl Wanted {
             Parsed::Ok(id) => Ok(Self::Identifier(id)),
             Parsed::Junk => Ok(Self::Nobody),
             Parsed::Absent | Parsed::Invalid => {
-                Err(Error::Refused { reason: ErrorReason::InvalidIdentifier, field: Some(field.to_owned()) })
+                Err(Error::Refused { reason: ErrorReason::InvalidIdentifier, field: Some(field()) })
             }
         }
     }

@@ -113,11 +113,14 @@ impl Settings {
         // A process that was stopped for a while, or a poller that was held up: look before answering. Not
         // when the last look has failed, or every request would wait for a database that is away.
         let last = |mark: &AtomicU64| mark.load(Ordering::Acquire);
-        if self.age() > FRESH && last(&self.shared.confirmed) >= last(&self.shared.failed) {
-            // The failure is logged by the poller; the age decides.
-            let _ = self.look(LOOK_TIMEOUT).await;
+        let mut age = self.age();
+        if age > FRESH && last(&self.shared.confirmed) >= last(&self.shared.failed) {
+            // The failure is logged by the poller; the age decides. Boxed, as nearly no call comes this way and each
+            // would carry the room for it.
+            let _ = Box::pin(self.look(LOOK_TIMEOUT)).await;
+            age = self.age();
         }
-        if self.age() > MAX_AGE {
+        if age > MAX_AGE {
             return Err(Error::refused(ErrorReason::Unavailable));
         }
         Ok(self.shared.snapshot.load_full())

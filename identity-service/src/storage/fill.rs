@@ -2,6 +2,8 @@
 
 use std::{collections::HashSet, future::Future};
 
+use futures_util::future::BoxFuture;
+
 use super::{
     Stores,
     redis::{
@@ -13,7 +15,16 @@ use crate::error::Result;
 
 /// Claims `missing`, loads from PostgreSQL and fills what was claimed. `load` is called once, after the claim:
 /// it then reads nothing older than what the claim stands for. Redis being away only means nothing is filled.
-pub async fn through<T>(
+pub fn through<'a, T: Send + 'a>(
+    stores: &'a Stores,
+    missing: &'a [Key],
+    load: impl Future<Output = Result<(T, Vec<Entry>)>> + Send + 'a,
+) -> BoxFuture<'a, Result<T>> {
+    // Boxed, as most calls find everything in Redis and each would carry the room for this.
+    Box::pin(load_through(stores, missing, load))
+}
+
+async fn load_through<T>(
     stores: &Stores,
     missing: &[Key],
     load: impl Future<Output = Result<(T, Vec<Entry>)>>,

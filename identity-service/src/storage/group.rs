@@ -12,7 +12,7 @@ use std::{
 use proto::v1::ErrorReason;
 use tokio::{
     sync::{Notify, Semaphore},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use uuid::Uuid;
 
@@ -29,6 +29,9 @@ const WORKERS: usize = 2;
 /// How long a batch waits for the one before it to end. As long as they are quick there is one at a time, and what
 /// gathers meanwhile shares a statement; one that is held up holds up nobody else's.
 const PATIENCE: Duration = Duration::from_millis(20);
+/// How long a batch waits for company after one that had some: whoever was answered by that one is about to come
+/// again, and would else share a statement with half as many. Who comes alone never waits.
+const COMPANY: Duration = Duration::from_millis(1);
 
 /// A queue whose items are worked on in batches.
 pub struct Group<T> {
@@ -46,6 +49,8 @@ struct Waiting<T> {
     /// Organisations that have some, in the order of their turns.
     turns: VecDeque<Uuid>,
     total: usize,
+    /// Items of the last batch.
+    last: usize,
 }
 
 impl<T> Clone for Group<T> {
@@ -60,7 +65,7 @@ impl<T: Send + 'static> Group<T> {
     where
         F: Future<Output = ()> + Send,
     {
-        let waiting = Waiting { items: HashMap::new(), turns: VecDeque::new(), total: 0 };
+        let waiting = Waiting { items: HashMap::new(), turns: VecDeque::new(), total: 0, last: 0 };
         let shared = Arc::new(Shared { waiting: Mutex::new(waiting), arrived: Notify::new() });
         let turn = Arc::new(Semaphore::new(1));
         for _ in 0..WORKERS {
@@ -68,6 +73,10 @@ impl<T: Send + 'static> Group<T> {
             tokio::spawn(async move {
                 loop {
                     let own = timeout(PATIENCE, turn.acquire()).await;
+                    let last = shared.waiting().last;
+                    if last > 1 {
+                        sleep(COMPANY).await;
+                    }
                     let batch = shared.waiting().take();
                     if batch.is_empty() {
                         drop(own);
@@ -127,6 +136,7 @@ impl<T> Waiting<T> {
             }
         }
         self.total -= batch.len();
+        self.last = batch.len();
         batch
     }
 }
@@ -137,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_one_organisation_neither_delays_nor_displaces_another() {
-        let mut waiting = Waiting { items: HashMap::new(), turns: VecDeque::new(), total: 0 };
+        let mut waiting = Waiting { items: HashMap::new(), turns: VecDeque::new(), total: 0, last: 0 };
         let (flood, quiet) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let taken = (0..2 * QUEUE).filter(|item| waiting.add(flood, *item)).count();
         assert_eq!(taken, QUEUE);

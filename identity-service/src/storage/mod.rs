@@ -1,6 +1,7 @@
 //! The stores: PostgreSQL is the truth, Redis serves and is rebuilt from it.
 
 pub mod change;
+pub mod delivery;
 pub mod entries;
 pub mod fill;
 pub mod group;

@@ -14,13 +14,9 @@ use crate::{
     storage::{
         Stores,
         change::{self, Change, Committed},
-        entries,
+        delivery, entries,
         group::Group,
-        postgres::{
-            consent, identities,
-            rows::{ConsentRow, VendorIdRow},
-            syncs, vendor_ids,
-        },
+        postgres::{consent, identities, syncs, vendor_ids},
         redis::protocol::Entry,
     },
 };
@@ -207,16 +203,7 @@ impl Batch {
     ) -> Result<Vec<Entry>> {
         let org = self.org;
         let now = self.writes.iter().map(Write::now).max().unwrap_or(OffsetDateTime::UNIX_EPOCH);
-        let mut known: HashMap<Uuid, Vec<VendorIdRow>> = HashMap::new();
-        for row in vendor_ids::find(connection, org, canonicals).await? {
-            known.entry(row.canonical_id).or_default().push(row);
-        }
-        let newest: HashMap<Uuid, ConsentRow> =
-            consent::newest(connection, org, canonicals).await?.into_iter().collect();
-        let mut entries: Vec<Entry> = known
-            .iter()
-            .map(|(canonical, ids)| entries::vendor_ids(org, *canonical, ids, newest.get(canonical), now))
-            .collect();
+        let (mut entries, known) = delivery::entries(connection, org, canonicals, now).await?;
         for (canonical, browser) in identities::anonymous_ids(connection, org, canonicals).await? {
             let ids = known.get(&canonical).map_or(&[][..], Vec::as_slice);
             entries.push(entries::identity(org, &browser, ids, now));

@@ -1,7 +1,5 @@
 //! Consent signals of browsers.
 
-use std::collections::HashMap;
-
 use diesel::{
     prelude::*,
     sql_types::{Array, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid},
@@ -58,8 +56,8 @@ pub async fn store(
 struct Newest {
     #[diesel(sql_type = SqlUuid)]
     canonical_id: Uuid,
-    #[diesel(sql_type = Text)]
-    anonymous_id: String,
+    #[diesel(embed)]
+    row: ConsentRow,
 }
 
 /// The newest signals among the browsers of each canonical identity.
@@ -70,21 +68,19 @@ pub async fn newest(
 ) -> Result<Vec<(Uuid, ConsentRow)>> {
     let newest: Vec<Newest> = Prepared(
         diesel::sql_query(
-            "SELECT DISTINCT ON (l.canonical_id) l.canonical_id, c.anonymous_id \
-         FROM links l JOIN consent c ON c.org_id = $1 AND c.anonymous_id = l.value \
-         WHERE l.org_id = $1 AND l.kind = 0 AND l.canonical_id = ANY ($2) \
-         ORDER BY l.canonical_id, c.updated_at DESC",
+            "SELECT newest.canonical_id, own.* FROM ( \
+             SELECT DISTINCT ON (l.canonical_id) l.canonical_id, c.anonymous_id \
+             FROM links l JOIN consent c ON c.org_id = $1 AND c.anonymous_id = l.value \
+             WHERE l.org_id = $1 AND l.kind = 0 AND l.canonical_id = ANY ($2) \
+             ORDER BY l.canonical_id, c.updated_at DESC) AS newest \
+         CROSS JOIN LATERAL ( \
+             SELECT anonymous_id, signals, sec_gpc, updated_at FROM consent \
+             WHERE org_id = $1 AND anonymous_id = newest.anonymous_id LIMIT 1) AS own",
         )
         .bind::<SqlUuid, _>(org)
         .bind::<Array<SqlUuid>, _>(canonicals),
     )
     .load(connection)
     .await?;
-    let ids: Vec<&str> = newest.iter().map(|row| row.anonymous_id.as_str()).collect();
-    let rows: HashMap<String, ConsentRow> =
-        find(connection, org, &ids).await?.into_iter().map(|row| (row.anonymous_id.clone(), row)).collect();
-    Ok(newest
-        .into_iter()
-        .filter_map(|pair| Some((pair.canonical_id, rows.get(&pair.anonymous_id)?.clone())))
-        .collect())
+    Ok(newest.into_iter().map(|one| (one.canonical_id, one.row)).collect())
 }

@@ -1,14 +1,8 @@
 //! Making canonical identities for identifiers seen for the first time, grouped over requests.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
-use diesel::{
-    prelude::*,
-    sql_types::{Array, Bool, SmallInt, Text, Uuid as SqlUuid},
-};
+use diesel::sql_types::{Array, Bool, SmallInt, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use proto::v1::ErrorReason;
 use tokio::sync::oneshot;
@@ -110,27 +104,21 @@ async fn make(
     })
 }
 
-#[derive(QueryableByName)]
-struct Inserted {
-    #[diesel(sql_type = SqlUuid)]
-    canonical_id: Uuid,
-}
-
-/// One statement, sorted and without doubles (by the map); then a look at those that existed.
+/// One statement, sorted and without doubles (by the map). Only where it left some out, as they existed, does a look
+/// at all of them follow.
 async fn create(
     connection: &mut AsyncPgConnection,
     wanted: &BTreeMap<(Uuid, Identifier), bool>,
 ) -> Result<BTreeMap<(Uuid, Identifier), Made>> {
     let fresh: Vec<Uuid> = wanted.iter().map(|_| Uuid::now_v7()).collect();
-    let inserted: Vec<Inserted> = Prepared(
+    let inserted = Prepared(
         diesel::sql_query(
             "WITH linked AS ( \
              INSERT INTO links (org_id, canonical_id, kind, value, verified) \
              SELECT * FROM unnest($1, $2, $3, $4, $5) \
              ON CONFLICT (org_id, kind, value) DO NOTHING \
              RETURNING org_id, canonical_id) \
-         INSERT INTO canonicals (org_id, id) SELECT org_id, canonical_id FROM linked \
-         RETURNING id AS canonical_id",
+         INSERT INTO canonicals (org_id, id) SELECT org_id, canonical_id FROM linked",
         )
         .bind::<Array<SqlUuid>, _>(wanted.keys().map(|(org, _)| *org).collect::<Vec<_>>())
         .bind::<Array<SqlUuid>, _>(&fresh)
@@ -138,24 +126,25 @@ async fn create(
         .bind::<Array<Text>, _>(wanted.keys().map(|(_, id)| id.value.as_str()).collect::<Vec<_>>())
         .bind::<Array<Bool>, _>(wanted.values().copied().collect::<Vec<_>>()),
     )
-    .load(connection)
+    .execute(connection)
     .await?;
-    let inserted: HashSet<Uuid> = inserted.into_iter().map(|row| row.canonical_id).collect();
+    let all = wanted.keys().cloned().zip(fresh);
+    if inserted == wanted.len() {
+        return Ok(all.map(|(key, canonical)| (key, Made { canonical, created: true })).collect());
+    }
 
     let mut made = BTreeMap::new();
-    let mut existing: BTreeMap<Uuid, Vec<Identifier>> = BTreeMap::new();
-    for ((org, id), canonical) in wanted.keys().zip(fresh) {
-        if inserted.contains(&canonical) {
-            made.insert((*org, id.clone()), Made { canonical, created: true });
-        } else {
-            existing.entry(*org).or_default().push(id.clone());
-        }
+    let mut asked: BTreeMap<Uuid, (Vec<Identifier>, Vec<Uuid>)> = BTreeMap::new();
+    for ((org, id), canonical) in all {
+        let (ids, fresh) = asked.entry(org).or_default();
+        ids.push(id);
+        fresh.push(canonical);
     }
-    for (org, ids) in existing {
+    for (org, (ids, fresh)) in asked {
         let roots = identities::find(connection, org, &ids).await?;
-        for (id, root) in ids.into_iter().zip(roots) {
+        for ((id, root), fresh) in ids.into_iter().zip(roots).zip(fresh) {
             if let Some(canonical) = root {
-                made.insert((org, id), Made { canonical, created: false });
+                made.insert((org, id), Made { canonical, created: canonical == fresh });
             }
         }
     }

@@ -97,7 +97,8 @@ struct Used {
 }
 
 /// When the state was issued that each browser and vendor used last. To be read under the lock on the browser's
-/// canonical identity.
+/// canonical identity. One look-up a pair: a plain join reads all states of the organisation where PostgreSQL takes
+/// the table for small, as it does until it has analysed it.
 pub async fn used_states(
     connection: &mut AsyncPgConnection,
     org: Uuid,
@@ -105,8 +106,11 @@ pub async fn used_states(
 ) -> Result<HashMap<Pair, OffsetDateTime>> {
     let used: Vec<Used> = Prepared(
         diesel::sql_query(
-            "SELECT anonymous_id, vendor, issued_at FROM unnest($2, $3) AS wanted (anonymous_id, vendor) \
-         JOIN used_states USING (anonymous_id, vendor) WHERE org_id = $1",
+            "SELECT wanted.anonymous_id, wanted.vendor, own.issued_at \
+         FROM unnest($2, $3) AS wanted (anonymous_id, vendor) \
+         CROSS JOIN LATERAL ( \
+             SELECT issued_at FROM used_states WHERE org_id = $1 AND anonymous_id = wanted.anonymous_id \
+             AND vendor = wanted.vendor LIMIT 1) AS own",
         )
         .bind::<SqlUuid, _>(org)
         .bind::<Array<Text>, _>(pairs.iter().map(|(browser, _)| browser.as_str()).collect::<Vec<_>>())

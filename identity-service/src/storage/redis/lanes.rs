@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwapOption;
 use bb8_redis::{
     bb8::{ManageConnection, Pool, RunError},
     redis::{
@@ -36,8 +37,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
 /// The lanes to one Redis.
 #[derive(Clone)]
 pub struct Lanes {
-    /// One for each of [`serve::workers::threads`], of one connection.
-    pools: Arc<[Pool<Dialer>]>,
+    /// One for each of [`serve::workers::threads`], of one connection; with the lane that it gave last, which needs
+    /// no checkout until it is left.
+    pools: Arc<[(Pool<Dialer>, ArcSwapOption<Lane>)]>,
     dialer: Dialer,
 }
 
@@ -65,14 +67,15 @@ impl Lanes {
         let client = Client::open(url.expose_secret().into_connection_info()?)?;
         let dialer = Dialer { client, state: Arc::new(State::new()), opened: Arc::default() };
         let pool = |_| {
-            Pool::builder()
+            let pool = Pool::builder()
                 .max_size(1)
                 .connection_timeout(CONNECT_TIMEOUT)
                 .retry_connection(false)
                 .test_on_check_out(true)
                 .max_lifetime(None)
                 .idle_timeout(None)
-                .build_unchecked(dialer.clone())
+                .build_unchecked(dialer.clone());
+            (pool, ArcSwapOption::empty())
         };
         let pools = (0..serve::workers::threads()).map(pool).collect();
         Ok(Self { pools, dialer })
@@ -149,10 +152,7 @@ impl Lanes {
         if state.is_away() {
             return refused("redis is away");
         }
-        // The checkout lasts for the clone only.
-        let none = || RedisError::from((ErrorKind::Io, "this thread has no lane"));
-        let pool = self.pools.get(serve::workers::index()).ok_or_else(none)?;
-        let lane = pool.get().await.inspect_err(|error| self.not_opened(error))?.clone();
+        let lane = self.lane().await?;
         // After the checkout: it may have met another server.
         if trusted && state.is_distrusted() {
             return refused("redis may hold old values");
@@ -175,6 +175,21 @@ impl Lanes {
                 Err(error.into())
             }
         }
+    }
+
+    /// This thread's lane.
+    async fn lane(&self) -> Result<Arc<Lane>> {
+        let none = || RedisError::from((ErrorKind::Io, "this thread has no lane"));
+        let (pool, last) = self.pools.get(serve::workers::index()).ok_or_else(none)?;
+        if let Some(lane) = last.load_full().filter(|lane| !lane.is_left()) {
+            return Ok(lane);
+        }
+        // The checkout lasts for the clone only. Boxed, as nearly no call comes this way and each would carry the
+        // room for it.
+        let lane = Box::pin(pool.get()).await.inspect_err(|error| self.not_opened(error))?.clone();
+        let lane = Arc::new(lane);
+        last.store(Some(lane.clone()));
+        Ok(lane)
     }
 
     fn not_opened(&self, error: &RunError<RedisError>) {

@@ -1,0 +1,135 @@
+//! Putting markers and values.
+
+use bb8_redis::redis::Pipeline;
+
+use super::{Entry, Nonce, READY, VERSION_FIELD, Value, eval};
+use crate::{
+    error::Result,
+    storage::redis::{
+        keys::{Key, Shape},
+        lanes::Lanes,
+    },
+};
+
+const BUSY_MS: u32 = 30_000;
+const FILL_MS: u32 = 2_000;
+/// A new identity's empty hashes live as long as any serving key, 30 days.
+const NEW_MS: i64 = 30 * 24 * 3_600_000;
+
+/// Its first write is one that Redis refuses where memory is full; after a DEL it would take any.
+const MARK_HASH: &str = "redis.call('HSET', KEYS[1], '_v', ARGV[1]) \
+    redis.call('DEL', KEYS[1]) \
+    redis.call('HSET', KEYS[1], '_v', ARGV[1]) \
+    return redis.call('PEXPIRE', KEYS[1], ARGV[2])";
+
+const CLAIM_HASH: &str = "if redis.call('EXISTS', KEYS[1]) == 1 then return false end \
+    redis.call('HSET', KEYS[1], '_v', ARGV[1]) \
+    redis.call('PEXPIRE', KEYS[1], ARGV[2]) \
+    return 'OK'";
+
+/// ARGV: own marker, '1' for a writer, life in ms, then the value: nothing, a text, or fields and values.
+const PUT: &str = "local hash = ARGV[4] == 'hash' \
+    local now = hash and redis.call('HGET', KEYS[1], '_v') or not hash and redis.call('GET', KEYS[1]) \
+    if now == ARGV[1] then \
+      if #ARGV == 4 then redis.call('DEL', KEYS[1]) return 1 end \
+      if hash then \
+        redis.call('DEL', KEYS[1]) \
+        redis.call('HSET', KEYS[1], unpack(ARGV, 5)) \
+        redis.call('PEXPIRE', KEYS[1], ARGV[3]) \
+      else redis.call('SET', KEYS[1], ARGV[5], 'PX', ARGV[3]) end \
+      return 1 \
+    end \
+    if ARGV[2] == '1' and now and string.sub(now, 1, 6) ~= '!busy:' then redis.call('DEL', KEYS[1]) end \
+    return 0";
+
+impl Lanes {
+    /// A writer's marker on every key, just before COMMIT.
+    pub async fn mark(&self, keys: &[Key], nonce: &Nonce) -> Result<()> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let mut pipe = Pipeline::new();
+        for key in keys {
+            match key.shape {
+                Shape::Text => {
+                    pipe.cmd("SET").arg(&key.name).arg(nonce.busy()).arg("PX").arg(BUSY_MS).ignore()
+                }
+                Shape::Hash => {
+                    pipe.add_command(eval(MARK_HASH, &key.name)).arg(nonce.busy()).arg(BUSY_MS).ignore()
+                }
+            };
+        }
+        self.write(&pipe).await
+    }
+
+    /// A reader's marker on keys that were missing. Says for each whether this reader may fill it.
+    pub async fn claim(&self, keys: &[Key], nonce: &Nonce) -> Result<Vec<bool>> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pipe = Pipeline::new();
+        for key in keys {
+            match key.shape {
+                Shape::Text => {
+                    pipe.cmd("SET").arg(&key.name).arg(nonce.fill()).arg("NX").arg("PX").arg(FILL_MS)
+                }
+                Shape::Hash => pipe.add_command(eval(CLAIM_HASH, &key.name)).arg(nonce.fill()).arg(FILL_MS),
+            };
+        }
+        let answers: Vec<Option<String>> = self.pipeline(&pipe).await?;
+        Ok(answers.iter().map(Option::is_some).collect())
+    }
+
+    /// A writer's values, after COMMIT.
+    pub async fn put(&self, entries: &[Entry], nonce: &Nonce) -> Result<()> {
+        self.put_as(entries, &nonce.busy(), true).await
+    }
+
+    /// A reader's values, for keys it has claimed.
+    pub async fn fill(&self, entries: &[Entry], nonce: &Nonce) -> Result<()> {
+        self.put_as(entries, &nonce.fill(), false).await
+    }
+
+    async fn put_as(&self, entries: &[Entry], marker: &str, writer: bool) -> Result<()> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let mut pipe = Pipeline::new();
+        for entry in entries {
+            let shape = if entry.key.shape == Shape::Hash { "hash" } else { "text" };
+            let put = pipe
+                .add_command(eval(PUT, &entry.key.name))
+                .arg(marker)
+                .arg(u8::from(writer))
+                .arg(entry.ttl_ms.max(1))
+                .arg(shape);
+            match &entry.value {
+                Value::Nothing => {}
+                Value::Text(text) => {
+                    put.arg(text);
+                }
+                Value::Hash(fields) => {
+                    put.arg(VERSION_FIELD).arg(READY);
+                    for (field, value) in fields {
+                        put.arg(field).arg(value);
+                    }
+                }
+            }
+            put.ignore();
+        }
+        self.write(&pipe).await
+    }
+
+    /// Hashes of an identity that was made just now, which know nothing yet. Set only where nothing is.
+    pub async fn put_new(&self, hashes: &[Key]) -> Result<()> {
+        if hashes.is_empty() {
+            return Ok(());
+        }
+        let mut pipe = Pipeline::new();
+        for key in hashes {
+            pipe.hset_nx(&key.name, VERSION_FIELD, READY).ignore();
+            pipe.cmd("PEXPIRE").arg(&key.name).arg(NEW_MS).arg("NX").ignore();
+        }
+        self.pipeline(&pipe).await
+    }
+}
