@@ -77,13 +77,14 @@ pub async fn run(development: bool) -> Result<(), StartError> {
     let settings = Settings::load(stores.postgres.clone(), config.keys.clone())
         .await
         .map_err(|error| StartError::Settings(error.to_string()))?;
+    let tombstones = Arc::new(TombstoneKeys::derive(&config.keys));
     let core = Arc::new(Core {
         creator: Creator::start(&stores),
         consents: ConsentWriter::start(&stores),
-        syncs: SyncWriter::start(&stores),
+        syncs: SyncWriter::start(&stores, &tombstones),
         states: StateKeys::derive(&config.keys),
         link_tokens: LinkTokens::derive(&config.keys),
-        tombstones: Arc::new(TombstoneKeys::derive(&config.keys)),
+        tombstones,
         guesses: Guesses::default(),
         refused: Refused::default(),
         vouched: Vouched::default(),

@@ -74,7 +74,7 @@ pub struct Ledger {
     pub consents: HashMap<String, ConsentRow>,
     /// Stored schedules.
     pub attempts: HashMap<Uuid, BTreeMap<String, Attempt>>,
-    /// Issue time of the state used last.
+    /// States issued until then do not count any more.
     pub used: HashMap<Pair, OffsetDateTime>,
     /// States that were used up.
     pub new_used: BTreeMap<Pair, OffsetDateTime>,

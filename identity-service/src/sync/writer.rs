@@ -1,6 +1,9 @@
 //! Storing attempts and results of syncs, grouped over requests: one transaction for many visitors.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use diesel_async::AsyncPgConnection;
 use proto::v1::{ErrorReason, SyncOutcome, SyncRefusal};
@@ -8,9 +11,14 @@ use time::OffsetDateTime;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::ledger::{Ledger, NewAttempt, NewResult, Pair};
+use super::{
+    ledger::{Ledger, NewAttempt, NewResult},
+    state::SyncState,
+};
 use crate::{
     error::{Error, Result},
+    identifiers::{Identifier, Kind},
+    resolve::tombstone::TombstoneKeys,
     storage::{
         Stores,
         change::{self, Change, Committed},
@@ -64,11 +72,11 @@ impl Write {
 
 impl SyncWriter {
     /// Starts writing; goes on as long as the runtime.
-    pub fn start(stores: &Stores) -> Self {
-        let stores = stores.clone();
+    pub fn start(stores: &Stores, tombstones: &Arc<TombstoneKeys>) -> Self {
+        let (stores, tombstones) = (stores.clone(), tombstones.clone());
         let work = move |batch| {
-            let stores = stores.clone();
-            async move { write(&stores, batch).await }
+            let (stores, tombstones) = (stores.clone(), tombstones.clone());
+            async move { write(&stores, &tombstones, batch).await }
         };
         Self { group: Group::start(work) }
     }
@@ -98,7 +106,7 @@ impl SyncWriter {
 }
 
 /// One transaction an organisation. Requests that could not be stored get no answer.
-async fn write(stores: &Stores, batch: Vec<Wanted>) {
+async fn write(stores: &Stores, tombstones: &Arc<TombstoneKeys>, batch: Vec<Wanted>) {
     let mut orgs: BTreeMap<Uuid, (Vec<Write>, Vec<Answer>)> = BTreeMap::new();
     for Wanted { org, write, answer } in batch {
         let (writes, answers) = orgs.entry(org).or_default();
@@ -106,7 +114,8 @@ async fn write(stores: &Stores, batch: Vec<Wanted>) {
         answers.push(answer);
     }
     for (org, (writes, answers)) in orgs {
-        match change::commit(stores, Batch { org, writes }).await {
+        let tombstones = tombstones.clone();
+        match change::commit(stores, Batch { org, writes, tombstones }).await {
             Ok(Committed { output, redis_failed }) => {
                 for (answer, output) in answers.into_iter().zip(output) {
                     // A caller that has gone away needs no answer.
@@ -121,6 +130,7 @@ async fn write(stores: &Stores, batch: Vec<Wanted>) {
 struct Batch {
     org: Uuid,
     writes: Vec<Write>,
+    tombstones: Arc<TombstoneKeys>,
 }
 
 impl Change for Batch {
@@ -174,14 +184,16 @@ impl Batch {
         let consents = consent::find(connection, org, &browsers).await?;
         let canonicals: BTreeSet<Uuid> = roots.values().copied().collect();
         let canonicals: Vec<Uuid> = canonicals.into_iter().collect();
-        let pairs: BTreeSet<Pair> = self
-            .writes
-            .iter()
-            .filter_map(|write| match write {
-                Write::Result(new) => Some((new.state.anonymous_id.clone(), new.state.vendor.clone())),
-                Write::Attempt(_) => None,
-            })
-            .collect();
+        let mut pairs = BTreeSet::new();
+        for write in &self.writes {
+            let Write::Result(NewResult { state: SyncState { anonymous_id, vendor, .. }, .. }) = write else {
+                continue;
+            };
+            let browser = Identifier { kind: Kind::AnonymousId, value: anonymous_id.clone() };
+            for digest in self.tombstones.digests(org, &browser) {
+                pairs.insert(((anonymous_id.clone(), vendor.clone()), digest));
+            }
+        }
         let used = if pairs.is_empty() {
             HashMap::new()
         } else {

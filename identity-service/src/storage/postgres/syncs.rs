@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use diesel::{
     prelude::*,
-    sql_types::{Array, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
+    sql_types::{Array, Binary, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use migrations::schema::sync_attempts;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{prepared::Prepared, rows::AttemptRow};
+use super::{prepared::Prepared, proofs::Digest, rows::AttemptRow};
 use crate::{
     error::Result,
     sync::{ledger::Pair, schedule::Attempt},
@@ -96,29 +96,38 @@ struct Used {
     issued_at: OffsetDateTime,
 }
 
-/// When the state was issued that each browser and vendor used last. To be read under the lock on the browser's
-/// canonical identity. One look-up a pair: a plain join reads all states of the organisation where PostgreSQL takes
-/// the table for small, as it does until it has analysed it.
+/// Until when states of each browser and vendor do not count any more: the last one used, or the browser's erasure. To
+/// be read under the lock on the browser's canonical identity. `pairs` come with the digests that the erased are known
+/// by. One look-up a pair: a plain join reads all states of the organisation where PostgreSQL takes the table for
+/// small, as it does until it has analysed it.
 pub async fn used_states(
     connection: &mut AsyncPgConnection,
     org: Uuid,
-    pairs: &BTreeSet<Pair>,
+    pairs: &BTreeSet<(Pair, Digest)>,
 ) -> Result<HashMap<Pair, OffsetDateTime>> {
     let used: Vec<Used> = Prepared(
         diesel::sql_query(
             "SELECT wanted.anonymous_id, wanted.vendor, own.issued_at \
-         FROM unnest($2, $3) AS wanted (anonymous_id, vendor) \
+         FROM unnest($2, $3, $4) AS wanted (anonymous_id, vendor, digest) \
          CROSS JOIN LATERAL ( \
-             SELECT issued_at FROM used_states WHERE org_id = $1 AND anonymous_id = wanted.anonymous_id \
-             AND vendor = wanted.vendor LIMIT 1) AS own",
+             (SELECT issued_at FROM used_states WHERE org_id = $1 AND anonymous_id = wanted.anonymous_id \
+                 AND vendor = wanted.vendor LIMIT 1) \
+             UNION ALL \
+             (SELECT erased_at FROM erased WHERE org_id = $1 AND digest = wanted.digest LIMIT 1)) AS own",
         )
         .bind::<SqlUuid, _>(org)
-        .bind::<Array<Text>, _>(pairs.iter().map(|(browser, _)| browser.as_str()).collect::<Vec<_>>())
-        .bind::<Array<Text>, _>(pairs.iter().map(|(_, vendor)| vendor.as_str()).collect::<Vec<_>>()),
+        .bind::<Array<Text>, _>(pairs.iter().map(|((browser, _), _)| browser.as_str()).collect::<Vec<_>>())
+        .bind::<Array<Text>, _>(pairs.iter().map(|((_, vendor), _)| vendor.as_str()).collect::<Vec<_>>())
+        .bind::<Array<Binary>, _>(pairs.iter().map(|(_, digest)| digest.as_slice()).collect::<Vec<_>>()),
     )
     .load(connection)
     .await?;
-    Ok(used.into_iter().map(|row| ((row.anonymous_id, row.vendor), row.issued_at)).collect())
+    let mut latest = HashMap::new();
+    for row in used {
+        let at = latest.entry((row.anonymous_id, row.vendor)).or_insert(row.issued_at);
+        *at = row.issued_at.max(*at);
+    }
+    Ok(latest)
 }
 
 /// Uses up states: those, and earlier ones of the same browser and vendor, do not count again.
