@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::{
     resolve::{
         consent_writer::ConsentWriter,
+        graph::writer::GraphWriter,
         guesses::Guesses,
         link_token::LinkTokens,
         remembered::{Refused, Vouched},
@@ -23,6 +24,8 @@ pub struct Core {
     pub settings: Settings,
     /// Makes canonical identities.
     pub creator: Creator,
+    /// Links and merges them.
+    pub graph: GraphWriter,
     /// Stores consent.
     pub consents: ConsentWriter,
     /// Stores what happens to syncs.

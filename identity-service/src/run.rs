@@ -13,6 +13,7 @@ use crate::{
     people::reaper,
     resolve::{
         consent_writer::ConsentWriter,
+        graph::writer::GraphWriter,
         guesses::Guesses,
         link_token::LinkTokens,
         remembered::{Refused, Vouched},
@@ -80,6 +81,7 @@ pub async fn run(development: bool) -> Result<(), StartError> {
     let tombstones = Arc::new(TombstoneKeys::derive(&config.keys));
     let core = Arc::new(Core {
         creator: Creator::start(&stores),
+        graph: GraphWriter::start(&stores, &tombstones),
         consents: ConsentWriter::start(&stores),
         syncs: SyncWriter::start(&stores, &tombstones),
         states: StateKeys::derive(&config.keys),

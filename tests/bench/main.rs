@@ -19,7 +19,7 @@ use anyhow::Result;
 use clap::{Parser, ValueEnum};
 
 use crate::{
-    items::{batch, creation, resolve, sync, vendor_ids, vendor_ids::By},
+    items::{batch, creation, graph, resolve, sync, vendor_ids, vendor_ids::By},
     report::Report,
     world::World,
 };
@@ -60,6 +60,7 @@ enum Only {
     VendorIds,
     Sync,
     Creation,
+    Graph,
 }
 
 /// Identities that are stored while everything is measured.
@@ -85,6 +86,7 @@ async fn bench(identities: u64, only: Option<Only>) -> Result<()> {
             Only::VendorIds => vendor_ids::measure(&world, &mut report, 1000, By::AnonymousId).await?,
             Only::Sync => sync::measure(&world, &mut report).await?,
             Only::Creation => creation::measure(&world, &mut report).await?,
+            Only::Graph => graph::measure(&world, &mut report).await?,
         }
         return report.publish();
     }
@@ -108,6 +110,8 @@ async fn bench(identities: u64, only: Option<Only>) -> Result<()> {
             sync::measure(&world, &mut report).await?;
             progress("new visitors");
             creation::measure(&world, &mut report).await?;
+            progress("logins and merges");
+            graph::measure(&world, &mut report).await?;
             progress("two customers");
             tenants::measure(&world, &mut report).await?;
             progress("shapes of the runtime");

@@ -24,6 +24,8 @@ use crate::{
 
 /// The first visitor who never synced anything; beyond all others.
 const UNSYNCED: u64 = 1 << 40;
+/// Numbers of visitors who take part in changes begin there.
+const OTHERS: u64 = 2 * UNSYNCED;
 
 /// `TRUSTED_PROXIES` of the edges.
 const LOOPBACK: &str = "127.0.0.0/8";
@@ -119,6 +121,15 @@ impl World {
         let numbers = UNSYNCED..UNSYNCED + visitors;
         let org = self.customer.org_id;
         let population = Population { org, numbers: numbers.clone(), vendors: Vec::new(), now: now() };
+        seed::seed(&population, &self.database.url, &self.redis.url()).await?;
+        Ok(numbers)
+    }
+
+    /// Stores that many visitors beside them who are known in everything.
+    pub async fn store_others(&self, visitors: u64) -> Result<Range<u64>> {
+        let numbers = OTHERS..OTHERS + visitors;
+        let org = self.customer.org_id;
+        let population = Population { org, numbers: numbers.clone(), vendors: known_vendors(), now: now() };
         seed::seed(&population, &self.database.url, &self.redis.url()).await?;
         Ok(numbers)
     }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{
     Tenant,
-    graph::transaction::{Identified, Identify, Outcome},
+    graph::{transaction::Outcome, writer::Changed},
     read::{Known, Read},
     subject::Person,
 };
@@ -20,7 +20,7 @@ use crate::{
     error::Result,
     identifiers::{Identifier, Kind},
     storage::{
-        change, entries, fill,
+        entries, fill,
         postgres::{create::Creator, erasure},
         redis::keys::{self, Key},
     },
@@ -115,13 +115,8 @@ async fn identify(
 ) -> Result<Vec<Outcome>> {
     let mut outcomes = Vec::new();
     if !changes.is_empty() {
-        let change = Identify {
-            org: tenant.org,
-            people: changes.iter().map(|person| (*person).clone()).collect(),
-            tombstones: core.tombstones.clone(),
-            now,
-        };
-        let Identified { homes, outcomes: found } = change::commit(&core.stores, change).await?.output;
+        let people = changes.iter().map(|person| (*person).clone()).collect();
+        let Changed { homes, outcomes: found } = core.graph.identify(tenant.org, people, now).await?;
         for (id, (canonical, created)) in homes {
             read.learn(id, Known { canonical, created });
         }

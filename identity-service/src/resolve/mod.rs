@@ -59,7 +59,6 @@ pub struct Tenant {
     /// The collect host that was called.
     pub host: Option<CollectHost>,
     /// What a key's call takes of its organisation's share, for as long as it lasts.
-    #[expect(dead_code, reason = "it is held, not read")]
     pub place: Option<OwnedSemaphorePermit>,
 }
 

@@ -2,6 +2,7 @@
 
 pub mod batch;
 pub mod creation;
+pub mod graph;
 pub mod resolve;
 pub mod sync;
 pub mod vendor_ids;

@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod history;
 pub mod rules;
 pub mod transaction;
+pub mod writer;
 pub mod writing;
 
 use std::collections::BTreeMap;

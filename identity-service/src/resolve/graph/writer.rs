@@ -1,0 +1,100 @@
+//! Changing the graph, grouped over requests: events that come while a transaction runs wait together and go into the
+//! next one, so that many logins cost PostgreSQL little more than one, and those of one person never wait for each
+//! other's locks.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use proto::v1::ErrorReason;
+use time::OffsetDateTime;
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::transaction::{Identified, Identify, Outcome};
+use crate::{
+    error::{Error, Result},
+    identifiers::Identifier,
+    resolve::{subject::Person, tombstone::TombstoneKeys},
+    storage::{Stores, change, group::Group},
+};
+
+/// Changes the graph.
+#[derive(Clone)]
+pub struct GraphWriter {
+    group: Group<Wanted>,
+}
+
+struct Wanted {
+    org: Uuid,
+    people: Vec<Person>,
+    now: OffsetDateTime,
+    answer: oneshot::Sender<Changed>,
+}
+
+/// What came of the events of one request.
+#[derive(Debug, Default)]
+pub struct Changed {
+    /// Their identifiers' canonical identities, and whether each was made for them.
+    pub homes: BTreeMap<Identifier, (Uuid, bool)>,
+    /// One an event.
+    pub outcomes: Vec<Outcome>,
+}
+
+impl GraphWriter {
+    /// Starts writing; goes on as long as the runtime.
+    pub fn start(stores: &Stores, tombstones: &Arc<TombstoneKeys>) -> Self {
+        let (stores, tombstones) = (stores.clone(), tombstones.clone());
+        let work = move |batch| {
+            let (stores, tombstones) = (stores.clone(), tombstones.clone());
+            async move { write(&stores, &tombstones, batch).await }
+        };
+        Self { group: Group::start(work) }
+    }
+
+    /// Applies what a request's events say, in order.
+    pub async fn identify(&self, org: Uuid, people: Vec<Person>, now: OffsetDateTime) -> Result<Changed> {
+        let (answer, changed) = oneshot::channel();
+        self.group.push(org, Wanted { org, people, now, answer })?;
+        changed.await.map_err(|_| Error::refused(ErrorReason::Unavailable))
+    }
+}
+
+/// One transaction an organisation. Requests that could not be stored get no answer.
+async fn write(stores: &Stores, tombstones: &Arc<TombstoneKeys>, batch: Vec<Wanted>) {
+    let mut orgs: BTreeMap<Uuid, Vec<Wanted>> = BTreeMap::new();
+    for wanted in batch {
+        orgs.entry(wanted.org).or_default().push(wanted);
+    }
+    for (org, wanted) in orgs {
+        let now = wanted.iter().map(|one| one.now).max().unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        let people = wanted.iter().flat_map(|one| one.people.iter().cloned()).collect();
+        let change = Identify { org, people, tombstones: tombstones.clone(), now };
+        match change::commit(stores, change).await {
+            Ok(committed) => answer(wanted, committed.output),
+            Err(error) => tracing::warn!(%error, waiting = wanted.len(), "identifiers were not linked"),
+        }
+    }
+}
+
+fn answer(wanted: Vec<Wanted>, identified: Identified) {
+    let Identified { mut homes, outcomes } = identified;
+    let mut outcomes = outcomes.into_iter();
+    for one in wanted {
+        let mut changed = Changed::default();
+        for person in one.people {
+            changed.outcomes.extend(outcomes.next());
+            for id in person.named() {
+                if let Some(home) = homes.get(id) {
+                    changed.homes.insert(id.clone(), *home);
+                }
+            }
+        }
+        // Of several requests for one identifier the first is its maker.
+        for id in changed.homes.keys() {
+            if let Some(home) = homes.get_mut(id) {
+                home.1 = false;
+            }
+        }
+        // A caller that has gone away needs no answer.
+        let _ = one.answer.send(changed);
+    }
+}
