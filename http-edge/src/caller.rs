@@ -16,6 +16,9 @@ const MAX_USER_AGENT: usize = 1024;
 /// Bytes of Referer that are kept; only its origin matters.
 const MAX_REFERER: usize = 4096;
 
+static SIGNATURE: HeaderName = HeaderName::from_static("x-datafly-signature");
+static TIMESTAMP: HeaderName = HeaderName::from_static("x-datafly-timestamp");
+
 /// The caller of the request with `parts`, sent by `peer`. `query_key` is its `pipeline_key` parameter,
 /// which counts where there is no Authorization header.
 pub fn collect(
@@ -30,16 +33,14 @@ pub fn collect(
         Some(value) => bearer(value).unwrap_or_default(),
         None => query_key.unwrap_or_default(),
     };
-    let signature = HeaderName::from_static("x-datafly-signature");
-    let timestamp = HeaderName::from_static("x-datafly-timestamp");
     Ok(CollectCaller {
         pipeline_key: if key.len() <= MAX_KEY { key.to_owned() } else { String::new() },
         origin: unique(headers, &header::ORIGIN, ErrorReason::OriginNotAllowed)?.map(str::to_owned),
         host: host(parts, peer, proxies).to_owned(),
         client_ip: Some(proxies.client(peer.ip(), headers).to_string()),
         user_agent: text(headers, &header::USER_AGENT, MAX_USER_AGENT),
-        signature: unique(headers, &signature, ErrorReason::InvalidSignature)?.map(str::to_owned),
-        timestamp: unique(headers, &timestamp, ErrorReason::InvalidSignature)?.map(str::to_owned),
+        signature: unique(headers, &SIGNATURE, ErrorReason::InvalidSignature)?.map(str::to_owned),
+        timestamp: unique(headers, &TIMESTAMP, ErrorReason::InvalidSignature)?.map(str::to_owned),
         signed_body: None,
         events: 1,
     })

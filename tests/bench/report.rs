@@ -122,7 +122,11 @@ impl Report {
         for line in &self.lines {
             let Line { item, identities, process, floor, product, ratio, .. } = line;
             let target = line.target.map(|target| format!("{target:.2}")).unwrap_or_default();
-            let mark = if line.met == Some(false) { " ✗" } else { "  " };
+            let mark = match line.met {
+                Some(true) => " ✓",
+                Some(false) => " ✗",
+                None => "  ",
+            };
             println!(
                 "{item:<40}{identities:>9} {process:<9}{:>9.1}{:>9.1}{ratio:>8.2}{target:>8}{mark} {:>10.0}{:>10.0}",
                 floor.cpu_us, product.cpu_us, floor.per_second, product.per_second
@@ -148,7 +152,7 @@ impl Report {
             println!("  {}: {}", item.name, item.floor);
         }
         println!(
-            "\n{} cores. Medians of {ROUNDS} rounds of {:.1} s in turn; ✗: over the target.",
+            "\n{} cores. Medians of {ROUNDS} rounds of {:.1} s in turn; ✓: within the target, ✗: over it.",
             self.cores,
             ROUND.as_secs_f32()
         );

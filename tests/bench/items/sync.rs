@@ -81,7 +81,7 @@ impl Lane for CallbackLane {
 
 /// Floor, product, and the product's edge over the floor's core: the redirects first.
 pub async fn measure(world: &World, report: &mut Report) -> Result<()> {
-    let processes = vec![("edge", Some(1.3)), ("core", None), ("redis", None), ("postgres", None)];
+    let processes = vec![("edge", Some(1.3)), ("core", Some(1.3)), ("redis", None), ("postgres", None)];
     let meters = |own: [Meter; 2]| [own.as_slice(), &[world.redis_meter, world.postgres_meter]].concat();
     let host = world.edge().0.to_string();
 
