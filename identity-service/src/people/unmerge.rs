@@ -71,7 +71,7 @@ impl Graph {
     fn part(&mut self, root: Uuid, merged: Uuid, moved: &Moved) {
         let now = self.now;
         let Some(from) = self.clusters.get_mut(&root) else { return };
-        let mut apart = Cluster { made: false, ..Cluster::made(merged) };
+        let mut apart = Cluster { made: false, ..Cluster::made(merged, now.date()) };
         for id in &moved.links {
             if let Some(link) = from.links.remove(id) {
                 apart.links.insert(id.clone(), Link { linked_at: now, ..link });

@@ -125,12 +125,14 @@ async fn identify(
     }
     let alone: Vec<Identifier> = unknown.iter().filter(|id| read.canonical(id).is_none()).cloned().collect();
     let made = make_all(core, tenant, &alone).await?;
-    for (id, known) in alone.into_iter().zip(made) {
-        read.learn(id, known);
+    let mut known = Vec::new();
+    for (id, canonical) in alone.into_iter().zip(made) {
+        if !canonical.created {
+            known.push(id.clone());
+        }
+        read.learn(id, canonical);
     }
     // Redis forgets each identifier after a month at the latest, so whoever still comes is seen here.
-    let known: Vec<Identifier> =
-        unknown.iter().filter(|id| read.canonical(id).is_some_and(|known| !known.created)).cloned().collect();
     if !known.is_empty() {
         let mut connection = core.stores.connection().await?;
         erasure::touch(&mut connection, tenant.org, &known, now.date()).await?;

@@ -33,6 +33,8 @@ pub struct Cluster {
     pub linked_on: Option<Date>,
     /// How many it got on that day.
     pub linked_times: i32,
+    /// The last day on which somebody of it was seen.
+    pub last_seen_on: Date,
     /// Its identifiers.
     pub links: BTreeMap<Identifier, Link>,
     /// Its vendor IDs by field, expired ones included.
@@ -43,12 +45,13 @@ pub struct Cluster {
 
 impl Cluster {
     /// One that nobody knows yet.
-    pub fn made(id: Uuid) -> Self {
+    pub fn made(id: Uuid, today: Date) -> Self {
         Self {
             id,
             made: true,
             linked_on: None,
             linked_times: 0,
+            last_seen_on: today,
             links: BTreeMap::new(),
             vendor_ids: BTreeMap::new(),
             attempts: BTreeMap::new(),

@@ -70,7 +70,7 @@ impl Graph {
 
     /// Makes a canonical identity for an identifier, taking it from where it was.
     pub fn make(&mut self, id: &Identifier, verified: bool) -> Uuid {
-        let made = Cluster::made(Uuid::now_v7());
+        let made = Cluster::made(Uuid::now_v7(), self.now.date());
         let canonical = made.id;
         self.clusters.insert(canonical, made);
         self.put(id, canonical, verified);

@@ -40,9 +40,9 @@ pub fn apply(graph: &mut Graph, person: &Person, linked: Option<&Identifier>) ->
     for id in &present {
         if let Some(home) = graph.home(id) {
             graph.trim(home, &present);
-            if let Some(cluster) = graph.clusters.get_mut(&home)
-                && let Some(link) = cluster.links.get_mut(*id)
-            {
+            let Some(cluster) = graph.clusters.get_mut(&home) else { continue };
+            cluster.last_seen_on = cluster.last_seen_on.max(now.date());
+            if let Some(link) = cluster.links.get_mut(*id) {
                 link.last_used_at = now;
                 link.verified |= person.user_verified && person.user.as_ref() == Some(*id);
             }

@@ -50,13 +50,13 @@ async fn write_clusters(
     if !made.is_empty() {
         graph::make(connection, org, &made).await?;
     }
-    let counted = |cluster: &Cluster| (cluster.linked_on, cluster.linked_times);
+    let counted = |cluster: &Cluster| (cluster.linked_on, cluster.linked_times, cluster.last_seen_on);
     let changed = |cluster: &&Cluster| {
         before.clusters.get(&cluster.id).is_some_and(|was| counted(was) != counted(cluster))
     };
     let changed: Vec<&Cluster> = after.clusters.values().filter(changed).collect();
     if !changed.is_empty() {
-        graph::count(connection, org, &changed, after.now.date()).await?;
+        graph::count(connection, org, &changed).await?;
     }
     Ok(())
 }

@@ -134,10 +134,12 @@ pub async fn touch(
     Prepared(
         diesel::sql_query(
             "WITH seen AS ( \
-                 SELECT c.id FROM unnest($2, $3) AS own (kind, value) \
-                 JOIN links l ON l.org_id = $1 AND l.kind = own.kind AND l.value = own.value \
-                 JOIN canonicals c ON c.org_id = $1 AND c.id = l.canonical_id AND c.last_seen_on < $4 \
-                 FOR NO KEY UPDATE OF c SKIP LOCKED), \
+                 SELECT id FROM canonicals WHERE org_id = $1 AND last_seen_on < $4 AND id = ANY (ARRAY( \
+                     SELECT own.canonical_id FROM unnest($2, $3) AS wanted (kind, value) \
+                     CROSS JOIN LATERAL ( \
+                         SELECT canonical_id FROM links WHERE org_id = $1 AND kind = wanted.kind \
+                             AND value = wanted.value LIMIT 1) AS own)) \
+                 FOR NO KEY UPDATE SKIP LOCKED), \
              used AS ( \
                  UPDATE links SET last_used_at = $4 FROM unnest($2, $3) AS own (kind, value), seen \
                  WHERE links.org_id = $1 AND links.kind = own.kind AND links.value = own.value \

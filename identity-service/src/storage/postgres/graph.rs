@@ -28,10 +28,10 @@ pub async fn clusters(connection: &mut AsyncPgConnection, org: Uuid, roots: &[Uu
     if roots.is_empty() {
         return Ok(Vec::new());
     }
-    let counted: Vec<(Uuid, Option<Date>, i32)> = canonicals::table
+    let counted: Vec<(Uuid, Option<Date>, i32, Date)> = canonicals::table
         .filter(canonicals::org_id.eq(org))
         .filter(canonicals::id.eq_any(roots))
-        .select((canonicals::id, canonicals::linked_on, canonicals::linked_times))
+        .select((canonicals::id, canonicals::linked_on, canonicals::linked_times, canonicals::last_seen_on))
         .load(connection)
         .await?;
     let linked: Vec<(Uuid, i16, String, bool, OffsetDateTime, OffsetDateTime)> = links::table
@@ -57,11 +57,12 @@ pub async fn clusters(connection: &mut AsyncPgConnection, org: Uuid, roots: &[Uu
         own_ids.entry(row.canonical_id).or_default().insert(row.field.clone(), row);
     }
     let mut attempts = syncs::find(connection, org, roots).await?;
-    let cluster = |(id, linked_on, linked_times)| Cluster {
+    let cluster = |(id, linked_on, linked_times, last_seen_on)| Cluster {
         id,
         made: false,
         linked_on,
         linked_times,
+        last_seen_on,
         links: own_links.remove(&id).unwrap_or_default(),
         vendor_ids: own_ids.remove(&id).unwrap_or_default(),
         attempts: attempts.remove(&id).unwrap_or_default(),
@@ -85,18 +86,13 @@ pub async fn make(connection: &mut AsyncPgConnection, org: Uuid, made: &[&Cluste
     Ok(())
 }
 
-/// Stores how many links known canonical identities got, and that they were seen.
-pub async fn count(
-    connection: &mut AsyncPgConnection,
-    org: Uuid,
-    counted: &[&Cluster],
-    today: Date,
-) -> Result<()> {
+/// Stores how many links known canonical identities got, and when they were seen.
+pub async fn count(connection: &mut AsyncPgConnection, org: Uuid, counted: &[&Cluster]) -> Result<()> {
     Prepared(
         diesel::sql_query(
             "UPDATE canonicals SET linked_on = new.linked_on, linked_times = new.linked_times, \
-             last_seen_on = GREATEST(last_seen_on, $5) \
-         FROM unnest($2, $3, $4) AS new (id, linked_on, linked_times) \
+             last_seen_on = new.last_seen_on \
+         FROM unnest($2, $3, $4, $5) AS new (id, linked_on, linked_times, last_seen_on) \
          WHERE canonicals.org_id = $1 AND canonicals.id = new.id",
         )
         .bind::<SqlUuid, _>(org)
@@ -105,7 +101,7 @@ pub async fn count(
             counted.iter().map(|cluster| cluster.linked_on).collect::<Vec<_>>(),
         )
         .bind::<Array<Integer>, _>(counted.iter().map(|cluster| cluster.linked_times).collect::<Vec<_>>())
-        .bind::<SqlDate, _>(today),
+        .bind::<Array<SqlDate>, _>(counted.iter().map(|cluster| cluster.last_seen_on).collect::<Vec<_>>()),
     )
     .execute(connection)
     .await?;

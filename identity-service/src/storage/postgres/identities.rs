@@ -35,10 +35,12 @@ pub async fn find(
     let values: Vec<&str> = ids.iter().map(|id| id.value.as_str()).collect();
     let found: Vec<Found> = Prepared(
         diesel::sql_query(
-            "SELECT wanted.at, COALESCE(c.merged_into, c.id) AS canonical_id \
-         FROM unnest($2, $3) WITH ORDINALITY AS wanted (kind, value, at) \
-         JOIN links l ON l.org_id = $1 AND l.kind = wanted.kind AND l.value = wanted.value \
-         JOIN canonicals c ON c.org_id = $1 AND c.id = l.canonical_id",
+            // One look-up each: PostgreSQL would read the whole of a table that it takes for small.
+            "SELECT wanted.at, own.canonical_id FROM unnest($2, $3) WITH ORDINALITY AS wanted (kind, value, at) \
+         CROSS JOIN LATERAL ( \
+             SELECT COALESCE(c.merged_into, c.id) AS canonical_id \
+             FROM links l JOIN canonicals c ON c.org_id = $1 AND c.id = l.canonical_id \
+             WHERE l.org_id = $1 AND l.kind = wanted.kind AND l.value = wanted.value LIMIT 1) AS own",
         )
         .bind::<SqlUuid, _>(org)
         .bind::<Array<SmallInt>, _>(kinds)
@@ -53,9 +55,10 @@ pub async fn find(
 pub async fn roots(connection: &mut AsyncPgConnection, org: Uuid, ids: &[Uuid]) -> Result<Vec<Option<Uuid>>> {
     let found: Vec<Found> = Prepared(
         diesel::sql_query(
-            "SELECT wanted.at, COALESCE(c.merged_into, c.id) AS canonical_id \
-         FROM unnest($2) WITH ORDINALITY AS wanted (id, at) \
-         JOIN canonicals c ON c.org_id = $1 AND c.id = wanted.id",
+            "SELECT wanted.at, own.canonical_id FROM unnest($2) WITH ORDINALITY AS wanted (id, at) \
+         CROSS JOIN LATERAL ( \
+             SELECT COALESCE(c.merged_into, c.id) AS canonical_id FROM canonicals c \
+             WHERE c.org_id = $1 AND c.id = wanted.id LIMIT 1) AS own",
         )
         .bind::<SqlUuid, _>(org)
         .bind::<Array<SqlUuid>, _>(ids),
