@@ -8,7 +8,7 @@ use crate::{
         graph::writer::GraphWriter,
         guesses::Guesses,
         link_token::LinkTokens,
-        remembered::{Refused, Vouched},
+        remembered::{Strangers, Vouched},
         tombstone::TombstoneKeys,
     },
     settings::Settings,
@@ -38,8 +38,8 @@ pub struct Core {
     pub tombstones: Arc<TombstoneKeys>,
     /// What is read ahead.
     pub guesses: Guesses,
-    /// What need not be tried again.
-    pub refused: Refused,
+    /// Who is known not to be the same.
+    pub strangers: Strangers,
     /// What need not be stored again.
     pub vouched: Vouched,
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use metrics::counter;
-use proto::v1::Refusal;
+use proto::v1::{Refusal, RefusalReason};
 use time::OffsetDateTime;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -26,6 +26,9 @@ use crate::{
     },
 };
 
+/// What the cookie's ID is called in a refusal.
+const COOKIE: &str = "cookie_anonymous_id";
+
 /// Gives every person's identifiers a canonical identity and links them. Returns what came of each person; what can't
 /// be found or made (PostgreSQL is away) stays unknown.
 pub async fn all(
@@ -37,7 +40,11 @@ pub async fn all(
 ) -> Vec<Outcome> {
     let mut outcomes: Vec<Outcome> = people.iter().map(|_| Outcome::default()).collect();
     let changing: Vec<usize> = (0..people.len())
-        .filter(|at| people.get(*at).is_some_and(|person| may_change(core, tenant, person, read, now)))
+        .filter(|at| {
+            people.get(*at).is_some_and(|person| {
+                may_change(core, tenant, person, read) || may_verify(core, tenant, person, read)
+            })
+        })
         .collect();
     let mut seen = HashSet::new();
     let unknown: Vec<Identifier> = people
@@ -64,16 +71,17 @@ pub async fn all(
             Ok(found) => {
                 for (at, outcome) in changing.into_iter().zip(found) {
                     if let (Some(slot), Some(person)) = (outcomes.get_mut(at), people.get(at)) {
-                        remember(core, tenant, person, &outcome, read, now);
+                        remember(core, tenant, person, &outcome, read);
                         *slot = outcome;
                     }
                 }
             }
             Err(error) => {
                 tracing::warn!(%error, "identifiers can't be resolved");
-                // Nothing of theirs was stored, so nothing of it may look as if it had been.
-                for id in changing.into_iter().filter_map(|at| people.get(at)).flat_map(|person| person.ids())
-                {
+                // Nothing of it was stored, so nothing of it may look as if it had been.
+                let changes = changing.into_iter().filter_map(|at| people.get(at));
+                let lost: Vec<_> = changes.filter(|person| may_change(core, tenant, person, read)).collect();
+                for id in lost.into_iter().flat_map(|person| person.ids()) {
                     read.forget(id);
                 }
             }
@@ -81,27 +89,31 @@ pub async fn all(
         announce(core, tenant.org, people, read).await;
     }
     for (person, outcome) in people.iter().zip(&mut outcomes) {
-        note_known_refusals(core, tenant, person, read, outcome, now);
+        note_strangers(core, tenant, person, read, outcome);
     }
     outcomes
 }
 
 /// The person says something about who is who that may not be known yet.
-fn may_change(core: &Core, tenant: &Tenant, person: &Person, read: &Read, now: OffsetDateTime) -> bool {
+fn may_change(core: &Core, tenant: &Tenant, person: &Person, read: &Read) -> bool {
     let own = read.canonical(&person.primary).map(|known| known.canonical);
-    let apart = |id: &Identifier| {
-        let other = read.canonical(id).map(|known| known.canonical);
-        let pair = own.zip(other);
-        pair.is_none_or(|(own, other)| {
-            own != other && core.refused.get(tenant.org, own, other, now).is_none()
-        })
+    let others = || person.ids().skip(1);
+    let apart = |id: &Identifier| match own.zip(read.canonical(id).map(|known| known.canonical)) {
+        None => true,
+        Some((own, other)) if own == other => false,
+        // Who logs in takes the browser along, wherever it is.
+        Some((own, other)) => id.kind == Kind::UserId || !core.strangers.are(tenant.org, own, other),
     };
-    let has_others = person.ids().nth(1).is_some();
-    let vouched = person.user.as_ref().filter(|_| person.user_verified && has_others);
-    person.reset
-        || person.link.is_some()
-        || has_others && person.ids().skip(1).any(apart)
-        || vouched.is_some_and(|user| own.is_none_or(|own| !core.vouched.knows(tenant.org, user, own)))
+    person.reset || person.link.is_some() || others().any(apart)
+}
+
+/// Somebody vouches for what may be stored as a claim only.
+fn may_verify(core: &Core, tenant: &Tenant, person: &Person, read: &Read) -> bool {
+    let user = person.user.as_ref().filter(|_| person.user_verified);
+    user.is_some_and(|user| {
+        read.canonical(&person.primary)
+            .is_some_and(|own| !core.vouched.knows(tenant.org, user, own.canonical))
+    })
 }
 
 /// Finds and makes what is unknown, and changes the graph as `changes` say.
@@ -146,26 +158,14 @@ fn count(outcomes: &[Outcome]) {
 }
 
 /// Remembers what need not be tried again, and what is stored about who vouched for whom.
-fn remember(
-    core: &Core,
-    tenant: &Tenant,
-    person: &Person,
-    outcome: &Outcome,
-    read: &Read,
-    now: OffsetDateTime,
-) {
+fn remember(core: &Core, tenant: &Tenant, person: &Person, outcome: &Outcome, read: &Read) {
     let Some(own) = read.canonical(&person.primary) else { return };
-    for refusal in &outcome.refusals {
-        let other = match refusal.identifier.as_str() {
-            "user_id" => person.user.as_ref(),
-            "cookie_anonymous_id" => person.cookie.as_ref(),
-            _ => None,
-        };
-        if let Some(other) = other.and_then(|id| read.canonical(id))
-            && other.canonical != own.canonical
-        {
-            core.refused.learn(tenant.org, own.canonical, other.canonical, now, refusal.reason());
-        }
+    let refused =
+        |refusal: &Refusal| refusal.identifier == COOKIE && refusal.reason() == RefusalReason::DifferentUsers;
+    if outcome.refusals.iter().any(refused)
+        && let Some(other) = person.cookie.as_ref().and_then(|cookie| read.canonical(cookie))
+    {
+        core.strangers.learn(tenant.org, own.canonical, other.canonical);
     }
     if let Some(user) = person.user.as_ref().filter(|_| person.user_verified) {
         core.vouched.learn(tenant.org, user, own.canonical);
@@ -173,27 +173,15 @@ fn remember(
 }
 
 /// What was refused before and would be again is told without a try.
-fn note_known_refusals(
-    core: &Core,
-    tenant: &Tenant,
-    person: &Person,
-    read: &Read,
-    outcome: &mut Outcome,
-    now: OffsetDateTime,
-) {
-    if let Some(own) = read.canonical(&person.primary) {
-        for id in person.ids().skip(1) {
-            let name = if id.kind == Kind::UserId { "user_id" } else { "cookie_anonymous_id" };
-            let other = read.canonical(id).filter(|other| other.canonical != own.canonical);
-            let reason =
-                other.and_then(|other| core.refused.get(tenant.org, own.canonical, other.canonical, now));
-            if let Some(reason) = reason
-                && outcome.refusals.iter().all(|refusal| refusal.identifier != name)
-            {
-                let reason = reason.into();
-                outcome.refusals.push(Refusal { identifier: name.to_owned(), reason });
-            }
-        }
+fn note_strangers(core: &Core, tenant: &Tenant, person: &Person, read: &Read, outcome: &mut Outcome) {
+    let own = read.canonical(&person.primary);
+    let cookie = person.cookie.as_ref().and_then(|cookie| read.canonical(cookie));
+    if let Some((own, cookie)) = own.zip(cookie)
+        && core.strangers.are(tenant.org, own.canonical, cookie.canonical)
+        && outcome.refusals.iter().all(|refusal| refusal.identifier != COOKIE)
+    {
+        let reason = RefusalReason::DifferentUsers.into();
+        outcome.refusals.push(Refusal { identifier: COOKIE.to_owned(), reason });
     }
 }
 

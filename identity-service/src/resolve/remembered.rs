@@ -3,9 +3,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use proto::v1::RefusalReason;
 use quick_cache::sync::Cache;
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::identifiers::Identifier;
@@ -13,32 +11,32 @@ use crate::identifiers::Identifier;
 /// Entries that are kept of each kind, of some 40 bytes.
 const KEPT: usize = 200_000;
 
-/// Pairs of canonical identities that were refused to become one. It holds for the day: who has a user keeps it, and
-/// tomorrow there are new links to be had.
-pub struct Refused {
+/// Pairs of canonical identities that have different users. Who has one keeps it, so they are never merged; a shared
+/// device would ask for it with every event.
+pub struct Strangers {
     hasher: RandomState,
-    kept: Cache<u64, RefusalReason>,
+    kept: Cache<u64, ()>,
 }
 
-impl Default for Refused {
+impl Default for Strangers {
     fn default() -> Self {
         Self { hasher: RandomState::new(), kept: Cache::new(KEPT) }
     }
 }
 
-impl Refused {
-    /// Why the two were refused today.
-    pub fn get(&self, org: Uuid, one: Uuid, other: Uuid, now: OffsetDateTime) -> Option<RefusalReason> {
-        self.kept.get(&self.place(org, one, other, now))
+impl Strangers {
+    /// The two are known to be.
+    pub fn are(&self, org: Uuid, one: Uuid, other: Uuid) -> bool {
+        self.kept.get(&self.place(org, one, other)).is_some()
     }
 
-    /// They were.
-    pub fn learn(&self, org: Uuid, one: Uuid, other: Uuid, now: OffsetDateTime, reason: RefusalReason) {
-        self.kept.insert(self.place(org, one, other, now), reason);
+    /// They are.
+    pub fn learn(&self, org: Uuid, one: Uuid, other: Uuid) {
+        self.kept.insert(self.place(org, one, other), ());
     }
 
-    fn place(&self, org: Uuid, one: Uuid, other: Uuid, now: OffsetDateTime) -> u64 {
-        self.hasher.hash_one((org, one.min(other), one.max(other), now.date()))
+    fn place(&self, org: Uuid, one: Uuid, other: Uuid) -> u64 {
+        self.hasher.hash_one((org, one.min(other), one.max(other)))
     }
 }
 

@@ -142,3 +142,6 @@ impl Graph {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,20 +58,37 @@ impl GraphWriter {
     }
 }
 
-/// One transaction an organisation. Requests that could not be stored get no answer.
+/// Events of a transaction; those of one request are never divided.
+const EVENTS: usize = 1000;
+
+/// One transaction an organisation, or more. Requests that could not be stored get no answer.
 async fn write(stores: &Stores, tombstones: &Arc<TombstoneKeys>, batch: Vec<Wanted>) {
     let mut orgs: BTreeMap<Uuid, Vec<Wanted>> = BTreeMap::new();
     for wanted in batch {
         orgs.entry(wanted.org).or_default().push(wanted);
     }
-    for (org, wanted) in orgs {
-        let now = wanted.iter().map(|one| one.now).max().unwrap_or(OffsetDateTime::UNIX_EPOCH);
-        let people = wanted.iter().flat_map(|one| one.people.iter().cloned()).collect();
-        let change = Identify { org, people, tombstones: tombstones.clone(), now };
-        match change::commit(stores, change).await {
-            Ok(committed) => answer(wanted, committed.output),
-            Err(error) => tracing::warn!(%error, waiting = wanted.len(), "identifiers were not linked"),
+    for (org, mut wanted) in orgs {
+        while !wanted.is_empty() {
+            let mut events = 0;
+            let later = wanted.iter().position(|one| {
+                let is_full = events > 0 && events + one.people.len() > EVENTS;
+                events += one.people.len();
+                is_full
+            });
+            let later = wanted.split_off(later.unwrap_or(wanted.len()));
+            commit(stores, tombstones, org, wanted).await;
+            wanted = later;
         }
+    }
+}
+
+async fn commit(stores: &Stores, tombstones: &Arc<TombstoneKeys>, org: Uuid, wanted: Vec<Wanted>) {
+    let now = wanted.iter().map(|one| one.now).max().unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let people = wanted.iter().flat_map(|one| one.people.iter().cloned()).collect();
+    let change = Identify { org, people, tombstones: tombstones.clone(), now };
+    match change::commit(stores, change).await {
+        Ok(committed) => answer(wanted, committed.output),
+        Err(error) => tracing::warn!(%error, waiting = wanted.len(), "identifiers were not linked"),
     }
 }
 
