@@ -45,19 +45,40 @@ pub async fn tell(cluster: &Cluster, customer: &Customer) -> Result<()> {
     let second = view(&mut browser, &consent).await?;
     ensure!(second.offered().is_empty(), "step 7: nothing should be offered: {:?}", second.offered());
 
-    title(8, "The core has counted it.");
+    title(
+        8,
+        "The visitor logs in, here and on a phone: both are one person, and the phone's events find the IDs.",
+    );
+    let mut phone = Browser::new(&cluster.collect_url(), &customer.live_key, &customer.origin);
+    phone.anonymous_id = Some("demo-phone".to_owned());
+    for device in [&mut browser, &mut phone] {
+        let mut login = device.page_view(&consent);
+        login["type"] = json!("identify");
+        login["userId"] = json!("demo-user");
+        send(device, &login).await?;
+    }
+    let found = delivered(cluster, customer, &phone).await.context("step 8")?;
+    ensure!(found.canonical_id == ids.canonical_id, "step 8: the phone should be the same person");
+    ensure!(found.vendor_ids.len() >= offered.len(), "step 8: the IDs should be found from the phone");
+
+    title(9, "The core has counted it.");
     let metrics = cluster.cores[0].metrics().await;
     say("→", &format!("GET http://{}/metrics", cluster.cores[0].addr("metrics")));
     for line in metrics.text().lines().filter(|line| line.starts_with("datafly_sync_")) {
         say(" ", line);
     }
     let succeeded = metrics.sum("datafly_sync_succeeded_total", &[]);
-    ensure!(succeeded >= 4.0, "step 8: 4 syncs succeeded, and the core counted {succeeded}");
+    ensure!(succeeded >= 4.0, "step 9: 4 syncs succeeded, and the core counted {succeeded}");
     Ok(())
 }
 
 async fn view(browser: &mut Browser, consent: &Value) -> Result<Answer> {
-    let batch = json!([browser.page_view(consent)]);
+    let event = browser.page_view(consent);
+    send(browser, &event).await
+}
+
+async fn send(browser: &mut Browser, event: &Value) -> Result<Answer> {
+    let batch = json!([event]);
     say("→", &format!("POST {}/v1/batch", browser.collect));
     say(" ", &format!("Authorization: Bearer {}", browser.key));
     say(" ", &format!("Origin: {}", browser.origin.as_deref().unwrap_or_default()));
