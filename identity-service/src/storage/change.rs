@@ -2,9 +2,9 @@
 
 use std::{future::Future, time::Duration};
 
-use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use metrics::counter;
+use migrations::pool::Fault;
 use proto::v1::ErrorReason;
 use uuid::Uuid;
 
@@ -59,7 +59,9 @@ pub async fn commit<C: Change>(stores: &Stores, change: C) -> Result<Committed<C
         let mut tries = 1;
         loop {
             match commit_here(&stores, &change).await {
-                Err(Error::Postgres(error)) if tries < TRIES && is_conflict(&error) => tries += 1,
+                Err(Error::Postgres(error)) if tries < TRIES && Fault::of(&error) == Fault::Conflict => {
+                    tries += 1;
+                }
                 Err(Error::Moved) if tries < MOVED_TRIES => tries += 1,
                 done => return done.inspect_err(|error| stores.leave_if_demoted(error)),
             }
@@ -68,18 +70,6 @@ pub async fn commit<C: Change>(stores: &Stores, change: C) -> Result<Committed<C
     };
     let timed = tokio::spawn(tokio::time::timeout(TIMEOUT, work)).await?;
     timed.unwrap_or_else(|_| Err(Error::refused(ErrorReason::Unavailable)))
-}
-
-/// Deadlock, serialization failure, lock timeout: nothing was done, and the other is done soon.
-fn is_conflict(error: &DieselError) -> bool {
-    match error {
-        DieselError::DatabaseError(DatabaseErrorKind::SerializationFailure, _) => true,
-        DieselError::DatabaseError(_, information) => {
-            let message = information.message();
-            message.contains("deadlock detected") || message.contains("lock timeout")
-        }
-        _ => false,
-    }
 }
 
 async fn commit_here<C: Change>(stores: &Stores, change: &C) -> Result<Committed<C::Output>> {
