@@ -26,6 +26,7 @@ mod postgres_faults;
 mod privacy;
 mod proofs;
 mod redis_faults;
+mod redis_refuses;
 mod refusals;
 mod round_trips;
 mod schema;
