@@ -27,6 +27,7 @@ mod privacy;
 mod proofs;
 mod redis_faults;
 mod redis_refuses;
+mod redis_split;
 mod refusals;
 mod round_trips;
 mod schema;
