@@ -45,6 +45,15 @@ pub struct PostgresServer {
 impl PostgresServer {
     /// Makes a new, empty one and waits until it answers.
     pub async fn start() -> Result<Self> {
+        Self::made_with(&[]).await
+    }
+
+    /// The same with a write-ahead log in files of 1 MiB, so that tables can be larger than those.
+    pub async fn with_small_log_files() -> Result<Self> {
+        Self::made_with(&["--wal-segsize=1"]).await
+    }
+
+    async fn made_with(options: &[&str]) -> Result<Self> {
         let account = ServerAccount::get()?;
         let folder = account.folder()?;
         let password = Uuid::new_v4().simple().to_string();
@@ -58,6 +67,7 @@ impl PostgresServer {
             "--locale=C",
             "--no-sync",
         ]);
+        command.args(options);
         command.arg("--pwfile").arg(&password_file).arg("-D").arg(folder.path().join("data"));
         command.current_dir(folder.path()).process_group(0).kill_on_drop(true);
         let made = command.output().await.context("initdb")?;
@@ -135,6 +145,23 @@ impl PostgresServer {
         ready(&mut self.child, &self.url).await
     }
 
+    /// Forbids its postmaster and sessions, present and future, to write beyond so many bytes of any file
+    /// (`RLIMIT_FSIZE`), or lets them again. Its own account may do so, without a privilege.
+    #[cfg(target_os = "linux")]
+    pub async fn limit_files(&self, bytes: Option<u64>) -> Result<()> {
+        let limit = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
+        // The postmaster comes first, so that no session starts with the limit of before.
+        for pid in self.sessions().await {
+            let mut command = ServerAccount::get()?.command(&program("prlimit")?);
+            command.args(["--pid", &pid.to_string(), &format!("--fsize={limit}:")]);
+            let set = command.output().await.context("prlimit")?;
+            let error = String::from_utf8_lossy(&set.stderr);
+            // A session may have ended meanwhile.
+            ensure!(set.status.success() || error.contains("No such process"), "prlimit: {error}");
+        }
+        Ok(())
+    }
+
     /// Runs statements as its superuser, each in a transaction of its own.
     pub async fn execute(&self, statements: &[&str]) {
         let mut connection = AsyncPgConnection::establish(&self.url).await.unwrap();
@@ -145,6 +172,16 @@ impl PostgresServer {
 
     /// The processes of the server, the postmaster first.
     pub async fn processes(&self) -> Vec<u32> {
+        self.list("true").await
+    }
+
+    /// The postmaster and the sessions of clients.
+    #[cfg(target_os = "linux")]
+    async fn sessions(&self) -> Vec<u32> {
+        self.list("backend_type = 'client backend'").await
+    }
+
+    async fn list(&self, which: &str) -> Vec<u32> {
         #[derive(QueryableByName)]
         struct Process {
             #[diesel(sql_type = Integer)]
@@ -152,7 +189,7 @@ impl PostgresServer {
         }
         let mut connection = AsyncPgConnection::establish(&self.url).await.unwrap();
         let backends: Vec<Process> =
-            sql_query("SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+            sql_query(format!("SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND {which}"))
                 .load(&mut connection)
                 .await
                 .unwrap();

@@ -1,7 +1,9 @@
 //! A private Redis server: own port, loopback only, nothing on disk unless it is told to.
 
 use std::{
+    fs,
     net::SocketAddr,
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::Stdio,
     time::{Duration, Instant},
@@ -30,13 +32,13 @@ impl RedisServer {
         for _ in 0..5 {
             let addr = SocketAddr::from(([127, 0, 0, 1], free_port()?));
             let folder = ServerAccount::get()?.folder()?;
-            if let Ok(child) = serve(addr, folder.path()).await {
+            if let Ok(child) = serve(addr, folder.path(), &[]).await {
                 return Ok(Self { child, addr, folder });
             }
         }
         let folder = ServerAccount::get()?.folder()?;
         let addr = SocketAddr::from(([127, 0, 0, 1], free_port()?));
-        Ok(Self { child: serve(addr, folder.path()).await?, addr, folder })
+        Ok(Self { child: serve(addr, folder.path(), &[]).await?, addr, folder })
     }
 
     /// Starts another that follows this one, and waits until it has everything.
@@ -92,8 +94,19 @@ impl RedisServer {
 
     /// Starts it again on the same port, with what it saved.
     pub async fn revive(&mut self) -> Result<()> {
-        self.child = serve(self.addr, self.folder.path()).await?;
+        self.revive_with(&[]).await
+    }
+
+    /// The same with further settings, `--name value`.
+    pub async fn revive_with(&mut self, settings: &[&str]) -> Result<()> {
+        self.child = serve(self.addr, self.folder.path(), settings).await?;
         Ok(())
+    }
+
+    /// Takes the right to write into its folder away, or gives it back: no dump can be saved without.
+    pub fn let_save(&self, may: bool) -> Result<()> {
+        let mode = if may { 0o700 } else { 0o500 };
+        Ok(fs::set_permissions(self.folder.path(), fs::Permissions::from_mode(mode))?)
     }
 
     /// Stops it.
@@ -107,13 +120,14 @@ pub async fn connect(url: &str) -> Result<MultiplexedConnection> {
     Ok(redis::Client::open(url)?.get_multiplexed_async_connection().await?)
 }
 
-async fn serve(addr: SocketAddr, folder: &Path) -> Result<Child> {
+async fn serve(addr: SocketAddr, folder: &Path, settings: &[&str]) -> Result<Child> {
     let mut child = ServerAccount::get()?
         .command(&program("redis-server")?)
         .args(["--bind", "127.0.0.1", "--port", &addr.port().to_string()])
         .args(["--save", "", "--appendonly", "no", "--daemonize", "no"])
         .args(["--repl-diskless-sync-delay", "0", "--dir"])
         .arg(folder)
+        .args(settings)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -10,11 +10,11 @@ use proto::v1::{
     Caller, ConsentSignals, IdentityRef, ResolveRequest, Subject, VendorIdsRequest, caller::Kind,
     identity_ref::Id,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::timeout};
 use tonic::{Code, Request, Status};
 
-use crate::{assert_accepted, assert_no_open_transaction, granted};
+use crate::{assert_accepted, assert_no_open_transaction, compare::assert_healed, granted};
 
 /// Clients in all; half of them over HTTP, half over gRPC (threats.md T15).
 const CLIENTS: u32 = 10_000;
@@ -33,8 +33,13 @@ fn visitor(number: u32) -> String {
     if number % 4 < 2 { format!("visitor-{number}") } else { format!("visitor-{}", number % 4) }
 }
 
+/// The consent that it brings; over HTTP it grants, so that a sync can follow.
+fn consent(number: u32) -> Value {
+    json!({"marketing": number % 2 == 1 || number.is_multiple_of(3)})
+}
+
 fn resolve_request(world: &World, number: u32) -> ResolveRequest {
-    let consent = json!({"marketing": number.is_multiple_of(3)}).to_string();
+    let consent = consent(number).to_string();
     let subject = Subject {
         anonymous_id: Some(visitor(number)),
         user_id: Some(format!("user-of-{}", visitor(number))),
@@ -92,34 +97,76 @@ async fn ten_thousand_clients_that_go_away() {
                     // Its connection is closed.
                     browser.anonymous_id = Some(visitor(number));
                     browser.jar.clear();
-                    let answer = timeout(patience(number), browser.view(&granted())).await;
-                    answer.is_ok_and(|answer| answer.status == 200 && answer.json()["accepted"] == json!(1))
+                    // Those who go to the vendor wait for their own site, and leave somewhere on the way.
+                    let goes = number % 32 == 1;
+                    let patient = if goes { Duration::from_secs(5) } else { patience(number) };
+                    let answer = timeout(patient, browser.view(&consent(number))).await;
+                    let taken = answer
+                        .is_ok_and(|answer| answer.status == 200 && answer.json()["accepted"] == json!(1));
+                    if taken && goes {
+                        drop(timeout(10 * patience(number / 32), browser.sync("pinterest")).await);
+                    }
+                    taken
                 };
                 if taken {
-                    acknowledged.push(visitor(number));
+                    acknowledged.push(number);
                 }
             }
             acknowledged
         });
     }
-    let mut acknowledged = clients.join_all().await.concat();
+    let acknowledged = clients.join_all().await.concat();
     // Neither all were patient enough, nor none.
     assert!((100..9_900).contains(&acknowledged.len()), "{} were acknowledged", acknowledged.len());
-    acknowledged.sort();
-    acknowledged.dedup();
 
     assert_no_open_transaction(&world).await;
-    let list = acknowledged.join("','");
-    let missing = "NOT EXISTS (SELECT FROM links WHERE value = visitor)";
-    let visitors = format!("unnest(ARRAY['{list}']) AS visitor");
-    assert_eq!(world.database.count(&visitors, missing).await, 0, "links that were acknowledged");
-    let alone = "NOT EXISTS (SELECT FROM links WHERE canonical_id = canonicals.id)";
-    assert_eq!(world.database.count("canonicals", alone).await, 0, "identities without an identifier");
+    assert_stored(&world, &acknowledged).await;
+    assert_whole(&world).await;
+    assert_healed(&world).await;
     eventually("every connection to be had", async || match connections_to_be_had(&world).await {
         POOL => Ok(()),
         connections => Err(format!("{connections} of {POOL}")),
     })
     .await;
+}
+
+/// What was acknowledged is there: each visitor, and the consent of those who came once.
+async fn assert_stored(world: &World, acknowledged: &[u32]) {
+    let rows: Vec<String> = acknowledged
+        .iter()
+        .map(|number| format!("('{}', '{}')", visitor(*number), consent(*number)))
+        .collect();
+    let visitors = format!("(VALUES {}) AS asked (visitor, signals)", rows.join(","));
+    let missing = "NOT EXISTS (SELECT FROM links WHERE value = visitor)";
+    assert_eq!(world.database.count(&visitors, missing).await, 0, "links that were acknowledged");
+    let missing = "length(visitor) > 9 \
+        AND NOT EXISTS (SELECT FROM consent WHERE anonymous_id = visitor AND consent.signals = asked.signals)";
+    assert_eq!(world.database.count(&visitors, missing).await, 0, "consent that was acknowledged");
+}
+
+/// What belongs together is there together, whoever was told.
+async fn assert_whole(world: &World) {
+    let browser = "links WHERE canonical_id = canonicals.id AND kind = 0";
+    // A visitor who goes to the vendor again has been there.
+    let stored = "sync_attempts WHERE canonical_id = canonicals.id AND last_synced IS NOT NULL";
+    let begun = "sync_attempts WHERE canonical_id = canonicals.id AND outcome = 'attempted'";
+    let used = "links JOIN used_states ON anonymous_id = value WHERE canonical_id = canonicals.id";
+    let id = "vendor_ids WHERE canonical_id = canonicals.id";
+    let count = async |condition: String| world.database.count("canonicals", &condition).await;
+    assert_eq!(count(format!("NOT EXISTS (SELECT FROM {browser})")).await, 0, "identities without a browser");
+    for (what, with) in [("a schedule", stored), ("a used state", used)] {
+        let differ = format!("EXISTS (SELECT FROM {id}) <> EXISTS (SELECT FROM {with})");
+        assert_eq!(count(differ).await, 0, "an ID without {what}, or {what} without an ID");
+    }
+    // Some came back from the vendor, and some did not.
+    for (what, with) in [("answered", stored), ("unanswered", begun)] {
+        assert!(count(format!("EXISTS (SELECT FROM {with})")).await > 10, "no sync was {what}");
+    }
+    assert_eq!(
+        world.database.count("consent", "signals::json->>'marketing' IS NULL").await,
+        0,
+        "half a consent"
+    );
 }
 
 /// How many calls hold a connection at the same time, of as many as the pool has connections.

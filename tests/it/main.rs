@@ -18,11 +18,16 @@ mod hostile_grpc;
 mod identities;
 mod journey;
 mod logs;
+// The limit on files is set in the way of Linux.
+#[cfg(target_os = "linux")]
+mod postgres_disk;
 mod postgres_failover;
 mod postgres_faults;
 mod privacy;
 mod proofs;
 mod redis_faults;
+mod redis_refuses;
+mod redis_split;
 mod refusals;
 mod round_trips;
 mod schema;

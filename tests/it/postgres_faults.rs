@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use diesel::sql_types::Text;
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use harness::{
     browser::Browser,
@@ -14,6 +15,7 @@ use harness::{
     world::{Options, World},
     writers::Writers,
 };
+use migrations::pool::PgPool;
 use proto::v1::{IdentityRef, VendorIdsRequest, identity_ref::Id};
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -310,6 +312,27 @@ async fn answers_that_are_lost_on_the_way() {
         assert!(world.vendor_id(browser.aid(), "pin_unauth").await.is_some(), "stored and not delivered");
     }
     assert_no_open_transaction(&world).await;
+}
+
+#[tokio::test]
+async fn errors_are_told_in_english_whatever_the_database_s_language() {
+    let server = PostgresServer::start().await.unwrap();
+    let password = "CREATE ROLE plain LOGIN PASSWORD 'plain'";
+    // Other languages have to be installed; another name for C's does as well.
+    server.execute(&["ALTER SYSTEM SET lc_messages = 'POSIX'", "SELECT pg_reload_conf()", password]).await;
+    let mut plain = url::Url::parse(&server.url).unwrap();
+    plain.set_username("plain").unwrap();
+    plain.set_password(Some("plain")).unwrap();
+    let language = async |url: &str| {
+        let pool = PgPool::connect_lazily(&url.to_owned().into(), 1).unwrap();
+        let mut connection = pool.open().await.unwrap();
+        let setting = diesel::dsl::sql::<Text>("current_setting('lc_messages')");
+        let asked = diesel::select(setting);
+        diesel_async::RunQueryDsl::get_result::<String>(asked, &mut *connection).await.unwrap()
+    };
+    assert_eq!(language(&server.url).await, "C");
+    // Who may not choose is let in all the same.
+    assert_eq!(language(plain.as_str()).await, "POSIX");
 }
 
 #[tokio::test]

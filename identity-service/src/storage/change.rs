@@ -2,9 +2,9 @@
 
 use std::{future::Future, time::Duration};
 
-use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use metrics::counter;
+use migrations::pool::Fault;
 use proto::v1::ErrorReason;
 use uuid::Uuid;
 
@@ -59,7 +59,9 @@ pub async fn commit<C: Change>(stores: &Stores, change: C) -> Result<Committed<C
         let mut tries = 1;
         loop {
             match commit_here(&stores, &change).await {
-                Err(Error::Postgres(error)) if tries < TRIES && is_conflict(&error) => tries += 1,
+                Err(Error::Postgres(error)) if tries < TRIES && Fault::of(&error) == Fault::Conflict => {
+                    tries += 1;
+                }
                 Err(Error::Moved) if tries < MOVED_TRIES => tries += 1,
                 done => return done.inspect_err(|error| stores.leave_if_demoted(error)),
             }
@@ -70,18 +72,6 @@ pub async fn commit<C: Change>(stores: &Stores, change: C) -> Result<Committed<C
     timed.unwrap_or_else(|_| Err(Error::refused(ErrorReason::Unavailable)))
 }
 
-/// Deadlock, serialization failure, lock timeout: nothing was done, and the other is done soon.
-fn is_conflict(error: &DieselError) -> bool {
-    match error {
-        DieselError::DatabaseError(DatabaseErrorKind::SerializationFailure, _) => true,
-        DieselError::DatabaseError(_, information) => {
-            let message = information.message();
-            message.contains("deadlock detected") || message.contains("lock timeout")
-        }
-        _ => false,
-    }
-}
-
 async fn commit_here<C: Change>(stores: &Stores, change: &C) -> Result<Committed<C::Output>> {
     let nonce = Nonce::new();
     let mut connection = stores.connection().await?;
@@ -89,33 +79,30 @@ async fn commit_here<C: Change>(stores: &Stores, change: &C) -> Result<Committed
         .transaction(async |connection| {
             let (output, entries) = change.apply(connection).await?;
             let keys: Vec<Key> = entries.iter().map(|entry| entry.key.clone()).collect();
-            let marked = match stores.redis.mark(&keys, &nonce).await {
-                Ok(()) => true,
-                Err(error) => {
-                    tracing::warn!(%error, "redis could not be marked; leaving a repair");
-                    stores.redis.distrust();
-                    repairs::add(connection, change.org(), &keys, &nonce).await?;
-                    false
-                }
-            };
+            let marked = stores.redis.mark(&keys, &nonce).await;
+            if let Err(error) = &marked {
+                stores.redis.distrust(error);
+                repairs::add(connection, change.org(), &keys, &nonce).await?;
+            }
             Ok::<_, Error>((output, entries, marked))
         })
         .await?;
-    let mut redis_failed = !marked;
-    if marked && let Err(error) = stores.redis.put(&entries, &nonce).await {
-        tracing::warn!(%error, "redis was marked but not written; leaving a repair");
-        redis_failed = true;
+    let mut failure = marked.err();
+    if failure.is_none()
+        && let Err(error) = stores.redis.put(&entries, &nonce).await
+    {
         let keys: Vec<Key> = entries.into_iter().map(|entry| entry.key).collect();
         // The marker ends in 30 s whatever happens; the repair covers a Redis that comes back with older data.
         // The change itself is committed, so a failure here is not the caller's.
-        if let Err(error) = repairs::add(&mut connection, change.org(), &keys, &nonce).await {
-            tracing::warn!(%error, "no repair could be left");
+        if let Err(missing) = repairs::add(&mut connection, change.org(), &keys, &nonce).await {
+            tracing::warn!(error = %missing, "no repair could be left");
         }
+        failure = Some(error);
     }
-    if redis_failed {
+    if let Some(error) = &failure {
         // Again, now that the repair is committed: a drain may have found none a moment ago.
-        stores.redis.distrust();
+        stores.redis.distrust(error);
         counter!("datafly_redis_repairs_added_total").increment(1);
     }
-    Ok(Committed { output, redis_failed })
+    Ok(Committed { output, redis_failed: failure.is_some() })
 }

@@ -12,6 +12,9 @@ use diesel::connection::{Instrumentation, InstrumentationEvent};
 use diesel_async::{
     AsyncConnection, AsyncPgConnection, SimpleAsyncConnection, pooled_connection::PoolableConnection,
 };
+use metrics::counter;
+
+use super::fault::Fault;
 
 /// A connection to the primary.
 pub struct Connection {
@@ -91,8 +94,12 @@ impl Instrumentation for Statements {
             InstrumentationEvent::StartQuery { .. } => self.waited_for.store(true, Ordering::Release),
             InstrumentationEvent::FinishQuery { error, .. } => {
                 self.waited_for.store(false, Ordering::Release);
-                if error.is_none() {
-                    self.life.answers.fetch_add(1, Ordering::AcqRel);
+                match error {
+                    None => drop(self.life.answers.fetch_add(1, Ordering::AcqRel)),
+                    Some(error) => {
+                        let kind = Fault::of(error).name();
+                        counter!("datafly_postgres_errors_total", "kind" => kind).increment(1);
+                    }
                 }
             }
             _ => {}

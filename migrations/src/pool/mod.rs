@@ -2,6 +2,7 @@
 //! to the server that takes writes; none of that costs a round trip at checkout.
 
 mod connection;
+mod fault;
 mod pooled;
 mod server;
 mod supervisor;
@@ -13,7 +14,7 @@ use diesel::{ConnectionError, ConnectionResult};
 use secrecy::{ExposeSecret, SecretString};
 
 use self::server::Server;
-pub use self::{connection::Connection, pooled::PgPooled, supervisor::Supervisor};
+pub use self::{connection::Connection, fault::Fault, pooled::PgPooled, supervisor::Supervisor};
 
 /// Why no connection was had.
 pub type PgPoolError = bb8::RunError<ConnectionError>;

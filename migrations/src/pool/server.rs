@@ -34,12 +34,14 @@ const PAUSE_MS: std::ops::Range<u64> = 150..350;
 /// Asked first on every connection. A statement ends before the caller's deadline of 1 s does; a session that a
 /// crashed task left inside a transaction is ended by the server; and so is, within 50 ms, a statement whose
 /// client has gone. The start time tells servers apart: a standby that was promoted has
-/// another one than its primary.
+/// another one than its primary. Errors are told apart by their text, so it is to be English whatever the database's
+/// language; not every user may say so, and for one who may not the server has to be set to it.
 const SESSION: &str = "SELECT pg_postmaster_start_time()::text AS identity, \
     set_config('statement_timeout', '900ms', false), \
     set_config('lock_timeout', '500ms', false), \
     set_config('idle_in_transaction_session_timeout', '5s', false), \
-    set_config('client_connection_check_interval', '50ms', false)";
+    set_config('client_connection_check_interval', '50ms', false), \
+    CASE WHEN has_parameter_privilege('lc_messages', 'SET') THEN set_config('lc_messages', 'C', false) END";
 
 /// A name, and what is known of the primary behind it.
 #[derive(Clone)]

@@ -24,7 +24,7 @@ use super::{
     server::Server,
     state::{Failure, State},
 };
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// How long a command may take before PostgreSQL is asked instead. Redis answers within 1 ms; on a machine whose
 /// cores are all busy within 20.
@@ -81,9 +81,9 @@ impl Lanes {
         Ok(Self { pools, dialer })
     }
 
-    /// Believes nothing that Redis says until [`Lanes::trust`].
-    pub fn distrust(&self) {
-        self.state().distrust();
+    /// Believes nothing that Redis says until [`Lanes::trust`], as it could not be told of a change.
+    pub fn distrust(&self, error: &Error) {
+        self.state().distrust(error);
     }
 
     /// Redis has been told everything.

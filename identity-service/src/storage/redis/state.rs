@@ -10,6 +10,7 @@ use metrics::counter;
 use tokio::sync::Notify;
 
 use super::server::Server;
+use crate::error::Error;
 
 /// No lane leads to a primary that answers in time. Nobody but the supervisor tries.
 const AWAY: u8 = 1;
@@ -88,9 +89,12 @@ impl State {
         self.has(STRANGER)
     }
 
-    /// Repairs are to be made.
-    pub fn distrust(&self) {
-        self.set(REPAIRS);
+    /// Redis could not be told of a change, so repairs are to be made. Logged once for each time that it ceases to be
+    /// believed, unless it refuses all writes, which is logged already.
+    pub fn distrust(&self, error: &Error) {
+        if self.set(REPAIRS) && !self.refuses_writes.load(Ordering::Relaxed) {
+            tracing::warn!(%error, "redis was not told of a change, and is not believed until that is repaired");
+        }
     }
 
     /// They have been made.
@@ -108,13 +112,12 @@ impl State {
 
     /// Counts a failure, and tells what it means.
     pub fn judge_failure(&self, error: &RedisError) -> Failure {
-        let code = code(error);
-        counter!("datafly_redis_errors_total", "kind" => code).increment(1);
-        match code {
+        count(error);
+        match code(error) {
             "timeout" if self.late.fetch_add(1, Ordering::Relaxed) + 1 >= LATE => Failure::Connection,
             "timeout" => Failure::Late,
             "other" => Failure::Command,
-            // Reads go on, and each write leaves a repair. Logged once until the supervisor looks again.
+            // Reads go on, and each write leaves a repair.
             "MISCONF" | "OOM" => {
                 if !self.refuses_writes.swap(true, Ordering::Relaxed) {
                     tracing::error!(%error, "redis refuses writes");
@@ -125,9 +128,11 @@ impl State {
         }
     }
 
-    /// What is refused may be logged again.
-    pub fn looked(&self) {
-        self.refuses_writes.store(false, Ordering::Relaxed);
+    /// A writer's marker was taken, which is the first that a server without memory refuses.
+    pub fn wrote(&self) {
+        if self.refuses_writes.load(Ordering::Relaxed) && self.refuses_writes.swap(false, Ordering::Relaxed) {
+            tracing::info!("redis takes writes again");
+        }
     }
 
     /// Redis is not used until [`State::back`]; the supervisor sets about that at once.
@@ -186,6 +191,11 @@ impl State {
 /// Whether an error tells of the server's or the connection's state, not of the one command.
 pub fn is_the_servers(error: &RedisError) -> bool {
     code(error) != "other"
+}
+
+/// Counts a failure.
+pub fn count(error: &RedisError) {
+    counter!("datafly_redis_errors_total", "kind" => code(error)).increment(1);
 }
 
 /// A failure in one word: the server's own code where it matters here.

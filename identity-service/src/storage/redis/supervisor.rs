@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     lanes::{Lane, Lanes},
     server::Server,
+    state::count,
 };
 
 /// How often it looks. With [`PATIENCE`] and the second that health takes, a loss shows within 2 s.
@@ -44,15 +45,18 @@ pub async fn watch(lanes: Lanes, stop: CancellationToken) {
 
 async fn look(lanes: &Lanes, own: &mut Own) {
     let state = lanes.state();
-    state.looked();
     *own = own.take().filter(|(lane, _)| !state.is_away() && !lane.is_left());
     // A server that takes no further connection may still serve those that it has.
     if let Some((lane, opened)) = own
         && opened.elapsed() >= RENEW
-        && let Ok(fresh) = lanes.open().await
     {
-        lane.leave();
-        *own = Some((fresh, Instant::now()));
+        match lanes.open().await {
+            Ok(fresh) => {
+                lane.leave();
+                *own = Some((fresh, Instant::now()));
+            }
+            Err(error) => count(&error),
+        }
     }
     if own.is_none() {
         if state.is_away() {
@@ -64,13 +68,17 @@ async fn look(lanes: &Lanes, own: &mut Own) {
                 *own = Some((lane, Instant::now()));
                 state.back();
             }
-            Err(error) => return state.leave(&error),
+            Err(error) => {
+                count(&error);
+                return state.leave(&error);
+            }
         }
     }
     let looks = lanes.opened().into_iter().map(async |lane: Lane| {
         if let Err(error) = check(lanes, &lane).await
             && lane.leave()
         {
+            count(&error);
             state.leave(&error);
         }
     });

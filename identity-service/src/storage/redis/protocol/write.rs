@@ -59,7 +59,9 @@ impl Lanes {
                 }
             };
         }
-        self.write(&pipe).await
+        let () = self.write(&pipe).await?;
+        self.state().wrote();
+        Ok(())
     }
 
     /// A reader's marker on keys that were missing. Says for each whether this reader may fill it.

@@ -1,0 +1,156 @@
+//! One of two cores can't reach the Redis that both use: what the other changes meanwhile must count for it at once.
+
+use std::time::{Duration, Instant};
+
+use harness::{
+    browser::Browser,
+    proxy::Proxy,
+    wire::Protocol,
+    within,
+    world::{Options, World},
+};
+use proto::v1::{
+    Caller, ConsentSignals, IdentityRef, IdentityVendorIds, ResolveRequest, Subject, VendorIdsRequest,
+    caller::Kind, identity_ref::Id,
+};
+use serde_json::json;
+
+use crate::{assert_gif, compare::assert_healed, faults::synced};
+
+/// How long the first core is cut off, each time.
+const CUT: Duration = Duration::from_secs(3);
+/// It uses Redis again that long after (threats.md F05).
+const RECOVERY: Duration = Duration::from_secs(5);
+/// What the core without Redis changes reaches the other by a repair, which any core makes (threats.md F01).
+const REPAIR: Duration = Duration::from_secs(2);
+
+/// Two cores, and what the first reaches Redis through.
+async fn split() -> (World, Proxy) {
+    let mut world = World::with(Options { cores: 2, ..Options::default() }).await;
+    let own = Proxy::start(world.redis.addr, Protocol::Redis).await.unwrap();
+    let url = format!("redis://{}/", own.addr);
+    world.cluster.cores[0].kill9().await;
+    world.cluster.cores[0].restart_with(&[("REDIS_URL", &url)]).await.unwrap();
+    uses_redis(&world).await;
+    (world, own)
+}
+
+/// Waits until the first core uses Redis.
+async fn uses_redis(world: &World) {
+    within(RECOVERY, "the core to use Redis", async || {
+        let up = [("dependency", "redis")];
+        match world.cluster.cores[0].metrics().await.sum("datafly_dependency_up", &up) {
+            1.0 => Ok(()),
+            _ => Err("it does not".to_owned()),
+        }
+    })
+    .await;
+}
+
+/// Stores consent through the second core.
+async fn consent(world: &World, browser: &Browser, marketing: bool) -> String {
+    let consent = json!({ "marketing": marketing }).to_string();
+    let subject = Subject {
+        anonymous_id: Some(browser.aid().to_owned()),
+        consent: Some(ConsentSignals { json: Some(consent.clone()), sec_gpc: false }),
+        ..Subject::default()
+    };
+    let caller = Caller { kind: Some(Kind::OrgId(world.customer.org_id.to_string())) };
+    let request = ResolveRequest { caller: Some(caller), subjects: vec![subject] };
+    let api = world.cluster.api(1, &world.cluster.secrets.internal_token).unwrap();
+    let answer = api.resolve().resolve(request).await.unwrap().into_inner();
+    assert_eq!(answer.resolutions[0].error, None);
+    consent
+}
+
+/// What a core delivers.
+async fn delivered(world: &World, core: usize, browser: &Browser) -> IdentityVendorIds {
+    let request = VendorIdsRequest {
+        org_id: world.customer.org_id.to_string(),
+        identities: vec![IdentityRef { id: Some(Id::AnonymousId(browser.aid().to_owned())) }],
+        fields: Vec::new(),
+    };
+    let api = world.cluster.api(core, &world.cluster.secrets.internal_token).unwrap();
+    api.resolve().vendor_ids(request).await.unwrap().into_inner().identities.remove(0)
+}
+
+/// When the delivered ID was collected.
+fn collected(ids: &IdentityVendorIds) -> Option<(i64, i32)> {
+    ids.vendor_ids["pin_unauth"].collected_at.map(|at| (at.seconds, at.nanos))
+}
+
+/// Changes consent through the second core, which both know of as soon as it is acknowledged, and vendor IDs through
+/// either.
+async fn changes_count(world: &World, browser: &mut Browser, until: Instant) -> usize {
+    let mut rounds = 0;
+    while Instant::now() < until {
+        let before = collected(&delivered(world, 1, browser).await);
+        for marketing in [false, true] {
+            let stored = consent(world, browser, marketing).await;
+            for core in [0, 1] {
+                let found = delivered(world, core, browser).await.consent.and_then(|consent| consent.json);
+                assert_eq!(found.as_ref(), Some(&stored), "core {core}");
+            }
+        }
+        assert_gif(browser.sync("pinterest").await.last().unwrap());
+        within(REPAIR, "both cores to deliver the new ID", async || {
+            let [first, second] = [delivered(world, 0, browser).await, delivered(world, 1, browser).await];
+            if first == second && collected(&first) > before {
+                Ok(())
+            } else {
+                Err(format!("{first:?}\n{second:?}"))
+            }
+        })
+        .await;
+        rounds += 1;
+    }
+    rounds
+}
+
+#[tokio::test]
+async fn a_core_without_redis_serves_what_another_changes() {
+    let (world, own) = split().await;
+    let mut browser = synced(&world).await;
+    for cut in ["refused", "silent", "mute"] {
+        changes_count(&world, &mut browser, Instant::now()).await;
+        match cut {
+            "refused" => own.refuse().await,
+            "silent" => own.blackhole().await,
+            _ => own.mute().await,
+        }
+        let rounds = changes_count(&world, &mut browser, Instant::now() + CUT).await;
+        assert!(rounds > 2, "{rounds} rounds while Redis was {cut}");
+        own.heal().await;
+        let healed = Instant::now();
+        // From the first moment on, and not only when Redis is used again.
+        changes_count(&world, &mut browser, healed + Duration::from_secs(1)).await;
+        uses_redis(&world).await;
+        assert!(healed.elapsed() < RECOVERY, "{cut}: {:?}", healed.elapsed());
+        changes_count(&world, &mut browser, Instant::now() + Duration::from_millis(300)).await;
+    }
+    assert_healed(&world).await;
+}
+
+#[tokio::test]
+async fn a_core_that_stood_still_believes_nothing_old() {
+    let (world, _own) = split().await;
+    let browser = synced(&world).await;
+    for marketing in [false, true, false] {
+        assert_eq!(delivered(&world, 0, &browser).await, delivered(&world, 1, &browser).await);
+        world.cluster.cores[0].signal("STOP");
+        let stored = consent(&world, &browser, marketing).await;
+        world.redis.signal("STOP");
+        let unheard = consent(&world, &browser, !marketing).await;
+        assert_ne!(stored, unheard);
+        world.redis.signal("CONT");
+        world.cluster.cores[0].signal("CONT");
+        let until = Instant::now() + Duration::from_secs(1);
+        while Instant::now() < until {
+            for core in [0, 1] {
+                let found = delivered(&world, core, &browser).await.consent.and_then(|consent| consent.json);
+                assert_eq!(found.as_ref(), Some(&unheard), "core {core}");
+            }
+        }
+    }
+    assert_healed(&world).await;
+}
