@@ -3,6 +3,7 @@
 
 pub mod auth;
 mod clock;
+mod collect;
 mod compare;
 mod config;
 mod consent;

@@ -33,6 +33,8 @@ pub struct Options {
     pub consent_mode: &'static str,
     /// Names of the vendors whose sync is enabled.
     pub vendors: &'static [&'static str],
+    /// Names of the vendors whose click IDs are collected and whose IDs are made, whatever their sync.
+    pub generated: &'static [&'static str],
     /// The services' log level.
     pub log_level: &'static str,
     /// Events a second of the customer's keys; none for what is seeded.
@@ -46,6 +48,7 @@ impl Default for Options {
             cores: 1,
             consent_mode: "explicit",
             vendors: &["pinterest"],
+            generated: &[],
             log_level: "info",
             rate_limit_rps: None,
         }
@@ -119,6 +122,9 @@ impl World {
         let customer =
             Customer::seed(&mut database.connection().await?, key, options.consent_mode, "shop.example.com")
                 .await?;
+        for vendor in options.generated {
+            customer.add_generated(&mut database.connection().await?, vendor, true).await?;
+        }
         if let Some(rate) = options.rate_limit_rps {
             database.execute(&format!("UPDATE pipelines SET rate_limit_rps = {rate}")).await;
         }

@@ -5,6 +5,7 @@ mod cancellation;
 // libfaketime is loaded in the way of Linux.
 #[cfg(target_os = "linux")]
 mod clock;
+mod collected;
 mod compare;
 mod concurrency;
 mod consent;

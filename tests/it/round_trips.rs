@@ -1,6 +1,10 @@
 //! What a known visitor costs, counted on the wire between the core and its stores.
 
-use harness::{browser::Browser, proxy::Exchange, world::World};
+use harness::{
+    browser::Browser,
+    proxy::Exchange,
+    world::{Options, World},
+};
 use serde_json::{Value, json};
 
 use crate::{assert_accepted, assert_gif, denied, granted};
@@ -105,6 +109,20 @@ async fn a_visitor_with_a_user_id_costs_one_too() {
     assert!(postgres.is_empty(), "{postgres:#?}");
     // The same browser, then without its user_id.
     assert_cheap(&mut world, &mut browser, &granted(), "with a user_id").await;
+}
+
+#[tokio::test]
+async fn a_visitor_for_whom_ids_are_made_costs_one_too() {
+    let generated = &["google", "meta", "tiktok", "snapchat", "reddit"];
+    let mut world = World::with(Options { generated, ..Options::default() }).await;
+    let mut browser = world.browser();
+    browser.view(&granted()).await;
+    browser.sync("pinterest").await;
+    assert_eq!(world.database.count("vendor_ids", "source = 'generated'").await, 4);
+    assert_cheap(&mut world, &mut browser, &granted(), "with generated IDs").await;
+    let mut browser = world.browser();
+    browser.view(&denied()).await;
+    assert_cheap(&mut world, &mut browser, &denied(), "denied, where IDs are made").await;
 }
 
 #[tokio::test]
