@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use crate::{assert_accepted, assert_gif, denied, granted};
 
 /// What the core sends on its own account: watching the stores, setting up connections, looking for changed
-/// settings and repairs, beginning and ending transactions.
-const HOUSEKEEPING: [&str; 13] = [
+/// settings and repairs, reaping, beginning and ending transactions.
+const HOUSEKEEPING: [&str; 16] = [
     "datafly:server",
     "HELLO",
     "CLIENT",
@@ -23,6 +23,9 @@ const HOUSEKEEPING: [&str; 13] = [
     "SET CLIENT_ENCODING",
     "config_version",
     "redis_repairs",
+    "pg_try_advisory_xact_lock",
+    "- interval '",
+    "last_seen_on < $1",
     "BEGIN",
     "COMMIT",
 ];
