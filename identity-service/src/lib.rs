@@ -12,6 +12,7 @@ mod error;
 mod grpc;
 pub mod identifiers;
 mod people;
+mod pii;
 mod resolve;
 mod run;
 mod sealing;

@@ -9,6 +9,7 @@ mod collected;
 mod compare;
 mod concurrency;
 mod consent;
+mod contacts;
 mod cookies;
 mod core_lost;
 mod crash_points;

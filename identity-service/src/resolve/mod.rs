@@ -36,6 +36,7 @@ use crate::{
     collect::{self, visit::Given},
     core::Core,
     error::{Error, Result},
+    pii,
     settings::{CollectHost, Source},
     storage::postgres::{erased, proofs::Digest},
     sync::{
@@ -83,6 +84,7 @@ pub async fn resolve(
     consent::read_rest(core, tenant.org, &named, &mut read).await;
     let unsaved = consent::replace(core, tenant.org, &named, &mut read, now).await;
 
+    pii::store::store(core, tenant, &named, &read, now).await;
     let mut given = collect::visit::collect(core, tenant, &named, &mut read, &unsaved, now).await;
 
     let mut resolutions = Vec::with_capacity(people.len());

@@ -14,6 +14,7 @@ use crate::{
     collect::brought::Brought,
     error::{Error, Result},
     identifiers::{self, Identifier, Kind, Parsed},
+    pii::contacts::Contacts,
     storage::postgres::proofs::Digest,
 };
 
@@ -45,6 +46,8 @@ pub struct Person {
     pub want_pending_syncs: bool,
     /// What it brings of the IDs that are collected.
     pub brought: Brought,
+    /// What it says of the person's email and phone.
+    pub contacts: Contacts,
 }
 
 impl Person {
@@ -88,7 +91,7 @@ impl Person {
         now: OffsetDateTime,
         mint: impl Fn() -> Option<String>,
     ) -> Result<Self> {
-        let brought = Brought::take(&mut subject, tenant, now);
+        let (brought, contacts) = (Brought::take(&mut subject, tenant, now), Contacts::take(&mut subject));
         let mut refusals = Vec::new();
         let max_bytes = if tenant.browser { identifiers::MAX_BROWSER_BYTES } else { identifiers::MAX_BYTES };
         let mut read = |name: &str, kind: Kind, text: Option<String>| match identifiers::parse(
@@ -150,6 +153,7 @@ impl Person {
             consent,
             want_pending_syncs: subject.want_pending_syncs,
             brought,
+            contacts,
         })
     }
 }

@@ -30,6 +30,7 @@ fn person(text: &str) -> Person {
         consent: None,
         want_pending_syncs: false,
         brought: Default::default(),
+        contacts: Default::default(),
     }
 }
 
