@@ -369,3 +369,45 @@ async fn what_is_collected_counts_as_no_sync() {
     assert_eq!(set(&visit(&mut browser, &both(), "?epik=1").await), [""; 0]);
     assert_eq!(world.vendor_ids(browser.aid()).await.vendor_ids, ids);
 }
+
+#[tokio::test]
+async fn without_postgres_a_known_visitor_s_events_count_and_what_they_bring_comes_later() {
+    let world = collecting(&[], &["google"]).await;
+    let mut browser = world.browser();
+    visit(&mut browser, &granted(), "?gclid=first").await;
+    let mut event = browser.page_view(&granted());
+    event["context"]["page"]["url"] = json!(format!("{PAGE}?gclid=late"));
+    event["traits"] = json!({"email": "late@example.com"});
+    world.postgres_proxy.blackhole().await;
+    assert_accepted(&browser.batch(&json!([event])).await, 1);
+    assert_eq!(world.vendor_id(browser.aid(), "gclid").await.as_deref(), Some("first"));
+    world.postgres_proxy.heal().await;
+    harness::eventually("the click and the digest to be stored", async || {
+        assert_accepted(&browser.batch(&json!([event])).await, 1);
+        let (click, digests) = (
+            world.vendor_id(browser.aid(), "gclid").await,
+            world.database.count("pii_digests", "true").await,
+        );
+        if (click.as_deref(), digests) == (Some("late"), 1) {
+            Ok(())
+        } else {
+            Err(format!("{click:?} {digests}"))
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_several_ids_in_a_request_the_last_one_has_the_cookies() {
+    let world = collecting(&[], ALL).await;
+    let (mut browser, before) = (world.browser(), world.browser());
+    let mut click = before.page_view(&both());
+    click["context"]["page"]["url"] = json!(format!("{PAGE}?gclid=1"));
+    let last = browser.page_view(&both());
+    let answer = browser.batch(&json!([click, last])).await;
+    assert_accepted(&answer, 2);
+    assert_eq!(set(&answer), sorted(COOKIES));
+    let ids = world.vendor_ids(before.aid()).await.vendor_ids;
+    assert_eq!(ids.keys().collect::<Vec<_>>(), ["gclid"], "clicks are the event's own");
+    assert_eq!(world.vendor_id(browser.aid(), "fbp").await.as_deref(), Some(cookie(&browser, "_fbp")));
+}

@@ -19,7 +19,7 @@ pub struct Brought {
     pub clicks: Vec<(&'static ClickId, String)>,
     /// The vendors' cookies that hold an ID, whole.
     pub cookies: Vec<(&'static GeneratedId, String)>,
-    /// It is a browser's, and its pipeline has IDs made.
+    /// The vendors' cookies are this browser's, and its pipeline has IDs made.
     pub may_make: bool,
 }
 
@@ -37,6 +37,12 @@ impl Brought {
         };
         let cookies = source.generated_ids.iter().filter(|_| may_make).filter_map(cookie).collect();
         Self { clicks, cookies, may_make }
+    }
+
+    /// Takes back the cookies: they belong to another ID of the browser.
+    pub fn leave_cookies(&mut self) {
+        self.cookies.clear();
+        self.may_make = false;
     }
 
     /// The cookie of a record's vendor, where it holds an ID.

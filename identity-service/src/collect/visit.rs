@@ -1,10 +1,14 @@
 //! Collecting: what a request's browsers bring and get. Nothing is made, stored or set without consent.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    time::Duration,
+};
 
 use futures_util::future::join_all;
 use proto::v1::Cookie;
 use time::OffsetDateTime;
+use tokio::time::timeout;
 
 use super::{
     cookies::cookie,
@@ -23,10 +27,13 @@ use crate::{
     storage::entries::{self, ConsentEntry},
 };
 
+/// How long an event waits for what it brings to be stored. It counts without that, also where PostgreSQL is away.
+const PATIENCE: Duration = Duration::from_millis(500);
+
 /// What a request's browser is given.
 #[derive(Debug, Default)]
 pub struct Given {
-    /// The anonymous ID that it has in the end.
+    /// Its anonymous ID.
     pub browser: String,
     /// The vendors' cookies.
     pub cookies: Vec<Cookie>,
@@ -48,14 +55,14 @@ pub async fn collect(
     }
     read::rest(core, tenant, people, read, now).await;
     let plans = plans(source, people, read, unsaved, now);
-    // A request comes from one browser, whatever IDs its events name: cookies are for the one that counts in the end.
-    let browser = people.iter().rev().find_map(|person| person.anonymous_id()).unwrap_or_default();
-    let cookies = people.iter().map(|person| &person.brought).find(|brought| brought.may_make);
+    let with_cookies = people.iter().find(|person| person.brought.may_make);
+    let browser = with_cookies.and_then(|person| person.anonymous_id());
+    let cookies = with_cookies.map(|person| &person.brought);
     let labels = format::labels(tenant.host.as_ref());
     let (mut gifts, mut writing) = (Vec::new(), Vec::new());
     for (anonymous_id, plan) in plans {
         let mut ids = plan.new_clicks();
-        if let Some(cookies) = cookies.filter(|_| browser == anonymous_id) {
+        if let Some(cookies) = cookies.filter(|_| browser == Some(anonymous_id)) {
             for record in &source.generated_ids {
                 match plan.generated(record, cookies.cookie(record), labels, rand::random()) {
                     Some(Step::Store(new)) => ids.push(new),
@@ -71,7 +78,8 @@ pub async fn collect(
             writing.push(async move { stored.await.map(|fates| ids.into_iter().zip(fates)) });
         }
     }
-    for written in join_all(writing).await {
+    // What takes longer is stored all the same, and the cookies follow with the next event.
+    for written in timeout(PATIENCE, join_all(writing)).await.unwrap_or_default() {
         match written {
             Ok(written) => gifts.extend(written.filter_map(gift)),
             Err(error) => tracing::warn!(%error, "collected IDs were not stored"),
@@ -84,7 +92,10 @@ pub async fn collect(
         let value = own.unwrap_or_else(|| record.format.cookie(&id, labels));
         cookie(record, value, expires_at, tenant.host.as_ref(), now)
     };
-    Given { browser: browser.to_owned(), cookies: gifts.into_iter().map(cookie).collect() }
+    Given {
+        browser: browser.unwrap_or_default().to_owned(),
+        cookies: gifts.into_iter().map(cookie).collect(),
+    }
 }
 
 /// One a browser, with the clicks of all its events.

@@ -3,11 +3,13 @@
 use std::{
     collections::BTreeMap,
     hash::{BuildHasher, RandomState},
+    time::Duration,
 };
 
 use diesel_async::AsyncPgConnection;
 use quick_cache::sync::Cache;
 use time::OffsetDateTime;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::contacts::Contact;
@@ -76,8 +78,17 @@ impl Remembered {
     }
 }
 
-/// Stores what `people` bring. What can't be stored is tried again with the next event that brings it.
-pub async fn store(core: &Core, tenant: &Tenant, people: &[&Person], read: &Read, now: OffsetDateTime) {
+/// How long an event waits. It counts without that, also where PostgreSQL is away.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// What `people` bring that this process has not stored today.
+pub fn new(
+    core: &Core,
+    tenant: &Tenant,
+    people: &[&Person],
+    read: &Read,
+    now: OffsetDateTime,
+) -> NewContacts {
     let mut new = NewContacts::new();
     for person in people {
         let Some(known) = read.canonical(&person.primary) else { continue };
@@ -88,12 +99,19 @@ pub async fn store(core: &Core, tenant: &Tenant, people: &[&Person], read: &Read
         }
     }
     new.retain(|key, one| !core.contacts.knows(tenant.org, key, one, now));
+    new
+}
+
+/// Stores them. What can't be stored is tried again with the next event that brings it.
+pub async fn store(core: &Core, org: Uuid, new: NewContacts, now: OffsetDateTime) {
     if new.is_empty() {
         return;
     }
-    match change::commit(&core.stores, Store { org: tenant.org, new: new.clone(), now }).await {
-        Ok(_) => new.iter().for_each(|(key, one)| core.contacts.learn(tenant.org, key, one, now)),
-        Err(error) => tracing::warn!(%error, "digests were not stored"),
+    let store = change::commit(&core.stores, Store { org, new: new.clone(), now });
+    match timeout(PATIENCE, store).await {
+        Ok(Ok(_)) => new.iter().for_each(|(key, one)| core.contacts.learn(org, key, one, now)),
+        Ok(Err(error)) => tracing::warn!(%error, "digests were not stored"),
+        Err(_) => tracing::warn!("digests were not stored in time"),
     }
 }
 

@@ -84,8 +84,11 @@ pub async fn resolve(
     consent::read_rest(core, tenant.org, &named, &mut read).await;
     let unsaved = consent::replace(core, tenant.org, &named, &mut read, now).await;
 
-    pii::store::store(core, tenant, &named, &read, now).await;
-    let mut given = collect::visit::collect(core, tenant, &named, &mut read, &unsaved, now).await;
+    let contacts = pii::store::new(core, tenant, &named, &read, now);
+    let (mut given, ()) = tokio::join!(
+        collect::visit::collect(core, tenant, &named, &mut read, &unsaved, now),
+        pii::store::store(core, tenant.org, contacts, now),
+    );
 
     let mut resolutions = Vec::with_capacity(people.len());
     for person in people {
@@ -162,7 +165,14 @@ fn parse(core: &Core, tenant: &Tenant, subjects: Vec<Subject>, now: OffsetDateTi
     let minted = OnceCell::new();
     let mint = || tenant.browser.then(|| minted.get_or_init(|| Uuid::new_v4().to_string()).clone());
     let tokens = &core.link_tokens;
-    subjects.into_iter().map(|subject| Person::parse(subject, tenant, tokens, now, mint)).collect()
+    let parsed = subjects.into_iter().map(|subject| Person::parse(subject, tenant, tokens, now, mint));
+    let mut people: Vec<Result<Person>> = parsed.collect();
+    // A request comes from one browser, whatever IDs its events name: cookies are for the one that counts in the end.
+    let last = people.iter().rev().flatten().find_map(Person::browser).cloned();
+    for person in people.iter_mut().flatten().filter(|person| person.browser() != last.as_ref()) {
+        person.brought.leave_cookies();
+    }
+    people
 }
 
 /// Plans syncs, and puts the answer together.
