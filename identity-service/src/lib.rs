@@ -3,7 +3,7 @@
 
 pub mod auth;
 mod clock;
-mod collect;
+pub mod collect;
 mod compare;
 mod config;
 mod consent;
