@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
+    pii::store::Remembered,
     resolve::{
         consent_writer::ConsentWriter,
         graph::writer::GraphWriter,
@@ -40,6 +41,8 @@ pub struct Core {
     pub guesses: Guesses,
     /// Who is known not to be the same.
     pub strangers: Strangers,
+    /// Emails and phones that need not be stored again.
+    pub contacts: Remembered,
     /// What need not be stored again.
     pub vouched: Vouched,
 }

@@ -3,6 +3,7 @@
 
 pub mod auth;
 mod clock;
+pub mod collect;
 mod compare;
 mod config;
 mod consent;
@@ -11,6 +12,7 @@ mod error;
 mod grpc;
 pub mod identifiers;
 mod people;
+mod pii;
 mod resolve;
 mod run;
 mod sealing;

@@ -11,6 +11,7 @@ use crate::{
     core::Core,
     grpc,
     people::reaper,
+    pii::store::Remembered,
     resolve::{
         consent_writer::ConsentWriter,
         graph::writer::GraphWriter,
@@ -87,6 +88,7 @@ pub async fn run(development: bool) -> Result<(), StartError> {
         states: StateKeys::derive(&config.keys),
         link_tokens: LinkTokens::derive(&config.keys),
         tombstones,
+        contacts: Remembered::default(),
         guesses: Guesses::default(),
         strangers: Strangers::default(),
         vouched: Vouched::default(),

@@ -142,6 +142,20 @@ pub struct IdentitySource {
     pub endpoint: Option<String>,
 }
 
+/// Whether a pipeline collects a vendor's click IDs and generates its IDs.
+#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[diesel(table_name = schema::generated_ids, check_for_backend(diesel::pg::Pg))]
+pub struct GeneratedIds {
+    /// The organisation it belongs to.
+    pub org_id: Uuid,
+    /// The pipeline.
+    pub pipeline_id: Uuid,
+    /// Name in the core's tables.
+    pub vendor: String,
+    /// Counts more than whether the vendor's gateway sync is enabled.
+    pub enabled: bool,
+}
+
 /// SHA-256 of a pipeline key as it is sent, prefix included.
 pub fn hash_pipeline_key(key: &str) -> [u8; 32] {
     use sha2::{Digest, Sha256};

@@ -99,6 +99,15 @@ table! {
 }
 
 table! {
+    generated_ids (pipeline_id, vendor) {
+        org_id -> Uuid,
+        pipeline_id -> Uuid,
+        vendor -> Text,
+        enabled -> Bool,
+    }
+}
+
+table! {
     canonicals (org_id, id) {
         org_id -> Uuid,
         id -> Uuid,
@@ -141,6 +150,24 @@ table! {
         source -> Text,
         collected_at -> Timestamptz,
         expires_at -> Timestamptz,
+        anonymous_id -> Nullable<Text>,
+    }
+}
+
+table! {
+    pii_digests (org_id, kind, value, what) {
+        org_id -> Uuid,
+        kind -> SmallInt,
+        value -> Text,
+        what -> Text,
+        lower_sha256 -> Binary,
+        lower_sha1 -> Nullable<Binary>,
+        lower_md5 -> Nullable<Binary>,
+        uid2_sha256 -> Nullable<Binary>,
+        uid2_sha1 -> Nullable<Binary>,
+        uid2_md5 -> Nullable<Binary>,
+        verified -> Bool,
+        seen_at -> Timestamptz,
     }
 }
 
@@ -223,11 +250,13 @@ diesel::allow_tables_to_appear_in_same_query!(
     config_version,
     consent,
     erased,
+    generated_ids,
     identity_sources,
     link_refusals,
     links,
     merge_history,
     orgs,
+    pii_digests,
     pipeline_keys,
     pipelines,
     redis_repairs,

@@ -11,5 +11,12 @@ pub mod v1 {
     tonic::include_proto!("datafly.identity.v1");
 }
 
+/// An email and a phone may be among it, in clear.
+impl std::fmt::Debug for v1::Subject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Subject").finish_non_exhaustive()
+    }
+}
+
 /// The encoded `FileDescriptorSet` of the package, for gRPC reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

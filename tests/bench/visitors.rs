@@ -101,6 +101,7 @@ impl Population {
             source: "sync".to_owned(),
             collected_at: self.now,
             expires_at: self.now + Duration::days(i64::from(TTL_DAYS)),
+            anonymous_id: None,
         };
         self.vendors.iter().map(row).collect()
     }

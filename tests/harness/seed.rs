@@ -4,7 +4,8 @@ use anyhow::Result;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use migrations::{
     rows::{
-        CollectHost, IdentitySource, Org, Pipeline, PipelineKey, ServerSecret, Source, hash_pipeline_key,
+        CollectHost, GeneratedIds, IdentitySource, Org, Pipeline, PipelineKey, ServerSecret, Source,
+        hash_pipeline_key,
     },
     schema,
     sealed::{Place, SealKey, SealKeys},
@@ -154,6 +155,19 @@ impl Customer {
             endpoint: Some(endpoint.to_owned()),
         };
         diesel::insert_into(schema::identity_sources::table).values(row).execute(database).await?;
+        Ok(())
+    }
+
+    /// Has a vendor's click IDs collected and its IDs made, or not.
+    pub async fn add_generated(
+        &self,
+        database: &mut AsyncPgConnection,
+        vendor: &str,
+        enabled: bool,
+    ) -> Result<()> {
+        let (org_id, pipeline_id, vendor) = (self.org_id, self.pipeline_id, vendor.to_owned());
+        let row = GeneratedIds { org_id, pipeline_id, vendor, enabled };
+        diesel::insert_into(schema::generated_ids::table).values(row).execute(database).await?;
         Ok(())
     }
 

@@ -14,16 +14,23 @@ use crate::{
 /// The visitor's anonymous ID: a fixed one, so that the README's call has an answer.
 const VISITOR: &str = "demo-visitor";
 
+/// The click ID in the URL of the first page.
+const CLICK: &str = "Demo-Click_1";
+
 /// Tells it. An answer that is not as it should be ends the story with an error that says so.
 pub async fn tell(cluster: &Cluster, customer: &Customer) -> Result<()> {
     let mut browser = Browser::new(&cluster.collect_url(), &customer.live_key, &customer.origin);
     browser.anonymous_id = Some(VISITOR.to_owned());
 
-    title(1, "A page view arrives from a new visitor who consents to marketing.");
+    title(
+        1,
+        "A page view arrives from a new visitor who consents to marketing, by a click on an advertisement.",
+    );
     let consent = json!({"marketing": true});
-    let first = view(&mut browser, &consent).await?;
+    let first = view(&mut browser, &consent, &format!("?gclid={CLICK}")).await?;
     let offered = first.offered();
     ensure!(offered.len() == 4, "step 1: four syncs should be offered, and these were: {offered:?}");
+    let fbp = browser.jar.value(&browser.collect, "_fbp").context("step 1: no _fbp was set")?.to_owned();
 
     for (number, name) in (2..).zip(&offered) {
         title(
@@ -35,14 +42,14 @@ pub async fn tell(cluster: &Cluster, customer: &Customer) -> Result<()> {
 
     title(6, "The event processor fetches the vendor IDs for delivery.");
     let ids = delivered(cluster, customer, &browser).await.context("step 6")?;
-    for name in &offered {
-        let expected = vendor(name).id;
+    let synced = offered.iter().map(|name| (name.as_str(), vendor(name).id));
+    for (name, expected) in synced.chain([("the page's URL", CLICK), ("the _fbp cookie", &fbp)]) {
         let found = ids.vendor_ids.values().any(|id| id.value == expected);
-        ensure!(found, "step 6: {name} assigned {expected}, which is not among the vendor IDs");
+        ensure!(found, "step 6: {name} brought {expected}, which is not among the vendor IDs");
     }
 
     title(7, "The visitor's next page view. Everything is synced, so nothing is offered.");
-    let second = view(&mut browser, &consent).await?;
+    let second = view(&mut browser, &consent, "").await?;
     ensure!(second.offered().is_empty(), "step 7: nothing should be offered: {:?}", second.offered());
 
     title(
@@ -72,8 +79,9 @@ pub async fn tell(cluster: &Cluster, customer: &Customer) -> Result<()> {
     Ok(())
 }
 
-async fn view(browser: &mut Browser, consent: &Value) -> Result<Answer> {
-    let event = browser.page_view(consent);
+async fn view(browser: &mut Browser, consent: &Value, query: &str) -> Result<Answer> {
+    let mut event = browser.page_view(consent);
+    event["context"]["page"]["url"] = json!(format!("https://shop.example.com/{query}"));
     send(browser, &event).await
 }
 

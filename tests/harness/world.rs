@@ -1,9 +1,10 @@
 //! A whole world for one test: its own database and Redis behind proxies, its own services, customer, vendors.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeSet, net::SocketAddr};
 
 use anyhow::{Context, Result};
 use bb8_redis::redis::{self, FromRedisValue};
+use identity_service::collect::{click::CLICK_IDS, generated::GENERATED_IDS};
 use proto::v1::{IdentityRef, IdentityVendorIds, VendorIdsRequest, identity_ref::Id};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use url::Url;
@@ -33,6 +34,8 @@ pub struct Options {
     pub consent_mode: &'static str,
     /// Names of the vendors whose sync is enabled.
     pub vendors: &'static [&'static str],
+    /// Names of the vendors whose click IDs are collected and whose IDs are made, whatever their sync.
+    pub generated: &'static [&'static str],
     /// The services' log level.
     pub log_level: &'static str,
     /// Events a second of the customer's keys; none for what is seeded.
@@ -46,6 +49,7 @@ impl Default for Options {
             cores: 1,
             consent_mode: "explicit",
             vendors: &["pinterest"],
+            generated: &[],
             log_level: "info",
             rate_limit_rps: None,
         }
@@ -119,6 +123,9 @@ impl World {
         let customer =
             Customer::seed(&mut database.connection().await?, key, options.consent_mode, "shop.example.com")
                 .await?;
+        for vendor in options.generated {
+            customer.add_generated(&mut database.connection().await?, vendor, true).await?;
+        }
         if let Some(rate) = options.rate_limit_rps {
             database.execute(&format!("UPDATE pipelines SET rate_limit_rps = {rate}")).await;
         }
@@ -225,6 +232,12 @@ impl World {
         self.database.execute(&sql).await;
         self.flush_redis().await;
     }
+}
+
+/// All vendors whose click IDs can be collected, or whose IDs can be made.
+pub fn all_collected() -> BTreeSet<&'static str> {
+    let clicks = CLICK_IDS.iter().map(|record| record.vendor);
+    clicks.chain(GENERATED_IDS.iter().map(|record| record.vendor)).collect()
 }
 
 /// All vendors of the simulator.

@@ -5,9 +5,11 @@ mod cancellation;
 // libfaketime is loaded in the way of Linux.
 #[cfg(target_os = "linux")]
 mod clock;
+mod collected;
 mod compare;
 mod concurrency;
 mod consent;
+mod contacts;
 mod cookies;
 mod core_lost;
 mod crash_points;

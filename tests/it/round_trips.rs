@@ -1,13 +1,17 @@
 //! What a known visitor costs, counted on the wire between the core and its stores.
 
-use harness::{browser::Browser, proxy::Exchange, world::World};
+use harness::{
+    browser::Browser,
+    proxy::Exchange,
+    world::{Options, World},
+};
 use serde_json::{Value, json};
 
 use crate::{assert_accepted, assert_gif, denied, granted};
 
 /// What the core sends on its own account: watching the stores, setting up connections, looking for changed
-/// settings and repairs, beginning and ending transactions.
-const HOUSEKEEPING: [&str; 13] = [
+/// settings and repairs, reaping, beginning and ending transactions.
+const HOUSEKEEPING: [&str; 16] = [
     "datafly:server",
     "HELLO",
     "CLIENT",
@@ -19,6 +23,9 @@ const HOUSEKEEPING: [&str; 13] = [
     "SET CLIENT_ENCODING",
     "config_version",
     "redis_repairs",
+    "pg_try_advisory_xact_lock",
+    "- interval '",
+    "last_seen_on < $1",
     "BEGIN",
     "COMMIT",
 ];
@@ -105,6 +112,20 @@ async fn a_visitor_with_a_user_id_costs_one_too() {
     assert!(postgres.is_empty(), "{postgres:#?}");
     // The same browser, then without its user_id.
     assert_cheap(&mut world, &mut browser, &granted(), "with a user_id").await;
+}
+
+#[tokio::test]
+async fn a_visitor_for_whom_ids_are_made_costs_one_too() {
+    let generated = &["google", "meta", "tiktok", "snapchat", "reddit"];
+    let mut world = World::with(Options { generated, ..Options::default() }).await;
+    let mut browser = world.browser();
+    browser.view(&granted()).await;
+    browser.sync("pinterest").await;
+    assert_eq!(world.database.count("vendor_ids", "source = 'generated'").await, 4);
+    assert_cheap(&mut world, &mut browser, &granted(), "with generated IDs").await;
+    let mut browser = world.browser();
+    browser.view(&denied()).await;
+    assert_cheap(&mut world, &mut browser, &denied(), "denied, where IDs are made").await;
 }
 
 #[tokio::test]

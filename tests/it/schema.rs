@@ -44,9 +44,9 @@ async fn diesel_sees_the_tables_as_they_are() {
         )*};
     }
     compare!(
-        canonicals collect_hosts config_version consent erased identity_sources link_refusals links merge_history
-        orgs pipeline_keys pipelines redis_repairs server_secrets sources sync_attempts used_proofs used_states
-        users vendor_ids
+        canonicals collect_hosts config_version consent erased generated_ids identity_sources link_refusals links
+        merge_history orgs pii_digests pipeline_keys pipelines redis_repairs server_secrets sources sync_attempts
+        used_proofs used_states users vendor_ids
     );
     let tables = "SELECT string_agg(tablename, ' ' ORDER BY tablename) FROM pg_tables \
         WHERE schemaname = 'public' AND tablename <> '__diesel_schema_migrations'";

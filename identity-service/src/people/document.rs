@@ -26,6 +26,16 @@ pub fn document(stored: &Stored) -> Struct {
             "updated_at": text(row.updated_at),
         })
     });
+    let contacts = stored.contacts.iter().map(|row| {
+        json!({
+            "what": row.what,
+            "identifier": {"kind": row.kind().word(), "value": row.value},
+            "lower": digests(Some(&row.lower_sha256), row.lower_sha1.as_ref(), row.lower_md5.as_ref()),
+            "uid2": digests(row.uid2_sha256.as_ref(), row.uid2_sha1.as_ref(), row.uid2_md5.as_ref()),
+            "verified": row.verified,
+            "seen_at": text(row.seen_at),
+        })
+    });
     let merges = stored.merges.iter().map(|row| {
         json!({
             "merge_id": row.id,
@@ -49,6 +59,7 @@ pub fn document(stored: &Stored) -> Struct {
         "created_at": text(stored.created_at),
         "identifiers": links.collect::<Vec<_>>(),
         "consent": consents.collect::<Vec<_>>(),
+        "contacts": contacts.collect::<Vec<_>>(),
         "vendor_ids": stored.cluster.vendor_ids.values().collect::<Vec<_>>(),
         "sync_attempts": stored.cluster.attempts,
         "merges": merges.collect::<Vec<_>>(),
@@ -58,6 +69,11 @@ pub fn document(stored: &Stored) -> Struct {
         Some(ProtoKind::StructValue(document)) => document,
         _ => Struct::default(),
     }
+}
+
+/// In hex.
+fn digests(sha256: Option<&Vec<u8>>, sha1: Option<&Vec<u8>>, md5: Option<&Vec<u8>>) -> Value {
+    json!({"sha256": sha256.map(hex::encode), "sha1": sha1.map(hex::encode), "md5": md5.map(hex::encode)})
 }
 
 fn text(at: OffsetDateTime) -> String {

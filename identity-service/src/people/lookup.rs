@@ -24,6 +24,7 @@ use crate::{
         postgres::{
             consent, graph,
             history::{self, MergeRow, RefusalRow},
+            pii::{self, DigestRow},
             rows::ConsentRow,
         },
     },
@@ -37,6 +38,8 @@ pub struct Stored {
     pub created_at: OffsetDateTime,
     /// Its browsers' consent.
     pub consents: HashMap<String, ConsentRow>,
+    /// Digests of emails and phones.
+    pub contacts: Vec<DigestRow>,
     /// Merges into it, newest first.
     pub merges: Vec<MergeRow>,
     /// What was not linked.
@@ -64,6 +67,7 @@ async fn read(connection: &mut AsyncPgConnection, org: Uuid, root: Uuid) -> Resu
     Ok(Some(Stored {
         created_at,
         consents: consents.into_iter().map(|row| (row.anonymous_id.clone(), row)).collect(),
+        contacts: pii::find(connection, org, cluster.links.keys()).await?,
         merges: history::of(connection, org, &all).await?,
         refusals: history::refusals(connection, org, &all).await?,
         cluster,

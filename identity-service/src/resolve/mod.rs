@@ -8,9 +8,9 @@ mod identify;
 pub mod link_token;
 pub mod lookup;
 pub mod project;
-mod read;
+pub mod read;
 pub mod remembered;
-mod subject;
+pub mod subject;
 pub mod tombstone;
 pub mod vendor_ids;
 
@@ -33,8 +33,10 @@ use self::{
     subject::Person,
 };
 use crate::{
+    collect::{self, visit::Given},
     core::Core,
     error::{Error, Result},
+    pii,
     settings::{CollectHost, Source},
     storage::postgres::{erased, proofs::Digest},
     sync::{
@@ -82,6 +84,12 @@ pub async fn resolve(
     consent::read_rest(core, tenant.org, &named, &mut read).await;
     let unsaved = consent::replace(core, tenant.org, &named, &mut read, now).await;
 
+    let contacts = pii::store::new(core, tenant, &named, &read, now);
+    let (mut given, ()) = tokio::join!(
+        collect::visit::collect(core, tenant, &named, &mut read, &unsaved, now),
+        pii::store::store(core, tenant.org, contacts, now),
+    );
+
     let mut resolutions = Vec::with_capacity(people.len());
     for person in people {
         let resolution = match person {
@@ -92,7 +100,7 @@ pub async fn resolve(
                 if person.anonymous_id().is_some_and(|id| unsaved.contains(id)) {
                     Err(Error::refused(ErrorReason::Unavailable))
                 } else {
-                    finish(core, tenant, person, outcome.merged, &mut read, now).await
+                    finish(core, tenant, person, outcome.merged, &mut read, &mut given, now).await
                 }
             }
             Err(error) => Err(error),
@@ -157,7 +165,14 @@ fn parse(core: &Core, tenant: &Tenant, subjects: Vec<Subject>, now: OffsetDateTi
     let minted = OnceCell::new();
     let mint = || tenant.browser.then(|| minted.get_or_init(|| Uuid::new_v4().to_string()).clone());
     let tokens = &core.link_tokens;
-    subjects.into_iter().map(|subject| Person::parse(subject, tenant, tokens, now, mint)).collect()
+    let parsed = subjects.into_iter().map(|subject| Person::parse(subject, tenant, tokens, now, mint));
+    let mut people: Vec<Result<Person>> = parsed.collect();
+    // A request comes from one browser, whatever IDs its events name: cookies are for the one that counts in the end.
+    let last = people.iter().rev().flatten().find_map(Person::browser).cloned();
+    for person in people.iter_mut().flatten().filter(|person| person.browser() != last.as_ref()) {
+        person.brought.leave_cookies();
+    }
+    people
 }
 
 /// Plans syncs, and puts the answer together.
@@ -167,6 +182,7 @@ async fn finish(
     person: Person,
     merged: Vec<Uuid>,
     read: &mut Read,
+    given: &mut Given,
     now: OffsetDateTime,
 ) -> Result<Resolution> {
     // All of them: a link that could not be stored must not look as if it had been.
@@ -176,7 +192,7 @@ async fn finish(
     let known = read.canonical(&person.primary).ok_or_else(|| Error::refused(ErrorReason::Unavailable))?;
     let canonical = known.canonical;
     if let Some(anonymous_id) = person.anonymous_id()
-        && person.want_pending_syncs
+        && person.is_read_ahead()
         && !read.was_guessed(canonical)
     {
         core.guesses.learn(tenant.org, anonymous_id, canonical);
@@ -193,7 +209,13 @@ async fn finish(
         });
     }
     let cookies = match (person.anonymous_id(), tenant.browser) {
-        (Some(anonymous_id), true) => vec![dfid(anonymous_id, tenant.host.as_ref())],
+        (Some(anonymous_id), true) => {
+            let mut cookies = vec![dfid(anonymous_id, tenant.host.as_ref())];
+            if given.browser == anonymous_id {
+                cookies.append(&mut given.cookies);
+            }
+            cookies
+        }
         _ => Vec::new(),
     };
     Ok(Resolution {

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::{Tenant, subject::Person};
 use crate::{
+    collect::{self, held::Fields},
     core::Core,
     identifiers::Identifier,
     storage::{
@@ -36,6 +37,8 @@ pub struct Read {
     /// Browsers whose consent key is missing and may be filled.
     fillable_consents: BTreeSet<String>,
     syncs: BTreeMap<Uuid, View>,
+    /// What is stored in the fields that the request collects.
+    held: BTreeMap<Uuid, Fields>,
     /// Canonical identities that were guessed.
     guesses: Vec<Uuid>,
 }
@@ -81,6 +84,21 @@ impl Read {
         self.guesses.contains(&canonical)
     }
 
+    /// What an identity has in the fields that the request collects; none where it could not be read.
+    pub fn held(&self, canonical: Uuid) -> Option<&Fields> {
+        self.held.get(&canonical)
+    }
+
+    /// Learns what an identity has.
+    pub fn learn_held(&mut self, canonical: Uuid, held: Fields) {
+        self.held.insert(canonical, held);
+    }
+
+    /// Learns an identity's schedule.
+    pub fn learn_syncs(&mut self, canonical: Uuid, view: View) {
+        self.syncs.insert(canonical, view);
+    }
+
     /// The schedule that was read ahead, if it was this one's.
     pub fn take_syncs(&mut self, canonical: Uuid) -> Option<View> {
         self.syncs.remove(&canonical)
@@ -97,7 +115,7 @@ pub async fn first(core: &Core, tenant: &Tenant, people: &[&Person]) -> Read {
         people.iter().filter_map(|person| person.needs_consent()).filter(|id| seen.insert(*id)).collect();
     let mut guesses: Vec<Uuid> = people
         .iter()
-        .filter(|person| person.want_pending_syncs)
+        .filter(|person| person.is_read_ahead())
         .filter_map(|person| core.guesses.get(tenant.org, person.anonymous_id()?))
         .collect();
     guesses.sort_unstable();
@@ -106,6 +124,7 @@ pub async fn first(core: &Core, tenant: &Tenant, people: &[&Person]) -> Read {
         return Read::default();
     }
 
+    let fields = collect::read::fields(tenant, people);
     let mut pipe = Pipeline::new();
     for id in &ids {
         pipe.get(keys::canonical(tenant.org, id).name);
@@ -115,6 +134,9 @@ pub async fn first(core: &Core, tenant: &Tenant, people: &[&Person]) -> Read {
     }
     for guess in &guesses {
         View::ask(&mut pipe, tenant.org, *guess);
+        if !fields.is_empty() {
+            collect::read::ask(&mut pipe, tenant.org, *guess, &fields);
+        }
     }
     let answers: Vec<Value> = match core.stores.redis.pipeline(&pipe).await {
         Ok(answers) => answers,
@@ -156,6 +178,11 @@ pub async fn first(core: &Core, tenant: &Tenant, people: &[&Person]) -> Read {
     for guess in &guesses {
         if let Some(view) = View::read(&mut answers) {
             read.syncs.insert(*guess, view);
+        }
+        if !fields.is_empty()
+            && let Some(Ok(held)) = answers.next().map(|answer| collect::read::judge(answer, &fields))
+        {
+            read.learn_held(*guess, held);
         }
     }
     read.guesses = guesses;

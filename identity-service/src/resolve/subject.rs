@@ -11,8 +11,10 @@ use super::{
 };
 use crate::{
     auth::signature,
+    collect::brought::Brought,
     error::{Error, Result},
     identifiers::{self, Identifier, Kind, Parsed},
+    pii::contacts::Contacts,
     storage::postgres::proofs::Digest,
 };
 
@@ -42,6 +44,10 @@ pub struct Person {
     pub consent: Option<NewSignals>,
     /// The answer should list syncs.
     pub want_pending_syncs: bool,
+    /// What it brings of the IDs that are collected.
+    pub brought: Brought,
+    /// What it says of the person's email and phone.
+    pub contacts: Contacts,
 }
 
 impl Person {
@@ -68,18 +74,24 @@ impl Person {
 
     /// The browser, where the request has to know its stored consent.
     pub fn needs_consent(&self) -> Option<&str> {
-        let needed = self.want_pending_syncs || self.consent.is_some();
+        let needed = self.is_read_ahead() || self.consent.is_some();
         self.anonymous_id().filter(|_| needed)
+    }
+
+    /// What is known of its identity is needed.
+    pub fn is_read_ahead(&self) -> bool {
+        self.want_pending_syncs || self.brought.is_any()
     }
 
     /// Reads a subject. `mint` makes the anonymous ID for a browser that has none.
     pub fn parse(
-        subject: Subject,
+        mut subject: Subject,
         tenant: &Tenant,
         tokens: &LinkTokens,
         now: OffsetDateTime,
         mint: impl Fn() -> Option<String>,
     ) -> Result<Self> {
+        let (brought, contacts) = (Brought::take(&mut subject, tenant, now), Contacts::take(&mut subject));
         let mut refusals = Vec::new();
         let max_bytes = if tenant.browser { identifiers::MAX_BROWSER_BYTES } else { identifiers::MAX_BYTES };
         let mut read = |name: &str, kind: Kind, text: Option<String>| match identifiers::parse(
@@ -140,6 +152,8 @@ impl Person {
             refusals,
             consent,
             want_pending_syncs: subject.want_pending_syncs,
+            brought,
+            contacts,
         })
     }
 }

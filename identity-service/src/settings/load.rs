@@ -13,8 +13,8 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use migrations::{
     rows,
     schema::{
-        collect_hosts, config_version, identity_sources, orgs, pipeline_keys, pipelines, server_secrets,
-        sources,
+        collect_hosts, config_version, generated_ids, identity_sources, orgs, pipeline_keys, pipelines,
+        server_secrets, sources,
     },
     sealed::{Place, SealKeys},
 };
@@ -28,6 +28,10 @@ use super::snapshot::{
 };
 use crate::{
     auth::{origin, rate::Rate},
+    collect::{
+        click::CLICK_IDS,
+        generated::{GENERATED_IDS, GeneratedId},
+    },
     error::Result,
     sync,
 };
@@ -101,6 +105,7 @@ async fn load_here(
         .load(connection)
         .await?;
     let vendors = of_changed!(identity_sources, rows::IdentitySource);
+    let collected = of_changed!(generated_ids, rows::GeneratedIds);
     let secrets = of_changed!(server_secrets, rows::ServerSecret);
     let pipelines = of_changed!(pipelines, rows::Pipeline);
     let source_rows = of_changed!(sources, rows::Source);
@@ -110,6 +115,7 @@ async fn load_here(
     let mut result: HashMap<Uuid, Org> = changed.iter().map(org).collect();
     for row in source_rows {
         let Some(pipeline) = pipelines.iter().find(|p| p.source_id == row.id) else { continue };
+        let collects = Collects { pipeline: pipeline.id, syncs: &vendors, rows: &collected };
         let source = Arc::new(Source {
             test_org: siblings.get(&row.org_id).copied(),
             origins: row.domains.iter().filter_map(|domain| origin::Origin::from_domain(domain)).collect(),
@@ -121,6 +127,8 @@ async fn load_here(
                 _ => ConsentMode::Explicit,
             },
             vendors: vendors.iter().filter(|v| v.pipeline_id == pipeline.id).filter_map(enabled).collect(),
+            click_ids: CLICK_IDS.iter().filter(|record| collects.has(record.vendor)).collect(),
+            generated_ids: GENERATED_IDS.iter().filter(|record| collects.makes(record)).collect(),
             id: row.id,
             org: row.org_id,
         });
@@ -140,6 +148,29 @@ async fn load_here(
     let known: HashSet<Uuid> = existing.iter().copied().collect();
     result.retain(|id, _| known.contains(id));
     Ok(before.next(version, result, &existing))
+}
+
+/// Which IDs a pipeline collects without asking their vendors.
+struct Collects<'a> {
+    pipeline: Uuid,
+    syncs: &'a [rows::IdentitySource],
+    rows: &'a [rows::GeneratedIds],
+}
+
+impl Collects<'_> {
+    fn syncs(&self, vendor: &str) -> bool {
+        let is_on = |row: &rows::IdentitySource| row.vendor == vendor && row.enabled;
+        self.syncs.iter().any(|row| row.pipeline_id == self.pipeline && is_on(row))
+    }
+
+    fn has(&self, vendor: &str) -> bool {
+        let own = self.rows.iter().find(|row| row.pipeline_id == self.pipeline && row.vendor == vendor);
+        own.map_or_else(|| self.syncs(vendor), |row| row.enabled)
+    }
+
+    fn makes(&self, record: &GeneratedId) -> bool {
+        self.has(record.vendor) && !(record.unless_synced && self.syncs(record.vendor))
+    }
 }
 
 fn collect_host(row: &rows::CollectHost) -> Option<CollectHost> {

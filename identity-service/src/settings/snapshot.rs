@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     auth::{origin::Origin, places::Places, rate::Rate},
+    collect::{click::ClickId, generated::GeneratedId},
     sync::vendor::SyncVendor,
 };
 
@@ -79,6 +80,10 @@ pub struct Source {
     pub consent_mode: ConsentMode,
     /// Vendors enabled on its pipeline.
     pub vendors: Vec<EnabledVendor>,
+    /// Click IDs that its pipeline collects.
+    pub click_ids: Vec<&'static ClickId>,
+    /// IDs that its pipeline has made.
+    pub generated_ids: Vec<&'static GeneratedId>,
 }
 
 impl Source {

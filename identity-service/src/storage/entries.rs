@@ -2,8 +2,10 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
@@ -54,6 +56,9 @@ pub struct VendorIdEntry<'a> {
     /// When it stops being returned.
     #[serde(with = "time::serde::rfc3339")]
     pub expires_at: OffsetDateTime,
+    /// [`mark`] of the browser that a generated one was made for, or found in.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Cow<'a, str>>,
 }
 
 #[derive(Serialize)]
@@ -146,7 +151,14 @@ pub fn vendor_id(row: &VendorIdRow) -> VendorIdEntry<'_> {
         source: Cow::Borrowed(&row.source),
         collected_at: row.collected_at,
         expires_at: row.expires_at,
+        by: row.anonymous_id.as_deref().filter(|_| row.source == "generated").map(|id| mark(id).into()),
     }
+}
+
+/// By what a browser is recognised as the one that an ID is from: 8 bytes of its anonymous ID's SHA-256.
+pub fn mark(anonymous_id: &str) -> String {
+    let digest = Sha256::digest(anonymous_id.as_bytes());
+    URL_SAFE_NO_PAD.encode(digest.get(..8).unwrap_or_default())
 }
 
 /// `identity:` of one browser: plain values for other systems. The key lives as long as its shortest field,

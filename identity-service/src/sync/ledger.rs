@@ -16,6 +16,7 @@ use super::{
     state::SyncState,
 };
 use crate::{
+    collect::held::Fields,
     consent::{Decision, decide},
     settings::{ConsentMode, Source},
     storage::{
@@ -74,6 +75,8 @@ pub struct Ledger {
     pub consents: HashMap<String, ConsentRow>,
     /// Stored schedules.
     pub attempts: HashMap<Uuid, BTreeMap<String, Attempt>>,
+    /// Stored vendor IDs, where they were asked for.
+    pub held: HashMap<Uuid, Fields>,
     /// States issued until then do not count any more.
     pub used: HashMap<Pair, OffsetDateTime>,
     /// States that were used up.
@@ -135,6 +138,7 @@ impl Ledger {
             source: "sync".to_owned(),
             collected_at: new.now,
             expires_at: new.now + Duration::days(i64::from(new.ttl_days)),
+            anonymous_id: Some(anonymous_id.clone()),
         };
         self.new_ids.insert((canonical, new.field), row);
         SyncOutcome::Stored

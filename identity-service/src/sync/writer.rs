@@ -1,4 +1,5 @@
-//! Storing attempts and results of syncs, grouped over requests: one transaction for many visitors.
+//! Storing attempts and results of syncs, and IDs that are collected otherwise, grouped over requests: one transaction
+//! for many visitors.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -16,6 +17,10 @@ use super::{
     state::SyncState,
 };
 use crate::{
+    collect::{
+        held::{Fields, Held},
+        store::{Fate, NewCollected},
+    },
     error::{Error, Result},
     identifiers::{Identifier, Kind},
     resolve::tombstone::TombstoneKeys,
@@ -29,7 +34,7 @@ use crate::{
     },
 };
 
-/// Stores what happens to syncs.
+/// Stores what happens to syncs, and what is collected.
 #[derive(Clone)]
 pub struct SyncWriter {
     group: Group<Wanted>,
@@ -46,12 +51,14 @@ type Answer = oneshot::Sender<Committed<Written>>;
 enum Write {
     Attempt(NewAttempt),
     Result(NewResult),
+    Collected(NewCollected),
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 enum Written {
     Attempt(Option<SyncRefusal>),
     Result(SyncOutcome),
+    Collected(Vec<Fate>),
 }
 
 impl Write {
@@ -59,6 +66,7 @@ impl Write {
         match self {
             Self::Attempt(new) => &new.anonymous_id,
             Self::Result(new) => &new.state.anonymous_id,
+            Self::Collected(new) => &new.anonymous_id,
         }
     }
 
@@ -66,6 +74,7 @@ impl Write {
         match self {
             Self::Attempt(new) => new.now,
             Self::Result(new) => new.now,
+            Self::Collected(new) => new.now,
         }
     }
 }
@@ -85,7 +94,7 @@ impl SyncWriter {
     pub async fn attempt(&self, org: Uuid, new: NewAttempt) -> Result<Option<SyncRefusal>> {
         match self.store(org, Write::Attempt(new)).await?.output {
             Written::Attempt(refusal) => Ok(refusal),
-            Written::Result(_) => Err(Error::refused(ErrorReason::Internal)),
+            Written::Result(_) | Written::Collected(_) => Err(Error::refused(ErrorReason::Internal)),
         }
     }
 
@@ -94,7 +103,15 @@ impl SyncWriter {
         let Committed { output, redis_failed } = self.store(new.state.org, Write::Result(new)).await?;
         match output {
             Written::Result(output) => Ok(Committed { output, redis_failed }),
-            Written::Attempt(_) => Err(Error::refused(ErrorReason::Internal)),
+            Written::Attempt(_) | Written::Collected(_) => Err(Error::refused(ErrorReason::Internal)),
+        }
+    }
+
+    /// Stores what a browser brought, or was made for it.
+    pub async fn collected(&self, org: Uuid, new: NewCollected) -> Result<Vec<Fate>> {
+        match self.store(org, Write::Collected(new)).await?.output {
+            Written::Collected(fates) => Ok(fates),
+            Written::Attempt(_) | Written::Result(_) => Err(Error::refused(ErrorReason::Internal)),
         }
     }
 
@@ -122,7 +139,9 @@ async fn write(stores: &Stores, tombstones: &Arc<TombstoneKeys>, batch: Vec<Want
                     let _ = answer.send(Committed { output, redis_failed });
                 }
             }
-            Err(error) => tracing::warn!(%error, waiting = answers.len(), "syncs were not stored"),
+            Err(error) => {
+                tracing::warn!(%error, waiting = answers.len(), "syncs and IDs were not stored");
+            }
         }
     }
 }
@@ -146,9 +165,11 @@ impl Change for Batch {
         let written = self.writes.iter().map(|write| match write {
             Write::Attempt(new) => Written::Attempt(ledger.attempt(new)),
             Write::Result(new) => Written::Result(ledger.result(new)),
+            Write::Collected(new) => Written::Collected(ledger.collected(new)),
         });
         let written = written.collect();
-        let Ledger { roots: _, consents: _, attempts, used: _, new_used, new_attempts, new_ids } = ledger;
+        let Ledger { roots: _, consents: _, attempts, held: _, used: _, new_used, new_attempts, new_ids } =
+            ledger;
         let org = self.org;
         if !new_used.is_empty() {
             syncs::use_states(connection, org, &new_used).await?;
@@ -199,10 +220,17 @@ impl Batch {
         } else {
             syncs::used_states(connection, org, &pairs).await?
         };
+        let mut held: HashMap<Uuid, Fields> = HashMap::new();
+        if self.writes.iter().any(|write| matches!(write, Write::Collected(_))) {
+            for row in vendor_ids::find(connection, org, &canonicals).await? {
+                held.entry(row.canonical_id).or_default().insert(row.field.clone(), Held::of_row(&row));
+            }
+        }
         Ok(Ledger {
             roots,
             consents: consents.into_iter().map(|row| (row.anonymous_id.clone(), row)).collect(),
             attempts: syncs::find(connection, org, &canonicals).await?,
+            held,
             used,
             ..Ledger::default()
         })

@@ -29,6 +29,8 @@ fn person(text: &str) -> Person {
         refusals: Vec::new(),
         consent: None,
         want_pending_syncs: false,
+        brought: Default::default(),
+        contacts: Default::default(),
     }
 }
 
@@ -62,6 +64,7 @@ fn give(graph: &mut Graph, whom: &str, value: &str, collected_at: OffsetDateTime
         source: "click".to_owned(),
         collected_at,
         expires_at: collected_at + Duration::days(90),
+        anonymous_id: None,
     };
     graph.clusters.get_mut(&canonical_id).unwrap().vendor_ids.insert(row.field.clone(), row);
 }

@@ -40,6 +40,9 @@ pub struct VendorIdRow {
     /// When it stops being returned.
     #[serde(with = "time::serde::rfc3339")]
     pub expires_at: OffsetDateTime,
+    /// The browser it was collected from, where that is known.
+    #[serde(default)]
+    pub anonymous_id: Option<String>,
 }
 
 /// The schedule of one vendor for a canonical identity.

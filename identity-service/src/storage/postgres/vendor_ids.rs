@@ -2,7 +2,7 @@
 
 use diesel::{
     prelude::*,
-    sql_types::{Array, Text, Timestamptz, Uuid as SqlUuid},
+    sql_types::{Array, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use migrations::schema::vendor_ids;
@@ -29,20 +29,25 @@ pub async fn find(
 /// Stores IDs, each in the place of its field's earlier one. No field of an identity comes twice.
 pub async fn store(connection: &mut AsyncPgConnection, org: Uuid, rows: &[&VendorIdRow]) -> Result<()> {
     Prepared(
-diesel::sql_query(
-        "INSERT INTO vendor_ids (org_id, canonical_id, field, value, source, collected_at, expires_at) \
-         SELECT $1, * FROM unnest($2, $3, $4, $5, $6, $7) \
+        diesel::sql_query(
+            "INSERT INTO vendor_ids (org_id, canonical_id, field, value, source, collected_at, expires_at, \
+             anonymous_id) \
+         SELECT $1, * FROM unnest($2, $3, $4, $5, $6, $7, $8) \
          ON CONFLICT (org_id, canonical_id, field) DO UPDATE SET value = excluded.value, \
-             source = excluded.source, collected_at = excluded.collected_at, expires_at = excluded.expires_at",
+             source = excluded.source, collected_at = excluded.collected_at, \
+             expires_at = excluded.expires_at, anonymous_id = excluded.anonymous_id",
+        )
+        .bind::<SqlUuid, _>(org)
+        .bind::<Array<SqlUuid>, _>(rows.iter().map(|row| row.canonical_id).collect::<Vec<_>>())
+        .bind::<Array<Text>, _>(rows.iter().map(|row| row.field.as_str()).collect::<Vec<_>>())
+        .bind::<Array<Text>, _>(rows.iter().map(|row| row.value.as_str()).collect::<Vec<_>>())
+        .bind::<Array<Text>, _>(rows.iter().map(|row| row.source.as_str()).collect::<Vec<_>>())
+        .bind::<Array<Timestamptz>, _>(rows.iter().map(|row| row.collected_at).collect::<Vec<_>>())
+        .bind::<Array<Timestamptz>, _>(rows.iter().map(|row| row.expires_at).collect::<Vec<_>>())
+        .bind::<Array<Nullable<Text>>, _>(
+            rows.iter().map(|row| row.anonymous_id.as_deref()).collect::<Vec<_>>(),
+        ),
     )
-    .bind::<SqlUuid, _>(org)
-    .bind::<Array<SqlUuid>, _>(rows.iter().map(|row| row.canonical_id).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(rows.iter().map(|row| row.field.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(rows.iter().map(|row| row.value.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(rows.iter().map(|row| row.source.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Timestamptz>, _>(rows.iter().map(|row| row.collected_at).collect::<Vec<_>>())
-    .bind::<Array<Timestamptz>, _>(rows.iter().map(|row| row.expires_at).collect::<Vec<_>>()),
-)
     .execute(connection)
     .await?;
     Ok(())

@@ -1,0 +1,302 @@
+//! What the vendors' own cookies look like. Whatever comes from a browser is read strictly: a cookie that its vendor
+//! would not have written counts as absent.
+
+use std::time::Duration as StdDuration;
+
+use time::{Duration, OffsetDateTime};
+use url::Host;
+use uuid::Builder;
+
+use crate::{clock, settings::CollectHost};
+
+/// Longest cookie value that is looked at, in bytes; the edge forwards no longer one.
+const MAX_BYTES: usize = 512;
+/// Randomness that an ID is made of.
+pub type Random = [u8; 32];
+
+/// The format of a vendor's cookie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// `fb.{index}.{unix ms}.{random}`.
+    Fbp,
+    /// `fb.{index}.{unix ms}.{fbclid}`: made from a click alone.
+    Fbc,
+    /// 27 URL-safe characters.
+    Ttp,
+    /// `GA1.{level}.{random uint32}.{unix s}`; the ID is the last two parts.
+    Ga,
+    /// A UUID.
+    Uuid,
+    /// `{unix ms}.{uuid}`.
+    RdtUuid,
+}
+
+impl Format {
+    /// The ID in a cookie's value, if that is well-formed.
+    pub fn read(self, cookie: &str) -> Option<&str> {
+        let parts: Vec<&str> = cookie.split('.').collect();
+        let fits = cookie.len() <= MAX_BYTES
+            && match self {
+                Self::Fbp | Self::Fbc => is_meta(self, &parts),
+                Self::Ttp => {
+                    (20..=64).contains(&cookie.len()) && cookie.bytes().all(|b| b == b'.' || is_token(b))
+                }
+                Self::Ga => is_ga(&parts),
+                Self::Uuid => is_uuid(cookie),
+                Self::RdtUuid => matches!(parts[..], [ms, uuid] if is_number(ms, 10..=14) && is_uuid(uuid)),
+            };
+        match self {
+            _ if !fits => None,
+            Self::Ga => {
+                let id = cookie.match_indices('.').nth_back(1).map(|(at, _)| at + 1)?;
+                cookie.get(id..)
+            }
+            _ => Some(cookie),
+        }
+    }
+
+    /// The cookie's value for an ID. `labels` is how many the cookie's domain has.
+    pub fn cookie(self, id: &str, labels: usize) -> String {
+        match self {
+            Self::Ga => format!("GA1.{labels}.{id}"),
+            _ => id.to_owned(),
+        }
+    }
+
+    /// A new ID; none where it takes a click to make one.
+    pub fn make(self, random: Random, labels: usize, now: OffsetDateTime) -> Option<String> {
+        let [a, b, c, d, ..] = random;
+        let number = u32::from_be_bytes([a, b, c, d]);
+        let uuid = || {
+            let (bytes, _) = random.split_first_chunk().unwrap_or((&[0; 16], &[]));
+            Builder::from_random_bytes(*bytes).into_uuid()
+        };
+        let ms = clock::unix_ms(now);
+        Some(match self {
+            // As Meta's own library draws it.
+            Self::Fbp => format!("fb.{}.{ms}.{}", labels.saturating_sub(1), number % 2_147_483_647),
+            Self::Fbc => return None,
+            Self::Ttp => random.iter().take(27).map(|byte| token(*byte)).collect(),
+            Self::Ga => format!("{number}.{}", now.unix_timestamp()),
+            Self::Uuid => uuid().to_string(),
+            Self::RdtUuid => format!("{ms}.{}", uuid()),
+        })
+    }
+
+    /// When an ID that came or was made now ends, if it has not. That of a click counts from the click: its time is in
+    /// it.
+    pub fn expires(self, id: &str, days: u16, now: OffsetDateTime) -> Option<OffsetDateTime> {
+        let life = Duration::days(i64::from(days));
+        let from = match self {
+            // A clock a little ahead is no reason to lose a click.
+            Self::Fbc => clicked_at(id).filter(|at| *at < now + StdDuration::from_hours(24))?.min(now),
+            _ => now,
+        };
+        Some(from + life).filter(|at| *at > now)
+    }
+
+    /// Whether two IDs are of the same click; where no click is needed they always are.
+    pub fn same_click(self, one: &str, other: &str) -> bool {
+        self != Self::Fbc || fbclid(one) == fbclid(other)
+    }
+}
+
+/// The `fbc` of a click now; none where the click ID has what Meta's have not.
+pub fn fbc(fbclid: &str, labels: usize, now: OffsetDateTime) -> Option<String> {
+    let id = format!("fb.{}.{}.{fbclid}", labels.saturating_sub(1), clock::unix_ms(now));
+    (fbclid.bytes().all(is_token) && Format::Fbc.read(&id).is_some()).then_some(id)
+}
+
+/// The click ID in an `fbc`.
+pub fn fbclid(fbc: &str) -> Option<&str> {
+    fbc.split('.').nth(3)
+}
+
+/// When the click of an `fbc` was.
+pub fn clicked_at(fbc: &str) -> Option<OffsetDateTime> {
+    clock::from_unix_ms(fbc.split('.').nth(2)?.parse().ok()?)
+}
+
+/// How many labels the domain has that `host`'s cookies sit on. An address has one, and an unknown host counts as
+/// `example.com`, as Meta asks of servers.
+pub fn labels(host: Option<&CollectHost>) -> usize {
+    let count = |domain: &str| domain.split('.').filter(|label| !label.is_empty()).count();
+    let Some(host) = host else { return 2 };
+    if let Some(domain) = &host.cookie_domain {
+        return count(domain);
+    }
+    match url::Url::parse(&host.url).ok().as_ref().and_then(url::Url::host) {
+        Some(Host::Domain(domain)) => count(domain),
+        Some(Host::Ipv4(_) | Host::Ipv6(_)) => 1,
+        None => 2,
+    }
+}
+
+/// A fifth part may follow, which names the library that wrote it.
+fn is_meta(format: Format, parts: &[&str]) -> bool {
+    let (["fb", index, ms, own] | ["fb", index, ms, own, _]) = parts else { return false };
+    let own_fits = match format {
+        Format::Fbc => !own.is_empty() && own.bytes().all(is_token),
+        _ => is_number(own, 1..=20),
+    };
+    let library =
+        parts.get(4).is_none_or(|library| matches!(library.len(), 2 | 8) && library.bytes().all(is_token));
+    is_number(index, 1..=2) && is_number(ms, 10..=14) && own_fits && library
+}
+
+fn is_ga(parts: &[&str]) -> bool {
+    let ["GA1", level, random, seconds] = parts else { return false };
+    let level_fits = (1..=4).contains(&level.len()) && level.bytes().all(|b| b == b'-' || b.is_ascii_digit());
+    level_fits && [random, seconds].iter().all(|part| is_number(part, 1..=10) && part.parse::<u32>().is_ok())
+}
+
+fn is_number(text: &str, digits: std::ops::RangeInclusive<usize>) -> bool {
+    digits.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn is_uuid(text: &str) -> bool {
+    text.len() == 36 && uuid::Uuid::try_parse(text).is_ok()
+}
+
+/// Characters of base64url, none of which a cookie has to escape.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'
+}
+
+fn token(byte: u8) -> char {
+    const TOKEN: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    TOKEN.get(usize::from(byte & 63)).copied().unwrap_or(b'A').into()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use time::macros::datetime;
+
+    use super::*;
+
+    const NOW: OffsetDateTime = datetime!(2026-11-21 10:00 UTC);
+    const ALL: [Format; 6] =
+        [Format::Fbp, Format::Fbc, Format::Ttp, Format::Ga, Format::Uuid, Format::RdtUuid];
+
+    #[test]
+    fn they_are_made_as_the_vendors_make_them() {
+        let make = |format: Format| format.make([7; 32], 2, NOW).unwrap_or_default();
+        assert_eq!(make(Format::Fbp), "fb.1.1795255200000.117901063");
+        assert_eq!(make(Format::Ga), "117901063.1795255200");
+        assert_eq!(Format::Ga.cookie(&make(Format::Ga), 3), "GA1.3.117901063.1795255200");
+        assert_eq!(make(Format::Uuid), "07070707-0707-4707-8707-070707070707");
+        assert_eq!(make(Format::RdtUuid), "1795255200000.07070707-0707-4707-8707-070707070707");
+        assert_eq!(make(Format::Ttp), "H".repeat(27));
+        assert_eq!(Format::Fbc.make([7; 32], 2, NOW), None);
+        assert_eq!(fbc("IwAR_x-1", 3, NOW).as_deref(), Some("fb.2.1795255200000.IwAR_x-1"));
+        let largest = Format::Fbp.make([255; 32], 1, NOW).unwrap();
+        assert_eq!(largest, "fb.0.1795255200000.1", "a random number is below 2^31 - 1");
+    }
+
+    #[test]
+    fn a_cookie_s_id_is_read() {
+        assert_eq!(Format::Ga.read("GA1.2.123.456"), Some("123.456"));
+        assert_eq!(Format::Ga.read("GA1.2-2.123.456"), Some("123.456"));
+        for good in ["fb.1.1596403881668.1116446470", "fb.1.1596403881668.1116446470.AQ"] {
+            assert_eq!(Format::Fbp.read(good), Some(good));
+        }
+        let fbc = "fb.2.1795255200000.IwAR_x-1.AQIBAQAA";
+        assert_eq!((Format::Fbc.read(fbc), fbclid(fbc)), (Some(fbc), Some("IwAR_x-1")));
+        let bad = [
+            "",
+            "null",
+            "fb",
+            "fb.1.2.3",
+            "fb.1.1596403881668.x y",
+            "fb.1.1596403881668.a%20",
+            "fb.x.1596403881668.1",
+            "fb.1.1596403881668.",
+            "fb.1.1596403881668.1.longer",
+            "GA1.2.123",
+            "GA1.2.4294967296.1",
+            "GA2.1.2.3",
+            "GA1..1.2",
+            "07070707070747078707070707070707",
+            "1.07070707-0707-4707-8707-070707070707",
+            "é",
+        ];
+        for cookie in bad {
+            for format in ALL.into_iter().filter(|format| *format != Format::Ttp) {
+                assert_eq!(format.read(cookie), None, "{format:?} {cookie}");
+            }
+        }
+    }
+
+    #[test]
+    fn of_tiktok_s_only_the_characters_are_known() {
+        for good in
+            ["2a5fD1u3XrYgAqlWSxT4rTEGRtq", "0b7cd9a4e9be4b1c8b1d6c7b4f7d8d11", "01J8XAMPLEXAMPLE_.tt.1"]
+        {
+            assert_eq!(Format::Ttp.read(good), Some(good));
+        }
+        for bad in
+            ["", "short", "2a5fD1u3XrYgAqlWSxT4rTEGRt;", "2a5fD1u3XrYgAqlWSxT4rTEGRt%", &"a".repeat(65)]
+        {
+            assert_eq!(Format::Ttp.read(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_click_s_life_counts_from_the_click() {
+        let ends = |ms: i64| Format::Fbc.expires(&format!("fb.1.{ms}.x"), 90, NOW).map(|at| at - NOW);
+        let now = clock::unix_ms(NOW);
+        assert_eq!(ends(now), Some(Duration::days(90)));
+        assert_eq!(ends(now - 86_400_000), Some(Duration::days(89)));
+        assert_eq!(ends(now - 90 * 86_400_000), None);
+        assert_eq!(ends(now + 3_600_000), Some(Duration::days(90)));
+        assert_eq!(ends(now + 86_400_000), None);
+        assert_eq!(Format::Fbp.expires("fb.1.1.1", 90, NOW), Some(NOW + Duration::days(90)));
+    }
+
+    #[test]
+    fn labels_are_those_of_the_cookie_s_domain() {
+        let host = |url: &str, domain: Option<&str>| {
+            labels(Some(&CollectHost {
+                url: url.to_owned(),
+                authority: String::new(),
+                is_http: false,
+                cookie_domain: domain.map(str::to_owned),
+            }))
+        };
+        assert_eq!(host("https://collect.shop.example.com", Some("example.com")), 2);
+        assert_eq!(host("https://collect.shop.example.com", Some(".shop.example.com")), 3);
+        assert_eq!(host("https://collect.example.com:8443", None), 3);
+        assert_eq!((host("http://127.0.0.1:80", None), host("http://[::1]:80", None)), (1, 1));
+        assert_eq!((host("http://localhost", None), labels(None)), (1, 2));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_made_is_read_back(random in any::<Random>(), labels in 0..9_usize, s in 1_000_000_000..4_000_000_000_i64) {
+            let now = OffsetDateTime::from_unix_timestamp(s).unwrap();
+            for format in ALL {
+                let Some(id) = format.make(random, labels, now) else { continue };
+                let cookie = format.cookie(&id, labels);
+                prop_assert_eq!(format.read(&cookie), Some(id.as_str()));
+                prop_assert!(format.expires(&id, 1, now).is_some());
+            }
+        }
+
+        #[test]
+        fn no_cookie_yields_what_is_out_of_bounds(
+            text in "(fb|GA1)?[.]?[0-9.]{0,16}.{0,60}", any in any::<String>(), s in 0..4_000_000_000_i64,
+        ) {
+            let now = OffsetDateTime::from_unix_timestamp(s).unwrap();
+            for (format, cookie) in ALL.into_iter().flat_map(|format| [(format, &text), (format, &any)]) {
+                if let Some(id) = format.read(cookie) {
+                    prop_assert!((1..=512).contains(&id.len()) && id.bytes().all(|b| b == b'.' || is_token(b)));
+                    let _ = format.expires(id, 90, now);
+                }
+            }
+            if let Some(id) = fbc(&any, 1, now) {
+                prop_assert_eq!(fbclid(&id), Some(any.as_str()));
+            }
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! IDs that are collected without asking a vendor: click IDs of page URLs, and IDs made in the vendor's own format,
+//! which the browser keeps in the vendor's own cookie. Two tables of records, [`click`] and [`generated`]; a new ID is
+//! one record in one of them.
+
+pub mod brought;
+pub mod click;
+mod cookies;
+pub mod format;
+pub mod generated;
+pub mod held;
+pub mod judge;
+pub mod plan;
+pub mod read;
+pub mod store;
+pub mod visit;

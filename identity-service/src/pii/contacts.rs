@@ -1,0 +1,158 @@
+//! What an event says of a person's email and phone, digested at once.
+
+use std::fmt;
+
+use md5::Md5;
+use proto::v1::Subject;
+use secrecy::{ExposeSecret, SecretString};
+use sha1::Sha1;
+use sha2::{Digest, Sha256};
+
+use super::normal;
+
+/// Digests of one text, raw. Vendors get them in their encoding.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Digests {
+    /// SHA-256.
+    pub sha256: [u8; 32],
+    /// SHA-1; none where the caller sent a ready-made SHA-256.
+    pub sha1: Option<[u8; 20]>,
+    /// MD5; likewise.
+    pub md5: Option<[u8; 16]>,
+}
+
+/// An email or a phone, digested.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Contact {
+    /// Of the trimmed, lower-case text.
+    pub lower: Digests,
+    /// Of UID2's normal form, where it is known.
+    pub uid2: Option<Digests>,
+}
+
+/// What one event says.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Contacts {
+    /// The email.
+    pub email: Option<Contact>,
+    /// The phone.
+    pub phone: Option<Contact>,
+}
+
+/// A digest of an address can be guessed back, so it is not printed either.
+impl fmt::Debug for Contact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Contact(…)")
+    }
+}
+
+impl Contacts {
+    /// Takes them out of `subject`. What can't be normalised is left out: it would match nobody.
+    pub fn take(subject: &mut Subject) -> Self {
+        let email = subject.email.take().map(SecretString::from);
+        let phone = subject.phone.take().map(SecretString::from);
+        let email = email.and_then(|email| of_email(email.expose_secret()));
+        let phone = phone.and_then(|phone| of_phone(phone.expose_secret()));
+        let ready = |hex: Option<String>| hex.as_deref().and_then(ready_made);
+        let ready_email = || ready(subject.email_sha256.take()).map(|lower| Contact { lower, uid2: None });
+        // A number has one normal form.
+        let ready_phone =
+            || ready(subject.phone_sha256.take()).map(|lower| Contact { lower, uid2: Some(lower) });
+        Self { email: email.or_else(ready_email), phone: phone.or_else(ready_phone) }
+    }
+
+    /// What there is, by the word for it.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, Contact)> {
+        [("email", self.email), ("phone", self.phone)]
+            .into_iter()
+            .filter_map(|(what, contact)| Some((what, contact?)))
+    }
+}
+
+fn of_email(text: &str) -> Option<Contact> {
+    let email = normal::email(text)?;
+    Some(Contact { lower: digests(&email.lower), uid2: email.uid2.map(|form| digests(&form)) })
+}
+
+fn of_phone(text: &str) -> Option<Contact> {
+    let lower = digests(&normal::phone(text)?);
+    Some(Contact { lower, uid2: Some(lower) })
+}
+
+fn digests(text: &str) -> Digests {
+    Digests {
+        sha256: Sha256::digest(text).into(),
+        sha1: Some(Sha1::digest(text).into()),
+        md5: Some(Md5::digest(text).into()),
+    }
+}
+
+fn ready_made(text: &str) -> Option<Digests> {
+    let mut sha256 = [0; 32];
+    hex::decode_to_slice(text, &mut sha256).ok()?;
+    Some(Digests { sha256, sha1: None, md5: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+
+    use super::*;
+
+    fn of(email: &str, phone: &str) -> Contacts {
+        let mut subject = Subject {
+            email: Some(email.to_owned()),
+            phone: Some(phone.to_owned()),
+            email_sha256: Some("00".repeat(32)),
+            phone_sha256: Some("00".repeat(32)),
+            ..Subject::default()
+        };
+        let contacts = Contacts::take(&mut subject);
+        assert_eq!((subject.email, subject.phone), (None, None));
+        contacts
+    }
+
+    fn uid2(contact: Option<Contact>) -> Option<String> {
+        Some(STANDARD.encode(contact?.uid2?.sha256))
+    }
+
+    /// Published in UID2's documentation (gs-normalization-encoding) and the tests of its Java client.
+    #[test]
+    fn uid2_s_own_vectors() {
+        for (email, digest) in [
+            ("USER@example.com", "tMmiiTI7IaAcPpQPFQ65uMVCWH8av9jw4cwf/F5HVRQ="),
+            ("JANESaoirse@gmail.com", "ku4mBX7Z3qJTXWyLFB1INzkyR2WZGW4ANSJUiW21iI8="),
+            ("Jane.Saoirse+UID2@gmail.com", "ku4mBX7Z3qJTXWyLFB1INzkyR2WZGW4ANSJUiW21iI8="),
+            ("te.st.test+alias@Gmail.com", "LkLfFrut8Tc3h/fIvYDiBKSbaMiau/DtaLBPQYszdMw="),
+            (" TEst.TEST@Test.com ", "dvECjPKZHya0/SIhSGwP0m8SgTv1vzLxPULUOsm880M="),
+            ("test+test@test.com", "rQ4yzdOz4uG8N54326QyZD6/JwqrXn4lmy34cVCojB8="),
+            ("t.e.st@gmail.com", "h5JGBrQTGorO7q6IaFMfu5cSqqB6XTp1aybOD11spnQ="),
+            ("foo@bar.com", "DH5qQFhi5ALrdqcPiib8cy0Hwykx6frpqxWCkR0uijs="),
+        ] {
+            assert_eq!(uid2(of(email, "").email).as_deref(), Some(digest), "{email}");
+        }
+        let phone = of("", "+1 234 567 8901").phone;
+        assert_eq!(uid2(phone).as_deref(), Some("EObwtHBUqDNZR33LNSMdtt5cafsYFuGmuY4ZLenlue4="));
+    }
+
+    #[test]
+    fn each_form_has_three_digests() {
+        let email = of("Te.st+x@gmail.com", "").email.unwrap();
+        let lower = digests("te.st+x@gmail.com");
+        assert_eq!((email.lower == lower, email.uid2 == Some(digests("test@gmail.com"))), (true, true));
+        let known = digests("user@example.com");
+        assert_eq!(hex::encode(known.sha1.unwrap()), "63a710569261a24b3766275b7000ce8d7b32e2f7");
+        assert_eq!(hex::encode(known.md5.unwrap()), "b58996c504c5638798eb6b511e6f49af");
+    }
+
+    #[test]
+    fn a_ready_made_digest_counts_where_there_is_nothing_in_clear() {
+        let contacts = of("nonsense", "12345678901");
+        let email = contacts.email.unwrap();
+        assert_eq!((email.lower.sha256, email.uid2.is_none()), ([0; 32], true));
+        assert_eq!(contacts.phone.unwrap().uid2.unwrap().sha256, [0; 32]);
+        let mut bad = Subject { email_sha256: Some("0g".repeat(32)), ..Subject::default() };
+        assert!(Contacts::take(&mut bad).email.is_none());
+        assert!(!format!("{contacts:?}").contains('0'));
+    }
+}

@@ -1,0 +1,3 @@
+DROP TABLE pii_digests;
+ALTER TABLE vendor_ids DROP COLUMN anonymous_id;
+DROP TABLE generated_ids;
