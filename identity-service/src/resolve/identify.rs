@@ -36,9 +36,16 @@ pub async fn all(
     now: OffsetDateTime,
 ) -> Vec<Outcome> {
     let mut outcomes: Vec<Outcome> = people.iter().map(|_| Outcome::default()).collect();
-    let changing: Vec<usize> = (0..people.len())
-        .filter(|at| people.get(*at).is_some_and(|person| may_change(core, tenant, person, read, now)))
-        .collect();
+    let mut changing = Vec::new();
+    // What was read of an identifier says nothing any more once an earlier event of the request may change it.
+    let mut named: HashSet<&Identifier> = HashSet::new();
+    for (at, person) in people.iter().enumerate() {
+        let follows = person.ids().nth(1).is_some() && person.ids().any(|id| named.contains(id));
+        if follows || may_change(core, tenant, person, read, now) {
+            changing.push(at);
+            named.extend(person.named());
+        }
+    }
     let mut seen = HashSet::new();
     let unknown: Vec<Identifier> = people
         .iter()
@@ -93,7 +100,7 @@ fn may_change(core: &Core, tenant: &Tenant, person: &Person, read: &Read, now: O
         let other = read.canonical(id).map(|known| known.canonical);
         let pair = own.zip(other);
         pair.is_none_or(|(own, other)| {
-            own != other && core.refused.get(tenant.org, own, other, now).is_none()
+            own != other && core.refused.get(tenant.org, &(own, other, id.kind), now).is_none()
         })
     };
     let has_others = person.ids().nth(1).is_some();
@@ -154,19 +161,10 @@ fn remember(
     read: &Read,
     now: OffsetDateTime,
 ) {
-    let Some(own) = read.canonical(&person.primary) else { return };
-    for refusal in &outcome.refusals {
-        let other = match refusal.identifier.as_str() {
-            "user_id" => person.user.as_ref(),
-            "cookie_anonymous_id" => person.cookie.as_ref(),
-            _ => None,
-        };
-        if let Some(other) = other.and_then(|id| read.canonical(id))
-            && other.canonical != own.canonical
-        {
-            core.refused.learn(tenant.org, own.canonical, other.canonical, now, refusal.reason());
-        }
+    for (pair, reason) in &outcome.lasting {
+        core.refused.learn(tenant.org, pair, now, *reason);
     }
+    let Some(own) = read.canonical(&person.primary) else { return };
     if let Some(user) = person.user.as_ref().filter(|_| person.user_verified) {
         core.vouched.learn(tenant.org, user, own.canonical);
     }
@@ -185,8 +183,9 @@ fn note_known_refusals(
         for id in person.ids().skip(1) {
             let name = if id.kind == Kind::UserId { "user_id" } else { "cookie_anonymous_id" };
             let other = read.canonical(id).filter(|other| other.canonical != own.canonical);
-            let reason =
-                other.and_then(|other| core.refused.get(tenant.org, own.canonical, other.canonical, now));
+            let reason = other.and_then(|other| {
+                core.refused.get(tenant.org, &(own.canonical, other.canonical, id.kind), now)
+            });
             if let Some(reason) = reason
                 && outcome.refusals.iter().all(|refusal| refusal.identifier != name)
             {

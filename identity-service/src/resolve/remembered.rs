@@ -8,13 +8,17 @@ use quick_cache::sync::Cache;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::identifiers::Identifier;
+use crate::identifiers::{Identifier, Kind};
 
 /// Entries that are kept of each kind, of some 40 bytes.
 const KEPT: usize = 200_000;
 
+/// A browser's canonical identity, another's, and by what kind of identifier they were to be linked.
+pub type Pair = (Uuid, Uuid, Kind);
+
 /// Pairs of canonical identities that were refused to become one. It holds for the day: who has a user keeps it, and
-/// tomorrow there are new links to be had.
+/// tomorrow there are new links to be had. Logins are apart from what else links browsers: a browser moves to a user
+/// with whose identity its own may not merge.
 pub struct Refused {
     hasher: RandomState,
     kept: Cache<u64, RefusalReason>,
@@ -28,17 +32,17 @@ impl Default for Refused {
 
 impl Refused {
     /// Why the two were refused today.
-    pub fn get(&self, org: Uuid, one: Uuid, other: Uuid, now: OffsetDateTime) -> Option<RefusalReason> {
-        self.kept.get(&self.place(org, one, other, now))
+    pub fn get(&self, org: Uuid, pair: &Pair, now: OffsetDateTime) -> Option<RefusalReason> {
+        self.kept.get(&self.place(org, pair, now))
     }
 
     /// They were.
-    pub fn learn(&self, org: Uuid, one: Uuid, other: Uuid, now: OffsetDateTime, reason: RefusalReason) {
-        self.kept.insert(self.place(org, one, other, now), reason);
+    pub fn learn(&self, org: Uuid, pair: &Pair, now: OffsetDateTime, reason: RefusalReason) {
+        self.kept.insert(self.place(org, pair, now), reason);
     }
 
-    fn place(&self, org: Uuid, one: Uuid, other: Uuid, now: OffsetDateTime) -> u64 {
-        self.hasher.hash_one((org, one.min(other), one.max(other), now.date()))
+    fn place(&self, org: Uuid, pair: &Pair, now: OffsetDateTime) -> u64 {
+        self.hasher.hash_one((org, pair, now.date()))
     }
 }
 

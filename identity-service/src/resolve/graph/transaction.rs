@@ -14,7 +14,7 @@ use super::{Graph, rules, writing};
 use crate::{
     error::{Error, Result},
     identifiers::{Identifier, Kind},
-    resolve::{subject::Person, tombstone::TombstoneKeys},
+    resolve::{remembered::Pair, subject::Person, tombstone::TombstoneKeys},
     storage::{
         change::Change,
         postgres::{
@@ -51,6 +51,8 @@ pub struct Identified {
 pub struct Outcome {
     /// What was left out, and why.
     pub refusals: Vec<Refusal>,
+    /// Which of it would be refused all day.
+    pub lasting: Vec<(Pair, RefusalReason)>,
     /// Canonical identities that were merged into another.
     pub merged: Vec<Uuid>,
 }
@@ -183,5 +185,19 @@ fn play(graph: &mut Graph, person: &Person, proofs: &Proofs, spent: &mut BTreeSe
         spent.insert(message);
     }
     let merged = graph.merges.iter().skip(merges).map(|merge| merge.merged).collect();
-    Outcome { refusals, merged }
+    let lasting = refusals.iter().filter_map(|refusal| lasting(graph, person, refusal)).collect();
+    Outcome { refusals, lasting, merged }
+}
+
+/// The pair that was refused, as the event has left it, where the same event would be refused again all day.
+fn lasting(graph: &Graph, person: &Person, refusal: &Refusal) -> Option<(Pair, RefusalReason)> {
+    let other = match refusal.identifier.as_str() {
+        "user_id" => person.user.as_ref(),
+        "cookie_anonymous_id" => person.cookie.as_ref(),
+        _ => None,
+    }?;
+    let (own, theirs) = (graph.home(&person.primary)?, graph.home(other)?);
+    // A browser may move to a user even where the two identities may not merge.
+    let lasts = own != theirs && (other.kind == Kind::AnonymousId || graph.is_full(theirs));
+    lasts.then_some(((own, theirs, other.kind), refusal.reason()))
 }
