@@ -15,11 +15,15 @@ mod core_lost;
 mod crash_points;
 mod drain;
 mod faults;
+mod graph_model;
+mod graph_people;
+mod graph_races;
 mod grpc;
 mod hostile_grpc;
 mod identities;
 mod journey;
 mod logs;
+mod people;
 // The limit on files is set in the way of Linux.
 #[cfg(target_os = "linux")]
 mod postgres_disk;

@@ -60,6 +60,14 @@ impl Change for Unmerge {
         let before = Graph::new(graph::clusters(connection, org, &[root]).await?, self.now);
         let mut after = before.clone();
         after.part(root, row.merged_id, &row.moved());
+        let all = history::all_of(connection, org, root).await?;
+        for other in history::among(connection, org, &all).await? {
+            let mut moved = other.moved();
+            moved.without(row.merged_id, &row.moved());
+            if other.id != row.id && moved != other.moved() {
+                history::correct(connection, org, other.id, &moved).await?;
+            }
+        }
         history::undo(connection, org, &row, root, self.now).await?;
         let entries = writing::write(connection, org, &before, &mut after, &[root, row.merged_id]).await?;
         Ok((row.merged_id, entries))
@@ -80,9 +88,7 @@ impl Graph {
         }
         for row in &moved.vendor_ids {
             apart.vendor_ids.insert(row.field.clone(), VendorIdRow { canonical_id: merged, ..row.clone() });
-            let is_theirs =
-                |own: &VendorIdRow| own.value == row.value && own.collected_at == row.collected_at;
-            if from.vendor_ids.get(&row.field).is_some_and(is_theirs) {
+            if from.vendor_ids.get(&row.field).is_some_and(|own| own.is_same(row)) {
                 from.vendor_ids.remove(&row.field);
                 let replaced = moved.replaced_ids.iter().find(|own| own.field == row.field);
                 let own = replaced.map(|own| VendorIdRow { canonical_id: root, ..own.clone() });

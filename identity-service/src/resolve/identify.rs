@@ -39,13 +39,16 @@ pub async fn all(
     now: OffsetDateTime,
 ) -> Vec<Outcome> {
     let mut outcomes: Vec<Outcome> = people.iter().map(|_| Outcome::default()).collect();
-    let changing: Vec<usize> = (0..people.len())
-        .filter(|at| {
-            people.get(*at).is_some_and(|person| {
-                may_change(core, tenant, person, read) || may_verify(core, tenant, person, read)
-            })
-        })
-        .collect();
+    let mut changing = Vec::new();
+    // What was read of an identifier says nothing any more once an earlier event of the request may change it.
+    let mut named: HashSet<&Identifier> = HashSet::new();
+    for (at, person) in people.iter().enumerate() {
+        let follows = person.ids().nth(1).is_some() && person.ids().any(|id| named.contains(id));
+        if follows || may_change(core, tenant, person, read) || may_verify(core, tenant, person, read) {
+            changing.push(at);
+            named.extend(person.named());
+        }
+    }
     let mut seen = HashSet::new();
     let unknown: Vec<Identifier> = people
         .iter()
@@ -159,14 +162,10 @@ fn count(outcomes: &[Outcome]) {
 
 /// Remembers what need not be tried again, and what is stored about who vouched for whom.
 fn remember(core: &Core, tenant: &Tenant, person: &Person, outcome: &Outcome, read: &Read) {
-    let Some(own) = read.canonical(&person.primary) else { return };
-    let refused =
-        |refusal: &Refusal| refusal.identifier == COOKIE && refusal.reason() == RefusalReason::DifferentUsers;
-    if outcome.refusals.iter().any(refused)
-        && let Some(other) = person.cookie.as_ref().and_then(|cookie| read.canonical(cookie))
-    {
-        core.strangers.learn(tenant.org, own.canonical, other.canonical);
+    if let Some((own, other)) = outcome.strangers {
+        core.strangers.learn(tenant.org, own, other);
     }
+    let Some(own) = read.canonical(&person.primary) else { return };
     if let Some(user) = person.user.as_ref().filter(|_| person.user_verified) {
         core.vouched.learn(tenant.org, user, own.canonical);
     }

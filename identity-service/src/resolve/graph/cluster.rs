@@ -58,13 +58,18 @@ impl Cluster {
         }
     }
 
-    /// Counts one more link on `today`, if it may have it.
-    pub fn admit(&mut self, today: Date) -> bool {
-        let so_far = if self.linked_on == Some(today) { self.linked_times } else { 0 };
-        if so_far >= NEW_LINKS_A_DAY {
+    /// New links it got on `today`.
+    pub fn links_on(&self, today: Date) -> i32 {
+        if self.linked_on == Some(today) { self.linked_times } else { 0 }
+    }
+
+    /// Counts `more` links on `today`, if it may have them.
+    pub fn admit(&mut self, today: Date, more: i32) -> bool {
+        let times = self.links_on(today) + more;
+        if times > NEW_LINKS_A_DAY {
             return false;
         }
-        (self.linked_on, self.linked_times) = (Some(today), so_far + 1);
+        (self.linked_on, self.linked_times) = (Some(today), times);
         true
     }
 

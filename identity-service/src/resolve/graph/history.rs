@@ -23,3 +23,32 @@ pub struct Moved {
     /// The survivor's schedules that gave way.
     pub replaced_attempts: BTreeMap<String, Attempt>,
 }
+
+impl Moved {
+    /// Takes out what `undone` had brought, as the merge of `merged` is taken apart: what its vendor IDs and schedules
+    /// stood in for comes back, so that a later undoing gives nobody what is another's.
+    pub fn without(&mut self, merged: Uuid, undone: &Self) {
+        if self.merged.contains(&merged) {
+            self.merged.retain(|id| *id != merged && !undone.merged.contains(id));
+            self.links.retain(|id| !undone.links.contains(id));
+        }
+        for row in &undone.vendor_ids {
+            let before = undone.replaced_ids.iter().find(|own| own.field == row.field);
+            for place in [&mut self.vendor_ids, &mut self.replaced_ids] {
+                if let Some(at) = place.iter().position(|own| own.is_same(row)) {
+                    place.remove(at);
+                    place.extend(before.cloned());
+                }
+            }
+        }
+        for (vendor, attempt) in &undone.attempts {
+            for place in [&mut self.attempts, &mut self.replaced_attempts] {
+                if place.get(vendor) == Some(attempt) {
+                    place.remove(vendor);
+                    let before = undone.replaced_attempts.get(vendor);
+                    place.extend(before.map(|own| (vendor.clone(), own.clone())));
+                }
+            }
+        }
+    }
+}

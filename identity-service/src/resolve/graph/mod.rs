@@ -100,7 +100,10 @@ impl Graph {
         if self.user(one).is_some() && self.user(other).is_some() {
             return Err(RefusalReason::DifferentUsers);
         }
-        if !self.admit(survivor) {
+        // What the other got today the survivor gets today: a merge is no way around the bound.
+        let today = self.now.date();
+        let more = 1 + self.clusters.get(&merged).map_or(0, |cluster| cluster.links_on(today));
+        if !self.clusters.get_mut(&survivor).is_some_and(|cluster| cluster.admit(today, more)) {
             return Err(RefusalReason::TooManyLinks);
         }
         self.edits += 1;
@@ -124,7 +127,7 @@ impl Graph {
     /// Counts a new link of a canonical identity, unless it has had its share of today.
     pub fn admit(&mut self, canonical: Uuid) -> bool {
         let today = self.now.date();
-        self.clusters.get_mut(&canonical).is_some_and(|cluster| cluster.admit(today))
+        self.clusters.get_mut(&canonical).is_some_and(|cluster| cluster.admit(today, 1))
     }
 
     /// Drops the identifiers unused longest that are too many; never a user, nor one of `present`.

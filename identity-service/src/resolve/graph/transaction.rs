@@ -51,6 +51,8 @@ pub struct Identified {
 pub struct Outcome {
     /// What was left out, and why.
     pub refusals: Vec<Refusal>,
+    /// The browser's and the cookie's canonical identity, where these are different people.
+    pub strangers: Option<(Uuid, Uuid)>,
     /// Canonical identities that were merged into another.
     pub merged: Vec<Uuid>,
 }
@@ -183,5 +185,11 @@ fn play(graph: &mut Graph, person: &Person, proofs: &Proofs, spent: &mut BTreeSe
         spent.insert(message);
     }
     let merged = graph.merges.iter().skip(merges).map(|merge| merge.merged).collect();
-    Outcome { refusals, merged }
+    let strangers = refusals.iter().find(|refusal| {
+        refusal.identifier == "cookie_anonymous_id" && refusal.reason() == RefusalReason::DifferentUsers
+    });
+    // As this event has left them: a later one may move the browser.
+    let strangers =
+        strangers.and_then(|_| Some((graph.home(&person.primary)?, graph.home(person.cookie.as_ref()?)?)));
+    Outcome { refusals, strangers, merged }
 }

@@ -75,6 +75,42 @@ pub async fn of(connection: &mut AsyncPgConnection, org: Uuid, canonicals: &[Uui
     .await?)
 }
 
+/// Every merge in which one of these canonical identities took part.
+pub async fn among(
+    connection: &mut AsyncPgConnection,
+    org: Uuid,
+    canonicals: &[Uuid],
+) -> Result<Vec<MergeRow>> {
+    Ok(Prepared(
+        diesel::sql_query(
+            "SELECT id, survivor_id, merged_id, moved::text AS moved, merged_at, undone_at \
+             FROM merge_history WHERE org_id = $1 AND (survivor_id = ANY ($2) OR merged_id = ANY ($2))",
+        )
+        .bind::<SqlUuid, _>(org)
+        .bind::<Array<SqlUuid>, _>(canonicals),
+    )
+    .load(connection)
+    .await?)
+}
+
+/// Records anew what a merge moved.
+pub async fn correct(
+    connection: &mut AsyncPgConnection,
+    org: Uuid,
+    merge: Uuid,
+    moved: &Moved,
+) -> Result<()> {
+    Prepared(
+        diesel::sql_query("UPDATE merge_history SET moved = $3::jsonb WHERE org_id = $1 AND id = $2")
+            .bind::<SqlUuid, _>(org)
+            .bind::<SqlUuid, _>(merge)
+            .bind::<Text, _>(serde_json::to_string(moved).unwrap_or_default()),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// Takes a merge back: the merged identity is a root again, and so what had been merged into it before.
 pub async fn undo(
     connection: &mut AsyncPgConnection,

@@ -45,6 +45,13 @@ pub struct VendorIdRow {
     pub anonymous_id: Option<String>,
 }
 
+impl VendorIdRow {
+    /// It is that very ID, wherever a merge has brought it.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (&self.field, &self.value, self.collected_at) == (&other.field, &other.value, other.collected_at)
+    }
+}
+
 /// The schedule of one vendor for a canonical identity.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = schema::sync_attempts, check_for_backend(diesel::pg::Pg))]

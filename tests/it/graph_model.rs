@@ -1,0 +1,500 @@
+//! Random histories over two cores find what a sequential model finds: the same partition, the same vendor IDs.
+//!
+//! 10^5 operations. `GRAPH_OPERATIONS=1000000` does more, `GRAPH_SEED=…` repeats a run's histories (which of its
+//! concurrent calls comes first stays the machine's choice).
+//!
+//! Families of nine identifiers each are written to by several calls at once. After each round one VendorIds call
+//! reads all of them, and what it says must be what the model says after some order of the round's operations.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use harness::{
+    system::env,
+    world::{Options, World},
+};
+use proto::v1::{IdentityVendorIds, Subject, identity_ref::Id};
+use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
+use tokio::task::JoinSet;
+
+use crate::{
+    assert_no_open_transaction,
+    compare::assert_healed,
+    people::{People, browser, user},
+};
+
+const FAMILIES: usize = 60;
+/// Identifiers of a family: browsers, then users.
+const BROWSERS: u8 = 6;
+const IDS: u8 = 9;
+const FIELDS: [&str; 3] = ["pin_unauth", "ttd_id", "muid"];
+
+#[derive(Debug, Clone)]
+enum Op {
+    See {
+        browser: u8,
+        user: Option<u8>,
+        cookie: Option<u8>,
+        reset: bool,
+    },
+    Erase(u8),
+    /// By canonical IDs: the last one of these two.
+    Unmerge {
+        survivor: String,
+        merged: String,
+    },
+}
+
+/// A vendor ID: the later, the greater. Every fifth has expired.
+type Vid = u64;
+
+fn lives(id: Vid) -> bool {
+    !id.is_multiple_of(5)
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Cluster {
+    /// Its canonical ID, once it was seen.
+    real: Option<String>,
+    root: Option<usize>,
+    links: BTreeSet<u8>,
+    ids: BTreeMap<&'static str, Vid>,
+    new_links: usize,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Merge {
+    survivor: usize,
+    merged: usize,
+    links: BTreeSet<u8>,
+    ids: BTreeMap<&'static str, Vid>,
+    /// The survivor's IDs that gave way.
+    replaced: BTreeMap<&'static str, Vid>,
+    /// What had been merged into it before.
+    within: Vec<usize>,
+    undone: bool,
+}
+
+/// The rules of the graph, one operation after another.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Model {
+    clusters: BTreeMap<usize, Cluster>,
+    made: usize,
+    merges: Vec<Merge>,
+}
+
+impl Model {
+    fn home(&self, id: u8) -> Option<usize> {
+        self.clusters.iter().find(|(_, own)| own.links.contains(&id)).map(|(at, _)| *at)
+    }
+
+    fn put(&mut self, id: u8, into: usize) {
+        self.clusters.values_mut().for_each(|own| _ = own.links.remove(&id));
+        self.clusters.get_mut(&into).unwrap().links.insert(id);
+    }
+
+    fn make(&mut self, id: u8) -> usize {
+        self.made += 1;
+        self.clusters.insert(self.made, Cluster::default());
+        self.put(id, self.made);
+        self.made
+    }
+
+    fn has_user(&self, at: usize) -> bool {
+        self.clusters[&at].links.iter().any(|id| *id >= BROWSERS)
+    }
+
+    fn admit(&mut self, at: usize, links: usize) -> bool {
+        let own = self.clusters.get_mut(&at).unwrap();
+        let admitted = own.new_links + links <= 20;
+        own.new_links += if admitted { links } else { 0 };
+        admitted
+    }
+
+    fn join(&mut self, one: usize, other: usize) {
+        let rank = |at: usize| {
+            let real = self.clusters[&at].real.as_ref();
+            (!self.has_user(at), real.is_none(), real, at)
+        };
+        let (survivor, merged) = if rank(one) < rank(other) { (one, other) } else { (other, one) };
+        let more = 1 + self.clusters[&merged].new_links;
+        if one == other || self.has_user(one) && self.has_user(other) || !self.admit(survivor, more) {
+            return;
+        }
+        let gone = self.clusters.get_mut(&merged).unwrap();
+        let (links, ids) = (std::mem::take(&mut gone.links), std::mem::take(&mut gone.ids));
+        let mut within = Vec::new();
+        for (at, own) in &mut self.clusters {
+            if own.root == Some(merged) || *at == merged {
+                own.root = Some(survivor);
+                within.push(*at);
+            }
+        }
+        let own = self.clusters.get_mut(&survivor).unwrap();
+        own.links.extend(&links);
+        let mut replaced = BTreeMap::new();
+        for (field, id) in &ids {
+            if own.ids.get(field).is_none_or(|old| (lives(*old), old) < (lives(*id), id)) {
+                replaced.extend(own.ids.insert(field, *id).map(|old| (*field, old)));
+            }
+        }
+        within.retain(|at| *at != merged);
+        self.merges.push(Merge { survivor, merged, links, ids, replaced, within, undone: false });
+    }
+
+    fn see(&mut self, browser: u8, user: Option<u8>, cookie: Option<u8>, reset: bool) {
+        let is_new = |own: &Cluster| own.ids.is_empty() && own.links.len() == 1;
+        let known = self.home(browser).filter(|home| !reset || is_new(&self.clusters[home]));
+        let own = known.unwrap_or_else(|| self.make(browser));
+        match user.map(|user| (user, self.home(user))) {
+            Some((_, Some(theirs))) if theirs == own => {}
+            Some((user, theirs)) if self.has_user(own) => {
+                let theirs = theirs.unwrap_or_else(|| self.make(user));
+                if self.admit(theirs, 1) { self.put(browser, theirs) } else { _ = self.make(browser) }
+            }
+            Some((_, Some(theirs))) => self.join(own, theirs),
+            Some((user, None)) if self.admit(own, 1) => self.put(user, own),
+            Some((user, None)) => _ = self.make(user),
+            None => {}
+        }
+        let own = self.home(browser).unwrap();
+        match cookie.filter(|cookie| !reset && *cookie != browser).map(|cookie| (cookie, self.home(cookie))) {
+            Some((_, Some(theirs))) => self.join(own, theirs),
+            Some((cookie, None)) if self.admit(own, 1) => self.put(cookie, own),
+            Some((cookie, None)) => _ = self.make(cookie),
+            None => {}
+        }
+    }
+
+    fn erase(&mut self, id: u8) {
+        let Some(root) = self.home(id) else { return };
+        self.clusters.retain(|at, own| *at != root && own.root != Some(root));
+        let there = |at: &usize| self.clusters.contains_key(at);
+        self.merges.retain(|merge| there(&merge.survivor) && there(&merge.merged));
+    }
+
+    fn unmerge(&mut self, survivor: &str, merged: &str) {
+        let is = |at: usize, name: &str| self.clusters[&at].real.as_deref() == Some(name);
+        let wanted = |one: &Merge| !one.undone && is(one.survivor, survivor) && is(one.merged, merged);
+        let Some(at) = self.merges.iter().rposition(wanted) else { return };
+        self.merges[at].undone = true;
+        let undone = self.merges[at].clone();
+        let merged = undone.merged;
+        let root = self.clusters[&merged].root.unwrap();
+        for (at, own) in &mut self.clusters {
+            if *at == merged {
+                own.root = None;
+            } else if undone.within.contains(at) && own.root == Some(root) {
+                own.root = Some(merged);
+            }
+        }
+        let from = self.clusters.get_mut(&root).unwrap();
+        let links: BTreeSet<u8> = undone.links.intersection(&from.links).copied().collect();
+        from.links.retain(|id| !links.contains(id));
+        // Wherever its IDs stood in for others, those come back.
+        let mut places = vec![&mut from.ids];
+        for (_, other) in self.merges.iter_mut().enumerate().filter(|(other, _)| *other != at) {
+            if other.within.contains(&merged) {
+                other.links.retain(|id| !undone.links.contains(id));
+                other.within.retain(|at| *at != merged && !undone.within.contains(at));
+            }
+            places.extend([&mut other.ids, &mut other.replaced]);
+        }
+        for (field, id) in &undone.ids {
+            for place in places.iter_mut().filter(|place| place.get(field) == Some(id)) {
+                place.remove(field);
+                place.extend(undone.replaced.get(field).map(|old| (*field, *old)));
+            }
+        }
+        let apart = self.clusters.get_mut(&merged).unwrap();
+        (apart.links, apart.ids) = (links, undone.ids);
+    }
+
+    fn play(&mut self, op: &Op) {
+        match op {
+            Op::See { browser, user, cookie, reset } => self.see(*browser, *user, *cookie, *reset),
+            Op::Erase(id) => self.erase(*id),
+            Op::Unmerge { survivor, merged } => self.unmerge(survivor, merged),
+        }
+    }
+
+    /// Learns the canonical IDs that were seen, if that is what was seen.
+    fn agrees(&mut self, seen: &[IdentityVendorIds]) -> bool {
+        let mut names = BTreeSet::new();
+        for own in self.clusters.values_mut().filter(|own| own.root.is_none()) {
+            let expected: BTreeMap<&str, String> = own
+                .ids
+                .iter()
+                .filter(|(_, id)| lives(**id))
+                .map(|(field, id)| (*field, id.to_string()))
+                .collect();
+            let mut seen_names: Vec<&String> = Vec::new();
+            for id in &own.links {
+                let seen = &seen[usize::from(*id)];
+                let found: BTreeMap<&str, String> =
+                    seen.vendor_ids.iter().map(|(field, id)| (field.as_str(), id.value.clone())).collect();
+                if found != expected {
+                    return false;
+                }
+                seen_names.push(&seen.canonical_id);
+            }
+            let Some(name) = seen_names.first().copied() else { continue };
+            let same = seen_names.iter().all(|other| *other == name)
+                && own.real.as_ref().is_none_or(|real| real == name);
+            if name.is_empty() || !same || !names.insert(name.clone()) {
+                return false;
+            }
+            own.real = Some(name.clone());
+        }
+        (0..IDS).all(|id| self.home(id).is_some() || seen[usize::from(id)].canonical_id.is_empty())
+    }
+}
+
+/// Everything the model can be after some order of the calls that agrees with what was seen: orders may differ in what
+/// only shows later. Each call keeps its own order.
+fn explain(model: Model, calls: &[&[Op]], seen: &[IdentityVendorIds], found: &mut Vec<Model>) {
+    if calls.iter().all(|ops| ops.is_empty()) {
+        let mut model = model;
+        if model.agrees(seen) && !found.contains(&model) {
+            found.push(model);
+        }
+        return;
+    }
+    for at in (0..calls.len()).filter(|at| !calls[*at].is_empty()) {
+        let mut after = model.clone();
+        after.play(&calls[at][0]);
+        let mut rest = calls.to_vec();
+        rest[at] = &rest[at][1..];
+        explain(after, &rest, seen, found);
+    }
+}
+
+struct Family {
+    name: String,
+    /// All that it may be.
+    models: Vec<Model>,
+    age: usize,
+}
+
+impl Family {
+    fn new(number: usize) -> Self {
+        Self { name: format!("f{number}"), models: vec![Model::default()], age: 0 }
+    }
+
+    fn text(&self, id: u8) -> String {
+        format!("{}-{id}", self.name)
+    }
+
+    fn id(&self, id: u8) -> Id {
+        if id < BROWSERS { browser(self.text(id)) } else { user(self.text(id)) }
+    }
+
+    fn draw(&self, random: &mut StdRng) -> Op {
+        let browser = random.random_range(0..BROWSERS);
+        let user = Some(random.random_range(BROWSERS..IDS)).filter(|_| random.random_bool(0.5));
+        let cookie = Some(random.random_range(0..BROWSERS)).filter(|_| random.random_bool(0.4));
+        Op::See { browser, user, cookie, reset: random.random_bool(0.1) }
+    }
+
+    /// An erasure, or that of a merge of which both ends have been seen.
+    fn draw_rare(&self, random: &mut StdRng) -> Op {
+        let model = &self.models[0];
+        let ends = |merge: &Merge| {
+            let name = |at: usize| model.clusters[&at].real.clone();
+            Some(Op::Unmerge { survivor: name(merge.survivor)?, merged: name(merge.merged)? })
+        };
+        let merges: Vec<Op> = model.merges.iter().filter(|merge| !merge.undone).filter_map(ends).collect();
+        let merge = merges.choose(random).filter(|_| random.random_bool(0.8)).cloned();
+        merge.unwrap_or_else(|| Op::Erase(random.random_range(0..IDS)))
+    }
+
+    fn subject(&self, op: &Op) -> Option<Subject> {
+        let Op::See { browser, user, cookie, reset } = *op else { return None };
+        Some(Subject {
+            anonymous_id: Some(self.text(browser)),
+            user_id: user.map(|id| self.text(id)),
+            cookie_anonymous_id: cookie.map(|id| self.text(id)),
+            reset,
+            ..Subject::default()
+        })
+    }
+}
+
+async fn merge_id(world: &World, survivor: &str, merged: &str) -> String {
+    let sql = format!(
+        "SELECT id FROM merge_history WHERE survivor_id = '{survivor}' AND merged_id = '{merged}' \
+         AND undone_at IS NULL ORDER BY merged_at DESC LIMIT 1"
+    );
+    world.database.text(&sql).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn random_histories_find_what_the_model_finds() {
+    let operations: usize = env("GRAPH_OPERATIONS").map_or(100_000, |text| text.parse().unwrap());
+    let seed: u64 = env("GRAPH_SEED").map_or_else(rand::random, |text| text.parse().unwrap());
+    println!("GRAPH_SEED={seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let world = World::with(Options { cores: 2, ..Options::default() }).await;
+    let people = People::of(&world);
+    let (mut numbers, mut done, mut vid) = (0.., 0, 0);
+    let mut families: Vec<Family> = numbers.by_ref().take(FAMILIES).map(Family::new).collect();
+    while done < operations {
+        for family in families.iter_mut().filter(|family| family.age > 35 || family.models.len() > 16) {
+            *family = Family::new(numbers.next().unwrap());
+        }
+        give(&world, &mut families, &mut vid, &mut random).await;
+        // A family's calls: one of each writer, and at times a rare one.
+        let writers = random.random_range(2..=3);
+        let mut calls: Vec<Vec<Vec<Op>>> = Vec::new();
+        let mut rare = JoinSet::new();
+        for family in &mut families {
+            let mut own: Vec<Vec<Op>> = Vec::new();
+            for _ in 0..writers {
+                let count = 1 + usize::from(random.random_bool(0.3));
+                own.push((0..count).map(|_| family.draw(&mut random)).collect());
+            }
+            if random.random_bool(0.04) {
+                let op = family.draw_rare(&mut random);
+                let (people, core) = (people.clone(), random.random_range(0..2));
+                match &op {
+                    Op::Unmerge { survivor, merged } => {
+                        let id = merge_id(&world, survivor, merged).await;
+                        if !id.is_empty() {
+                            rare.spawn(async move { people.unmerge(core, &id).await.map(drop) });
+                            own.push(vec![op]);
+                        }
+                    }
+                    Op::Erase(id) => {
+                        let id = family.id(*id);
+                        rare.spawn(async move { people.delete(core, id).await });
+                        own.push(vec![op]);
+                    }
+                    Op::See { .. } => {}
+                }
+            }
+            let ops = own.iter().map(Vec::len).sum::<usize>();
+            family.age += ops;
+            done += ops;
+            calls.push(own);
+        }
+        let mut resolving = JoinSet::new();
+        for writer in 0..writers {
+            let subjects = families
+                .iter()
+                .zip(&calls)
+                .flat_map(|(family, calls)| calls[writer].iter().filter_map(|op| family.subject(op)));
+            let (people, subjects) = (people.clone(), subjects.collect());
+            resolving.spawn(async move { people.resolve(writer, subjects).await });
+        }
+        for resolutions in resolving.join_all().await {
+            for one in resolutions.unwrap() {
+                assert_eq!(one.error, None, "GRAPH_SEED={seed}");
+            }
+        }
+        for answer in rare.join_all().await {
+            assert!(answer.is_ok(), "GRAPH_SEED={seed}: {answer:?}");
+        }
+        let ids = || families.iter().flat_map(|family| (0..IDS).map(|id| family.id(id))).collect::<Vec<_>>();
+        let seen = people.vendor_ids(random.random_range(0..2), ids()).await;
+        for ((family, calls), seen) in families.iter_mut().zip(&calls).zip(seen.chunks(usize::from(IDS))) {
+            let calls: Vec<&[Op]> = calls.iter().map(Vec::as_slice).collect();
+            let mut after = Vec::new();
+            for model in &family.models {
+                explain(model.clone(), &calls, seen, &mut after);
+            }
+            assert!(
+                !after.is_empty(),
+                "GRAPH_SEED={seed}, {}, after {done} operations: no order of\n{calls:?}\non {:#?}\ngives {}",
+                family.name,
+                family.models,
+                shown(seen)
+            );
+            family.models = after;
+        }
+    }
+    let ids = || families.iter().flat_map(|family| (0..IDS).map(|id| family.id(id))).collect::<Vec<_>>();
+    world.flush_redis().await;
+    let (one, other) = tokio::join!(people.vendor_ids(0, ids()), people.vendor_ids(1, ids()));
+    assert_eq!(one, other);
+    for (family, seen) in families.iter_mut().zip(one.chunks(usize::from(IDS))) {
+        assert!(family.models[0].agrees(seen), "GRAPH_SEED={seed}, {}", family.name);
+    }
+    assert_sound(&world).await;
+}
+
+/// Vendor IDs for some families, in one statement.
+async fn give(world: &World, families: &mut [Family], vid: &mut Vid, random: &mut StdRng) {
+    let (mut rows, mut gone) = (Vec::new(), Vec::new());
+    for family in families {
+        let is_root = |own: &&Cluster| own.root.is_none() && own.real.is_some() && !own.links.is_empty();
+        let roots: Vec<&Cluster> = family.models[0].clusters.values().filter(is_root).collect();
+        let Some(real) = roots.choose(random).and_then(|own| own.real.clone()) else { continue };
+        if !random.random_bool(0.15) {
+            continue;
+        }
+        let field = *FIELDS.choose(random).unwrap();
+        *vid += 1;
+        let clusters = family.models.iter_mut().flat_map(|model| model.clusters.values_mut());
+        for own in clusters.filter(|own| own.real.as_ref() == Some(&real)) {
+            own.ids.insert(field, *vid);
+        }
+        let life = if lives(*vid) { "now() + interval '90 days'" } else { "now() - interval '1 day'" };
+        let org = world.customer.org_id;
+        rows.push(format!(
+            "('{org}', '{real}', '{field}', '{vid}', 'sync', \
+             timestamptz '2026-01-01' + interval '1 ms' * {vid}, {life})"
+        ));
+        gone.push(format!("cvid:{org}:{real}"));
+        gone.extend((0..BROWSERS).map(|id| format!("identity:{org}:{}-{id}", family.name)));
+    }
+    if rows.is_empty() {
+        return;
+    }
+    let sql = format!(
+        "INSERT INTO vendor_ids (org_id, canonical_id, field, value, source, collected_at, expires_at)
+         VALUES {} ON CONFLICT (org_id, canonical_id, field) DO UPDATE SET value = excluded.value,
+             collected_at = excluded.collected_at, expires_at = excluded.expires_at",
+        rows.join(", ")
+    );
+    world.database.execute(&sql).await;
+    let command: Vec<&str> = ["DEL"].into_iter().chain(gone.iter().map(String::as_str)).collect();
+    let _: i64 = world.redis(&command).await;
+}
+
+fn shown(seen: &[IdentityVendorIds]) -> String {
+    let line = |(id, seen): (usize, &IdentityVendorIds)| {
+        let ids: BTreeMap<_, _> = seen.vendor_ids.iter().map(|(field, id)| (field, &id.value)).collect();
+        format!("{id}: {} {ids:?}\n", seen.canonical_id)
+    };
+    seen.iter().enumerate().map(line).collect()
+}
+
+/// What holds of every graph, whatever was done to it.
+pub async fn assert_sound(world: &World) {
+    assert_healed(world).await;
+    assert_no_open_transaction(world).await;
+    for (what, table, condition) in [
+        (
+            "links to what is merged",
+            "links l JOIN canonicals c ON c.org_id = l.org_id AND c.id = l.canonical_id",
+            "c.merged_into IS NOT NULL",
+        ),
+        (
+            "chains",
+            "canonicals c JOIN canonicals r ON r.org_id = c.org_id AND r.id = c.merged_into",
+            "r.merged_into IS NOT NULL",
+        ),
+        (
+            "merged into nothing",
+            "canonicals c",
+            "merged_into IS NOT NULL AND NOT EXISTS (SELECT FROM canonicals r WHERE r.org_id = c.org_id AND r.id = c.merged_into)",
+        ),
+        (
+            "two users",
+            "(SELECT FROM links WHERE kind = 1 GROUP BY org_id, canonical_id HAVING count(*) > 1) two",
+            "true",
+        ),
+        ("deadlocks", "pg_stat_database", "datname = current_database() AND deadlocks > 0"),
+    ] {
+        assert_eq!(world.database.count(table, condition).await, 0, "{what}");
+    }
+}
