@@ -6,7 +6,7 @@ use diesel::{
     prelude::*,
     sql_types::{Array, Bool, Bytea, Nullable, Text, Uuid as SqlUuid},
 };
-use diesel_async::RunQueryDsl;
+use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use uuid::Uuid;
 
 use super::{
@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     clock,
+    error::Error,
     storage::redis::{
         keys,
         protocol::{Text as Held, VERSION_FIELD, hash_state},
@@ -30,6 +31,8 @@ const BATCH: usize = 20_000;
 
 /// Finds them. A key that was compared before is looked up once more, which is simpler than to remember all.
 pub async fn find(stores: &mut Stores, report: &mut Report) -> Result<(), CompareError> {
+    // PostgreSQL does not know how large a look-up is, and looked for one key after the other in the whole table.
+    stores.postgres.batch_execute("SET enable_nestloop = off").await.map_err(Error::from)?;
     let (mut cursor, mut names) = (0_u64, Vec::new());
     loop {
         let (next, found): (u64, Vec<Vec<u8>>) =
@@ -115,7 +118,7 @@ async fn known(stores: &mut Stores, names: &[String]) -> Result<Vec<bool>, Compa
     .bind::<Array<Nullable<Bytea>>, _>(hashes)
     .load(&mut stores.postgres)
     .await
-    .map_err(crate::error::Error::from)?;
+    .map_err(Error::from)?;
     Ok(rows.into_iter().map(|row| row.known).collect())
 }
 
