@@ -44,6 +44,17 @@ enum Op {
     },
 }
 
+impl Op {
+    fn ids(&self) -> Vec<u8> {
+        match self {
+            Self::See { browser, user, cookie, .. } => {
+                [Some(*browser), *user, *cookie].into_iter().flatten().collect()
+            }
+            Self::Erase(_) | Self::Unmerge { .. } => Vec::new(),
+        }
+    }
+}
+
 /// A vendor ID: the later, the greater. Every fifth has expired.
 type Vid = u64;
 
@@ -245,26 +256,58 @@ impl Model {
             }
             own.real = Some(name.clone());
         }
+        self.forget_unseen();
         (0..IDS).all(|id| self.home(id).is_some() || seen[usize::from(id)].canonical_id.is_empty())
+    }
+
+    /// What came and went within a round can't be named any more. The rest is numbered by canonical ID, so that states
+    /// that are the same look the same.
+    fn forget_unseen(&mut self) {
+        let mut seen: Vec<(String, usize)> =
+            self.clusters.iter().filter_map(|(at, own)| Some((own.real.clone()?, *at))).collect();
+        seen.sort();
+        let number: BTreeMap<usize, usize> =
+            seen.iter().enumerate().map(|(new, (_, old))| (*old, new)).collect();
+        let renamed = |(at, own): (usize, Cluster)| {
+            let root = own.root.and_then(|root| number.get(&root).copied());
+            Some((*number.get(&at)?, Cluster { root, ..own }))
+        };
+        self.clusters = std::mem::take(&mut self.clusters).into_iter().filter_map(renamed).collect();
+        self.merges = std::mem::take(&mut self.merges)
+            .into_iter()
+            .filter_map(|merge| {
+                let (survivor, merged) = (*number.get(&merge.survivor)?, *number.get(&merge.merged)?);
+                let mut within: Vec<usize> =
+                    merge.within.iter().filter_map(|at| number.get(at)).copied().collect();
+                within.sort_unstable();
+                Some(Merge { survivor, merged, within, ..merge })
+            })
+            .collect();
+        self.made = number.len();
     }
 }
 
 /// Everything the model can be after some order of the calls that agrees with what was seen: orders may differ in what
-/// only shows later. Each call keeps its own order.
-fn explain(model: Model, calls: &[&[Op]], seen: &[IdentityVendorIds], found: &mut Vec<Model>) {
-    if calls.iter().all(|ops| ops.is_empty()) {
+/// only shows later. Events of a call that share an identifier keep their order.
+fn explain(model: Model, calls: &[Vec<Op>], seen: &[IdentityVendorIds], found: &mut Vec<Model>) {
+    if calls.iter().all(Vec::is_empty) {
         let mut model = model;
         if model.agrees(seen) && !found.contains(&model) {
             found.push(model);
         }
         return;
     }
-    for at in (0..calls.len()).filter(|at| !calls[*at].is_empty()) {
-        let mut after = model.clone();
-        after.play(&calls[at][0]);
-        let mut rest = calls.to_vec();
-        rest[at] = &rest[at][1..];
-        explain(after, &rest, seen, found);
+    for (at, call) in calls.iter().enumerate() {
+        for (next, op) in call.iter().enumerate() {
+            if call[..next].iter().any(|earlier| earlier.ids().iter().any(|id| op.ids().contains(id))) {
+                continue;
+            }
+            let mut after = model.clone();
+            after.play(op);
+            let mut rest = calls.to_vec();
+            rest[at].remove(next);
+            explain(after, &rest, seen, found);
+        }
     }
 }
 
@@ -396,10 +439,9 @@ async fn random_histories_find_what_the_model_finds() {
         let ids = || families.iter().flat_map(|family| (0..IDS).map(|id| family.id(id))).collect::<Vec<_>>();
         let seen = people.vendor_ids(random.random_range(0..2), ids()).await;
         for ((family, calls), seen) in families.iter_mut().zip(&calls).zip(seen.chunks(usize::from(IDS))) {
-            let calls: Vec<&[Op]> = calls.iter().map(Vec::as_slice).collect();
             let mut after = Vec::new();
             for model in &family.models {
-                explain(model.clone(), &calls, seen, &mut after);
+                explain(model.clone(), calls, seen, &mut after);
             }
             assert!(
                 !after.is_empty(),
