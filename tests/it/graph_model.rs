@@ -6,7 +6,10 @@
 //! Families of nine identifiers each are written to by several calls at once. After each round one VendorIds call
 //! reads all of them, and what it says must be what the model says after some order of the round's operations.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use harness::{
     system::env,
@@ -65,7 +68,7 @@ fn lives(id: Vid) -> bool {
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Cluster {
     /// Its canonical ID, once it was seen.
-    real: Option<String>,
+    real: Option<Arc<str>>,
     root: Option<usize>,
     links: BTreeSet<u8>,
     ids: BTreeMap<&'static str, Vid>,
@@ -250,11 +253,11 @@ impl Model {
             }
             let Some(name) = seen_names.first().copied() else { continue };
             let same = seen_names.iter().all(|other| *other == name)
-                && own.real.as_ref().is_none_or(|real| real == name);
+                && own.real.as_ref().is_none_or(|real| **real == **name);
             if name.is_empty() || !same || !names.insert(name.clone()) {
                 return false;
             }
-            own.real = Some(name.clone());
+            own.real = Some(name.as_str().into());
         }
         self.forget_unseen();
         (0..IDS).all(|id| self.home(id).is_some() || seen[usize::from(id)].canonical_id.is_empty())
@@ -263,7 +266,7 @@ impl Model {
     /// What came and went within a round can't be named any more. The rest is numbered by canonical ID, so that states
     /// that are the same look the same.
     fn forget_unseen(&mut self) {
-        let mut seen: Vec<(String, usize)> =
+        let mut seen: Vec<(Arc<str>, usize)> =
             self.clusters.iter().filter_map(|(at, own)| Some((own.real.clone()?, *at))).collect();
         seen.sort();
         let number: BTreeMap<usize, usize> =
@@ -289,24 +292,29 @@ impl Model {
 
 /// Everything the model can be after some order of the calls that agrees with what was seen: orders may differ in what
 /// only shows later. Events of a call that share an identifier keep their order.
-fn explain(model: Model, calls: &[Vec<Op>], seen: &[IdentityVendorIds], found: &mut Vec<Model>) {
-    if calls.iter().all(Vec::is_empty) {
-        let mut model = model;
+fn explain(
+    model: &Model,
+    calls: &[(usize, &Op)],
+    done: u32,
+    seen: &[IdentityVendorIds],
+    found: &mut Vec<Model>,
+) {
+    if done.count_ones() as usize == calls.len() {
+        let mut model = model.clone();
         if model.agrees(seen) && !found.contains(&model) {
             found.push(model);
         }
         return;
     }
-    for (at, call) in calls.iter().enumerate() {
-        for (next, op) in call.iter().enumerate() {
-            if call[..next].iter().any(|earlier| earlier.ids().iter().any(|id| op.ids().contains(id))) {
-                continue;
-            }
+    let is_left = |at: usize| done & 1 << at == 0;
+    for (at, (call, op)) in calls.iter().enumerate().filter(|(at, _)| is_left(*at)) {
+        let before = |(other, (earlier, one)): (usize, &(usize, &Op))| {
+            earlier == call && is_left(other) && one.ids().iter().any(|id| op.ids().contains(id))
+        };
+        if !calls[..at].iter().enumerate().any(before) {
             let mut after = model.clone();
             after.play(op);
-            let mut rest = calls.to_vec();
-            rest[at].remove(next);
-            explain(after, &rest, seen, found);
+            explain(&after, calls, done | 1 << at, seen, found);
         }
     }
 }
@@ -342,7 +350,7 @@ impl Family {
     fn draw_rare(&self, random: &mut StdRng) -> Op {
         let model = &self.models[0];
         let ends = |merge: &Merge| {
-            let name = |at: usize| model.clusters[&at].real.clone();
+            let name = |at: usize| model.clusters[&at].real.as_deref().map(str::to_owned);
             Some(Op::Unmerge { survivor: name(merge.survivor)?, merged: name(merge.merged)? })
         };
         let merges: Vec<Op> = model.merges.iter().filter(|merge| !merge.undone).filter_map(ends).collect();
@@ -439,9 +447,14 @@ async fn random_histories_find_what_the_model_finds() {
         let ids = || families.iter().flat_map(|family| (0..IDS).map(|id| family.id(id))).collect::<Vec<_>>();
         let seen = people.vendor_ids(random.random_range(0..2), ids()).await;
         for ((family, calls), seen) in families.iter_mut().zip(&calls).zip(seen.chunks(usize::from(IDS))) {
+            let ops: Vec<(usize, &Op)> = calls
+                .iter()
+                .enumerate()
+                .flat_map(|(call, ops)| ops.iter().map(move |op| (call, op)))
+                .collect();
             let mut after = Vec::new();
             for model in &family.models {
-                explain(model.clone(), calls, seen, &mut after);
+                explain(model, &ops, 0, seen, &mut after);
             }
             assert!(
                 !after.is_empty(),

@@ -227,17 +227,19 @@ async fn a_merge_bomb_is_bounded_and_bothers_nobody_else() {
     let (people, other) = (People::of(&world), world.another_customer("explicit").await);
     let neighbour = People::in_org(&world, &other.org_id.to_string());
     let bombing = async {
-        let mut bombs = tokio::task::JoinSet::new();
-        for part in 0..20 {
+        let mut bombers = tokio::task::JoinSet::new();
+        for core in 0..2 {
             let people = people.clone();
-            let subjects =
-                (part * 500..(part + 1) * 500).map(|n| login(format!("bot-{n}"), "victim")).collect();
-            bombs.spawn(async move { people.resolve(part, subjects).await.unwrap() });
-            if part % 4 == 3 {
-                bombs.join_next().await;
-            }
+            bombers.spawn(async move {
+                let mut answers = Vec::new();
+                for part in 0..50 {
+                    let bots = (0..100).map(|n| login(format!("bot-{core}-{part}-{n}"), "victim")).collect();
+                    answers.extend(people.resolve(core, bots).await.unwrap());
+                }
+                answers
+            });
         }
-        bombs.join_all().await
+        bombers.join_all().await
     };
     let living = async {
         for n in 0..50 {

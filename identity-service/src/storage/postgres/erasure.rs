@@ -61,10 +61,12 @@ pub async fn remove_from_history(
             "UPDATE merge_history SET moved = jsonb_set(moved, '{links}', COALESCE(( \
                  SELECT jsonb_agg(link) FROM jsonb_array_elements(moved->'links') AS link \
                  WHERE link <> ALL ($2::jsonb[])), '[]')) \
-             WHERE org_id = $1 AND moved->'links' @> ANY ($2::jsonb[])",
+             WHERE org_id = $1 AND moved->'links' @> ANY ($3::jsonb[])",
         )
         .bind::<SqlUuid, _>(org)
-        .bind::<Array<Text>, _>(links),
+        .bind::<Array<Text>, _>(&links)
+        // An array contains another's elements, not an object.
+        .bind::<Array<Text>, _>(links.iter().map(|link| format!("[{link}]")).collect::<Vec<_>>()),
     )
     .execute(connection)
     .await?;
