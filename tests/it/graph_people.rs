@@ -1,1 +1,337 @@
+//! People looked up, taken apart, erased and forgotten, as every core and both stores tell it.
 
+use harness::world::{Options, World};
+use proto::v1::RefusalReason;
+use tonic::Code;
+
+use crate::{
+    assert_accepted, assert_gif, denied, granted,
+    graph_model::{assert_shape, assert_sound},
+    people::{People, browser, canonical, cookie, give, login, user, visit},
+};
+
+async fn two_cores() -> World {
+    World::with(Options { cores: 2, ..Options::default() }).await
+}
+
+/// Two browsers with a vendor ID each, merged; the survivor is the first, and the second's ID is the newer one.
+async fn merged(world: &World, people: &People) -> (String, String) {
+    let one = people.see(0, visit("phone")).await.canonical_id;
+    let other = people.see(1, visit("laptop")).await.canonical_id;
+    give(world, &one, "pin_unauth", "canary-of-phone").await;
+    give(world, &other, "pin_unauth", "canary-of-laptop").await;
+    give(world, &other, "ttd_id", "canary-of-trade").await;
+    let joined = people.see(0, cookie("phone", "laptop")).await;
+    assert_eq!((joined.canonical_id, joined.merged_from), (one.clone(), vec![other.clone()]));
+    (one, other)
+}
+
+#[tokio::test]
+async fn a_merge_is_seen_everywhere_and_can_be_undone() {
+    let world = two_cores().await;
+    let people = People::of(&world);
+    let (one, other) = merged(&world, &people).await;
+    for flush in [false, true] {
+        if flush {
+            world.flush_redis().await;
+        }
+        for id in [browser("phone"), browser("laptop"), canonical(&one), canonical(&other)] {
+            let found = people.delivered(id.clone()).await;
+            assert_eq!(found.canonical_id, one, "{id:?}");
+            assert_eq!(found.vendor_ids["pin_unauth"].value, "canary-of-laptop", "the newest one");
+            assert_eq!(found.vendor_ids["ttd_id"].value, "canary-of-trade");
+        }
+    }
+    let person = people.lookup(canonical(&other)).await.unwrap();
+    assert_eq!((&person.canonical_id, person.identifiers.len(), person.merges.len()), (&one, 2, 1));
+    assert!(
+        person
+            .identifiers
+            .iter()
+            .all(|id| id.verified && id.linked_at.is_some() && id.last_used_at.is_some())
+    );
+    let merge = &person.merges[0];
+    assert_eq!((&merge.survivor_canonical_id, &merge.merged_canonical_id), (&one, &other));
+    assert_eq!((merge.moved_identifiers, merge.moved_vendor_ids, merge.undone_at), (1, 2, None));
+
+    let stranger = People::in_org(&world, &world.another_customer("explicit").await.org_id.to_string());
+    assert_eq!(stranger.unmerge(0, &merge.merge_id).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(stranger.lookup(canonical(&one)).await.unwrap_err().code(), Code::NotFound);
+    stranger.delete(0, canonical(&one)).await.unwrap();
+    let unknown = people.unmerge(0, "01a1fbff-b764-7516-8e07-3d984722b735").await.unwrap_err();
+    assert_eq!(unknown.code(), Code::NotFound, "{unknown}");
+    assert_eq!(people.canonical(browser("laptop")).await, one, "nobody else changed it");
+
+    for core in 0..2 {
+        assert_eq!(people.unmerge(core, &merge.merge_id).await.unwrap(), other, "twice is once");
+    }
+    for flush in [false, true] {
+        if flush {
+            world.flush_redis().await;
+        }
+        let (phone, laptop) =
+            (people.delivered(browser("phone")).await, people.delivered(canonical(&other)).await);
+        assert_eq!((&phone.canonical_id, &laptop.canonical_id), (&one, &other));
+        assert_eq!(phone.vendor_ids.len(), 1, "{phone:?}");
+        assert_eq!(phone.vendor_ids["pin_unauth"].value, "canary-of-phone", "its own came back");
+        assert_eq!(laptop.vendor_ids.len(), 2, "{laptop:?}");
+        assert_eq!(people.delivered(browser("laptop")).await, laptop);
+    }
+    assert!(people.lookup(canonical(&one)).await.unwrap().merges[0].undone_at.is_some());
+    assert_sound(&world).await;
+}
+
+#[tokio::test]
+async fn of_merges_within_merges_each_gets_its_own_back() {
+    let world = two_cores().await;
+    let people = People::of(&world);
+    let mut names = Vec::new();
+    for id in ["a", "b", "c"] {
+        names.push(people.see(0, visit(id)).await.canonical_id);
+        give(&world, names.last().unwrap(), "pin_unauth", &format!("of-{id}")).await;
+    }
+    people.see(0, cookie("b", "c")).await;
+    people.see(1, cookie("a", "b")).await;
+    let merges = people.lookup(browser("a")).await.unwrap().merges;
+    let inner = merges.iter().find(|merge| merge.merged_canonical_id == names[2]).unwrap();
+    let outer = merges.iter().find(|merge| merge.merged_canonical_id == names[1]).unwrap();
+    people.unmerge(0, &inner.merge_id).await.unwrap();
+    people.delete(1, browser("c")).await.unwrap();
+    people.unmerge(1, &outer.merge_id).await.unwrap();
+    for (id, name) in [("a", &names[0]), ("b", &names[1])] {
+        let found = people.delivered(browser(id)).await;
+        assert_eq!(&found.canonical_id, name);
+        assert_eq!(found.vendor_ids["pin_unauth"].value, format!("of-{id}"));
+    }
+    assert_gone(&world, &["of-c", &names[2]]).await;
+    assert_sound(&world).await;
+}
+
+/// Every key of Redis with what it holds, but that a browser was asked for of whom nothing is known.
+async fn redis_texts(world: &World) -> Vec<String> {
+    let mut texts = Vec::new();
+    for key in world.redis::<Vec<String>>(&["KEYS", "*"]).await {
+        let kind: String = world.redis(&["TYPE", &key]).await;
+        let text = match kind.as_str() {
+            "hash" => world.redis::<Vec<String>>(&["HGETALL", &key]).await.join(" "),
+            "string" => world.redis::<Option<String>>(&["GET", &key]).await.unwrap_or_default(),
+            _ => String::new(),
+        };
+        if !text.contains(r#""signals":null,"sec_gpc":false,"updated_at":null"#)
+            || !key.starts_with("consent:")
+        {
+            texts.push(format!("{key} {text}"));
+        }
+    }
+    texts
+}
+
+/// No store and no log has any of these.
+async fn assert_gone(world: &World, canaries: &[&str]) {
+    let tables = world.database.text("SELECT string_agg(relname, ' ') FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace").await;
+    for table in tables.split_whitespace() {
+        for canary in canaries {
+            let rows = world
+                .database
+                .count(&format!("{table} t"), &format!("position('{canary}' IN t::text) > 0"))
+                .await;
+            assert_eq!(rows, 0, "{canary} in {table}");
+        }
+    }
+    for text in redis_texts(world).await {
+        for canary in canaries {
+            assert!(!text.contains(canary), "{canary} in {text}");
+        }
+    }
+    for core in &world.cluster.cores {
+        for canary in canaries {
+            assert_eq!(core.log().iter().find(|line| line.contains(canary)), None);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_erased_person_is_nowhere_by_whatever_name() {
+    let world = two_cores().await;
+    let people = People::of(&world);
+    for name in 0..3 {
+        let (one, other) = merged(&world, &people).await;
+        let mut page = world.browser();
+        page.anonymous_id = Some("phone".to_owned());
+        assert_accepted(&page.view(&denied()).await, 1);
+        people.see(1, login("phone", "anna@canary.example")).await;
+        let id = match name {
+            0 => browser("laptop"),
+            1 => user("anna@canary.example"),
+            _ => canonical(&other),
+        };
+        let mut reading = tokio::task::JoinSet::new();
+        for core in 0..8 {
+            let (people, id) = (people.clone(), canonical(&one));
+            reading.spawn(async move { people.vendor_ids(core, vec![id, browser("phone")]).await });
+        }
+        people.delete(0, id.clone()).await.unwrap();
+        reading.join_all().await;
+        people.delete(1, id).await.unwrap();
+        let left = ["phone", "laptop", "anna@canary.example", "canary-of-", &one, &other];
+        // A reader's marker holds nothing and ends by itself; those that hold something must be gone at once.
+        assert_gone(&world, &left[2..4]).await;
+        for id in [browser("phone"), user("anna@canary.example"), canonical(&one), canonical(&other)] {
+            assert_eq!(people.canonical(id).await, "");
+        }
+        harness::eventually("markers to end", async || {
+            let texts = redis_texts(&world).await;
+            let own = texts.into_iter().find(|text| left.iter().any(|canary| text.contains(canary)));
+            own.map_or(Ok(()), Err)
+        })
+        .await;
+        assert_gone(&world, &left).await;
+        let back = people.see(0, visit("phone")).await;
+        assert!(back.created && back.canonical_id != one, "a stranger: {back:?}");
+        assert!(people.delivered(browser("phone")).await.vendor_ids.is_empty());
+        people.delete(0, browser("phone")).await.unwrap();
+    }
+    people.delete(0, browser("nobody")).await.unwrap();
+    assert_sound(&world).await;
+}
+
+#[tokio::test]
+async fn what_a_merge_recorded_of_a_browser_goes_with_its_last_owner() {
+    let world = two_cores().await;
+    let people = People::of(&world);
+    people.see(0, login("home", "anna")).await;
+    people.see(0, visit("wandering-tablet")).await;
+    people.see(0, cookie("home", "wandering-tablet")).await;
+    people.see(0, login("wandering-tablet", "bert")).await;
+    people.delete(1, user("bert")).await.unwrap();
+    assert_gone(&world, &["wandering-tablet", "bert"]).await;
+    assert_eq!(people.lookup(user("anna")).await.unwrap().identifiers.len(), 2);
+}
+
+#[tokio::test]
+async fn a_callback_after_an_erasure_stores_nothing() {
+    let world = World::start().await;
+    let people = People::of(&world);
+    let mut page = world.browser();
+    page.view(&granted()).await;
+    let callback = page.sync_to_vendor("pinterest").await;
+    people.delete(0, browser(page.aid())).await.unwrap();
+    assert_accepted(&page.view(&granted()).await, 1);
+    assert_gif(&page.get(callback.as_str()).await);
+    assert_eq!(world.vendor_id(page.aid(), "pin_unauth").await, None, "its state is older than the erasure");
+}
+
+#[tokio::test]
+async fn a_merge_bomb_is_bounded_and_bothers_nobody_else() {
+    let world = two_cores().await;
+    let (people, other) = (People::of(&world), world.another_customer("explicit").await);
+    let neighbour = People::in_org(&world, &other.org_id.to_string());
+    let bombing = async {
+        let mut bombers = tokio::task::JoinSet::new();
+        for core in 0..2 {
+            let people = people.clone();
+            bombers.spawn(async move {
+                let mut answers = Vec::new();
+                for part in 0..50 {
+                    let bots = (0..100).map(|n| login(format!("bot-{core}-{part}-{n}"), "victim")).collect();
+                    answers.extend(people.resolve(core, bots).await.unwrap());
+                }
+                answers
+            });
+        }
+        bombers.join_all().await
+    };
+    let living = async {
+        for n in 0..50 {
+            neighbour.see(n, login(format!("n-{n}"), format!("u-{n}"))).await;
+        }
+    };
+    let (answers, ()) = tokio::join!(bombing, living);
+    assert!(answers.iter().flatten().all(|one| one.error.is_none()), "all are taken");
+    let linked = people.lookup(user("victim")).await.unwrap().identifiers.len();
+    assert_eq!(linked, 21, "20 links a day and the user");
+    let refused = world.metric("datafly_link_refusals_total", &[("reason", "too_many_links")]).await;
+    assert!(refused > 9_000.0, "{refused}");
+    // Days later there is room again, until there are fifty.
+    for day in 0..3 {
+        world
+            .database
+            .execute(
+                "UPDATE canonicals SET linked_on = linked_on - 1;
+             UPDATE links SET last_used_at = last_used_at - interval '2 days'",
+            )
+            .await;
+        let bots = (0..20).map(|n| login(format!("late-{day}-{n}"), "victim")).collect();
+        people.resolve(day, bots).await.unwrap();
+    }
+    let person = people.lookup(user("victim")).await.unwrap();
+    assert_eq!(person.identifiers.len(), 50);
+    assert!(person.identifiers.iter().any(|id| id.value == "victim"), "never the user");
+    assert_eq!(person.identifiers.iter().filter(|id| id.value.starts_with("late-")).count(), 49);
+    assert_eq!(
+        people.canonical(browser("late-0-0")).await.is_empty(),
+        !person.identifiers.iter().any(|id| id.value == "late-0-0")
+    );
+    assert_shape(&world).await;
+}
+
+#[tokio::test]
+async fn a_refusal_is_known_without_postgresql() {
+    let world = World::start().await;
+    let people = People::of(&world);
+    for (id, who) in [("one", "anna"), ("two", "bert")] {
+        people.see(0, login(id, who)).await;
+    }
+    for round in 0..3 {
+        world.postgres_proxy.take();
+        let refused = people.see(0, cookie("one", "two")).await;
+        let reasons: Vec<RefusalReason> = refused.refusals.iter().map(|one| one.reason()).collect();
+        assert_eq!(reasons, [RefusalReason::DifferentUsers]);
+        let sent = crate::round_trips::caused(world.postgres_proxy.take().0);
+        assert!(round == 0 || sent.is_empty(), "{sent:?}");
+    }
+    // That is no reason to keep a login out.
+    let moved = people.see(0, login("one", "bert")).await;
+    assert_eq!(moved.canonical_id, people.canonical(user("bert")).await);
+    assert_eq!(people.lookup(user("anna")).await.unwrap().refusals.len(), 1);
+}
+
+#[tokio::test]
+async fn the_reaper_takes_what_is_old_and_nothing_else() {
+    let world = two_cores().await;
+    let people = People::of(&world);
+    for id in ["old", "back", "fresh"] {
+        let own = people.see(0, login(id, format!("{id}-user"))).await.canonical_id;
+        give(&world, &own, "pin_unauth", "live").await;
+        give(&world, &own, "ttd_id", "expired").await;
+    }
+    // `back` has been away long, and Redis has forgotten them.
+    world
+        .database
+        .execute(
+            "UPDATE canonicals SET last_seen_on = CURRENT_DATE - 399
+         WHERE id = (SELECT canonical_id FROM links WHERE value = 'back')",
+        )
+        .await;
+    world.flush_redis().await;
+    people.see(1, visit("back")).await;
+    let seen =
+        "id = (SELECT canonical_id FROM links WHERE value = 'back') AND last_seen_on >= CURRENT_DATE - 1";
+    assert_eq!(world.database.count("canonicals", seen).await, 1, "they were seen");
+    world
+        .database
+        .execute(
+            "UPDATE vendor_ids SET expires_at = now() - interval '8 days' WHERE field = 'ttd_id';
+         UPDATE canonicals SET last_seen_on = CURRENT_DATE - 402
+         WHERE id = (SELECT canonical_id FROM links WHERE value = 'old')",
+        )
+        .await;
+    harness::eventually("the reaper", async || {
+        let left = world.database.text("SELECT string_agg(value, ' ' ORDER BY value) FROM (SELECT value FROM links UNION ALL SELECT value FROM vendor_ids) all_values").await;
+        if left == "back back-user fresh fresh-user live live" { Ok(()) } else { Err(left) }
+    })
+    .await;
+    assert_eq!(people.canonical(browser("old")).await, "");
+    assert!(people.see(0, visit("old")).await.created);
+    assert_sound(&world).await;
+}

@@ -132,6 +132,7 @@ async fn remove(
     let browsers = ids.iter().filter(|id| id.kind == Kind::AnonymousId).map(|id| id.value.as_str());
     let browsers: Vec<&str> = browsers.collect();
     erasure::remove(connection, org, canonicals, &browsers).await?;
+    erasure::remove_from_history(connection, org, ids).await?;
     let mut gone: Vec<Key> = ids.iter().map(|id| keys::canonical(org, id)).collect();
     gone.extend(browsers.iter().flat_map(|id| [keys::identity(org, id), keys::consent(org, id)]));
     gone.extend(canonicals.iter().flat_map(|id| [keys::vendor_ids(org, *id), keys::syncs(org, *id)]));

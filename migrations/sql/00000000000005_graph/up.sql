@@ -7,6 +7,8 @@ ALTER TABLE canonicals ADD COLUMN linked_times integer NOT NULL DEFAULT 0;
 CREATE INDEX canonicals_by_age ON canonicals (last_seen_on);
 
 CREATE INDEX merge_history_by_merged ON merge_history (org_id, merged_id);
+-- For erasures, of identifiers that have moved on since.
+CREATE INDEX merge_history_by_link ON merge_history USING gin ((moved -> 'links') jsonb_path_ops);
 ALTER TABLE merge_history ADD FOREIGN KEY (org_id, merged_id)
     REFERENCES canonicals (org_id, id) ON DELETE CASCADE;
 

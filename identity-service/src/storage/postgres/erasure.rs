@@ -1,5 +1,7 @@
 //! Removing people for good: on request, and in the end by age.
 
+use std::collections::BTreeSet;
+
 use diesel::{
     prelude::*,
     sql_types::{Array, BigInt, Date as SqlDate, SmallInt, Text, Timestamptz, Uuid as SqlUuid},
@@ -44,6 +46,30 @@ pub async fn remove(
     diesel::delete(signals.filter(consent::anonymous_id.eq_any(browsers))).execute(connection).await?;
     let used = used_states::table.filter(used_states::org_id.eq(org));
     diesel::delete(used.filter(used_states::anonymous_id.eq_any(browsers))).execute(connection).await?;
+    Ok(())
+}
+
+/// Removes identifiers from what merges of others recorded, in which they took part before they moved on.
+pub async fn remove_from_history(
+    connection: &mut AsyncPgConnection,
+    org: Uuid,
+    ids: &BTreeSet<Identifier>,
+) -> Result<()> {
+    let links: Vec<String> = ids.iter().filter_map(|id| serde_json::to_string(id).ok()).collect();
+    Prepared(
+        diesel::sql_query(
+            "UPDATE merge_history SET moved = jsonb_set(moved, '{links}', COALESCE(( \
+                 SELECT jsonb_agg(link) FROM jsonb_array_elements(moved->'links') AS link \
+                 WHERE link <> ALL ($2::jsonb[])), '[]')) \
+             WHERE org_id = $1 AND moved->'links' @> ANY ($3::jsonb[])",
+        )
+        .bind::<SqlUuid, _>(org)
+        .bind::<Array<Text>, _>(&links)
+        // An array contains another's elements, not an object.
+        .bind::<Array<Text>, _>(links.iter().map(|link| format!("[{link}]")).collect::<Vec<_>>()),
+    )
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
