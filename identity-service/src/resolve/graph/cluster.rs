@@ -73,12 +73,20 @@ impl Cluster {
         true
     }
 
+    /// Lets an identifier go. What was collected from it stays, and nothing tells from whom it was.
+    pub fn release(&mut self, id: &Identifier) -> Option<Link> {
+        for row in self.vendor_ids.values_mut() {
+            row.anonymous_id = row.anonymous_id.take().filter(|browser| *browser != id.value);
+        }
+        self.links.remove(id)
+    }
+
     /// Takes over what another knew, and tells what that was. Of two vendor IDs of one field the newest unexpired
     /// one stays; of two schedules the one that synced last.
     pub fn take(&mut self, other: Self, now: OffsetDateTime) -> Moved {
         let mut moved = Moved {
             links: other.links.keys().cloned().collect(),
-            vendor_ids: other.vendor_ids.values().cloned().collect(),
+            vendor_ids: other.vendor_ids.values().map(unnamed).collect(),
             attempts: other.attempts.clone(),
             ..Moved::default()
         };
@@ -86,7 +94,7 @@ impl Cluster {
             let key = |row: &VendorIdRow| (row.expires_at > now, row.collected_at);
             if self.vendor_ids.get(&field).is_none_or(|own| key(own) < key(&row)) {
                 let own = self.vendor_ids.insert(field, VendorIdRow { canonical_id: self.id, ..row });
-                moved.replaced_ids.extend(own);
+                moved.replaced_ids.extend(own.as_ref().map(unnamed));
             }
         }
         for (vendor, attempt) in other.attempts {
@@ -98,4 +106,9 @@ impl Cluster {
         }
         moved
     }
+}
+
+/// As the history keeps it: without the browser, who may be erased when this has long been another's.
+fn unnamed(row: &VendorIdRow) -> VendorIdRow {
+    VendorIdRow { anonymous_id: None, ..row.clone() }
 }

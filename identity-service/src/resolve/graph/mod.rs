@@ -81,7 +81,7 @@ impl Graph {
     pub fn put(&mut self, id: &Identifier, canonical: Uuid, verified: bool) {
         self.edits += 1;
         let before = self.homes.insert(id.clone(), canonical);
-        let old = before.and_then(|home| self.clusters.get_mut(&home)).and_then(|home| home.links.remove(id));
+        let old = before.and_then(|home| self.clusters.get_mut(&home)).and_then(|home| home.release(id));
         let now = self.now;
         if let Some(cluster) = self.clusters.get_mut(&canonical) {
             let verified = verified || old.is_some_and(|link| link.verified);
@@ -140,7 +140,7 @@ impl Graph {
                 .filter(|(id, _)| id.kind != Kind::UserId && !present.contains(id))
                 .min_by_key(|(id, link)| (link.last_used_at, *id));
             let Some(dropped) = droppable.map(|(id, _)| id.clone()) else { return };
-            cluster.links.remove(&dropped);
+            cluster.release(&dropped);
             self.homes.remove(&dropped);
         }
     }
