@@ -3,7 +3,7 @@
 
 pub mod auth;
 mod clock;
-pub mod collect;
+mod collect;
 mod compare;
 mod config;
 mod consent;
@@ -20,5 +20,6 @@ mod settings;
 pub mod storage;
 pub mod sync;
 
+pub use collect::vendors as collected_vendors;
 pub use compare::compare;
 pub use run::{migrate, run};

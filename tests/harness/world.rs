@@ -1,10 +1,9 @@
 //! A whole world for one test: its own database and Redis behind proxies, its own services, customer, vendors.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
 use bb8_redis::redis::{self, FromRedisValue};
-use identity_service::collect::{click::CLICK_IDS, generated::GENERATED_IDS};
 use proto::v1::{IdentityRef, IdentityVendorIds, VendorIdsRequest, identity_ref::Id};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use url::Url;
@@ -232,12 +231,6 @@ impl World {
         self.database.execute(&sql).await;
         self.flush_redis().await;
     }
-}
-
-/// All vendors whose click IDs can be collected, or whose IDs can be made.
-pub fn all_collected() -> BTreeSet<&'static str> {
-    let clicks = CLICK_IDS.iter().map(|record| record.vendor);
-    clicks.chain(GENERATED_IDS.iter().map(|record| record.vendor)).collect()
 }
 
 /// All vendors of the simulator.

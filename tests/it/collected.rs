@@ -4,6 +4,7 @@ use harness::{
     browser::{Answer, Browser},
     world::{Options, World},
 };
+use proto::v1::{IdentityRef, LookupRequest, identity_ref::Id};
 use serde_json::{Value, json};
 
 use crate::{assert_accepted, assert_gif, denied, granted, refusals::sign, round_trips::caused};
@@ -85,8 +86,10 @@ async fn a_click_id_is_delivered_as_it_came_and_the_newest_wins() {
     assert_eq!(world.vendor_id(browser.aid(), "gclid").await.as_deref(), Some("second"));
     world.flush_redis().await;
     assert_eq!(world.vendor_id(browser.aid(), "gclid").await.as_deref(), Some("second"));
-    let origin = world.database.text("SELECT anonymous_id FROM vendor_ids WHERE field = 'gclid'").await;
-    assert_eq!(origin, browser.aid());
+    let identity = Some(IdentityRef { id: Some(Id::AnonymousId(browser.aid().to_owned())) });
+    let request = LookupRequest { org_id: world.customer.org_id.to_string(), identity };
+    let person = world.admin().people().lookup(request).await.unwrap().into_inner().person.unwrap();
+    assert_eq!(person.vendor_ids["gclid"].anonymous_id.as_deref(), Some(browser.aid()));
 
     // Two pages of one batch: the later one counts.
     let mut events = [browser.page_view(&Value::Null), browser.page_view(&Value::Null)];

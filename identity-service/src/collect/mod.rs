@@ -13,3 +13,11 @@ pub mod plan;
 pub mod read;
 pub mod store;
 pub mod visit;
+
+use std::collections::BTreeSet;
+
+/// Names of all vendors whose click IDs can be collected, or whose IDs can be made.
+pub fn vendors() -> BTreeSet<&'static str> {
+    let clicks = click::CLICK_IDS.iter().map(|record| record.vendor);
+    clicks.chain(generated::GENERATED_IDS.iter().map(|record| record.vendor)).collect()
+}

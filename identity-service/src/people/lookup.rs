@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use migrations::schema::canonicals;
-use proto::v1::{ErrorReason, LinkRefusal, LinkedIdentifier, Merge, Person, RefusalReason};
+use proto::v1::{ErrorReason, LinkRefusal, LinkedIdentifier, Merge, Person, RefusalReason, VendorId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -113,7 +113,10 @@ pub fn person(stored: &Stored, now: OffsetDateTime) -> Person {
         created_at: Some(timestamp(stored.created_at)),
         identifiers: identifiers.collect(),
         vendor_ids: live
-            .map(|row| (row.field.clone(), vendor_ids::vendor_id(entries::vendor_id(row))))
+            .map(|row| {
+                let id = vendor_ids::vendor_id(entries::vendor_id(row));
+                (row.field.clone(), VendorId { anonymous_id: row.anonymous_id.clone(), ..id })
+            })
             .collect(),
         merges: merges.collect(),
         refusals: refusals.collect(),

@@ -203,6 +203,7 @@ pub fn vendor_id(entry: VendorIdEntry<'_>) -> VendorId {
         source: source.into(),
         collected_at: Some(clock::timestamp(entry.collected_at)),
         expires_at: Some(clock::timestamp(entry.expires_at)),
+        anonymous_id: None,
     }
 }
 

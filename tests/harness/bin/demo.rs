@@ -17,8 +17,9 @@ use harness::{
     story,
     system::{build_folder, env},
     vendor_sim::VendorSim,
-    world::{all_collected, all_vendors},
+    world::all_vendors,
 };
+use identity_service::collected_vendors;
 use migrations::schema::orgs;
 use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
@@ -214,7 +215,7 @@ async fn set_up(
     let key = &cluster.secrets.encryption_key;
     let customer =
         Customer::seed_in(&mut database, org_id, test_org_id, key, "explicit", "shop.example.com").await?;
-    for vendor in all_collected() {
+    for vendor in collected_vendors() {
         customer.add_generated(&mut database, vendor, true).await?;
     }
     cluster.open(&mut database, &customer, vendors, &all_vendors()).await?;

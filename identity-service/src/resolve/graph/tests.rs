@@ -4,7 +4,10 @@ use proto::v1::RefusalReason;
 use time::{Duration, macros::datetime};
 
 use super::*;
-use crate::{resolve::subject::Person, storage::postgres::rows::VendorIdRow};
+use crate::{
+    collect::brought::Brought, pii::contacts::Contacts, resolve::subject::Person,
+    storage::postgres::rows::VendorIdRow,
+};
 
 const NOW: OffsetDateTime = datetime!(2026-11-21 10:00 UTC);
 
@@ -29,8 +32,8 @@ fn person(text: &str) -> Person {
         refusals: Vec::new(),
         consent: None,
         want_pending_syncs: false,
-        brought: Default::default(),
-        contacts: Default::default(),
+        brought: Brought::default(),
+        contacts: Contacts::default(),
     }
 }
 
