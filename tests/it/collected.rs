@@ -4,7 +4,7 @@ use harness::{
     browser::{Answer, Browser},
     world::{Options, World},
 };
-use proto::v1::{IdentityRef, LookupRequest, identity_ref::Id};
+use proto::v1::{DeleteRequest, IdentityRef, LookupRequest, Person, UnmergeRequest, identity_ref::Id};
 use serde_json::{Value, json};
 
 use crate::{assert_accepted, assert_gif, denied, granted, refusals::sign, round_trips::caused};
@@ -53,6 +53,12 @@ fn max_age(answer: &Answer, name: &str) -> i64 {
     own.split("; ").find_map(|part| part.strip_prefix("Max-Age=")?.parse().ok()).unwrap()
 }
 
+async fn lookup(world: &World, browser: &Browser) -> Person {
+    let identity = Some(IdentityRef { id: Some(Id::AnonymousId(browser.aid().to_owned())) });
+    let request = LookupRequest { org_id: world.customer.org_id.to_string(), identity };
+    world.admin().people().lookup(request).await.unwrap().into_inner().person.unwrap()
+}
+
 fn sorted<const N: usize>(mut names: [&str; N]) -> [&str; N] {
     names.sort_unstable();
     names
@@ -86,9 +92,7 @@ async fn a_click_id_is_delivered_as_it_came_and_the_newest_wins() {
     assert_eq!(world.vendor_id(browser.aid(), "gclid").await.as_deref(), Some("second"));
     world.flush_redis().await;
     assert_eq!(world.vendor_id(browser.aid(), "gclid").await.as_deref(), Some("second"));
-    let identity = Some(IdentityRef { id: Some(Id::AnonymousId(browser.aid().to_owned())) });
-    let request = LookupRequest { org_id: world.customer.org_id.to_string(), identity };
-    let person = world.admin().people().lookup(request).await.unwrap().into_inner().person.unwrap();
+    let person = lookup(&world, &browser).await;
     assert_eq!(person.vendor_ids["gclid"].anonymous_id.as_deref(), Some(browser.aid()));
 
     // Two pages of one batch: the later one counts.
@@ -413,4 +417,71 @@ async fn of_several_ids_in_a_request_the_last_one_has_the_cookies() {
     let ids = world.vendor_ids(before.aid()).await.vendor_ids;
     assert_eq!(ids.keys().collect::<Vec<_>>(), ["gclid"], "clicks are the event's own");
     assert_eq!(world.vendor_id(browser.aid(), "fbp").await.as_deref(), Some(cookie(&browser, "_fbp")));
+}
+
+/// Nothing in either store names the browser.
+async fn assert_forgotten(world: &World, anonymous_id: &str) {
+    let mark = identity_service::storage::entries::mark(anonymous_id);
+    let tables = "SELECT string_agg(tablename, ' ') FROM pg_tables WHERE schemaname = 'public'";
+    for table in world.database.text(tables).await.split(' ') {
+        let rows = world.database.text(&format!("SELECT string_agg(own::text, ' ') FROM {table} own")).await;
+        assert!(!rows.contains(anonymous_id), "{table}: {rows}");
+    }
+    for key in world.redis::<Vec<String>>(&["KEYS", "cvid:*"]).await {
+        let fields = world.redis::<Vec<String>>(&["HGETALL", &key]).await.join(" ");
+        assert!(!fields.contains(&mark), "{key}: {fields}");
+    }
+}
+
+async fn erase(world: &World, id: Id) {
+    let (org_id, identity) = (world.customer.org_id.to_string(), Some(IdentityRef { id: Some(id) }));
+    world.admin().people().delete(DeleteRequest { org_id, identity }).await.unwrap();
+}
+
+async fn login(browser: &mut Browser, user: &str, query: &str) {
+    let mut event = browser.page_view(&both());
+    event["userId"] = json!(user);
+    event["traits"] = json!({"email": format!("{user}@example.com")});
+    event["context"]["page"]["url"] = json!(format!("{PAGE}{query}"));
+    assert_accepted(&browser.batch(&json!([event])).await, 1);
+}
+
+#[tokio::test]
+async fn a_browser_that_is_erased_leaves_no_trace_with_those_it_belonged_to_before() {
+    let world = collecting(&[], ALL).await;
+    let (mut tablet, mut annas) = (world.browser(), world.browser());
+    login(&mut annas, "anna", "").await;
+    // The tablet is somebody before it is Anna's, so there is a merge; then it is Bert's.
+    visit(&mut tablet, &both(), "?gclid=Click").await;
+    login(&mut tablet, "anna", "").await;
+    login(&mut tablet, "bert", "").await;
+    assert_eq!(world.database.count("merge_history", "true").await, 1);
+    erase(&world, Id::UserId("bert".to_owned())).await;
+    assert_eq!(
+        world.vendor_id(annas.aid(), "gclid").await.as_deref(),
+        Some("Click"),
+        "what Anna has stays hers"
+    );
+    assert_forgotten(&world, tablet.aid()).await;
+}
+
+#[tokio::test]
+async fn a_merge_that_is_taken_apart_gives_a_browser_its_ids_back_and_leaves_no_trace_of_it() {
+    let world = collecting(&[], ALL).await;
+    let (mut tablet, mut annas) = (world.browser(), world.browser());
+    login(&mut annas, "anna", "").await;
+    visit(&mut tablet, &both(), "").await;
+    login(&mut tablet, "anna", "?gclid=Later").await;
+    let person = lookup(&world, &tablet).await;
+    assert_eq!(person.vendor_ids["gclid"].anonymous_id.as_deref(), Some(tablet.aid()));
+    let (org_id, merge_id) = (world.customer.org_id.to_string(), person.merges[0].merge_id.clone());
+    world.admin().people().unmerge(UnmergeRequest { org_id, merge_id }).await.unwrap();
+
+    let own = cookie(&tablet, "_fbp").to_owned();
+    tablet.jar.clear();
+    visit(&mut tablet, &both(), "").await;
+    assert_eq!(cookie(&tablet, "_fbp"), own, "it is the tablet's own again");
+    erase(&world, Id::AnonymousId(tablet.aid().to_owned())).await;
+    assert_eq!(world.vendor_id(annas.aid(), "gclid").await.as_deref(), Some("Later"));
+    assert_forgotten(&world, tablet.aid()).await;
 }

@@ -80,19 +80,21 @@ impl Graph {
         let now = self.now;
         let Some(from) = self.clusters.get_mut(&root) else { return };
         let mut apart = Cluster { made: false, ..Cluster::made(merged, now.date()) };
-        for id in &moved.links {
-            if let Some(link) = from.links.remove(id) {
-                apart.links.insert(id.clone(), Link { linked_at: now, ..link });
-                self.homes.insert(id.clone(), merged);
-            }
-        }
         for row in &moved.vendor_ids {
-            apart.vendor_ids.insert(row.field.clone(), VendorIdRow { canonical_id: merged, ..row.clone() });
+            let mut back = row.clone();
             if from.vendor_ids.get(&row.field).is_some_and(|own| own.is_same(row)) {
-                from.vendor_ids.remove(&row.field);
+                // It still knows its browser, which goes with it.
+                back.anonymous_id = from.vendor_ids.remove(&row.field).and_then(|own| own.anonymous_id);
                 let replaced = moved.replaced_ids.iter().find(|own| own.field == row.field);
                 let own = replaced.map(|own| VendorIdRow { canonical_id: root, ..own.clone() });
                 from.vendor_ids.extend(own.map(|own| (own.field.clone(), own)));
+            }
+            apart.vendor_ids.insert(row.field.clone(), VendorIdRow { canonical_id: merged, ..back });
+        }
+        for id in &moved.links {
+            if let Some(link) = from.release(id) {
+                apart.links.insert(id.clone(), Link { linked_at: now, ..link });
+                self.homes.insert(id.clone(), merged);
             }
         }
         for (vendor, attempt) in &moved.attempts {
