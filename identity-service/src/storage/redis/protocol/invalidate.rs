@@ -23,7 +23,7 @@ const INVALIDATE: &str = "local kind = redis.call('TYPE', KEYS[1]).ok \
 pub struct Stale {
     /// Its name.
     pub key: String,
-    /// Who could not write it, as [`Nonce::as_str`]; nobody is empty.
+    /// Who could not write it, as [`super::Nonce::as_str`]; nobody is empty.
     pub writer: String,
 }
 
