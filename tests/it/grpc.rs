@@ -123,6 +123,14 @@ async fn roles_bound_what_a_token_may_do() {
         proto::v1::catalog_service_client::CatalogServiceClient::new(world.internal().authorized());
     let refused = catalogue.list_sync_vendors(proto::v1::ListSyncVendorsRequest {}).await;
     assert_refused(refused, denied, reason, "the processor in the catalogue");
+    let org_id = world.customer.org_id.to_string();
+    for (who, api) in [("the processor", &world.internal()), ("an edge", &edge)] {
+        let identity = known_as("a");
+        let lookup = proto::v1::LookupRequest { org_id: org_id.clone(), identity: identity.clone() };
+        assert_refused(api.people().lookup(lookup).await, denied, reason, &format!("{who} that looks up"));
+        let delete = proto::v1::DeleteRequest { org_id: org_id.clone(), identity };
+        assert_refused(api.people().delete(delete).await, denied, reason, &format!("{who} that erases"));
+    }
 
     let operator = world.cluster.api(0, &secrets.operator_token).unwrap();
     operator.resolve().resolve(resolve).await.unwrap();
