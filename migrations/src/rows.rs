@@ -50,6 +50,8 @@ pub struct Source {
     pub domains: Vec<String>,
     /// `verified` or `claimed`: what a browser is shown (design section 7, Trust).
     pub browser_identity: String,
+    /// Calls without a signature are refused.
+    pub require_signature: bool,
 }
 
 /// A host of the customer's that points at the edge.

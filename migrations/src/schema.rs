@@ -24,6 +24,9 @@ table! {
         password_hash -> Text,
         disabled_at -> Nullable<Timestamptz>,
         created_at -> Timestamptz,
+        version -> Integer,
+        updated_at -> Timestamptz,
+        last_login_at -> Nullable<Timestamptz>,
     }
 }
 
@@ -35,6 +38,9 @@ table! {
         domains -> Array<Text>,
         browser_identity -> Text,
         created_at -> Timestamptz,
+        require_signature -> Bool,
+        version -> Integer,
+        updated_at -> Timestamptz,
     }
 }
 
@@ -83,6 +89,8 @@ table! {
         purge_on_withdrawal -> Bool,
         created_at -> Timestamptz,
         rate_limit_rps -> Nullable<Integer>,
+        version -> Integer,
+        updated_at -> Timestamptz,
     }
 }
 
@@ -95,6 +103,8 @@ table! {
         ttl_days -> Integer,
         enabled -> Bool,
         endpoint -> Nullable<Text>,
+        version -> Integer,
+        updated_at -> Timestamptz,
     }
 }
 
@@ -104,6 +114,124 @@ table! {
         pipeline_id -> Uuid,
         vendor -> Text,
         enabled -> Bool,
+        version -> Integer,
+        updated_at -> Timestamptz,
+    }
+}
+
+table! {
+    sessions (id) {
+        id -> Uuid,
+        org_id -> Uuid,
+        user_id -> Uuid,
+        created_at -> Timestamptz,
+        expires_at -> Timestamptz,
+        revoked_at -> Nullable<Timestamptz>,
+    }
+}
+
+table! {
+    refresh_tokens (jti) {
+        jti -> Uuid,
+        org_id -> Uuid,
+        session_id -> Uuid,
+        token_hash -> Binary,
+        expires_at -> Timestamptz,
+        used_at -> Nullable<Timestamptz>,
+        successor -> Nullable<Uuid>,
+    }
+}
+
+table! { login_failures (key) { key -> Binary, times -> Integer, since -> Timestamptz, } }
+
+table! {
+    audit_log (id) {
+        id -> Uuid,
+        org_id -> Uuid,
+        at -> Timestamptz,
+        user_id -> Nullable<Uuid>,
+        user_email -> Nullable<Text>,
+        action -> Text,
+        resource_type -> Text,
+        resource_id -> Text,
+        changes -> Jsonb,
+        ip -> Text,
+        user_agent -> Text,
+    }
+}
+
+table! {
+    enrichment_settings (id) {
+        id -> Uuid,
+        org_id -> Uuid,
+        source_id -> Uuid,
+        vendor -> Text,
+        enabled -> Bool,
+        config -> Jsonb,
+        sealed -> Nullable<Binary>,
+        sealed_at -> Nullable<Timestamptz>,
+        version -> Integer,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+    }
+}
+
+table! {
+    custom_providers (id) {
+        id -> Uuid,
+        org_id -> Uuid,
+        source_id -> Uuid,
+        name -> Text,
+        redis_field -> Text,
+        settings -> Jsonb,
+        version -> Integer,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+    }
+}
+
+table! {
+    secrets (id) {
+        id -> Uuid,
+        org_id -> Uuid,
+        name -> Text,
+        sealed -> Binary,
+        sealed_at -> Timestamptz,
+        version -> Integer,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+    }
+}
+
+table! {
+    profile_providers (id) {
+        id -> Uuid,
+        org_id -> Uuid,
+        source_id -> Uuid,
+        provider -> Text,
+        enabled -> Bool,
+        config -> Jsonb,
+        sealed -> Nullable<Binary>,
+        sealed_at -> Nullable<Timestamptz>,
+        version -> Integer,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+    }
+}
+
+table! { seal_counts (key_id) { key_id -> Binary, times -> BigInt, } }
+
+table! {
+    reencryptions (org_id) {
+        org_id -> Uuid,
+        key_id -> Binary,
+        total -> BigInt,
+        done -> BigInt,
+        failed -> BigInt,
+        at_table -> Text,
+        at_row -> Uuid,
+        started_at -> Timestamptz,
+        finished_at -> Nullable<Timestamptz>,
     }
 }
 

@@ -81,6 +81,7 @@ impl Customer {
             name: "Shop".to_owned(),
             domains: vec![domain.to_owned()],
             browser_identity: "verified".to_owned(),
+            require_signature: false,
         };
         diesel::insert_into(schema::sources::table).values(source).execute(database).await?;
         let pipeline = Pipeline {
