@@ -1,9 +1,12 @@
 //! What management reads from its environment. All of it is checked at the start, also what only later
 //! routes use: a bad value must not surface days after the rollout.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
-use migrations::sealed::SealKey;
+use migrations::sealed::{SealKey, SealKeys};
 use secrecy::{ExposeSecret, SecretString};
 use serve::{Env, EnvError, TrustedProxies};
 
@@ -27,10 +30,18 @@ pub const KNOWN: &[&str] = &[
 /// Shortest secret for tokens, in bytes: the output of HS256's hash (RFC 7518, 3.2).
 const MIN_JWT_SECRET: usize = 32;
 
-/// Management's settings, as far as they are in use.
+/// Management's settings.
 pub struct Config {
     /// PostgreSQL.
     pub database_url: SecretString,
+    /// Seals and opens credentials.
+    pub keys: Arc<SealKeys>,
+    /// Signs tokens.
+    pub jwt_secret: SecretString,
+    /// What it signed is still good.
+    pub jwt_secret_previous: Option<SecretString>,
+    /// Whose X-Forwarded-For counts.
+    pub trusted_proxies: TrustedProxies,
     /// Where the API is.
     pub listen_addr: SocketAddr,
     /// Where `/metrics` and health are.
@@ -44,19 +55,21 @@ impl Config {
     pub fn from_env(env: &Env) -> Result<Self, EnvError> {
         env.not_built("OTLP_ENDPOINT")?;
         let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-        seal_key("DATAFLY_ENCRYPTION_KEY", &env.required_secret("DATAFLY_ENCRYPTION_KEY")?)?;
-        if let Some(previous) = env.secret("DATAFLY_ENCRYPTION_KEY_PREVIOUS")? {
-            seal_key("DATAFLY_ENCRYPTION_KEY_PREVIOUS", &previous)?;
-        }
-        jwt_secret("JWT_SECRET", &env.required_secret("JWT_SECRET")?)?;
-        if let Some(previous) = env.secret("JWT_SECRET_PREVIOUS")? {
-            jwt_secret("JWT_SECRET_PREVIOUS", &previous)?;
-        }
+        let key = seal_key("DATAFLY_ENCRYPTION_KEY", &env.required_secret("DATAFLY_ENCRYPTION_KEY")?)?;
+        let previous = env.secret("DATAFLY_ENCRYPTION_KEY_PREVIOUS")?;
+        let previous = previous.map(|text| seal_key("DATAFLY_ENCRYPTION_KEY_PREVIOUS", &text)).transpose()?;
+        let jwt_secret = long_enough("JWT_SECRET", env.required_secret("JWT_SECRET")?)?;
+        let jwt_secret_previous = env.secret("JWT_SECRET_PREVIOUS")?;
+        let jwt_secret_previous =
+            jwt_secret_previous.map(|text| long_enough("JWT_SECRET_PREVIOUS", text)).transpose()?;
         env.required_secret("SERVICE_TOKEN")?;
         env.addresses("IDENTITY_URL")?;
-        env.parsed::<TrustedProxies>("TRUSTED_PROXIES")?;
         Ok(Self {
             database_url: env.required_secret("DATABASE_URL")?,
+            keys: Arc::new(SealKeys::new(key, previous)),
+            jwt_secret,
+            jwt_secret_previous,
+            trusted_proxies: env.parsed_or("TRUSTED_PROXIES", TrustedProxies::default())?,
             listen_addr: env.parsed_or("LISTEN_ADDR", any(8084))?,
             metrics_addr: env.parsed_or("METRICS_ADDR", any(9084))?,
             log_level: env.parsed_or("LOG_LEVEL", "info".to_owned())?,
@@ -64,15 +77,15 @@ impl Config {
     }
 }
 
-fn seal_key(name: &'static str, text: &SecretString) -> Result<(), EnvError> {
-    SealKey::from_hex(text).map(drop).map_err(|why| EnvError::malformed(name, why))
+fn seal_key(name: &'static str, text: &SecretString) -> Result<SealKey, EnvError> {
+    SealKey::from_hex(text).map_err(|why| EnvError::malformed(name, why))
 }
 
-fn jwt_secret(name: &'static str, text: &SecretString) -> Result<(), EnvError> {
-    if text.expose_secret().len() < MIN_JWT_SECRET {
+fn long_enough(name: &'static str, secret: SecretString) -> Result<SecretString, EnvError> {
+    if secret.expose_secret().len() < MIN_JWT_SECRET {
         return Err(EnvError::malformed(name, format_args!("must be at least {MIN_JWT_SECRET} bytes")));
     }
-    Ok(())
+    Ok(secret)
 }
 
 #[cfg(test)]

@@ -1,18 +1,21 @@
-//! The management API. So far it starts, migrates, tells its health and creates the first owner.
+//! The management API: settings, credentials, users and people of an organisation, over HTTP.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 use clap::{Parser, Subcommand};
-use migrations::migrate;
+use migrations::{diesel::ConnectionError, migrate, pool::PgPool};
 use secrecy::{ExposeSecret, SecretString};
 use serve::{Env, EnvError, Lifecycle, Workers};
 
-use crate::config::Config;
+use crate::{auth::tokens::Tokens, config::Config, state::Management};
 
+mod api;
+mod auth;
 mod config;
 mod owner;
 mod password;
 mod routes;
+mod state;
 
 /// Management API of Signal Identity. Configured by environment variables; see the README.
 #[derive(Parser)]
@@ -31,6 +34,9 @@ enum Command {
     CreateOwner(owner::NewOwner),
 }
 
+/// PostgreSQL connections of one instance.
+const POSTGRES_CONNECTIONS: u32 = 16;
+
 /// Why the program ends, in one line.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
@@ -40,6 +46,8 @@ enum Failure {
     Migrate(#[from] migrate::MigrateError),
     #[error(transparent)]
     Owner(#[from] owner::OwnerError),
+    #[error("DATABASE_URL: {0}")]
+    Postgres(#[from] ConnectionError),
 }
 
 #[tokio::main]
@@ -85,7 +93,14 @@ async fn serve_api(env: &Env) -> Result<(), Failure> {
     lifecycle.on_signals()?;
     serve::metrics::listen(config.metrics_addr, &lifecycle).await?;
     let listener = serve::bind("LISTEN_ADDR", config.listen_addr).await?;
-    let app = routes::app(lifecycle.clone());
+    let postgres = PgPool::connect_lazily(&config.database_url, POSTGRES_CONNECTIONS)?;
+    let state = Management {
+        postgres,
+        keys: config.keys,
+        tokens: Arc::new(Tokens::new(&config.jwt_secret, config.jwt_secret_previous.as_ref())),
+        proxies: Arc::new(config.trusted_proxies),
+    };
+    let app = routes::app(state, lifecycle.clone());
     lifecycle.set_started();
     serve::serve(listener, "http", Workers::here(app), lifecycle).await;
     Ok(())

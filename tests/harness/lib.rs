@@ -5,6 +5,7 @@
 
 pub mod browser;
 pub mod cluster;
+pub mod control;
 pub mod database;
 pub mod grpc;
 pub mod http2;

@@ -37,6 +37,7 @@ mod redis_split;
 mod refusals;
 mod round_trips;
 mod schema;
+mod sources;
 mod start_up;
 mod tenants;
 mod transport;

@@ -93,6 +93,7 @@ CREATE TABLE audit_log (
     user_agent    text NOT NULL
 );
 CREATE INDEX audit_log_by_org ON audit_log (org_id, id);
+CREATE INDEX audit_log_by_resource ON audit_log (org_id, resource_id);
 CREATE INDEX audit_log_by_age ON audit_log (at);
 
 -- A source's server-proxied enrichment with one vendor of the core's table.

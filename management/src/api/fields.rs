@@ -1,0 +1,145 @@
+//! Checking what a body says: all that is wrong with it at once, each by its path.
+
+use serde_json::Value;
+use url::{Host, Url};
+
+use super::error::{ApiError, Problem, Result};
+
+/// Collects what is wrong.
+#[derive(Debug, Default)]
+pub struct Fields(Vec<Problem>);
+
+impl Fields {
+    /// Notes a problem unless `ok`.
+    pub fn check(&mut self, ok: bool, field: impl Into<String>, message: impl Into<String>) {
+        if !ok {
+            self.add(field, message);
+        }
+    }
+
+    /// Notes a problem.
+    pub fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
+        self.0.push(Problem { field: field.into(), message: message.into() });
+    }
+
+    /// A text for people or names: `min` to `max` characters, none of them a control character, no space at its ends.
+    pub fn text(&mut self, field: &str, value: &str, min: usize, max: usize) {
+        let length = value.chars().count();
+        self.check((min..=max).contains(&length), field, format!("must have {min} to {max} characters"));
+        self.check(!value.contains(char::is_control), field, "must not have control characters");
+        self.check(value.trim() == value, field, "must not begin or end with a space");
+    }
+
+    /// One of a few words.
+    pub fn one_of(&mut self, field: &str, value: &str, words: &[&str]) {
+        self.check(words.contains(&value), field, format!("must be one of: {}", words.join(", ")));
+    }
+
+    /// No text anywhere in `value` holds a NUL, which PostgreSQL can't store.
+    pub fn storable(&mut self, field: &str, value: &Value) {
+        match value {
+            Value::String(text) => {
+                self.check(!text.contains('\0'), field, "must not have control characters")
+            }
+            Value::Array(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    self.storable(&format!("{field}[{index}]"), item);
+                }
+            }
+            Value::Object(members) => {
+                for (name, member) in members {
+                    self.check(!name.contains('\0'), field, "must not have control characters");
+                    self.storable(&format!("{field}.{}", name.replace('\0', "")), member);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// All problems, unless there is none.
+    pub fn done(self) -> Result<()> {
+        if self.0.is_empty() { Ok(()) } else { Err(ApiError::invalid(self.0)) }
+    }
+}
+
+/// https, or http on loopback (`localhost`, `*.localhost`, 127.0.0.0/8, ::1).
+pub fn is_secure_or_loopback(url: &Url) -> bool {
+    let loopback = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => return false,
+    };
+    url.scheme() == "https" || (url.scheme() == "http" && loopback)
+}
+
+/// `scheme://host[:port]` in the form browsers send, where `text` is that and nothing more: no path, query,
+/// credentials or wildcard, and plain http on loopback only.
+pub fn origin(text: &str) -> Option<String> {
+    let url = Url::parse(text).ok()?;
+    let bare = url.path() == "/"
+        && !text.ends_with('/')
+        && url.query().is_none()
+        && url.fragment().is_none()
+        && url.username().is_empty()
+        && url.password().is_none();
+    let plain = text.chars().all(|c| !c.is_control() && !c.is_whitespace() && c != '*' && c != '\\');
+    (bare && plain && is_secure_or_loopback(&url)).then(|| url.origin().ascii_serialization())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn wrong(check: impl FnOnce(&mut Fields)) -> Vec<String> {
+        let mut fields = Fields::default();
+        check(&mut fields);
+        fields.0.into_iter().map(|problem| problem.field).collect()
+    }
+
+    #[test]
+    fn texts_are_bounded_and_plain() {
+        assert!(wrong(|fields| fields.text("name", "Été 🍪", 1, 5)).is_empty());
+        for bad in ["", "123456", "a\0", "a\nb", " a", "a "] {
+            assert_eq!(wrong(|fields| fields.text("name", bad, 1, 5)), ["name"], "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_nul_is_found_wherever_it_is() {
+        let value = json!({"a": ["x", {"b": "\0"}]});
+        assert_eq!(wrong(|fields| fields.storable("config", &value)), ["config.a[1].b"]);
+        assert_eq!(wrong(|fields| fields.storable("config", &json!({"\0": 1}))), ["config"]);
+        assert!(wrong(|fields| fields.storable("config", &json!({"a": [1, null, true, "x"]}))).is_empty());
+    }
+
+    #[test]
+    fn origins_are_bare() {
+        assert_eq!(
+            origin("https://Collect.Shop.example:443").as_deref(),
+            Some("https://collect.shop.example")
+        );
+        assert_eq!(origin("http://127.0.0.1:8080").as_deref(), Some("http://127.0.0.1:8080"));
+        assert_eq!(origin("http://shop.localhost:8080").as_deref(), Some("http://shop.localhost:8080"));
+        for bad in [
+            "http://shop.example",
+            "https://shop.example/",
+            "https://shop.example/x",
+            "https://*.example",
+            "https://u@shop.example",
+            "https://shop.example?x",
+            "ftp://shop.example",
+            "shop.example",
+            "null",
+            "",
+            "https://",
+            "https://shop\\.example",
+            "https://shop .example",
+            "http://localhost.evil.test",
+        ] {
+            assert_eq!(origin(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! What all routes share: who calls and may do what, bodies, pages, versions, errors, and the API's document.
+
+pub mod audit;
+pub mod body;
+pub mod caller;
+pub mod document;
+pub mod error;
+pub mod fields;
+pub mod page;
+pub mod permission;
+pub mod query;
+pub mod versioned;

@@ -1,0 +1,137 @@
+//! Who may do what, as data: roles, what they may, and what each route needs. A route that is not listed here is
+//! refused to everyone; a test compares the list with the API's document.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// What a user is in his organisation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Everything, owners included.
+    Owner,
+    /// Everything but owners.
+    Admin,
+    /// Settings and credentials, but nothing that cuts a source off.
+    Editor,
+    /// Reads settings.
+    Viewer,
+}
+
+impl Role {
+    /// As it is stored.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Admin => "admin",
+            Self::Editor => "editor",
+            Self::Viewer => "viewer",
+        }
+    }
+
+    /// The role of that name.
+    pub fn of(name: &str) -> Option<Self> {
+        [Self::Owner, Self::Admin, Self::Editor, Self::Viewer].into_iter().find(|role| role.name() == name)
+    }
+
+    /// Whether someone of this role may do it.
+    pub fn may(self, permission: Permission) -> bool {
+        let (_, roles) = permission.row();
+        roles.contains(&self)
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What a route needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Permission {
+    /// Anyone, without a token.
+    Public,
+    /// Any user who is logged in.
+    LoggedIn,
+    /// To see settings and the catalogue.
+    ReadSettings,
+    /// To change settings.
+    WriteSettings,
+    /// To take away what keeps a source collecting: the source, its keys, its server secret.
+    CutOff,
+    /// To see who uses the API.
+    ReadUsers,
+    /// To change who does.
+    WriteUsers,
+    /// To look visitors up.
+    ReadPeople,
+    /// To export, erase and take apart visitors.
+    WritePeople,
+    /// To read what was changed by whom.
+    ReadAudit,
+    /// To seal everything with a new key.
+    Reencrypt,
+}
+
+impl Permission {
+    /// Its name in the API's document, and who has it.
+    pub const fn row(self) -> (&'static str, &'static [Role]) {
+        use Role::{Admin, Editor, Owner, Viewer};
+        match self {
+            Self::Public => ("public", &[Owner, Admin, Editor, Viewer]),
+            Self::LoggedIn => ("self", &[Owner, Admin, Editor, Viewer]),
+            Self::ReadSettings => ("settings:read", &[Owner, Admin, Editor, Viewer]),
+            Self::WriteSettings => ("settings:write", &[Owner, Admin, Editor]),
+            Self::CutOff => ("settings:delete", &[Owner, Admin]),
+            Self::ReadUsers => ("users:read", &[Owner, Admin]),
+            Self::WriteUsers => ("users:write", &[Owner, Admin]),
+            Self::ReadPeople => ("people:read", &[Owner, Admin, Editor]),
+            Self::WritePeople => ("people:write", &[Owner, Admin]),
+            Self::ReadAudit => ("audit:read", &[Owner, Admin]),
+            Self::Reencrypt => ("crypto:write", &[Owner, Admin]),
+        }
+    }
+}
+
+/// What `method` of the route at `path` (its pattern, `/v1/admin/sources/{id}`) needs; none where it is not listed.
+pub fn needed(method: &str, path: &str) -> Option<Permission> {
+    let row = ROUTES.iter().find(|(own_method, own_path, _)| *own_method == method && *own_path == path);
+    row.map(|(_, _, permission)| *permission)
+}
+
+use Permission as P;
+
+/// Every route under `/v1/admin`.
+#[rustfmt::skip]
+pub const ROUTES: &[(&str, &str, Permission)] = &[
+    ("POST",   "/v1/admin/auth/login", P::Public),
+    ("GET",    "/v1/admin/me", P::LoggedIn),
+    ("GET",    "/v1/admin/sources", P::ReadSettings),
+    ("POST",   "/v1/admin/sources", P::WriteSettings),
+    ("GET",    "/v1/admin/sources/{id}", P::ReadSettings),
+    ("PUT",    "/v1/admin/sources/{id}", P::WriteSettings),
+    ("DELETE", "/v1/admin/sources/{id}", P::CutOff),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_route_is_listed_twice_and_roles_only_grow() {
+        for (index, (method, path, permission)) in ROUTES.iter().enumerate() {
+            assert!(
+                !ROUTES.iter().skip(index + 1).any(|row| (row.0, row.1) == (method, path)),
+                "{method} {path}"
+            );
+            let (name, roles) = permission.row();
+            let order = [Role::Owner, Role::Admin, Role::Editor, Role::Viewer];
+            assert_eq!(roles, &order[..roles.len()], "{name}: whoever is above may as well");
+        }
+        assert_eq!(Role::of("admin"), Some(Role::Admin));
+        assert_eq!(Role::of("root"), None);
+    }
+}

@@ -1,0 +1,23 @@
+//! Answers that carry their version.
+
+use axum::{
+    Json,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+
+/// A record with its version as `ETag`, for `If-Match` of a later PUT.
+#[derive(Debug)]
+pub struct Versioned<T>(pub StatusCode, pub i32, pub T);
+
+impl<T: Serialize> IntoResponse for Versioned<T> {
+    fn into_response(self) -> Response {
+        let Self(status, version, record) = self;
+        let mut response = (status, Json(record)).into_response();
+        if let Ok(tag) = HeaderValue::from_str(&format!("\"{version}\"")) {
+            response.headers_mut().insert(header::ETAG, tag);
+        }
+        response
+    }
+}

@@ -1,0 +1,202 @@
+//! Sessions: a login, and the tokens that came of it. Whether one is good is asked of PostgreSQL each time, so that what
+//! is revoked is dead everywhere at once.
+
+use diesel::{
+    ExpressionMethods, OptionalExtension, QueryDsl, QueryableByName,
+    dsl::{now as sql_now, sql},
+    insert_into, sql_query,
+    sql_types::{BigInt, Text, Timestamptz, Uuid as SqlUuid},
+    update,
+};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
+use migrations::schema::{refresh_tokens, sessions, users};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::tokens::{ACCESS_LIFE, Access, LEEWAY, REFRESH_LIFE, Refresh, RefreshKind};
+use crate::{
+    api::{
+        caller::{Caller, Origin},
+        error::{Code, Result},
+        permission::Role,
+    },
+    state::Management,
+};
+
+#[derive(QueryableByName)]
+struct Known {
+    #[diesel(sql_type = Text)]
+    email: String,
+    #[diesel(sql_type = Text)]
+    role: String,
+    #[diesel(sql_type = BigInt)]
+    now: i64,
+}
+
+/// The user, as he is now, whose session is not revoked.
+const CALLER: &str = "SELECT u.email, u.role, floor(extract(epoch FROM clock_timestamp()))::bigint AS now \
+    FROM sessions s JOIN users u ON u.id = s.user_id AND u.org_id = s.org_id \
+    WHERE s.id = $1 AND s.user_id = $2 AND s.org_id = $3 AND s.revoked_at IS NULL AND u.disabled_at IS NULL";
+
+/// The caller with these claims, who comes from `origin`.
+pub async fn caller(state: &Management, claims: &Access, origin: Origin) -> Result<Caller> {
+    let mut connection = state.postgres.get().await?;
+    let known: Option<Known> = sql_query(CALLER)
+        .bind::<SqlUuid, _>(claims.sid)
+        .bind::<SqlUuid, _>(claims.sub)
+        .bind::<SqlUuid, _>(claims.org_id)
+        .get_result(&mut **connection)
+        .await
+        .optional()?;
+    let known = known.ok_or(Code::InvalidToken)?;
+    check_times(claims.iat, claims.exp, known.now)?;
+    let role = Role::of(&known.role).ok_or(Code::InvalidToken)?;
+    Ok(Caller {
+        user_id: claims.sub,
+        org_id: claims.org_id,
+        email: known.email,
+        role,
+        session_id: claims.sid,
+        origin,
+    })
+}
+
+/// Refuses an access token that has expired, lives longer than one may, or comes from the future.
+fn check_times(iat: i64, exp: i64, now: i64) -> Result<()> {
+    if iat > now.saturating_add(LEEWAY) || exp.saturating_sub(iat) > ACCESS_LIFE.whole_seconds() {
+        return Err(Code::InvalidToken.into());
+    }
+    if exp.saturating_add(LEEWAY) <= now { Err(Code::ExpiredToken.into()) } else { Ok(()) }
+}
+
+/// A pair of tokens, and how the API answers with it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Pair {
+    access_token: String,
+    refresh_token: String,
+    /// Always `Bearer`.
+    token_type: &'static str,
+    /// Seconds for which the access token is good.
+    expires_in: i64,
+}
+
+/// A user's password as it was when it was checked.
+pub struct Proven {
+    /// Who.
+    pub user: Uuid,
+    /// His organisation.
+    pub org: Uuid,
+    /// The hash that his password matched.
+    pub password_hash: String,
+}
+
+/// Begins a session for someone who has given his password. None where he has another one by now, or was disabled.
+pub async fn begin(state: &Management, proven: &Proven) -> Result<Pair> {
+    let mut connection = state.connection().await?;
+    connection
+        .transaction(async |connection| {
+            let user = users::table
+                .filter(users::id.eq(proven.user))
+                .filter(users::org_id.eq(proven.org))
+                .filter(users::password_hash.eq(&proven.password_hash))
+                .filter(users::disabled_at.is_null());
+            // Whoever changes one of these waits for this, and ends the session then.
+            let found: Option<(String, OffsetDateTime)> = user
+                .select((users::role, sql::<Timestamptz>("now()")))
+                .for_update()
+                .first(connection)
+                .await
+                .optional()?;
+            let (role, now) = found.ok_or(Code::InvalidCredentials)?;
+            update(users::table.filter(users::id.eq(proven.user)).filter(users::org_id.eq(proven.org)))
+                .set(users::last_login_at.eq(now))
+                .execute(connection)
+                .await?;
+            let session = Uuid::now_v7();
+            insert_into(sessions::table)
+                .values((
+                    sessions::id.eq(session),
+                    sessions::org_id.eq(proven.org),
+                    sessions::user_id.eq(proven.user),
+                    sessions::expires_at.eq(now + REFRESH_LIFE),
+                ))
+                .execute(connection)
+                .await?;
+            issue(state, connection, proven, &role, session, Uuid::now_v7(), now).await
+        })
+        .await
+}
+
+/// Signs a pair of a session and stores its refresh token.
+async fn issue(
+    state: &Management,
+    connection: &mut AsyncPgConnection,
+    proven: &Proven,
+    role: &str,
+    session: Uuid,
+    jti: Uuid,
+    now: OffsetDateTime,
+) -> Result<Pair> {
+    let (sub, org_id, iat) = (proven.user, proven.org, now.unix_timestamp());
+    let exp = iat + ACCESS_LIFE.whole_seconds();
+    let access = Access { sub, org_id, role: role.to_owned(), exp, iat, sid: session };
+    let exp = iat + REFRESH_LIFE.whole_seconds();
+    let refresh = Refresh { sub, org_id, kind: RefreshKind::Refresh, exp, iat, jti };
+    let refresh_token = state.tokens.sign(&refresh)?;
+    insert_into(refresh_tokens::table)
+        .values((
+            refresh_tokens::jti.eq(jti),
+            refresh_tokens::org_id.eq(org_id),
+            refresh_tokens::session_id.eq(session),
+            refresh_tokens::token_hash.eq(Sha256::digest(&refresh_token).to_vec()),
+            refresh_tokens::expires_at.eq(now + REFRESH_LIFE),
+        ))
+        .execute(connection)
+        .await?;
+    Ok(Pair {
+        access_token: state.tokens.sign(&access)?,
+        refresh_token,
+        token_type: "Bearer",
+        expires_in: ACCESS_LIFE.whole_seconds(),
+    })
+}
+
+/// Ends sessions of a user: `only` that one, or all of them. What is revoked stays so.
+pub async fn revoke(
+    connection: &mut AsyncPgConnection,
+    org: Uuid,
+    user: Uuid,
+    only: Option<Uuid>,
+) -> Result<()> {
+    let all = update(sessions::table)
+        .filter(sessions::org_id.eq(org))
+        .filter(sessions::user_id.eq(user))
+        .filter(sessions::revoked_at.is_null())
+        .set(sessions::revoked_at.eq(sql_now));
+    match only {
+        None => all.execute(connection).await?,
+        Some(session) => all.filter(sessions::id.eq(session)).execute(connection).await?,
+    };
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_a_leeway_of_five_seconds() {
+        let code = |iat, exp| check_times(iat, exp, 1000).err().map(|error| error.code());
+        assert_eq!(code(1000, 1900), None);
+        assert_eq!(code(1005, 1905), None);
+        assert_eq!(code(1006, 1906), Some(Code::InvalidToken), "from the future");
+        assert_eq!(code(100, 996), None);
+        assert_eq!(code(95, 995), Some(Code::ExpiredToken));
+        assert_eq!(code(1000, 1901), Some(Code::InvalidToken), "longer than any of ours");
+        assert_eq!(code(i64::MIN, i64::MAX), Some(Code::InvalidToken));
+        assert_eq!(code(i64::MIN, i64::MIN), Some(Code::ExpiredToken));
+    }
+}

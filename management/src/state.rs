@@ -1,0 +1,31 @@
+//! What every request works with, built once at the start.
+
+use std::sync::Arc;
+
+use migrations::{
+    pool::{PgPool, PgPooled},
+    sealed::SealKeys,
+};
+use serve::TrustedProxies;
+
+use crate::{api::error::Result, auth::tokens::Tokens};
+
+/// The control plane. Clones share everything.
+#[derive(Clone)]
+pub struct Management {
+    /// Settings, users, sessions.
+    pub postgres: PgPool,
+    /// Seals and opens credentials.
+    pub keys: Arc<SealKeys>,
+    /// Signs and checks tokens.
+    pub tokens: Arc<Tokens>,
+    /// Whose X-Forwarded-For counts.
+    pub proxies: Arc<TrustedProxies>,
+}
+
+impl Management {
+    /// A connection to PostgreSQL, within the pool's bound.
+    pub async fn connection(&self) -> Result<PgPooled> {
+        Ok(self.postgres.get().await?)
+    }
+}

@@ -1,0 +1,241 @@
+//! The control plane of one test: a world, management processes over it, an organisation of its own, and people who
+//! call the API as anyone would, over HTTP.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result, ensure};
+use reqwest::{Client, Method, StatusCode};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{
+    process::{Service, run},
+    world::{Options, World},
+};
+
+/// An owner's password: nothing that anyone would guess.
+pub const PASSWORD: &str = "tugboat-lantern-38-orchard";
+
+/// A world with a control plane.
+#[derive(Debug)]
+pub struct Control {
+    /// The management processes, which share everything.
+    pub management: Vec<Service>,
+    /// What they sign tokens with.
+    pub jwt_secret: String,
+    /// The owner of an organisation without sources.
+    pub owner: Admin,
+    /// The stores and the core below it, with another organisation that has a source.
+    pub world: World,
+}
+
+/// Someone who calls the API.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// `http://127.0.0.1:…`.
+    pub url: String,
+    /// His organisation.
+    pub org_id: Uuid,
+    /// How he logs in.
+    pub email: String,
+    /// His access token.
+    pub access_token: String,
+    /// His refresh token.
+    pub refresh_token: String,
+    client: Client,
+}
+
+/// What the API answered.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// As a number.
+    pub status: u16,
+    /// `ETag`, without quotes.
+    pub version: Option<String>,
+    /// `Retry-After`, in seconds.
+    pub retry_after: Option<u64>,
+    /// The body; null where it is none, or no JSON.
+    pub json: Value,
+}
+
+impl Answer {
+    /// `error.code`, or nothing.
+    pub fn code(&self) -> &str {
+        self.json["error"]["code"].as_str().unwrap_or_default()
+    }
+
+    /// The fields of `VALIDATION_FAILED`, in order.
+    pub fn fields(&self) -> Vec<String> {
+        let fields = self.json["error"]["fields"].as_array().into_iter().flatten();
+        fields.filter_map(|problem| Some(problem["field"].as_str()?.to_owned())).collect()
+    }
+
+    /// The body of an answer with that status.
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", self.json);
+        self.json
+    }
+
+    /// Refused with that status and code.
+    #[track_caller]
+    pub fn refused(&self, status: u16, code: &str) {
+        assert_eq!((self.status, self.code()), (status, code), "{}", self.json);
+    }
+
+    /// A text of the body.
+    #[track_caller]
+    pub fn text(&self, name: &str) -> String {
+        self.json[name].as_str().unwrap_or_else(|| panic!("no {name} in {}", self.json)).to_owned()
+    }
+}
+
+impl Control {
+    /// One management process over a world with one core.
+    pub async fn start() -> Self {
+        Self::with(1, Options::default()).await
+    }
+
+    /// So many of them over another world.
+    pub async fn with(processes: usize, options: Options) -> Self {
+        let world = World::with(options).await;
+        Self::over(processes, world).await.unwrap_or_else(|error| panic!("no control plane: {error:#}"))
+    }
+
+    async fn over(processes: usize, world: World) -> Result<Self> {
+        let jwt_secret = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
+        let mut management = Vec::new();
+        for _ in 0..processes {
+            management.push(start_management(&world, &jwt_secret, &[]).await?);
+        }
+        let addr = management.first().context("no management process")?.addr("http");
+        let owner = new_owner(&world.database.url, addr).await?;
+        Ok(Self { management, jwt_secret, owner, world })
+    }
+
+    /// The owner of yet another organisation.
+    pub async fn another_owner(&self) -> Admin {
+        new_owner(&self.world.database.url, self.management[0].addr("http")).await.unwrap()
+    }
+
+    /// The same person at another process.
+    pub fn at(&self, process: usize, admin: &Admin) -> Admin {
+        Admin { url: format!("http://{}", self.management[process].addr("http")), ..admin.clone() }
+    }
+}
+
+/// A management process over `world`, with `more` in its environment.
+pub async fn start_management(world: &World, jwt_secret: &str, more: &[(&str, &str)]) -> Result<Service> {
+    let identity_url = format!("http://{}", world.cluster.cores[0].addr("grpc"));
+    let mut env = vec![
+        ("DATABASE_URL", world.database.url.as_str()),
+        ("DATAFLY_ENCRYPTION_KEY", &world.cluster.secrets.encryption_key),
+        ("JWT_SECRET", jwt_secret),
+        ("SERVICE_TOKEN", &world.cluster.secrets.admin_token),
+        ("IDENTITY_URL", &identity_url),
+        ("TRUSTED_PROXIES", "127.0.0.1"),
+    ];
+    env.extend(more);
+    Service::start("management", &env, &["http", "metrics"]).await
+}
+
+/// Makes an organisation and its owner from the shell, and logs him in.
+async fn new_owner(database_url: &str, management: SocketAddr) -> Result<Admin> {
+    let email = format!("owner-{}@shop.example", &Uuid::new_v4().simple().to_string()[..12]);
+    let arguments = ["create-owner", "--email", &email, "--org", "Test Shop"];
+    let made = run("management", &arguments, &[("DATABASE_URL", database_url)], PASSWORD).await?;
+    ensure!(made.status.success(), "management create-owner: {}", made.text());
+    let mut admin = Admin {
+        url: format!("http://{management}"),
+        org_id: String::from_utf8_lossy(&made.stdout).trim().parse().context("create-owner")?,
+        email,
+        access_token: String::new(),
+        refresh_token: String::new(),
+        client: Client::builder().no_proxy().build()?,
+    };
+    let answer = admin.log_in(PASSWORD).await;
+    ensure!(answer.status == 200, "login: {answer:?}");
+    Ok(admin)
+}
+
+impl Admin {
+    /// Logs in, and keeps the tokens where that succeeds.
+    pub async fn log_in(&mut self, password: &str) -> Answer {
+        let credentials = json!({"email": self.email, "password": password});
+        let anyone = Self { access_token: String::new(), ..self.clone() };
+        let answer = anyone.post("/v1/admin/auth/login", &credentials).await;
+        if answer.status == 200 {
+            self.access_token = answer.text("access_token");
+            self.refresh_token = answer.text("refresh_token");
+        }
+        answer
+    }
+
+    /// Someone else of the same organisation, who exists and has [`PASSWORD`]; logged in.
+    pub async fn colleague(&self, role: &str) -> Self {
+        let email = format!("{role}-{}@shop.example", &Uuid::new_v4().simple().to_string()[..12]);
+        let user = json!({"email": email, "name": role, "role": role, "password": PASSWORD});
+        self.post("/v1/admin/users", &user).await.expect(201);
+        let mut colleague = Self { email, ..self.clone() };
+        colleague.log_in(PASSWORD).await.expect(200);
+        colleague
+    }
+
+    /// GET.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.call(Method::GET, path, None, &[]).await
+    }
+
+    /// POST with JSON.
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.call(Method::POST, path, Some(body), &[]).await
+    }
+
+    /// PUT with JSON.
+    pub async fn put(&self, path: &str, body: &Value) -> Answer {
+        self.call(Method::PUT, path, Some(body), &[]).await
+    }
+
+    /// DELETE.
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.call(Method::DELETE, path, None, &[]).await
+    }
+
+    /// Any call, with further headers.
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        headers: &[(&str, &str)],
+    ) -> Answer {
+        let mut request = self.client.request(method.clone(), format!("{}{path}", self.url));
+        if !self.access_token.is_empty() {
+            request = request.bearer_auth(&self.access_token);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = request.send().await.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
+        let header = |name: &str| {
+            response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+        };
+        let (status, version, retry_after) = (response.status(), header("etag"), header("retry-after"));
+        let bytes = response.bytes().await.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
+        assert_ne!(
+            status,
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "{method} {path}: {}",
+            String::from_utf8_lossy(&bytes)
+        );
+        Answer {
+            status: status.as_u16(),
+            version: version.map(|tag| tag.trim_matches('"').to_owned()),
+            retry_after: retry_after.and_then(|seconds| seconds.parse().ok()),
+            json: serde_json::from_slice(&bytes).unwrap_or_default(),
+        }
+    }
+}
