@@ -6,9 +6,11 @@ use std::{
     sync::Arc,
 };
 
+use http::Uri;
 use migrations::sealed::{SealKey, SealKeys};
 use secrecy::{ExposeSecret, SecretString};
 use serve::{Env, EnvError, TrustedProxies};
+use tonic::metadata::{Ascii, MetadataValue};
 
 /// Every variable management knows.
 pub const KNOWN: &[&str] = &[
@@ -40,6 +42,10 @@ pub struct Config {
     pub jwt_secret: SecretString,
     /// What it signed is still good.
     pub jwt_secret_previous: Option<SecretString>,
+    /// `Bearer …`, management's own service token.
+    pub service_token: MetadataValue<Ascii>,
+    /// Where the cores are.
+    pub identity_urls: Vec<Uri>,
     /// Whose X-Forwarded-For counts.
     pub trusted_proxies: TrustedProxies,
     /// Where the API is.
@@ -62,9 +68,13 @@ impl Config {
         let jwt_secret_previous = env.secret("JWT_SECRET_PREVIOUS")?;
         let jwt_secret_previous =
             jwt_secret_previous.map(|text| long_enough("JWT_SECRET_PREVIOUS", text)).transpose()?;
-        env.required_secret("SERVICE_TOKEN")?;
-        env.addresses("IDENTITY_URL")?;
+        let token = env.required_secret("SERVICE_TOKEN")?;
+        let mut service_token = MetadataValue::try_from(format!("Bearer {}", token.expose_secret()))
+            .map_err(|_| EnvError::malformed("SERVICE_TOKEN", "has characters that a header can't hold"))?;
+        service_token.set_sensitive(true);
         Ok(Self {
+            service_token,
+            identity_urls: env.addresses("IDENTITY_URL")?,
             database_url: env.required_secret("DATABASE_URL")?,
             keys: Arc::new(SealKeys::new(key, previous)),
             jwt_secret,

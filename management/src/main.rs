@@ -7,11 +7,12 @@ use migrations::{diesel::ConnectionError, migrate, pool::PgPool};
 use secrecy::{ExposeSecret, SecretString};
 use serve::{Env, EnvError, Lifecycle, Workers};
 
-use crate::{auth::tokens::Tokens, config::Config, state::Management};
+use crate::{auth::tokens::Tokens, config::Config, core::Core, state::Management};
 
 mod api;
 mod auth;
 mod config;
+mod core;
 mod owner;
 mod password;
 mod routes;
@@ -96,6 +97,7 @@ async fn serve_api(env: &Env) -> Result<(), Failure> {
     let postgres = PgPool::connect_lazily(&config.database_url, POSTGRES_CONNECTIONS)?;
     let state = Management {
         postgres,
+        core: Core::new(&config.identity_urls, config.service_token),
         keys: config.keys,
         tokens: Arc::new(Tokens::new(&config.jwt_secret, config.jwt_secret_previous.as_ref())),
         proxies: Arc::new(config.trusted_proxies),

@@ -8,13 +8,15 @@ use migrations::{
 };
 use serve::TrustedProxies;
 
-use crate::{api::error::Result, auth::tokens::Tokens};
+use crate::{api::error::Result, auth::tokens::Tokens, core::Core};
 
 /// The control plane. Clones share everything.
 #[derive(Clone)]
 pub struct Management {
     /// Settings, users, sessions.
     pub postgres: PgPool,
+    /// Vendors and visitors.
+    pub core: Core,
     /// Seals and opens credentials.
     pub keys: Arc<SealKeys>,
     /// Signs and checks tokens.
