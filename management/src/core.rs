@@ -126,7 +126,7 @@ fn refused(rpc: &'static str, status: &Status) -> ApiError {
         }
         Some(ErrorReason::VendorNotFound) => return Code::NotFound.into(),
         Some(ErrorReason::InvalidArgument) => {
-            tracing::warn!(rpc, said = status.message(), "the core does not understand");
+            tracing::debug!(rpc, said = status.message(), "the core does not take it");
             return Code::InvalidParameter.into();
         }
         Some(ErrorReason::Overloaded) => return Code::Overloaded.into(),

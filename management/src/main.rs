@@ -13,6 +13,7 @@ mod api;
 mod auth;
 mod config;
 mod core;
+mod json;
 mod owner;
 mod password;
 mod routes;

@@ -1,6 +1,9 @@
 //! The API's paths: one file an area, each handler one request.
 
+pub mod audit_log;
 pub mod auth;
+mod docs;
+pub mod identities;
 pub mod sources;
 
 use std::any::Any;
@@ -9,10 +12,10 @@ use axum::{
     Router,
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
-    routing::get,
 };
+use http::{HeaderName, HeaderValue, header};
 use serve::Lifecycle;
-use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
 use utoipa::{Modify, OpenApi, openapi::OpenApi as Api};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -32,6 +35,11 @@ fn admin() -> (Router<Management>, Api) {
         .routes(routes!(auth::me))
         .routes(routes!(sources::list, sources::create))
         .routes(routes!(sources::read, sources::update, sources::remove))
+        .routes(routes!(identities::look_up))
+        .routes(routes!(identities::erase))
+        .routes(routes!(identities::export))
+        .routes(routes!(identities::unmerge))
+        .routes(routes!(audit_log::list))
         .split_for_parts();
     Shared.modify(&mut document);
     (router, document)
@@ -40,16 +48,22 @@ fn admin() -> (Router<Management>, Api) {
 /// The API, its document, health, and the answers for what is no route.
 pub fn app(state: Management, lifecycle: Lifecycle) -> Router {
     let (admin, document) = admin();
-    let document = axum::Json(document);
     admin
         .route_layer(from_fn_with_state(state.clone(), caller::check))
         .with_state(state)
-        .route("/openapi.json", get(async move || document.clone()))
+        .merge(docs::router(document))
         .merge(serve::metrics::health(lifecycle))
         .fallback(async || ApiError::with_message(Code::NotFound, "There is nothing at this path."))
         .method_not_allowed_fallback(async || ApiError::from(Code::MethodNotAllowed))
         .layer(CatchPanicLayer::custom(panicked))
+        // What is answered is of one caller, and what it is is known.
+        .layer(header(header::CACHE_CONTROL, "no-store"))
+        .layer(header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(from_fn(|request, next: Next| serve::metrics::record(request, |request| next.run(request))))
+}
+
+fn header(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
+    SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
 }
 
 fn panicked(_: Box<dyn Any + Send>) -> Response {
