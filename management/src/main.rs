@@ -105,7 +105,7 @@ async fn serve_api(env: &Env) -> Result<(), Failure> {
     let postgres = PgPool::connect_lazily(&config.database_url, POSTGRES_CONNECTIONS)?;
     let state = Management {
         postgres,
-        core: Core::new(&config.identity_urls, config.service_token),
+        core: Core::new(&config.cores, config.service_token),
         keys: config.keys,
         tokens: Arc::new(Tokens::new(&config.jwt_secret, config.jwt_secret_previous.as_ref())),
         proxies: Arc::new(config.trusted_proxies),

@@ -42,6 +42,7 @@ mod schema;
 mod sources;
 mod start_up;
 mod tenants;
+mod tls;
 mod transport;
 mod transport_http2;
 mod vendors;
