@@ -26,6 +26,7 @@ mod identities;
 mod journey;
 mod logs;
 mod people;
+mod people_over_http;
 // The limit on files is set in the way of Linux.
 #[cfg(target_os = "linux")]
 mod postgres_disk;
