@@ -32,6 +32,7 @@ mod postgres_failover;
 mod postgres_faults;
 mod privacy;
 mod proofs;
+mod reaper;
 mod redis_faults;
 mod redis_refuses;
 mod redis_split;
