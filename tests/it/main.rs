@@ -39,6 +39,7 @@ mod redis_split;
 mod refusals;
 mod round_trips;
 mod schema;
+mod signed_calls;
 mod start_up;
 mod tenants;
 mod transport;

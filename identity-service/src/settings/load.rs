@@ -118,6 +118,7 @@ async fn load_here(
         let collects = Collects { pipeline: pipeline.id, syncs: &vendors, rows: &collected };
         let source = Arc::new(Source {
             test_org: siblings.get(&row.org_id).copied(),
+            require_signature: row.require_signature,
             origins: row.domains.iter().filter_map(|domain| origin::Origin::from_domain(domain)).collect(),
             collect_hosts: hosts.iter().filter(|h| h.source_id == row.id).filter_map(collect_host).collect(),
             secrets: secrets.iter().filter(|s| s.source_id == row.id).filter_map(|s| open(keys, s)).collect(),

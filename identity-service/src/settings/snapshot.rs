@@ -68,6 +68,8 @@ pub struct Source {
     pub org: Uuid,
     /// The sibling that holds the data of its test keys.
     pub test_org: Option<Uuid>,
+    /// Calls without a signature are refused: nothing but the customer's servers may send.
+    pub require_signature: bool,
     /// Origins that may call. Empty refuses all.
     pub origins: Vec<Origin>,
     /// Oldest first.
