@@ -23,6 +23,7 @@ mod grpc;
 mod hostile_grpc;
 mod identities;
 mod journey;
+mod key_use;
 mod logs;
 mod people;
 // The limit on files is set in the way of Linux.

@@ -106,6 +106,7 @@ fn check(
     }
     // The place first: what finds none must not have cost its events.
     let place = key.places.take()?;
+    key.last_use.mark(now.date());
     key.rate.take(subjects.max(usize::try_from(caller.events).unwrap_or(usize::MAX)))?;
     let seconds = caller.timestamp.as_deref().filter(|_| signed).and_then(|text| text.parse().ok());
     let signed_at = seconds.and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());

@@ -138,11 +138,13 @@ async fn load_here(
             let Ok(hash) = <[u8; 32]>::try_from(key.key_hash.as_slice()) else { continue };
             let environment = if key.environment == "test" { Environment::Test } else { Environment::Live };
             // A key keeps what it has left of its rate, whatever else was changed.
-            let known = before.key(&hash).filter(|known| known.rate.is(pipeline.rate_limit_rps));
+            let known = before.key(&hash);
             let rate = known
+                .filter(|known| known.rate.is(pipeline.rate_limit_rps))
                 .map_or_else(|| Arc::new(Rate::new(pipeline.rate_limit_rps)), |known| known.rate.clone());
-            let places = org.places.clone();
-            org.keys.push((hash, PipelineKey { source: source.clone(), environment, rate, places }));
+            let last_use = known.map(|known| known.last_use.clone()).unwrap_or_default();
+            let (id, source, places) = (key.id, source.clone(), org.places.clone());
+            org.keys.push((hash, PipelineKey { id, source, environment, rate, last_use, places }));
         }
         org.sources.push(source);
     }
