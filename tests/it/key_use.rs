@@ -10,6 +10,8 @@ async fn the_day_of_a_key_s_last_use_is_written_down() {
     let version = async || world.database.text("SELECT version::text FROM config_version").await;
     let before = version().await;
     let mut browser = world.browser();
+    let three_days_ago = "UPDATE pipeline_keys SET last_used_on = (now() AT TIME ZONE 'UTC')::date - 3 WHERE environment = 'live'";
+    world.database.execute(three_days_ago).await;
     // What is refused is no use.
     let mut elsewhere = world.browser();
     elsewhere.key.clone_from(&world.customer.test_key);
@@ -18,7 +20,7 @@ async fn the_day_of_a_key_s_last_use_is_written_down() {
     assert_accepted(&browser.view(&granted()).await, 1);
     let used = async |expected: &str| {
         eventually("the use to be written", async || {
-            let sql = "SELECT string_agg(environment || ' ' || COALESCE((CURRENT_DATE - last_used_on)::text, 'never'), \
+            let sql = "SELECT string_agg(environment || ' ' || COALESCE(((now() AT TIME ZONE 'UTC')::date - last_used_on)::text, 'never'), \
                        ', ' ORDER BY environment) FROM pipeline_keys";
             let found = world.database.text(sql).await;
             if found == expected { Ok(()) } else { Err(found) }
@@ -27,10 +29,7 @@ async fn the_day_of_a_key_s_last_use_is_written_down() {
     };
     used("live 0, test never").await;
     // Once a day is enough.
-    world
-        .database
-        .execute("UPDATE pipeline_keys SET last_used_on = CURRENT_DATE - 3 WHERE last_used_on IS NOT NULL")
-        .await;
+    world.database.execute(three_days_ago).await;
     assert_accepted(&browser.view(&granted()).await, 1);
     elsewhere.origin.clone_from(&browser.origin);
     assert_accepted(&elsewhere.view(&granted()).await, 1);
