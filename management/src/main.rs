@@ -13,7 +13,6 @@ mod api;
 mod auth;
 mod config;
 mod owner;
-mod password;
 mod routes;
 mod state;
 
@@ -76,7 +75,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     }
     if let Some(Command::CreateOwner(new)) = arguments.command {
         let url = env.required_secret("DATABASE_URL")?;
-        let password = password::read(&env)?;
+        let password = owner::read_password(&env)?;
         migrate::check(url.expose_secret()).await?;
         let org = owner::create(&url, &new, password).await?;
         println!("{org}");
@@ -99,6 +98,7 @@ async fn serve_api(env: &Env) -> Result<(), Failure> {
         keys: config.keys,
         tokens: Arc::new(Tokens::new(&config.jwt_secret, config.jwt_secret_previous.as_ref())),
         proxies: Arc::new(config.trusted_proxies),
+        hashing: Arc::default(),
     };
     let app = routes::app(state, lifecycle.clone());
     lifecycle.set_started();

@@ -8,7 +8,10 @@ use migrations::{
 };
 use serve::TrustedProxies;
 
-use crate::{api::error::Result, auth::tokens::Tokens};
+use crate::{
+    api::error::Result,
+    auth::{hashing::Hashing, tokens::Tokens},
+};
 
 /// The control plane. Clones share everything.
 #[derive(Clone)]
@@ -21,6 +24,8 @@ pub struct Management {
     pub tokens: Arc<Tokens>,
     /// Whose X-Forwarded-For counts.
     pub proxies: Arc<TrustedProxies>,
+    /// Hashes passwords, a few at a time.
+    pub hashing: Arc<Hashing>,
 }
 
 impl Management {

@@ -1,7 +1,9 @@
 //! The API's paths: one file an area, each handler one request.
 
 pub mod auth;
+pub mod me;
 pub mod sources;
+pub mod users;
 
 use std::any::Any;
 
@@ -29,7 +31,13 @@ use crate::{
 fn admin() -> (Router<Management>, Api) {
     let (router, mut document) = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(auth::log_in))
-        .routes(routes!(auth::me))
+        .routes(routes!(auth::refresh))
+        .routes(routes!(auth::log_out))
+        .routes(routes!(me::read))
+        .routes(routes!(me::change_password))
+        .routes(routes!(users::list, users::create))
+        .routes(routes!(users::read, users::update_one, users::remove))
+        .routes(routes!(users::set_password))
         .routes(routes!(sources::list, sources::create))
         .routes(routes!(sources::read, sources::update, sources::remove))
         .split_for_parts();
