@@ -22,6 +22,8 @@ mod grpc;
 mod hostile_grpc;
 mod identities;
 mod journey;
+mod jwt;
+mod logins;
 mod logs;
 mod people;
 // The limit on files is set in the way of Linux.
@@ -40,8 +42,10 @@ mod schema;
 mod sources;
 mod start_up;
 mod tenants;
+mod tokens;
 mod transport;
 mod transport_http2;
+mod users;
 mod vendors;
 
 use std::time::Duration;

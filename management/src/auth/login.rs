@@ -119,15 +119,13 @@ async fn prove(
             return Err(busy);
         }
     };
-    let account = account.filter(|account| !account.is_disabled);
     match (verdict, account) {
-        (Verdict::Right { outdated }, Some(account)) => {
+        (Verdict::Right { outdated }, Some(account)) if !account.is_disabled => {
             attempt.succeeded(state).await?;
             if outdated { renew(state, account, password).await } else { Ok(account.password_hash) }
         }
-        (Verdict::NotComputed, account) => {
-            let user = account.map(|account| account.id);
-            tracing::error!(?user, "a stored password hash is malformed, or costs more than any of ours");
+        (Verdict::NotComputed, Some(account)) => {
+            tracing::error!(user = %account.id, "a stored password hash is malformed, or costs more than any of ours");
             Err(Code::InvalidCredentials.into())
         }
         _ => Err(Code::InvalidCredentials.into()),

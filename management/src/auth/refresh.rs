@@ -21,7 +21,7 @@ use crate::{
     api::{
         audit::Change,
         caller::Origin,
-        error::{Code, Result},
+        error::{ApiError, Code, Result},
     },
     state::Management,
 };
@@ -61,32 +61,26 @@ struct Found {
     overlaps: bool,
 }
 
-enum Outcome {
-    Rotated(Pair),
-    Concurrent,
-    Reused,
-    Refused,
-}
-
 /// The next pair of the session that `token` belongs to. A token that was used before ends every session of its user.
 pub async fn refresh(state: &Management, token: &str, origin: &Origin) -> Result<Pair> {
-    let counted = |outcome| counter!("datafly_refreshes_total", "outcome" => outcome).increment(1);
-    let claims = state.tokens.refresh(token).inspect_err(|_| counted("refused"))?;
+    let rotated = rotate(state, token, origin).await;
+    let outcome = match rotated.as_ref().map_err(ApiError::code) {
+        Ok(Some(_)) => "rotated",
+        Ok(None) => "reused",
+        Err(Code::ConcurrentRefresh) => "concurrent",
+        Err(Code::InvalidRefreshToken) => "refused",
+        Err(_) => "error",
+    };
+    counter!("datafly_refreshes_total", "outcome" => outcome).increment(1);
+    Ok(rotated?.ok_or(Code::InvalidRefreshToken)?)
+}
+
+/// The same; none where the token was used before, and every session has ended.
+async fn rotate(state: &Management, token: &str, origin: &Origin) -> Result<Option<Pair>> {
+    let claims = state.tokens.refresh(token)?;
     let hash = token_hash(token);
     let mut connection = state.connection().await?;
-    let outcome =
-        connection.transaction(async |connection| decide(state, connection, &claims, &hash, origin).await);
-    let (outcome, answer) = match outcome.await? {
-        Outcome::Rotated(pair) => ("rotated", Ok(pair)),
-        Outcome::Concurrent => ("concurrent", Err(Code::ConcurrentRefresh.into())),
-        Outcome::Refused => ("refused", Err(Code::InvalidRefreshToken.into())),
-        Outcome::Reused => {
-            tracing::warn!(user = %claims.sub, "a refresh token was used again; every session of its user has ended");
-            ("reused", Err(Code::InvalidRefreshToken.into()))
-        }
-    };
-    counted(outcome);
-    answer
+    connection.transaction(async |connection| decide(state, connection, &claims, &hash, origin).await).await
 }
 
 async fn decide(
@@ -95,14 +89,13 @@ async fn decide(
     claims: &Refresh,
     hash: &[u8],
     origin: &Origin,
-) -> Result<Outcome> {
+) -> Result<Option<Pair>> {
     let (org, user, successor) = (claims.org_id, claims.sub, Uuid::now_v7());
     // All that is done to someone's sessions is done under the lock of his row.
     let own = users::table.filter(users::id.eq(user)).filter(users::org_id.eq(org));
     let enabled = own.filter(users::disabled_at.is_null()).select(users::role).for_no_key_update();
-    let Some(role) = enabled.first::<String>(connection).await.optional()? else {
-        return Ok(Outcome::Refused);
-    };
+    let role: Option<String> = enabled.first(connection).await.optional()?;
+    let role = role.ok_or(Code::InvalidRefreshToken)?;
     let found: Option<Found> = sql_query(USE)
         .bind::<SqlUuid, _>(claims.jti)
         .bind::<SqlUuid, _>(org)
@@ -112,7 +105,7 @@ async fn decide(
         .get_result(connection)
         .await
         .optional()?;
-    let Some(found) = found else { return Ok(Outcome::Refused) };
+    let found = found.ok_or(Code::InvalidRefreshToken)?;
     if found.is_ours {
         let live = sessions::table
             .filter(sessions::id.eq(found.session_id))
@@ -121,20 +114,21 @@ async fn decide(
         let prolonged = update(live).set(sessions::expires_at.eq(found.now + REFRESH_LIFE));
         if prolonged.execute(connection).await? == 0 {
             // He has logged out meanwhile.
-            return Ok(Outcome::Refused);
+            return Err(Code::InvalidRefreshToken.into());
         }
         let session = Session { id: found.session_id, org, user };
-        return issue(state, connection, session, &role, successor, found.now).await.map(Outcome::Rotated);
+        return issue(state, connection, session, &role, successor, found.now).await.map(Some);
     }
-    match (found.was_used, found.overlaps, found.is_over) {
-        (true, true, false) => Ok(Outcome::Concurrent),
-        (false, ..) | (_, true, _) => Ok(Outcome::Refused),
-        (true, false, _) => {
-            revoke(connection, org, user, Ending::All).await?;
-            let id = user.to_string();
-            let change = Change { action: "auth.refresh_reused", resource: "user", id: &id };
-            change.insert(connection, org, None, origin, json!({})).await?;
-            Ok(Outcome::Reused)
-        }
+    if found.was_used && found.overlaps && !found.is_over {
+        return Err(Code::ConcurrentRefresh.into());
     }
+    if !found.was_used || found.overlaps {
+        return Err(Code::InvalidRefreshToken.into());
+    }
+    revoke(connection, org, user, Ending::All).await?;
+    let id = user.to_string();
+    let change = Change { action: "auth.refresh_reused", resource: "user", id: &id };
+    change.insert(connection, org, None, origin, json!({})).await?;
+    tracing::warn!(%user, "a refresh token was used again; every session of its user has ended");
+    Ok(None)
 }
