@@ -8,7 +8,11 @@ use migrations::{
 };
 use serve::TrustedProxies;
 
-use crate::{api::error::Result, auth::tokens::Tokens, core::Core};
+use crate::{
+    api::error::Result,
+    auth::{hashing::Hashing, tokens::Tokens},
+    core::Core,
+};
 
 /// The control plane. Clones share everything.
 #[derive(Clone)]
@@ -23,6 +27,8 @@ pub struct Management {
     pub tokens: Arc<Tokens>,
     /// Whose X-Forwarded-For counts.
     pub proxies: Arc<TrustedProxies>,
+    /// Hashes passwords, a few at a time.
+    pub hashing: Arc<Hashing>,
 }
 
 impl Management {

@@ -4,7 +4,9 @@ pub mod audit_log;
 pub mod auth;
 mod docs;
 pub mod identities;
+pub mod me;
 pub mod sources;
+pub mod users;
 
 use std::any::Any;
 
@@ -32,7 +34,13 @@ use crate::{
 fn admin() -> (Router<Management>, Api) {
     let (router, mut document) = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(auth::log_in))
-        .routes(routes!(auth::me))
+        .routes(routes!(auth::refresh))
+        .routes(routes!(auth::log_out))
+        .routes(routes!(me::read))
+        .routes(routes!(me::change_password))
+        .routes(routes!(users::list, users::create))
+        .routes(routes!(users::read, users::update_one, users::remove))
+        .routes(routes!(users::set_password))
         .routes(routes!(sources::list, sources::create))
         .routes(routes!(sources::read, sources::update, sources::remove))
         .routes(routes!(identities::look_up))
