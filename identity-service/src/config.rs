@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use migrations::sealed::{SealKey, SealKeys};
 use secrecy::{ExposeSecret, SecretString};
-use serve::{Env, EnvError};
+use serve::{Env, EnvError, Networks};
 
 use crate::auth::service_token::ServiceTokens;
 
@@ -39,6 +39,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Prometheus and health.
     pub metrics: SocketAddr,
+    /// Where calls for customers may go beside public hosts.
+    pub open_networks: Networks,
 }
 
 impl Config {
@@ -47,9 +49,6 @@ impl Config {
     /// `development` lets the core start without SERVICE_TOKENS and let everyone in.
     pub fn read(env: &Env, development: bool) -> Result<Self, EnvError> {
         env.not_built("OTLP_ENDPOINT")?;
-        if env.optional("OUTBOUND_ALLOW_CIDRS")?.is_some() {
-            tracing::warn!("OUTBOUND_ALLOW_CIDRS has no effect: this version calls no vendor");
-        }
         let key = |name: &'static str, text: &SecretString| {
             SealKey::from_hex(text).map_err(|why| EnvError::malformed(name, why))
         };
@@ -73,6 +72,7 @@ impl Config {
             tokens,
             listen: env.parsed_or("LISTEN_ADDR", SocketAddr::from(([0, 0, 0, 0], PORT)))?,
             metrics: env.parsed_or("METRICS_ADDR", SocketAddr::from(([0, 0, 0, 0], METRICS_PORT)))?,
+            open_networks: env.parsed_or("OUTBOUND_ALLOW_CIDRS", Networks::default())?,
         })
     }
 

@@ -92,6 +92,7 @@ pub async fn run(development: bool) -> Result<(), StartError> {
         guesses: Guesses::default(),
         strangers: Strangers::default(),
         vouched: Vouched::default(),
+        open_networks: config.open_networks,
         settings: settings.clone(),
         stores: stores.clone(),
     });

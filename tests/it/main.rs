@@ -2,6 +2,7 @@
 
 mod callbacks;
 mod cancellation;
+mod catalog;
 // libfaketime is loaded in the way of Linux.
 #[cfg(target_os = "linux")]
 mod clock;

@@ -7,6 +7,7 @@ mod envelope;
 pub mod lifecycle;
 mod limits;
 pub mod metrics;
+mod networks;
 pub mod proxies;
 pub mod telemetry;
 pub mod workers;
@@ -15,6 +16,7 @@ pub use accept::{bind, serve};
 pub use env::{Env, EnvError};
 pub use envelope::envelope;
 pub use lifecycle::Lifecycle;
+pub use networks::{BadNetworks, Networks};
 pub use proxies::TrustedProxies;
 pub use workers::{Serve, Workers};
 
