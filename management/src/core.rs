@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use http::Uri;
+use http::{StatusCode, Uri};
 use proto::{reason_of, v1::ErrorReason};
 use tokio::time::timeout;
 use tonic::{
@@ -118,21 +118,15 @@ rpcs! {
 
 /// What the core's refusal means here. What is no fault of the caller's is logged.
 fn refused(rpc: &'static str, status: &Status) -> ApiError {
-    let reason = reason_of(status).map(|row| row.reason);
-    match reason {
-        // The organisation was made a moment ago, and the core has not heard of it yet: nobody is known there.
-        Some(ErrorReason::IdentityNotFound | ErrorReason::MergeNotFound | ErrorReason::OrgNotFound) => {
-            return Code::NotFound.into();
-        }
-        Some(ErrorReason::VendorNotFound) => return Code::NotFound.into(),
-        Some(ErrorReason::InvalidArgument) => {
-            tracing::debug!(rpc, said = status.message(), "the core does not take it");
-            return Code::InvalidParameter.into();
-        }
-        Some(ErrorReason::Overloaded) => return Code::Overloaded.into(),
-        Some(ErrorReason::InvalidServiceToken | ErrorReason::RoleNotAllowed) => {
+    let row = reason_of(status);
+    match row.map(|row| (row.reason, row.http)) {
+        Some((ErrorReason::InvalidServiceToken | ErrorReason::RoleNotAllowed, _)) => {
             tracing::error!(rpc, "the core refuses SERVICE_TOKEN");
         }
+        // Nobody of that name; or of an organisation that was made a moment ago, of which the core has not heard yet.
+        Some((_, StatusCode::NOT_FOUND)) => return Code::NotFound.into(),
+        Some((_, StatusCode::BAD_REQUEST)) => return Code::InvalidParameter.into(),
+        Some((ErrorReason::Overloaded, _)) => return Code::Overloaded.into(),
         _ => tracing::warn!(rpc, code = ?status.code(), said = status.message(), "the core failed"),
     }
     metrics::counter!("datafly_core_failures_total", "rpc" => rpc).increment(1);

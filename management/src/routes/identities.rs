@@ -46,6 +46,7 @@ pub struct Who {
     canonical_id: Option<Uuid>,
     /// `live` (where absent), or `test`: the data of test keys.
     #[serde(default)]
+    #[param(inline)]
     environment: Environment,
 }
 
@@ -56,6 +57,7 @@ pub struct Who {
 pub struct Where {
     /// `live` (where absent), or `test`: the data of test keys.
     #[serde(default)]
+    #[param(inline)]
     environment: Environment,
 }
 
