@@ -120,7 +120,7 @@ impl Control {
 
     /// The same person at another process.
     pub fn at(&self, process: usize, admin: &Admin) -> Admin {
-        Admin { url: format!("http://{}", self.management[process].addr("http")), ..admin.clone() }
+        admin.over(&self.management[process])
     }
 }
 
@@ -159,6 +159,11 @@ async fn new_owner(database_url: &str, management: SocketAddr) -> Result<Admin> 
 }
 
 impl Admin {
+    /// The same person at that process.
+    pub fn over(&self, management: &Service) -> Self {
+        Self { url: format!("http://{}", management.addr("http")), ..self.clone() }
+    }
+
     /// Logs in, and keeps the tokens where that succeeds.
     pub async fn log_in(&mut self, password: &str) -> Answer {
         let credentials = json!({"email": self.email, "password": password});
