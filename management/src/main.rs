@@ -19,6 +19,7 @@ mod owner;
 mod password;
 mod routes;
 mod state;
+mod watch;
 
 /// Management API of Signal Identity. Configured by environment variables; see the README.
 #[derive(Parser)]
@@ -35,6 +36,8 @@ struct Arguments {
 enum Command {
     /// Create an organisation and its owner. The password comes from OWNER_PASSWORD or standard input.
     CreateOwner(owner::NewOwner),
+    /// Print the API's document, as /openapi.json has it, and exit.
+    Openapi,
 }
 
 /// PostgreSQL connections of one instance.
@@ -68,6 +71,10 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(), Failure> {
+    if let Some(Command::Openapi) = arguments.command {
+        println!("{}", routes::document());
+        return Ok(());
+    }
     let env = Env::read(config::KNOWN)?;
     if arguments.migrate {
         let url: SecretString = env.required_secret("DATABASE_URL")?;
@@ -106,6 +113,7 @@ async fn serve_api(env: &Env) -> Result<(), Failure> {
         tokens: Arc::new(Tokens::new(&config.jwt_secret, config.jwt_secret_previous.as_ref())),
         proxies: Arc::new(config.trusted_proxies),
     };
+    tokio::spawn(watch::watch_until(state.postgres.clone(), lifecycle.draining()));
     let app = routes::app(state, lifecycle.clone());
     lifecycle.set_started();
     serve::serve(listener, "http", Workers::here(app), lifecycle).await;

@@ -12,6 +12,7 @@ mod compare;
 mod concurrency;
 mod consent;
 mod contacts;
+mod control_faults;
 mod cookies;
 mod core_lost;
 mod crash_points;

@@ -16,7 +16,7 @@ use proto::v1::{
     DeleteRequest, ExportRequest, IdentityRef, LookupRequest, UnmergeRequest, identity_ref::Id as Named,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -96,7 +96,7 @@ pub async fn look_up(
 /// Everything that is stored about somebody, as a file to hand to them.
 #[utoipa::path(get, path = "/v1/admin/identities/{id}/export", tag = "identities",
     params(("id" = Uuid, Path, description = "A canonical identity."), Where),
-    responses((status = 200, body = Value, description = "All of it; times are RFC 3339 in UTC.")))]
+    responses((status = 200, body = serde_json::Value, description = "All of it; times are RFC 3339 in UTC.")))]
 pub async fn export(
     State(state): State<Management>,
     caller: Caller,

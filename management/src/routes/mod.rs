@@ -63,6 +63,12 @@ fn admin() -> (Router<Management>, Api) {
     (router, document)
 }
 
+/// The API's document, as JSON that reads well.
+pub fn document() -> String {
+    let (_, document) = admin();
+    document.to_pretty_json().unwrap_or_default()
+}
+
 /// The API, its document, health, and the answers for what is no route.
 pub fn app(state: Management, lifecycle: Lifecycle) -> Router {
     let (admin, document) = admin();
@@ -87,4 +93,17 @@ fn header(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<Heade
 fn panicked(_: Box<dyn Any + Send>) -> Response {
     // The panic hook has logged it.
     ApiError::from(Code::Internal).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_is_the_one_on_record() {
+        let recorded = include_str!("../../openapi.json");
+        let told = "the API has changed: look at the difference after \
+            `cargo run -p management -- openapi > management/openapi.json`";
+        assert!(recorded.trim() == document().trim(), "{told}");
+    }
 }
