@@ -74,7 +74,7 @@ pub struct EnrichmentVendor {
     /// What it does and needs, and where its public contract differs from the defaults.
     help: String,
     /// What has to be configured to call it.
-    credentials: Vec<Credential>,
+    credentials: Vec<CredentialField>,
     /// What holds unless you say else. Null: not known here yet.
     default_config: Option<EnrichmentConfig>,
     /// The host that is called, for a firewall. No browser calls it, so a CSP needs none.
@@ -87,7 +87,7 @@ pub struct EnrichmentVendor {
 
 /// One value of a vendor's credentials.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Credential {
+pub struct CredentialField {
     /// In settings.
     name: String,
     /// In the vendor's own words.
@@ -187,8 +187,11 @@ impl From<v1::EnrichmentVendor> for EnrichmentVendor {
             json_path: config.json_path,
             ttl: config.ttl,
         };
-        let credential =
-            |field: v1::Credential| Credential { name: field.name, label: field.label, help: field.help };
+        let credential = |field: v1::Credential| CredentialField {
+            name: field.name,
+            label: field.label,
+            help: field.help,
+        };
         Self {
             evidence: evidence(vendor.evidence()),
             name: vendor.name,
