@@ -111,7 +111,7 @@ pub async fn run(development: bool) -> Result<(), StartError> {
     tokio::spawn(settings.poll_until(lifecycle.draining()));
     tokio::spawn(repairs::drain_until(stores.clone(), lifecycle.draining()));
     tokio::spawn(reaper::reap_until(stores, lifecycle.draining()));
-    serve::serve(listener, "grpc", workers, lifecycle).await;
+    serve::serve_tls(listener, "grpc", config.tls, workers, lifecycle).await;
     tracing::info!("stopped");
     Ok(())
 }

@@ -6,11 +6,13 @@ use std::{
     sync::Arc,
 };
 
-use http::Uri;
 use migrations::sealed::{SealKey, SealKeys};
 use secrecy::{ExposeSecret, SecretString};
 use serve::{Env, EnvError, TrustedProxies};
-use tonic::metadata::{Ascii, MetadataValue};
+use tonic::{
+    metadata::{Ascii, MetadataValue},
+    transport::Endpoint,
+};
 
 /// Every variable management knows.
 pub const KNOWN: &[&str] = &[
@@ -21,6 +23,9 @@ pub const KNOWN: &[&str] = &[
     "JWT_SECRET_PREVIOUS",
     "SERVICE_TOKEN",
     "IDENTITY_URL",
+    "TLS_CERT",
+    "TLS_KEY",
+    "TLS_CA",
     "LISTEN_ADDR",
     "METRICS_ADDR",
     "LOG_LEVEL",
@@ -44,8 +49,8 @@ pub struct Config {
     pub jwt_secret_previous: Option<SecretString>,
     /// `Bearer …`, management's own service token.
     pub service_token: MetadataValue<Ascii>,
-    /// Where the cores are.
-    pub identity_urls: Vec<Uri>,
+    /// The cores, with TLS where it is wanted.
+    pub cores: Vec<Endpoint>,
     /// Whose X-Forwarded-For counts.
     pub trusted_proxies: TrustedProxies,
     /// Where the API is.
@@ -74,7 +79,7 @@ impl Config {
         service_token.set_sensitive(true);
         Ok(Self {
             service_token,
-            identity_urls: env.addresses("IDENTITY_URL")?,
+            cores: serve::tls::endpoints(env, "IDENTITY_URL")?,
             database_url: env.required_secret("DATABASE_URL")?,
             keys: Arc::new(SealKeys::new(key, previous)),
             jwt_secret,

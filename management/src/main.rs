@@ -104,7 +104,7 @@ async fn serve_api(env: &Env) -> Result<(), Failure> {
     serve::metrics::listen(config.metrics_addr, &lifecycle).await?;
     let listener = serve::bind("LISTEN_ADDR", config.listen_addr).await?;
     let postgres = PgPool::connect_lazily(&config.database_url, POSTGRES_CONNECTIONS)?;
-    let core = Core::new(&config.identity_urls, config.service_token);
+    let core = Core::new(&config.cores, config.service_token);
     let state = Management {
         postgres,
         catalog: Arc::new(Catalog::new(core.clone())),

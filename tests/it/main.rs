@@ -28,6 +28,7 @@ mod journey;
 mod keys;
 mod logs;
 mod people;
+mod people_over_http;
 mod pipelines;
 // The limit on files is set in the way of Linux.
 #[cfg(target_os = "linux")]
@@ -45,6 +46,7 @@ mod schema;
 mod sources;
 mod start_up;
 mod tenants;
+mod tls;
 mod transport;
 mod transport_http2;
 mod vendors;
