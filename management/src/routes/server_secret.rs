@@ -116,16 +116,16 @@ pub async fn rotate(
     wrong.done()?;
     let (id, org) = (Uuid::now_v7(), caller.org_id);
     let secret = SecretString::from(hex::encode(rand::rng().random::<[u8; 32]>()));
-    let place = Place { org, table: "server_secrets", row: id, column: "sealed" };
-    let sealed = state.keys.seal(place, secret.expose_secret().as_bytes()).map_err(|error| {
-        tracing::error!(%error, "a server secret can't be sealed");
-        Code::Internal
-    })?;
-    let row = ServerSecret { id, org_id: org, source_id: source, sealed, expires_at: None };
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
             sources::hold(connection, org, source).await?;
+            let place = Place { org, table: "server_secrets", row: id, column: "sealed" };
+            let sealed = state.keys.seal(place, secret.expose_secret().as_bytes()).map_err(|error| {
+                tracing::error!(%error, "a server secret can't be sealed");
+                Code::Internal
+            })?;
+            let row = ServerSecret { id, org_id: org, source_id: source, sealed, expires_at: None };
             let previous_expires_at = retire(connection, org, source, Duration::seconds(overlap)).await?;
             let made = insert_into(server_secrets::table).values(row);
             let created_at: OffsetDateTime =
