@@ -16,7 +16,7 @@ demo: ## Start everything, show one visitor's story, stay up until Ctrl-C (ONCE=
 	@$(BIN)/stores run -- $(BIN)/demo $(if $(ONCE),--once)
 
 test: ## Run every test against a private PostgreSQL and Redis
-	@.ci/install postgres redis faketime
+	@.ci/install postgres redis faketime openssl curl
 	@cargo build --workspace --bins --tests
 	@$(BIN)/stores run -- cargo test --workspace
 
