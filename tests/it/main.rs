@@ -3,7 +3,7 @@
 mod callbacks;
 mod cancellation;
 mod catalog;
-mod catalog_http;
+mod catalog_over_http;
 // libfaketime is loaded in the way of Linux.
 #[cfg(target_os = "linux")]
 mod clock;
@@ -25,8 +25,8 @@ mod grpc;
 mod hostile_grpc;
 mod identities;
 mod journey;
-mod keys;
 mod key_use;
+mod keys;
 mod logs;
 mod people;
 mod people_over_http;
@@ -45,8 +45,8 @@ mod redis_split;
 mod refusals;
 mod round_trips;
 mod schema;
-mod sources;
 mod signed_calls;
+mod sources;
 mod start_up;
 mod tenants;
 mod tls;
