@@ -11,6 +11,7 @@ use serve::TrustedProxies;
 use crate::{
     api::error::Result,
     auth::{hashing::Hashing, tokens::Tokens},
+    catalog::Catalog,
     core::Core,
 };
 
@@ -21,6 +22,8 @@ pub struct Management {
     pub postgres: PgPool,
     /// Vendors and visitors.
     pub core: Core,
+    /// What vendors there are.
+    pub catalog: Arc<Catalog>,
     /// Seals and opens credentials.
     pub keys: Arc<SealKeys>,
     /// Signs and checks tokens.

@@ -3,6 +3,7 @@
 mod callbacks;
 mod cancellation;
 mod catalog;
+mod catalog_over_http;
 // libfaketime is loaded in the way of Linux.
 #[cfg(target_os = "linux")]
 mod clock;
@@ -26,10 +27,12 @@ mod identities;
 mod journey;
 mod jwt;
 mod key_use;
+mod keys;
 mod logins;
 mod logs;
 mod people;
 mod people_over_http;
+mod pipelines;
 // The limit on files is set in the way of Linux.
 #[cfg(target_os = "linux")]
 mod postgres_disk;
