@@ -16,6 +16,7 @@ mod control_faults;
 mod cookies;
 mod core_lost;
 mod crash_points;
+mod document;
 mod drain;
 mod faults;
 mod graph_model;
@@ -32,6 +33,7 @@ mod logins;
 mod logs;
 mod people;
 mod people_over_http;
+mod permissions;
 mod pipelines;
 // The limit on files is set in the way of Linux.
 #[cfg(target_os = "linux")]
