@@ -182,7 +182,7 @@ async fn whoever_logs_out_or_gets_another_password_has_no_token_left() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_refresh_outlives_what_ends_its_session() {
-    const ROUNDS: u64 = 300;
+    const ROUNDS: u64 = 120;
     let control = Control::with(2, Options::default()).await;
     let mut user = control.owner.colleague("editor").await;
     let id: Uuid = user.get("/v1/admin/me").await.text("id").parse().unwrap();
