@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use migrations::sealed::{SealKey, SealKeys};
 use secrecy::{ExposeSecret, SecretString};
-use serve::{Env, EnvError};
+use serve::{Env, EnvError, Networks, tls::TlsAcceptor};
 
 use crate::auth::service_token::ServiceTokens;
 
@@ -14,6 +14,9 @@ const KNOWN: &[&str] = &[
     "DATAFLY_ENCRYPTION_KEY",
     "DATAFLY_ENCRYPTION_KEY_PREVIOUS",
     "SERVICE_TOKENS",
+    "TLS_CERT",
+    "TLS_KEY",
+    "TLS_CA",
     "LISTEN_ADDR",
     "METRICS_ADDR",
     "LOG_LEVEL",
@@ -37,8 +40,12 @@ pub struct Config {
     pub tokens: ServiceTokens,
     /// gRPC.
     pub listen: SocketAddr,
+    /// What connections to it have to begin with; none: they are plain.
+    pub tls: Option<TlsAcceptor>,
     /// Prometheus and health.
     pub metrics: SocketAddr,
+    /// Where calls for customers may go beside public hosts.
+    pub open_networks: Networks,
 }
 
 impl Config {
@@ -47,9 +54,6 @@ impl Config {
     /// `development` lets the core start without SERVICE_TOKENS and let everyone in.
     pub fn read(env: &Env, development: bool) -> Result<Self, EnvError> {
         env.not_built("OTLP_ENDPOINT")?;
-        if env.optional("OUTBOUND_ALLOW_CIDRS")?.is_some() {
-            tracing::warn!("OUTBOUND_ALLOW_CIDRS has no effect: this version calls no vendor");
-        }
         let key = |name: &'static str, text: &SecretString| {
             SealKey::from_hex(text).map_err(|why| EnvError::malformed(name, why))
         };
@@ -71,8 +75,10 @@ impl Config {
             redis_url: env.required_secret("REDIS_URL")?,
             keys: Arc::new(SealKeys::new(current, previous)),
             tokens,
+            tls: serve::tls::acceptor(env)?,
             listen: env.parsed_or("LISTEN_ADDR", SocketAddr::from(([0, 0, 0, 0], PORT)))?,
             metrics: env.parsed_or("METRICS_ADDR", SocketAddr::from(([0, 0, 0, 0], METRICS_PORT)))?,
+            open_networks: env.parsed_or("OUTBOUND_ALLOW_CIDRS", Networks::default())?,
         })
     }
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serve::Networks;
+
 use crate::{
     pii::store::Remembered,
     resolve::{
@@ -45,4 +47,6 @@ pub struct Core {
     pub contacts: Remembered,
     /// What need not be stored again.
     pub vouched: Vouched,
+    /// Where calls for customers may go beside public hosts.
+    pub open_networks: Networks,
 }

@@ -10,6 +10,10 @@ use std::{
 use migrations::sealed::{SealKey, SealKeys};
 use secrecy::{ExposeSecret, SecretString};
 use serve::{Env, EnvError, TrustedProxies};
+use tonic::{
+    metadata::{Ascii, MetadataValue},
+    transport::Endpoint,
+};
 
 /// Every variable management knows.
 pub const KNOWN: &[&str] = &[
@@ -20,6 +24,9 @@ pub const KNOWN: &[&str] = &[
     "JWT_SECRET_PREVIOUS",
     "SERVICE_TOKEN",
     "IDENTITY_URL",
+    "TLS_CERT",
+    "TLS_KEY",
+    "TLS_CA",
     "LISTEN_ADDR",
     "METRICS_ADDR",
     "LOG_LEVEL",
@@ -62,6 +69,10 @@ pub struct Config {
     pub jwt_secret: SecretString,
     /// What it signed is still good.
     pub jwt_secret_previous: Option<SecretString>,
+    /// `Bearer …`, management's own service token.
+    pub service_token: MetadataValue<Ascii>,
+    /// The cores, with TLS where it is wanted.
+    pub cores: Vec<Endpoint>,
     /// Whose X-Forwarded-For counts.
     pub trusted_proxies: TrustedProxies,
     /// Where the API is.
@@ -81,9 +92,13 @@ impl Config {
         let previous = env.secret("DATAFLY_ENCRYPTION_KEY_PREVIOUS")?;
         let previous = previous.map(|text| seal_key("DATAFLY_ENCRYPTION_KEY_PREVIOUS", &text)).transpose()?;
         let (jwt_secret, jwt_secret_previous) = jwt_secrets(env)?;
-        env.required_secret("SERVICE_TOKEN")?;
-        env.addresses("IDENTITY_URL")?;
+        let token = env.required_secret("SERVICE_TOKEN")?;
+        let mut service_token = MetadataValue::try_from(format!("Bearer {}", token.expose_secret()))
+            .map_err(|_| EnvError::malformed("SERVICE_TOKEN", "has characters that a header can't hold"))?;
+        service_token.set_sensitive(true);
         Ok(Self {
+            service_token,
+            cores: serve::tls::endpoints(env, "IDENTITY_URL")?,
             database_url: env.required_secret("DATABASE_URL")?,
             keys: Arc::new(SealKeys::new(key, previous)),
             jwt_secret,

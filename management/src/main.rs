@@ -7,14 +7,17 @@ use migrations::{diesel::ConnectionError, migrate, pool::PgPool};
 use secrecy::{ExposeSecret, SecretString};
 use serve::{Env, EnvError, Lifecycle, Workers};
 
-use crate::{auth::tokens::Tokens, config::Config, state::Management};
+use crate::{auth::tokens::Tokens, config::Config, core::Core, state::Management};
 
 mod api;
 mod auth;
 mod config;
+mod core;
+mod json;
 mod owner;
 mod routes;
 mod state;
+mod watch;
 
 /// Management API of Signal Identity. Configured by environment variables; see the README.
 #[derive(Parser)]
@@ -31,6 +34,8 @@ struct Arguments {
 enum Command {
     /// Create an organisation and its owner. The password comes from OWNER_PASSWORD or standard input.
     CreateOwner(owner::NewOwner),
+    /// Print the API's document, as /openapi.json has it, and exit.
+    Openapi,
 }
 
 /// PostgreSQL connections of one instance.
@@ -64,6 +69,10 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(), Failure> {
+    if let Some(Command::Openapi) = arguments.command {
+        println!("{}", routes::document());
+        return Ok(());
+    }
     let env = Env::read(config::KNOWN)?;
     if arguments.migrate {
         let url: SecretString = env.required_secret("DATABASE_URL")?;
@@ -95,11 +104,13 @@ async fn serve_api(env: &Env) -> Result<(), Failure> {
     let postgres = PgPool::connect_lazily(&config.database_url, POSTGRES_CONNECTIONS)?;
     let state = Management {
         postgres,
+        core: Core::new(&config.cores, config.service_token),
         keys: config.keys,
         tokens: Arc::new(Tokens::new(&config.jwt_secret, config.jwt_secret_previous.as_ref())),
         proxies: Arc::new(config.trusted_proxies),
         hashing: Arc::default(),
     };
+    tokio::spawn(watch::watch_until(state.postgres.clone(), lifecycle.draining()));
     let app = routes::app(state, lifecycle.clone());
     lifecycle.set_started();
     serve::serve(listener, "http", Workers::here(app), lifecycle).await;

@@ -11,6 +11,7 @@ use serve::TrustedProxies;
 use crate::{
     api::error::Result,
     auth::{hashing::Hashing, tokens::Tokens},
+    core::Core,
 };
 
 /// The control plane. Clones share everything.
@@ -18,6 +19,8 @@ use crate::{
 pub struct Management {
     /// Settings, users, sessions.
     pub postgres: PgPool,
+    /// Vendors and visitors.
+    pub core: Core,
     /// Seals and opens credentials.
     pub keys: Arc<SealKeys>,
     /// Signs and checks tokens.

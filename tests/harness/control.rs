@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result, ensure};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
+use url::Url;
 use uuid::Uuid;
 
 use crate::{
@@ -124,11 +125,13 @@ impl Control {
     }
 }
 
-/// A management process over `world`, with `more` in its environment.
+/// A management process over `world`, behind its proxy of PostgreSQL, with `more` in its environment.
 pub async fn start_management(world: &World, jwt_secret: &str, more: &[(&str, &str)]) -> Result<Service> {
     let identity_url = format!("http://{}", world.cluster.cores[0].addr("grpc"));
+    let mut database_url = Url::parse(&world.database.url)?;
+    database_url.set_port(Some(world.postgres_proxy.addr.port())).ok().context("DATABASE_URL")?;
     let mut env = vec![
-        ("DATABASE_URL", world.database.url.as_str()),
+        ("DATABASE_URL", database_url.as_str()),
         ("DATAFLY_ENCRYPTION_KEY", &world.cluster.secrets.encryption_key),
         ("JWT_SECRET", jwt_secret),
         ("SERVICE_TOKEN", &world.cluster.secrets.admin_token),
@@ -145,25 +148,29 @@ async fn new_owner(database_url: &str, management: SocketAddr) -> Result<Admin> 
     let arguments = ["create-owner", "--email", &email, "--org", "Test Shop"];
     let made = run("management", &arguments, &[("DATABASE_URL", database_url)], PASSWORD).await?;
     ensure!(made.status.success(), "management create-owner: {}", made.text());
-    let mut admin = Admin {
-        url: format!("http://{management}"),
-        org_id: String::from_utf8_lossy(&made.stdout).trim().parse().context("create-owner")?,
-        email,
-        access_token: String::new(),
-        refresh_token: String::new(),
-        client: Client::builder().no_proxy().build()?,
-    };
+    let org_id = String::from_utf8_lossy(&made.stdout).trim().parse().context("create-owner")?;
+    let mut admin = Admin::new(format!("http://{management}"), org_id, email)?;
     let answer = admin.log_in(PASSWORD).await;
     ensure!(answer.status == 200, "login: {answer:?}");
     Ok(admin)
 }
 
 impl Admin {
+    /// Someone at that management process who is not logged in yet.
+    pub fn new(url: String, org_id: Uuid, email: String) -> Result<Self> {
+        let client = Client::builder().no_proxy().build()?;
+        Ok(Self { url, org_id, email, access_token: String::new(), refresh_token: String::new(), client })
+    }
+
+    /// The same without a token.
+    pub fn anyone(&self) -> Self {
+        Self { access_token: String::new(), ..self.clone() }
+    }
+
     /// Logs in, and keeps the tokens where that succeeds.
     pub async fn log_in(&mut self, password: &str) -> Answer {
         let credentials = json!({"email": self.email, "password": password});
-        let anyone = Self { access_token: String::new(), ..self.clone() };
-        let answer = anyone.post("/v1/admin/auth/login", &credentials).await;
+        let answer = self.anyone().post("/v1/admin/auth/login", &credentials).await;
         if answer.status == 200 {
             self.access_token = answer.text("access_token");
             self.refresh_token = answer.text("refresh_token");

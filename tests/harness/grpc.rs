@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 
 use anyhow::Result;
 use proto::v1::{
-    auth_service_client::AuthServiceClient, identity_admin_service_client::IdentityAdminServiceClient,
-    resolve_service_client::ResolveServiceClient, sync_service_client::SyncServiceClient,
+    auth_service_client::AuthServiceClient, catalog_service_client::CatalogServiceClient,
+    identity_admin_service_client::IdentityAdminServiceClient, resolve_service_client::ResolveServiceClient,
+    sync_service_client::SyncServiceClient,
 };
 use tonic::{
     Request, Status,
@@ -68,6 +69,11 @@ impl Api {
     /// `AuthService`.
     pub fn auth(&self) -> AuthServiceClient<Authorized> {
         AuthServiceClient::new(self.authorized())
+    }
+
+    /// `CatalogService`.
+    pub fn catalog(&self) -> CatalogServiceClient<Authorized> {
+        CatalogServiceClient::new(self.authorized())
     }
 
     /// `IdentityAdminService`.

@@ -119,10 +119,10 @@ async fn roles_bound_what_a_token_may_do() {
         reason,
         "management that resolves",
     );
-    let mut catalogue =
-        proto::v1::catalog_service_client::CatalogServiceClient::new(world.internal().authorized());
-    let refused = catalogue.list_sync_vendors(proto::v1::ListSyncVendorsRequest {}).await;
+    let list = proto::v1::ListSyncVendorsRequest {};
+    let refused = world.internal().catalog().list_sync_vendors(list).await;
     assert_refused(refused, denied, reason, "the processor in the catalogue");
+    assert_refused(edge.catalog().list_sync_vendors(list).await, denied, reason, "an edge in the catalogue");
     let org_id = world.customer.org_id.to_string();
     for (who, api) in [("the processor", &world.internal()), ("an edge", &edge)] {
         let identity = known_as("a");
@@ -310,9 +310,11 @@ async fn what_is_not_built_yet_says_so() {
     let mut enrich = proto::v1::enrich_service_client::EnrichServiceClient::new(operator.authorized());
     let refused = enrich.enrich(proto::v1::EnrichRequest::default()).await;
     assert_refused(refused, Code::Unimplemented, "NOT_IMPLEMENTED", "Enrich");
-    let mut catalogue = proto::v1::catalog_service_client::CatalogServiceClient::new(operator.authorized());
-    let refused = catalogue.list_sync_vendors(proto::v1::ListSyncVendorsRequest {}).await;
-    assert_refused(refused, Code::Unimplemented, "NOT_IMPLEMENTED", "ListSyncVendors");
+    let mut catalog = operator.catalog();
+    let refused = catalog.dry_run_provider(proto::v1::DryRunProviderRequest::default()).await;
+    assert_refused(refused, Code::Unimplemented, "NOT_IMPLEMENTED", "DryRunProvider");
+    let refused = catalog.provider_status(proto::v1::ProviderStatusRequest::default()).await;
+    assert_refused(refused, Code::Unimplemented, "NOT_IMPLEMENTED", "ProviderStatus");
 }
 
 #[tokio::test]

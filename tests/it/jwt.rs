@@ -40,14 +40,7 @@ json.dump([[jwt.get_unverified_header(token), jwt.decode(token, given['secret'],
 ";
 
 fn python(script: &str, input: &Value) -> Value {
-    // The system's first, whose packages `make test` installs.
-    let has_pyjwt = |python: &&str| {
-        let import = Command::new(python).args(["-c", "import jwt"]).stderr(Stdio::null()).status();
-        import.is_ok_and(|status| status.success())
-    };
-    let python = ["/usr/bin/python3", "python3"].into_iter().find(has_pyjwt);
-    let python = python.expect("PyJWT is not installed; `make test` installs it");
-    let mut child = Command::new(python)
+    let mut child = Command::new(system::tool("python").unwrap())
         .args(["-c", script])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -2,6 +2,7 @@
 
 mod callbacks;
 mod cancellation;
+mod catalog;
 // libfaketime is loaded in the way of Linux.
 #[cfg(target_os = "linux")]
 mod clock;
@@ -10,6 +11,7 @@ mod compare;
 mod concurrency;
 mod consent;
 mod contacts;
+mod control_faults;
 mod cookies;
 mod core_lost;
 mod crash_points;
@@ -23,9 +25,11 @@ mod hostile_grpc;
 mod identities;
 mod journey;
 mod jwt;
+mod key_use;
 mod logins;
 mod logs;
 mod people;
+mod people_over_http;
 // The limit on files is set in the way of Linux.
 #[cfg(target_os = "linux")]
 mod postgres_disk;
@@ -33,15 +37,18 @@ mod postgres_failover;
 mod postgres_faults;
 mod privacy;
 mod proofs;
+mod reaper;
 mod redis_faults;
 mod redis_refuses;
 mod redis_split;
 mod refusals;
 mod round_trips;
 mod schema;
+mod signed_calls;
 mod sources;
 mod start_up;
 mod tenants;
+mod tls;
 mod tokens;
 mod transport;
 mod transport_http2;

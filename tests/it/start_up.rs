@@ -55,6 +55,7 @@ async fn the_core_names_what_is_missing_and_never_its_value() {
         ("SERVICE_TOKENS", "edge:root:c0ffee-secret-c0ffee-secret"),
         ("LISTEN_ADDR", "c0ffee-secret"),
         ("LOG_LEVEL", "c0ffee-secret"),
+        ("OUTBOUND_ALLOW_CIDRS", "c0ffee-secret"),
         ("DATAFLY_ENCRYPTON_KEY", "c0ffee-secret"),
     ];
     for (name, value) in malformed {

@@ -220,6 +220,42 @@ async fn no_refresh_outlives_what_ends_its_session() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_user_can_be_removed_in_the_middle_of_a_refresh() {
+    let control = Control::with(2, Options::default()).await;
+    for round in 0..12 {
+        let mut user = control.owner.colleague("editor").await;
+        let path = format!("/v1/admin/users/{}", user.get("/v1/admin/me").await.text("id"));
+        let refreshing = tokio::spawn(async move {
+            let last = loop {
+                let answer = user.refresh().await;
+                if answer.status != 200 {
+                    break answer;
+                }
+            };
+            (user, last)
+        });
+        tokio::time::sleep(Duration::from_micros(round * 931)).await;
+        control.at(1, &control.owner).delete(&path).await.expect(204);
+        let (user, last) = refreshing.await.unwrap();
+        last.refused(401, "INVALID_REFRESH_TOKEN");
+        is_dead(&control, &user).await;
+    }
+    assert_eq!(
+        control
+            .world
+            .database
+            .count(
+                "refresh_tokens",
+                "expires_at <> (SELECT max(expires_at) FROM \
+        sessions s WHERE s.id = session_id)"
+            )
+            .await,
+        0,
+        "tokens of nobody are left"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_secret_is_rotated_while_everyone_stays_logged_in() {
     let control = Control::start().await;
     let old = control.jwt_secret.clone();

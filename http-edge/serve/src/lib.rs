@@ -7,14 +7,17 @@ mod envelope;
 pub mod lifecycle;
 mod limits;
 pub mod metrics;
+mod networks;
 pub mod proxies;
 pub mod telemetry;
+pub mod tls;
 pub mod workers;
 
-pub use accept::{bind, serve};
+pub use accept::{bind, serve, serve_tls};
 pub use env::{Env, EnvError};
 pub use envelope::envelope;
 pub use lifecycle::Lifecycle;
+pub use networks::{BadNetworks, Networks};
 pub use proxies::TrustedProxies;
 pub use workers::{Serve, Workers};
 

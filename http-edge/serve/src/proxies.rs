@@ -3,38 +3,25 @@
 use std::{net::IpAddr, str::FromStr};
 
 use http::HeaderMap;
-use ipnet::IpNet;
+
+use crate::networks::{BadNetworks, Networks};
 
 /// Networks of the reverse proxies in front of us. From any other peer `X-Forwarded-*` is ignored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TrustedProxies(Vec<IpNet>);
-
-/// Not a comma-separated list of addresses and CIDR networks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("must be a comma-separated list of addresses and CIDR networks")]
-pub struct BadNetworks;
+pub struct TrustedProxies(Networks);
 
 impl FromStr for TrustedProxies {
     type Err = BadNetworks;
 
     fn from_str(text: &str) -> Result<Self, BadNetworks> {
-        let network = |part: &str| {
-            part.parse().or_else(|_| part.parse::<IpAddr>().map(IpNet::from)).map_err(|_| BadNetworks)
-        };
-        text.split(',')
-            .map(str::trim)
-            .filter(|part| !part.is_empty())
-            .map(network)
-            .collect::<Result<_, _>>()
-            .map(Self)
+        text.parse().map(Self)
     }
 }
 
 impl TrustedProxies {
     /// Whether `peer` is one of them.
     pub fn trusts(&self, peer: IpAddr) -> bool {
-        let peer = peer.to_canonical();
-        self.0.iter().any(|network| network.contains(&peer))
+        self.0.contains(peer)
     }
 
     /// The address of whoever sent the request: the last one in `X-Forwarded-For` that is not a trusted

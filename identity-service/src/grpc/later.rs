@@ -3,11 +3,8 @@
 use proto::{
     Reason,
     v1::{
-        BatchProfileRequest, BatchProfileResponse, CheckProviderRequest, CheckProviderResponse,
-        DryRunProviderRequest, DryRunProviderResponse, EnrichRequest, EnrichResponse, ErrorReason,
-        ListEnrichmentVendorsRequest, ListEnrichmentVendorsResponse, ListSyncVendorsRequest,
-        ListSyncVendorsResponse, ProfileRequest, ProfileResponse, ProviderStatusRequest,
-        ProviderStatusResponse, catalog_service_server::CatalogService, enrich_service_server::EnrichService,
+        BatchProfileRequest, BatchProfileResponse, EnrichRequest, EnrichResponse, ErrorReason,
+        ProfileRequest, ProfileResponse, enrich_service_server::EnrichService,
         profile_service_server::ProfileService,
     },
 };
@@ -31,11 +28,4 @@ later!(EnrichService { enrich(EnrichRequest) -> EnrichResponse; });
 later!(ProfileService {
     profile(ProfileRequest) -> ProfileResponse;
     batch_profile(BatchProfileRequest) -> BatchProfileResponse;
-});
-later!(CatalogService {
-    list_sync_vendors(ListSyncVendorsRequest) -> ListSyncVendorsResponse;
-    list_enrichment_vendors(ListEnrichmentVendorsRequest) -> ListEnrichmentVendorsResponse;
-    check_provider(CheckProviderRequest) -> CheckProviderResponse;
-    dry_run_provider(DryRunProviderRequest) -> DryRunProviderResponse;
-    provider_status(ProviderStatusRequest) -> ProviderStatusResponse;
 });

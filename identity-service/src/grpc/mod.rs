@@ -3,6 +3,7 @@
 mod admission;
 mod auth;
 mod caller;
+mod catalog;
 mod deadline;
 mod guard;
 mod health;
@@ -65,7 +66,7 @@ pub fn service<H: Health>(
         .add_service(bounded!(AuthServiceServer, auth::Service { core: core.clone() }))
         .add_service(bounded!(EnrichServiceServer, later::Later))
         .add_service(bounded!(ProfileServiceServer, later::Later))
-        .add_service(bounded!(CatalogServiceServer, later::Later))
+        .add_service(bounded!(CatalogServiceServer, catalog::Service { core: core.clone() }))
         .add_service(bounded!(IdentityAdminServiceServer, people::Service { core }));
     let described = [
         proto::FILE_DESCRIPTOR_SET,

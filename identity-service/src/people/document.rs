@@ -1,10 +1,11 @@
 //! Everything stored about a person as one document, to be handed to them.
 
-use prost_types::{ListValue, Struct, Value as ProtoValue, value::Kind as ProtoKind};
+use prost_types::{Struct, value::Kind};
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::lookup::Stored;
+use crate::json;
 
 /// The document: what [`super::lookup::person`] shows, and all that it leaves out (schedules, what merges moved, vendor
 /// IDs that have expired but are still stored). Times are RFC 3339 in UTC.
@@ -65,8 +66,8 @@ pub fn document(stored: &Stored) -> Struct {
         "merges": merges.collect::<Vec<_>>(),
         "refusals": refusals.collect::<Vec<_>>(),
     });
-    match proto_value(document).kind {
-        Some(ProtoKind::StructValue(document)) => document,
+    match json::to_proto(document).kind {
+        Some(Kind::StructValue(document)) => document,
         _ => Struct::default(),
     }
 }
@@ -78,20 +79,4 @@ fn digests(sha256: Option<&Vec<u8>>, sha1: Option<&Vec<u8>>, md5: Option<&Vec<u8
 
 fn text(at: OffsetDateTime) -> String {
     at.format(&Rfc3339).unwrap_or_default()
-}
-
-fn proto_value(value: Value) -> ProtoValue {
-    let kind = match value {
-        Value::Null => ProtoKind::NullValue(0),
-        Value::Bool(value) => ProtoKind::BoolValue(value),
-        Value::Number(value) => ProtoKind::NumberValue(value.as_f64().unwrap_or_default()),
-        Value::String(value) => ProtoKind::StringValue(value),
-        Value::Array(values) => {
-            ProtoKind::ListValue(ListValue { values: values.into_iter().map(proto_value).collect() })
-        }
-        Value::Object(fields) => ProtoKind::StructValue(Struct {
-            fields: fields.into_iter().map(|(name, value)| (name, proto_value(value))).collect(),
-        }),
-    };
-    ProtoValue { kind: Some(kind) }
 }

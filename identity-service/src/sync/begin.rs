@@ -90,7 +90,8 @@ pub async fn begin(
     }
     counter!("datafly_sync_attempted_total", "vendor" => vendor.name).increment(1);
     let location = location::vendor_url(vendor, &enabled.endpoint, &enabled.partner_id, &host.url, &sealed);
-    let state_cookie = (vendor.mode == Mode::Registered).then(|| state_cookie(vendor.name, sealed, host));
+    let state_cookie =
+        matches!(vendor.mode, Mode::Registered { .. }).then(|| state_cookie(vendor.name, sealed, host));
     Ok(BeginSyncResponse { outcome: Some(Outcome::Redirect(SyncRedirect { location, state_cookie })) })
 }
 

@@ -42,7 +42,7 @@ pub fn vendor_url(
             callback.extend(["&", vendor.uid_param, "="]);
             push(param, &callback);
         }
-        Mode::Registered => {}
+        Mode::Registered { .. } => {}
     }
     url
 }
@@ -50,6 +50,12 @@ pub fn vendor_url(
 fn callback_url(vendor: &SyncVendor, collect_url: &str, state: &str) -> String {
     // The state is base64url: nothing in it needs escaping.
     format!("{collect_url}/v1/sync/{}/callback?state={state}", vendor.name)
+}
+
+/// The callback that has to be agreed with a vendor, below a collect host's URL; none where it travels with each sync.
+pub fn registered_callback(vendor: &SyncVendor, collect_url: &str) -> Option<String> {
+    let Mode::Registered { uid_macro } = vendor.mode else { return None };
+    Some(format!("{collect_url}/v1/sync/{}/callback?{}={uid_macro}", vendor.name, vendor.uid_param))
 }
 
 /// An administrator's override of an endpoint: https, or http on loopback, without credentials or fragment.

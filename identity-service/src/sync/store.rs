@@ -67,7 +67,7 @@ async fn decide_and_store(
     let snapshot = core.settings.current().await?;
     // The state comes before the uid: what has no state is not even looked at.
     let sealed = match vendor.mode {
-        Mode::Registered => request.state_cookie.as_deref().or(callback.state.as_deref()),
+        Mode::Registered { .. } => request.state_cookie.as_deref().or(callback.state.as_deref()),
         Mode::Redirect { .. } | Mode::Append { .. } => callback.state.as_deref(),
     };
     let sealed = sealed.unwrap_or_default();

@@ -61,7 +61,7 @@ pub const VENDORS: &[SyncVendor] = &[
         endpoint: "https://match.adsrvr.org/track/cmf/generic",
         partner_param: "ttd_pid",
         fixed_params: &[("ttd_tpi", "1")],
-        mode: Mode::Registered,
+        mode: Mode::Registered { uid_macro: "%%TDID%%" },
         uid_param: "ttd_id",
         macros: &["%%TDID%%"],
         uid_shape: UidShape::Uuid,
@@ -109,7 +109,9 @@ mod tests {
             let url = url::Url::parse(vendor.endpoint).unwrap();
             assert_eq!(url.scheme(), "https", "{}", vendor.name);
             assert!(url.query().is_none() && url.fragment().is_none(), "{}", vendor.name);
-            if let Mode::Redirect { uid_macro: Some(uid_macro), .. } = vendor.mode {
+            if let Mode::Redirect { uid_macro: Some(uid_macro), .. } | Mode::Registered { uid_macro } =
+                vendor.mode
+            {
                 assert!(vendor.macros.contains(&uid_macro), "{}", vendor.name);
             }
             assert_eq!(

@@ -33,7 +33,9 @@ pub enum Uid {
 pub fn read(vendor: &SyncVendor, raw_query: &str) -> Callback {
     let (ours, uid) = match vendor.mode {
         Mode::Append { .. } => split_appended(raw_query, vendor.uid_param),
-        Mode::Redirect { .. } | Mode::Registered => (raw_query, RawUid::of(raw_query, vendor.uid_param)),
+        Mode::Redirect { .. } | Mode::Registered { .. } => {
+            (raw_query, RawUid::of(raw_query, vendor.uid_param))
+        }
     };
     let state = match RawUid::of(ours, "state") {
         RawUid::Once(state) => decode(state).map(Cow::into_owned),

@@ -56,7 +56,10 @@ pub enum Mode {
         param: &'static str,
     },
     /// The callback's URL was agreed out of band, so the state travels in a cookie.
-    Registered,
+    Registered {
+        /// What stands for the ID in the URL that is agreed.
+        uid_macro: &'static str,
+    },
 }
 
 /// What an ID looks like, where that is known.

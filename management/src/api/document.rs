@@ -29,6 +29,8 @@ pub struct Shared;
 
 impl Modify for Shared {
     fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
+        // Cargo.toml names none, which makes an empty one.
+        api.info.license = None;
         let scheme =
             SecurityScheme::Http(Http::builder().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build());
         api.components.get_or_insert_default().add_security_scheme("bearer", scheme);
@@ -56,6 +58,11 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (String, &mut Operati
 }
 
 fn describe(method: &str, path: &str, operation: &mut Operation) {
+    // A handler's name is its own in its area alone.
+    let area = operation.tags.iter().flatten().next().map(|tag| tag.replace('-', "_"));
+    if let (Some(area), Some(name)) = (area, &operation.operation_id) {
+        operation.operation_id = Some(format!("{area}_{name}"));
+    }
     let needed = permission::needed(method, path);
     let mut refusals = vec![("503", "PostgreSQL or the core is away, or the service is busy.")];
     if let Some(permission) = needed.filter(|needed| *needed != permission::Permission::Public) {

@@ -93,17 +93,14 @@ impl TryFrom<String> for Cursor {
 
 /// How many; never none, and never more than there may be.
 #[derive(Debug, Deserialize)]
-#[serde(try_from = "u64")]
+#[serde(try_from = "i64")]
 pub struct Limit(i64);
 
-impl TryFrom<u64> for Limit {
+impl TryFrom<i64> for Limit {
     type Error = &'static str;
 
-    fn try_from(limit: u64) -> Result<Self, Self::Error> {
-        match limit {
-            0 => Err("at least one"),
-            limit => Ok(Self(i64::try_from(limit).unwrap_or(MOST).min(MOST))),
-        }
+    fn try_from(limit: i64) -> Result<Self, Self::Error> {
+        if limit < 1 { Err("at least one") } else { Ok(Self(limit.min(MOST))) }
     }
 }
 

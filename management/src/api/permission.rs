@@ -137,6 +137,11 @@ pub const ROUTES: &[(&str, &str, Permission)] = &[
     ("GET",    "/v1/admin/sources/{id}", P::ReadSettings),
     ("PUT",    "/v1/admin/sources/{id}", P::WriteSettings),
     ("DELETE", "/v1/admin/sources/{id}", P::CutOff),
+    ("GET",    "/v1/admin/identities", P::ReadPeople),
+    ("GET",    "/v1/admin/identities/{id}/export", P::WritePeople),
+    ("DELETE", "/v1/admin/identities/{id}", P::WritePeople),
+    ("POST",   "/v1/admin/identities/{id}/unmerge", P::WritePeople),
+    ("GET",    "/v1/admin/audit-log", P::ReadAudit),
 ];
 
 #[cfg(test)]

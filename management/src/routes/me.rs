@@ -35,6 +35,8 @@ pub struct Me {
     name: String,
     org_id: Uuid,
     org_name: String,
+    /// Its sibling, where the data of test keys are: what services name over gRPC to read them.
+    test_org_id: Uuid,
     role: Role,
     /// What his role allows, by the names that operations ask for.
     permissions: Vec<&'static str>,
@@ -58,8 +60,19 @@ pub async fn read(State(state): State<Management>, caller: Caller) -> Result<Jso
     let name = users::table.filter(users::id.eq(caller.user_id)).filter(users::org_id.eq(caller.org_id));
     let name = name.select(users::name).first(&mut **connection).await?;
     let org_name = orgs::table.find(caller.org_id).select(orgs::name).first(&mut **connection).await?;
+    let sibling = orgs::table.filter(orgs::test_of.eq(caller.org_id)).select(orgs::id);
+    let test_org_id = sibling.first(&mut **connection).await?;
     let (id, org_id, role) = (caller.user_id, caller.org_id, caller.role);
-    Ok(Json(Me { id, email: caller.email, name, org_id, org_name, role, permissions: role.permissions() }))
+    Ok(Json(Me {
+        id,
+        email: caller.email,
+        name,
+        org_id,
+        org_name,
+        test_org_id,
+        role,
+        permissions: role.permissions(),
+    }))
 }
 
 /// Changes the caller's own password. Every other session of his ends.

@@ -1,6 +1,9 @@
 //! The API's paths: one file an area, each handler one request.
 
+pub mod audit_log;
 pub mod auth;
+mod docs;
+pub mod identities;
 pub mod me;
 pub mod sources;
 pub mod users;
@@ -11,10 +14,10 @@ use axum::{
     Router,
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
-    routing::get,
 };
+use http::{HeaderName, HeaderValue, header};
 use serve::Lifecycle;
-use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
 use utoipa::{Modify, OpenApi, openapi::OpenApi as Api};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -40,27 +43,57 @@ fn admin() -> (Router<Management>, Api) {
         .routes(routes!(users::set_password))
         .routes(routes!(sources::list, sources::create))
         .routes(routes!(sources::read, sources::update, sources::remove))
+        .routes(routes!(identities::look_up))
+        .routes(routes!(identities::erase))
+        .routes(routes!(identities::export))
+        .routes(routes!(identities::unmerge))
+        .routes(routes!(audit_log::list))
         .split_for_parts();
     Shared.modify(&mut document);
     (router, document)
 }
 
+/// The API's document, as JSON that reads well.
+pub fn document() -> String {
+    let (_, document) = admin();
+    document.to_pretty_json().unwrap_or_default()
+}
+
 /// The API, its document, health, and the answers for what is no route.
 pub fn app(state: Management, lifecycle: Lifecycle) -> Router {
     let (admin, document) = admin();
-    let document = axum::Json(document);
     admin
         .route_layer(from_fn_with_state(state.clone(), caller::check))
         .with_state(state)
-        .route("/openapi.json", get(async move || document.clone()))
+        .merge(docs::router(document))
         .merge(serve::metrics::health(lifecycle))
         .fallback(async || ApiError::with_message(Code::NotFound, "There is nothing at this path."))
         .method_not_allowed_fallback(async || ApiError::from(Code::MethodNotAllowed))
         .layer(CatchPanicLayer::custom(panicked))
+        // What is answered is of one caller, and what it is is known.
+        .layer(header(header::CACHE_CONTROL, "no-store"))
+        .layer(header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(from_fn(|request, next: Next| serve::metrics::record(request, |request| next.run(request))))
+}
+
+fn header(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
+    SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
 }
 
 fn panicked(_: Box<dyn Any + Send>) -> Response {
     // The panic hook has logged it.
     ApiError::from(Code::Internal).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_is_the_one_on_record() {
+        let recorded = include_str!("../../openapi.json");
+        let told = "the API has changed: look at the difference after \
+            `cargo run -p management -- openapi > management/openapi.json`";
+        assert!(recorded.trim() == document().trim(), "{told}");
+    }
 }

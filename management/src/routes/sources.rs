@@ -244,7 +244,7 @@ impl SourceInput {
             match domain_of(domain) {
                 None => wrong.add(
                     field,
-                    "must be host[:port], or http://host[:port] on loopback; no path, no wildcard",
+                    "must be host[:port] with a dot, or http://host[:port] on loopback; no path, no wildcard",
                 ),
                 Some(plain) => {
                     wrong.check(known.insert(plain.clone()), field, "is there twice");
@@ -290,6 +290,11 @@ fn domain_of(text: &str) -> Option<String> {
         None => fields::origin(&format!("https://{text}")),
         Some(_) => fields::origin(text),
     }?;
+    // `null` is what a browser calls an origin that is nobody's.
+    let host = origin.split("://").nth(1)?;
+    if !host.contains('.') && !host.contains("localhost") && !host.starts_with('[') {
+        return None;
+    }
     Some(origin.strip_prefix("https://").map_or(origin.clone(), str::to_owned))
 }
 
@@ -398,7 +403,9 @@ mod tests {
             ("http://shop.example", None),
             ("*", None),
             ("*.example", None),
-            ("null", Some("null")),
+            ("null", None),
+            ("https://null", None),
+            ("http://[::1]:3000", Some("http://[::1]:3000")),
             ("shop.example/", None),
             ("shop.example/path", None),
             ("", None),

@@ -1,0 +1,38 @@
+//! Lists of networks, as the environment names them.
+
+use std::{net::IpAddr, str::FromStr};
+
+use ipnet::IpNet;
+
+/// Networks and addresses. By default none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Networks(Vec<IpNet>);
+
+/// Not a comma-separated list of addresses and CIDR networks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be a comma-separated list of addresses and CIDR networks")]
+pub struct BadNetworks;
+
+impl FromStr for Networks {
+    type Err = BadNetworks;
+
+    fn from_str(text: &str) -> Result<Self, BadNetworks> {
+        let network = |part: &str| {
+            part.parse().or_else(|_| part.parse::<IpAddr>().map(IpNet::from)).map_err(|_| BadNetworks)
+        };
+        text.split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+            .map(network)
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+}
+
+impl Networks {
+    /// Whether `address` is in one of them; an IPv4 address may be written as IPv6.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|network| network.contains(&address))
+    }
+}

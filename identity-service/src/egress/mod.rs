@@ -1,0 +1,4 @@
+//! Where this service may go on a customer's behalf.
+
+pub mod address;
+pub mod target;

@@ -1,0 +1,13 @@
+//! Server-proxied enrichment: vendors that give an ID to whoever has credentials, and what settings of theirs, and of
+//! a customer's own provider, must be.
+
+pub mod config;
+pub mod custom;
+mod duration;
+pub mod endpoint;
+mod fields;
+mod headers;
+mod json_path;
+pub mod table;
+mod template;
+pub mod vendor;

@@ -1,0 +1,210 @@
+//! `CatalogService`.
+
+use std::sync::Arc;
+
+use proto::{
+    Reason,
+    v1::{
+        CheckProviderRequest, CheckProviderResponse, ClickId, CollectedVendor, Credential,
+        DryRunProviderRequest, DryRunProviderResponse, EnrichmentConfig, EnrichmentVendor, ErrorReason,
+        Evidence, FieldProblem, GeneratedId, ListCollectedVendorsRequest, ListCollectedVendorsResponse,
+        ListEnrichmentVendorsRequest, ListEnrichmentVendorsResponse, ListSyncVendorsRequest,
+        ListSyncVendorsResponse, ProviderKind, ProviderStatusRequest, ProviderStatusResponse, SyncMode,
+        SyncVendor, catalog_service_server::CatalogService,
+    },
+};
+use tonic::{Request, Response, Status};
+use url::Url;
+
+use super::caller;
+use crate::{
+    collect::{self, click::CLICK_IDS, generated::GENERATED_IDS},
+    core::Core,
+    egress::target::Reach,
+    enrich,
+    error::{Error, Result},
+    json,
+    problems::Problems,
+    profile,
+    sync::{
+        self, location,
+        vendor::{self, Mode},
+    },
+};
+
+/// The service.
+pub struct Service {
+    /// What it calls.
+    pub core: Arc<Core>,
+}
+
+impl Service {
+    async fn check(&self, request: CheckProviderRequest) -> Result<Problems> {
+        let kind = request.kind();
+        caller::organisation(&self.core, &request.org_id, "org_id").await?;
+        let settings = request.settings.ok_or_else(|| Error::invalid("settings"))?;
+        let settings = json::from_proto(settings);
+        let snapshot = self.core.settings.current().await?;
+        let reach =
+            Reach { allowed: &self.core.open_networks, is_ours: &|host| !snapshot.on_host(host).is_empty() };
+        let unknown = || Error::refused(ErrorReason::VendorNotFound);
+        let mut problems = Problems::default();
+        match kind {
+            ProviderKind::Unspecified => return Err(Error::invalid("kind")),
+            ProviderKind::Enrichment => {
+                let vendor = enrich::table::find(&request.name).ok_or_else(unknown)?;
+                enrich::config::check(vendor, &settings, &reach, &mut problems);
+            }
+            ProviderKind::Custom => enrich::custom::check(&request.name, &settings, &reach, &mut problems),
+            ProviderKind::Profile if request.name == "amperity" => {
+                profile::amperity::check(&settings, &reach, &mut problems);
+            }
+            ProviderKind::Profile => return Err(unknown()),
+        }
+        Ok(problems)
+    }
+}
+
+#[tonic::async_trait]
+impl CatalogService for Service {
+    async fn list_sync_vendors(
+        &self,
+        _: Request<ListSyncVendorsRequest>,
+    ) -> Result<Response<ListSyncVendorsResponse>, Status> {
+        let vendors = sync::table::VENDORS.iter().map(sync_vendor).collect();
+        Ok(Response::new(ListSyncVendorsResponse { vendors }))
+    }
+
+    async fn list_collected_vendors(
+        &self,
+        _: Request<ListCollectedVendorsRequest>,
+    ) -> Result<Response<ListCollectedVendorsResponse>, Status> {
+        let vendors = collect::vendors().into_iter().map(collected_vendor).collect();
+        Ok(Response::new(ListCollectedVendorsResponse { vendors }))
+    }
+
+    async fn list_enrichment_vendors(
+        &self,
+        _: Request<ListEnrichmentVendorsRequest>,
+    ) -> Result<Response<ListEnrichmentVendorsResponse>, Status> {
+        let vendors = enrich::table::VENDORS.iter().map(enrichment_vendor).collect();
+        Ok(Response::new(ListEnrichmentVendorsResponse { vendors }))
+    }
+
+    async fn check_provider(
+        &self,
+        request: Request<CheckProviderRequest>,
+    ) -> Result<Response<CheckProviderResponse>, Status> {
+        let problems = self.check(request.into_inner()).await?.into_list().into_iter();
+        let problems = problems
+            .map(|problem| FieldProblem { field: problem.field, message: problem.message.into_owned() })
+            .collect();
+        Ok(Response::new(CheckProviderResponse { problems }))
+    }
+
+    /// Not built yet.
+    async fn dry_run_provider(
+        &self,
+        _: Request<DryRunProviderRequest>,
+    ) -> Result<Response<DryRunProviderResponse>, Status> {
+        Err(Reason::of(ErrorReason::NotImplemented).status(None))
+    }
+
+    /// Not built yet.
+    async fn provider_status(
+        &self,
+        _: Request<ProviderStatusRequest>,
+    ) -> Result<Response<ProviderStatusResponse>, Status> {
+        Err(Reason::of(ErrorReason::NotImplemented).status(None))
+    }
+}
+
+fn sync_vendor(record: &vendor::SyncVendor) -> SyncVendor {
+    let mode = match record.mode {
+        Mode::Redirect { .. } => SyncMode::Redirect,
+        Mode::Append { .. } => SyncMode::Append,
+        Mode::Registered { .. } => SyncMode::Registered,
+    };
+    SyncVendor {
+        name: record.name.to_owned(),
+        label: record.label.to_owned(),
+        field: record.field.to_owned(),
+        partner_label: record.partner_label.to_owned(),
+        partner_help: record.partner_help.to_owned(),
+        default_ttl_days: record.ttl_days.into(),
+        category: record.category.to_owned(),
+        mode: mode.into(),
+        evidence: evidence(record.evidence).into(),
+        evidence_source: record.evidence_source.to_owned(),
+        // No record is known to redirect to hosts of others first.
+        csp_hosts: vec![host(record.endpoint)],
+        default_endpoint: record.endpoint.to_owned(),
+        callback_template: location::registered_callback(record, "{collect_url}").unwrap_or_default(),
+    }
+}
+
+fn collected_vendor(name: &str) -> CollectedVendor {
+    let click_ids = CLICK_IDS.iter().filter(|record| record.vendor == name).map(|record| ClickId {
+        field: record.field.to_owned(),
+        parameters: record.params.iter().map(|&param| param.to_owned()).collect(),
+        ttl_days: record.days.into(),
+        category: record.category.to_owned(),
+    });
+    let generated_ids =
+        GENERATED_IDS.iter().filter(|record| record.vendor == name).map(|record| GeneratedId {
+            field: record.field.to_owned(),
+            cookie: record.cookie.to_owned(),
+            ttl_days: record.days.into(),
+            category: record.category.to_owned(),
+            unless_synced: record.unless_synced,
+        });
+    CollectedVendor {
+        name: name.to_owned(),
+        click_ids: click_ids.collect(),
+        generated_ids: generated_ids.collect(),
+    }
+}
+
+fn enrichment_vendor(record: &enrich::vendor::EnrichmentVendor) -> EnrichmentVendor {
+    let credentials = record.credentials.iter();
+    let headers = record.headers.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
+    EnrichmentVendor {
+        name: record.name.to_owned(),
+        label: record.label.to_owned(),
+        field: record.field.to_owned(),
+        help: record.help.to_owned(),
+        credentials: credentials.clone().map(|credential| credential.name.to_owned()).collect(),
+        evidence: evidence(record.evidence).into(),
+        evidence_source: record.evidence_source.to_owned(),
+        credential_fields: credentials
+            .map(|credential| Credential {
+                name: credential.name.to_owned(),
+                label: credential.label.to_owned(),
+                help: credential.help.to_owned(),
+            })
+            .collect(),
+        default_config: Some(EnrichmentConfig {
+            base_url: record.base_url.to_owned(),
+            method: record.method.to_owned(),
+            path: record.path.to_owned(),
+            headers: headers.collect(),
+            json_path: record.json_path.to_owned(),
+            ttl: record.ttl.to_owned(),
+        }),
+        host: host(record.base_url),
+    }
+}
+
+fn evidence(evidence: vendor::Evidence) -> Evidence {
+    match evidence {
+        vendor::Evidence::Documented => Evidence::Documented,
+        vendor::Evidence::Observed => Evidence::Observed,
+        vendor::Evidence::SpecOnly => Evidence::SpecOnly,
+    }
+}
+
+/// The host of a URL of ours.
+fn host(url: &str) -> String {
+    let url = Url::parse(url).ok();
+    url.and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default()
+}

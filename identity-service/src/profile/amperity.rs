@@ -1,0 +1,211 @@
+//! Amperity's Profile API, as the product specification configures it.
+
+use std::collections::HashSet;
+
+use serde_json::Value;
+
+use crate::{
+    egress::target::Reach,
+    enrich::endpoint,
+    problems::{self, Fields, Problems},
+};
+
+/// What a linking key may be read from.
+const SOURCES: [&str; 5] = ["canonical_id", "anonymous_id", "user_id", "email", "phone"];
+/// Linking keys, and context mappings.
+const MAX_ENTRIES: usize = 20;
+/// Attributes that a browser may see.
+const MAX_ATTRIBUTES: usize = 100;
+/// Bytes of an attribute's name.
+const MAX_ATTRIBUTE: usize = 128;
+
+/// Checks the settings without the keys, which are sealed apart. Required are `tenant_subdomain`, `tenant_id` and
+/// `profile_collection_id`.
+pub fn check(settings: &Value, reach: &Reach<'_>, problems: &mut Problems) {
+    let Some(mut fields) = Fields::of("", settings, problems) else { return };
+    fields.required("tenant_subdomain", problems, subdomain);
+    fields.required("tenant_id", problems, |text| problems::name(text, 128, "_-."));
+    // In place of https://<tenant_subdomain>.amperity.com, for tenants on another host.
+    fields.optional("base_url", problems, |text| endpoint::base(text, reach));
+    fields.optional("event_stream_id", problems, |text| prefixed(text, "esm-"));
+    fields.required("profile_collection_id", problems, |text| prefixed(text, "apc-"));
+    check_linking_keys(&mut fields, problems);
+    check_allowlist(&mut fields, problems);
+    let enabled = fields.boolean("context_enabled", problems).unwrap_or_default();
+    let mappings = check_mappings(&mut fields, problems);
+    if enabled && mappings == 0 {
+        problems.add("context_mappings", "is required where context_enabled is true");
+    }
+    fields.optional("consent_category", problems, |text| problems::name(text, 64, "_-"));
+    fields.finish(problems);
+}
+
+fn subdomain(text: &str) -> Result<(), &'static str> {
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let inside = !text.starts_with('-') && !text.ends_with('-');
+    let fits = (1..=63).contains(&text.len()) && text.bytes().all(fits) && inside;
+    if fits { Ok(()) } else { Err("must be the first part of your Amperity host, such as acme") }
+}
+
+fn prefixed(text: &str, prefix: &str) -> Result<(), String> {
+    let rest = text.strip_prefix(prefix).filter(|rest| problems::name(rest, 64, "_-").is_ok());
+    rest.map(drop).ok_or_else(|| format!("must begin with {prefix}"))
+}
+
+/// `[{source, key, hash?}]`, tried in order.
+fn check_linking_keys(fields: &mut Fields<'_>, problems: &mut Problems) {
+    let mut keys = HashSet::new();
+    for (path, entry) in fields.list("linking_keys", MAX_ENTRIES, problems) {
+        let Some(mut entry) = Fields::of(path, entry, problems) else { continue };
+        entry.required("source", problems, |text| {
+            if SOURCES.contains(&text) {
+                Ok(())
+            } else {
+                Err(format!("must be one of {}", SOURCES.join(", ")))
+            }
+        });
+        entry.required("key", problems, |text| {
+            problems::name(text, 64, "_-")?;
+            if keys.insert(text) { Ok(()) } else { Err("is there already".to_owned()) }
+        });
+        entry.optional(
+            "hash",
+            problems,
+            |text| if text == "sha256" { Ok(()) } else { Err("must be sha256") },
+        );
+        entry.finish(problems);
+    }
+}
+
+/// Names of attributes, as a list or separated by commas.
+fn check_allowlist(fields: &mut Fields<'_>, problems: &mut Problems) {
+    const FIELD: &str = "browser_attribute_allowlist";
+    let one = |name: &str| (1..=MAX_ATTRIBUTE).contains(&name.len()) && !name.contains(char::is_control);
+    let fits = match fields.value(FIELD) {
+        None => return,
+        Some(Value::String(text)) => {
+            let mut names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+            names.clone().count() <= MAX_ATTRIBUTES && names.all(one)
+        }
+        Some(Value::Array(names)) => {
+            names.len() <= MAX_ATTRIBUTES && names.iter().all(|name| name.as_str().is_some_and(one))
+        }
+        Some(_) => false,
+    };
+    if !fits {
+        problems
+            .add(FIELD, format!("must be at most {MAX_ATTRIBUTES} names, in a list or with commas between"));
+    }
+}
+
+/// `[{source, target}]`: a path into the event, and the name of the context value; how many there are.
+fn check_mappings(fields: &mut Fields<'_>, problems: &mut Problems) -> usize {
+    let mut targets = HashSet::new();
+    let entries = fields.list("context_mappings", MAX_ENTRIES, problems);
+    let count = entries.len();
+    for (path, entry) in entries {
+        let Some(mut entry) = Fields::of(path, entry, problems) else { continue };
+        entry.required("source", problems, |text| {
+            let part = |part: &str| problems::name(part, 64, "_-$").is_ok();
+            let fits = text.len() <= 256 && text.split('.').all(part);
+            if fits { Ok(()) } else { Err("must be a path into the event, such as properties.category") }
+        });
+        entry.required("target", problems, |text| {
+            problems::name(text, 64, "_-.")?;
+            if targets.insert(text) { Ok(()) } else { Err("is there already".to_owned()) }
+        });
+        entry.finish(problems);
+    }
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use serve::Networks;
+
+    use super::*;
+
+    /// The specification's examples, together.
+    fn example() -> Value {
+        json!({
+            "tenant_subdomain": "acme",
+            "tenant_id": "acme",
+            "event_stream_id": "esm-2VP6va3Zn",
+            "profile_collection_id": "apc-vPsQheAm",
+            "linking_keys": [
+                {"source": "email", "key": "email_sha256", "hash": "sha256"},
+                {"source": "canonical_id", "key": "device_cookie"},
+                {"source": "user_id", "key": "customer_id"},
+            ],
+            "browser_attribute_allowlist": "Persona, FavoriteBrand,LifetimeTier",
+            "context_enabled": true,
+            "context_mappings": [
+                {"source": "properties.category", "target": "pageCategory"},
+                {"source": "partner_attrs.amperity.LifetimeTier", "target": "tierHint"},
+            ],
+        })
+    }
+
+    fn problems(settings: &Value) -> Vec<String> {
+        let allowed = Networks::default();
+        let reach = Reach { allowed: &allowed, is_ours: &|_| false };
+        let mut problems = Problems::default();
+        check(settings, &reach, &mut problems);
+        problems.into_list().into_iter().map(|problem| problem.field).collect()
+    }
+
+    #[test]
+    fn the_specification_s_examples_are_fine() {
+        assert_eq!(problems(&example()), [""; 0]);
+        let mut settings = example();
+        settings["browser_attribute_allowlist"] = json!(["Persona"]);
+        settings["consent_category"] = json!("marketing");
+        settings["base_url"] = json!("https://app.amperity.com");
+        assert_eq!(problems(&settings), [""; 0]);
+        assert_eq!(problems(&json!({})), ["tenant_subdomain", "tenant_id", "profile_collection_id"]);
+    }
+
+    /// One field of the example replaced, and the problem that makes.
+    #[test]
+    fn one_wrong_field_is_one_problem() {
+        for (pointer, value, problem) in [
+            ("/tenant_subdomain", json!("acme.amperity.com"), "tenant_subdomain"),
+            ("/tenant_subdomain", json!("evil.example/x#"), "tenant_subdomain"),
+            ("/tenant_subdomain", json!("-a"), "tenant_subdomain"),
+            ("/tenant_id", json!("a\r\nb: c"), "tenant_id"),
+            ("/event_stream_id", json!("is-2VP6va3Zn"), "event_stream_id"),
+            ("/profile_collection_id", json!("apc-"), "profile_collection_id"),
+            ("/profile_collection_id", json!("apc-../x"), "profile_collection_id"),
+            ("/linking_keys", json!("[]"), "linking_keys"),
+            ("/linking_keys/0", json!("email"), "linking_keys[0]"),
+            ("/linking_keys/0/source", json!("name"), "linking_keys[0].source"),
+            ("/linking_keys/0/hash", json!("md5"), "linking_keys[0].hash"),
+            ("/linking_keys/1/key", json!("email_sha256"), "linking_keys[1].key"),
+            ("/linking_keys/2/key", json!("a&b=c"), "linking_keys[2].key"),
+            ("/linking_keys/2", json!({"source": "phone"}), "linking_keys[2].key"),
+            ("/linking_keys/2", json!({"source": "phone", "key": "p", "x": 1}), "linking_keys[2].x"),
+            ("/browser_attribute_allowlist", json!(1), "browser_attribute_allowlist"),
+            ("/browser_attribute_allowlist", json!([1]), "browser_attribute_allowlist"),
+            ("/browser_attribute_allowlist", json!("a\nb"), "browser_attribute_allowlist"),
+            ("/browser_attribute_allowlist", json!(vec!["a"; 101]), "browser_attribute_allowlist"),
+            ("/context_enabled", json!("yes"), "context_enabled"),
+            ("/context_mappings", json!([]), "context_mappings"),
+            ("/context_mappings/0/source", json!("properties..x"), "context_mappings[0].source"),
+            ("/context_mappings/1/target", json!("pageCategory"), "context_mappings[1].target"),
+        ] {
+            let mut settings = example();
+            *settings.pointer_mut(pointer).unwrap() = value.clone();
+            assert_eq!(problems(&settings), [problem], "{pointer}: {value}");
+        }
+        for (field, value) in [
+            ("profile_api_key", json!("x")),
+            ("consent_category", json!("a b")),
+            ("base_url", json!("http://x.y")),
+        ] {
+            let mut settings = example();
+            settings[field] = value;
+            assert_eq!(problems(&settings), [field]);
+        }
+    }
+}

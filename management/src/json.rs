@@ -1,0 +1,42 @@
+//! `google.protobuf.Struct`, in which the core is given and gives JSON.
+
+use prost_types::{Struct, Value as Proto, value::Kind};
+use serde_json::{Map, Number, Value};
+
+/// The JSON object that a struct stands for. Whole numbers are written as such.
+pub fn object(document: Struct) -> Map<String, Value> {
+    document.fields.into_iter().map(|(name, value)| (name, json(value))).collect()
+}
+
+fn json(value: Proto) -> Value {
+    match value.kind {
+        None | Some(Kind::NullValue(_)) => Value::Null,
+        Some(Kind::BoolValue(value)) => Value::Bool(value),
+        Some(Kind::NumberValue(value)) => number(value),
+        Some(Kind::StringValue(text)) => Value::String(text),
+        Some(Kind::ListValue(list)) => Value::Array(list.values.into_iter().map(json).collect()),
+        Some(Kind::StructValue(inner)) => Value::Object(object(inner)),
+    }
+}
+
+fn number(value: f64) -> Value {
+    // Doubles hold every whole number up to 2^53.
+    let text = value.to_string();
+    text.parse::<i64>()
+        .ok()
+        .map(Number::from)
+        .or_else(|| Number::from_f64(value))
+        .map_or(Value::Null, Value::Number)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn numbers_stay_what_they_are() {
+        assert_eq!([number(3.0), number(-2.5), number(f64::NAN)], [json!(3), json!(-2.5), Value::Null]);
+    }
+}

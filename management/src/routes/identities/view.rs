@@ -1,0 +1,175 @@
+//! A person as the API shows them.
+
+use std::collections::BTreeMap;
+
+use prost_types::Timestamp;
+use proto::v1;
+use serde::Serialize;
+use serde_json::Value;
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+
+/// A canonical identity with all that belongs to it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Person {
+    canonical_id: String,
+    #[serde(with = "time::serde::rfc3339::option")]
+    created_at: Option<OffsetDateTime>,
+    identifiers: Vec<Identifier>,
+    /// By field of the identity.
+    vendor_ids: BTreeMap<String, VendorId>,
+    /// What was merged into it, newest first.
+    merges: Vec<Merge>,
+    /// Links that were refused, newest first.
+    refusals: Vec<Refusal>,
+}
+
+/// An ID that leads to the person.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Identifier {
+    /// `anonymous_id` or `user_id`.
+    kind: String,
+    value: String,
+    /// It came in a signed call or with a `userHash`.
+    verified: bool,
+    #[serde(with = "time::serde::rfc3339::option")]
+    linked_at: Option<OffsetDateTime>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    last_used_at: Option<OffsetDateTime>,
+    /// The last consent of an anonymous ID.
+    consent: Option<Consent>,
+}
+
+/// Consent signals.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Consent {
+    /// As they came.
+    signals: Option<Value>,
+    /// `Sec-GPC: 1` came with them.
+    sec_gpc: bool,
+    #[serde(with = "time::serde::rfc3339::option")]
+    updated_at: Option<OffsetDateTime>,
+}
+
+/// A vendor's ID.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct VendorId {
+    value: String,
+    /// `sync`, `enrichment`, `click` or `generated`.
+    source: &'static str,
+    #[serde(with = "time::serde::rfc3339::option")]
+    collected_at: Option<OffsetDateTime>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    expires_at: Option<OffsetDateTime>,
+    /// The browser it was collected from, where that is known.
+    anonymous_id: Option<String>,
+}
+
+/// Two identities that became one.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Merge {
+    /// Names it to `unmerge`.
+    merge_id: String,
+    merged_canonical_id: String,
+    survivor_canonical_id: String,
+    moved_identifiers: i32,
+    moved_vendor_ids: i32,
+    #[serde(with = "time::serde::rfc3339::option")]
+    merged_at: Option<OffsetDateTime>,
+    /// Null: still in force.
+    #[serde(with = "time::serde::rfc3339::option")]
+    undone_at: Option<OffsetDateTime>,
+}
+
+/// Links that were refused.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Refusal {
+    /// What the identifier was called.
+    identifier: String,
+    /// `JUNK`, `DIFFERENT_USERS`, `TOO_MANY_LINKS` or `INVALID_PROOF`.
+    reason: &'static str,
+    times: i32,
+    #[serde(with = "time::serde::rfc3339::option")]
+    last_at: Option<OffsetDateTime>,
+}
+
+impl From<v1::Person> for Person {
+    fn from(person: v1::Person) -> Self {
+        Self {
+            canonical_id: person.canonical_id,
+            created_at: person.created_at.and_then(time),
+            identifiers: person.identifiers.into_iter().map(Into::into).collect(),
+            vendor_ids: person.vendor_ids.into_iter().map(|(field, id)| (field, id.into())).collect(),
+            merges: person.merges.into_iter().map(Into::into).collect(),
+            refusals: person.refusals.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<v1::LinkedIdentifier> for Identifier {
+    fn from(id: v1::LinkedIdentifier) -> Self {
+        Self {
+            kind: id.kind,
+            value: id.value,
+            verified: id.verified,
+            linked_at: id.linked_at.and_then(time),
+            last_used_at: id.last_used_at.and_then(time),
+            consent: id.consent.map(|consent| Consent {
+                signals: consent.json.and_then(|text| serde_json::from_str(&text).ok()),
+                sec_gpc: consent.sec_gpc,
+                updated_at: consent.updated_at.and_then(time),
+            }),
+        }
+    }
+}
+
+impl From<v1::VendorId> for VendorId {
+    fn from(id: v1::VendorId) -> Self {
+        use v1::VendorIdSource as Source;
+        let source = match id.source() {
+            Source::Sync => "sync",
+            Source::Enrichment => "enrichment",
+            Source::Click => "click",
+            Source::Generated => "generated",
+            Source::Unspecified => "unknown",
+        };
+        Self {
+            source,
+            collected_at: id.collected_at.and_then(time),
+            expires_at: id.expires_at.and_then(time),
+            value: id.value,
+            anonymous_id: id.anonymous_id,
+        }
+    }
+}
+
+impl From<v1::Merge> for Merge {
+    fn from(merge: v1::Merge) -> Self {
+        Self {
+            merge_id: merge.merge_id,
+            merged_canonical_id: merge.merged_canonical_id,
+            survivor_canonical_id: merge.survivor_canonical_id,
+            moved_identifiers: merge.moved_identifiers,
+            moved_vendor_ids: merge.moved_vendor_ids,
+            merged_at: merge.merged_at.and_then(time),
+            undone_at: merge.undone_at.and_then(time),
+        }
+    }
+}
+
+impl From<v1::LinkRefusal> for Refusal {
+    fn from(refusal: v1::LinkRefusal) -> Self {
+        let name = refusal.reason().as_str_name();
+        Self {
+            reason: name.strip_prefix("REFUSAL_REASON_").unwrap_or(name),
+            identifier: refusal.identifier,
+            times: refusal.times,
+            last_at: refusal.last_at.and_then(time),
+        }
+    }
+}
+
+fn time(timestamp: Timestamp) -> Option<OffsetDateTime> {
+    let whole = OffsetDateTime::from_unix_timestamp(timestamp.seconds).ok()?;
+    whole.checked_add(time::Duration::nanoseconds(timestamp.nanos.into()))
+}
