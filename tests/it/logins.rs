@@ -69,7 +69,8 @@ async fn guesses_at_once_are_no_better_than_one_by_one_and_a_success_forgets() {
     let owner = &control.owner;
     let answers = at_once(owner, &owner.email, (0..40).map(|_| "192.0.2.1".to_owned())).await;
     let tried = answers.iter().filter(|answer| answer.status == 401).count();
-    assert_eq!(tried, 10, "{answers:?}");
+    let busy = answers.iter().filter(|answer| answer.status == 503).count();
+    assert!(tried <= 10 && tried + busy >= 10, "{tried} were tried: {answers:?}");
 
     for round in 0..3 {
         for _ in 0..4 {

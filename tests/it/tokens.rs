@@ -55,7 +55,7 @@ async fn of_many_that_refresh_at_once_one_wins_and_nothing_is_revoked() {
     elsewhere.log_in(PASSWORD).await.expect(200);
     let first = owner.refresh_token.clone();
     let processes = [control.at(0, &owner), control.at(1, &owner)];
-    let began = Instant::now();
+    let (began, mut concurrent) = (Instant::now(), 0);
     for round in 0..ROUNDS {
         let token = owner.refresh_token.clone();
         let one = |number: usize| {
@@ -65,13 +65,16 @@ async fn of_many_that_refresh_at_once_one_wins_and_nothing_is_revoked() {
         let answers: Vec<Answer> = together((0..PARALLEL).map(one)).await;
         let (won, lost): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 200);
         assert_eq!(won.len(), 1, "round {round}: {won:?}");
-        for answer in lost {
-            answer.refused(409, "CONCURRENT_REFRESH");
-        }
+        // A machine that is too busy says so, instead of waiting without end.
+        let (told, busy): (Vec<_>, Vec<_>) = lost.into_iter().partition(|answer| answer.status == 409);
+        assert!(told.iter().all(|answer| answer.code() == "CONCURRENT_REFRESH"), "round {round}: {told:?}");
+        assert!(busy.iter().all(|answer| answer.code() == "UNAVAILABLE"), "round {round}: {busy:?}");
+        concurrent += told.len();
         owner.access_token = won[0].text("access_token");
         owner.refresh_token = won[0].text("refresh_token");
     }
-    println!("{ROUNDS} rounds of {PARALLEL} in {:?}", began.elapsed());
+    println!("{ROUNDS} rounds of {PARALLEL} in {:?}, {concurrent} told that they were", began.elapsed());
+    assert!(concurrent * 10 >= ROUNDS * (PARALLEL - 1) * 9, "too busy to tell: {concurrent}");
     for process in 0..2 {
         control.at(process, &owner).get("/v1/admin/me").await.expect(200);
     }
@@ -97,7 +100,7 @@ async fn of_many_that_refresh_at_once_one_wins_and_nothing_is_revoked() {
     };
     assert_eq!(
         (counted("rotated"), counted("concurrent"), counted("reused")),
-        (ROUNDS as f64, (ROUNDS * (PARALLEL - 1)) as f64, 1.0)
+        (ROUNDS as f64, concurrent as f64, 1.0)
     );
     owner.log_in(PASSWORD).await.expect(200);
 }
@@ -182,7 +185,7 @@ async fn whoever_logs_out_or_gets_another_password_has_no_token_left() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_refresh_outlives_what_ends_its_session() {
-    const ROUNDS: u64 = 300;
+    const ROUNDS: u64 = 120;
     let control = Control::with(2, Options::default()).await;
     let mut user = control.owner.colleague("editor").await;
     let id: Uuid = user.get("/v1/admin/me").await.text("id").parse().unwrap();
@@ -217,6 +220,29 @@ async fn no_refresh_outlives_what_ends_its_session() {
     }
     assert!(rotated > 0 && rotated < ROUNDS, "every round went the same way: {rotated} of {ROUNDS}");
     assert_eq!(control.world.database.count("audit_log", "action = 'auth.refresh_reused'").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_can_be_removed_in_the_middle_of_a_refresh() {
+    let control = Control::with(2, Options::default()).await;
+    for round in 0..12 {
+        let mut user = control.owner.colleague("editor").await;
+        let path = format!("/v1/admin/users/{}", user.get("/v1/admin/me").await.text("id"));
+        let refreshing = tokio::spawn(async move {
+            let last = loop {
+                let answer = user.refresh().await;
+                if answer.status != 200 {
+                    break answer;
+                }
+            };
+            (user, last)
+        });
+        tokio::time::sleep(Duration::from_micros(round * 931)).await;
+        control.at(1, &control.owner).delete(&path).await.expect(204);
+        let (user, last) = refreshing.await.unwrap();
+        last.refused(401, "INVALID_REFRESH_TOKEN");
+        is_dead(&control, &user).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -78,7 +78,7 @@ fn check_times(iat: i64, exp: i64, now: i64) -> Result<()> {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Pair {
     access_token: String,
-    refresh_token: String,
+    pub(super) refresh_token: String,
     /// Always `Bearer`.
     token_type: &'static str,
     /// Seconds for which the access token is good.
@@ -122,7 +122,19 @@ pub async fn begin(
             Change { action: "auth.login", resource: "user", id: &id }
                 .insert(connection, org, Some((user, &email)), origin, json!({}))
                 .await?;
-            issue(state, connection, session, &role, Uuid::now_v7(), now).await
+            let jti = Uuid::now_v7();
+            let pair = sign(state, session, &role, jti, now)?;
+            insert_into(refresh_tokens::table)
+                .values((
+                    refresh_tokens::jti.eq(jti),
+                    refresh_tokens::org_id.eq(org),
+                    refresh_tokens::session_id.eq(session.id),
+                    refresh_tokens::token_hash.eq(token_hash(&pair.refresh_token)),
+                    refresh_tokens::expires_at.eq(now + REFRESH_LIFE),
+                ))
+                .execute(connection)
+                .await?;
+            Ok(pair)
         })
         .await
 }
@@ -135,10 +147,9 @@ pub(super) struct Session {
     pub(super) user: Uuid,
 }
 
-/// Signs a pair of a session, of which the refresh token has that ID, and stores what tells it again.
-pub(super) async fn issue(
+/// Signs a pair of a session, of which the refresh token has that ID.
+pub(super) fn sign(
     state: &Management,
-    connection: &mut AsyncPgConnection,
     session: Session,
     role: &str,
     jti: Uuid,
@@ -149,20 +160,9 @@ pub(super) async fn issue(
     let access = Access { sub, org_id, role: role.to_owned(), exp, iat, sid: session.id };
     let exp = iat + REFRESH_LIFE.whole_seconds();
     let refresh = Refresh { sub, org_id, kind: RefreshKind::Refresh, exp, iat, jti };
-    let refresh_token = state.tokens.sign(&refresh)?;
-    insert_into(refresh_tokens::table)
-        .values((
-            refresh_tokens::jti.eq(jti),
-            refresh_tokens::org_id.eq(org_id),
-            refresh_tokens::session_id.eq(session.id),
-            refresh_tokens::token_hash.eq(token_hash(&refresh_token)),
-            refresh_tokens::expires_at.eq(now + REFRESH_LIFE),
-        ))
-        .execute(connection)
-        .await?;
     Ok(Pair {
         access_token: state.tokens.sign(&access)?,
-        refresh_token,
+        refresh_token: state.tokens.sign(&refresh)?,
         token_type: "Bearer",
         expires_in: ACCESS_LIFE.whole_seconds(),
     })
