@@ -12,7 +12,7 @@ use harness::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     time::{Instant, timeout},
 };
 
@@ -39,9 +39,13 @@ async fn core(world: &World, authority: &Authority, own: &Identity) -> Service {
 
 /// An edge in front of `core`, which it believes if `authority` does.
 async fn edge(world: &World, core: &Service, authority: &Authority, own: Option<&Identity>) -> Service {
-    let url = format!("https://{}", core.addr("grpc"));
+    edge_to(world, &format!("https://{}", core.addr("grpc")), authority, own).await
+}
+
+/// The same, in front of several.
+async fn edge_to(world: &World, urls: &str, authority: &Authority, own: Option<&Identity>) -> Service {
     let mut env = vec![
-        ("IDENTITY_URL", url.as_str()),
+        ("IDENTITY_URL", urls),
         ("SERVICE_TOKEN", &world.cluster.secrets.edge_token),
         ("TLS_CA", &authority.pem),
         ("LOG_LEVEL", "debug"),
@@ -105,6 +109,47 @@ async fn a_visitor_s_path_works_with_certificates_on_both_sides() {
     // Connections that stand are drained as plain ones are.
     let (status, took) = core.terminate().await;
     assert!(status.success() && took < Duration::from_secs(10), "{status} after {took:?}");
+}
+
+/// It takes connections, as a machine does whose process hangs, and never says a word.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_core_that_does_not_shake_hands_costs_no_visitor_anything() {
+    let world = World::start().await;
+    let authority = Authority::new().unwrap();
+    let (server, client) = (authority.issue(HERE).unwrap(), authority.issue("edge").unwrap());
+    let core = core(&world, &authority, &server).await;
+    let silent = TcpListener::bind((HERE, 0)).await.unwrap();
+    let urls = format!("https://{},https://{}", silent.local_addr().unwrap(), core.addr("grpc"));
+    let edge = edge_to(&world, &urls, &authority, Some(&client)).await;
+    for _ in 0..6 {
+        assert_accepted(&browser(&world, &edge).view(&granted()).await, 1);
+    }
+}
+
+/// Each of two is ended in turn, while visitors come.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_core_drains_under_tls() {
+    let world = World::start().await;
+    let authority = Authority::new().unwrap();
+    let (server, client) = (authority.issue(HERE).unwrap(), authority.issue("edge").unwrap());
+    let mut cores = [core(&world, &authority, &server).await, core(&world, &authority, &server).await];
+    let [first, second] = &cores;
+    let urls = format!("https://{},https://{}", first.addr("grpc"), second.addr("grpc"));
+    let edge = edge_to(&world, &urls, &authority, Some(&client)).await;
+    for core in &mut cores {
+        assert_accepted(&browser(&world, &edge).view(&granted()).await, 1);
+        let visitors = async {
+            loop {
+                assert_accepted(&browser(&world, &edge).view(&granted()).await, 1);
+            }
+        };
+        let (status, took) = tokio::select! {
+            ended = core.terminate() => ended,
+            () = visitors => unreachable!("they don't end"),
+        };
+        assert!(status.success() && took < Duration::from_secs(10), "{status} after {took:?}");
+        core.restart().await.unwrap();
+    }
 }
 
 /// threats.md G03.

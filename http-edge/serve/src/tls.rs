@@ -1,7 +1,7 @@
 //! TLS between our own services, of rustls with aws-lc-rs: `TLS_CERT`, `TLS_KEY` and `TLS_CA`, all PEM. A certificate
 //! says who may connect; what a caller may do is still said by its service token.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::{Uri, uri::Scheme};
 use secrecy::{ExposeSecret, SecretString};
@@ -10,7 +10,7 @@ use tokio_rustls::rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    server::WebPkiClientVerifier,
+    server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier},
 };
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
@@ -23,6 +23,10 @@ const CA: &str = "TLS_CA";
 
 /// What is offered, most wanted first: gRPC is HTTP/2.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// For a client's handshake, which the timeout of its TCP connection does not cover. As long as that one in our clients,
+/// so that both leave room in the edge's deadline for a second try elsewhere.
+const HANDSHAKE: Duration = Duration::from_millis(400);
 
 /// What accepts connections with `TLS_CERT` and `TLS_KEY`; with `TLS_CA` only those whose certificate it has issued. None
 /// where no variable is set: the listener is plain.
@@ -46,6 +50,9 @@ pub fn acceptor(env: &Env) -> Result<Option<TlsAcceptor>, EnvError> {
     };
     let mut config = builder.with_single_cert(chain, key).map_err(|_| unfit())?;
     config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
+    // Who resumes a session is not asked for a certificate, and would get in with one that has expired meanwhile.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
     Ok(Some(TlsAcceptor::from(Arc::new(config))))
 }
 
@@ -99,6 +106,9 @@ impl Files {
             (None, Some(_)) => Err(EnvError::Missing(CERT)),
             (Some(cert), Some(key)) => {
                 let chain = certificates(CERT, cert)?;
+                if chain.iter().any(|certificate| ParsedCertificate::try_from(certificate).is_err()) {
+                    return Err(EnvError::malformed(CERT, "has a certificate that can't be used"));
+                }
                 let key = PrivateKeyDer::from_pem_slice(key.expose_secret().as_bytes());
                 Ok(Some((chain, key.map_err(|_| EnvError::malformed(KEY, "must be a private key in PEM"))?)))
             }
@@ -120,6 +130,7 @@ impl Files {
     fn client(&self) -> Result<ClientTlsConfig, EnvError> {
         let roots = self.roots()?.ok_or(EnvError::Missing(CA))?;
         let config = ClientTlsConfig::new()
+            .timeout(HANDSHAKE)
             .ca_certificate(Certificate::from_pem(self.ca.as_deref().unwrap_or_default()));
         let Some((chain, key)) = self.identity()? else { return Ok(config) };
         let fits = ClientConfig::builder_with_provider(provider())
@@ -128,7 +139,7 @@ impl Files {
         if !matches!(fits, Ok(Ok(_))) {
             return Err(unfit());
         }
-        let key = self.key.as_ref().map(|key| key.expose_secret()).unwrap_or_default();
+        let key = self.key.as_ref().map(ExposeSecret::expose_secret).unwrap_or_default();
         Ok(config.identity(Identity::from_pem(self.cert.as_deref().unwrap_or_default(), key)))
     }
 }
@@ -145,4 +156,75 @@ fn certificates(name: &'static str, pem: &str) -> Result<Vec<CertificateDer<'sta
 
 fn unfit() -> EnvError {
     EnvError::malformed(KEY, "does not fit the certificate in TLS_CERT, or is of a kind that can't be used")
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio_rustls::{
+        TlsConnector,
+        rustls::{HandshakeKind, pki_types::ServerName},
+    };
+
+    use super::*;
+
+    const KNOWN: &[&str] = &[CERT, KEY, CA];
+
+    /// An authority, and a certificate of it for `localhost` with its key.
+    fn issued() -> (String, String, String) {
+        let own = KeyPair::generate().unwrap();
+        let mut authority = CertificateParams::new(Vec::new()).unwrap();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca = authority.self_signed(&own).unwrap().pem();
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let cert = params.signed_by(&key, &Issuer::new(authority, own)).unwrap().pem();
+        (ca, cert, key.serialize_pem())
+    }
+
+    fn env(pairs: &[(&str, &str)]) -> Env {
+        Env::from_pairs(KNOWN, pairs.iter().copied()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_client_that_comes_again_shows_its_certificate_again() {
+        let (ca, cert, key) = issued();
+        let env = env(&[(CERT, &cert), (KEY, &key), (CA, &ca)]);
+        let acceptor = acceptor(&env).unwrap().unwrap();
+        let files = Files::read(&env).unwrap();
+        let (chain, own) = files.identity().unwrap().unwrap();
+        let config = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(files.roots().unwrap().unwrap())
+            .with_client_auth_cert(chain, own)
+            .unwrap();
+        let connector = TlsConnector::from(Arc::new(config));
+        for visit in ["first", "second"] {
+            let (near, far) = duplex(64 * 1024);
+            let name = ServerName::try_from("localhost").unwrap();
+            let (client, server) = tokio::join!(connector.connect(name, near), acceptor.accept(far));
+            let (mut client, mut server) = (client.unwrap(), server.unwrap());
+            // Tickets come with the first bytes.
+            server.write_all(b"x").await.unwrap();
+            server.flush().await.unwrap();
+            assert_eq!(client.read_u8().await.unwrap(), b'x');
+            assert_ne!(server.get_ref().1.handshake_kind(), Some(HandshakeKind::Resumed), "{visit}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_certificate_within_its_pem_is_named() {
+        let (ca, cert, key) = issued();
+        let hollow = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        for (name, pairs) in [
+            (CERT, [(CERT, hollow), (KEY, &key), (CA, &ca)]),
+            (CERT, [(CERT, &format!("{cert}{hollow}")), (KEY, &key), (CA, &ca)]),
+            (CA, [(CERT, &cert), (KEY, &key), (CA, hollow)]),
+        ] {
+            let error = acceptor(&env(&pairs)).err().unwrap().to_string();
+            assert!(error.starts_with(name), "{error}");
+        }
+    }
 }
