@@ -103,7 +103,9 @@ macro_rules! rpcs {
     };
 }
 
-use proto::v1::identity_admin_service_client::IdentityAdminServiceClient;
+use proto::v1::{
+    catalog_service_client::CatalogServiceClient, identity_admin_service_client::IdentityAdminServiceClient,
+};
 
 rpcs! {
     /// Who somebody is.
@@ -114,6 +116,12 @@ rpcs! {
     delete, IdentityAdminServiceClient(DeleteRequest) -> DeleteResponse;
     /// Takes a merge apart.
     unmerge, IdentityAdminServiceClient(UnmergeRequest) -> UnmergeResponse;
+    /// Vendors of gateway sync.
+    list_sync_vendors, CatalogServiceClient(ListSyncVendorsRequest) -> ListSyncVendorsResponse;
+    /// Vendors of which IDs are collected without asking them.
+    list_collected_vendors, CatalogServiceClient(ListCollectedVendorsRequest) -> ListCollectedVendorsResponse;
+    /// Vendors of enrichment.
+    list_enrichment_vendors, CatalogServiceClient(ListEnrichmentVendorsRequest) -> ListEnrichmentVendorsResponse;
 }
 
 /// What the core's refusal means here. What is no fault of the caller's is logged.

@@ -7,10 +7,11 @@ use migrations::{diesel::ConnectionError, migrate, pool::PgPool};
 use secrecy::{ExposeSecret, SecretString};
 use serve::{Env, EnvError, Lifecycle, Workers};
 
-use crate::{auth::tokens::Tokens, config::Config, core::Core, state::Management};
+use crate::{auth::tokens::Tokens, catalog::Catalog, config::Config, core::Core, state::Management};
 
 mod api;
 mod auth;
+mod catalog;
 mod config;
 mod core;
 mod json;
@@ -103,9 +104,11 @@ async fn serve_api(env: &Env) -> Result<(), Failure> {
     serve::metrics::listen(config.metrics_addr, &lifecycle).await?;
     let listener = serve::bind("LISTEN_ADDR", config.listen_addr).await?;
     let postgres = PgPool::connect_lazily(&config.database_url, POSTGRES_CONNECTIONS)?;
+    let core = Core::new(&config.identity_urls, config.service_token);
     let state = Management {
         postgres,
-        core: Core::new(&config.identity_urls, config.service_token),
+        catalog: Arc::new(Catalog::new(core.clone())),
+        core,
         keys: config.keys,
         tokens: Arc::new(Tokens::new(&config.jwt_secret, config.jwt_secret_previous.as_ref())),
         proxies: Arc::new(config.trusted_proxies),

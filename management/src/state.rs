@@ -8,7 +8,7 @@ use migrations::{
 };
 use serve::TrustedProxies;
 
-use crate::{api::error::Result, auth::tokens::Tokens, core::Core};
+use crate::{api::error::Result, auth::tokens::Tokens, catalog::Catalog, core::Core};
 
 /// The control plane. Clones share everything.
 #[derive(Clone)]
@@ -17,6 +17,8 @@ pub struct Management {
     pub postgres: PgPool,
     /// Vendors and visitors.
     pub core: Core,
+    /// What vendors there are.
+    pub catalog: Arc<Catalog>,
     /// Seals and opens credentials.
     pub keys: Arc<SealKeys>,
     /// Signs and checks tokens.

@@ -121,7 +121,7 @@ impl Control {
 
     /// The same person at another process.
     pub fn at(&self, process: usize, admin: &Admin) -> Admin {
-        Admin { url: format!("http://{}", self.management[process].addr("http")), ..admin.clone() }
+        admin.over(&self.management[process])
     }
 }
 
@@ -165,6 +165,11 @@ impl Admin {
     /// The same without a token.
     pub fn anyone(&self) -> Self {
         Self { access_token: String::new(), ..self.clone() }
+    }
+
+    /// The same person at that process.
+    pub fn over(&self, management: &Service) -> Self {
+        Self { url: format!("http://{}", management.addr("http")), ..self.clone() }
     }
 
     /// Logs in, and keeps the tokens where that succeeds.

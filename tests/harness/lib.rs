@@ -16,6 +16,7 @@ pub mod proxy;
 pub mod raw;
 pub mod redis;
 pub mod seed;
+pub mod shop;
 pub mod stores;
 pub mod story;
 pub mod system;

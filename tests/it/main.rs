@@ -3,6 +3,7 @@
 mod callbacks;
 mod cancellation;
 mod catalog;
+mod catalog_http;
 // libfaketime is loaded in the way of Linux.
 #[cfg(target_os = "linux")]
 mod clock;
@@ -24,8 +25,10 @@ mod grpc;
 mod hostile_grpc;
 mod identities;
 mod journey;
+mod keys;
 mod logs;
 mod people;
+mod pipelines;
 // The limit on files is set in the way of Linux.
 #[cfg(target_os = "linux")]
 mod postgres_disk;

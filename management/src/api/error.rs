@@ -55,6 +55,8 @@ pub enum Code {
     LastOwner,
     /// Something else still needs it.
     InUse,
+    /// There are as many as there may be.
+    LimitReached,
     /// Too many attempts; `Retry-After` says when to try again.
     RateLimited,
     /// Busy; `Retry-After` says when to try again.
@@ -114,6 +116,7 @@ impl Code {
             }
             Self::LastOwner => ("LAST_OWNER", S::CONFLICT, "An organisation keeps at least one owner."),
             Self::InUse => ("IN_USE", S::CONFLICT, "Something else still needs it."),
+            Self::LimitReached => ("LIMIT_REACHED", S::CONFLICT, "There are as many as there may be."),
             Self::RateLimited => {
                 ("RATE_LIMITED", S::TOO_MANY_REQUESTS, "Too many attempts; try again later.")
             }

@@ -2,8 +2,14 @@
 
 pub mod audit_log;
 pub mod auth;
+pub mod catalog;
 mod docs;
+pub mod generated_ids;
 pub mod identities;
+pub mod identity_sources;
+pub mod keys;
+pub mod pipelines;
+pub mod server_secret;
 pub mod sources;
 
 use std::any::Any;
@@ -35,6 +41,18 @@ fn admin() -> (Router<Management>, Api) {
         .routes(routes!(auth::me))
         .routes(routes!(sources::list, sources::create))
         .routes(routes!(sources::read, sources::update, sources::remove))
+        .routes(routes!(keys::list, keys::issue))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(server_secret::read, server_secret::rotate, server_secret::remove))
+        .routes(routes!(pipelines::list))
+        .routes(routes!(pipelines::read, pipelines::update))
+        .routes(routes!(identity_sources::list))
+        .routes(routes!(identity_sources::read, identity_sources::set, identity_sources::remove))
+        .routes(routes!(generated_ids::list))
+        .routes(routes!(generated_ids::read, generated_ids::set, generated_ids::remove))
+        .routes(routes!(catalog::sync_vendors))
+        .routes(routes!(catalog::enrichment_vendors))
+        .routes(routes!(catalog::generated_ids))
         .routes(routes!(identities::look_up))
         .routes(routes!(identities::erase))
         .routes(routes!(identities::export))

@@ -335,9 +335,22 @@ async fn one(connection: &mut AsyncPgConnection, org: Uuid, id: Uuid) -> Result<
 
 /// The same, and nobody else changes it until the end of the transaction.
 async fn locked(connection: &mut AsyncPgConnection, org: Uuid, id: Uuid) -> Result<SourceView> {
+    hold(connection, org, id).await?;
+    one(connection, org, id).await
+}
+
+/// Refuses where the organisation has no source of that ID.
+pub async fn exists(connection: &mut AsyncPgConnection, org: Uuid, id: Uuid) -> Result<()> {
+    let own = sources::table.filter(sources::org_id.eq(org)).filter(sources::id.eq(id));
+    own.select(sources::id).first::<Uuid>(connection).await?;
+    Ok(())
+}
+
+/// The same; and whoever else changes the source, or what belongs to it, waits for the end of the transaction.
+pub async fn hold(connection: &mut AsyncPgConnection, org: Uuid, id: Uuid) -> Result<()> {
     let own = sources::table.filter(sources::org_id.eq(org)).filter(sources::id.eq(id));
     own.select(sources::id).for_update().first::<Uuid>(connection).await?;
-    one(connection, org, id).await
+    Ok(())
 }
 
 /// What is shown of these sources, in their order.

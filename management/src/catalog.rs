@@ -1,0 +1,104 @@
+//! What vendors there are, as the core says, kept for a moment: while the core is away for less than that, settings can
+//! be changed all the same.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use proto::v1::{
+    CollectedVendor, EnrichmentVendor, ListCollectedVendorsRequest, ListEnrichmentVendorsRequest,
+    ListSyncVendorsRequest, SyncVendor,
+};
+use serde::Deserialize;
+use tokio::sync::Mutex;
+
+use crate::{
+    api::error::{Code, Result},
+    core::Core,
+};
+
+/// The core is asked, whether it answers or not, once in so long at most.
+const PAUSE: Duration = Duration::from_secs(1);
+/// What it said is believed for so long where it does not answer any more.
+const BELIEVED: Duration = Duration::from_secs(60);
+
+/// Every vendor, in the core's order.
+#[derive(Debug, Default)]
+pub struct Vendors {
+    /// Of gateway sync.
+    pub sync: Vec<SyncVendor>,
+    /// Of which click IDs and generated IDs are collected.
+    pub collected: Vec<CollectedVendor>,
+    /// Of enrichment.
+    pub enrichment: Vec<EnrichmentVendor>,
+}
+
+/// The vendors, asked of the core.
+pub struct Catalog {
+    core: Core,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    /// The last answer, and when it came.
+    answer: Option<(Instant, Arc<Vendors>)>,
+    /// When the core was last asked, successfully or not.
+    asked: Option<Instant>,
+}
+
+impl Known {
+    fn believed(&self) -> Option<Arc<Vendors>> {
+        let (came, vendors) = self.answer.as_ref()?;
+        (came.elapsed() < BELIEVED).then(|| vendors.clone())
+    }
+}
+
+impl Catalog {
+    /// Of this core, which is not asked before somebody wants to know.
+    pub fn new(core: Core) -> Self {
+        Self { core, known: Mutex::default() }
+    }
+
+    /// All of them, as they are now, or were within the last minute. Refused as UNAVAILABLE where that isn't known.
+    pub async fn vendors(&self) -> Result<Arc<Vendors>> {
+        // Whoever comes while the core is being asked waits for that answer instead of asking as well.
+        let mut known = self.known.lock().await;
+        if known.asked.is_none_or(|asked| asked.elapsed() >= PAUSE) {
+            let answer = self.ask().await;
+            known.asked = Some(Instant::now());
+            match answer {
+                Ok(vendors) => known.answer = Some((Instant::now(), Arc::new(vendors))),
+                Err(error) if known.believed().is_none() => return Err(error),
+                // It was logged, and counted, where the call failed.
+                Err(_) => {}
+            }
+        }
+        Ok(known.believed().ok_or(Code::Unavailable)?)
+    }
+
+    async fn ask(&self) -> Result<Vendors> {
+        let (sync, collected, enrichment) = tokio::try_join!(
+            self.core.list_sync_vendors(ListSyncVendorsRequest {}),
+            self.core.list_collected_vendors(ListCollectedVendorsRequest {}),
+            self.core.list_enrichment_vendors(ListEnrichmentVendorsRequest {}),
+        )?;
+        Ok(Vendors { sync: sync.vendors, collected: collected.vendors, enrichment: enrichment.vendors })
+    }
+}
+
+/// A vendor's name in a path, in the form all of them have. Nothing has another name, so that is not found.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub struct VendorName(pub String);
+
+impl TryFrom<String> for VendorName {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let is_name = (1..=64).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+        if is_name { Ok(Self(text)) } else { Err("not a vendor's name") }
+    }
+}

@@ -1,0 +1,185 @@
+//! Generated IDs: of which vendors a pipeline collects click IDs and makes IDs in their format, without asking them. What
+//! is not said follows the vendor's gateway sync.
+
+use axum::{Json, extract::State};
+use diesel::{
+    ExpressionMethods, OptionalExtension, QueryDsl, Queryable, Selectable, SelectableHelper, delete,
+    insert_into,
+};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
+use http::StatusCode;
+use migrations::{rows::GeneratedIds, schema::generated_ids};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::{identity_sources::unknown_vendor, pipelines};
+use crate::{
+    api::{
+        audit::Change,
+        body::Body,
+        caller::Caller,
+        error::{Code, Result},
+        page::{Page, Paged},
+        query::{Id, IfMatch, Query, Under},
+        versioned::Versioned,
+    },
+    catalog::VendorName,
+    state::Management,
+};
+
+/// Whether a vendor's IDs are collected.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GeneratedIdsInput {
+    /// Counts more than whether the vendor's sync is enabled.
+    enabled: bool,
+}
+
+/// Whether a pipeline collects a vendor's click IDs and generates its IDs.
+#[derive(Debug, Serialize, Queryable, Selectable, ToSchema)]
+#[diesel(table_name = generated_ids, check_for_backend(diesel::pg::Pg))]
+pub struct GeneratedIdsView {
+    vendor: String,
+    enabled: bool,
+    /// For `If-Match`.
+    version: i32,
+    #[serde(with = "time::serde::rfc3339")]
+    updated_at: OffsetDateTime,
+}
+
+/// Lists the vendors of which it is said, by name. Others' IDs are collected where their sync is enabled.
+#[utoipa::path(get, path = "/v1/admin/pipelines/{id}/generated-ids", tag = "generated-ids",
+    params(("id" = Uuid, Path), Page), responses((status = 200, body = Paged<GeneratedIdsView>)))]
+pub async fn list(
+    State(state): State<Management>,
+    caller: Caller,
+    Id(pipeline): Id,
+    Query(page): Query<Page>,
+) -> Result<Json<Paged<GeneratedIdsView>>> {
+    let mut connection = state.connection().await?;
+    pipelines::exists(&mut connection, caller.org_id, pipeline).await?;
+    let mut query = generated_ids::table
+        .filter(generated_ids::org_id.eq(caller.org_id))
+        .filter(generated_ids::pipeline_id.eq(pipeline))
+        .order(generated_ids::vendor)
+        .limit(page.rows())
+        .select(GeneratedIdsView::as_select())
+        .into_boxed();
+    if let Some(after) = page.after::<String>()? {
+        query = query.filter(generated_ids::vendor.gt(after));
+    }
+    let found = query.load(&mut **connection).await?;
+    Ok(Json(page.of(found, |ids: &GeneratedIdsView| ids.vendor.clone())))
+}
+
+/// Shows what is said of a vendor.
+#[utoipa::path(get, path = "/v1/admin/pipelines/{id}/generated-ids/{vendor}", tag = "generated-ids",
+    params(("id" = Uuid, Path), ("vendor" = String, Path)), responses((status = 200, body = GeneratedIdsView)))]
+pub async fn read(
+    State(state): State<Management>,
+    caller: Caller,
+    Under(pipeline, vendor): Under<VendorName>,
+) -> Result<Versioned<GeneratedIdsView>> {
+    let mut connection = state.connection().await?;
+    let found = one(&mut connection, caller.org_id, pipeline, &vendor.0).await?.ok_or(Code::NotFound)?;
+    Ok(Versioned(StatusCode::OK, found.version, found))
+}
+
+/// Says whether a vendor's click IDs are collected and its IDs made.
+#[utoipa::path(put, path = "/v1/admin/pipelines/{id}/generated-ids/{vendor}", tag = "generated-ids",
+    request_body = GeneratedIdsInput,
+    params(("id" = Uuid, Path), ("vendor" = String, Path, description = "Of the catalogue; 404 for another."),
+        ("If-Match" = Option<String>, Header, description = "The version, quoted.")),
+    responses((status = 200, body = GeneratedIdsView), (status = 201, body = GeneratedIdsView),
+        (status = 409, description = "The version is not the newest.")))]
+pub async fn set(
+    State(state): State<Management>,
+    caller: Caller,
+    Under(pipeline, vendor): Under<VendorName>,
+    seen: IfMatch,
+    Body(input): Body<GeneratedIdsInput>,
+) -> Result<Versioned<GeneratedIdsView>> {
+    let (org, vendor) = (caller.org_id, vendor.0);
+    pipelines::exists(&mut *state.connection().await?, org, pipeline).await?;
+    if !state.catalog.vendors().await?.collected.iter().any(|known| known.name == vendor) {
+        return Err(unknown_vendor("/v1/admin/catalog/generated-ids"));
+    }
+    let mut connection = state.connection().await?;
+    connection
+        .transaction(async |connection| {
+            pipelines::held(connection, org, pipeline).await?;
+            let before = one(connection, org, pipeline, &vendor).await?;
+            seen.check(before.as_ref().map(|before| before.version))?;
+            let row = GeneratedIds { org_id: org, pipeline_id: pipeline, vendor, enabled: input.enabled };
+            let after: GeneratedIdsView = insert_into(generated_ids::table)
+                .values(row)
+                .on_conflict((generated_ids::pipeline_id, generated_ids::vendor))
+                .do_update()
+                .set(generated_ids::enabled.eq(input.enabled))
+                .returning(GeneratedIdsView::as_returning())
+                .get_result(connection)
+                .await?;
+            note(connection, &caller, pipeline, before.as_ref(), Some(&after)).await?;
+            let status = if before.is_some() { StatusCode::OK } else { StatusCode::CREATED };
+            Ok(Versioned(status, after.version, after))
+        })
+        .await
+}
+
+/// Takes back what was said: from then on it follows the vendor's sync. Where nothing was said that is no error.
+#[utoipa::path(delete, path = "/v1/admin/pipelines/{id}/generated-ids/{vendor}", tag = "generated-ids",
+    params(("id" = Uuid, Path), ("vendor" = String, Path)), responses((status = 204)))]
+pub async fn remove(
+    State(state): State<Management>,
+    caller: Caller,
+    Under(pipeline, vendor): Under<VendorName>,
+) -> Result<StatusCode> {
+    let mut connection = state.connection().await?;
+    connection
+        .transaction(async |connection| {
+            pipelines::held(connection, caller.org_id, pipeline).await?;
+            let own = generated_ids::table
+                .filter(generated_ids::org_id.eq(caller.org_id))
+                .filter(generated_ids::pipeline_id.eq(pipeline))
+                .filter(generated_ids::vendor.eq(&vendor.0));
+            let removed = delete(own).returning(GeneratedIdsView::as_returning()).get_result(connection);
+            let removed: Option<GeneratedIdsView> = removed.await.optional()?;
+            if removed.is_some() {
+                note(connection, &caller, pipeline, removed.as_ref(), None).await?;
+            }
+            Ok(StatusCode::NO_CONTENT)
+        })
+        .await
+}
+
+async fn one(
+    connection: &mut AsyncPgConnection,
+    org: Uuid,
+    pipeline: Uuid,
+    vendor: &str,
+) -> Result<Option<GeneratedIdsView>> {
+    let own = generated_ids::table
+        .filter(generated_ids::org_id.eq(org))
+        .filter(generated_ids::pipeline_id.eq(pipeline))
+        .filter(generated_ids::vendor.eq(vendor));
+    Ok(own.select(GeneratedIdsView::as_select()).first(connection).await.optional()?)
+}
+
+async fn note(
+    connection: &mut AsyncPgConnection,
+    caller: &Caller,
+    pipeline: Uuid,
+    before: Option<&GeneratedIdsView>,
+    after: Option<&GeneratedIdsView>,
+) -> Result<()> {
+    let action = match (before, after) {
+        (None, _) => "generated_ids.created",
+        (Some(_), Some(_)) => "generated_ids.updated",
+        (Some(_), None) => "generated_ids.deleted",
+    };
+    let vendor = after.or(before).map(|view| view.vendor.as_str()).unwrap_or_default();
+    let change = Change { action, resource: "generated_ids", id: &format!("{pipeline}/{vendor}") };
+    change.record(connection, caller, before, after).await
+}

@@ -1,0 +1,295 @@
+//! Identity sources: the vendors that a pipeline syncs with. What vendors there are the core says.
+
+use axum::{Json, extract::State};
+use diesel::{
+    ExpressionMethods, OptionalExtension, QueryDsl, Queryable, Selectable, SelectableHelper, delete,
+    insert_into,
+};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
+use http::StatusCode;
+use migrations::{rows::IdentitySource, schema::identity_sources};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use url::Url;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::pipelines;
+use crate::{
+    api::{
+        audit::Change,
+        body::Body,
+        caller::Caller,
+        error::{ApiError, Code, Result},
+        fields::{self, Fields},
+        page::{Page, Paged},
+        query::{Id, IfMatch, Query, Under},
+        versioned::Versioned,
+    },
+    catalog::VendorName,
+    state::Management,
+};
+
+/// Longest partner ID, in bytes (the column's bound).
+const MAX_PARTNER_ID: usize = 256;
+/// Longest endpoint, in bytes: with its parameters it is to fit into any browser's and proxy's request line.
+const MAX_ENDPOINT: usize = 1024;
+/// Longest life of an ID, in days (as long as a cookie's).
+const MAX_TTL: i32 = 400;
+
+/// How a pipeline syncs with a vendor.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IdentitySourceInput {
+    /// Your public tag or pixel ID at the vendor: `partner_label` and `partner_help` of the catalogue say which. 1 to 256
+    /// printable ASCII characters.
+    #[schema(min_length = 1, max_length = 256)]
+    partner_id: String,
+    /// How long an ID is kept, 1 to 400 days. Absent or null: the vendor's `default_ttl_days` as it is now.
+    #[schema(minimum = 1, maximum = 400)]
+    ttl_days: Option<i32>,
+    /// Whether it is offered to browsers.
+    #[serde(default = "enabled")]
+    enabled: bool,
+    /// Where browsers are sent instead of the vendor's `default_endpoint`: https, or http on loopback; without credentials
+    /// and fragment.
+    #[schema(max_length = 1024)]
+    endpoint: Option<String>,
+}
+
+fn enabled() -> bool {
+    true
+}
+
+/// A vendor that a pipeline syncs with.
+#[derive(Debug, Serialize, Queryable, Selectable, ToSchema)]
+#[diesel(table_name = identity_sources, check_for_backend(diesel::pg::Pg))]
+pub struct IdentitySourceView {
+    vendor: String,
+    partner_id: String,
+    ttl_days: i32,
+    enabled: bool,
+    /// Null: the vendor's own.
+    endpoint: Option<String>,
+    /// For `If-Match`.
+    version: i32,
+    #[serde(with = "time::serde::rfc3339")]
+    updated_at: OffsetDateTime,
+}
+
+/// Lists the vendors that a pipeline syncs with, by name.
+#[utoipa::path(get, path = "/v1/admin/pipelines/{id}/identity-sources", tag = "identity-sources",
+    params(("id" = Uuid, Path), Page), responses((status = 200, body = Paged<IdentitySourceView>)))]
+pub async fn list(
+    State(state): State<Management>,
+    caller: Caller,
+    Id(pipeline): Id,
+    Query(page): Query<Page>,
+) -> Result<Json<Paged<IdentitySourceView>>> {
+    let mut connection = state.connection().await?;
+    pipelines::exists(&mut connection, caller.org_id, pipeline).await?;
+    let mut query = identity_sources::table
+        .filter(identity_sources::org_id.eq(caller.org_id))
+        .filter(identity_sources::pipeline_id.eq(pipeline))
+        .order(identity_sources::vendor)
+        .limit(page.rows())
+        .select(IdentitySourceView::as_select())
+        .into_boxed();
+    if let Some(after) = page.after::<String>()? {
+        query = query.filter(identity_sources::vendor.gt(after));
+    }
+    let found = query.load(&mut **connection).await?;
+    Ok(Json(page.of(found, |source: &IdentitySourceView| source.vendor.clone())))
+}
+
+/// Shows how a pipeline syncs with a vendor.
+#[utoipa::path(get, path = "/v1/admin/pipelines/{id}/identity-sources/{vendor}", tag = "identity-sources",
+    params(("id" = Uuid, Path), ("vendor" = String, Path)), responses((status = 200, body = IdentitySourceView)))]
+pub async fn read(
+    State(state): State<Management>,
+    caller: Caller,
+    Under(pipeline, vendor): Under<VendorName>,
+) -> Result<Versioned<IdentitySourceView>> {
+    let mut connection = state.connection().await?;
+    let found = one(&mut connection, caller.org_id, pipeline, &vendor.0).await?.ok_or(Code::NotFound)?;
+    Ok(Versioned(StatusCode::OK, found.version, found))
+}
+
+/// Has a pipeline sync with a vendor, or replaces how it does.
+#[utoipa::path(put, path = "/v1/admin/pipelines/{id}/identity-sources/{vendor}", tag = "identity-sources",
+    request_body = IdentitySourceInput,
+    params(("id" = Uuid, Path), ("vendor" = String, Path, description = "Of the catalogue; 404 for another."),
+        ("If-Match" = Option<String>, Header, description = "The version, quoted.")),
+    responses((status = 200, body = IdentitySourceView), (status = 201, body = IdentitySourceView),
+        (status = 409, description = "The version is not the newest.")))]
+pub async fn set(
+    State(state): State<Management>,
+    caller: Caller,
+    Under(pipeline, vendor): Under<VendorName>,
+    seen: IfMatch,
+    Body(input): Body<IdentitySourceInput>,
+) -> Result<Versioned<IdentitySourceView>> {
+    let (org, vendor) = (caller.org_id, vendor.0);
+    // Before the core is asked, which another organisation's pipeline is no reason for.
+    pipelines::exists(&mut *state.connection().await?, org, pipeline).await?;
+    let vendors = state.catalog.vendors().await?;
+    let known = vendors.sync.iter().find(|known| known.name == vendor);
+    let known = known.ok_or_else(|| unknown_vendor("/v1/admin/catalog/sync-vendors"))?;
+    input.check()?;
+    let default = i32::try_from(known.default_ttl_days).unwrap_or(MAX_TTL);
+    let row = IdentitySource {
+        org_id: org,
+        pipeline_id: pipeline,
+        vendor: vendor.clone(),
+        partner_id: input.partner_id,
+        ttl_days: input.ttl_days.unwrap_or(default),
+        enabled: input.enabled,
+        endpoint: input.endpoint,
+    };
+    let mut connection = state.connection().await?;
+    connection
+        .transaction(async |connection| {
+            pipelines::held(connection, org, pipeline).await?;
+            let before = one(connection, org, pipeline, &vendor).await?;
+            seen.check(before.as_ref().map(|before| before.version))?;
+            let values = (
+                identity_sources::partner_id.eq(row.partner_id.clone()),
+                identity_sources::ttl_days.eq(row.ttl_days),
+                identity_sources::enabled.eq(row.enabled),
+                identity_sources::endpoint.eq(row.endpoint.clone()),
+            );
+            let after: IdentitySourceView = insert_into(identity_sources::table)
+                .values(row)
+                .on_conflict((identity_sources::pipeline_id, identity_sources::vendor))
+                .do_update()
+                .set(values)
+                .returning(IdentitySourceView::as_returning())
+                .get_result(connection)
+                .await?;
+            note(connection, &caller, pipeline, before.as_ref(), Some(&after)).await?;
+            let status = if before.is_some() { StatusCode::OK } else { StatusCode::CREATED };
+            Ok(Versioned(status, after.version, after))
+        })
+        .await
+}
+
+/// Ends a pipeline's syncs with a vendor. What is gone, or never was, is no error.
+#[utoipa::path(delete, path = "/v1/admin/pipelines/{id}/identity-sources/{vendor}", tag = "identity-sources",
+    params(("id" = Uuid, Path), ("vendor" = String, Path)), responses((status = 204)))]
+pub async fn remove(
+    State(state): State<Management>,
+    caller: Caller,
+    Under(pipeline, vendor): Under<VendorName>,
+) -> Result<StatusCode> {
+    let mut connection = state.connection().await?;
+    connection
+        .transaction(async |connection| {
+            pipelines::held(connection, caller.org_id, pipeline).await?;
+            let own = identity_sources::table
+                .filter(identity_sources::org_id.eq(caller.org_id))
+                .filter(identity_sources::pipeline_id.eq(pipeline))
+                .filter(identity_sources::vendor.eq(&vendor.0));
+            let removed = delete(own).returning(IdentitySourceView::as_returning()).get_result(connection);
+            let removed: Option<IdentitySourceView> = removed.await.optional()?;
+            if removed.is_some() {
+                note(connection, &caller, pipeline, removed.as_ref(), None).await?;
+            }
+            Ok(StatusCode::NO_CONTENT)
+        })
+        .await
+}
+
+impl IdentitySourceInput {
+    fn check(&self) -> Result<()> {
+        let mut wrong = Fields::default();
+        let id = &self.partner_id;
+        // Nothing invisible, which comes along when an ID is copied from a page.
+        let is_plain = id.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') && id.trim() == id;
+        wrong.check(
+            is_plain && (1..=MAX_PARTNER_ID).contains(&id.len()),
+            "partner_id",
+            "must be 1 to 256 printable ASCII characters, without a space at either end",
+        );
+        let ttl_is_bounded = self.ttl_days.is_none_or(|days| (1..=MAX_TTL).contains(&days));
+        wrong.check(ttl_is_bounded, "ttl_days", format!("must be 1 to {MAX_TTL}"));
+        wrong.check(
+            self.endpoint.as_deref().is_none_or(is_endpoint),
+            "endpoint",
+            "must be an https URL, or an http one on loopback, without credentials and fragment",
+        );
+        wrong.done()
+    }
+}
+
+/// What the core sends browsers to: another endpoint would switch the vendor off there.
+fn is_endpoint(text: &str) -> bool {
+    let Ok(url) = Url::parse(text) else { return false };
+    let plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
+    plain
+        && text.len() <= MAX_ENDPOINT
+        && text.chars().all(|c| c.is_ascii_graphic())
+        && fields::is_secure_or_loopback(&url)
+}
+
+/// 404 that says where the vendors are listed.
+pub fn unknown_vendor(listed_at: &'static str) -> ApiError {
+    ApiError::with_message(Code::NotFound, format!("There is no such vendor; see {listed_at}."))
+}
+
+async fn one(
+    connection: &mut AsyncPgConnection,
+    org: Uuid,
+    pipeline: Uuid,
+    vendor: &str,
+) -> Result<Option<IdentitySourceView>> {
+    let own = identity_sources::table
+        .filter(identity_sources::org_id.eq(org))
+        .filter(identity_sources::pipeline_id.eq(pipeline))
+        .filter(identity_sources::vendor.eq(vendor));
+    Ok(own.select(IdentitySourceView::as_select()).first(connection).await.optional()?)
+}
+
+async fn note(
+    connection: &mut AsyncPgConnection,
+    caller: &Caller,
+    pipeline: Uuid,
+    before: Option<&IdentitySourceView>,
+    after: Option<&IdentitySourceView>,
+) -> Result<()> {
+    let action = match (before, after) {
+        (None, _) => "identity_source.created",
+        (Some(_), Some(_)) => "identity_source.updated",
+        (Some(_), None) => "identity_source.deleted",
+    };
+    let vendor = after.or(before).map(|view| view.vendor.as_str()).unwrap_or_default();
+    let change = Change { action, resource: "identity_source", id: &format!("{pipeline}/{vendor}") };
+    change.record(connection, caller, before, after).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_those_that_the_core_takes() {
+        for good in ["https://ct.example/user/?a=b", "http://127.0.0.1:9000/sync", "https://[2001:db8::1]/"] {
+            assert!(is_endpoint(good), "{good}");
+        }
+        let long = format!("https://ct.example/{}", "x".repeat(MAX_ENDPOINT));
+        for bad in [
+            "",
+            "ct.example/user",
+            "http://ct.example/user",
+            "https://u:p@ct.example/",
+            "https://ct.example/#x",
+            "https://ct.example/a b",
+            "https://ct.example/\n",
+            "https://bücher.example/",
+            "javascript:alert(1)",
+            "//ct.example",
+            &long,
+        ] {
+            assert!(!is_endpoint(bad), "{bad}");
+        }
+    }
+}

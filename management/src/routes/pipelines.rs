@@ -1,0 +1,153 @@
+//! Pipelines: how a source's visitors are treated. A source has exactly one, which is made and removed with it.
+
+use axum::{Json, extract::State};
+use diesel::{ExpressionMethods, QueryDsl, Queryable, Selectable, SelectableHelper};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
+use http::StatusCode;
+use migrations::schema::pipelines;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::{
+    api::{
+        audit::Change,
+        body::Body,
+        caller::Caller,
+        error::Result,
+        fields::Fields,
+        page::{Page, Paged},
+        query::{Id, IfMatch, Query},
+        versioned::Versioned,
+    },
+    state::Management,
+};
+
+/// What the absence of consent signals means (specification, Consent mode).
+const CONSENT_MODES: [&str; 2] = ["explicit", "implicit"];
+/// Highest rate that can be set, in events a second (the column's bound).
+const MAX_RATE: i32 = 1_000_000;
+
+/// What is told of a pipeline.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PipelineInput {
+    /// Without consent signals `explicit` denies (GDPR) and `implicit` grants (CCPA).
+    #[schema(pattern = "^(explicit|implicit)$")]
+    consent_mode: String,
+    /// Removes stored vendor IDs when consent is withdrawn; otherwise they stay until they expire.
+    #[serde(default)]
+    purge_on_withdrawal: bool,
+    /// Events a second that each key may bring to each core, 1 to 1,000,000. Absent or null: 1,000.
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    rate_limit_rps: Option<i32>,
+}
+
+/// A pipeline.
+#[derive(Debug, Serialize, Queryable, Selectable, ToSchema)]
+#[diesel(table_name = pipelines, check_for_backend(diesel::pg::Pg))]
+pub struct PipelineView {
+    id: Uuid,
+    /// Its source.
+    source_id: Uuid,
+    consent_mode: String,
+    purge_on_withdrawal: bool,
+    /// Null: 1,000.
+    rate_limit_rps: Option<i32>,
+    /// For `If-Match`.
+    version: i32,
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    updated_at: OffsetDateTime,
+}
+
+/// Lists pipelines, oldest first.
+#[utoipa::path(get, path = "/v1/admin/pipelines", tag = "pipelines", params(Page),
+    responses((status = 200, body = Paged<PipelineView>)))]
+pub async fn list(
+    State(state): State<Management>,
+    caller: Caller,
+    Query(page): Query<Page>,
+) -> Result<Json<Paged<PipelineView>>> {
+    let mut query = pipelines::table
+        .filter(pipelines::org_id.eq(caller.org_id))
+        .order(pipelines::id)
+        .limit(page.rows())
+        .select(PipelineView::as_select())
+        .into_boxed();
+    if let Some(after) = page.after::<Uuid>()? {
+        query = query.filter(pipelines::id.gt(after));
+    }
+    let mut connection = state.connection().await?;
+    let found = query.load(&mut **connection).await?;
+    Ok(Json(page.of(found, |pipeline: &PipelineView| pipeline.id.to_string())))
+}
+
+/// Shows a pipeline.
+#[utoipa::path(get, path = "/v1/admin/pipelines/{id}", tag = "pipelines", params(("id" = Uuid, Path)),
+    responses((status = 200, body = PipelineView)))]
+pub async fn read(
+    State(state): State<Management>,
+    caller: Caller,
+    Id(id): Id,
+) -> Result<Versioned<PipelineView>> {
+    let mut connection = state.connection().await?;
+    let own = pipelines::table.filter(pipelines::org_id.eq(caller.org_id)).filter(pipelines::id.eq(id));
+    let found: PipelineView = own.select(PipelineView::as_select()).first(&mut **connection).await?;
+    Ok(Versioned(StatusCode::OK, found.version, found))
+}
+
+/// Replaces a pipeline's settings.
+#[utoipa::path(put, path = "/v1/admin/pipelines/{id}", tag = "pipelines", request_body = PipelineInput,
+    params(("id" = Uuid, Path), ("If-Match" = Option<String>, Header, description = "The version, quoted.")),
+    responses((status = 200, body = PipelineView), (status = 409, description = "The version is not the newest.")))]
+pub async fn update(
+    State(state): State<Management>,
+    caller: Caller,
+    Id(id): Id,
+    seen: IfMatch,
+    Body(input): Body<PipelineInput>,
+) -> Result<Versioned<PipelineView>> {
+    let mut wrong = Fields::default();
+    wrong.one_of("consent_mode", &input.consent_mode, &CONSENT_MODES);
+    let rate_is_bounded = input.rate_limit_rps.is_none_or(|rate| (1..=MAX_RATE).contains(&rate));
+    wrong.check(rate_is_bounded, "rate_limit_rps", format!("must be 1 to {MAX_RATE}"));
+    wrong.done()?;
+    let mut connection = state.connection().await?;
+    connection
+        .transaction(async |connection| {
+            let before = held(connection, caller.org_id, id).await?;
+            seen.check(Some(before.version))?;
+            let own =
+                pipelines::table.filter(pipelines::org_id.eq(caller.org_id)).filter(pipelines::id.eq(id));
+            let after: PipelineView = diesel::update(own)
+                .set((
+                    pipelines::consent_mode.eq(&input.consent_mode),
+                    pipelines::purge_on_withdrawal.eq(input.purge_on_withdrawal),
+                    pipelines::rate_limit_rps.eq(input.rate_limit_rps),
+                ))
+                .returning(PipelineView::as_returning())
+                .get_result(connection)
+                .await?;
+            let change = Change { action: "pipeline.updated", resource: "pipeline", id: &id.to_string() };
+            change.record(connection, &caller, Some(&before), Some(&after)).await?;
+            Ok(Versioned(StatusCode::OK, after.version, after))
+        })
+        .await
+}
+
+/// Refuses where the organisation has no pipeline of that ID.
+pub async fn exists(connection: &mut AsyncPgConnection, org: Uuid, id: Uuid) -> Result<()> {
+    let own = pipelines::table.filter(pipelines::org_id.eq(org)).filter(pipelines::id.eq(id));
+    own.select(pipelines::id).first::<Uuid>(connection).await?;
+    Ok(())
+}
+
+/// The pipeline of that ID, if it is the organisation's. Whoever else changes it, or what belongs to it, waits for the end
+/// of the transaction.
+pub async fn held(connection: &mut AsyncPgConnection, org: Uuid, id: Uuid) -> Result<PipelineView> {
+    let own = pipelines::table.filter(pipelines::org_id.eq(org)).filter(pipelines::id.eq(id));
+    Ok(own.select(PipelineView::as_select()).for_update().first(connection).await?)
+}

@@ -1,0 +1,193 @@
+//! A source's server secret: what the customer's own servers sign with. Told once, sealed at rest; while it is rotated
+//! the earlier one passes as well.
+
+use axum::{Json, extract::State};
+use diesel::{
+    BoolExpressionMethods, ExpressionMethods, IntoSql, QueryDsl, delete,
+    dsl::{now, select},
+    insert_into,
+    sql_types::Timestamptz,
+    update,
+};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
+use http::StatusCode;
+use migrations::{rows::ServerSecret, schema::server_secrets, sealed::Place};
+use rand::RngExt;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use time::{Duration, OffsetDateTime};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::sources;
+use crate::{
+    api::{
+        audit::Change,
+        body::Body,
+        caller::Caller,
+        error::{ApiError, Code, Result},
+        fields::Fields,
+        query::Id,
+    },
+    state::Management,
+};
+
+/// For how long the earlier secret passes where the caller doesn't say: a day, in seconds.
+const OVERLAP: i64 = 24 * 60 * 60;
+/// And at most: 30 days.
+const LONGEST_OVERLAP: i64 = 30 * OVERLAP;
+/// Most secrets in force at once: each costs a signed call that fails an HMAC.
+const MOST: usize = 10;
+
+/// How to rotate.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rotation {
+    /// For so many seconds an earlier secret still passes: 0 to 2,592,000 (30 days), 86,400 where it is absent. With 0
+    /// it is refused within a second.
+    #[schema(minimum = 0, maximum = 2_592_000)]
+    overlap_seconds: Option<i64>,
+}
+
+/// A new secret.
+#[derive(Serialize, ToSchema)]
+pub struct NewSecret {
+    /// 64 characters; as they are they are the key of the HMAC. They are never shown again.
+    secret: String,
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+    /// Until then an earlier secret passes as well. Null: none does.
+    #[serde(with = "time::serde::rfc3339::option")]
+    previous_expires_at: Option<OffsetDateTime>,
+}
+
+/// What is told of a secret.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SecretView {
+    /// Whether there is one. Without it signed calls are refused.
+    configured: bool,
+    #[serde(with = "time::serde::rfc3339::option")]
+    created_at: Option<OffsetDateTime>,
+    /// Until then an earlier secret passes as well. Null: none does.
+    #[serde(with = "time::serde::rfc3339::option")]
+    previous_expires_at: Option<OffsetDateTime>,
+}
+
+/// Shows whether there is a server secret.
+#[utoipa::path(get, path = "/v1/admin/sources/{id}/server-secret", tag = "server-secret",
+    params(("id" = Uuid, Path)), responses((status = 200, body = SecretView)))]
+pub async fn read(
+    State(state): State<Management>,
+    caller: Caller,
+    Id(source): Id,
+) -> Result<Json<SecretView>> {
+    let mut connection = state.connection().await?;
+    sources::exists(&mut connection, caller.org_id, source).await?;
+    let in_force: Vec<(OffsetDateTime, Option<OffsetDateTime>)> = server_secrets::table
+        .filter(server_secrets::org_id.eq(caller.org_id))
+        .filter(server_secrets::source_id.eq(source))
+        .filter(server_secrets::expires_at.is_null().or(server_secrets::expires_at.gt(now)))
+        .select((server_secrets::created_at, server_secrets::expires_at))
+        .load(&mut **connection)
+        .await?;
+    let current = in_force.iter().find(|(_, ends)| ends.is_none());
+    Ok(Json(SecretView {
+        configured: current.is_some(),
+        created_at: current.map(|(created_at, _)| *created_at),
+        previous_expires_at: in_force.iter().filter_map(|(_, ends)| *ends).max(),
+    }))
+}
+
+/// Makes a server secret, or a new one, to sign calls with: `X-Datafly-Signature: sha256=` and the hex digits of
+/// HMAC-SHA256(secret, body).
+#[utoipa::path(post, path = "/v1/admin/sources/{id}/server-secret", tag = "server-secret",
+    request_body = Rotation, params(("id" = Uuid, Path)), responses((status = 201, body = NewSecret),
+        (status = 409, description = "Ten secrets are in force; with `overlap_seconds` 0 there is one.")))]
+pub async fn rotate(
+    State(state): State<Management>,
+    caller: Caller,
+    Id(source): Id,
+    Body(input): Body<Rotation>,
+) -> Result<(StatusCode, Json<NewSecret>)> {
+    let overlap = input.overlap_seconds.unwrap_or(OVERLAP);
+    let mut wrong = Fields::default();
+    wrong.check((0..=LONGEST_OVERLAP).contains(&overlap), "overlap_seconds", "must be 0 to 2592000");
+    wrong.done()?;
+    let (id, org) = (Uuid::now_v7(), caller.org_id);
+    let secret = SecretString::from(hex::encode(rand::rng().random::<[u8; 32]>()));
+    let place = Place { org, table: "server_secrets", row: id, column: "sealed" };
+    let sealed = state.keys.seal(place, secret.expose_secret().as_bytes()).map_err(|error| {
+        tracing::error!(%error, "a server secret can't be sealed");
+        Code::Internal
+    })?;
+    let row = ServerSecret { id, org_id: org, source_id: source, sealed, expires_at: None };
+    let mut connection = state.connection().await?;
+    connection
+        .transaction(async |connection| {
+            sources::hold(connection, org, source).await?;
+            let previous_expires_at = retire(connection, org, source, Duration::seconds(overlap)).await?;
+            let made = insert_into(server_secrets::table).values(row);
+            let created_at: OffsetDateTime =
+                made.returning(server_secrets::created_at).get_result(connection).await?;
+            let change = Change {
+                action: "server_secret.rotated",
+                resource: "server_secret",
+                id: &source.to_string(),
+            };
+            change
+                .note(connection, &caller, json!({"overlap_seconds": {"old": null, "new": overlap}}))
+                .await?;
+            let secret = secret.expose_secret().to_owned();
+            Ok((StatusCode::CREATED, Json(NewSecret { secret, created_at, previous_expires_at })))
+        })
+        .await
+}
+
+/// Removes all of a source's server secrets: signed calls are refused within a second. Doing it twice is no error.
+#[utoipa::path(delete, path = "/v1/admin/sources/{id}/server-secret", tag = "server-secret",
+    params(("id" = Uuid, Path)), responses((status = 204)))]
+pub async fn remove(State(state): State<Management>, caller: Caller, Id(source): Id) -> Result<StatusCode> {
+    let mut connection = state.connection().await?;
+    connection
+        .transaction(async |connection| {
+            sources::hold(connection, caller.org_id, source).await?;
+            let all = server_secrets::table
+                .filter(server_secrets::org_id.eq(caller.org_id))
+                .filter(server_secrets::source_id.eq(source));
+            if delete(all).execute(connection).await? > 0 {
+                let id = source.to_string();
+                let change = Change { action: "server_secret.deleted", resource: "server_secret", id: &id };
+                change.note(connection, &caller, json!({})).await?;
+            }
+            Ok(StatusCode::NO_CONTENT)
+        })
+        .await
+}
+
+/// Has the current secret end after `overlap`, and those that were to end later as well; removes what has ended. Answers
+/// when the last of them will.
+async fn retire(
+    connection: &mut AsyncPgConnection,
+    org: Uuid,
+    source: Uuid,
+    overlap: Duration,
+) -> Result<Option<OffsetDateTime>> {
+    let own = || {
+        server_secrets::table
+            .filter(server_secrets::org_id.eq(org))
+            .filter(server_secrets::source_id.eq(source))
+    };
+    let begin: OffsetDateTime = select(now.into_sql::<Timestamptz>()).get_result(connection).await?;
+    let end = begin + overlap;
+    let outlives = server_secrets::expires_at.is_null().or(server_secrets::expires_at.gt(end));
+    update(own().filter(outlives)).set(server_secrets::expires_at.eq(end)).execute(connection).await?;
+    delete(own().filter(server_secrets::expires_at.le(now))).execute(connection).await?;
+    let ends: Vec<Option<OffsetDateTime>> = own().select(server_secrets::expires_at).load(connection).await?;
+    if ends.len() >= MOST {
+        let message =
+            "Ten secrets are in force; rotate with overlap_seconds 0, or when one of them has ended.";
+        return Err(ApiError::with_message(Code::LimitReached, message));
+    }
+    Ok(ends.into_iter().flatten().max())
+}

@@ -1,0 +1,86 @@
+//! A source as a customer makes one: over the management API, and nothing else.
+
+use std::time::Duration;
+
+use proto::v1::{AuthenticateRequest, CollectCaller};
+use serde_json::json;
+
+use crate::{browser::Browser, control::Admin, within, world::World};
+
+/// When a change of settings is to have reached every core: twice the second that is promised, for a machine that runs
+/// other tests as well.
+pub const DUE: Duration = Duration::from_secs(2);
+
+/// A source and its pipeline.
+#[derive(Debug, Clone)]
+pub struct Shop {
+    /// `/v1/admin/sources/…`.
+    pub source: String,
+    /// `/v1/admin/pipelines/…`.
+    pub pipeline: String,
+    /// The origin of its pages.
+    pub origin: String,
+}
+
+/// A key that was issued.
+#[derive(Debug, Clone)]
+pub struct Issued {
+    /// `/v1/admin/sources/…/keys/…`.
+    pub path: String,
+    /// The key.
+    pub key: String,
+}
+
+impl Shop {
+    /// Makes a source of `owner`'s that collects over the world's edge.
+    pub async fn open(world: &World, owner: &Admin) -> Self {
+        let source = json!({
+            "name": "Shop",
+            "domains": ["boutique.example.com"],
+            "collect_hosts": [{"url": world.cluster.collect_url()}],
+        });
+        let made = owner.post("/v1/admin/sources", &source).await.expect(201);
+        let id = |name: &str| made[name].as_str().unwrap_or_else(|| panic!("no {name} in {made}")).to_owned();
+        Self {
+            source: format!("/v1/admin/sources/{}", id("id")),
+            pipeline: format!("/v1/admin/pipelines/{}", id("pipeline_id")),
+            origin: "https://boutique.example.com".to_owned(),
+        }
+    }
+
+    /// Issues a key, and waits until every core knows it.
+    pub async fn issue(&self, world: &World, owner: &Admin, environment: &str) -> Issued {
+        let keys = format!("{}/keys", self.source);
+        let answer = owner.post(&keys, &json!({ "environment": environment })).await;
+        assert_eq!(answer.status, 201, "{}", answer.json);
+        let issued = Issued { path: format!("{keys}/{}", answer.text("id")), key: answer.text("key") };
+        let what = "every core to know the key";
+        within(DUE, what, async || every_core(world, &issued.key, true).await).await;
+        issued
+    }
+
+    /// A new visitor's browser on one of its pages.
+    pub fn browser(&self, world: &World, key: &Issued) -> Browser {
+        Browser::new(&world.cluster.collect_url(), &key.key, &self.origin)
+    }
+}
+
+/// Whether every core lets `key` in, or none.
+pub async fn every_core(world: &World, key: &str, lets_in: bool) -> Result<(), String> {
+    let caller = CollectCaller {
+        pipeline_key: key.to_owned(),
+        host: world.cluster.edge.addr("http").to_string(),
+        ..CollectCaller::default()
+    };
+    for core in 0..world.cluster.cores.len() {
+        let edge = world.cluster.api(core, &world.cluster.secrets.edge_token).unwrap();
+        let request = AuthenticateRequest { caller: Some(caller.clone()) };
+        let code =
+            edge.auth().authenticate(request).await.map_or_else(|status| status.code(), |_| tonic::Code::Ok);
+        let expected = if lets_in { tonic::Code::Ok } else { tonic::Code::Unauthenticated };
+        if code != expected {
+            return Err(format!("core {core} answers {code:?}"));
+        }
+    }
+    Ok(())
+}
