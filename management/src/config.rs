@@ -61,9 +61,6 @@ impl Config {
     pub fn from_env(env: &Env) -> Result<Self, EnvError> {
         env.not_built("OTLP_ENDPOINT")?;
         let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-        let key = seal_key("DATAFLY_ENCRYPTION_KEY", &env.required_secret("DATAFLY_ENCRYPTION_KEY")?)?;
-        let previous = env.secret("DATAFLY_ENCRYPTION_KEY_PREVIOUS")?;
-        let previous = previous.map(|text| seal_key("DATAFLY_ENCRYPTION_KEY_PREVIOUS", &text)).transpose()?;
         let jwt_secret = long_enough("JWT_SECRET", env.required_secret("JWT_SECRET")?)?;
         let jwt_secret_previous = env.secret("JWT_SECRET_PREVIOUS")?;
         let jwt_secret_previous =
@@ -76,7 +73,7 @@ impl Config {
             service_token,
             identity_urls: env.addresses("IDENTITY_URL")?,
             database_url: env.required_secret("DATABASE_URL")?,
-            keys: Arc::new(SealKeys::new(key, previous)),
+            keys: Arc::new(seal_keys(env)?),
             jwt_secret,
             jwt_secret_previous,
             trusted_proxies: env.parsed_or("TRUSTED_PROXIES", TrustedProxies::default())?,
@@ -85,6 +82,14 @@ impl Config {
             log_level: env.parsed_or("LOG_LEVEL", "info".to_owned())?,
         })
     }
+}
+
+/// The keys that seal and open.
+pub fn seal_keys(env: &Env) -> Result<SealKeys, EnvError> {
+    let key = seal_key("DATAFLY_ENCRYPTION_KEY", &env.required_secret("DATAFLY_ENCRYPTION_KEY")?)?;
+    let previous = env.secret("DATAFLY_ENCRYPTION_KEY_PREVIOUS")?;
+    let previous = previous.map(|text| seal_key("DATAFLY_ENCRYPTION_KEY_PREVIOUS", &text)).transpose()?;
+    Ok(SealKeys::new(key, previous))
 }
 
 fn seal_key(name: &'static str, text: &SecretString) -> Result<SealKey, EnvError> {

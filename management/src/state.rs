@@ -8,7 +8,7 @@ use migrations::{
 };
 use serve::TrustedProxies;
 
-use crate::{api::error::Result, auth::tokens::Tokens, catalog::Catalog, core::Core};
+use crate::{api::error::Result, auth::tokens::Tokens, catalog::Catalog, core::Core, crypto::health::Health};
 
 /// The control plane. Clones share everything.
 #[derive(Clone)]
@@ -21,6 +21,8 @@ pub struct Management {
     pub catalog: Arc<Catalog>,
     /// Seals and opens credentials.
     pub keys: Arc<SealKeys>,
+    /// Whether they work.
+    pub crypto_health: Arc<Health>,
     /// Signs and checks tokens.
     pub tokens: Arc<Tokens>,
     /// Whose X-Forwarded-For counts.
