@@ -16,6 +16,7 @@ mod control_faults;
 mod cookies;
 mod core_lost;
 mod crash_points;
+mod credentials;
 mod drain;
 mod faults;
 mod graph_model;
