@@ -40,6 +40,7 @@ mod proofs;
 mod redis_faults;
 mod redis_refuses;
 mod redis_split;
+mod reencrypt;
 mod refusals;
 mod round_trips;
 mod schema;
