@@ -88,9 +88,6 @@ impl Config {
     pub fn from_env(env: &Env) -> Result<Self, EnvError> {
         env.not_built("OTLP_ENDPOINT")?;
         let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-        let key = seal_key("DATAFLY_ENCRYPTION_KEY", &env.required_secret("DATAFLY_ENCRYPTION_KEY")?)?;
-        let previous = env.secret("DATAFLY_ENCRYPTION_KEY_PREVIOUS")?;
-        let previous = previous.map(|text| seal_key("DATAFLY_ENCRYPTION_KEY_PREVIOUS", &text)).transpose()?;
         let (jwt_secret, jwt_secret_previous) = jwt_secrets(env)?;
         let token = env.required_secret("SERVICE_TOKEN")?;
         let mut service_token = MetadataValue::try_from(format!("Bearer {}", token.expose_secret()))
@@ -100,7 +97,7 @@ impl Config {
             service_token,
             cores: serve::tls::endpoints(env, "IDENTITY_URL")?,
             database_url: env.required_secret("DATABASE_URL")?,
-            keys: Arc::new(SealKeys::new(key, previous)),
+            keys: Arc::new(seal_keys(env)?),
             jwt_secret,
             jwt_secret_previous,
             trusted_proxies: env.parsed_or("TRUSTED_PROXIES", TrustedProxies::default())?,
@@ -109,6 +106,14 @@ impl Config {
             log_level: env.parsed_or("LOG_LEVEL", "info".to_owned())?,
         })
     }
+}
+
+/// The keys that seal and open.
+pub fn seal_keys(env: &Env) -> Result<SealKeys, EnvError> {
+    let key = seal_key("DATAFLY_ENCRYPTION_KEY", &env.required_secret("DATAFLY_ENCRYPTION_KEY")?)?;
+    let previous = env.secret("DATAFLY_ENCRYPTION_KEY_PREVIOUS")?;
+    let previous = previous.map(|text| seal_key("DATAFLY_ENCRYPTION_KEY_PREVIOUS", &text)).transpose()?;
+    Ok(SealKeys::new(key, previous))
 }
 
 fn seal_key(name: &'static str, text: &SecretString) -> Result<SealKey, EnvError> {

@@ -122,6 +122,8 @@ rpcs! {
     list_collected_vendors, CatalogServiceClient(ListCollectedVendorsRequest) -> ListCollectedVendorsResponse;
     /// Vendors of enrichment.
     list_enrichment_vendors, CatalogServiceClient(ListEnrichmentVendorsRequest) -> ListEnrichmentVendorsResponse;
+    /// What is wrong with a provider's settings.
+    check_provider, CatalogServiceClient(CheckProviderRequest) -> CheckProviderResponse;
 }
 
 /// What the core's refusal means here. What is no fault of the caller's is logged.

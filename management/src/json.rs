@@ -1,11 +1,30 @@
 //! `google.protobuf.Struct`, in which the core is given and gives JSON.
 
-use prost_types::{Struct, Value as Proto, value::Kind};
+use prost_types::{ListValue, Struct, Value as Proto, value::Kind};
 use serde_json::{Map, Number, Value};
 
 /// The JSON object that a struct stands for. Whole numbers are written as such.
 pub fn object(document: Struct) -> Map<String, Value> {
     document.fields.into_iter().map(|(name, value)| (name, json(value))).collect()
+}
+
+/// The struct that stands for a JSON object. A number that no double holds is the nearest that one does.
+pub fn document(object: Map<String, Value>) -> Struct {
+    Struct { fields: object.into_iter().map(|(name, value)| (name, proto(value))).collect() }
+}
+
+fn proto(value: Value) -> Proto {
+    let kind = match value {
+        Value::Null => Kind::NullValue(0),
+        Value::Bool(value) => Kind::BoolValue(value),
+        Value::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or(f64::NAN)),
+        Value::String(text) => Kind::StringValue(text),
+        Value::Array(values) => {
+            Kind::ListValue(ListValue { values: values.into_iter().map(proto).collect() })
+        }
+        Value::Object(inner) => Kind::StructValue(document(inner)),
+    };
+    Proto { kind: Some(kind) }
 }
 
 fn json(value: Proto) -> Value {
@@ -38,5 +57,12 @@ mod tests {
     #[test]
     fn numbers_stay_what_they_are() {
         assert_eq!([number(3.0), number(-2.5), number(f64::NAN)], [json!(3), json!(-2.5), Value::Null]);
+    }
+
+    #[test]
+    fn an_object_comes_back_as_it_was() {
+        let sent = json!({"a": null, "b": [true, 1, 2.5, "x"], "c": {"d": {}}});
+        let Value::Object(sent) = sent else { unreachable!() };
+        assert_eq!(object(document(sent.clone())), sent);
     }
 }

@@ -7,15 +7,24 @@ use migrations::{diesel::ConnectionError, migrate, pool::PgPool};
 use secrecy::{ExposeSecret, SecretString};
 use serve::{Env, EnvError, Lifecycle, Workers};
 
-use crate::{auth::tokens::Tokens, catalog::Catalog, config::Config, core::Core, state::Management};
+use crate::{
+    auth::tokens::Tokens,
+    catalog::Catalog,
+    config::Config,
+    core::Core,
+    crypto::{health::Health, reencrypt},
+    state::Management,
+};
 
 mod api;
 mod auth;
 mod catalog;
 mod config;
 mod core;
+mod crypto;
 mod json;
 mod owner;
+mod provider;
 mod routes;
 mod state;
 mod watch;
@@ -35,6 +44,8 @@ struct Arguments {
 enum Command {
     /// Create an organisation and its owner. The password comes from OWNER_PASSWORD or standard input.
     CreateOwner(owner::NewOwner),
+    /// Seal everything with the current encryption key, and exit. The previous one can be removed after that.
+    ReEncrypt,
     /// Print the API's document, as /openapi.json has it, and exit.
     Openapi,
 }
@@ -51,6 +62,8 @@ enum Failure {
     Migrate(#[from] migrate::MigrateError),
     #[error(transparent)]
     Owner(#[from] owner::OwnerError),
+    #[error(transparent)]
+    Reencrypt(#[from] reencrypt::command::ReencryptError),
     #[error("DATABASE_URL: {0}")]
     Postgres(#[from] ConnectionError),
 }
@@ -91,6 +104,12 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         println!("{org}");
         return Ok(());
     }
+    if let Some(Command::ReEncrypt) = arguments.command {
+        let url = env.required_secret("DATABASE_URL")?;
+        let keys = config::seal_keys(&env)?;
+        migrate::check(url.expose_secret()).await?;
+        return Ok(reencrypt::command::run(&url, &keys).await?);
+    }
     serve_api(&env).await
 }
 
@@ -108,12 +127,14 @@ async fn serve_api(env: &Env) -> Result<(), Failure> {
         postgres,
         catalog: Arc::new(Catalog::new(core.clone())),
         core,
+        crypto_health: Arc::new(Health::of(&config.keys)),
         keys: config.keys,
         tokens: Arc::new(Tokens::new(&config.jwt_secret, config.jwt_secret_previous.as_ref())),
         proxies: Arc::new(config.trusted_proxies),
         hashing: Arc::default(),
     };
     tokio::spawn(watch::watch_until(state.postgres.clone(), lifecycle.draining()));
+    tokio::spawn(reencrypt::worker::work_until(state.clone(), lifecycle.draining()));
     let app = routes::app(state, lifecycle.clone());
     lifecycle.set_started();
     serve::serve(listener, "http", Workers::here(app), lifecycle).await;

@@ -13,6 +13,7 @@ use crate::{
     auth::{hashing::Hashing, tokens::Tokens},
     catalog::Catalog,
     core::Core,
+    crypto::health::Health,
 };
 
 /// The control plane. Clones share everything.
@@ -26,6 +27,8 @@ pub struct Management {
     pub catalog: Arc<Catalog>,
     /// Seals and opens credentials.
     pub keys: Arc<SealKeys>,
+    /// Whether they work.
+    pub crypto_health: Arc<Health>,
     /// Signs and checks tokens.
     pub tokens: Arc<Tokens>,
     /// Whose X-Forwarded-For counts.

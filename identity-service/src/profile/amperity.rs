@@ -28,6 +28,10 @@ pub fn check(settings: &Value, reach: &Reach<'_>, problems: &mut Problems) {
     // In place of https://<tenant_subdomain>.amperity.com, for tenants on another host.
     fields.optional("base_url", problems, |text| endpoint::base(text, reach));
     fields.optional("event_stream_id", problems, |text| prefixed(text, "esm-"));
+    fields.optional("source_value", problems, |text| {
+        let fits = (1..=256).contains(&text.len()) && !text.contains(char::is_control);
+        if fits { Ok(()) } else { Err("must have 1 to 256 bytes and no control characters") }
+    });
     fields.required("profile_collection_id", problems, |text| prefixed(text, "apc-"));
     check_linking_keys(&mut fields, problems);
     check_allowlist(&mut fields, problems);
@@ -132,6 +136,7 @@ mod tests {
             "tenant_subdomain": "acme",
             "tenant_id": "acme",
             "event_stream_id": "esm-2VP6va3Zn",
+            "source_value": "DATAFLY",
             "profile_collection_id": "apc-vPsQheAm",
             "linking_keys": [
                 {"source": "email", "key": "email_sha256", "hash": "sha256"},
@@ -175,6 +180,7 @@ mod tests {
             ("/tenant_subdomain", json!("-a"), "tenant_subdomain"),
             ("/tenant_id", json!("a\r\nb: c"), "tenant_id"),
             ("/event_stream_id", json!("is-2VP6va3Zn"), "event_stream_id"),
+            ("/source_value", json!(""), "source_value"),
             ("/profile_collection_id", json!("apc-"), "profile_collection_id"),
             ("/profile_collection_id", json!("apc-../x"), "profile_collection_id"),
             ("/linking_keys", json!("[]"), "linking_keys"),

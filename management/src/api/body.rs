@@ -55,7 +55,6 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
     let value = parsed.map_err(|error| {
         let path = error.path().to_string();
         match error.inner().classify() {
-            // The text of such an error names types and what was expected, and quotes what was sent: nobody else reads it.
             Category::Data => invalid(path, &error.into_inner()),
             Category::Io | Category::Syntax | Category::Eof => Code::InvalidJson.into(),
         }
@@ -64,12 +63,33 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
     Ok(value)
 }
 
+/// Longest path of a field that is told, in characters: the names in it may be the sender's.
+const MAX_PATH: usize = 200;
+
 fn invalid(path: String, error: &serde_json::Error) -> ApiError {
-    let text = error.to_string();
+    let field = if path == "." { String::new() } else { path.chars().take(MAX_PATH).collect() };
+    ApiError::invalid(vec![Problem { field, message: expected(&error.to_string()) }])
+}
+
+/// What serde's text says of our own types. The rest of it quotes what was sent, which may be a secret.
+fn expected(text: &str) -> String {
     // Without ` at line 1 column 2`, which says nothing where the path is known.
-    let message = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);
-    let field = if path == "." { String::new() } else { path };
-    ApiError::invalid(vec![Problem { field, message: message.to_owned() }])
+    let text = text.rsplit_once(" at line ").map_or(text, |(text, _)| text);
+    // Both name a field of ours.
+    if text.starts_with("missing field `") || text.starts_with("duplicate field `") {
+        return text.to_owned();
+    }
+    let quotes =
+        ["invalid type: ", "invalid value: ", "invalid length ", "unknown field `", "unknown variant `"];
+    let quotes = quotes.iter().any(|start| text.starts_with(start)) && !text.contains("`, there are no ");
+    // What was sent may hold the same words, but comes before.
+    match text.rsplit_once(", expected ").filter(|_| quotes) {
+        Some((quoted, expected)) if quoted.starts_with("unknown ") => {
+            format!("is not known: expected {expected}")
+        }
+        Some((_, expected)) => format!("must be {expected}"),
+        None => "is not valid".to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -84,6 +104,79 @@ mod tests {
     struct Sample {
         #[expect(dead_code, reason = "it is only parsed")]
         names: Vec<String>,
+    }
+
+    /// Every kind of thing that serde has to say.
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "it is only parsed")]
+    struct Picky {
+        text: Option<String>,
+        number: Option<u8>,
+        id: Option<uuid::Uuid>,
+        role: Option<crate::api::permission::Role>,
+        both: Option<(u8, u8)>,
+        either: Option<Either>,
+        limit: Option<crate::api::page::Limit>,
+        none: Option<Empty>,
+        secret: Option<secrecy::SecretString>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(untagged)]
+    #[expect(dead_code, reason = "it is only parsed")]
+    enum Either {
+        One(u8),
+        Many(Vec<u8>),
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Empty {}
+
+    #[test]
+    fn nothing_that_was_sent_is_told() {
+        let said = |body: &serde_json::Value| {
+            let error = parse::<Picky>(body.to_string().as_bytes()).unwrap_err();
+            // serde_json takes a list in place of a word for bad JSON.
+            assert!(matches!(error.code(), Code::ValidationFailed | Code::InvalidJson), "{body}");
+            format!("{error:?}")
+        };
+        for secret in [
+            "hunter2",
+            "a, expected hunter2",
+            "`, expected hunter2",
+            "x at line hunter2",
+            "missing field `hunter2`",
+        ] {
+            for field in ["number", "id", "role", "both", "either", "limit", "none"] {
+                for value in [
+                    serde_json::json!(secret),
+                    serde_json::json!({secret: secret}),
+                    serde_json::json!([secret]),
+                ] {
+                    let said = said(&serde_json::json!({field: value}));
+                    // A name is part of the path, which the sender needs.
+                    let told = if value.is_object() {
+                        said.matches("hunter2").count() > 1
+                    } else {
+                        said.contains("hunter2")
+                    };
+                    assert!(!told, "{said}");
+                }
+            }
+            let said = said(&serde_json::json!({"text": [secret], "secret": 1}));
+            assert!(!said.contains("hunter2"), "{said}");
+        }
+        for body in [
+            serde_json::json!({"secret": 271_828}),
+            serde_json::json!({"text": 271_828}),
+            serde_json::json!([271_828]),
+        ] {
+            assert!(!said(&body).contains("271828"), "{body}");
+        }
+        let said = said(&serde_json::json!({"role": "root"}));
+        assert!(said.contains("expected one of `owner`, `admin`"), "{said}");
     }
 
     async fn code(kind: &str, body: impl Into<HttpBody>) -> Option<Code> {

@@ -65,6 +65,8 @@ pub enum Code {
     Unavailable,
     /// A value is sealed with a key that is not configured.
     KeyUnavailable,
+    /// The key that seals has done so as often as is safe.
+    KeyExhausted,
     /// A defect.
     Internal,
 }
@@ -129,6 +131,11 @@ impl Code {
             Self::KeyUnavailable => {
                 ("KEY_UNAVAILABLE", S::SERVICE_UNAVAILABLE, "It is sealed with a key that is not configured.")
             }
+            Self::KeyExhausted => (
+                "KEY_EXHAUSTED",
+                S::SERVICE_UNAVAILABLE,
+                "The encryption key has to be rotated: it seals no more.",
+            ),
             Self::Internal => {
                 ("INTERNAL", S::INTERNAL_SERVER_ERROR, "The service has a defect; it was logged.")
             }

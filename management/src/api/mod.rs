@@ -1,5 +1,6 @@
 //! What all routes share: who calls and may do what, bodies, pages, versions, errors, and the API's document.
 
+pub mod alone;
 pub mod audit;
 pub mod body;
 pub mod caller;

@@ -118,7 +118,7 @@ pub fn needed(method: &str, path: &str) -> Option<Permission> {
 
 use Permission as P;
 
-/// Every route under `/v1/admin`.
+/// Every route of the API's document.
 #[rustfmt::skip]
 pub const ROUTES: &[(&str, &str, Permission)] = &[
     ("POST",   "/v1/admin/auth/login", P::Public),
@@ -157,6 +157,24 @@ pub const ROUTES: &[(&str, &str, Permission)] = &[
     ("GET",    "/v1/admin/catalog/sync-vendors", P::ReadSettings),
     ("GET",    "/v1/admin/catalog/enrichment-vendors", P::ReadSettings),
     ("GET",    "/v1/admin/catalog/generated-ids", P::ReadSettings),
+    ("GET",    "/v1/admin/sources/{id}/enrichment", P::ReadSettings),
+    ("GET",    "/v1/admin/sources/{id}/enrichment/{vendor}", P::ReadSettings),
+    ("PUT",    "/v1/admin/sources/{id}/enrichment/{vendor}", P::WriteSettings),
+    ("DELETE", "/v1/admin/sources/{id}/enrichment/{vendor}", P::WriteSettings),
+    ("GET",    "/v1/admin/sources/{id}/custom-providers", P::ReadSettings),
+    ("GET",    "/v1/admin/sources/{id}/custom-providers/{name}", P::ReadSettings),
+    ("PUT",    "/v1/admin/sources/{id}/custom-providers/{name}", P::WriteSettings),
+    ("DELETE", "/v1/admin/sources/{id}/custom-providers/{name}", P::WriteSettings),
+    ("GET",    "/v1/admin/sources/{id}/profile-providers/amperity", P::ReadSettings),
+    ("PUT",    "/v1/admin/sources/{id}/profile-providers/amperity", P::WriteSettings),
+    ("DELETE", "/v1/admin/sources/{id}/profile-providers/amperity", P::WriteSettings),
+    ("GET",    "/v1/admin/secrets", P::ReadSettings),
+    ("GET",    "/v1/admin/secrets/{name}", P::ReadSettings),
+    ("PUT",    "/v1/admin/secrets/{name}", P::WriteSettings),
+    ("DELETE", "/v1/admin/secrets/{name}", P::WriteSettings),
+    ("GET",    "/v1/admin/crypto/re-encrypt", P::Reencrypt),
+    ("POST",   "/v1/admin/crypto/re-encrypt", P::Reencrypt),
+    ("GET",    "/health/crypto", P::Public),
     ("GET",    "/v1/admin/identities", P::ReadPeople),
     ("GET",    "/v1/admin/identities/{id}/export", P::WritePeople),
     ("DELETE", "/v1/admin/identities/{id}", P::WritePeople),

@@ -46,6 +46,19 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Under<T
     }
 }
 
+/// A name in the path. Nothing has a name that can't be stored, so that is not found.
+#[derive(Debug)]
+pub struct Named<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Named<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        let path = Path::<T>::from_request_parts(parts, state).await;
+        path.map(|Path(name)| Self(name)).map_err(|_| Code::NotFound.into())
+    }
+}
+
 /// The version that the caller has seen, from `If-Match: "3"`. None: whatever it is.
 #[derive(Debug, Clone, Copy)]
 pub struct IfMatch(pub Option<i32>);

@@ -3,13 +3,18 @@
 pub mod audit_log;
 pub mod auth;
 pub mod catalog;
+pub mod crypto;
+pub mod custom_providers;
 mod docs;
+pub mod enrichment;
 pub mod generated_ids;
 pub mod identities;
 pub mod identity_sources;
 pub mod keys;
 pub mod me;
 pub mod pipelines;
+pub mod profile_providers;
+pub mod secrets;
 pub mod server_secret;
 pub mod sources;
 pub mod users;
@@ -33,6 +38,7 @@ use crate::{
         document::{Document, Shared},
         error::{ApiError, Code},
     },
+    crypto::health,
     state::Management,
 };
 
@@ -61,6 +67,15 @@ fn admin() -> (Router<Management>, Api) {
         .routes(routes!(catalog::sync_vendors))
         .routes(routes!(catalog::enrichment_vendors))
         .routes(routes!(catalog::generated_ids))
+        .routes(routes!(enrichment::list))
+        .routes(routes!(enrichment::read, enrichment::set, enrichment::remove))
+        .routes(routes!(custom_providers::list))
+        .routes(routes!(custom_providers::read, custom_providers::set, custom_providers::remove))
+        .routes(routes!(profile_providers::read, profile_providers::set, profile_providers::remove))
+        .routes(routes!(secrets::list))
+        .routes(routes!(secrets::read, secrets::set, secrets::remove))
+        .routes(routes!(crypto::progress, crypto::start))
+        .routes(routes!(health::read))
         .routes(routes!(identities::look_up))
         .routes(routes!(identities::erase))
         .routes(routes!(identities::export))

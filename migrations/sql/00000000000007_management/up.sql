@@ -114,6 +114,8 @@ CREATE TABLE enrichment_settings (
     sealed     bytea,
     -- When they were given.
     sealed_at  timestamptz,
+    -- Their names, which are told also where the key is not there.
+    credentials text[] NOT NULL DEFAULT '{}',
     version    integer NOT NULL DEFAULT 1,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
@@ -167,6 +169,7 @@ CREATE TABLE profile_providers (
     -- JSON object of its keys, sealed.
     sealed     bytea,
     sealed_at  timestamptz,
+    credentials text[] NOT NULL DEFAULT '{}',
     version    integer NOT NULL DEFAULT 1,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
@@ -189,6 +192,7 @@ CREATE TABLE reencryptions (
     key_id      bytea NOT NULL CHECK (octet_length(key_id) = 4),
     -- Values that were sealed with another key at the start.
     total       bigint NOT NULL,
+    -- Values that it has sealed.
     done        bigint NOT NULL DEFAULT 0,
     -- Values that no configured key opens; they are left as they are.
     failed      bigint NOT NULL DEFAULT 0,

@@ -1,0 +1,99 @@
+//! Whether the encryption keys work. They are what they are for the life of a process, so that is found out once.
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::StatusCode;
+use migrations::sealed::{Place, SealKeys};
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::state::Management;
+
+/// State of the encryption keys of the process that answers.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Health {
+    /// `healthy`, or `degraded`: something below is false.
+    status: &'static str,
+    /// Whether there is a previous key, which still opens.
+    dual_key_mode: bool,
+    checks: Checks,
+    /// Which key seals: the first 4 bytes of its SHA-256, as hex digits.
+    key_id: String,
+}
+
+#[derive(Debug, Clone, Serialize, ToSchema)]
+struct Checks {
+    /// The current key works.
+    key_valid: bool,
+    /// What is sealed as settings are opens in its place, and in no other.
+    round_trip: bool,
+    /// The previous key works, and is another one. Null: there is none.
+    previous_key_valid: Option<bool>,
+}
+
+impl Health {
+    /// Tries the keys.
+    pub fn of(keys: &SealKeys) -> Self {
+        let checks = Checks {
+            key_valid: keys.current().works(),
+            round_trip: round_trip(keys),
+            previous_key_valid: keys.previous().map(|key| key.works() && key.id() != keys.current().id()),
+        };
+        let well = checks.key_valid && checks.round_trip && checks.previous_key_valid != Some(false);
+        Self {
+            status: if well { "healthy" } else { "degraded" },
+            dual_key_mode: keys.previous().is_some(),
+            checks,
+            key_id: hex::encode(keys.current().id()),
+        }
+    }
+}
+
+fn round_trip(keys: &SealKeys) -> bool {
+    let here = Place { org: Uuid::nil(), table: "health", row: Uuid::nil(), column: "sealed" };
+    let elsewhere = Place { row: Uuid::max(), ..here };
+    keys.seal(here, b"round trip").is_ok_and(|sealed| {
+        keys.open(here, &sealed).is_ok_and(|opened| opened.as_slice() == b"round trip")
+            && keys.open(elsewhere, &sealed).is_err()
+    })
+}
+
+/// Tells whether the encryption keys work, to anyone.
+#[utoipa::path(get, path = "/health/crypto", tag = "crypto", responses((status = 200, body = Health),
+    (status = 503, body = Health, description = "A key does not work, or both are the same.")))]
+pub async fn read(State(state): State<Management>) -> Response {
+    let health = &*state.crypto_health;
+    let status = if health.status == "healthy" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(health)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use migrations::sealed::SealKey;
+    use secrecy::SecretString;
+
+    use super::*;
+
+    fn health(current: &str, previous: Option<&str>) -> Health {
+        let key = |byte: &str| SealKey::from_hex(&SecretString::from(byte.repeat(32))).unwrap();
+        Health::of(&SealKeys::new(key(current), previous.map(key)))
+    }
+
+    #[test]
+    fn two_keys_are_two() {
+        let one = health("11", None);
+        assert_eq!((one.status, one.dual_key_mode, one.checks.previous_key_valid), ("healthy", false, None));
+        let two = health("11", Some("22"));
+        assert_eq!(
+            (two.status, two.dual_key_mode, two.checks.previous_key_valid),
+            ("healthy", true, Some(true))
+        );
+        let same = health("11", Some("11"));
+        assert_eq!((same.status, same.checks.previous_key_valid), ("degraded", Some(false)));
+        assert_eq!(one.key_id, same.key_id);
+    }
+}

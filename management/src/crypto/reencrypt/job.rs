@@ -1,0 +1,136 @@
+//! The row that says what is to be sealed anew, and how much of it is.
+
+use diesel::{
+    BoolExpressionMethods, ExpressionMethods, OptionalExtension, QueryDsl, Queryable, QueryableByName,
+    Selectable, SelectableHelper,
+    dsl::now,
+    insert_into, sql_query,
+    sql_types::{Array, BigInt, Binary, Uuid as SqlUuid},
+};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
+use migrations::{
+    schema::{orgs, reencryptions},
+    sealed::{
+        KeyId, SealKeys,
+        columns::{self, Column},
+    },
+};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::api::alone::alone;
+
+/// An organisation's values on their way to another key.
+#[derive(Debug, Clone, Queryable, Selectable)]
+#[diesel(table_name = reencryptions, check_for_backend(diesel::pg::Pg))]
+pub struct Job {
+    /// Whose values; those of its sibling for test data as well.
+    pub org_id: Uuid,
+    /// The key they are sealed with.
+    pub key_id: Vec<u8>,
+    /// Values that were sealed with another key at the start.
+    pub total: i64,
+    /// Values that were sealed anew.
+    pub done: i64,
+    /// Values that did not open, and are left.
+    pub failed: i64,
+    /// Where it is: a table of [`columns::ALL`], and its last row.
+    pub at_table: String,
+    /// See `at_table`.
+    pub at_row: Uuid,
+    /// When it was begun.
+    pub started_at: OffsetDateTime,
+    /// None: it is not finished.
+    pub finished_at: Option<OffsetDateTime>,
+}
+
+/// Which unfinished job of another key may be replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takeover {
+    /// One of the previous key, which we know to be older. Any other key may be a newer one, of processes that were
+    /// restarted before us.
+    Previous,
+    /// Any: the operator knows.
+    Any,
+}
+
+/// The organisation's last job.
+pub async fn find(connection: &mut AsyncPgConnection, org: Uuid) -> diesel::QueryResult<Option<Job>> {
+    reencryptions::table.find(org).select(Job::as_select()).first(connection).await.optional()
+}
+
+/// Begins to seal all of an organisation with the current key, unless that is being done already: the job, and whether
+/// it is a new one.
+pub async fn begin(
+    connection: &mut AsyncPgConnection,
+    keys: &SealKeys,
+    org: Uuid,
+    takeover: Takeover,
+) -> diesel::QueryResult<(Job, bool)> {
+    let key = keys.current().id();
+    connection
+        .transaction(async |connection| {
+            alone(connection, org).await?;
+            if let Some(job) = find(connection, org).await?
+                && job.finished_at.is_none()
+            {
+                let previous = keys.previous().is_some_and(|previous| job.key_id == previous.id());
+                if job.key_id == key || (takeover == Takeover::Previous && !previous) {
+                    return Ok((job, false));
+                }
+            }
+            let orgs = data_orgs(connection, org).await?;
+            let total = left(connection, &orgs, key).await?;
+            let [first, ..] = columns::ALL;
+            let values = || {
+                (
+                    reencryptions::key_id.eq(key.to_vec()),
+                    reencryptions::total.eq(total),
+                    reencryptions::done.eq(0),
+                    reencryptions::failed.eq(0),
+                    reencryptions::at_table.eq(first.table),
+                    reencryptions::at_row.eq(Uuid::nil()),
+                    reencryptions::started_at.eq(now),
+                    reencryptions::finished_at.eq(None::<OffsetDateTime>),
+                )
+            };
+            let job = insert_into(reencryptions::table)
+                .values((reencryptions::org_id.eq(org), values()))
+                .on_conflict(reencryptions::org_id)
+                .do_update()
+                .set(values())
+                .returning(Job::as_returning())
+                .get_result(connection)
+                .await?;
+            Ok((job, true))
+        })
+        .await
+}
+
+/// The organisation and its sibling.
+pub async fn data_orgs(connection: &mut AsyncPgConnection, org: Uuid) -> diesel::QueryResult<Vec<Uuid>> {
+    let both = orgs::table.filter(orgs::id.eq(org).or(orgs::test_of.eq(org)));
+    both.select(orgs::id).load(connection).await
+}
+
+#[derive(QueryableByName)]
+struct Count {
+    #[diesel(sql_type = BigInt)]
+    values: i64,
+}
+
+/// How many values of these organisations are sealed with another key.
+pub async fn left(connection: &mut AsyncPgConnection, orgs: &[Uuid], key: KeyId) -> diesel::QueryResult<i64> {
+    let count = |column: &Column| {
+        format!("(SELECT count(*) FROM {} WHERE {})", column.table, of_another_key(*column))
+    };
+    let sql = format!("SELECT {} AS values", columns::ALL.each_ref().map(count).join(" + "));
+    let query = sql_query(sql).bind::<Array<SqlUuid>, _>(orgs).bind::<Binary, _>(key.as_slice());
+    Ok(query.get_result::<Count>(connection).await?.values)
+}
+
+/// Of the organisations $1, sealed, and not with the key $2.
+pub fn of_another_key(Column { column, .. }: Column) -> String {
+    // The key's ID follows one byte of version.
+    format!("org_id = ANY($1) AND substring({column} FROM 2 FOR 4) <> $2")
+}

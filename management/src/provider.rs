@@ -1,0 +1,51 @@
+//! Settings of providers, which the core alone can judge.
+
+use proto::v1::{CheckProviderRequest, ProviderKind};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::{
+    api::{
+        error::{Code, Result},
+        fields::Fields,
+    },
+    json,
+    state::Management,
+};
+
+/// Settings as a JSON object, which is what is stored, and what the core is asked about.
+pub fn object<T: Serialize>(settings: &T) -> Result<Map<String, Value>> {
+    match serde_json::to_value(settings) {
+        Ok(Value::Object(object)) => Ok(object),
+        _ => Err(Code::Internal.into()),
+    }
+}
+
+impl Management {
+    /// Notes what is wrong with the settings of a provider; its fields are those below `prefix`, such as `config.`.
+    /// Never given any credentials.
+    pub async fn check_provider(
+        &self,
+        wrong: &mut Fields,
+        prefix: &str,
+        org: Uuid,
+        kind: ProviderKind,
+        name: &str,
+        settings: &Map<String, Value>,
+    ) -> Result<()> {
+        let request = CheckProviderRequest {
+            org_id: org.to_string(),
+            name: name.to_owned(),
+            settings: Some(json::document(settings.clone())),
+            kind: kind.into(),
+        };
+        for problem in self.core.check_provider(request).await?.problems {
+            let field = format!("{prefix}{}", problem.field);
+            wrong.add(field.trim_end_matches('.'), problem.message);
+        }
+        // What the core takes, PostgreSQL may not.
+        wrong.storable(prefix.trim_end_matches('.'), &Value::Object(settings.clone()));
+        Ok(())
+    }
+}

@@ -1,0 +1,299 @@
+//! Server-proxied enrichment: the vendors that a source asks, with the credentials to ask them with. What vendors there
+//! are and what their settings may be the core says; the credentials it is never shown for that.
+
+use std::collections::BTreeMap;
+
+use axum::{Json, extract::State};
+use diesel::{
+    ExpressionMethods, OptionalExtension, QueryDsl, Queryable, Selectable, SelectableHelper, delete,
+    dsl::now, insert_into, update,
+};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
+use http::StatusCode;
+use migrations::{schema::enrichment_settings, sealed::columns};
+use proto::v1::ProviderKind;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::{identity_sources::unknown_vendor, sources};
+use crate::{
+    api::{
+        audit::Change,
+        body::Body,
+        caller::Caller,
+        error::{Code, Result},
+        fields::Fields,
+        page::{Page, Paged},
+        query::{Id, IfMatch, Query, Under},
+        versioned::Versioned,
+    },
+    catalog::VendorName,
+    crypto::credentials::{self, Configured, Given, Held},
+    provider,
+    state::Management,
+};
+
+/// How a source asks a vendor.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EnrichmentInput {
+    /// Whether it is asked. Where it is, all of its credentials are needed.
+    enabled: bool,
+    /// What differs from the vendor's `default_config` in the catalogue.
+    #[serde(default)]
+    config: EnrichmentConfig,
+    /// Values for the names that the catalogue lists, each 1 to 8,192 bytes without control characters. What is left out
+    /// stays as it is.
+    #[serde(default)]
+    #[schema(value_type = BTreeMap<String, String>)]
+    credentials: Given,
+}
+
+/// How a vendor is called.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EnrichmentConfig {
+    /// Scheme and host; https.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base_url: Option<String>,
+    /// `GET` or `POST`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<String>,
+    /// Below the base URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+    /// Name to value; `{{name}}` stands for a credential.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    headers: Option<BTreeMap<String, String>>,
+    /// Where in the answer the ID is: an RFC 9535 query that denotes one value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    json_path: Option<String>,
+    /// How long an ID is kept, `30d`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ttl: Option<String>,
+}
+
+/// How a source asks a vendor, without the credentials.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EnrichmentView {
+    vendor: String,
+    enabled: bool,
+    #[schema(value_type = EnrichmentConfig)]
+    config: Value,
+    /// Those that were given.
+    credentials: BTreeMap<String, Configured>,
+    /// When any of them was given last. Null: none was.
+    #[serde(with = "time::serde::rfc3339::option")]
+    credentials_updated_at: Option<OffsetDateTime>,
+    /// For `If-Match`.
+    version: i32,
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    updated_at: OffsetDateTime,
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = enrichment_settings, check_for_backend(diesel::pg::Pg))]
+struct Stored {
+    id: Uuid,
+    vendor: String,
+    enabled: bool,
+    config: Value,
+    sealed: Option<Vec<u8>>,
+    sealed_at: Option<OffsetDateTime>,
+    credentials: Vec<String>,
+    version: i32,
+    created_at: OffsetDateTime,
+    updated_at: OffsetDateTime,
+}
+
+impl From<Stored> for EnrichmentView {
+    fn from(stored: Stored) -> Self {
+        let configured = |name| (name, Configured { configured: true });
+        Self {
+            vendor: stored.vendor,
+            enabled: stored.enabled,
+            config: stored.config,
+            credentials: stored.credentials.into_iter().map(configured).collect(),
+            credentials_updated_at: stored.sealed_at,
+            version: stored.version,
+            created_at: stored.created_at,
+            updated_at: stored.updated_at,
+        }
+    }
+}
+
+/// Lists the vendors that a source asks, by name.
+#[utoipa::path(get, path = "/v1/admin/sources/{id}/enrichment", tag = "enrichment",
+    params(("id" = Uuid, Path), Page), responses((status = 200, body = Paged<EnrichmentView>)))]
+pub async fn list(
+    State(state): State<Management>,
+    caller: Caller,
+    Id(source): Id,
+    Query(page): Query<Page>,
+) -> Result<Json<Paged<EnrichmentView>>> {
+    let mut connection = state.connection().await?;
+    sources::exists(&mut connection, caller.org_id, source).await?;
+    let mut query = enrichment_settings::table
+        .filter(enrichment_settings::org_id.eq(caller.org_id))
+        .filter(enrichment_settings::source_id.eq(source))
+        .order(enrichment_settings::vendor)
+        .limit(page.rows())
+        .select(Stored::as_select())
+        .into_boxed();
+    if let Some(after) = page.after::<String>()? {
+        query = query.filter(enrichment_settings::vendor.gt(after));
+    }
+    let found = query.load(&mut **connection).await?;
+    Ok(Json(page.of(found, |stored: &Stored| stored.vendor.clone()).map(Into::into)))
+}
+
+/// Shows how a source asks a vendor.
+#[utoipa::path(get, path = "/v1/admin/sources/{id}/enrichment/{vendor}", tag = "enrichment",
+    params(("id" = Uuid, Path), ("vendor" = String, Path)), responses((status = 200, body = EnrichmentView)))]
+pub async fn read(
+    State(state): State<Management>,
+    caller: Caller,
+    Under(source, VendorName(vendor)): Under<VendorName>,
+) -> Result<Versioned<EnrichmentView>> {
+    let mut connection = state.connection().await?;
+    let found = one(&mut connection, caller.org_id, source, &vendor).await?.ok_or(Code::NotFound)?;
+    Ok(Versioned(StatusCode::OK, found.version, found.into()))
+}
+
+/// Has a source ask a vendor, or replaces how it does. Credentials are sealed, and never told again.
+#[utoipa::path(put, path = "/v1/admin/sources/{id}/enrichment/{vendor}", tag = "enrichment",
+    request_body = EnrichmentInput,
+    params(("id" = Uuid, Path), ("vendor" = String, Path, description = "Of the catalogue; 404 for another."),
+        ("If-Match" = Option<String>, Header, description = "The version, quoted.")),
+    responses((status = 200, body = EnrichmentView), (status = 201, body = EnrichmentView),
+        (status = 409, description = "The version is not the newest.")))]
+pub async fn set(
+    State(state): State<Management>,
+    caller: Caller,
+    Under(source, VendorName(vendor)): Under<VendorName>,
+    seen: IfMatch,
+    Body(EnrichmentInput { enabled, config, credentials }): Body<EnrichmentInput>,
+) -> Result<Versioned<EnrichmentView>> {
+    let org = caller.org_id;
+    // Before the core is asked, which another organisation's source is no reason for.
+    sources::exists(&mut *state.connection().await?, org, source).await?;
+    let vendors = state.catalog.vendors().await?;
+    let known = vendors.enrichment.iter().find(|known| known.name == vendor);
+    let known = known.ok_or_else(|| unknown_vendor("/v1/admin/catalog/enrichment-vendors"))?;
+    let names: Vec<&str> = known.credentials.iter().map(String::as_str).collect();
+    let config = provider::object(&config)?;
+    let mut wrong = Fields::default();
+    state.check_provider(&mut wrong, "config.", org, ProviderKind::Enrichment, &vendor, &config).await?;
+    let config = Value::Object(config);
+    let mut connection = state.connection().await?;
+    connection
+        .transaction(async |connection| {
+            sources::hold(connection, org, source).await?;
+            let before = one(connection, org, source, &vendor).await?;
+            seen.check(before.as_ref().map(|before| before.version))?;
+            let held = before.as_ref().map(|before| before.credentials.as_slice()).unwrap_or_default();
+            let needed = if enabled { names.as_slice() } else { &[] };
+            credentials::check_all(&mut wrong, "credentials.", &credentials, &names, needed, held);
+            wrong.done()?;
+            let id = before.as_ref().map_or_else(Uuid::now_v7, |before| before.id);
+            let sealed = if credentials.is_empty() {
+                None
+            } else {
+                let sealed = before.as_ref().and_then(|before| before.sealed.as_deref());
+                let place = columns::ENRICHMENT_SETTINGS.place(org, id);
+                let held = Held { names: held, sealed };
+                Some(credentials::merge(&state, connection, place, held, &credentials, &names).await?)
+            };
+            let at = sealed.is_some().then(|| enrichment_settings::sealed_at.eq(now));
+            let (names, sealed) = sealed.unzip();
+            let sealed = (
+                names.map(|names| enrichment_settings::credentials.eq(names)),
+                sealed.map(|sealed| enrichment_settings::sealed.eq(sealed)),
+                at,
+            );
+            let values = (enrichment_settings::enabled.eq(enabled), enrichment_settings::config.eq(&config));
+            if before.is_none() {
+                let row = (
+                    enrichment_settings::id.eq(id),
+                    enrichment_settings::org_id.eq(org),
+                    enrichment_settings::source_id.eq(source),
+                    enrichment_settings::vendor.eq(&vendor),
+                );
+                insert_into(enrichment_settings::table)
+                    .values((row, values, sealed))
+                    .execute(connection)
+                    .await?;
+            } else {
+                let own = enrichment_settings::table
+                    .filter(enrichment_settings::org_id.eq(org))
+                    .filter(enrichment_settings::id.eq(id));
+                update(own).set((values, sealed)).execute(connection).await?;
+            }
+            let after = one(connection, org, source, &vendor).await?.ok_or(Code::NotFound)?;
+            let (before, after) = (before.map(Into::into), after.into());
+            note(connection, &caller, source, before.as_ref(), Some(&after)).await?;
+            let status = if before.is_some() { StatusCode::OK } else { StatusCode::CREATED };
+            Ok(Versioned(status, after.version, after))
+        })
+        .await
+}
+
+/// Has a source ask a vendor no more, and removes its credentials. What is gone, or never was, is no error.
+#[utoipa::path(delete, path = "/v1/admin/sources/{id}/enrichment/{vendor}", tag = "enrichment",
+    params(("id" = Uuid, Path), ("vendor" = String, Path)), responses((status = 204)))]
+pub async fn remove(
+    State(state): State<Management>,
+    caller: Caller,
+    Under(source, VendorName(vendor)): Under<VendorName>,
+) -> Result<StatusCode> {
+    let mut connection = state.connection().await?;
+    connection
+        .transaction(async |connection| {
+            sources::hold(connection, caller.org_id, source).await?;
+            let own = enrichment_settings::table
+                .filter(enrichment_settings::org_id.eq(caller.org_id))
+                .filter(enrichment_settings::source_id.eq(source))
+                .filter(enrichment_settings::vendor.eq(&vendor));
+            let removed = delete(own).returning(Stored::as_returning()).get_result(connection);
+            if let Some(removed) = removed.await.optional()? {
+                note(connection, &caller, source, Some(&removed.into()), None).await?;
+            }
+            Ok(StatusCode::NO_CONTENT)
+        })
+        .await
+}
+
+async fn one(
+    connection: &mut AsyncPgConnection,
+    org: Uuid,
+    source: Uuid,
+    vendor: &str,
+) -> Result<Option<Stored>> {
+    let own = enrichment_settings::table
+        .filter(enrichment_settings::org_id.eq(org))
+        .filter(enrichment_settings::source_id.eq(source))
+        .filter(enrichment_settings::vendor.eq(vendor));
+    Ok(own.select(Stored::as_select()).first(connection).await.optional()?)
+}
+
+async fn note(
+    connection: &mut AsyncPgConnection,
+    caller: &Caller,
+    source: Uuid,
+    before: Option<&EnrichmentView>,
+    after: Option<&EnrichmentView>,
+) -> Result<()> {
+    let action = match (before, after) {
+        (None, _) => "enrichment.created",
+        (Some(_), Some(_)) => "enrichment.updated",
+        (Some(_), None) => "enrichment.deleted",
+    };
+    let vendor = after.or(before).map(|view| view.vendor.as_str()).unwrap_or_default();
+    let change = Change { action, resource: "enrichment", id: &format!("{source}/{vendor}") };
+    change.record(connection, caller, before, after).await
+}
