@@ -16,7 +16,6 @@ mod config;
 mod core;
 mod json;
 mod owner;
-mod password;
 mod routes;
 mod state;
 mod watch;
@@ -86,7 +85,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     }
     if let Some(Command::CreateOwner(new)) = arguments.command {
         let url = env.required_secret("DATABASE_URL")?;
-        let password = password::read(&env)?;
+        let password = owner::read_password(&env)?;
         migrate::check(url.expose_secret()).await?;
         let org = owner::create(&url, &new, password).await?;
         println!("{org}");
@@ -112,6 +111,7 @@ async fn serve_api(env: &Env) -> Result<(), Failure> {
         keys: config.keys,
         tokens: Arc::new(Tokens::new(&config.jwt_secret, config.jwt_secret_previous.as_ref())),
         proxies: Arc::new(config.trusted_proxies),
+        hashing: Arc::default(),
     };
     tokio::spawn(watch::watch_until(state.postgres.clone(), lifecycle.draining()));
     let app = routes::app(state, lifecycle.clone());
