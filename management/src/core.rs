@@ -10,7 +10,7 @@ use std::{
 
 use http::StatusCode;
 use proto::{reason_of, v1::ErrorReason};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tonic::{
     Code as Grpc, Request, Response, Status,
     metadata::{Ascii, MetadataValue},
@@ -23,6 +23,10 @@ use crate::api::error::{ApiError, Code, Result};
 const DEADLINE: Duration = Duration::from_secs(5);
 /// For the TCP connection alone.
 const CONNECT: Duration = Duration::from_millis(400);
+/// How long a core may take to hear of a new organisation: it looks every 300 ms.
+const HEARSAY: Duration = Duration::from_millis(200);
+/// How often a call is made at most.
+const TRIES: u32 = 6;
 /// Largest answer (design section 4).
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 /// A silent connection is asked for a sign of life, and given up after as long again.
@@ -62,11 +66,17 @@ impl Core {
         F: Future<Output = Result<Response<R>, Status>>,
     {
         let attempts = async {
-            match send(self.channel()?, self.request(message.clone())).await {
-                Err(status) if status.code() == Grpc::Unavailable => {
-                    send(self.channel()?, self.request(message)).await
+            let mut tries = 1;
+            loop {
+                match send(self.channel()?, self.request(message.clone())).await {
+                    Err(status) if tries == 1 && status.code() == Grpc::Unavailable => {}
+                    // It was made a moment ago, and that core has not heard of it yet.
+                    Err(status) if tries < TRIES && is_reason(&status, ErrorReason::OrgNotFound) => {
+                        sleep(HEARSAY).await;
+                    }
+                    answer => return answer,
                 }
-                answer => answer,
+                tries += 1;
             }
         };
         let late = |_| Err(Status::deadline_exceeded("the core did not answer in time"));
@@ -126,6 +136,10 @@ rpcs! {
     check_provider, CatalogServiceClient(CheckProviderRequest) -> CheckProviderResponse;
 }
 
+fn is_reason(status: &Status, reason: ErrorReason) -> bool {
+    reason_of(status).is_some_and(|row| row.reason == reason)
+}
+
 /// What the core's refusal means here. What is no fault of the caller's is logged.
 fn refused(rpc: &'static str, status: &Status) -> ApiError {
     let row = reason_of(status);
@@ -133,7 +147,8 @@ fn refused(rpc: &'static str, status: &Status) -> ApiError {
         Some((ErrorReason::InvalidServiceToken | ErrorReason::RoleNotAllowed, _)) => {
             tracing::error!(rpc, "the core refuses SERVICE_TOKEN");
         }
-        // Nobody of that name; or of an organisation that was made a moment ago, of which the core has not heard yet.
+        Some((ErrorReason::OrgNotFound, _)) => tracing::warn!(rpc, "the core does not know the organisation"),
+        // Nobody of that name.
         Some((_, StatusCode::NOT_FOUND)) => return Code::NotFound.into(),
         Some((_, StatusCode::BAD_REQUEST)) => return Code::InvalidParameter.into(),
         Some((ErrorReason::Overloaded, _)) => return Code::Overloaded.into(),

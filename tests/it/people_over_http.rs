@@ -21,13 +21,13 @@ async fn somebody_is_found_by_any_id_and_taken_apart_and_erased() {
     let control = Control::start().await;
     let owner = &control.owner;
     let people = people(&control, owner.org_id).await;
-    let phone = people.see(0, login("phone", "ada")).await.canonical_id;
+    let phone = people.see(0, login("phone", "a-user-of-the-test")).await.canonical_id;
     let laptop = people.see(0, visit("laptop")).await.canonical_id;
     assert_ne!(phone, laptop);
-    let merged = people.see(0, login("laptop", "ada")).await.canonical_id;
+    let merged = people.see(0, login("laptop", "a-user-of-the-test")).await.canonical_id;
 
     let path = "/v1/admin/identities";
-    let person = owner.get(&format!("{path}?user_id=ada")).await.expect(200);
+    let person = owner.get(&format!("{path}?user_id=a-user-of-the-test")).await.expect(200);
     assert_eq!(person["canonical_id"], merged);
     for by in [
         "anonymous_id=phone",
@@ -80,7 +80,7 @@ async fn somebody_is_found_by_any_id_and_taken_apart_and_erased() {
         ]
     );
     let text = log.to_string();
-    for id in [&phone, &laptop, "ada", "laptop"] {
+    for id in [&phone, &laptop, "a-user-of-the-test", "laptop"] {
         assert!(!text.contains(id), "{id} is in {text}");
     }
 }
@@ -90,7 +90,7 @@ async fn one_id_is_needed_and_it_is_looked_for_in_the_own_organisation() {
     let control = Control::start().await;
     let owner = &control.owner;
     let people = people(&control, owner.org_id).await;
-    let canonical = people.see(0, login("visitor", "ada")).await.canonical_id;
+    let canonical = people.see(0, login("visitor", "a-user-of-the-test")).await.canonical_id;
     let path = "/v1/admin/identities";
     for query in [
         "",
@@ -107,7 +107,7 @@ async fn one_id_is_needed_and_it_is_looked_for_in_the_own_organisation() {
     }
     let stranger = control.another_owner().await;
     self::people(&control, stranger.org_id).await;
-    for by in ["anonymous_id=visitor", "user_id=ada", &format!("canonical_id={canonical}")] {
+    for by in ["anonymous_id=visitor", "user_id=a-user-of-the-test", &format!("canonical_id={canonical}")] {
         stranger.get(&format!("{path}?{by}")).await.refused(404, "NOT_FOUND");
         owner.get(&format!("{path}?{by}&environment=test")).await.refused(404, "NOT_FOUND");
         owner.get(&format!("{path}?{by}&environment=live")).await.expect(200);

@@ -60,6 +60,24 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("GET",    "/pipelines/{id}/generated-ids/{vendor}", "settings:read"),
     ("PUT",    "/pipelines/{id}/generated-ids/{vendor}", "settings:write"),
     ("DELETE", "/pipelines/{id}/generated-ids/{vendor}", "settings:write"),
+    ("GET",    "/sources/{id}/enrichment", "settings:read"),
+    ("GET",    "/sources/{id}/enrichment/{vendor}", "settings:read"),
+    ("PUT",    "/sources/{id}/enrichment/{vendor}", "settings:write"),
+    ("DELETE", "/sources/{id}/enrichment/{vendor}", "settings:write"),
+    ("GET",    "/sources/{id}/custom-providers", "settings:read"),
+    ("GET",    "/sources/{id}/custom-providers/{name}", "settings:read"),
+    ("PUT",    "/sources/{id}/custom-providers/{name}", "settings:write"),
+    ("DELETE", "/sources/{id}/custom-providers/{name}", "settings:write"),
+    ("GET",    "/sources/{id}/profile-providers/amperity", "settings:read"),
+    ("PUT",    "/sources/{id}/profile-providers/amperity", "settings:write"),
+    ("DELETE", "/sources/{id}/profile-providers/amperity", "settings:write"),
+    ("GET",    "/secrets", "settings:read"),
+    ("GET",    "/secrets/{name}", "settings:read"),
+    ("PUT",    "/secrets/{name}", "settings:write"),
+    ("DELETE", "/secrets/{name}", "settings:write"),
+    ("GET",    "/crypto/re-encrypt", "crypto:write"),
+    ("POST",   "/crypto/re-encrypt", "crypto:write"),
+    ("GET",    "/health/crypto", "public"),
     ("GET",    "/catalog/sync-vendors", "settings:read"),
     ("GET",    "/catalog/enrichment-vendors", "settings:read"),
     ("GET",    "/catalog/generated-ids", "settings:read"),
@@ -88,6 +106,26 @@ const TABLES: &[&str] = &[
     "links",
 ];
 
+/// A secret of the organisation's.
+const SECRET: &str = "a-secret-of-the-shop";
+
+/// Providers of a source, and what they are configured with.
+const PROVIDERS: [(&str, &str); 3] = [
+    ("enrichment/uid2", r#"{"enabled": true, "credentials": {"api_key": "a", "client_secret": "b"}}"#),
+    (
+        "custom-providers/internal_cdp",
+        r#"{"endpoint": "https://cdp.shop.example/resolve", "method": "POST",
+            "authentication": {"type": "bearer", "token_secret_ref": "secret:internal_cdp"},
+            "request_template": {"id": "{{anonymous_id}}"}, "ttl": "30d", "timeout": "2s",
+            "response_mapping": {"redis_field": "cdp_customer_id", "json_path": "$.customer_id"}}"#,
+    ),
+    (
+        "profile-providers/amperity",
+        r#"{"enabled": true, "tenant_subdomain": "shop", "tenant_id": "shop", "profile_collection_id": "apc-x1",
+            "profile_api_key": "c"}"#,
+    ),
+];
+
 /// An organisation with one of everything.
 struct Shop {
     owner: Admin,
@@ -114,6 +152,11 @@ impl Shop {
             .put(&format!("{pipeline_path}/generated-ids/meta"), &json!({"enabled": true}))
             .await
             .expect(201);
+        owner.put("/v1/admin/secrets/internal_cdp", &json!({"value": SECRET})).await.expect(201);
+        for (part, body) in PROVIDERS {
+            let body: Value = serde_json::from_str(body).unwrap();
+            owner.put(&format!("{source_path}/{part}"), &body).await.expect(201);
+        }
         let user = owner.colleague("viewer").await;
         let user = user.get("/v1/admin/me").await.text("id");
         let canonical = visitor(control, owner.org_id).await;
@@ -138,7 +181,8 @@ impl Shop {
             .replace("{id}", &known(area))
             .replace("{key_id}", &known("keys"))
             .replace("{vendor}", vendor);
-        format!("/v1/admin{}", path.replace("{provider}", "amperity").replace("{name}", "internal_cdp"))
+        let path = path.replace("{name}", "internal_cdp");
+        if path.starts_with("/health") { path } else { format!("/v1/admin{path}") }
     }
 }
 
@@ -261,6 +305,10 @@ fn valid(path: &str) -> Option<Value> {
         "/pipelines/{id}" => json!({"consent_mode": "implicit"}),
         "/pipelines/{id}/identity-sources/{vendor}" => json!({"partner_id": "2", "enabled": true}),
         "/pipelines/{id}/generated-ids/{vendor}" => json!({"enabled": false}),
+        "/secrets/{name}" => json!({"value": "mine now"}),
+        "/sources/{id}/enrichment/{vendor}" => serde_json::from_str(PROVIDERS[0].1).unwrap(),
+        "/sources/{id}/custom-providers/{name}" => serde_json::from_str(PROVIDERS[1].1).unwrap(),
+        "/sources/{id}/profile-providers/amperity" => serde_json::from_str(PROVIDERS[2].1).unwrap(),
         "/identities/{id}/unmerge" => json!({"merge_id": Uuid::now_v7()}),
         _ => json!({}),
     })

@@ -121,10 +121,7 @@ pub async fn rotate(
         .transaction(async |connection| {
             sources::hold(connection, org, source).await?;
             let place = Place { org, table: "server_secrets", row: id, column: "sealed" };
-            let sealed = state.keys.seal(place, secret.expose_secret().as_bytes()).map_err(|error| {
-                tracing::error!(%error, "a server secret can't be sealed");
-                Code::Internal
-            })?;
+            let sealed = state.seal(connection, place, secret.expose_secret().as_bytes()).await?;
             let row = ServerSecret { id, org_id: org, source_id: source, sealed, expires_at: None };
             let previous_expires_at = retire(connection, org, source, Duration::seconds(overlap)).await?;
             let made = insert_into(server_secrets::table).values(row);
