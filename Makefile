@@ -1,7 +1,11 @@
 # Each target installs what it needs and the machine lacks, and says so. See README.md.
 .DEFAULT_GOAL := help
 SHELL := bash
-BIN := $(or $(CARGO_TARGET_DIR),target)/debug
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+BIN := $(TARGET)/debug
+# Clients nobody here wrote, in an environment of their own that is named after them.
+PYTHON := $(TARGET)/python
+PACKAGES := schemathesis==4.32.5 PyJWT==2.10.1
 BUF := npx --yes @bufbuild/buf@1.75.0
 
 .PHONY: help demo test check bench
@@ -16,7 +20,10 @@ demo: ## Start everything, show one visitor's story, stay up until Ctrl-C (ONCE=
 	@$(BIN)/stores run -- $(BIN)/demo $(if $(ONCE),--once)
 
 test: ## Run every test against a private PostgreSQL and Redis
-	@.ci/install postgres redis faketime
+	@.ci/install postgres redis faketime openssl curl python
+	@[ "$$(cat $(PYTHON)/packages 2>/dev/null)" = '$(PACKAGES)' ] || { python3 -m venv --clear $(PYTHON) && \
+		$(PYTHON)/bin/pip install --quiet --disable-pip-version-check $(PACKAGES) && \
+		echo '$(PACKAGES)' >$(PYTHON)/packages; }
 	@cargo build --workspace --bins --tests
 	@$(BIN)/stores run -- cargo test --workspace
 

@@ -2,15 +2,20 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use http::Uri;
 use secrecy::ExposeSecret;
 use serve::{Env, EnvError, TrustedProxies};
-use tonic::metadata::{Ascii, MetadataValue};
+use tonic::{
+    metadata::{Ascii, MetadataValue},
+    transport::Endpoint,
+};
 
 /// Every variable the edge knows.
 pub const KNOWN: &[&str] = &[
     "SERVICE_TOKEN",
     "IDENTITY_URL",
+    "TLS_CERT",
+    "TLS_KEY",
+    "TLS_CA",
     "LISTEN_ADDR",
     "METRICS_ADDR",
     "LOG_LEVEL",
@@ -22,8 +27,8 @@ pub const KNOWN: &[&str] = &[
 pub struct Config {
     /// `Bearer …` for the core; marked sensitive, so that it is never printed.
     pub service_token: MetadataValue<Ascii>,
-    /// Addresses of cores.
-    pub identity_urls: Vec<Uri>,
+    /// The cores, with TLS where it is wanted.
+    pub cores: Vec<Endpoint>,
     /// Where browsers arrive.
     pub listen_addr: SocketAddr,
     /// Where `/metrics` and health are.
@@ -45,7 +50,7 @@ impl Config {
         service_token.set_sensitive(true);
         Ok(Self {
             service_token,
-            identity_urls: env.addresses("IDENTITY_URL")?,
+            cores: serve::tls::endpoints(env, "IDENTITY_URL")?,
             listen_addr: env.parsed_or("LISTEN_ADDR", any(8080))?,
             metrics_addr: env.parsed_or("METRICS_ADDR", any(9080))?,
             log_level: env.parsed_or("LOG_LEVEL", "info".to_owned())?,

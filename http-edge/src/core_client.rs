@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use http::Uri;
 use proto::{
     Reason,
     v1::{
@@ -54,10 +53,10 @@ pub struct Core {
 }
 
 impl Core {
-    /// Connects to `addresses` on first use. `token` is the whole `authorization` value.
-    pub fn new(addresses: &[Uri], token: MetadataValue<Ascii>) -> Self {
-        let channel = |address: &Uri| {
-            Endpoint::from(address.clone())
+    /// Connects to `cores` on first use. `token` is the whole `authorization` value.
+    pub fn new(cores: &[Endpoint], token: MetadataValue<Ascii>) -> Self {
+        let channel = |core: &Endpoint| {
+            core.clone()
                 .connect_timeout(CONNECT)
                 .tcp_nodelay(true)
                 .http2_keep_alive_interval(KEEP_ALIVE)
@@ -67,7 +66,7 @@ impl Core {
         };
         // One for each address and thread (`serve::workers`): calls that share a connection share its system calls,
         // and a call costs this side more than it does the core's, so none of them is too much for one thread there.
-        let channels = addresses.iter().map(channel).collect();
+        let channels = cores.iter().map(channel).collect();
         Self { channels, next: Arc::default(), calls: Arc::new(Semaphore::new(CALLS)), token }
     }
 

@@ -43,7 +43,7 @@ async fn run() -> Result<(), EnvError> {
     let (proxies, bodies) = (config.trusted_proxies.into(), Bodies::default());
     let throttle = Arc::default();
     let workers = Workers::per_core(|| {
-        let core = Core::new(&config.identity_urls, config.service_token.clone());
+        let core = Core::new(&config.cores, config.service_token.clone());
         let edge = Edge {
             core,
             proxies: Arc::clone(&proxies),

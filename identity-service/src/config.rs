@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use migrations::sealed::{SealKey, SealKeys};
 use secrecy::{ExposeSecret, SecretString};
-use serve::{Env, EnvError, Networks};
+use serve::{Env, EnvError, Networks, tls::TlsAcceptor};
 
 use crate::auth::service_token::ServiceTokens;
 
@@ -14,6 +14,9 @@ const KNOWN: &[&str] = &[
     "DATAFLY_ENCRYPTION_KEY",
     "DATAFLY_ENCRYPTION_KEY_PREVIOUS",
     "SERVICE_TOKENS",
+    "TLS_CERT",
+    "TLS_KEY",
+    "TLS_CA",
     "LISTEN_ADDR",
     "METRICS_ADDR",
     "LOG_LEVEL",
@@ -37,6 +40,8 @@ pub struct Config {
     pub tokens: ServiceTokens,
     /// gRPC.
     pub listen: SocketAddr,
+    /// What connections to it have to begin with; none: they are plain.
+    pub tls: Option<TlsAcceptor>,
     /// Prometheus and health.
     pub metrics: SocketAddr,
     /// Where calls for customers may go beside public hosts.
@@ -70,6 +75,7 @@ impl Config {
             redis_url: env.required_secret("REDIS_URL")?,
             keys: Arc::new(SealKeys::new(current, previous)),
             tokens,
+            tls: serve::tls::acceptor(env)?,
             listen: env.parsed_or("LISTEN_ADDR", SocketAddr::from(([0, 0, 0, 0], PORT)))?,
             metrics: env.parsed_or("METRICS_ADDR", SocketAddr::from(([0, 0, 0, 0], METRICS_PORT)))?,
             open_networks: env.parsed_or("OUTBOUND_ALLOW_CIDRS", Networks::default())?,

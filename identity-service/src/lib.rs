@@ -25,6 +25,5 @@ mod settings;
 pub mod storage;
 pub mod sync;
 
-pub use collect::vendors as collected_vendors;
 pub use compare::compare;
 pub use run::{migrate, run};

@@ -7,6 +7,7 @@ use secrecy::ExposeSecret;
 use serve::{EnvError, Lifecycle, Workers};
 
 use crate::{
+    auth::last_use,
     config::Config,
     core::Core,
     grpc,
@@ -108,10 +109,11 @@ pub async fn run(development: bool) -> Result<(), StartError> {
     tokio::spawn(supervisor::watch(stores.redis.clone(), lifecycle.draining()));
     tokio::spawn(purge::purge_until(stores.redis.clone(), lifecycle.draining()));
     tokio::spawn(grpc::watch(stores.clone(), reporter, lifecycle.clone()));
+    tokio::spawn(last_use::write_until(stores.clone(), settings.clone(), lifecycle.draining()));
     tokio::spawn(settings.poll_until(lifecycle.draining()));
     tokio::spawn(repairs::drain_until(stores.clone(), lifecycle.draining()));
     tokio::spawn(reaper::reap_until(stores, lifecycle.draining()));
-    serve::serve(listener, "grpc", workers, lifecycle).await;
+    serve::serve_tls(listener, "grpc", config.tls, workers, lifecycle).await;
     tracing::info!("stopped");
     Ok(())
 }

@@ -21,7 +21,7 @@ use crate::{
 /// The core is asked, whether it answers or not, once in so long at most.
 const PAUSE: Duration = Duration::from_secs(1);
 /// What it said is believed for so long where it does not answer any more.
-const BELIEVED: Duration = Duration::from_secs(60);
+const BELIEVED: Duration = Duration::from_mins(1);
 
 /// Every vendor, in the core's order.
 #[derive(Debug, Default)]

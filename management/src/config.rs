@@ -2,15 +2,18 @@
 //! routes use: a bad value must not surface days after the rollout.
 
 use std::{
+    collections::HashSet,
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
 };
 
-use http::Uri;
 use migrations::sealed::{SealKey, SealKeys};
 use secrecy::{ExposeSecret, SecretString};
 use serve::{Env, EnvError, TrustedProxies};
-use tonic::metadata::{Ascii, MetadataValue};
+use tonic::{
+    metadata::{Ascii, MetadataValue},
+    transport::Endpoint,
+};
 
 /// Every variable management knows.
 pub const KNOWN: &[&str] = &[
@@ -21,6 +24,9 @@ pub const KNOWN: &[&str] = &[
     "JWT_SECRET_PREVIOUS",
     "SERVICE_TOKEN",
     "IDENTITY_URL",
+    "TLS_CERT",
+    "TLS_KEY",
+    "TLS_CA",
     "LISTEN_ADDR",
     "METRICS_ADDR",
     "LOG_LEVEL",
@@ -31,6 +37,27 @@ pub const KNOWN: &[&str] = &[
 
 /// Shortest secret for tokens, in bytes: the output of HS256's hash (RFC 7518, 3.2).
 const MIN_JWT_SECRET: usize = 32;
+/// Different bytes in it, at least: of 32 random hex digits fewer are the same.
+const MIN_JWT_SECRET_BYTES: usize = 8;
+/// What examples are full of, in letters and digits alone. In a random secret none of them occurs.
+const PLACEHOLDERS: &[&str] = &[
+    "changeme",
+    "changethis",
+    "placeholder",
+    "yoursecret",
+    "yourjwt",
+    "jwtsecret",
+    "supersecret",
+    "topsecret",
+    "secretkey",
+    "replaceme",
+    "replacethis",
+    "notasecret",
+    "example",
+    "default",
+    "insecure",
+    "password",
+];
 
 /// Management's settings.
 pub struct Config {
@@ -44,8 +71,8 @@ pub struct Config {
     pub jwt_secret_previous: Option<SecretString>,
     /// `Bearer …`, management's own service token.
     pub service_token: MetadataValue<Ascii>,
-    /// Where the cores are.
-    pub identity_urls: Vec<Uri>,
+    /// The cores, with TLS where it is wanted.
+    pub cores: Vec<Endpoint>,
     /// Whose X-Forwarded-For counts.
     pub trusted_proxies: TrustedProxies,
     /// Where the API is.
@@ -61,17 +88,14 @@ impl Config {
     pub fn from_env(env: &Env) -> Result<Self, EnvError> {
         env.not_built("OTLP_ENDPOINT")?;
         let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-        let jwt_secret = long_enough("JWT_SECRET", env.required_secret("JWT_SECRET")?)?;
-        let jwt_secret_previous = env.secret("JWT_SECRET_PREVIOUS")?;
-        let jwt_secret_previous =
-            jwt_secret_previous.map(|text| long_enough("JWT_SECRET_PREVIOUS", text)).transpose()?;
+        let (jwt_secret, jwt_secret_previous) = jwt_secrets(env)?;
         let token = env.required_secret("SERVICE_TOKEN")?;
         let mut service_token = MetadataValue::try_from(format!("Bearer {}", token.expose_secret()))
             .map_err(|_| EnvError::malformed("SERVICE_TOKEN", "has characters that a header can't hold"))?;
         service_token.set_sensitive(true);
         Ok(Self {
             service_token,
-            identity_urls: env.addresses("IDENTITY_URL")?,
+            cores: serve::tls::endpoints(env, "IDENTITY_URL")?,
             database_url: env.required_secret("DATABASE_URL")?,
             keys: Arc::new(seal_keys(env)?),
             jwt_secret,
@@ -96,9 +120,26 @@ fn seal_key(name: &'static str, text: &SecretString) -> Result<SealKey, EnvError
     SealKey::from_hex(text).map_err(|why| EnvError::malformed(name, why))
 }
 
-fn long_enough(name: &'static str, secret: SecretString) -> Result<SecretString, EnvError> {
-    if secret.expose_secret().len() < MIN_JWT_SECRET {
+fn jwt_secrets(env: &Env) -> Result<(SecretString, Option<SecretString>), EnvError> {
+    const PREVIOUS: &str = "JWT_SECRET_PREVIOUS";
+    let current = no_placeholder("JWT_SECRET", env.required_secret("JWT_SECRET")?)?;
+    let previous = env.secret(PREVIOUS)?.map(|text| no_placeholder(PREVIOUS, text)).transpose()?;
+    if previous.as_ref().is_some_and(|previous| previous.expose_secret() == current.expose_secret()) {
+        return Err(EnvError::malformed(PREVIOUS, "must not be JWT_SECRET"));
+    }
+    Ok((current, previous))
+}
+
+/// Refuses a secret that nobody has chosen: whoever reads the same example could sign tokens.
+fn no_placeholder(name: &'static str, secret: SecretString) -> Result<SecretString, EnvError> {
+    let text = secret.expose_secret();
+    if text.len() < MIN_JWT_SECRET {
         return Err(EnvError::malformed(name, format_args!("must be at least {MIN_JWT_SECRET} bytes")));
+    }
+    let letters: String = text.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
+    let few = text.bytes().collect::<HashSet<_>>().len() < MIN_JWT_SECRET_BYTES;
+    if few || PLACEHOLDERS.iter().any(|word| letters.contains(word)) {
+        return Err(EnvError::malformed(name, "is a placeholder; take one from `openssl rand -hex 32`"));
     }
     Ok(secret)
 }
@@ -134,7 +175,11 @@ mod tests {
             ("DATAFLY_ENCRYPTION_KEY", "abc"),
             ("DATAFLY_ENCRYPTION_KEY_PREVIOUS", "zz"),
             ("JWT_SECRET", "short"),
+            ("JWT_SECRET", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"),
+            ("JWT_SECRET", "your-256-bit-secret-Change_Me-0123456789"),
+            ("JWT_SECRET", "my.default.jwt.secret.for.development.1"),
             ("JWT_SECRET_PREVIOUS", "short"),
+            ("JWT_SECRET_PREVIOUS", GOOD[2].1),
             ("SERVICE_TOKEN", ""),
             ("IDENTITY_URL", "core:50051"),
             ("TRUSTED_PROXIES", "everyone"),

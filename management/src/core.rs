@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use http::{StatusCode, Uri};
+use http::StatusCode;
 use proto::{reason_of, v1::ErrorReason};
 use tokio::time::timeout;
 use tonic::{
@@ -37,17 +37,17 @@ pub struct Core {
 }
 
 impl Core {
-    /// Connects to `addresses` on first use. `token` is the whole `authorization` value.
-    pub fn new(addresses: &[Uri], token: MetadataValue<Ascii>) -> Self {
-        let channel = |address: &Uri| {
-            Endpoint::from(address.clone())
+    /// Connects to `cores` on first use. `token` is the whole `authorization` value.
+    pub fn new(cores: &[Endpoint], token: MetadataValue<Ascii>) -> Self {
+        let channel = |core: &Endpoint| {
+            core.clone()
                 .connect_timeout(CONNECT)
                 .http2_keep_alive_interval(KEEP_ALIVE)
                 .keep_alive_timeout(KEEP_ALIVE)
                 .keep_alive_while_idle(true)
                 .connect_lazy()
         };
-        Self { channels: addresses.iter().map(channel).collect(), next: Arc::default(), token }
+        Self { channels: cores.iter().map(channel).collect(), next: Arc::default(), token }
     }
 
     /// Makes one call with `send`, which is given a channel with room for the largest answer in mind. Every method that

@@ -24,7 +24,6 @@ mod core;
 mod crypto;
 mod json;
 mod owner;
-mod password;
 mod provider;
 mod routes;
 mod state;
@@ -99,7 +98,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     }
     if let Some(Command::CreateOwner(new)) = arguments.command {
         let url = env.required_secret("DATABASE_URL")?;
-        let password = password::read(&env)?;
+        let password = owner::read_password(&env)?;
         migrate::check(url.expose_secret()).await?;
         let org = owner::create(&url, &new, password).await?;
         println!("{org}");
@@ -123,7 +122,7 @@ async fn serve_api(env: &Env) -> Result<(), Failure> {
     serve::metrics::listen(config.metrics_addr, &lifecycle).await?;
     let listener = serve::bind("LISTEN_ADDR", config.listen_addr).await?;
     let postgres = PgPool::connect_lazily(&config.database_url, POSTGRES_CONNECTIONS)?;
-    let core = Core::new(&config.identity_urls, config.service_token);
+    let core = Core::new(&config.cores, config.service_token);
     let state = Management {
         postgres,
         catalog: Arc::new(Catalog::new(core.clone())),
@@ -132,6 +131,7 @@ async fn serve_api(env: &Env) -> Result<(), Failure> {
         keys: config.keys,
         tokens: Arc::new(Tokens::new(&config.jwt_secret, config.jwt_secret_previous.as_ref())),
         proxies: Arc::new(config.trusted_proxies),
+        hashing: Arc::default(),
     };
     tokio::spawn(watch::watch_until(state.postgres.clone(), lifecycle.draining()));
     tokio::spawn(reencrypt::worker::work_until(state.clone(), lifecycle.draining()));

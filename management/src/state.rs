@@ -8,7 +8,13 @@ use migrations::{
 };
 use serve::TrustedProxies;
 
-use crate::{api::error::Result, auth::tokens::Tokens, catalog::Catalog, core::Core, crypto::health::Health};
+use crate::{
+    api::error::Result,
+    auth::{hashing::Hashing, tokens::Tokens},
+    catalog::Catalog,
+    core::Core,
+    crypto::health::Health,
+};
 
 /// The control plane. Clones share everything.
 #[derive(Clone)]
@@ -27,6 +33,8 @@ pub struct Management {
     pub tokens: Arc<Tokens>,
     /// Whose X-Forwarded-For counts.
     pub proxies: Arc<TrustedProxies>,
+    /// Hashes passwords, a few at a time.
+    pub hashing: Arc<Hashing>,
 }
 
 impl Management {

@@ -90,7 +90,7 @@ const TABLE: &[Reason] = &[
     row(R::InvalidServiceToken, Code::Unauthenticated, H::UNAUTHORIZED, "The service token is missing or unknown."),
     row(R::RoleNotAllowed, Code::PermissionDenied, H::FORBIDDEN, "The service token's role does not allow this call."),
     row(R::InvalidPipelineKey, Code::Unauthenticated, H::UNAUTHORIZED, "The pipeline key is missing, unknown or revoked."),
-    row(R::InvalidSignature, Code::Unauthenticated, H::UNAUTHORIZED, "The signature does not verify."),
+    row(R::InvalidSignature, Code::Unauthenticated, H::UNAUTHORIZED, "The signature is missing or does not verify."),
     row(R::OriginNotAllowed, Code::PermissionDenied, H::FORBIDDEN, "The origin is not one of the source's domains."),
     row(R::RateLimited, Code::ResourceExhausted, H::TOO_MANY_REQUESTS, "Too many events or requests; try again later."),
     row(R::InvalidArgument, Code::InvalidArgument, H::BAD_REQUEST, "A field is missing, malformed or out of bounds."),

@@ -119,15 +119,23 @@ impl Cluster {
         vendors: &VendorSim,
         names: &[&str],
     ) -> Result<()> {
-        let url = self.collect_url();
         for name in names {
             customer.add_sync(database, name, 90, &vendors.endpoint(name)).await?;
-            // What the catalogue tells a customer of The Trade Desk to agree on.
-            let callback = format!("{url}/v1/sync/{name}/callback?ttd_id=%%TDID%%");
-            vendors.register(name, &customer.partner_id(name), &callback);
+            self.agree(customer, vendors, name);
         }
         // Last, and what is waited for: a core that knows it knows the rest as well.
-        customer.add_collect_host(database, &url).await?;
+        customer.add_collect_host(database, &self.collect_url()).await?;
+        self.knows(customer).await
+    }
+
+    /// Agrees a callback with a vendor, as the catalogue tells a customer of The Trade Desk to.
+    pub fn agree(&self, customer: &Customer, vendors: &VendorSim, name: &str) {
+        let callback = format!("{}/v1/sync/{name}/callback?ttd_id=%%TDID%%", self.collect_url());
+        vendors.register(name, &customer.partner_id(name), &callback);
+    }
+
+    /// Waits until every core knows the customer's collect host.
+    pub async fn knows(&self, customer: &Customer) -> Result<()> {
         let request =
             CheckOriginRequest { host: self.edge.addr("http").to_string(), origin: customer.origin.clone() };
         for core in 0..self.cores.len() {

@@ -121,7 +121,7 @@ impl Control {
 
     /// The same person at another process.
     pub fn at(&self, process: usize, admin: &Admin) -> Admin {
-        admin.over(&self.management[process])
+        admin.at(&self.management[process])
     }
 }
 
@@ -167,11 +167,6 @@ impl Admin {
         Self { access_token: String::new(), ..self.clone() }
     }
 
-    /// The same person at that process.
-    pub fn over(&self, management: &Service) -> Self {
-        Self { url: format!("http://{}", management.addr("http")), ..self.clone() }
-    }
-
     /// Logs in, and keeps the tokens where that succeeds.
     pub async fn log_in(&mut self, password: &str) -> Answer {
         let credentials = json!({"email": self.email, "password": password});
@@ -181,6 +176,31 @@ impl Admin {
             self.refresh_token = answer.text("refresh_token");
         }
         answer
+    }
+
+    /// Renews the tokens, and keeps the new ones where that succeeds.
+    pub async fn refresh(&mut self) -> Answer {
+        let answer = self.refresh_with(&self.refresh_token).await;
+        if answer.status == 200 {
+            self.access_token = answer.text("access_token");
+            self.refresh_token = answer.text("refresh_token");
+        }
+        answer
+    }
+
+    /// What a refresh token brings, or anything else in its place.
+    pub async fn refresh_with(&self, token: &str) -> Answer {
+        self.post("/v1/admin/auth/refresh", &json!({ "refresh_token": token })).await
+    }
+
+    /// The same person at that management process.
+    pub fn at(&self, service: &Service) -> Self {
+        Self { url: format!("http://{}", service.addr("http")), ..self.clone() }
+    }
+
+    /// The same person with that access token.
+    pub fn with_token(&self, access_token: &str) -> Self {
+        Self { access_token: access_token.to_owned(), ..self.clone() }
     }
 
     /// Someone else of the same organisation, who exists and has [`PASSWORD`]; logged in.

@@ -4,6 +4,7 @@
 //! Nothing here is a mock of something this project ships: only the vendors are simulated.
 
 pub mod browser;
+pub mod certificates;
 pub mod cluster;
 pub mod control;
 pub mod database;

@@ -96,13 +96,25 @@ impl Customer {
         for (environment, key) in [("live", &customer.live_key), ("test", &customer.test_key)] {
             customer.add_key(database, environment, key).await?;
         }
+        customer.add_server_secret(database, encryption_key, &customer.server_secret).await?;
+        Ok(customer)
+    }
+
+    /// Adds a server secret; those that are there stay in force.
+    pub async fn add_server_secret(
+        &self,
+        database: &mut AsyncPgConnection,
+        encryption_key: &str,
+        secret: &str,
+    ) -> Result<()> {
         let keys = SealKeys::new(SealKey::from_hex(&SecretString::from(encryption_key))?, None);
         let id = Uuid::now_v7();
-        let place = Place { org: org_id, table: "server_secrets", row: id, column: "sealed" };
-        let sealed = keys.seal(place, customer.server_secret.as_bytes())?;
-        let secret = ServerSecret { id, org_id, source_id, sealed, expires_at: None };
-        diesel::insert_into(schema::server_secrets::table).values(secret).execute(database).await?;
-        Ok(customer)
+        let place = Place { org: self.org_id, table: "server_secrets", row: id, column: "sealed" };
+        let sealed = keys.seal(place, secret.as_bytes())?;
+        let (org_id, source_id) = (self.org_id, self.source_id);
+        let row = ServerSecret { id, org_id, source_id, sealed, expires_at: None };
+        diesel::insert_into(schema::server_secrets::table).values(row).execute(database).await?;
+        Ok(())
     }
 
     /// Issues a key.

@@ -45,6 +45,13 @@ pub fn binary(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// A program of the Python environment that `make test` makes.
+pub fn tool(name: &str) -> Result<PathBuf> {
+    let path = build_folder()?.join("../python/bin").join(name);
+    ensure!(path.is_file(), "{} is missing: `make test` installs it", path.display());
+    Ok(path)
+}
+
 /// A program from PATH, or from where Debian and Homebrew put PostgreSQL, newest version first.
 pub fn program(name: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

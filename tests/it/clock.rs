@@ -1,8 +1,12 @@
 //! One machine's clock is wrong, or is set: what the cores do together stays right.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use harness::{
+    control::{Control, PASSWORD, start_management},
     eventually, system,
     world::{Options, World},
 };
@@ -31,6 +35,17 @@ impl Clock {
     fn set(&self, offset: &str) {
         fs::write(&self.0, offset).unwrap();
     }
+
+    /// The environment of a process that has it.
+    fn env<'a>(&'a self, libfaketime: &'a Path) -> [(&'static str, &'a str); 4] {
+        [
+            ("LD_PRELOAD", libfaketime.to_str().unwrap()),
+            ("FAKETIME_TIMESTAMP_FILE", self.0.to_str().unwrap()),
+            ("FAKETIME_NO_CACHE", "1"),
+            // What is set on a machine is its time of day.
+            ("DONT_FAKE_MONOTONIC", "1"),
+        ]
+    }
 }
 
 impl Drop for Clock {
@@ -51,18 +66,8 @@ async fn world_with(clock: &Clock) -> World {
     clock.set("+0s");
     let mut world = World::with(Options { cores: 2, ..Options::default() }).await;
     world.cluster.cores[0].kill9().await;
-    let env = [
-        ("LD_PRELOAD", libfaketime().to_str().unwrap()),
-        ("FAKETIME_TIMESTAMP_FILE", clock.0.to_str().unwrap()),
-        ("FAKETIME_NO_CACHE", "1"),
-        // What is set on a machine is its time of day.
-        ("DONT_FAKE_MONOTONIC", "1"),
-    ]
-    .map(|(name, value)| (name, value.to_owned()));
-    world.cluster.cores[0]
-        .restart_with(&env.each_ref().map(|(name, value)| (*name, value.as_str())))
-        .await
-        .unwrap();
+    let libfaketime = libfaketime();
+    world.cluster.cores[0].restart_with(&clock.env(&libfaketime)).await.unwrap();
     world
 }
 
@@ -163,4 +168,31 @@ async fn a_machine_s_clock_that_is_wrong_changes_nothing() {
             }
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_are_judged_by_the_database_s_clock() {
+    let clock = Clock::new();
+    let control = Control::start().await;
+    let libfaketime = libfaketime();
+    for offset in ["+300s", "-300s", "-3600s", "+0s"] {
+        clock.set(offset);
+        let env = clock.env(&libfaketime);
+        let wrong = start_management(&control.world, &control.jwt_secret, &env).await.unwrap();
+        let right = &control.management[0];
+        for (first, second) in [(&wrong, right), (right, &wrong)] {
+            let mut owner = control.owner.at(first);
+            owner.log_in(PASSWORD).await.expect(200);
+            owner.at(second).get("/v1/admin/me").await.expect(200);
+            owner.get("/v1/admin/me").await.expect(200);
+            let used = owner.refresh_token.clone();
+            let mut there = owner.at(second);
+            there.refresh().await.expect(200);
+            owner.refresh_with(&used).await.refused(409, "CONCURRENT_REFRESH");
+            there.get("/v1/admin/me").await.expect(200);
+        }
+    }
+    let near = "abs(extract(epoch FROM expires_at - now() - interval '7 days')) < 60";
+    let database = &control.world.database;
+    assert_eq!(database.count("sessions", near).await, database.count("sessions", "true").await);
 }

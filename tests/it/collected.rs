@@ -7,7 +7,7 @@ use harness::{
 use proto::v1::{DeleteRequest, IdentityRef, LookupRequest, Person, UnmergeRequest, identity_ref::Id};
 use serde_json::{Value, json};
 
-use crate::{assert_accepted, assert_gif, denied, granted, refusals::sign, round_trips::caused};
+use crate::{assert_accepted, assert_gif, denied, granted, round_trips::caused, signed_calls::sign};
 
 const PAGE: &str = "https://shop.example.com/";
 

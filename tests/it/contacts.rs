@@ -8,7 +8,7 @@ use proto::v1::{DeleteRequest, ExportRequest, IdentityRef, identity_ref::Id};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::{assert_accepted, granted, refusals::sign, round_trips::caused};
+use crate::{assert_accepted, granted, round_trips::caused, signed_calls::sign};
 
 const EMAIL: &str = " Jane.Saoirse+UID2@Gmail.com";
 const PHONE: &str = "+1 (234) 567-8901";

@@ -120,4 +120,6 @@ async fn pages_of_other_sites_get_nothing() {
         );
         assert!(!response.headers().contains_key("set-cookie"), "{method}");
     }
+    let head = control.owner.call(Method::HEAD, "/v1/admin/sources", None, &[]).await;
+    assert_eq!(head.status, 200, "as GET");
 }

@@ -431,7 +431,7 @@ async fn the_keys_health_is_told_to_anyone() {
     let same = [("DATAFLY_ENCRYPTION_KEY_PREVIOUS", key.as_str())];
     let degraded =
         harness::control::start_management(&control.world, &control.jwt_secret, &same).await.unwrap();
-    let health = control.owner.anyone().over(&degraded).get("/health/crypto").await.expect(503);
+    let health = control.owner.anyone().at(&degraded).get("/health/crypto").await.expect(503);
     assert_eq!((&health["status"], &health["dual_key_mode"]), (&json!("degraded"), &json!(true)));
 }
 

@@ -14,7 +14,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::{assert_accepted, granted, refusals::sign};
+use crate::{assert_accepted, granted, signed_calls::sign};
 
 async fn secret(owner: &Admin, shop: &Shop, rotation: &Value) -> String {
     let answer = owner.post(&format!("{}/server-secret", shop.source), rotation).await;
@@ -64,7 +64,13 @@ async fn a_key_is_told_once_and_refused_everywhere_within_a_second_once_it_is_re
     assert_eq!(list["data"].as_array().unwrap().len(), 2);
     let page = owner.get(&format!("{keys}?limit=1")).await.expect(200);
     let next = format!("{keys}?limit=1&cursor={}", page["next_cursor"].as_str().unwrap());
-    assert_eq!(owner.get(&next).await.expect(200)["data"][0], list["data"][1]);
+    assert_eq!(owner.get(&next).await.expect(200)["data"][0]["id"], list["data"][1]["id"]);
+    eventually("the day of its use to be told", async || {
+        let day = owner.get(&keys).await.expect(200)["data"][0]["last_used_on"].clone();
+        let told = day.as_str().is_some_and(|day| day.len() == 10 && day.starts_with("20"));
+        if told { Ok(()) } else { Err(day.to_string()) }
+    })
+    .await;
 
     for _ in 0..2 {
         owner.delete(&first.path).await.expect(204);
@@ -237,7 +243,7 @@ async fn what_was_told_once_is_nowhere_else() {
     let control = Control::with(1, Options { log_level: "debug", ..Options::default() }).await;
     let world = &control.world;
     let debugged = start_management(world, &control.jwt_secret, &[("LOG_LEVEL", "debug")]).await.unwrap();
-    let owner = control.owner.over(&debugged);
+    let owner = control.owner.at(&debugged);
     let shop = Shop::open(world, &owner).await;
     let (live, test) = (shop.issue(world, &owner, "live").await, shop.issue(world, &owner, "test").await);
     let first = secret(&owner, &shop, &json!({})).await;

@@ -4,7 +4,7 @@ mod callbacks;
 mod canaries;
 mod cancellation;
 mod catalog;
-mod catalog_http;
+mod catalog_over_http;
 // libfaketime is loaded in the way of Linux.
 #[cfg(target_os = "linux")]
 mod clock;
@@ -18,6 +18,7 @@ mod cookies;
 mod core_lost;
 mod crash_points;
 mod credentials;
+mod document;
 mod drain;
 mod faults;
 mod graph_model;
@@ -27,9 +28,14 @@ mod grpc;
 mod hostile_grpc;
 mod identities;
 mod journey;
+mod jwt;
+mod key_use;
 mod keys;
+mod logins;
 mod logs;
 mod people;
+mod people_over_http;
+mod permissions;
 mod pipelines;
 // The limit on files is set in the way of Linux.
 #[cfg(target_os = "linux")]
@@ -38,6 +44,7 @@ mod postgres_failover;
 mod postgres_faults;
 mod privacy;
 mod proofs;
+mod reaper;
 mod redis_faults;
 mod redis_refuses;
 mod redis_split;
@@ -45,11 +52,15 @@ mod reencrypt;
 mod refusals;
 mod round_trips;
 mod schema;
+mod signed_calls;
 mod sources;
 mod start_up;
 mod tenants;
+mod tls;
+mod tokens;
 mod transport;
 mod transport_http2;
+mod users;
 mod vendors;
 
 use std::time::Duration;

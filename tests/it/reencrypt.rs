@@ -173,7 +173,7 @@ async fn a_hundred_thousand_values_are_sealed_anew_while_they_are_used() {
     let readers = [reader(&both), reader(&both)];
 
     let mut first = management(&control, &new, Some(&old)).await;
-    let begun = owner.over(&first).post(PATH, &json!({})).await.expect(202);
+    let begun = owner.at(&first).post(PATH, &json!({})).await.expect(202);
     assert_eq!((&begun["state"], &begun["total"]), (&json!("running"), &json!(VALUES)), "{begun}");
     assert_eq!(begun["key_id"], hex::encode(both.current().id()));
     // Also at the old process, which gives the one that is running.
@@ -186,7 +186,7 @@ async fn a_hundred_thousand_values_are_sealed_anew_while_they_are_used() {
     })
     .await;
     for (number, name) in rewritten.iter().enumerate() {
-        let process = if number % 2 == 0 { owner.over(&first) } else { owner.clone() };
+        let process = if number % 2 == 0 { owner.at(&first) } else { owner.clone() };
         let value = json!({"value": format!("{name} anew")});
         process.put(&format!("/v1/admin/secrets/{name}"), &value).await.expect(200);
     }
@@ -202,7 +202,7 @@ async fn a_hundred_thousand_values_are_sealed_anew_while_they_are_used() {
     // Another process goes on, and then the first one helps again.
     let second = management(&control, &new, Some(&old)).await;
     first.restart().await.unwrap();
-    let end = finished(&owner.over(&second)).await;
+    let end = finished(&owner.at(&second)).await;
     assert_eq!(end["failed"], 0, "{end}");
     assert_eq!(end["started_at"], begun["started_at"], "nobody began from the start");
     stop.send_replace(true);
@@ -262,7 +262,7 @@ async fn what_does_not_open_is_told_and_left() {
     let settings = database.text(version).await;
 
     let process = management(&control, &new, Some(&old)).await;
-    let admin = owner.over(&process);
+    let admin = owner.at(&process);
     let begun = admin.post(PATH, &json!({})).await.expect(202);
     assert_eq!(begun["total"], 9);
     let end = finished(&admin).await;
@@ -287,7 +287,7 @@ async fn what_does_not_open_is_told_and_left() {
     admin.delete("/v1/admin/secrets/bad0").await.expect(204);
     assert_eq!(admin.post(PATH, &json!({})).await.expect(202)["total"], 2);
     assert_eq!(finished(&admin).await["failed"], 2);
-    foreign.over(&process).get(PATH).await.expect(200)["state"]
+    foreign.at(&process).get(PATH).await.expect(200)["state"]
         .as_str()
         .map(|state| assert_eq!(state, "never"));
     let record = "SELECT string_agg(action, ' ' ORDER BY id) FROM audit_log WHERE action LIKE 'crypto.%'";
@@ -349,7 +349,7 @@ async fn a_key_is_rotated_with_nothing_lost() {
     let view = browser.view(&crate::granted()).await;
     crate::assert_accepted(&view, 1);
     let too_early = management(&control, &new, None).await;
-    let admin = owner.over(&too_early);
+    let admin = owner.at(&too_early);
     assert_eq!(admin.get(&vendor).await.expect(200)["credentials"]["api_key"], json!({"configured": true}));
     admin.put(&vendor, &json!({"enabled": false})).await.expect(200);
     let one = json!({"enabled": true, "credentials": {"api_key": "c"}});
@@ -391,7 +391,7 @@ async fn who_drains_leaves_the_rest_to_others() {
     let new = random_key();
     add(database, &keys(&old, None), owner.org_id, "value", VALUES).await;
     let mut first = management(&control, &new, Some(&old)).await;
-    owner.over(&first).post(PATH, &json!({})).await.expect(202);
+    owner.at(&first).post(PATH, &json!({})).await.expect(202);
     within(LIMIT, "some to be done", async || match progress(owner).await["done"].as_u64() {
         Some(1..) => Ok(()),
         done => Err(format!("{done:?}")),
@@ -404,13 +404,13 @@ async fn who_drains_leaves_the_rest_to_others() {
     // A third key: the job of the previous one is taken over, and everything goes to the third.
     let third = random_key();
     let stranger = management(&control, &third, None).await;
-    let given = owner.over(&stranger).post(PATH, &json!({})).await.expect(202);
+    let given = owner.at(&stranger).post(PATH, &json!({})).await.expect(202);
     assert_eq!(given["key_id"], half["key_id"], "it can't know which of the keys is older");
     drop(stranger);
     let heir = management(&control, &third, Some(&new)).await;
-    let begun = owner.over(&heir).post(PATH, &json!({})).await.expect(202);
+    let begun = owner.at(&heir).post(PATH, &json!({})).await.expect(202);
     assert_eq!(begun["key_id"], hex::encode(keys(&third, None).current().id()));
-    let end = finished(&owner.over(&heir)).await;
+    let end = finished(&owner.at(&heir)).await;
     let count = |key: String| async move { sealed_with(database, columns::SECRETS, &key).await };
     let (anew, left) = (count(third).await, count(old).await);
     assert_eq!(

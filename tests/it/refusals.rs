@@ -5,13 +5,10 @@ use std::time::{Duration, Instant};
 use harness::{
     browser::{Answer, Browser},
     eventually,
-    system::now,
     world::World,
 };
-use hmac::{Hmac, KeyInit, Mac};
 use reqwest::Method;
 use serde_json::{Value, json};
-use sha2::Sha256;
 
 use crate::{assert_accepted, granted};
 
@@ -77,65 +74,117 @@ async fn a_revoked_key_is_refused_within_a_second() {
     assert_eq!(browser.get(&browser.sync_url("pinterest")).await.status, 401);
 }
 
+/// Origins beside which exactly those of [`DOMAINS`] may call (threats.md concern 17).
+const FOREIGN: [&str; 36] = [
+    "null",
+    "*",
+    "about:blank",
+    "file://",
+    "data:",
+    "https://",
+    "https://*",
+    "https://evil.example",
+    "http://shop.example.com",
+    "https://shop.example.com:80",
+    "https://shop.example.com:443",
+    "https://shop.example.com:8443",
+    "https://shop.example.com.",
+    "https://shop.example.com/",
+    "https://shop.example.com/page",
+    "https://shop.example.com?a",
+    "https://shop.example.com#a",
+    "https://shop.example.com.evil.example",
+    "https://evilshop.example.com",
+    "https://shop.example.com@evil.example",
+    "https://evil.example@shop.example.com",
+    "https://user:pw@shop.example.com",
+    "https://www.shop.example.com",
+    "https://example.com",
+    "https://shop-example.com",
+    "https://shopxexample.com",
+    "https://SHOP.EXAMPLE.COM",
+    "HTTPS://shop.example.com",
+    "https://shop.example.com https://evil.example",
+    "https://shop.example.com,https://evil.example",
+    "https://shop%2eexample.com",
+    "https:shop.example.com",
+    "//shop.example.com",
+    "shop.example.com",
+    "https://app.example.com",
+    "http://localhost:3001",
+];
+const DOMAINS: [(&str, &str); 4] = [
+    ("shop.example.com", "https://shop.example.com"),
+    ("App.Example.com:8443", "https://app.example.com:8443"),
+    ("http://localhost:3000", "http://localhost:3000"),
+    ("bücher.example", "https://xn--bcher-kva.example"),
+];
+
+async fn preflight(browser: &mut Browser) -> Answer {
+    let request =
+        browser.request(Method::OPTIONS, "/v1/batch").header("access-control-request-method", "POST");
+    browser.send(request.header("access-control-request-headers", "authorization,content-type")).await
+}
+
+/// Headers that let a page do something.
+fn cors(answer: &Answer) -> usize {
+    answer.headers.keys().filter(|name| name.as_str().starts_with("access-control")).count()
+}
+
+#[track_caller]
+fn assert_readable(answer: &Answer, origin: &str) {
+    assert_eq!(answer.header("access-control-allow-origin"), Some(origin));
+    assert_eq!(answer.header("access-control-allow-credentials"), Some("true"));
+    let vary = answer.header("vary").unwrap_or_default().to_lowercase();
+    assert!(vary.contains("origin"), "{origin}: {vary}");
+}
+
 #[tokio::test]
 async fn only_the_source_s_own_origins_may_call() {
     let world = World::start().await;
     let mut browser = world.browser();
-    for origin in [
-        "https://evil.example",
-        "http://shop.example.com",
-        "https://shop.example.com:8443",
-        "https://shop.example.com.evil.example",
-        "https://www.shop.example.com",
-        "https://shop.example.com/",
-        "null",
-    ] {
+    let domains = DOMAINS.map(|(domain, _)| format!("'{domain}'")).join(",");
+    world.database.execute(&format!("UPDATE sources SET domains = ARRAY[{domains}]")).await;
+    browser.origin = Some(DOMAINS[1].1.to_owned());
+    eventually("the domains to be known", async || match cors(&preflight(&mut browser).await) {
+        0 => Err("no CORS headers".to_owned()),
+        _ => Ok(()),
+    })
+    .await;
+    for (_, origin) in DOMAINS {
         browser.origin = Some(origin.to_owned());
+        let answer = preflight(&mut browser).await;
+        assert_eq!(answer.status, 204, "{origin}");
+        assert_readable(&answer, origin);
+        assert_eq!(answer.header("access-control-max-age"), Some("600"));
+        let headers = answer.header("access-control-allow-headers").unwrap_or_default().to_lowercase();
+        assert!(headers.contains("authorization") && headers.contains("content-type"), "{headers}");
+        let answer = browser.view(&granted()).await;
+        assert_accepted(&answer, 1);
+        assert_readable(&answer, origin);
+    }
+    for origin in FOREIGN {
+        browser.origin = Some(origin.to_owned());
+        let answer = preflight(&mut browser).await;
+        assert_eq!((answer.status, cors(&answer)), (204, 0), "{origin}: {:?}", answer.headers);
         let answer = browser.view(&granted()).await;
         assert_refused(&answer, 403, "ORIGIN_NOT_ALLOWED", origin);
-        assert_eq!(answer.header("access-control-allow-origin"), None, "{origin}");
+        assert_eq!(cors(&answer), 0, "{origin}: {:?}", answer.headers);
     }
     browser.origin = None;
     assert_accepted(&browser.view(&granted()).await, 1);
-    browser.origin = Some(world.customer.origin.clone());
-    let answer = browser.view(&granted()).await;
-    assert_eq!(answer.header("access-control-allow-origin"), Some(world.customer.origin.as_str()));
-    assert_eq!(answer.header("access-control-allow-credentials"), Some("true"));
-    assert!(
-        answer.header("vary").is_some_and(|vary| vary.to_lowercase().contains("origin")),
-        "{:?}",
-        answer.headers
-    );
-}
 
-#[tokio::test]
-async fn preflights() {
-    let world = World::start().await;
-    let mut browser = world.browser();
-    for (origin, allowed) in
-        [("https://shop.example.com", true), ("https://evil.example", false), ("null", false)]
-    {
+    world.database.execute("UPDATE sources SET domains = '{}'").await;
+    browser.origin = Some(DOMAINS[0].1.to_owned());
+    eventually("the empty list to be known", async || match browser.view(&granted()).await.status {
+        403 => Ok(()),
+        status => Err(format!("HTTP {status}")),
+    })
+    .await;
+    for (_, origin) in DOMAINS {
         browser.origin = Some(origin.to_owned());
-        let request = browser.request(Method::OPTIONS, "/v1/batch");
-        let request = request.header("access-control-request-method", "POST");
-        let answer = browser
-            .send(request.header("access-control-request-headers", "authorization,content-type"))
-            .await;
-        assert!(answer.status == 204 || !allowed, "{origin}: {}", answer.status);
-        let expected = allowed.then_some(origin);
-        assert_eq!(answer.header("access-control-allow-origin"), expected, "{origin}");
-        if allowed {
-            assert_eq!(answer.header("access-control-max-age"), Some("600"));
-            assert_eq!(answer.header("access-control-allow-credentials"), Some("true"));
-            let vary = answer.header("vary").unwrap_or_default().to_lowercase();
-            assert!(vary.contains("origin"), "{vary}");
-            let headers = answer.header("access-control-allow-headers").unwrap_or_default().to_lowercase();
-            assert!(headers.contains("authorization") && headers.contains("content-type"), "{headers}");
-        } else {
-            let cors =
-                answer.headers.keys().filter(|name| name.as_str().starts_with("access-control")).count();
-            assert_eq!(cors, 0, "{origin}: {:?}", answer.headers);
-        }
+        assert_eq!(cors(&preflight(&mut browser).await), 0, "{origin}");
+        assert_refused(&browser.view(&granted()).await, 403, "ORIGIN_NOT_ALLOWED", origin);
     }
 }
 
@@ -344,73 +393,6 @@ async fn junk_identifiers_are_accepted_and_never_linked() {
     }
     assert_eq!(world.database.count("links", "kind = 1").await, 0, "a placeholder became a person");
     assert_eq!(world.database.count("links", "kind = 0").await, 1);
-}
-
-/// `X-Datafly-Signature` for a text.
-pub fn sign(secret: &str, text: &str) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
-    mac.update(text.as_bytes());
-    format!("sha256={}", hex::encode(mac.finalize().into_bytes()))
-}
-
-/// A signed event as a customer's server sends it.
-#[derive(Clone)]
-struct Signed<'a> {
-    secret: &'a str,
-    timestamp: Option<String>,
-    signature: Option<String>,
-}
-
-impl Signed<'_> {
-    async fn send(&self, browser: &mut Browser, body: &str) -> Answer {
-        let signed = self.timestamp.as_ref().map(|timestamp| format!("{timestamp}.{body}"));
-        let computed = sign(self.secret, signed.as_deref().unwrap_or(body));
-        let signature = self.signature.as_ref().unwrap_or(&computed);
-        let mut request = browser.request(Method::POST, "/v1/t").bearer_auth(&browser.key);
-        request = request.header("x-datafly-signature", signature).body(body.to_owned());
-        if let Some(timestamp) = &self.timestamp {
-            request = request.header("x-datafly-timestamp", timestamp);
-        }
-        browser.send(request).await
-    }
-}
-
-#[tokio::test]
-async fn signed_calls() {
-    let world = World::start().await;
-    let secret = world.customer.server_secret.clone();
-    let mut server = world.browser();
-    server.origin = None;
-    let body = json!({"type": "identify", "anonymousId": "device-1", "userId": "customer-7"}).to_string();
-    let plain = Signed { secret: &secret, timestamp: None, signature: None };
-    assert_accepted(&plain.send(&mut server, &body).await, 1);
-    let at = |seconds: i64| Some((now().unix_timestamp() + seconds).to_string());
-    for seconds in [0, -290, 290] {
-        let timed = Signed { timestamp: at(seconds), ..plain.clone() };
-        assert_accepted(&timed.send(&mut server, &body).await, 1);
-    }
-    assert_eq!(
-        world.database.count("links", "kind = 1 AND verified").await,
-        1,
-        "a signed user_id is verified"
-    );
-
-    let refused = [
-        ("another secret", Signed { secret: "another", timestamp: None, signature: None }),
-        ("too old", Signed { timestamp: at(-400), ..plain.clone() }),
-        ("from the future", Signed { timestamp: at(400), ..plain.clone() }),
-        ("no time", Signed { timestamp: Some("soon".to_owned()), ..plain.clone() }),
-        ("empty", Signed { signature: Some(String::new()), ..plain.clone() }),
-        ("cut short", Signed { signature: Some("sha256=00".to_owned()), ..plain.clone() }),
-        ("no hex", Signed { signature: Some(format!("sha256={}", "zz".repeat(32))), ..plain.clone() }),
-        ("another hash", Signed { signature: Some(format!("sha1={}", "00".repeat(20))), ..plain.clone() }),
-    ];
-    for (what, signed) in refused {
-        assert_refused(&signed.send(&mut server, &body).await, 401, "INVALID_SIGNATURE", what);
-    }
-    let nobody = json!({"type": "identify"}).to_string();
-    let answer = plain.send(&mut server, &nobody).await;
-    assert_refused(&answer, 400, "MISSING_IDENTIFIER", "a signed event that names nobody");
 }
 
 #[tokio::test]

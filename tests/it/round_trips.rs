@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use crate::{assert_accepted, assert_gif, denied, granted};
 
 /// What the core sends on its own account: watching the stores, setting up connections, looking for changed
-/// settings and repairs, reaping, beginning and ending transactions.
-const HOUSEKEEPING: [&str; 16] = [
+/// settings and repairs, reaping, writing down that keys are in use, beginning and ending transactions.
+const HOUSEKEEPING: [&str; 17] = [
     "datafly:server",
     "HELLO",
     "CLIENT",
@@ -26,6 +26,7 @@ const HOUSEKEEPING: [&str; 16] = [
     "pg_try_advisory_xact_lock",
     "- interval '",
     "last_seen_on < $1",
+    "last_used_on",
     "BEGIN",
     "COMMIT",
 ];

@@ -28,7 +28,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use uuid::Uuid;
 
-use crate::{assert_accepted, granted, refusals::sign, round_trips::caused};
+use crate::{assert_accepted, granted, round_trips::caused, signed_calls::sign};
 
 /// The burst of the slow rates that are used here: the largest cost of one request.
 const BURST: usize = 1000;

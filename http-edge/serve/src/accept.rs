@@ -18,6 +18,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::sleep,
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
@@ -69,19 +70,31 @@ pub async fn serve<S: Serve>(
     workers: Workers<S>,
     lifecycle: Lifecycle,
 ) {
-    serve_with(listener, name, workers, lifecycle, connection_limit(), TIMING).await;
+    serve_tls(listener, name, None, workers, lifecycle).await;
+}
+
+/// The same, behind TLS where there is `tls`.
+pub async fn serve_tls<S: Serve>(
+    listener: TcpListener,
+    name: &'static str,
+    tls: Option<TlsAcceptor>,
+    workers: Workers<S>,
+    lifecycle: Lifecycle,
+) {
+    serve_with(listener, name, tls, workers, lifecycle, connection_limit(), TIMING).await;
 }
 
 async fn serve_with<S: Serve>(
     listener: TcpListener,
     name: &'static str,
+    tls: Option<TlsAcceptor>,
     workers: Workers<S>,
     lifecycle: Lifecycle,
     limit: usize,
     timing: Timing,
 ) {
     if let Ok(addr) = listener.local_addr() {
-        info!(listener = name, %addr, "listening");
+        info!(listener = name, %addr, tls = tls.is_some(), "listening");
     }
     let draining = lifecycle.draining();
     let leaving = CancellationToken::new();
@@ -108,6 +121,7 @@ async fn serve_with<S: Serve>(
             crowd.join(&watch);
             let connection = Connection {
                 builder: builder.clone(),
+                tls: tls.clone(),
                 service: worker.service.clone(),
                 peer,
                 timing,

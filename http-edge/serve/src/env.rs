@@ -121,16 +121,22 @@ impl Env {
         Ok(self.parsed(name)?.unwrap_or(default))
     }
 
-    /// The addresses in `name`: one or more `http://host:port`, separated by commas.
+    /// The addresses in `name`: one or more `http://host:port` or `https://host:port`, separated by commas.
     pub fn addresses(&self, name: &'static str) -> Result<Vec<Uri>, EnvError> {
         let parse = |part: &str| {
             part.trim()
                 .parse::<Uri>()
                 .ok()
                 .filter(|uri| {
-                    uri.scheme() == Some(&Scheme::HTTP) && uri.path() == "/" && uri.query().is_none()
+                    let known = [Some(&Scheme::HTTP), Some(&Scheme::HTTPS)].contains(&uri.scheme());
+                    known && uri.path() == "/" && uri.query().is_none()
                 })
-                .ok_or_else(|| EnvError::malformed(name, "must be http://host:port, or several with commas"))
+                .ok_or_else(|| {
+                    EnvError::malformed(
+                        name,
+                        "must be http://host:port or https://host:port, or several with commas",
+                    )
+                })
         };
         self.required(name)?.split(',').map(parse).collect()
     }
@@ -191,8 +197,8 @@ mod tests {
     #[test]
     fn addresses_are_http_and_have_no_path() {
         let addresses = |text: &str| env(&[("LISTEN_ADDR", text)]).unwrap().addresses("LISTEN_ADDR");
-        assert_eq!(addresses("http://a:1, http://[::1]:2/").unwrap().len(), 2);
-        for bad in ["a:1", "https://a", "http://a:1,", "http://a/x", "http://a?b"] {
+        assert_eq!(addresses("http://a:1, https://[::1]:2/").unwrap().len(), 2);
+        for bad in ["a:1", "ftp://a", "http://a:1,", "http://a/x", "http://a?b"] {
             assert!(addresses(bad).is_err(), "{bad}");
         }
     }

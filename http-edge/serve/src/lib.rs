@@ -10,9 +10,10 @@ pub mod metrics;
 mod networks;
 pub mod proxies;
 pub mod telemetry;
+pub mod tls;
 pub mod workers;
 
-pub use accept::{bind, serve};
+pub use accept::{bind, serve, serve_tls};
 pub use env::{Env, EnvError};
 pub use envelope::envelope;
 pub use lifecycle::Lifecycle;

@@ -35,15 +35,29 @@ pub struct Authenticated {
     pub place: OwnedSemaphorePermit,
 }
 
-/// Checks the key, then the signature if there is one, else the Origin if there is one; then whether the
-/// organisation has a place for it, and the key's rate its events. It costs one each, and at least `subjects`.
+/// What a caller may do without a signature where its source requires one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Nothing.
+    Send,
+    /// Begin a sync. The browser asks with an image, which can carry no signature, so that a source that requires
+    /// signatures would have no syncs at all. Nothing is said about anybody by it: a visitor whom no signed call has
+    /// made known is unknown at the callback, consent is what a signed call has stored, and what comes back is bound
+    /// to a state that we sealed. As everywhere, whoever knows an anonymous ID can have his own browser synced for it.
+    Sync,
+}
+
+/// Checks the key, then the signature if there is one or the source requires it, else the Origin if there is one; then
+/// whether the organisation has a place for it, and the key's rate its events. It costs one each, and at least
+/// `subjects`.
 pub fn authenticate(
     snapshot: &Snapshot,
     caller: &CollectCaller,
+    purpose: Purpose,
     subjects: usize,
     now: OffsetDateTime,
 ) -> Result<Authenticated> {
-    let result = check(snapshot, caller, subjects, now);
+    let result = check(snapshot, caller, purpose, subjects, now);
     match &result {
         Ok(_) => counter!("datafly_key_checks_total", "outcome" => "ok"),
         Err(Error::Refused { reason: ErrorReason::OriginNotAllowed, .. }) => {
@@ -65,6 +79,7 @@ pub fn authenticate(
 fn check(
     snapshot: &Snapshot,
     caller: &CollectCaller,
+    purpose: Purpose,
     subjects: usize,
     now: OffsetDateTime,
 ) -> Result<Authenticated> {
@@ -82,6 +97,8 @@ fn check(
         if !signature::verifies(&key.source.secrets, header, timestamp, body, now) {
             return Err(Error::refused(ErrorReason::InvalidSignature));
         }
+    } else if key.source.require_signature && purpose == Purpose::Send {
+        return Err(Error::refused(ErrorReason::InvalidSignature));
     } else if let Some(header) = &caller.origin
         && !key.source.origins.iter().any(|origin| origin.is(header))
     {
@@ -89,6 +106,7 @@ fn check(
     }
     // The place first: what finds none must not have cost its events.
     let place = key.places.take()?;
+    key.last_use.mark(now.date());
     key.rate.take(subjects.max(usize::try_from(caller.events).unwrap_or(usize::MAX)))?;
     let seconds = caller.timestamp.as_deref().filter(|_| signed).and_then(|text| text.parse().ok());
     let signed_at = seconds.and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());
@@ -102,7 +120,9 @@ fn check(
     })
 }
 
-/// Whether a page of `origin` may call `host`: some source that collects there lists it.
+/// Whether a page of `origin` may call `host`: some source that collects there lists it, and takes calls without a
+/// signature.
 pub fn origin_allowed(snapshot: &Snapshot, host: &str, origin: &str) -> bool {
-    snapshot.on_host(host).iter().any(|source| source.origins.iter().any(|own| own.is(origin)))
+    let lists = |source: &Source| source.origins.iter().any(|own| own.is(origin));
+    snapshot.on_host(host).iter().any(|source| !source.require_signature && lists(source))
 }

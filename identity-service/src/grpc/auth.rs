@@ -9,7 +9,13 @@ use proto::v1::{
 use tonic::{Request, Response, Status};
 
 use super::caller;
-use crate::{auth::collect, clock, core::Core, error::Error, settings};
+use crate::{
+    auth::collect::{self, Purpose},
+    clock,
+    core::Core,
+    error::Error,
+    settings,
+};
 
 /// The service.
 pub struct Service {
@@ -24,7 +30,7 @@ impl AuthService for Service {
         request: Request<AuthenticateRequest>,
     ) -> Result<Response<AuthenticateResponse>, Status> {
         let collect = request.into_inner().caller.ok_or_else(|| Error::invalid("caller"))?;
-        let known = caller::authenticate(&self.core, &collect, 1, clock::now()).await?;
+        let known = caller::authenticate(&self.core, &collect, Purpose::Send, 1, clock::now()).await?;
         let environment = match known.environment {
             settings::Environment::Live => Environment::Live,
             settings::Environment::Test => Environment::Test,

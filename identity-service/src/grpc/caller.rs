@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     auth::{
-        collect::{self, Authenticated},
+        collect::{self, Authenticated, Purpose},
         service_token::Roles,
     },
     core::Core,
@@ -48,7 +48,7 @@ pub async fn tenant(
         }
         Some(Kind::Collect(collect)) => {
             let host = collect.host.clone();
-            let known = authenticate(core, &collect, subjects, now).await?;
+            let known = authenticate(core, &collect, Purpose::Send, subjects, now).await?;
             let host = known.source.collect_host(&host).cloned();
             Ok(Tenant {
                 org: known.org,
@@ -67,11 +67,12 @@ pub async fn tenant(
 pub async fn authenticate(
     core: &Core,
     caller: &proto::v1::CollectCaller,
+    purpose: Purpose,
     subjects: usize,
     now: OffsetDateTime,
 ) -> Result<Authenticated> {
     let snapshot = core.settings.current().await?;
-    collect::authenticate(&snapshot, caller, subjects, now)
+    collect::authenticate(&snapshot, caller, purpose, subjects, now)
 }
 
 /// An organisation that a service names in `field`; one that does not exist is not found.

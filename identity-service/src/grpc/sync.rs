@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::caller;
 use crate::{
-    auth::service_token::Roles,
+    auth::{collect::Purpose, service_token::Roles},
     clock,
     core::Core,
     error::{Error, Result},
@@ -105,7 +105,7 @@ impl SyncService for Service {
             return Err(Error::invalid("caller.collect").into());
         };
         let now = clock::now();
-        let known = caller::authenticate(&self.core, &collect, 1, now).await?;
+        let known = caller::authenticate(&self.core, &collect, Purpose::Sync, 1, now).await?;
         let request = begin::Request {
             vendor: request.vendor,
             anonymous_id: request.anonymous_id,

@@ -118,6 +118,7 @@ async fn load_here(
         let collects = Collects { pipeline: pipeline.id, syncs: &vendors, rows: &collected };
         let source = Arc::new(Source {
             test_org: siblings.get(&row.org_id).copied(),
+            require_signature: row.require_signature,
             origins: row.domains.iter().filter_map(|domain| origin::Origin::from_domain(domain)).collect(),
             collect_hosts: hosts.iter().filter(|h| h.source_id == row.id).filter_map(collect_host).collect(),
             secrets: secrets.iter().filter(|s| s.source_id == row.id).filter_map(|s| open(keys, s)).collect(),
@@ -137,11 +138,13 @@ async fn load_here(
             let Ok(hash) = <[u8; 32]>::try_from(key.key_hash.as_slice()) else { continue };
             let environment = if key.environment == "test" { Environment::Test } else { Environment::Live };
             // A key keeps what it has left of its rate, whatever else was changed.
-            let known = before.key(&hash).filter(|known| known.rate.is(pipeline.rate_limit_rps));
+            let known = before.key(&hash);
             let rate = known
+                .filter(|known| known.rate.is(pipeline.rate_limit_rps))
                 .map_or_else(|| Arc::new(Rate::new(pipeline.rate_limit_rps)), |known| known.rate.clone());
-            let places = org.places.clone();
-            org.keys.push((hash, PipelineKey { source: source.clone(), environment, rate, places }));
+            let last_use = known.map(|known| known.last_use.clone()).unwrap_or_default();
+            let (id, source, places) = (key.id, source.clone(), org.places.clone());
+            org.keys.push((hash, PipelineKey { id, source, environment, rate, last_use, places }));
         }
         org.sources.push(source);
     }

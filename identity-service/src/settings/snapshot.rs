@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    auth::{origin::Origin, places::Places, rate::Rate},
+    auth::{last_use::LastUse, origin::Origin, places::Places, rate::Rate},
     collect::{click::ClickId, generated::GeneratedId},
     sync::vendor::SyncVendor,
 };
@@ -68,6 +68,8 @@ pub struct Source {
     pub org: Uuid,
     /// The sibling that holds the data of its test keys.
     pub test_org: Option<Uuid>,
+    /// Calls without a signature are refused: nothing but the customer's servers may send.
+    pub require_signature: bool,
     /// Origins that may call. Empty refuses all.
     pub origins: Vec<Origin>,
     /// Oldest first.
@@ -113,12 +115,16 @@ impl Source {
 /// A key that is not revoked.
 #[derive(Debug, Clone)]
 pub struct PipelineKey {
+    /// Its ID.
+    pub id: Uuid,
     /// What it opens.
     pub source: Arc<Source>,
     /// Which world.
     pub environment: Environment,
     /// Handed on from snapshot to snapshot while the rate is the same.
     pub rate: Arc<Rate>,
+    /// Handed on from snapshot to snapshot.
+    pub last_use: Arc<LastUse>,
     /// The organisation's.
     pub places: Places,
 }
@@ -183,6 +189,11 @@ impl Snapshot {
     /// The key of that hash.
     pub fn key(&self, hash: &[u8; 32]) -> Option<&PipelineKey> {
         self.keys.get(hash)
+    }
+
+    /// All keys.
+    pub fn keys(&self) -> impl Iterator<Item = &PipelineKey> {
+        self.keys.values()
     }
 
     /// The source of that ID.

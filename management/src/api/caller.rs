@@ -7,7 +7,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, header, request::Parts};
+use http::{HeaderMap, Method, header, request::Parts};
 use uuid::Uuid;
 
 use super::{
@@ -93,7 +93,9 @@ pub async fn check(State(state): State<Management>, request: Request, next: Next
 
 async fn admit(state: &Management, request: Request) -> Result<Request> {
     let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str).unwrap_or_default();
-    let needed = permission::needed(request.method().as_str(), path).ok_or(Code::Forbidden)?;
+    // HEAD is what GET would answer, without its body.
+    let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
+    let needed = permission::needed(method.as_str(), path).ok_or(Code::Forbidden)?;
     if needed == Permission::Public {
         return Ok(request);
     }

@@ -5,6 +5,9 @@ use url::{Host, Url};
 
 use super::error::{ApiError, Problem, Result};
 
+/// Longest email address in characters (RFC 5321, 4.5.3.1.3).
+pub const MAX_EMAIL: usize = 254;
+
 /// Collects what is wrong.
 #[derive(Debug, Default)]
 pub struct Fields(Vec<Problem>);
@@ -60,6 +63,14 @@ impl Fields {
     pub fn done(self) -> Result<()> {
         if self.0.is_empty() { Ok(()) } else { Err(ApiError::invalid(self.0)) }
     }
+}
+
+/// Whether it has the form of an email address; whether one gets there is not asked.
+pub fn is_email(text: &str) -> bool {
+    let Some((local, domain)) = text.split_once('@') else { return false };
+    let odd = |c: char| c.is_whitespace() || c.is_control() || c == '@';
+    let good = |part: &str| !part.is_empty() && !part.contains(odd);
+    good(local) && good(domain) && text.chars().count() <= MAX_EMAIL
 }
 
 /// https, or http on loopback (`localhost`, `*.localhost`, 127.0.0.0/8, ::1).

@@ -1,7 +1,7 @@
 //! Who may do what, as data: roles, what they may, and what each route needs. A route that is not listed here is
 //! refused to everyone; a test compares the list with the API's document.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -40,6 +40,20 @@ impl Role {
     pub fn may(self, permission: Permission) -> bool {
         let (_, roles) = permission.row();
         roles.contains(&self)
+    }
+
+    /// Whether someone of this role may make, change or remove someone who is `other`, as far as that goes: an owner is
+    /// for owners alone.
+    pub fn may_touch(self, other: Self) -> bool {
+        other != Self::Owner || self == Self::Owner
+    }
+
+    /// What someone of this role may do, by the names of the API's document, sorted.
+    pub fn permissions(self) -> Vec<&'static str> {
+        let own = ROUTES.iter().map(|(_, _, permission)| permission.row());
+        let names: BTreeSet<_> =
+            own.filter(|(_, roles)| roles.contains(&self)).map(|(name, _)| name).collect();
+        names.into_iter().filter(|name| *name != Permission::Public.row().0).collect()
     }
 }
 
@@ -108,7 +122,16 @@ use Permission as P;
 #[rustfmt::skip]
 pub const ROUTES: &[(&str, &str, Permission)] = &[
     ("POST",   "/v1/admin/auth/login", P::Public),
+    ("POST",   "/v1/admin/auth/refresh", P::Public),
+    ("POST",   "/v1/admin/auth/logout", P::LoggedIn),
     ("GET",    "/v1/admin/me", P::LoggedIn),
+    ("PUT",    "/v1/admin/me/password", P::LoggedIn),
+    ("GET",    "/v1/admin/users", P::ReadUsers),
+    ("POST",   "/v1/admin/users", P::WriteUsers),
+    ("GET",    "/v1/admin/users/{id}", P::ReadUsers),
+    ("PUT",    "/v1/admin/users/{id}", P::WriteUsers),
+    ("DELETE", "/v1/admin/users/{id}", P::WriteUsers),
+    ("PUT",    "/v1/admin/users/{id}/password", P::WriteUsers),
     ("GET",    "/v1/admin/sources", P::ReadSettings),
     ("POST",   "/v1/admin/sources", P::WriteSettings),
     ("GET",    "/v1/admin/sources/{id}", P::ReadSettings),
@@ -174,6 +197,9 @@ mod tests {
             let order = [Role::Owner, Role::Admin, Role::Editor, Role::Viewer];
             assert_eq!(roles, &order[..roles.len()], "{name}: whoever is above may as well");
         }
+        let viewer = Role::Viewer.permissions();
+        assert!(viewer.contains(&"settings:read") && !viewer.contains(&"users:read"), "{viewer:?}");
+        assert!(Role::Owner.permissions().contains(&"users:write"));
         assert_eq!(Role::of("admin"), Some(Role::Admin));
         assert_eq!(Role::of("root"), None);
     }

@@ -1,37 +1,162 @@
-//! Logging in with email and password.
+//! Logging in with email and password: one answer, after the same work, whoever is asked for and whatever is wrong.
 
-use argon2::{Argon2, PasswordVerifier, password_hash::phc::PasswordHash};
-use diesel::{ExpressionMethods, OptionalExtension, QueryDsl, define_sql_function, sql_types::Text};
+use std::sync::Arc;
+
+use diesel::{
+    ExpressionMethods, OptionalExtension, QueryDsl, Queryable, define_sql_function, sql_types::Text, update,
+};
 use diesel_async::RunQueryDsl;
+use metrics::counter;
 use migrations::schema::users;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
+use serde_json::json;
 use uuid::Uuid;
 
-use super::sessions::{self, Pair, Proven};
+use super::{
+    password::{self, Verdict},
+    sessions::{self, Pair},
+    throttle::Attempt,
+};
 use crate::{
-    api::error::{Code, Result},
+    api::{
+        audit::Change,
+        caller::{Caller, Origin},
+        error::{ApiError, Code, Result},
+        fields::{self, Fields},
+    },
     state::Management,
 };
 
 define_sql_function! { fn lower(text: Text) -> Text; }
 
+/// Someone who may or may not log in.
+#[derive(Debug, Clone, Queryable)]
+struct Account {
+    id: Uuid,
+    org: Uuid,
+    password_hash: String,
+    is_disabled: bool,
+}
+
 /// The pair of tokens of a new session for whoever has that address and that password.
-pub async fn login(state: &Management, email: &str, password: SecretString) -> Result<Pair> {
-    let found: Option<(Uuid, Uuid, String)> = {
-        let mut connection = state.connection().await?;
-        let user =
-            users::table.filter(lower(users::email).eq(lower(email))).filter(users::disabled_at.is_null());
-        user.select((users::id, users::org_id, users::password_hash))
-            .first(&mut **connection)
-            .await
-            .optional()?
+pub async fn login(state: &Management, email: &str, password: SecretString, origin: &Origin) -> Result<Pair> {
+    let logged_in = async {
+        let email = email.trim();
+        let mut wrong = Fields::default();
+        let length = email.chars().count();
+        wrong.check(length <= fields::MAX_EMAIL, "email", "must have at most 254 characters");
+        wrong.check(!email.contains('\0'), "email", "must not have control characters");
+        wrong.check(!password::is_too_long(&password), "password", "must have at most 128 characters");
+        wrong.done()?;
+        let account = {
+            let mut connection = state.connection().await?;
+            let named = users::table.filter(lower(users::email).eq(lower(email)));
+            named.select(account()).first::<Account>(&mut **connection).await.optional()?
+        };
+        let known = account.as_ref().map(|account| (account.org, account.id));
+        // Of an unknown account the address, as it would be compared.
+        let counted =
+            known.map_or_else(|| email.to_lowercase().into_bytes(), |(_, id)| id.as_bytes().to_vec());
+        let proven = prove(state, account, &counted, password, origin).await;
+        match (proven, known) {
+            (Ok(hash), Some(known)) => sessions::begin(state, known, &hash, origin).await,
+            (Ok(_), None) => Err(Code::InvalidCredentials.into()),
+            (Err(error), known) => {
+                if let Some(known) = known.filter(|_| error.code() == Code::InvalidCredentials) {
+                    note_failure(state, known, origin);
+                }
+                Err(error)
+            }
+        }
     };
-    let (user, org, password_hash) = found.ok_or(Code::InvalidCredentials)?;
-    let proven = Proven { user, org, password_hash: password_hash.clone() };
-    let verified = tokio::task::spawn_blocking(move || {
-        let hash = PasswordHash::new(&password_hash).ok()?;
-        Argon2::default().verify_password(password.expose_secret().as_bytes(), &hash).ok()
+    let logged_in = logged_in.await;
+    let outcome = match logged_in.as_ref().map_err(ApiError::code) {
+        Ok(_) => "ok",
+        Err(Code::InvalidCredentials) => "wrong",
+        Err(Code::RateLimited) => "throttled",
+        Err(Code::Overloaded) => "overloaded",
+        Err(_) => "error",
+    };
+    counter!("datafly_logins_total", "outcome" => outcome).increment(1);
+    logged_in
+}
+
+/// The stored hash of the caller's password, if `password` is it. Throttled as a login is.
+pub async fn confirm(state: &Management, caller: &Caller, password: SecretString) -> Result<String> {
+    let account: Account = {
+        let mut connection = state.connection().await?;
+        let own = users::table.filter(users::id.eq(caller.user_id)).filter(users::org_id.eq(caller.org_id));
+        own.select(account()).first(&mut **connection).await?
+    };
+    prove(state, Some(account), caller.user_id.as_bytes(), password, &caller.origin).await
+}
+
+type Columns = (users::id, users::org_id, users::password_hash, diesel::dsl::IsNotNull<users::disabled_at>);
+
+fn account() -> Columns {
+    (users::id, users::org_id, users::password_hash, users::disabled_at.is_not_null())
+}
+
+/// The stored hash that `password` matches; with a new one where it was outdated.
+async fn prove(
+    state: &Management,
+    account: Option<Account>,
+    counted: &[u8],
+    password: SecretString,
+    origin: &Origin,
+) -> Result<String> {
+    let attempt = Attempt::begin(state, counted, origin.ip).await?;
+    let password = Arc::new(password);
+    let stored = account.as_ref().map(|account| account.password_hash.clone());
+    let verified = {
+        let password = Arc::clone(&password);
+        state.hashing.run(move || password::verify(&password, stored.as_deref())).await
+    };
+    let verdict = match verified {
+        Ok(verdict) => verdict,
+        Err(busy) => {
+            attempt.did_not_count(state).await?;
+            return Err(busy);
+        }
+    };
+    match (verdict, account) {
+        (Verdict::Right { outdated }, Some(account)) if !account.is_disabled => {
+            attempt.succeeded(state).await?;
+            if outdated { renew(state, account, password).await } else { Ok(account.password_hash) }
+        }
+        (Verdict::NotComputed, Some(account)) => {
+            tracing::error!(user = %account.id, "a stored password hash is malformed, or costs more than any of ours");
+            Err(Code::InvalidCredentials.into())
+        }
+        _ => Err(Code::InvalidCredentials.into()),
+    }
+}
+
+/// Replaces an outdated hash by one of today's cost, unless the password was changed meanwhile.
+async fn renew(state: &Management, account: Account, password: Arc<SecretString>) -> Result<String> {
+    let hash = state.hashing.run(move || password::hash(&password)).await?.map_err(|_| Code::Internal)?;
+    let mut connection = state.connection().await?;
+    let unchanged = users::table
+        .filter(users::id.eq(account.id))
+        .filter(users::org_id.eq(account.org))
+        .filter(users::password_hash.eq(&account.password_hash));
+    let renewed = update(unchanged).set(users::password_hash.eq(&hash));
+    renewed.execute(&mut **connection).await?;
+    Ok(hash)
+}
+
+/// Puts it on record. Beside the answer, which would tell by its time that there is such a user.
+fn note_failure(state: &Management, (org, user): (Uuid, Uuid), origin: &Origin) {
+    let (state, origin) = (state.clone(), origin.clone());
+    tokio::spawn(async move {
+        let id = user.to_string();
+        let change = Change { action: "auth.login_failed", resource: "user", id: &id };
+        let noted = async {
+            let mut connection = state.connection().await?;
+            change.insert(&mut connection, org, None, &origin, json!({})).await
+        };
+        if let Err(error) = noted.await {
+            tracing::warn!(code = ?error.code(), "a failed login is not on record");
+        }
     });
-    verified.await.ok().flatten().ok_or(Code::InvalidCredentials)?;
-    sessions::begin(state, &proven).await
 }

@@ -1,5 +1,9 @@
 //! Who may log in, and what proves that someone has.
 
+pub mod hashing;
 pub mod login;
+pub mod password;
+pub mod refresh;
 pub mod sessions;
+pub mod throttle;
 pub mod tokens;

@@ -11,6 +11,7 @@ use diesel::{
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use migrations::schema::{refresh_tokens, sessions, users};
 use serde::Serialize;
+use serde_json::json;
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -19,6 +20,7 @@ use uuid::Uuid;
 use super::tokens::{ACCESS_LIFE, Access, LEEWAY, REFRESH_LIFE, Refresh, RefreshKind};
 use crate::{
     api::{
+        audit::Change,
         caller::{Caller, Origin},
         error::{Code, Result},
         permission::Role,
@@ -76,109 +78,124 @@ fn check_times(iat: i64, exp: i64, now: i64) -> Result<()> {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Pair {
     access_token: String,
-    refresh_token: String,
+    pub(super) refresh_token: String,
     /// Always `Bearer`.
     token_type: &'static str,
     /// Seconds for which the access token is good.
     expires_in: i64,
 }
 
-/// A user's password as it was when it was checked.
-pub struct Proven {
-    /// Who.
-    pub user: Uuid,
-    /// His organisation.
-    pub org: Uuid,
-    /// The hash that his password matched.
-    pub password_hash: String,
-}
-
-/// Begins a session for someone who has given his password. None where he has another one by now, or was disabled.
-pub async fn begin(state: &Management, proven: &Proven) -> Result<Pair> {
+/// Begins a session for someone who has given the password with that hash, unless he has another one by now, or was
+/// disabled.
+pub async fn begin(
+    state: &Management,
+    (org, user): (Uuid, Uuid),
+    password_hash: &str,
+    origin: &Origin,
+) -> Result<Pair> {
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
-            let user = users::table
-                .filter(users::id.eq(proven.user))
-                .filter(users::org_id.eq(proven.org))
-                .filter(users::password_hash.eq(&proven.password_hash))
-                .filter(users::disabled_at.is_null());
+            let own = users::table.filter(users::id.eq(user)).filter(users::org_id.eq(org));
+            let unchanged =
+                own.filter(users::password_hash.eq(password_hash)).filter(users::disabled_at.is_null());
             // Whoever changes one of these waits for this, and ends the session then.
-            let found: Option<(String, OffsetDateTime)> = user
-                .select((users::role, sql::<Timestamptz>("now()")))
-                .for_update()
+            let found: Option<(String, String, OffsetDateTime)> = unchanged
+                .select((users::email, users::role, sql::<Timestamptz>("now()")))
+                .for_no_key_update()
                 .first(connection)
                 .await
                 .optional()?;
-            let (role, now) = found.ok_or(Code::InvalidCredentials)?;
-            update(users::table.filter(users::id.eq(proven.user)).filter(users::org_id.eq(proven.org)))
-                .set(users::last_login_at.eq(now))
-                .execute(connection)
-                .await?;
-            let session = Uuid::now_v7();
+            let (email, role, now) = found.ok_or(Code::InvalidCredentials)?;
+            update(own).set(users::last_login_at.eq(now)).execute(connection).await?;
+            let session = Session { id: Uuid::now_v7(), org, user };
             insert_into(sessions::table)
                 .values((
-                    sessions::id.eq(session),
-                    sessions::org_id.eq(proven.org),
-                    sessions::user_id.eq(proven.user),
+                    sessions::id.eq(session.id),
+                    sessions::org_id.eq(org),
+                    sessions::user_id.eq(user),
                     sessions::expires_at.eq(now + REFRESH_LIFE),
                 ))
                 .execute(connection)
                 .await?;
-            issue(state, connection, proven, &role, session, Uuid::now_v7(), now).await
+            let id = user.to_string();
+            Change { action: "auth.login", resource: "user", id: &id }
+                .insert(connection, org, Some((user, &email)), origin, json!({}))
+                .await?;
+            let jti = Uuid::now_v7();
+            let pair = sign(state, session, &role, jti, now)?;
+            insert_into(refresh_tokens::table)
+                .values((
+                    refresh_tokens::jti.eq(jti),
+                    refresh_tokens::org_id.eq(org),
+                    refresh_tokens::session_id.eq(session.id),
+                    refresh_tokens::token_hash.eq(token_hash(&pair.refresh_token)),
+                    refresh_tokens::expires_at.eq(now + REFRESH_LIFE),
+                ))
+                .execute(connection)
+                .await?;
+            Ok(pair)
         })
         .await
 }
 
-/// Signs a pair of a session and stores its refresh token.
-async fn issue(
+/// A login of someone.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Session {
+    pub(super) id: Uuid,
+    pub(super) org: Uuid,
+    pub(super) user: Uuid,
+}
+
+/// Signs a pair of a session, of which the refresh token has that ID.
+pub(super) fn sign(
     state: &Management,
-    connection: &mut AsyncPgConnection,
-    proven: &Proven,
+    session: Session,
     role: &str,
-    session: Uuid,
     jti: Uuid,
     now: OffsetDateTime,
 ) -> Result<Pair> {
-    let (sub, org_id, iat) = (proven.user, proven.org, now.unix_timestamp());
+    let (sub, org_id, iat) = (session.user, session.org, now.unix_timestamp());
     let exp = iat + ACCESS_LIFE.whole_seconds();
-    let access = Access { sub, org_id, role: role.to_owned(), exp, iat, sid: session };
+    let access = Access { sub, org_id, role: role.to_owned(), exp, iat, sid: session.id };
     let exp = iat + REFRESH_LIFE.whole_seconds();
     let refresh = Refresh { sub, org_id, kind: RefreshKind::Refresh, exp, iat, jti };
-    let refresh_token = state.tokens.sign(&refresh)?;
-    insert_into(refresh_tokens::table)
-        .values((
-            refresh_tokens::jti.eq(jti),
-            refresh_tokens::org_id.eq(org_id),
-            refresh_tokens::session_id.eq(session),
-            refresh_tokens::token_hash.eq(Sha256::digest(&refresh_token).to_vec()),
-            refresh_tokens::expires_at.eq(now + REFRESH_LIFE),
-        ))
-        .execute(connection)
-        .await?;
     Ok(Pair {
         access_token: state.tokens.sign(&access)?,
-        refresh_token,
+        refresh_token: state.tokens.sign(&refresh)?,
         token_type: "Bearer",
         expires_in: ACCESS_LIFE.whole_seconds(),
     })
 }
 
-/// Ends sessions of a user: `only` that one, or all of them. What is revoked stays so.
-pub async fn revoke(
-    connection: &mut AsyncPgConnection,
-    org: Uuid,
-    user: Uuid,
-    only: Option<Uuid>,
-) -> Result<()> {
+/// What is stored of a refresh token.
+pub(super) fn token_hash(token: &str) -> Vec<u8> {
+    Sha256::digest(token).to_vec()
+}
+
+/// Which sessions of a user end.
+#[derive(Debug, Clone, Copy)]
+pub enum Ending {
+    /// All of them.
+    All,
+    /// That one.
+    Only(Uuid),
+    /// All but that one.
+    AllBut(Uuid),
+}
+
+/// Ends sessions of a user, for good. More than one only under the lock of his row, so that nobody waits for anybody in
+/// turn.
+pub async fn revoke(connection: &mut AsyncPgConnection, org: Uuid, user: Uuid, which: Ending) -> Result<()> {
     let all = update(sessions::table)
         .filter(sessions::org_id.eq(org))
         .filter(sessions::user_id.eq(user))
         .filter(sessions::revoked_at.is_null())
         .set(sessions::revoked_at.eq(sql_now));
-    match only {
-        None => all.execute(connection).await?,
-        Some(session) => all.filter(sessions::id.eq(session)).execute(connection).await?,
+    match which {
+        Ending::All => all.execute(connection).await?,
+        Ending::Only(session) => all.filter(sessions::id.eq(session)).execute(connection).await?,
+        Ending::AllBut(session) => all.filter(sessions::id.ne(session)).execute(connection).await?,
     };
     Ok(())
 }

@@ -1,14 +1,23 @@
-//! Logging in and out, and who is logged in.
+//! Logging in and out.
 
 use axum::{Json, extract::State};
-use secrecy::SecretString;
-use serde::{Deserialize, Serialize};
+use http::StatusCode;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::json;
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use crate::{
-    api::{body::Body, caller::Caller, error::Result, permission::Role},
-    auth::{login, sessions::Pair},
+    api::{
+        audit::Change,
+        body::Body,
+        caller::{Caller, Origin},
+        error::Result,
+    },
+    auth::{
+        login, refresh,
+        sessions::{self, Ending, Pair},
+    },
     state::Management,
 };
 
@@ -16,32 +25,56 @@ use crate::{
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Credentials {
+    /// Whatever its case.
+    #[schema(max_length = 254)]
     email: String,
-    #[schema(value_type = String, format = Password)]
+    #[schema(value_type = String, format = Password, max_length = 128)]
     password: SecretString,
 }
 
-/// Who is logged in.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Me {
-    id: Uuid,
-    org_id: Uuid,
-    email: String,
-    role: Role,
+/// What a pair of tokens is renewed with.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RefreshInput {
+    /// The newest one of the session.
+    #[schema(value_type = String)]
+    refresh_token: SecretString,
 }
 
 /// Logs in.
 #[utoipa::path(post, path = "/v1/admin/auth/login", tag = "auth", request_body = Credentials,
-    responses((status = 200, body = Pair)))]
+    responses((status = 200, body = Pair),
+        (status = 401, description = "The email address or the password is wrong, or the user is disabled."),
+        (status = 429, description = "Ten failures in 15 minutes of the account from this network, or 100 from it.")))]
 pub async fn log_in(
     State(state): State<Management>,
+    origin: Origin,
     Body(credentials): Body<Credentials>,
 ) -> Result<Json<Pair>> {
-    login::login(&state, &credentials.email, credentials.password).await.map(Json)
+    login::login(&state, &credentials.email, credentials.password, &origin).await.map(Json)
 }
 
-/// Shows who is logged in.
-#[utoipa::path(get, path = "/v1/admin/me", tag = "auth", responses((status = 200, body = Me)))]
-pub async fn me(caller: Caller) -> Json<Me> {
-    Json(Me { id: caller.user_id, org_id: caller.org_id, email: caller.email, role: caller.role })
+/// Gives a new pair of tokens for a refresh token, which is good for that once. One that was used before ends every
+/// session of its user; one that another request used in the same second is refused, and nothing ends.
+#[utoipa::path(post, path = "/v1/admin/auth/refresh", tag = "auth", request_body = RefreshInput,
+    responses((status = 200, body = Pair),
+        (status = 401, description = "The refresh token is unknown, expired, revoked, or was used before."),
+        (status = 409, description = "Another request has used it a moment ago, and has the new pair.")))]
+pub async fn refresh(
+    State(state): State<Management>,
+    origin: Origin,
+    Body(input): Body<RefreshInput>,
+) -> Result<Json<Pair>> {
+    refresh::refresh(&state, input.refresh_token.expose_secret(), &origin).await.map(Json)
+}
+
+/// Ends the session that the access token belongs to, with all of its tokens.
+#[utoipa::path(post, path = "/v1/admin/auth/logout", tag = "auth", responses((status = 204)))]
+pub async fn log_out(State(state): State<Management>, caller: Caller) -> Result<StatusCode> {
+    let mut connection = state.connection().await?;
+    sessions::revoke(&mut connection, caller.org_id, caller.user_id, Ending::Only(caller.session_id)).await?;
+    let id = caller.user_id.to_string();
+    let change = Change { action: "auth.logout", resource: "user", id: &id };
+    change.note(&mut connection, &caller, json!({})).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

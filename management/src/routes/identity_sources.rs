@@ -43,7 +43,7 @@ const MAX_TTL: i32 = 400;
 pub struct IdentitySourceInput {
     /// Your public tag or pixel ID at the vendor: `partner_label` and `partner_help` of the catalogue say which. 1 to 256
     /// printable ASCII characters.
-    #[schema(min_length = 1, max_length = 256)]
+    #[schema(min_length = 1, max_length = 256, pattern = "^[!-~]([ -~]*[!-~])?$")]
     partner_id: String,
     /// How long an ID is kept, 1 to 400 days. Absent or null: the vendor's `default_ttl_days` as it is now.
     #[schema(minimum = 1, maximum = 400)]

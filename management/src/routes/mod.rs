@@ -11,11 +11,13 @@ pub mod generated_ids;
 pub mod identities;
 pub mod identity_sources;
 pub mod keys;
+pub mod me;
 pub mod pipelines;
 pub mod profile_providers;
 pub mod secrets;
 pub mod server_secret;
 pub mod sources;
+pub mod users;
 
 use std::any::Any;
 
@@ -44,7 +46,13 @@ use crate::{
 fn admin() -> (Router<Management>, Api) {
     let (router, mut document) = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(auth::log_in))
-        .routes(routes!(auth::me))
+        .routes(routes!(auth::refresh))
+        .routes(routes!(auth::log_out))
+        .routes(routes!(me::read))
+        .routes(routes!(me::change_password))
+        .routes(routes!(users::list, users::create))
+        .routes(routes!(users::read, users::update_one, users::remove))
+        .routes(routes!(users::set_password))
         .routes(routes!(sources::list, sources::create))
         .routes(routes!(sources::read, sources::update, sources::remove))
         .routes(routes!(keys::list, keys::issue))

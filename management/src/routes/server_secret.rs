@@ -52,7 +52,7 @@ pub struct Rotation {
 
 /// A new secret.
 #[derive(Serialize, ToSchema)]
-pub struct NewSecret {
+pub struct NewServerSecret {
     /// 64 characters; as they are they are the key of the HMAC. They are never shown again.
     secret: String,
     #[serde(with = "time::serde::rfc3339")]
@@ -64,7 +64,7 @@ pub struct NewSecret {
 
 /// What is told of a secret.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct SecretView {
+pub struct ServerSecretView {
     /// Whether there is one. Without it signed calls are refused.
     configured: bool,
     #[serde(with = "time::serde::rfc3339::option")]
@@ -76,12 +76,12 @@ pub struct SecretView {
 
 /// Shows whether there is a server secret.
 #[utoipa::path(get, path = "/v1/admin/sources/{id}/server-secret", tag = "server-secret",
-    params(("id" = Uuid, Path)), responses((status = 200, body = SecretView)))]
+    params(("id" = Uuid, Path)), responses((status = 200, body = ServerSecretView)))]
 pub async fn read(
     State(state): State<Management>,
     caller: Caller,
     Id(source): Id,
-) -> Result<Json<SecretView>> {
+) -> Result<Json<ServerSecretView>> {
     let mut connection = state.connection().await?;
     sources::exists(&mut connection, caller.org_id, source).await?;
     let in_force: Vec<(OffsetDateTime, Option<OffsetDateTime>)> = server_secrets::table
@@ -92,7 +92,7 @@ pub async fn read(
         .load(&mut **connection)
         .await?;
     let current = in_force.iter().find(|(_, ends)| ends.is_none());
-    Ok(Json(SecretView {
+    Ok(Json(ServerSecretView {
         configured: current.is_some(),
         created_at: current.map(|(created_at, _)| *created_at),
         previous_expires_at: in_force.iter().filter_map(|(_, ends)| *ends).max(),
@@ -102,30 +102,30 @@ pub async fn read(
 /// Makes a server secret, or a new one, to sign calls with: `X-Datafly-Signature: sha256=` and the hex digits of
 /// HMAC-SHA256(secret, body).
 #[utoipa::path(post, path = "/v1/admin/sources/{id}/server-secret", tag = "server-secret",
-    request_body = Rotation, params(("id" = Uuid, Path)), responses((status = 201, body = NewSecret),
+    request_body = Rotation, params(("id" = Uuid, Path)), responses((status = 201, body = NewServerSecret),
         (status = 409, description = "Ten secrets are in force; with `overlap_seconds` 0 there is one.")))]
 pub async fn rotate(
     State(state): State<Management>,
     caller: Caller,
     Id(source): Id,
     Body(input): Body<Rotation>,
-) -> Result<(StatusCode, Json<NewSecret>)> {
+) -> Result<(StatusCode, Json<NewServerSecret>)> {
     let overlap = input.overlap_seconds.unwrap_or(OVERLAP);
     let mut wrong = Fields::default();
     wrong.check((0..=LONGEST_OVERLAP).contains(&overlap), "overlap_seconds", "must be 0 to 2592000");
     wrong.done()?;
     let (id, org) = (Uuid::now_v7(), caller.org_id);
     let secret = SecretString::from(hex::encode(rand::rng().random::<[u8; 32]>()));
-    let place = Place { org, table: "server_secrets", row: id, column: "sealed" };
-    let sealed = state.keys.seal(place, secret.expose_secret().as_bytes()).map_err(|error| {
-        tracing::error!(%error, "a server secret can't be sealed");
-        Code::Internal
-    })?;
-    let row = ServerSecret { id, org_id: org, source_id: source, sealed, expires_at: None };
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
             sources::hold(connection, org, source).await?;
+            let place = Place { org, table: "server_secrets", row: id, column: "sealed" };
+            let sealed = state.keys.seal(place, secret.expose_secret().as_bytes()).map_err(|error| {
+                tracing::error!(%error, "a server secret can't be sealed");
+                Code::Internal
+            })?;
+            let row = ServerSecret { id, org_id: org, source_id: source, sealed, expires_at: None };
             let previous_expires_at = retire(connection, org, source, Duration::seconds(overlap)).await?;
             let made = insert_into(server_secrets::table).values(row);
             let created_at: OffsetDateTime =
@@ -139,7 +139,7 @@ pub async fn rotate(
                 .note(connection, &caller, json!({"overlap_seconds": {"old": null, "new": overlap}}))
                 .await?;
             let secret = secret.expose_secret().to_owned();
-            Ok((StatusCode::CREATED, Json(NewSecret { secret, created_at, previous_expires_at })))
+            Ok((StatusCode::CREATED, Json(NewServerSecret { secret, created_at, previous_expires_at })))
         })
         .await
 }

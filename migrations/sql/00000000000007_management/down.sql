@@ -5,6 +5,7 @@ DROP TRIGGER bump ON server_secrets;
 CREATE TRIGGER bump AFTER INSERT OR UPDATE OR DELETE ON server_secrets
     FOR EACH ROW EXECUTE FUNCTION bump_config_version();
 
+DROP INDEX pipeline_keys_by_source, server_secrets_by_source;
 DROP TRIGGER count_version ON generated_ids;
 ALTER TABLE generated_ids DROP COLUMN version, DROP COLUMN updated_at;
 DROP TRIGGER count_version ON identity_sources;

@@ -40,6 +40,10 @@ ALTER TABLE generated_ids
     ADD COLUMN updated_at timestamptz NOT NULL DEFAULT now();
 CREATE TRIGGER count_version BEFORE UPDATE ON generated_ids FOR EACH ROW EXECUTE FUNCTION count_version();
 
+-- Found by source, in pages; by organisation, when its settings are loaded.
+CREATE INDEX pipeline_keys_by_source ON pipeline_keys (org_id, source_id, id);
+CREATE INDEX server_secrets_by_source ON server_secrets (org_id, source_id);
+
 -- A login and all tokens that came of it. None of them is worth anything once it is revoked.
 CREATE TABLE sessions (
     id         uuid PRIMARY KEY,
@@ -52,6 +56,7 @@ CREATE TABLE sessions (
 );
 CREATE INDEX sessions_by_user ON sessions (user_id) WHERE revoked_at IS NULL;
 CREATE INDEX sessions_by_end ON sessions (expires_at);
+CREATE INDEX sessions_by_revocation ON sessions (revoked_at) WHERE revoked_at IS NOT NULL;
 
 CREATE TABLE refresh_tokens (
     jti        uuid PRIMARY KEY,

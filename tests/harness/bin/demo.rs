@@ -8,10 +8,9 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use diesel::{ExpressionMethods, QueryDsl};
-use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use harness::{
     cluster::{Cluster, Setup},
+    control::Admin,
     process::{Service, run},
     seed::Customer,
     story,
@@ -19,8 +18,7 @@ use harness::{
     vendor_sim::VendorSim,
     world::all_vendors,
 };
-use identity_service::collected_vendors;
-use migrations::schema::orgs;
+use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
@@ -112,8 +110,12 @@ impl Demo {
         let management = start_management(&cluster, &database_url).await?;
         let vendors = VendorSim::start().await?;
 
-        progress("Setting up a source with a live key and four vendors …");
-        let customer = set_up(&database_url, org_id, &cluster, &vendors).await?;
+        progress("Setting up a source with a live key and four vendors, over the management API …");
+        let mut admin =
+            Admin::new(format!("http://{}", management.addr("http")), org_id, admin_email.clone())?;
+        admin.log_in(&admin_password).await.expect(200);
+        let me = admin.get("/v1/admin/me").await.expect(200);
+        let customer = set_up(&admin, id(&me, "test_org_id")?, &cluster, &vendors).await?;
         let demo = Self {
             cluster,
             management,
@@ -168,6 +170,11 @@ Try it from another terminal:
   curl -s "$EDGE_URL/v1/batch" -H "Authorization: Bearer $PIPELINE_KEY" -H "Origin: $ALLOWED_ORIGIN" \
     -d '{{"batch":[{{"type":"page","anonymousId":"visitor-2","context":{{"consent":{{"marketing":true}}}}}}]}}'
 
+  # The management API, browsable at $MANAGEMENT_URL/docs: log in, and look the visitor up
+  TOKEN=$(curl -s "$MANAGEMENT_URL/v1/admin/auth/login" -H 'Content-Type: application/json' \
+    -d '{{"email":"'$ADMIN_EMAIL'","password":"'$ADMIN_PASSWORD'"}}' | sed 's/.*"access_token":"\([^"]*\)".*/\1/')
+  curl -s "$MANAGEMENT_URL/v1/admin/identities?anonymous_id=demo-visitor" -H "Authorization: Bearer $TOKEN"
+
   # The image: 302 to the vendor, 302 back with its ID, GIF
   curl -s -L -o /dev/null -D - "$EDGE_URL/v1/sync/pinterest?pipeline_key=$PIPELINE_KEY&aid=visitor-2"
 
@@ -202,24 +209,56 @@ async fn start_management(cluster: &Cluster, database_url: &str) -> Result<Servi
     Service::start("management", &env, &["http", "metrics"]).await
 }
 
-/// Writes the customer's settings, and waits until the core has them.
+/// Makes the customer's settings as a customer would, over the management API, and waits until the core has them.
 async fn set_up(
-    database_url: &str,
-    org_id: Uuid,
+    admin: &Admin,
+    test_org_id: Uuid,
     cluster: &Cluster,
     vendors: &VendorSim,
 ) -> Result<Customer> {
-    let mut database = AsyncPgConnection::establish(database_url).await?;
-    let siblings = orgs::table.filter(orgs::test_of.eq(org_id)).select(orgs::id);
-    let test_org_id: Uuid = siblings.first(&mut database).await.context("the organisation has no sibling")?;
-    let key = &cluster.secrets.encryption_key;
-    let customer =
-        Customer::seed_in(&mut database, org_id, test_org_id, key, "explicit", "shop.example.com").await?;
-    for vendor in collected_vendors() {
-        customer.add_generated(&mut database, vendor, true).await?;
+    let domain = "shop.example.com";
+    let mut input = json!({"name": "Demo Shop", "domains": [domain]});
+    let source = admin.post("/v1/admin/sources", &input).await.expect(201);
+    let (source_id, pipeline_id): (Uuid, Uuid) = (id(&source, "id")?, id(&source, "pipeline_id")?);
+    let source = format!("/v1/admin/sources/{source_id}");
+    let key = async |environment: &str| {
+        let answer = admin.post(&format!("{source}/keys"), &json!({"environment": environment})).await;
+        answer.expect(201)["key"].as_str().unwrap_or_default().to_owned()
+    };
+    let (live_key, test_key) = (key("live").await, key("test").await);
+    let secret = admin.post(&format!("{source}/server-secret"), &json!({})).await.expect(201);
+    let pipeline = format!("/v1/admin/pipelines/{pipeline_id}");
+    let rate = json!({"consent_mode": "explicit", "rate_limit_rps": 10_000});
+    admin.put(&pipeline, &rate).await.expect(200);
+    let customer = Customer {
+        org_id: admin.org_id,
+        test_org_id,
+        source_id,
+        pipeline_id,
+        live_key,
+        test_key,
+        server_secret: secret["secret"].as_str().unwrap_or_default().to_owned(),
+        origin: format!("https://{domain}"),
+    };
+    let collected = admin.get("/v1/admin/catalog/generated-ids").await.expect(200);
+    for vendor in collected["data"].as_array().into_iter().flatten() {
+        let vendor = vendor["name"].as_str().unwrap_or_default();
+        admin.put(&format!("{pipeline}/generated-ids/{vendor}"), &json!({"enabled": true})).await.expect(201);
     }
-    cluster.open(&mut database, &customer, vendors, &all_vendors()).await?;
+    for vendor in all_vendors() {
+        let sync = json!({"partner_id": customer.partner_id(vendor), "endpoint": vendors.endpoint(vendor), "enabled": true});
+        admin.put(&format!("{pipeline}/identity-sources/{vendor}"), &sync).await.expect(201);
+        cluster.agree(&customer, vendors, vendor);
+    }
+    // Last, and what is waited for: a core that knows it knows the rest as well.
+    input["collect_hosts"] = json!([{"url": cluster.collect_url()}]);
+    admin.put(&source, &input).await.expect(200);
+    cluster.knows(&customer).await?;
     Ok(customer)
+}
+
+fn id(answer: &Value, name: &str) -> Result<Uuid> {
+    Ok(answer[name].as_str().unwrap_or_default().parse()?)
 }
 
 /// That port on loopback, or a free one where it is taken.

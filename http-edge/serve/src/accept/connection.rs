@@ -20,12 +20,13 @@ use tokio::{
     net::TcpStream,
     time::{Duration, Instant, Sleep, sleep},
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::{
     watch::{End, Flight, Timing, Watch},
-    watched::{Answer, Socket},
+    watched::{Answer, Socket, Stream},
 };
 use crate::{Serve, limits};
 
@@ -34,6 +35,8 @@ const RECHECK: Duration = Duration::from_hours(1);
 
 pub(super) struct Connection<S> {
     pub(super) builder: Builder<TokioExecutor>,
+    /// What the first bytes have to be; none: requests.
+    pub(super) tls: Option<TlsAcceptor>,
     pub(super) service: S,
     pub(super) peer: SocketAddr,
     pub(super) timing: Timing,
@@ -49,6 +52,17 @@ impl<S: Serve> Connection<S> {
     pub(super) async fn serve(self, stream: TcpStream) -> Option<End> {
         // Small answers must not wait for the peer's delayed acknowledgement.
         let _ = stream.set_nodelay(true);
+        let stream = match &self.tls {
+            None => Stream::Plain(stream),
+            // Boxed, as a plain connection would have to carry the room for it.
+            Some(tls) => {
+                let hands = shake_hands(tls, stream, &self.watch, &self.leaving, self.timing.header);
+                match Box::pin(hands).await {
+                    Ok(stream) => stream,
+                    Err(end) => return end,
+                }
+            }
+        };
         let service = {
             let (service, peer, watch, draining) =
                 (self.service, self.peer, self.watch.clone(), self.draining);
@@ -88,6 +102,27 @@ impl<S: Serve> Connection<S> {
             self.watch.leave();
             connection.as_mut().graceful_shutdown();
         }
+    }
+}
+
+/// The stream that requests come on. A peer has as long for its handshake as for a header, and both together.
+async fn shake_hands(
+    tls: &TlsAcceptor,
+    stream: TcpStream,
+    watch: &Watch,
+    leaving: &CancellationToken,
+    limit: Duration,
+) -> Result<Stream, Option<End>> {
+    tokio::select! {
+        accepted = tls.accept(stream) => accepted.map(|stream| Stream::Tls(Box::new(stream))).map_err(|error| {
+            debug!(%error, "no handshake");
+            metrics::counter!("datafly_tls_handshake_failures_total").increment(1);
+            None
+        }),
+        // Nothing was asked yet.
+        () = leaving.cancelled() => Err(Some(End::Drain)),
+        () = watch.full.notified() => Err(Some(End::Full)),
+        () = sleep(limit) => Err(Some(End::Header)),
     }
 }
 

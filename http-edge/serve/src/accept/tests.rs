@@ -46,7 +46,7 @@ async fn start_with(timing: Timing, limit: usize) -> (SocketAddr, Lifecycle, Joi
         .route("/never", get(std::future::pending::<()>));
     let life = Lifecycle::new();
     let workers = Workers::per_core(|| router.clone()).unwrap();
-    let task = tokio::spawn(serve_with(listener, "test", workers, life.clone(), limit, timing));
+    let task = tokio::spawn(serve_with(listener, "test", None, workers, life.clone(), limit, timing));
     (addr, life, task)
 }
 

@@ -14,12 +14,36 @@ use tokio::{
     net::TcpStream,
 };
 
+use tokio_rustls::server::TlsStream;
+
 use super::watch::{Flight, Watch};
 
 /// A socket whose bytes are seen by a [`Watch`].
 pub(super) struct Socket {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Stream,
     pub(super) watch: Arc<Watch>,
+}
+
+/// What a request's bytes come through.
+pub(super) enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Does the same with whichever it is.
+macro_rules! either {
+    ($socket:expr, $stream:ident => $done:expr) => {
+        match &mut $socket.stream {
+            Stream::Plain($stream) => {
+                let $stream = Pin::new($stream);
+                $done
+            }
+            Stream::Tls($stream) => {
+                let $stream = Pin::new($stream.as_mut());
+                $done
+            }
+        }
+    };
 }
 
 impl AsyncRead for Socket {
@@ -29,7 +53,7 @@ impl AsyncRead for Socket {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        ready!(either!(self, stream => stream.poll_read(context, buffer)))?;
         self.watch.read(buffer.filled().get(before..).unwrap_or_default());
         Poll::Ready(Ok(()))
     }
@@ -41,7 +65,7 @@ impl AsyncWrite for Socket {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        either!(self, stream => stream.poll_write(context, bytes))
     }
 
     fn poll_write_vectored(
@@ -49,19 +73,22 @@ impl AsyncWrite for Socket {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        either!(self, stream => stream.poll_write_vectored(context, slices))
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        match &self.stream {
+            Stream::Plain(stream) => stream.is_write_vectored(),
+            Stream::Tls(stream) => stream.is_write_vectored(),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        either!(self, stream => stream.poll_flush(context))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        either!(self, stream => stream.poll_shutdown(context))
     }
 }
 

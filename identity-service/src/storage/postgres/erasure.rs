@@ -121,7 +121,7 @@ pub async fn still_idle(
 }
 
 /// What is of no use any more by age: one statement a table, each with the oldest age that is kept.
-const AGED: [&str; 4] = [
+const AGED: [&str; 7] = [
     "DELETE FROM vendor_ids WHERE ctid = ANY (ARRAY( \
          SELECT ctid FROM vendor_ids WHERE expires_at < $1 - interval '7 days' LIMIT $2 FOR UPDATE SKIP LOCKED))",
     "DELETE FROM used_states WHERE ctid = ANY (ARRAY( \
@@ -131,6 +131,14 @@ const AGED: [&str; 4] = [
          SELECT ctid FROM used_proofs WHERE used_at < $1 - interval '30 days' LIMIT $2 FOR UPDATE SKIP LOCKED))",
     "DELETE FROM erased WHERE ctid = ANY (ARRAY( \
          SELECT ctid FROM erased WHERE erased_at < $1 - interval '30 days' LIMIT $2 FOR UPDATE SKIP LOCKED))",
+    "DELETE FROM audit_log WHERE ctid = ANY (ARRAY( \
+         SELECT ctid FROM audit_log WHERE at < $1 - interval '90 days' LIMIT $2 FOR UPDATE SKIP LOCKED))",
+    // Their refresh tokens go with them. For a week one that was stolen is still told from one that never was.
+    "DELETE FROM sessions WHERE ctid = ANY (ARRAY( \
+         SELECT ctid FROM sessions WHERE expires_at < $1 - interval '7 days' OR revoked_at < $1 - interval '7 days' \
+         LIMIT $2 FOR UPDATE SKIP LOCKED))",
+    "DELETE FROM login_failures WHERE ctid = ANY (ARRAY( \
+         SELECT ctid FROM login_failures WHERE since < $1 - interval '1 day' LIMIT $2 FOR UPDATE SKIP LOCKED))",
 ];
 
 /// Removes up to `limit` rows a table that are of no use any more, and returns how many it were.

@@ -7,6 +7,7 @@ pub mod erasure;
 pub mod graph;
 pub mod history;
 pub mod identities;
+pub mod keys;
 pub mod pii;
 mod prepared;
 pub mod proofs;

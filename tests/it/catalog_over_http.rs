@@ -110,7 +110,7 @@ async fn settings_can_be_changed_while_the_core_is_away_for_a_moment() {
 
     // A process that has never reached the core can't say what vendors there are; the rest works.
     let process = start_management(&control.world, &control.jwt_secret, &[]).await.unwrap();
-    let cold = owner.over(&process);
+    let cold = owner.at(&process);
     for list in LISTS {
         let answer = cold.get(&format!("/v1/admin/catalog/{list}")).await;
         answer.refused(503, "UNAVAILABLE");

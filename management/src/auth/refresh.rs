@@ -1,0 +1,165 @@
+//! Refreshing: each refresh token buys one new pair (D1 of threats.md). One UPDATE decides which of several requests
+//! with the same token gets it. Whatever they do, a pair is worth nothing once its session has ended.
+
+use diesel::{
+    ExpressionMethods, OptionalExtension, QueryDsl, QueryableByName, sql_query,
+    sql_types::{Binary, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid},
+};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
+use metrics::counter;
+use migrations::schema::users;
+use serde_json::json;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{
+    sessions::{Ending, Pair, Session, revoke, sign, token_hash},
+    tokens::{REFRESH_LIFE, Refresh},
+};
+use crate::{
+    api::{
+        audit::Change,
+        caller::Origin,
+        error::{ApiError, Code, Result},
+    },
+    state::Management,
+};
+
+/// How a token is found. Without a time it is compared with now.
+const LOOK: &str = "SELECT t.session_id, u.role, now() AS now, \
+        s.revoked_at IS NOT NULL OR u.disabled_at IS NOT NULL OR t.expires_at <= now() AS is_over, \
+        t.used_at IS NOT NULL AND t.expires_at > now() AS was_used, \
+        coalesce(t.used_at >= coalesce($5, now()) - interval '1 second', false) AND next.used_at IS NULL AS overlaps \
+    FROM refresh_tokens t JOIN sessions s ON s.id = t.session_id AND s.org_id = t.org_id \
+    JOIN users u ON u.id = s.user_id AND u.org_id = s.org_id \
+    LEFT JOIN refresh_tokens next ON next.jti = t.successor AND next.org_id = t.org_id \
+    WHERE t.jti = $1 AND t.org_id = $2 AND s.user_id = $3 AND t.token_hash = $4";
+
+#[derive(Debug, QueryableByName)]
+struct Found {
+    #[diesel(sql_type = SqlUuid)]
+    session_id: Uuid,
+    #[diesel(sql_type = Text)]
+    role: String,
+    #[diesel(sql_type = Timestamptz)]
+    now: OffsetDateTime,
+    /// It has expired, or its session has ended.
+    #[diesel(sql_type = Bool)]
+    is_over: bool,
+    /// Someone has used it, and it has not expired.
+    #[diesel(sql_type = Bool)]
+    was_used: bool,
+    /// He did within the second before, or later, and has not used what he got.
+    #[diesel(sql_type = Bool)]
+    overlaps: bool,
+}
+
+/// Uses the token if nobody has, and stores its successor. Locks the user, then the session, then the token, as
+/// whatever ends or removes them does.
+const USE: &str = "WITH owner AS MATERIALIZED ( \
+        SELECT id FROM users WHERE id = $3 AND org_id = $2 AND disabled_at IS NULL FOR KEY SHARE), \
+    live AS MATERIALIZED ( \
+        SELECT s.id FROM sessions s JOIN owner ON s.user_id = owner.id \
+        WHERE s.id = $5 AND s.org_id = $2 AND s.revoked_at IS NULL FOR NO KEY UPDATE OF s), \
+    used AS ( \
+        UPDATE refresh_tokens t SET used_at = clock_timestamp(), successor = $6 FROM live \
+        WHERE t.jti = $1 AND t.org_id = $2 AND t.token_hash = $4 AND t.session_id = live.id \
+            AND t.used_at IS NULL AND t.expires_at > now() \
+        RETURNING t.session_id), \
+    prolonged AS (UPDATE sessions s SET expires_at = $8 FROM used WHERE s.id = used.session_id) \
+    INSERT INTO refresh_tokens (jti, org_id, session_id, token_hash, expires_at) \
+    SELECT $6, $2, session_id, $7, $8 FROM used";
+
+/// The next pair of the session that `token` belongs to. A token that was used before ends every session of its user.
+pub async fn refresh(state: &Management, token: &str, origin: &Origin) -> Result<Pair> {
+    let rotated = rotate(state, token, origin).await;
+    let outcome = match rotated.as_ref().map_err(ApiError::code) {
+        Ok(Some(_)) => "rotated",
+        Ok(None) => "reused",
+        Err(Code::ConcurrentRefresh) => "concurrent",
+        Err(Code::InvalidRefreshToken) => "refused",
+        Err(_) => "error",
+    };
+    counter!("datafly_refreshes_total", "outcome" => outcome).increment(1);
+    Ok(rotated?.ok_or(Code::InvalidRefreshToken)?)
+}
+
+/// The same; none where the token was used before, and every session has ended.
+async fn rotate(state: &Management, token: &str, origin: &Origin) -> Result<Option<Pair>> {
+    let claims = state.tokens.refresh(token)?;
+    let hash = token_hash(token);
+    let mut connection = state.connection().await?;
+    let mut found = look(&mut connection, &claims, &hash, None).await?;
+    if !found.was_used && !found.is_over {
+        if let Some(pair) = exchange(state, &mut connection, &claims, &hash, &found).await? {
+            return Ok(Some(pair));
+        }
+        // Someone else has it, or the session has ended. However long it took to wait for him: this request overlaps
+        // with his if it began before, or within a second.
+        found = look(&mut connection, &claims, &hash, Some(found.now)).await?;
+    }
+    match (found.was_used, found.overlaps, found.is_over) {
+        (true, true, false) => Err(Code::ConcurrentRefresh.into()),
+        (false, ..) | (true, true, true) => Err(Code::InvalidRefreshToken.into()),
+        (true, false, _) => end_all(&mut connection, &claims, origin).await.map(|()| None),
+    }
+}
+
+async fn look(
+    connection: &mut AsyncPgConnection,
+    claims: &Refresh,
+    hash: &[u8],
+    began: Option<OffsetDateTime>,
+) -> Result<Found> {
+    let found: Option<Found> = sql_query(LOOK)
+        .bind::<SqlUuid, _>(claims.jti)
+        .bind::<SqlUuid, _>(claims.org_id)
+        .bind::<SqlUuid, _>(claims.sub)
+        .bind::<Binary, _>(hash)
+        .bind::<Nullable<Timestamptz>, _>(began)
+        .get_result(connection)
+        .await
+        .optional()?;
+    Ok(found.ok_or(Code::InvalidRefreshToken)?)
+}
+
+/// The next pair, unless someone was faster.
+async fn exchange(
+    state: &Management,
+    connection: &mut AsyncPgConnection,
+    claims: &Refresh,
+    hash: &[u8],
+    found: &Found,
+) -> Result<Option<Pair>> {
+    let session = Session { id: found.session_id, org: claims.org_id, user: claims.sub };
+    let successor = Uuid::now_v7();
+    let pair = sign(state, session, &found.role, successor, found.now)?;
+    let stored = sql_query(USE)
+        .bind::<SqlUuid, _>(claims.jti)
+        .bind::<SqlUuid, _>(claims.org_id)
+        .bind::<SqlUuid, _>(claims.sub)
+        .bind::<Binary, _>(hash)
+        .bind::<SqlUuid, _>(session.id)
+        .bind::<SqlUuid, _>(successor)
+        .bind::<Binary, _>(token_hash(&pair.refresh_token))
+        .bind::<Timestamptz, _>(found.now + REFRESH_LIFE)
+        .execute(connection)
+        .await?;
+    Ok((stored == 1).then_some(pair))
+}
+
+/// Ends every session of the user, whose token two have.
+async fn end_all(connection: &mut AsyncPgConnection, claims: &Refresh, origin: &Origin) -> Result<()> {
+    let (org, user) = (claims.org_id, claims.sub);
+    tracing::warn!(%user, "a refresh token was used again; every session of its user ends");
+    connection
+        .transaction(async |connection| {
+            let own = users::table.filter(users::id.eq(user)).filter(users::org_id.eq(org));
+            own.select(users::id).for_no_key_update().first::<Uuid>(connection).await?;
+            revoke(connection, org, user, Ending::All).await?;
+            let id = user.to_string();
+            let change = Change { action: "auth.refresh_reused", resource: "user", id: &id };
+            change.insert(connection, org, None, origin, json!({})).await
+        })
+        .await
+}

@@ -1,0 +1,130 @@
+//! How many passwords may be tried: by account and network, and by network. An attempt is counted before its password
+//! is looked at, and taken back when it was right, so that a thousand guesses at once are no better than one by one.
+//! Someone who guesses shuts out himself, never the owner elsewhere. The counters are PostgreSQL's: they hold for all
+//! instances together.
+
+use std::{net::IpAddr, time::Duration};
+
+use diesel::{
+    ExpressionMethods, OptionalExtension, QueryDsl, QueryableByName, delete, sql_query,
+    sql_types::{Binary, Double, Integer},
+    update,
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use migrations::schema::login_failures;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    api::error::{ApiError, Result},
+    state::Management,
+};
+
+/// Failures of one account from one network in 15 minutes (threats.md concern 11).
+const OF_ACCOUNT: i32 = 10;
+/// Failures from one network in 15 minutes.
+const OF_NETWORK: i32 = 100;
+
+/// Counts one more, from the first of 15 minutes on; no row where there are as many as may be.
+const COUNT: &str = "INSERT INTO login_failures AS f (key, times, since) VALUES ($1, 1, now()) \
+    ON CONFLICT (key) DO UPDATE SET \
+        times = CASE WHEN f.since <= now() - interval '15 minutes' THEN 1 ELSE f.times + 1 END, \
+        since = CASE WHEN f.since <= now() - interval '15 minutes' THEN now() ELSE f.since END \
+    WHERE f.times < $2 OR f.since <= now() - interval '15 minutes'";
+
+/// Seconds until the 15 minutes are over.
+const REMAINING: &str = "SELECT greatest(0, extract(epoch FROM since + interval '15 minutes' - now()))::float8 \
+    AS seconds FROM login_failures WHERE key = $1";
+
+#[derive(QueryableByName)]
+struct Remaining {
+    #[diesel(sql_type = Double)]
+    seconds: f64,
+}
+
+/// An attempt that was counted as a failure.
+#[derive(Debug)]
+pub struct Attempt {
+    account: Vec<u8>,
+    network: Vec<u8>,
+}
+
+impl Attempt {
+    /// Counts one on `account` from `ip`. `RATE_LIMITED` where there were too many; that is not counted again.
+    pub async fn begin(state: &Management, account: &[u8], ip: IpAddr) -> Result<Self> {
+        let network = network(ip);
+        let attempt = Self {
+            account: key("account", &[&network[..], account].concat()),
+            network: key("network", &network),
+        };
+        let mut connection = state.connection().await?;
+        count(&mut connection, &attempt.network, OF_NETWORK).await?;
+        if let Err(refused) = count(&mut connection, &attempt.account, OF_ACCOUNT).await {
+            take_back(&mut connection, &attempt.network).await?;
+            return Err(refused);
+        }
+        Ok(attempt)
+    }
+
+    /// The password was right: what failed before is forgotten, but for the network.
+    pub async fn succeeded(self, state: &Management) -> Result<()> {
+        let mut connection = state.connection().await?;
+        delete(login_failures::table.filter(login_failures::key.eq(&self.account)))
+            .execute(&mut **connection)
+            .await?;
+        take_back(&mut connection, &self.network).await
+    }
+
+    /// The password was not looked at.
+    pub async fn did_not_count(self, state: &Management) -> Result<()> {
+        let mut connection = state.connection().await?;
+        take_back(&mut connection, &self.account).await?;
+        take_back(&mut connection, &self.network).await
+    }
+}
+
+async fn count(connection: &mut AsyncPgConnection, key: &[u8], most: i32) -> Result<()> {
+    let count = sql_query(COUNT).bind::<Binary, _>(key).bind::<Integer, _>(most);
+    if count.execute(connection).await? == 1 {
+        return Ok(());
+    }
+    let remaining: Option<Remaining> =
+        sql_query(REMAINING).bind::<Binary, _>(key).get_result(connection).await.optional()?;
+    // Gone since: a login has succeeded.
+    let seconds = remaining.map_or(0.0, |remaining| remaining.seconds);
+    Err(ApiError::rate_limited(Duration::from_secs_f64(seconds.max(1.0))))
+}
+
+async fn take_back(connection: &mut AsyncPgConnection, key: &[u8]) -> Result<()> {
+    let counted =
+        login_failures::table.filter(login_failures::key.eq(key)).filter(login_failures::times.gt(0));
+    update(counted).set(login_failures::times.eq(login_failures::times - 1)).execute(connection).await?;
+    Ok(())
+}
+
+/// What one customer of a provider has: an IPv4 /24, an IPv6 /64.
+fn network(ip: IpAddr) -> Vec<u8> {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.octets().into_iter().take(3).collect(),
+        IpAddr::V6(ip) => ip.octets().into_iter().take(8).collect(),
+    }
+}
+
+fn key(label: &str, counted: &[u8]) -> Vec<u8> {
+    Sha256::new().chain_update(label).chain_update([0]).chain_update(counted).finalize().to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_is_what_one_customer_has() {
+        let of = |text: &str| network(text.parse().unwrap());
+        assert_eq!(of("192.0.2.1"), of("192.0.2.255"));
+        assert_eq!(of("192.0.2.1"), of("::ffff:192.0.2.9"));
+        assert_ne!(of("192.0.2.1"), of("192.0.3.1"));
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:ffff:ffff:ffff"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_ne!(key("account", b"x"), key("network", b"x"));
+    }
+}

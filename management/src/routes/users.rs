@@ -1,0 +1,368 @@
+//! The people who use the API.
+
+use axum::{Json, extract::State};
+use diesel::{
+    ExpressionMethods, QueryDsl, Queryable, Selectable, SelectableHelper, delete,
+    dsl::{exists, select, sql},
+    insert_into,
+    sql_types::{Bool, Nullable, Timestamptz},
+    update,
+};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
+use http::StatusCode;
+use migrations::{
+    rows,
+    schema::{orgs, users},
+};
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::{
+    api::{
+        audit::{self, Change},
+        body::Body,
+        caller::Caller,
+        error::{ApiError, Code, Result},
+        fields::{self, Fields},
+        page::{Page, Paged},
+        permission::Role,
+        query::{Id, IfMatch, Query},
+        versioned::Versioned,
+    },
+    auth::{
+        password::{self, Refused},
+        sessions::{self, Ending},
+    },
+    state::Management,
+};
+
+/// A new user.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewUser {
+    /// With it he logs in; no other user of any organisation has it, whatever its case.
+    #[schema(max_length = 254)]
+    email: String,
+    /// For display.
+    #[serde(default)]
+    #[schema(max_length = 200)]
+    name: String,
+    role: Role,
+    /// 12 to 128 characters, and not easy to guess.
+    #[schema(value_type = String, format = Password, min_length = 12, max_length = 128)]
+    password: SecretString,
+}
+
+/// What can be changed of a user.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UserInput {
+    /// For display.
+    #[serde(default)]
+    #[schema(max_length = 200)]
+    name: String,
+    /// What he may do, at once and with the tokens that he has.
+    role: Role,
+    /// He can't log in, and whatever sessions he has end.
+    #[serde(default)]
+    disabled: bool,
+}
+
+/// A password that is set for someone else.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PasswordInput {
+    /// 12 to 128 characters, and not easy to guess.
+    #[schema(value_type = String, format = Password, min_length = 12, max_length = 128)]
+    password: SecretString,
+}
+
+/// A user.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct UserView {
+    id: Uuid,
+    email: String,
+    name: String,
+    role: Role,
+    disabled: bool,
+    #[serde(with = "time::serde::rfc3339::option")]
+    last_login_at: Option<OffsetDateTime>,
+    /// For `If-Match`.
+    version: i32,
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    updated_at: OffsetDateTime,
+}
+
+/// Lists users, oldest first.
+#[utoipa::path(get, path = "/v1/admin/users", tag = "users", params(Page),
+    responses((status = 200, body = Paged<UserView>)))]
+pub async fn list(
+    State(state): State<Management>,
+    caller: Caller,
+    Query(page): Query<Page>,
+) -> Result<Json<Paged<UserView>>> {
+    let mut query = users::table
+        .filter(users::org_id.eq(caller.org_id))
+        .order(users::id)
+        .limit(page.rows())
+        .select(Stored::as_select())
+        .into_boxed();
+    if let Some(after) = page.after::<Uuid>()? {
+        query = query.filter(users::id.gt(after));
+    }
+    let mut connection = state.connection().await?;
+    let found: Vec<Stored> = query.load(&mut **connection).await?;
+    let shown: Result<Vec<UserView>> = found.into_iter().map(Stored::shown).collect();
+    Ok(Json(page.of(shown?, |view| view.id.to_string())))
+}
+
+/// Makes a user. Only an owner makes an owner.
+#[utoipa::path(post, path = "/v1/admin/users", tag = "users", request_body = NewUser,
+    responses((status = 201, body = UserView),
+        (status = 409, description = "Some user has that email address.")))]
+pub async fn create(
+    State(state): State<Management>,
+    caller: Caller,
+    Body(input): Body<NewUser>,
+) -> Result<Versioned<UserView>> {
+    let mut wrong = Fields::default();
+    wrong.check(fields::is_email(&input.email), "email", "must be an email address");
+    wrong.text("name", &input.name, 0, 200);
+    wrong.done()?;
+    caller.require(caller.role.may_touch(input.role))?;
+    let (org, id) = (caller.org_id, Uuid::now_v7());
+    let about = vec![input.email.clone(), input.name.clone()];
+    let password_hash = new_hash(&state, org, about, input.password, "password").await?;
+    let role = input.role.name().to_owned();
+    let user = rows::User { id, org_id: org, email: input.email, name: input.name, role, password_hash };
+    let mut connection = state.connection().await?;
+    connection
+        .transaction(async |connection| {
+            insert_into(users::table).values(user).execute(connection).await?;
+            let made = one(connection, org, id).await?;
+            note("user.created", id, connection, &caller, None, Some(&made)).await?;
+            Ok(Versioned(StatusCode::CREATED, made.version, made))
+        })
+        .await
+}
+
+/// Shows a user.
+#[utoipa::path(get, path = "/v1/admin/users/{id}", tag = "users", params(("id" = Uuid, Path)),
+    responses((status = 200, body = UserView)))]
+pub async fn read(
+    State(state): State<Management>,
+    caller: Caller,
+    Id(id): Id,
+) -> Result<Versioned<UserView>> {
+    let mut connection = state.connection().await?;
+    let user = one(&mut connection, caller.org_id, id).await?;
+    Ok(Versioned(StatusCode::OK, user.version, user))
+}
+
+/// Replaces what can be changed of a user. Only an owner changes an owner, or makes one of someone.
+#[utoipa::path(put, path = "/v1/admin/users/{id}", tag = "users", request_body = UserInput,
+    params(("id" = Uuid, Path), ("If-Match" = Option<String>, Header, description = "The version, quoted.")),
+    responses((status = 200, body = UserView),
+        (status = 409, description = "The version is not the newest, or no owner would be left who can log in.")))]
+pub async fn update_one(
+    State(state): State<Management>,
+    caller: Caller,
+    Id(id): Id,
+    seen: IfMatch,
+    Body(input): Body<UserInput>,
+) -> Result<Versioned<UserView>> {
+    let mut wrong = Fields::default();
+    wrong.text("name", &input.name, 0, 200);
+    wrong.done()?;
+    let org = caller.org_id;
+    let mut connection = state.connection().await?;
+    connection
+        .transaction(async |connection| {
+            let before = locked(connection, &caller, id).await?;
+            caller.require(caller.role.may_touch(input.role))?;
+            seen.check(Some(before.version))?;
+            let own = users::table.filter(users::org_id.eq(org)).filter(users::id.eq(id));
+            let disabled_at = sql::<Nullable<Timestamptz>>("CASE WHEN ")
+                .bind::<Bool, _>(input.disabled)
+                .sql(" THEN coalesce(disabled_at, now()) END");
+            update(own)
+                .set((
+                    users::name.eq(&input.name),
+                    users::role.eq(input.role.name()),
+                    users::disabled_at.eq(disabled_at),
+                ))
+                .execute(connection)
+                .await?;
+            if input.disabled {
+                sessions::revoke(connection, org, id, Ending::All).await?;
+            }
+            keep_an_owner(connection, org, &before).await?;
+            let after = one(connection, org, id).await?;
+            note("user.updated", id, connection, &caller, Some(&before), Some(&after)).await?;
+            Ok(Versioned(StatusCode::OK, after.version, after))
+        })
+        .await
+}
+
+/// Sets someone else's password; one's own is changed at `me/password`. All of his sessions end.
+#[utoipa::path(put, path = "/v1/admin/users/{id}/password", tag = "users", request_body = PasswordInput,
+    params(("id" = Uuid, Path), ("If-Match" = Option<String>, Header, description = "The version, quoted.")),
+    responses((status = 200, body = UserView), (status = 409, description = "The version is not the newest.")))]
+pub async fn set_password(
+    State(state): State<Management>,
+    caller: Caller,
+    Id(id): Id,
+    seen: IfMatch,
+    Body(input): Body<PasswordInput>,
+) -> Result<Versioned<UserView>> {
+    let org = caller.org_id;
+    if id == caller.user_id {
+        return Err(ApiError::with_message(Code::Forbidden, "Your own password is changed at me/password."));
+    }
+    let user = {
+        let mut connection = state.connection().await?;
+        one(&mut connection, org, id).await?
+    };
+    caller.require(caller.role.may_touch(user.role))?;
+    let hash = new_hash(&state, org, vec![user.email, user.name], input.password, "password").await?;
+    let mut connection = state.connection().await?;
+    connection
+        .transaction(async |connection| {
+            let before = locked(connection, &caller, id).await?;
+            seen.check(Some(before.version))?;
+            let own = users::table.filter(users::org_id.eq(org)).filter(users::id.eq(id));
+            update(own).set(users::password_hash.eq(hash)).execute(connection).await?;
+            sessions::revoke(connection, org, id, Ending::All).await?;
+            let text = id.to_string();
+            let change = Change { action: "user.password_set", resource: "user", id: &text };
+            change.note(connection, &caller, json!({})).await?;
+            let after = one(connection, org, id).await?;
+            Ok(Versioned(StatusCode::OK, after.version, after))
+        })
+        .await
+}
+
+/// Removes a user; his tokens are worth nothing from then on. Removing one who is gone is no error.
+#[utoipa::path(delete, path = "/v1/admin/users/{id}", tag = "users", params(("id" = Uuid, Path)),
+    responses((status = 204), (status = 409, description = "No owner would be left who can log in.")))]
+pub async fn remove(State(state): State<Management>, caller: Caller, Id(id): Id) -> Result<StatusCode> {
+    let org = caller.org_id;
+    let mut connection = state.connection().await?;
+    connection
+        .transaction(async |connection| {
+            let before = match locked(connection, &caller, id).await {
+                Err(error) if error.code() == Code::NotFound => {
+                    return audit::already_removed(connection, org, "user.deleted", id).await;
+                }
+                found => found?,
+            };
+            let own = users::table.filter(users::org_id.eq(org)).filter(users::id.eq(id));
+            delete(own).execute(connection).await?;
+            keep_an_owner(connection, org, &before).await?;
+            note("user.deleted", id, connection, &caller, Some(&before), None).await?;
+            Ok(StatusCode::NO_CONTENT)
+        })
+        .await
+}
+
+/// The hash of a password that someone sets, of whom `about` is known, and whose organisation is `org`. Else what is
+/// wrong with it, at `field`.
+pub async fn new_hash(
+    state: &Management,
+    org: Uuid,
+    mut about: Vec<String>,
+    password: SecretString,
+    field: &str,
+) -> Result<String> {
+    {
+        let mut connection = state.connection().await?;
+        about.push(orgs::table.find(org).select(orgs::name).first(&mut **connection).await?);
+    }
+    let hash = state.hashing.run(move || password::set(&password, &about)).await?;
+    hash.map_err(|refused| match refused {
+        Refused::Hash => Code::Internal.into(),
+        refused => ApiError::field(field, refused.to_string()),
+    })
+}
+
+/// A user's row.
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = users, check_for_backend(diesel::pg::Pg))]
+struct Stored {
+    id: Uuid,
+    email: String,
+    name: String,
+    role: String,
+    disabled_at: Option<OffsetDateTime>,
+    last_login_at: Option<OffsetDateTime>,
+    version: i32,
+    created_at: OffsetDateTime,
+    updated_at: OffsetDateTime,
+}
+
+impl Stored {
+    fn shown(self) -> Result<UserView> {
+        Ok(UserView {
+            id: self.id,
+            email: self.email,
+            name: self.name,
+            role: Role::of(&self.role).ok_or(Code::Internal)?,
+            disabled: self.disabled_at.is_some(),
+            last_login_at: self.last_login_at,
+            version: self.version,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+        })
+    }
+}
+
+/// The user of that ID, if he is of the organisation.
+async fn one(connection: &mut AsyncPgConnection, org: Uuid, id: Uuid) -> Result<UserView> {
+    let own = users::table.filter(users::org_id.eq(org)).filter(users::id.eq(id));
+    let found: Stored = own.select(Stored::as_select()).first(connection).await?;
+    found.shown()
+}
+
+/// The same, if the caller may change him. Nobody else changes any user of the organisation until the end of the
+/// transaction, so that two owners can't remove each other.
+async fn locked(connection: &mut AsyncPgConnection, caller: &Caller, id: Uuid) -> Result<UserView> {
+    let org = orgs::table.find(caller.org_id).select(orgs::id);
+    org.for_no_key_update().first::<Uuid>(connection).await?;
+    let own = users::table.filter(users::org_id.eq(caller.org_id)).filter(users::id.eq(id));
+    // Before his sessions, as wherever these are changed.
+    own.select(users::id).for_update().first::<Uuid>(connection).await?;
+    let user = one(connection, caller.org_id, id).await?;
+    caller.require(caller.role.may_touch(user.role))?;
+    Ok(user)
+}
+
+/// Refuses what was done to the user who was `before`, where he was the last owner who could log in.
+async fn keep_an_owner(connection: &mut AsyncPgConnection, org: Uuid, before: &UserView) -> Result<()> {
+    if before.role != Role::Owner || before.disabled {
+        return Ok(());
+    }
+    let owners = users::table
+        .filter(users::org_id.eq(org))
+        .filter(users::role.eq(Role::Owner.name()))
+        .filter(users::disabled_at.is_null());
+    let is_left: bool = select(exists(owners)).get_result(connection).await?;
+    if is_left { Ok(()) } else { Err(Code::LastOwner.into()) }
+}
+
+async fn note(
+    action: &'static str,
+    id: Uuid,
+    connection: &mut AsyncPgConnection,
+    caller: &Caller,
+    before: Option<&UserView>,
+    after: Option<&UserView>,
+) -> Result<()> {
+    let change = Change { action, resource: "user", id: &id.to_string() };
+    change.record(connection, caller, before, after).await
+}
