@@ -1,6 +1,7 @@
 //! End to end: real processes, real stores, vendors over real HTTP. Each module covers one concern.
 
 mod callbacks;
+mod canaries;
 mod cancellation;
 mod catalog;
 mod catalog_over_http;

@@ -55,7 +55,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
     let value = parsed.map_err(|error| {
         let path = error.path().to_string();
         match error.inner().classify() {
-            Category::Data => invalid(path, &error.into_inner()),
+            Category::Data => invalid(&path, &error.into_inner()),
             Category::Io | Category::Syntax | Category::Eof => Code::InvalidJson.into(),
         }
     })?;
@@ -66,7 +66,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
 /// Longest path of a field that is told, in characters: the names in it may be the sender's.
 const MAX_PATH: usize = 200;
 
-fn invalid(path: String, error: &serde_json::Error) -> ApiError {
+fn invalid(path: &str, error: &serde_json::Error) -> ApiError {
     let field = if path == "." { String::new() } else { path.chars().take(MAX_PATH).collect() };
     ApiError::invalid(vec![Problem { field, message: expected(&error.to_string()) }])
 }

@@ -21,7 +21,7 @@ use uuid::Uuid;
 use super::job::{Job, data_orgs, left, of_another_key};
 
 /// Values of one transaction, which takes some tens of milliseconds: for so long at most a writer waits for it.
-const BATCH: i64 = 256;
+const BATCH: i64 = 1000;
 
 /// What was done.
 pub struct Step {
