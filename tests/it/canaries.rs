@@ -100,7 +100,7 @@ async fn no_secret_is_seen_anywhere() {
     let control = Control::with(1, options).await;
     let service: Service =
         start_management(&control.world, &control.jwt_secret, &[("LOG_LEVEL", "trace")]).await.unwrap();
-    let mut owner = control.owner.over(&service);
+    let mut owner = control.owner.at(&service);
     owner.log_in(PASSWORD).await.expect(200);
     let source = owner.post("/v1/admin/sources", &json!({"name": "Shop"})).await.text("id");
     let source = format!("/v1/admin/sources/{source}");

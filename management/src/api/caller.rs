@@ -45,11 +45,9 @@ pub struct Caller {
     pub origin: Origin,
 }
 
-impl Caller {
-    /// Refuses unless the caller's role allows it: for what depends on more than the route.
-    pub fn require(&self, allowed: bool) -> Result<()> {
-        if allowed { Ok(()) } else { Err(Code::Forbidden.into()) }
-    }
+/// Refuses unless the caller's role allows it.
+pub fn require(allowed: bool) -> Result<()> {
+    if allowed { Ok(()) } else { Err(Code::Forbidden.into()) }
 }
 
 impl<S: Sync> FromRequestParts<S> for Caller {
@@ -104,7 +102,7 @@ async fn admit(state: &Management, request: Request) -> Result<Request> {
     let token = bearer(&parts.headers).ok_or(Code::InvalidToken)?;
     let claims = state.tokens.access(token)?;
     let caller = sessions::caller(state, &claims, origin).await?;
-    caller.require(caller.role.may(needed))?;
+    require(caller.role.may(needed))?;
     parts.extensions.insert(caller);
     Ok(Request::from_parts(parts, body))
 }

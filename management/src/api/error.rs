@@ -202,10 +202,11 @@ impl From<QueryError> for ApiError {
     fn from(error: QueryError) -> Self {
         use DatabaseErrorKind as Kind;
         let code = match &error {
-            QueryError::NotFound => return Code::NotFound.into(),
+            // The second: what it belongs to was removed in the meantime.
+            QueryError::NotFound | QueryError::DatabaseError(Kind::ForeignKeyViolation, _) => {
+                return Code::NotFound.into();
+            }
             QueryError::DatabaseError(Kind::UniqueViolation, _) => return Code::AlreadyExists.into(),
-            // What it belongs to was removed in the meantime.
-            QueryError::DatabaseError(Kind::ForeignKeyViolation, _) => return Code::NotFound.into(),
             _ if Fault::of(&error) != Fault::Other => Code::Unavailable,
             // The connection broke, or the server ends it.
             QueryError::DatabaseError(Kind::Unknown, information)
@@ -218,9 +219,10 @@ impl From<QueryError> for ApiError {
             }
             _ => Code::Internal,
         };
-        match code {
-            Code::Internal => tracing::error!(%error, "postgres"),
-            _ => tracing::warn!(%error, "postgres"),
+        if code == Code::Internal {
+            tracing::error!(%error, "postgres");
+        } else {
+            tracing::warn!(%error, "postgres");
         }
         code.into()
     }
@@ -237,10 +239,10 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (name, status, usual) = self.code.row();
         let message = self.message.as_deref().unwrap_or(usual);
-        let mut error = json!({ "code": name, "message": message });
-        if !self.fields.is_empty() {
-            error["fields"] = json!(self.fields);
-        }
+        let error = match &self.fields {
+            none if none.is_empty() => json!({ "code": name, "message": message }),
+            fields => json!({ "code": name, "message": message, "fields": fields }),
+        };
         let mut response = (status, Json(json!({ "error": error }))).into_response();
         let headers = response.headers_mut();
         if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {

@@ -42,7 +42,7 @@ impl Fields {
     pub fn storable(&mut self, field: &str, value: &Value) {
         match value {
             Value::String(text) => {
-                self.check(!text.contains('\0'), field, "must not have control characters")
+                self.check(!text.contains('\0'), field, "must not have control characters");
             }
             Value::Array(items) => {
                 for (index, item) in items.iter().enumerate() {

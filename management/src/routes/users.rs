@@ -25,7 +25,7 @@ use crate::{
     api::{
         audit::{self, Change},
         body::Body,
-        caller::Caller,
+        caller::{Caller, require},
         error::{ApiError, Code, Result},
         fields::{self, Fields},
         page::{Page, Paged},
@@ -135,7 +135,7 @@ pub async fn create(
     wrong.check(fields::is_email(&input.email), "email", "must be an email address");
     wrong.text("name", &input.name, 0, 200);
     wrong.done()?;
-    caller.require(caller.role.may_touch(input.role))?;
+    require(caller.role.may_touch(input.role))?;
     let (org, id) = (caller.org_id, Uuid::now_v7());
     let about = vec![input.email.clone(), input.name.clone()];
     let password_hash = new_hash(&state, org, about, input.password, "password").await?;
@@ -185,7 +185,7 @@ pub async fn update_one(
     connection
         .transaction(async |connection| {
             let before = locked(connection, &caller, id).await?;
-            caller.require(caller.role.may_touch(input.role))?;
+            require(caller.role.may_touch(input.role))?;
             seen.check(Some(before.version))?;
             let own = users::table.filter(users::org_id.eq(org)).filter(users::id.eq(id));
             let disabled_at = sql::<Nullable<Timestamptz>>("CASE WHEN ")
@@ -229,7 +229,7 @@ pub async fn set_password(
         let mut connection = state.connection().await?;
         one(&mut connection, org, id).await?
     };
-    caller.require(caller.role.may_touch(user.role))?;
+    require(caller.role.may_touch(user.role))?;
     let hash = new_hash(&state, org, vec![user.email, user.name], input.password, "password").await?;
     let mut connection = state.connection().await?;
     connection
@@ -338,7 +338,7 @@ async fn locked(connection: &mut AsyncPgConnection, caller: &Caller, id: Uuid) -
     // Before his sessions, as wherever these are changed.
     own.select(users::id).for_update().first::<Uuid>(connection).await?;
     let user = one(connection, caller.org_id, id).await?;
-    caller.require(caller.role.may_touch(user.role))?;
+    require(caller.role.may_touch(user.role))?;
     Ok(user)
 }
 

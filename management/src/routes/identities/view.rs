@@ -67,6 +67,7 @@ pub struct VendorId {
 
 /// Two identities that became one.
 #[derive(Debug, Serialize, ToSchema)]
+#[expect(clippy::struct_field_names, reason = "fields are called as the core calls them")]
 pub struct Merge {
     /// Names it to `unmerge`.
     merge_id: String,
