@@ -145,6 +145,29 @@ async fn no_secret_is_seen_anywhere() {
         let status = canaries.call(Method::POST, "/v1/admin/auth/login", Some(&body)).await;
         assert!([401, 422].contains(&status), "{status}");
     }
+    // Passwords that are set, well and badly.
+    let colleague = owner.colleague("editor").await;
+    let id = colleague.get("/v1/admin/me").await.text("id");
+    for wrapped in [
+        |text| json!(text),
+        |text| json!([text]),
+        |text| json!({"x": text}),
+        |text: String| json!(text + "\u{0}"),
+    ] {
+        let new = json!({"email": "new@shop.example", "name": "N", "role": "viewer", "password": wrapped(canaries.hatch())});
+        canaries.call(Method::POST, "/v1/admin/users", Some(&new)).await;
+        let set = json!({"password": wrapped(canaries.hatch())});
+        canaries.call(Method::PUT, &format!("/v1/admin/users/{id}/password"), Some(&set)).await;
+        let own =
+            json!({"current_password": wrapped(canaries.hatch()), "new_password": wrapped(canaries.hatch())});
+        let status = canaries.call(Method::PUT, "/v1/admin/me/password", Some(&own)).await;
+        assert!([401, 422].contains(&status), "{status}");
+        let refresh = json!({"refresh_token": wrapped(canaries.hatch())});
+        let status = canaries.call(Method::POST, "/v1/admin/auth/refresh", Some(&refresh)).await;
+        assert!([401, 422].contains(&status), "{status}");
+    }
+    let own = json!({"current_password": PASSWORD, "new_password": canaries.hatch()});
+    assert_eq!(canaries.call(Method::PUT, "/v1/admin/me/password", Some(&own)).await, 204);
     for token in [canaries.hatch(), format!("{}x", owner.access_token), owner.refresh_token.clone()] {
         let mut stranger = owner.clone();
         stranger.access_token = token;

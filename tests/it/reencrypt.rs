@@ -287,9 +287,7 @@ async fn what_does_not_open_is_told_and_left() {
     admin.delete("/v1/admin/secrets/bad0").await.expect(204);
     assert_eq!(admin.post(PATH, &json!({})).await.expect(202)["total"], 2);
     assert_eq!(finished(&admin).await["failed"], 2);
-    foreign.at(&process).get(PATH).await.expect(200)["state"]
-        .as_str()
-        .map(|state| assert_eq!(state, "never"));
+    assert_eq!(progress(&foreign.at(&process)).await["state"], "never");
     let record = "SELECT string_agg(action, ' ' ORDER BY id) FROM audit_log WHERE action LIKE 'crypto.%'";
     assert_eq!(database.text(record).await, "crypto.reencryption_started crypto.reencryption_started");
 }

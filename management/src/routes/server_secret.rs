@@ -11,7 +11,7 @@ use diesel::{
 };
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use http::StatusCode;
-use migrations::{rows::ServerSecret, schema::server_secrets, sealed::Place};
+use migrations::{rows::ServerSecret, schema::server_secrets, sealed::columns};
 use rand::RngExt;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
@@ -120,7 +120,7 @@ pub async fn rotate(
     connection
         .transaction(async |connection| {
             sources::hold(connection, org, source).await?;
-            let place = Place { org, table: "server_secrets", row: id, column: "sealed" };
+            let place = columns::SERVER_SECRETS.place(org, id);
             let sealed = state.seal(connection, place, secret.expose_secret().as_bytes()).await?;
             let row = ServerSecret { id, org_id: org, source_id: source, sealed, expires_at: None };
             let previous_expires_at = retire(connection, org, source, Duration::seconds(overlap)).await?;
