@@ -70,6 +70,7 @@ impl World {
             log_level: "info".to_owned(),
             // The load stands for the proxy in front, and names a visitor's address in each request.
             trusted_proxies: LOOPBACK.to_owned(),
+            open_networks: String::new(),
         };
         // A commit is to reach the disk, as in production.
         for setting in ["fsync", "full_page_writes"] {

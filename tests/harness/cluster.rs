@@ -26,6 +26,8 @@ pub struct Setup {
     pub log_level: String,
     /// `TRUSTED_PROXIES` of the edge.
     pub trusted_proxies: String,
+    /// `OUTBOUND_ALLOW_CIDRS` of the cores.
+    pub open_networks: String,
 }
 
 /// Secrets that one cluster shares. All are random.
@@ -92,6 +94,7 @@ impl Cluster {
                 ("SERVICE_TOKENS", &tokens),
                 ("LISTEN_ADDR", &addr),
                 ("LOG_LEVEL", &setup.log_level),
+                ("OUTBOUND_ALLOW_CIDRS", &setup.open_networks),
             ];
             cores.push(Service::start("identity-service", &env, &["grpc", "metrics"]).await?);
         }

@@ -116,6 +116,7 @@ impl World {
             edge_addr: free,
             log_level: options.log_level.to_owned(),
             trusted_proxies: String::new(),
+            open_networks: String::new(),
         })
         .await?;
         let key = &cluster.secrets.encryption_key;

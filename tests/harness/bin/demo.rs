@@ -105,6 +105,8 @@ impl Demo {
             edge_addr: preferred(8080)?,
             log_level: "info".to_owned(),
             trusted_proxies: String::new(),
+            // Providers of one's own are tried out on one's own machine.
+            open_networks: "127.0.0.0/8, ::1".to_owned(),
         })
         .await?;
         let management = start_management(&cluster, &database_url).await?;
