@@ -17,6 +17,9 @@ async fn the_control_plane_s_past_goes_too() {
                      ('3 days', interval '-6 days'), ('3 days', '-8 days')) AS made (ends, revoked); \
              INSERT INTO refresh_tokens (jti, org_id, session_id, token_hash, expires_at) \
                  SELECT gen_random_uuid(), org_id, id, decode(repeat('00', 32), 'hex'), expires_at FROM sessions; \
+             INSERT INTO refresh_tokens (jti, org_id, session_id, token_hash, expires_at) \
+                 SELECT gen_random_uuid(), org_id, id, decode(repeat('00', 32), 'hex'), now() - interval '8 days' \
+                 FROM sessions; \
              INSERT INTO audit_log (id, org_id, at, action, resource_type, resource_id, ip, user_agent) \
                  SELECT gen_random_uuid(), '{org}', now() - age, 'source.created', 'source', 'x', '', '' \
                  FROM unnest(ARRAY[interval '89 days', '91 days', '400 days']) AS age; \
@@ -34,5 +37,6 @@ async fn the_control_plane_s_past_goes_too() {
     .await;
     let kept = world.database.count("sessions", "expires_at > now() - interval '7 days'").await;
     let kept_audit = world.database.count("audit_log", "at > now() - interval '90 days'").await;
-    assert_eq!((kept, kept_audit), (3, 1));
+    let kept_tokens = world.database.count("refresh_tokens", "expires_at > now() - interval '7 days'").await;
+    assert_eq!((kept, kept_audit, kept_tokens), (3, 1, 3));
 }

@@ -70,6 +70,7 @@ CREATE TABLE refresh_tokens (
     successor  uuid
 );
 CREATE INDEX refresh_tokens_by_session ON refresh_tokens (session_id);
+CREATE INDEX refresh_tokens_by_end ON refresh_tokens (expires_at);
 
 -- Logins that failed, by account and network, and by network. Only hashes: what was typed may be a password.
 CREATE TABLE login_failures (

@@ -121,7 +121,7 @@ pub async fn still_idle(
 }
 
 /// What is of no use any more by age: one statement a table, each with the oldest age that is kept.
-const AGED: [&str; 7] = [
+const AGED: [&str; 8] = [
     "DELETE FROM vendor_ids WHERE ctid = ANY (ARRAY( \
          SELECT ctid FROM vendor_ids WHERE expires_at < $1 - interval '7 days' LIMIT $2 FOR UPDATE SKIP LOCKED))",
     "DELETE FROM used_states WHERE ctid = ANY (ARRAY( \
@@ -137,6 +137,9 @@ const AGED: [&str; 7] = [
     "DELETE FROM sessions WHERE ctid = ANY (ARRAY( \
          SELECT ctid FROM sessions WHERE expires_at < $1 - interval '7 days' OR revoked_at < $1 - interval '7 days' \
          LIMIT $2 FOR UPDATE SKIP LOCKED))",
+    // Those of a session that lives on.
+    "DELETE FROM refresh_tokens WHERE ctid = ANY (ARRAY( \
+         SELECT ctid FROM refresh_tokens WHERE expires_at < $1 - interval '7 days' LIMIT $2 FOR UPDATE SKIP LOCKED))",
     "DELETE FROM login_failures WHERE ctid = ANY (ARRAY( \
          SELECT ctid FROM login_failures WHERE since < $1 - interval '1 day' LIMIT $2 FOR UPDATE SKIP LOCKED))",
 ];
