@@ -29,16 +29,12 @@ use tracing::warn;
 
 /// Deadline of every call made here (design section 4): sent to the core, and kept here as well.
 const DEADLINE: Duration = Duration::from_secs(1);
-/// For the TCP connection alone; leaves room in the deadline for a second try elsewhere.
-const CONNECT: Duration = Duration::from_millis(400);
 /// Calls that one thread has under way at once. More are refused: they would only wait here, and in the core, which
 /// takes 4,096 from all of its edges.
 const CALLS: usize = 1024;
 /// Largest request and answer (design section 4).
 const MAX_REQUEST: usize = 4 * 1024 * 1024;
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
-/// A silent connection is asked for a sign of life, and given up after as long again.
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// The W3C `traceparent` of the request being served.
 pub type Trace = Option<MetadataValue<Ascii>>;
@@ -55,18 +51,9 @@ pub struct Core {
 impl Core {
     /// Connects to `cores` on first use. `token` is the whole `authorization` value.
     pub fn new(cores: &[Endpoint], token: MetadataValue<Ascii>) -> Self {
-        let channel = |core: &Endpoint| {
-            core.clone()
-                .connect_timeout(CONNECT)
-                .tcp_nodelay(true)
-                .http2_keep_alive_interval(KEEP_ALIVE)
-                .keep_alive_timeout(KEEP_ALIVE)
-                .keep_alive_while_idle(true)
-                .connect_lazy()
-        };
         // One for each address and thread (`serve::workers`): calls that share a connection share its system calls,
         // and a call costs this side more than it does the core's, so none of them is too much for one thread there.
-        let channels = cores.iter().map(channel).collect();
+        let channels = cores.iter().map(Endpoint::connect_lazy).collect();
         Self { channels, next: Arc::default(), calls: Arc::new(Semaphore::new(CALLS)), token }
     }
 

@@ -21,16 +21,12 @@ use crate::api::error::{ApiError, Code, Result};
 
 /// Deadline of every call: sent to the core, and kept here as well. An erasure of somebody with many IDs takes longest.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// For the TCP connection alone.
-const CONNECT: Duration = Duration::from_millis(400);
 /// How long a core may take to hear of a new organisation: it looks every 300 ms.
 const HEARSAY: Duration = Duration::from_millis(200);
 /// How often a call is made at most.
 const TRIES: u32 = 6;
 /// Largest answer (design section 4).
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
-/// A silent connection is asked for a sign of life, and given up after as long again.
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// The core, whichever instance answers.
 #[derive(Clone)]
@@ -43,20 +39,11 @@ pub struct Core {
 impl Core {
     /// Connects to `cores` on first use. `token` is the whole `authorization` value.
     pub fn new(cores: &[Endpoint], token: MetadataValue<Ascii>) -> Self {
-        let channel = |core: &Endpoint| {
-            core.clone()
-                .connect_timeout(CONNECT)
-                .http2_keep_alive_interval(KEEP_ALIVE)
-                .keep_alive_timeout(KEEP_ALIVE)
-                .keep_alive_while_idle(true)
-                .connect_lazy()
-        };
-        Self { channels: cores.iter().map(channel).collect(), next: Arc::default(), token }
+        Self { channels: cores.iter().map(Endpoint::connect_lazy).collect(), next: Arc::default(), token }
     }
 
-    /// Makes one call with `send`, which is given a channel with room for the largest answer in mind. Every method that
-    /// management calls may be repeated, so one that a core could not be reached for is made at the next.
-    pub async fn call<M: Clone, R, F>(
+    /// Every method that management calls may be repeated, so one that a core could not be reached for is made at the next.
+    async fn call<M: Clone, R, F>(
         &self,
         rpc: &'static str,
         message: M,

@@ -24,9 +24,12 @@ const CA: &str = "TLS_CA";
 /// What is offered, most wanted first: gRPC is HTTP/2.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// For a client's handshake, which the timeout of its TCP connection does not cover. As long as that one in our clients,
-/// so that both leave room in the edge's deadline for a second try elsewhere.
-const HANDSHAKE: Duration = Duration::from_millis(400);
+/// For a client's TCP connection, and for its handshake, which the other does not cover: each leaves room in the edge's
+/// deadline for a second try elsewhere.
+const CONNECT: Duration = Duration::from_millis(400);
+const HANDSHAKE: Duration = CONNECT;
+/// A silent connection is asked for a sign of life, and given up after as long again.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// What accepts connections with `TLS_CERT` and `TLS_KEY`; with `TLS_CA` only those whose certificate it has issued. None
 /// where no variable is set: the listener is plain.
@@ -56,15 +59,23 @@ pub fn acceptor(env: &Env) -> Result<Option<TlsAcceptor>, EnvError> {
     Ok(Some(TlsAcceptor::from(Arc::new(config))))
 }
 
-/// The addresses in `name`, `http://host:port` or `https://host:port`, separated by commas, as clients may connect to
-/// them. With https the server's certificate has to be issued by `TLS_CA`, and `TLS_CERT` and `TLS_KEY` are shown to it.
+/// The addresses in `name`, `http://host:port` or `https://host:port`, separated by commas, ready to be connected
+/// to. With https the server's certificate has to be issued by `TLS_CA`, and `TLS_CERT` and `TLS_KEY` are shown to it.
 pub fn endpoints(env: &Env, name: &'static str) -> Result<Vec<Endpoint>, EnvError> {
+    let connect = |endpoint: Endpoint| {
+        endpoint
+            .connect_timeout(CONNECT)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .keep_alive_while_idle(true)
+    };
     let addresses = env.addresses(name)?;
     let files = Files::read(env)?;
     let is_tls = |uri: &Uri| uri.scheme() == Some(&Scheme::HTTPS);
     if !addresses.iter().any(is_tls) {
         return match files.first() {
-            None => Ok(addresses.into_iter().map(Endpoint::from).collect()),
+            None => Ok(addresses.into_iter().map(|uri| connect(uri.into())).collect()),
             Some(set) => Err(EnvError::malformed(set, format_args!("is for https; {name} is http"))),
         };
     }
@@ -73,7 +84,7 @@ pub fn endpoints(env: &Env, name: &'static str) -> Result<Vec<Endpoint>, EnvErro
     }
     let config = files.client()?;
     let secured = |uri: Uri| {
-        let endpoint = Endpoint::from(uri).tls_config(config.clone());
+        let endpoint = connect(uri.into()).tls_config(config.clone());
         endpoint.map_err(|_| EnvError::malformed(name, "can't be connected to with TLS"))
     };
     addresses.into_iter().map(secured).collect()

@@ -24,9 +24,9 @@ const SILENT: [&str; 4] = ["version", "created_at", "updated_at", "id"];
 #[derive(Debug)]
 pub struct Change<'a> {
     /// `source.updated`.
-    pub action: &'static str,
+    pub action: &'a str,
     /// `source`.
-    pub resource: &'static str,
+    pub resource: &'a str,
     /// Its ID or name. Nothing of a visitor.
     pub id: &'a str,
 }
@@ -85,6 +85,26 @@ impl Change<'_> {
             .await?;
         Ok(())
     }
+}
+
+/// Notes that `caller` made, changed or removed a `resource`, by what there was and what there is (see
+/// [`Change::record`]): `source.created`, `source.updated`, `source.deleted`.
+pub async fn record<T: Serialize>(
+    connection: &mut AsyncPgConnection,
+    caller: &Caller,
+    resource: &str,
+    id: &str,
+    before: Option<&T>,
+    after: Option<&T>,
+) -> Result<()> {
+    let done = match (before, after) {
+        (None, _) => "created",
+        (Some(_), Some(_)) => "updated",
+        (Some(_), None) => "deleted",
+    };
+    Change { action: &format!("{resource}.{done}"), resource, id }
+        .record(connection, caller, before, after)
+        .await
 }
 
 /// The answer to a DELETE of what is not there: no content where this organisation has removed it before, whose second

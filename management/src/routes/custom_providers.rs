@@ -21,7 +21,7 @@ use super::{secrets, sources};
 use crate::{
     api::{
         alone::alone,
-        audit::Change,
+        audit,
         body::Body,
         caller::Caller,
         error::{Code, Result},
@@ -302,12 +302,6 @@ async fn note(
     before: Option<&CustomProviderView>,
     after: Option<&CustomProviderView>,
 ) -> Result<()> {
-    let action = match (before, after) {
-        (None, _) => "custom_provider.created",
-        (Some(_), Some(_)) => "custom_provider.updated",
-        (Some(_), None) => "custom_provider.deleted",
-    };
     let name = after.or(before).map(|view| view.name.as_str()).unwrap_or_default();
-    let change = Change { action, resource: "custom_provider", id: &format!("{source}/{name}") };
-    change.record(connection, caller, before, after).await
+    audit::record(connection, caller, "custom_provider", &format!("{source}/{name}"), before, after).await
 }

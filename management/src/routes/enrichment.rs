@@ -21,7 +21,7 @@ use uuid::Uuid;
 use super::{identity_sources::unknown_vendor, sources};
 use crate::{
     api::{
-        audit::Change,
+        audit,
         body::Body,
         caller::Caller,
         error::{Code, Result},
@@ -288,12 +288,6 @@ async fn note(
     before: Option<&EnrichmentView>,
     after: Option<&EnrichmentView>,
 ) -> Result<()> {
-    let action = match (before, after) {
-        (None, _) => "enrichment.created",
-        (Some(_), Some(_)) => "enrichment.updated",
-        (Some(_), None) => "enrichment.deleted",
-    };
     let vendor = after.or(before).map(|view| view.vendor.as_str()).unwrap_or_default();
-    let change = Change { action, resource: "enrichment", id: &format!("{source}/{vendor}") };
-    change.record(connection, caller, before, after).await
+    audit::record(connection, caller, "enrichment", &format!("{source}/{vendor}"), before, after).await
 }

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::{identity_sources::unknown_vendor, pipelines};
 use crate::{
     api::{
-        audit::Change,
+        audit,
         body::Body,
         caller::Caller,
         error::{Code, Result},
@@ -174,12 +174,6 @@ async fn note(
     before: Option<&GeneratedIdsView>,
     after: Option<&GeneratedIdsView>,
 ) -> Result<()> {
-    let action = match (before, after) {
-        (None, _) => "generated_ids.created",
-        (Some(_), Some(_)) => "generated_ids.updated",
-        (Some(_), None) => "generated_ids.deleted",
-    };
     let vendor = after.or(before).map(|view| view.vendor.as_str()).unwrap_or_default();
-    let change = Change { action, resource: "generated_ids", id: &format!("{pipeline}/{vendor}") };
-    change.record(connection, caller, before, after).await
+    audit::record(connection, caller, "generated_ids", &format!("{pipeline}/{vendor}"), before, after).await
 }

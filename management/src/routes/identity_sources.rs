@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::pipelines;
 use crate::{
     api::{
-        audit::Change,
+        audit,
         body::Body,
         caller::Caller,
         error::{ApiError, Code, Result},
@@ -256,14 +256,8 @@ async fn note(
     before: Option<&IdentitySourceView>,
     after: Option<&IdentitySourceView>,
 ) -> Result<()> {
-    let action = match (before, after) {
-        (None, _) => "identity_source.created",
-        (Some(_), Some(_)) => "identity_source.updated",
-        (Some(_), None) => "identity_source.deleted",
-    };
     let vendor = after.or(before).map(|view| view.vendor.as_str()).unwrap_or_default();
-    let change = Change { action, resource: "identity_source", id: &format!("{pipeline}/{vendor}") };
-    change.record(connection, caller, before, after).await
+    audit::record(connection, caller, "identity_source", &format!("{pipeline}/{vendor}"), before, after).await
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::sources;
 use crate::{
     api::{
-        audit::Change,
+        audit,
         body::Body,
         caller::Caller,
         error::{Code, Result},
@@ -337,11 +337,6 @@ async fn note(
     before: Option<&AmperityView>,
     after: Option<&AmperityView>,
 ) -> Result<()> {
-    let action = match (before, after) {
-        (None, _) => "profile_provider.created",
-        (Some(_), Some(_)) => "profile_provider.updated",
-        (Some(_), None) => "profile_provider.deleted",
-    };
-    let change = Change { action, resource: "profile_provider", id: &format!("{source}/{PROVIDER}") };
-    change.record(connection, caller, before, after).await
+    audit::record(connection, caller, "profile_provider", &format!("{source}/{PROVIDER}"), before, after)
+        .await
 }

@@ -1,6 +1,8 @@
 //! Sources: sites and apps that send events, with their domains, collect hosts and pipeline.
 
-use std::collections::{HashMap, HashSet};
+mod input;
+
+use std::collections::HashMap;
 
 use axum::{Json, extract::State};
 use diesel::{ExpressionMethods, QueryDsl, Queryable, Selectable, SelectableHelper, delete, insert_into};
@@ -10,67 +12,24 @@ use migrations::{
     rows::{self, Pipeline},
     schema::{collect_hosts, pipelines, sources},
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use self::input::{CollectHost, SourceInput};
 use crate::{
     api::{
-        audit::{self, Change},
+        audit,
         body::Body,
         caller::Caller,
         error::{Code, Result},
-        fields::{self, Fields},
         page::{Page, Paged},
         query::{Id, IfMatch, Query},
         versioned::Versioned,
     },
     state::Management,
 };
-
-/// Most domains, and most collect hosts, of one source.
-const MOST: usize = 100;
-/// What a browser is shown (design section 7, Trust).
-const BROWSER_IDENTITY: [&str; 2] = ["verified", "claimed"];
-
-/// What is told of a source.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SourceInput {
-    /// For display, 1 to 200 characters.
-    #[schema(min_length = 1, max_length = 200)]
-    name: String,
-    /// Origins that may call: `host[:port]`, https implied, `http://…` on loopback. None: no browser may.
-    #[serde(default)]
-    #[schema(max_items = 100)]
-    domains: Vec<String>,
-    /// Your hosts that point at the edge.
-    #[serde(default)]
-    #[schema(max_items = 100)]
-    collect_hosts: Vec<CollectHost>,
-    /// `verified` shows a browser only what is vouched for, `claimed` believes it who it says it is.
-    #[serde(default = "verified")]
-    #[schema(pattern = "^(verified|claimed)$")]
-    browser_identity: String,
-    /// Refuses calls without a signature.
-    #[serde(default)]
-    require_signature: bool,
-}
-
-fn verified() -> String {
-    "verified".to_owned()
-}
-
-/// A host that points at the edge.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct CollectHost {
-    /// Scheme and authority, `https://collect.example.com`.
-    url: String,
-    /// Domain attribute of the `_dfid` cookie: the host, or a domain it is under. Absent: the host alone.
-    cookie_domain: Option<String>,
-}
 
 /// A source.
 #[derive(Debug, Serialize, ToSchema)]
@@ -139,7 +98,7 @@ pub async fn create(
             insert_into(pipelines::table).values(pipeline).execute(connection).await?;
             insert_hosts(connection, org, id, &input.collect_hosts).await?;
             let made = one(connection, org, id).await?;
-            note("source.created", id, connection, &caller, None, Some(&made)).await?;
+            note(connection, &caller, id, None, Some(&made)).await?;
             Ok(Versioned(StatusCode::CREATED, made.version, made))
         })
         .await
@@ -190,7 +149,7 @@ pub async fn update(
             delete(hosts.filter(collect_hosts::source_id.eq(id))).execute(connection).await?;
             insert_hosts(connection, org, id, &input.collect_hosts).await?;
             let after = one(connection, org, id).await?;
-            note("source.updated", id, connection, &caller, Some(&before), Some(&after)).await?;
+            note(connection, &caller, id, Some(&before), Some(&after)).await?;
             Ok(Versioned(StatusCode::OK, after.version, after))
         })
         .await
@@ -213,7 +172,7 @@ pub async fn remove(State(state): State<Management>, caller: Caller, Id(id): Id)
             };
             let own = sources::table.filter(sources::org_id.eq(org)).filter(sources::id.eq(id));
             delete(own).execute(connection).await?;
-            note("source.deleted", id, connection, &caller, Some(&before), None).await?;
+            note(connection, &caller, id, Some(&before), None).await?;
             Ok(StatusCode::NO_CONTENT)
         })
         .await
@@ -228,83 +187,6 @@ struct Stored {
     version: i32,
     created_at: OffsetDateTime,
     updated_at: OffsetDateTime,
-}
-
-impl SourceInput {
-    /// With everything in the form in which it is kept, or what is wrong with it.
-    fn checked(mut self) -> Result<Self> {
-        let mut wrong = Fields::default();
-        wrong.text("name", &self.name, 1, 200);
-        wrong.one_of("browser_identity", &self.browser_identity, &BROWSER_IDENTITY);
-        wrong.check(self.domains.len() <= MOST, "domains", format!("must be at most {MOST}"));
-        wrong.check(self.collect_hosts.len() <= MOST, "collect_hosts", format!("must be at most {MOST}"));
-        let mut known = HashSet::new();
-        for (index, domain) in self.domains.iter_mut().enumerate() {
-            let field = format!("domains[{index}]");
-            match domain_of(domain) {
-                None => wrong.add(
-                    field,
-                    "must be host[:port] with a dot, or http://host[:port] on loopback; no path, no wildcard",
-                ),
-                Some(plain) => {
-                    wrong.check(known.insert(plain.clone()), field, "is there twice");
-                    *domain = plain;
-                }
-            }
-        }
-        let mut known = HashSet::new();
-        for (index, host) in self.collect_hosts.iter_mut().enumerate() {
-            let field = format!("collect_hosts[{index}]");
-            let Some(url) = fields::origin(&host.url) else {
-                wrong.add(field + ".url", "must be https://host[:port], or http on loopback; no path");
-                continue;
-            };
-            wrong.check(known.insert(url.clone()), format!("{field}.url"), "is there twice");
-            let fits = host.cookie_domain.as_deref().is_none_or(|domain| covers(domain, &url));
-            wrong.check(
-                fits,
-                field + ".cookie_domain",
-                "must be the host, or a domain with a dot that it is under",
-            );
-            host.url = url;
-        }
-        wrong.done()?;
-        Ok(self)
-    }
-
-    fn row(&self, id: Uuid, org_id: Uuid) -> rows::Source {
-        rows::Source {
-            id,
-            org_id,
-            name: self.name.clone(),
-            domains: self.domains.clone(),
-            browser_identity: self.browser_identity.clone(),
-            require_signature: self.require_signature,
-        }
-    }
-}
-
-/// A domain as it is kept: without https, which is implied, and without the scheme's own port.
-fn domain_of(text: &str) -> Option<String> {
-    let origin = match text.split_once("://") {
-        None => fields::origin(&format!("https://{text}")),
-        Some(_) => fields::origin(text),
-    }?;
-    // `null` is what a browser calls an origin that is nobody's.
-    let host = origin.split("://").nth(1)?;
-    if !host.contains('.') && !host.contains("localhost") && !host.starts_with('[') {
-        return None;
-    }
-    Some(origin.strip_prefix("https://").map_or(origin.clone(), str::to_owned))
-}
-
-/// Whether a browser takes a cookie of `domain` from the host of `url`.
-fn covers(domain: &str, url: &str) -> bool {
-    let host =
-        url::Url::parse(url).ok().and_then(|url| url.host().map(|host| host.to_string())).unwrap_or_default();
-    let is_name =
-        domain.contains('.') && domain.parse::<std::net::IpAddr>().is_err() && !domain.starts_with('.');
-    is_name && (host == domain || host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.')))
 }
 
 async fn insert_hosts(
@@ -391,57 +273,11 @@ async fn views(connection: &mut AsyncPgConnection, org: Uuid, found: Vec<Stored>
 }
 
 async fn note(
-    action: &'static str,
-    id: Uuid,
     connection: &mut AsyncPgConnection,
     caller: &Caller,
+    id: Uuid,
     before: Option<&SourceView>,
     after: Option<&SourceView>,
 ) -> Result<()> {
-    let change = Change { action, resource: "source", id: &id.to_string() };
-    change.record(connection, caller, before, after).await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn domains_are_kept_as_browsers_send_them() {
-        for (text, kept) in [
-            ("Shop.example", Some("shop.example")),
-            ("shop.example:443", Some("shop.example")),
-            ("https://shop.example:8443", Some("shop.example:8443")),
-            ("http://localhost:3000", Some("http://localhost:3000")),
-            ("http://shop.example", None),
-            ("*", None),
-            ("*.example", None),
-            ("null", None),
-            ("https://null", None),
-            ("http://[::1]:3000", Some("http://[::1]:3000")),
-            ("shop.example/", None),
-            ("shop.example/path", None),
-            ("", None),
-        ] {
-            assert_eq!(domain_of(text).as_deref(), kept, "{text}");
-        }
-    }
-
-    #[test]
-    fn a_cookie_domain_is_one_that_the_host_may_set() {
-        let url = "https://collect.shop.example:8443";
-        assert!(covers("shop.example", url) && covers("collect.shop.example", url));
-        for bad in [
-            "example",
-            "hop.example",
-            "other.example",
-            ".shop.example",
-            "a.collect.shop.example",
-            "",
-            "127.0.0.1",
-        ] {
-            assert!(!covers(bad, url), "{bad}");
-        }
-        assert!(!covers("127.0.0.1", "http://127.0.0.1:8080"), "an address is host-only");
-    }
+    audit::record(connection, caller, "source", &id.to_string(), before, after).await
 }
