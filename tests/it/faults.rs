@@ -18,11 +18,16 @@ pub async fn synced(world: &World) -> Browser {
     browser
 }
 
-/// A service's state, as `grpc.health.v1` tells it.
+/// A service's state at the first core, as `grpc.health.v1` tells it.
 pub(crate) async fn health(world: &World, service: &str) -> String {
-    let mut client = HealthClient::new(world.internal().channel);
+    health_at(world, 0, service).await
+}
+
+/// The same at one of the cores.
+pub(crate) async fn health_at(world: &World, core: usize, service: &str) -> String {
+    let api = world.cluster.api(core, &world.cluster.secrets.internal_token).unwrap();
     let request = HealthCheckRequest { service: service.to_owned() };
-    match client.check(request).await {
+    match HealthClient::new(api.channel).check(request).await {
         Ok(answer) => answer.get_ref().status().as_str_name().to_owned(),
         Err(status) => status.to_string(),
     }

@@ -68,13 +68,16 @@ use std::time::Duration;
 use harness::{browser::Answer, within, world::World};
 use serde_json::{Value, json};
 
-/// Waits until `dependency.postgres` says so; a loss and a return are each due to show within 2 s.
+/// Waits until `dependency.postgres` says so at every core; a loss and a return are each due to show within 2 s.
 async fn postgres_is(world: &World, state: &str) {
     within(Duration::from_secs(2), state, async || {
-        match faults::health(world, "dependency.postgres").await {
-            now if now == state => Ok(()),
-            now => Err(now),
+        for core in 0..world.cluster.cores.len() {
+            let now = faults::health_at(world, core, "dependency.postgres").await;
+            if now != state {
+                return Err(format!("core {core}: {now}"));
+            }
         }
+        Ok(())
     })
     .await;
 }

@@ -1,6 +1,6 @@
 //! PostgreSQL fails over behind one name: a standby takes over while connections to the old primary stand.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harness::{
     postgres::PostgresServer,
@@ -8,8 +8,13 @@ use harness::{
     world::{Options, World},
     writers::Writers,
 };
+use uuid::Uuid;
 
-use crate::{assert_accepted, assert_no_open_transaction, assert_retry, granted, postgres_is};
+use crate::{
+    assert_accepted, assert_no_open_transaction, assert_retry, granted,
+    people::{People, visit},
+    postgres_is,
+};
 
 /// Writes are due to succeed that long after a failover (threats.md F15).
 const RECOVERY: Duration = Duration::from_secs(5);
@@ -40,7 +45,20 @@ async fn fails_over(demote: impl AsyncFnOnce(&mut PostgresServer)) {
     demote(&mut primary).await;
     world.postgres_proxy.repoint(standby.addr);
     world.database.move_to(&standby).unwrap();
+    let repointed = Instant::now();
     writers.take(20, RECOVERY).await;
+    // The writers are content with one core.
+    let people = People::of(&world);
+    for core in 0..world.cluster.cores.len() {
+        within(RECOVERY.saturating_sub(repointed.elapsed()), "the core to take a visitor", async || {
+            let taken = people.resolve(core, vec![visit(Uuid::new_v4().to_string())]).await;
+            match taken.map(|mut resolutions| resolutions.remove(0).error) {
+                Ok(None) => Ok(()),
+                other => Err(format!("core {core}: {other:?}")),
+            }
+        })
+        .await;
+    }
     postgres_is(&world, "SERVING").await;
 
     // The old primary's settings confirm nothing any more.
