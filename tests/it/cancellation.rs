@@ -23,9 +23,24 @@ const AT_ONCE: u32 = 16;
 /// Connections of a core's pool.
 const POOL: usize = 16;
 
-/// Some time under 20 ms, spread well and the same in each run: `number` times the golden ratio.
-fn patience(number: u32) -> Duration {
-    Duration::from_micros(u64::from(number.wrapping_mul(2_654_435_769) >> 16) * 20_000 / 65_536)
+/// How long clients wait at most. It follows the machine's pace, so that about half of them see their answer.
+struct Patience(Duration);
+
+impl Patience {
+    fn new() -> Self {
+        Self(Duration::from_millis(20))
+    }
+
+    /// Some part of it, spread well: `number` times the golden ratio.
+    fn of(&self, number: u32) -> Duration {
+        self.0 * (number.wrapping_mul(2_654_435_769) >> 16) / 65_536
+    }
+
+    /// Learns whether a client saw its answer.
+    fn learn(&mut self, seen: bool) {
+        let (more, less) = (self.0 * 21 / 20, self.0 * 20 / 21);
+        self.0 = if seen { less } else { more }.clamp(Duration::from_millis(1), Duration::from_secs(2));
+    }
 }
 
 /// What the client of that number asks for: half of them share one visitor, half are new.
@@ -85,11 +100,11 @@ async fn ten_thousand_clients_that_go_away() {
             .collect();
         let mut browser = world.browser();
         clients.spawn(async move {
-            let mut acknowledged = Vec::new();
+            let (mut acknowledged, mut patience) = (Vec::new(), Patience::new());
             for (number, request) in requests {
                 let taken = if number % 2 == 0 {
                     // Its stream is reset.
-                    let answer = timeout(patience(number), core.clone().resolve(request)).await;
+                    let answer = timeout(patience.of(number), core.clone().resolve(request)).await;
                     answer.is_ok_and(|answer| {
                         answer.is_ok_and(|answer| answer.get_ref().resolutions[0].error.is_none())
                     })
@@ -99,15 +114,16 @@ async fn ten_thousand_clients_that_go_away() {
                     browser.jar.clear();
                     // Those who go to the vendor wait for their own site, and leave somewhere on the way.
                     let goes = number % 32 == 1;
-                    let patient = if goes { Duration::from_secs(5) } else { patience(number) };
+                    let patient = if goes { Duration::from_secs(5) } else { patience.of(number) };
                     let answer = timeout(patient, browser.view(&consent(number))).await;
                     let taken = answer
                         .is_ok_and(|answer| answer.status == 200 && answer.json()["accepted"] == json!(1));
                     if taken && goes {
-                        drop(timeout(10 * patience(number / 32), browser.sync("pinterest")).await);
+                        drop(timeout(10 * patience.of(number / 32), browser.sync("pinterest")).await);
                     }
                     taken
                 };
+                patience.learn(taken);
                 if taken {
                     acknowledged.push(number);
                 }
