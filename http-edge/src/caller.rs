@@ -63,9 +63,9 @@ pub fn sec_gpc(headers: &HeaderMap) -> bool {
     headers.get("sec-gpc").is_some_and(|value| value.as_bytes() == b"1")
 }
 
-/// The Referer header.
+/// The Referer header; proxies that take it away may leave an empty one.
 pub fn referer(headers: &HeaderMap) -> Option<String> {
-    text(headers, &header::REFERER, MAX_REFERER)
+    text(headers, &header::REFERER, MAX_REFERER).filter(|referer| !referer.is_empty())
 }
 
 /// The trace this request belongs to; handed on as it is.

@@ -15,17 +15,17 @@ const VENDOR_COOKIES: [&str; 6] = ["_fbp", "_fbc", "_ttp", "_ga", "_scid", "_rdt
 /// What RFC 6265 forbids in a value, and the escape itself.
 const NOT_IN_VALUE: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b',').add(b';').add(b'\\').add(b'%');
 
-/// The value of the first cookie called `name`, as sent.
+/// The value of the first cookie called `name`, as sent; none where that is no ASCII, which ours and the vendors' are.
+/// Beside it may stand the site's own, with any bytes.
 fn get<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     // HTTP/2 may send several fields.
     headers
         .get_all(header::COOKIE)
         .iter()
-        .filter_map(|field| field.to_str().ok())
-        .flat_map(|field| field.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
-        .find(|(found, _)| *found == name)
-        .map(|(_, value)| value)
+        .flat_map(|field| field.as_bytes().split(|byte| *byte == b';'))
+        .find_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+        .filter(|value| value.is_ascii())
+        .and_then(|value| str::from_utf8(value).ok())
 }
 
 /// The browser's anonymous ID in `_dfid`.
@@ -112,6 +112,15 @@ mod tests {
         assert_eq!(state(&sent, "criteo").as_deref(), Some("x=y"));
         assert_eq!(state(&sent, "pinterest"), None);
         assert_eq!(vendor_cookies(&sent).collect::<Vec<_>>(), [("_fbp", "fb.1.2.3")]);
+    }
+
+    #[test]
+    fn a_cookie_of_the_site_may_hold_any_bytes() {
+        let sent: &[&[u8]] = &[b"name=J\xc3\xbcrgen; _dfid=a", b"\xff; =; ;_fbp=fb.1.2.\xe9; _ga=g"];
+        let fields = sent.iter().map(|field| (header::COOKIE, HeaderValue::from_bytes(field).unwrap()));
+        let sent: HeaderMap = fields.collect();
+        assert_eq!(anonymous_id(&sent).as_deref(), Some("a"));
+        assert_eq!(vendor_cookies(&sent).collect::<Vec<_>>(), [("_ga", "g")]);
     }
 
     #[test]

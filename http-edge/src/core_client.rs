@@ -25,7 +25,6 @@ use tonic::{
     metadata::{Ascii, MetadataValue},
     transport::{Channel, Endpoint},
 };
-use tracing::warn;
 
 /// Deadline of every call made here (design section 4): sent to the core, and kept here as well.
 const DEADLINE: Duration = Duration::from_secs(1);
@@ -84,7 +83,7 @@ impl Core {
         if let Err(status) = &result
             && proto::reason_of(status).is_none()
         {
-            warn!(rpc, code = ?status.code(), said = status.message(), "the core failed");
+            serve::failing!(WARN, rpc, code = ?status.code(), said = status.message(), "the core failed");
             metrics::counter!("datafly_core_failures_total", "rpc" => rpc).increment(1);
         }
         result.map(Response::into_inner)

@@ -8,7 +8,6 @@ use proto::{Reason, reason_of, v1::ErrorReason};
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
-use tracing::error;
 
 /// A refusal in HTTP.
 #[derive(Debug, Clone)]
@@ -69,7 +68,7 @@ impl From<Status> for ApiError {
         let reason = reason_of(&status).map(|row| row.reason);
         let mut answer = match (reason, status.code()) {
             (Some(ErrorReason::InvalidServiceToken | ErrorReason::RoleNotAllowed), _) => {
-                error!("the core refuses SERVICE_TOKEN");
+                serve::failing!(ERROR, "the core refuses SERVICE_TOKEN");
                 ErrorReason::Unavailable.into()
             }
             (Some(ErrorReason::Internal), _) => ErrorReason::Unavailable.into(),

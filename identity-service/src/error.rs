@@ -65,20 +65,20 @@ impl Error {
             Self::Refused { reason, .. } => *reason,
             Self::RateLimited { .. } => ErrorReason::RateLimited,
             Self::Postgres(error) => {
-                tracing::warn!(%error, "postgres");
+                serve::failing!(WARN, %error, "postgres");
                 classify(error)
             }
             Self::PostgresPool(error) => {
-                tracing::warn!(%error, "postgres pool");
+                serve::failing!(WARN, %error, "postgres pool");
                 ErrorReason::Unavailable
             }
             Self::Moved => ErrorReason::Unavailable,
             Self::Redis(_) | Self::RedisLane(_) => {
-                tracing::warn!(error = %self, "redis");
+                serve::failing!(WARN, error = %self, "redis");
                 ErrorReason::Unavailable
             }
             Self::Task(error) => {
-                tracing::error!(%error, "task");
+                serve::failing!(ERROR, %error, "task");
                 ErrorReason::Internal
             }
         }

@@ -112,7 +112,10 @@ impl Browser {
         let url = request.url().clone();
         let cookies = self.jar.header(&url);
         if !cookies.is_empty() {
-            request.headers_mut().insert(header::COOKIE, HeaderValue::from_str(&cookies).unwrap());
+            // Browsers send what a page has set, as UTF-8.
+            request
+                .headers_mut()
+                .insert(header::COOKIE, HeaderValue::from_bytes(cookies.as_bytes()).unwrap());
         }
         let answer = self.client.execute(request).await.unwrap_or_else(|error| panic!("{url}: {error:?}"));
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());

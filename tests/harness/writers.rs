@@ -58,14 +58,17 @@ impl Writers {
         self.taken.load(Ordering::Relaxed)
     }
 
-    /// Waits until that many more have been taken.
+    /// Waits until that many more have been taken, the first of them within `limit`: how many follow each second is
+    /// the machine's affair.
     pub async fn take(&self, more: usize, limit: Duration) {
-        let goal = self.taken() + more;
-        crate::within(limit, "visitors to be taken", async || match self.taken() {
-            taken if taken >= goal => Ok(()),
-            taken => Err(format!("{taken} of {goal}")),
-        })
-        .await;
+        let before = self.taken();
+        for (goal, limit) in [(before + 1, limit), (before + more, crate::PATIENCE)] {
+            crate::within(limit, "visitors to be taken", async || match self.taken() {
+                taken if taken >= goal => Ok(()),
+                taken => Err(format!("{taken} of {goal}")),
+            })
+            .await;
+        }
     }
 
     /// Ends them, and checks that all that was acknowledged is stored, and that delivery says the same.

@@ -117,6 +117,22 @@ async fn a_cookie_that_differs_is_linked_and_rewritten() {
 }
 
 #[tokio::test]
+async fn a_cookie_of_the_site_with_other_bytes_than_ascii_hides_none_of_ours() {
+    let world = World::with(Options { vendors: &["trade_desk"], ..Options::default() }).await;
+    let mut browser = world.browser();
+    browser.jar.set(&browser.collect.clone(), "A_name", "Jürgen");
+    browser.anonymous_id = None;
+    let first = browser.view(&granted()).await;
+    assert_accepted(&first, 1);
+    let again = browser.view(&granted()).await;
+    assert_eq!(again.json()["anonymous_id"], first.json()["anonymous_id"], "the visitor is known by _dfid");
+    // The state's cookie stands beside it as well.
+    browser.anonymous_id = first.json()["anonymous_id"].as_str().map(str::to_owned);
+    browser.sync("trade_desk").await;
+    assert!(world.vendor_id(browser.aid(), "ttd_uid").await.is_some());
+}
+
+#[tokio::test]
 async fn a_sync_for_another_visitor_than_the_cookie_s_is_refused() {
     let world = World::start().await;
     let (mut browser, mut other) = (world.browser(), world.browser());
@@ -130,6 +146,8 @@ async fn a_sync_for_another_visitor_than_the_cookie_s_is_refused() {
     assert_eq!(browser.send(foreign).await.status, 204, "fired from a foreign page");
     let own = browser.request(Method::GET, &url).header("referer", "https://shop.example.com/basket");
     assert_eq!(browser.send(own).await.status, 302, "fired from the customer's page");
+    let none = browser.request(Method::GET, &url).header("referer", "");
+    assert_eq!(browser.send(none).await.status, 302, "an empty Referer names no page");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use crate::{assert_accepted, assert_gif, denied, granted};
+use crate::{assert_accepted, assert_gif, denied, granted, postgres_faults::assert_serves};
 
 /// A visitor whose Pinterest sync is stored.
 pub async fn synced(world: &World) -> Browser {
@@ -250,15 +250,21 @@ async fn postgresql_away_known_visitors_are_served_and_new_ones_told_to_retry() 
     let before = world.vendor_ids(known.aid()).await;
     world.postgres_proxy.refuse().await;
 
-    assert_accepted(&known.view(&granted()).await, 1);
+    assert_serves(&mut known).await;
     assert_eq!(world.vendor_ids(known.aid()).await, before, "read from Redis");
     let mut new = world.browser();
     let events = [known.page_view(&granted()), new.page_view(&granted()), waiting.page_view(&denied())];
-    known.jar.clear();
-    let mixed = known.batch(&json!(events)).await;
-    assert_eq!(mixed.status, 200, "{}", mixed.text());
-    let body = mixed.json();
-    assert_eq!(body["accepted"], json!(1), "{body}");
+    // A machine that runs other tests as well may read too late from Redis, and has nothing else to ask.
+    let body = eventually("the known visitor's event to be taken", async || {
+        known.jar.clear();
+        let mixed = known.batch(&json!(events)).await;
+        if mixed.status == 200 && mixed.json()["accepted"] == json!(1) {
+            Ok(mixed.json())
+        } else {
+            Err(mixed.text())
+        }
+    })
+    .await;
     let failed: Vec<(i64, &str, bool)> = body["errors"]
         .as_array()
         .into_iter()

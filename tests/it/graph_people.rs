@@ -2,6 +2,7 @@
 
 use harness::world::{Options, World};
 use proto::v1::RefusalReason;
+use serde_json::Value;
 use tonic::Code;
 
 use crate::{
@@ -219,6 +220,23 @@ async fn a_callback_after_an_erasure_stores_nothing() {
     assert_accepted(&page.view(&granted()).await, 1);
     assert_gif(&page.get(callback.as_str()).await);
     assert_eq!(world.vendor_id(page.aid(), "pin_unauth").await, None, "its state is older than the erasure");
+}
+
+/// threats.md Y13, where silence is consent.
+#[tokio::test]
+async fn a_page_that_was_open_when_its_visitor_was_erased_sends_nobody_to_a_vendor() {
+    let world = World::with(Options { consent_mode: "implicit", ..Options::default() }).await;
+    let people = People::of(&world);
+    let mut page = world.browser();
+    assert_accepted(&page.view(&Value::Null).await, 1);
+    people.delete(0, browser(page.aid())).await.unwrap();
+    assert_eq!(page.get(&page.sync_url("pinterest")).await.status, 204);
+    let refused = [("vendor", "pinterest"), ("reason", "erased")];
+    assert_eq!(world.metric("datafly_sync_refused_total", &refused).await, 1.0);
+    assert_eq!(world.browser().sync("pinterest").await[0].status, 302, "who is unknown was not erased");
+    // Who comes back is a stranger, and as welcome as any.
+    assert_eq!(page.view(&Value::Null).await.offered(), ["pinterest"]);
+    assert_eq!(page.get(&page.sync_url("pinterest")).await.status, 302);
 }
 
 #[tokio::test]

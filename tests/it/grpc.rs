@@ -243,6 +243,16 @@ async fn bounds_and_malformed_fields() {
             &format!("{count} identities"),
         );
     }
+    for fields in [vec!["f".to_owned(); 201], vec!["f".repeat(65)]] {
+        let (count, longest) = (fields.len(), fields[0].len());
+        let request = VendorIdsRequest {
+            org_id: world.customer.org_id.to_string(),
+            identities: vec![known_as("a").unwrap()],
+            fields,
+        };
+        let what = format!("{count} fields of {longest} bytes");
+        assert_refused(api.resolve().vendor_ids(request).await, invalid.0, invalid.1, &what);
+    }
     for org in ["", "not-a-uuid", "00000000-0000-0000-0000-00000000000g"] {
         let caller = Some(Caller { kind: Some(Kind::OrgId(org.to_owned())) });
         let request = ResolveRequest { caller, subjects: subjects(1) };

@@ -1,15 +1,20 @@
-//! Standard output that nobody reads (threats.md F43).
+//! Standard output that nobody reads (threats.md F43), and how much is written while a part is away.
 
 use std::{net::SocketAddr, process::Stdio};
 
 use harness::{
     eventually,
     metrics::Metrics,
+    process::Service,
     system::{binary, free_port, signal, tied},
+    world::World,
 };
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-/// An edge without a core logs a line for each request that fails.
+use crate::{assert_accepted, denied, granted};
+
+/// An edge without a core logs a line for each request that fails, at debug.
 #[tokio::test]
 async fn a_full_pipe_costs_lines_and_no_request() {
     let [http, metrics, nobody] = [(); 3].map(|()| SocketAddr::from(([127, 0, 0, 1], free_port().unwrap())));
@@ -19,6 +24,7 @@ async fn a_full_pipe_costs_lines_and_no_request() {
         ("METRICS_ADDR", metrics.to_string()),
         ("IDENTITY_URL", format!("http://{nobody}")),
         ("SERVICE_TOKEN", "token".to_owned()),
+        ("LOG_LEVEL", "debug".to_owned()),
         // Whose own requests are not counted.
         ("TRUSTED_PROXIES", "127.0.0.1".to_owned()),
     ]);
@@ -50,4 +56,41 @@ async fn a_full_pipe_costs_lines_and_no_request() {
     signal("TERM", &edge.id().unwrap().to_string());
     let status = tokio::time::timeout(std::time::Duration::from_secs(10), edge.wait()).await;
     assert!(status.expect("the pipe holds its end").unwrap().success());
+}
+
+/// Lines that want somebody to look.
+fn alarms(service: &Service) -> Vec<String> {
+    let is_alarm = |line: &String| {
+        let line: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        ["WARN", "ERROR"].map(Value::from).contains(&line["level"])
+    };
+    service.log().into_iter().filter(is_alarm).collect()
+}
+
+#[tokio::test]
+async fn an_outage_is_a_few_lines_and_not_some_for_each_request() {
+    let mut world = World::start().await;
+    let mut known = world.browser();
+    assert_accepted(&known.view(&granted()).await, 1);
+    let callback = known.sync_to_vendor("pinterest").await;
+    world.postgres_proxy.refuse().await;
+    for _ in 0..30 {
+        let mut new = world.browser();
+        let mut login = known.page_view(&denied());
+        login["userId"] = json!("somebody new");
+        login["traits"] = json!({"email": "somebody@example.com"});
+        known.batch(&json!([new.page_view(&granted()), login, known.page_view(&denied())])).await;
+        new.get(&new.sync_url("pinterest")).await;
+        known.get(callback.as_str()).await;
+    }
+    let core = alarms(&world.cluster.cores[0]);
+    // A dozen places can fail for want of PostgreSQL, each of which says so once.
+    assert!((1..=20).contains(&core.len()), "{} lines:\n{}", core.len(), core.join("\n"));
+
+    world.cluster.cores[0].kill9().await;
+    for _ in 0..30 {
+        assert_eq!(world.browser().view(&granted()).await.status, 503);
+    }
+    let edge = alarms(&world.cluster.edge);
+    assert!((1..=5).contains(&edge.len()), "{} lines:\n{}", edge.len(), edge.join("\n"));
 }

@@ -26,6 +26,7 @@ mod graph_people;
 mod graph_races;
 mod grpc;
 mod hostile_grpc;
+mod hostile_visitors;
 mod identities;
 mod journey;
 mod jwt;

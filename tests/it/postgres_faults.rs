@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use diesel::sql_types::Text;
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use harness::{
+    PATIENCE,
     browser::Browser,
     eventually,
     postgres::PostgresServer,
@@ -35,10 +36,10 @@ async fn two_cores() -> World {
     World::with(Options { cores: 2, ..Options::default() }).await
 }
 
-/// A batch of a known visitor is taken, in time. On a machine that runs other tests as well Redis may miss its own
-/// bound of 200 ms, and PostgreSQL is not there to ask; the next try must do.
-async fn assert_serves(known: &mut Browser) {
-    within(ANSWER, "a known visitor to be served", async || {
+/// A batch of a known visitor is answered in time, and taken. On a machine that runs other tests as well Redis may miss
+/// its own bound of 50 ms, and PostgreSQL is not there to ask; one of the next tries must do.
+pub(crate) async fn assert_serves(known: &mut Browser) {
+    within(Duration::from_secs(5), "a known visitor to be served", async || {
         let began = Instant::now();
         let answer = known.view(&granted()).await;
         assert!(began.elapsed() < ANSWER, "{:?}", began.elapsed());
@@ -356,15 +357,16 @@ async fn sixty_four_writers_of_the_same_visitors() {
                     events.reverse();
                 }
                 // A machine with too much to do may ask for another try; whoever obeys is served.
-                let mut tries = 0;
+                let began = Instant::now();
                 loop {
                     browser.jar.clear();
                     let answer = browser.batch(&json!(events)).await;
                     if answer.json()["accepted"] == 2 {
                         break;
                     }
-                    tries += 1;
-                    assert!(tries < 5, "{}", answer.text());
+                    let errors = answer.json()["errors"].as_array().cloned().unwrap_or_default();
+                    let obeys = errors.iter().all(|error| error["retry"] == json!(true));
+                    assert!(obeys && began.elapsed() < PATIENCE, "{} {}", answer.status, answer.text());
                 }
             }
         });

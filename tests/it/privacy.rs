@@ -51,7 +51,7 @@ fn opened(text: &str) -> Vec<Vec<u8>> {
 
 #[tokio::test]
 async fn secrets_and_personal_data_are_in_no_log() {
-    let world = World::with(Options { log_level: "debug", ..Options::default() }).await;
+    let world = World::with(Options { log_level: "trace", ..Options::default() }).await;
     let mut browser = world.browser();
     let canaries =
         ["canary.person@example.com", "+15550100777", "canary-user-42", "canaryUid4711", "203.0.113.77"];

@@ -105,6 +105,30 @@ async fn a_link_token_is_for_whoever_has_the_cookie() {
 }
 
 #[tokio::test]
+async fn a_server_asks_for_a_link_token_with_a_signature_over_whatever_it_sends() {
+    let world = World::start().await;
+    let mut server = world.browser();
+    server.jar.set(&server.collect.clone(), "_dfid", "me");
+    for body in ["", "{}"] {
+        let signature = format!("sha256={}", hmac(&world.customer.server_secret, &[body]));
+        let mut ask = async |signature: &str| {
+            let request = server.request(reqwest::Method::POST, "/v1/link").bearer_auth(&server.key);
+            server.send(request.header("x-datafly-signature", signature).body(body)).await
+        };
+        let answer = ask(&signature).await;
+        assert_eq!(answer.status, 200, "{body:?}: {}", answer.text());
+        assert_eq!(
+            answer.header("access-control-allow-origin"),
+            None,
+            "no page reads a signed call's answer"
+        );
+        let forged = ask(&signature.replace('a', "b").replace('0', "1")).await;
+        assert_eq!((forged.status, forged.code()), (401, "INVALID_SIGNATURE".to_owned()));
+        assert_eq!(forged.header("access-control-allow-origin"), None);
+    }
+}
+
+#[tokio::test]
 async fn a_hash_of_the_user_id_vouches_for_it() {
     let world = World::start().await;
     let secret = world.customer.server_secret.clone();

@@ -4,6 +4,7 @@
 pub mod accept;
 pub mod env;
 mod envelope;
+mod failing;
 pub mod lifecycle;
 mod limits;
 pub mod metrics;
@@ -16,6 +17,7 @@ pub mod workers;
 pub use accept::{bind, serve, serve_tls};
 pub use env::{Env, EnvError};
 pub use envelope::envelope;
+pub use failing::Failing;
 pub use lifecycle::Lifecycle;
 pub use networks::{BadNetworks, Networks};
 pub use proxies::TrustedProxies;

@@ -2,6 +2,7 @@
 //! by a thread of their own, and dropped when too many wait for it.
 
 use std::{
+    panic::PanicHookInfo,
     sync::{Mutex, OnceLock, PoisonError, mpsc},
     thread,
     time::Duration,
@@ -42,10 +43,7 @@ pub fn init(service: &'static str, level: &str) -> Result<(), EnvError> {
         let _ = DROPPED.set(dropped);
         *WRITER.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
     }
-    std::panic::set_hook(Box::new(move |info| {
-        let at = info.location().map(ToString::to_string).unwrap_or_default();
-        error!(service, at, message = info.payload_as_str().unwrap_or("panic"));
-    }));
+    std::panic::set_hook(Box::new(move |info| panicked(service, info)));
     tracing::info!(service, version = env!("CARGO_PKG_VERSION"), "starting");
     Ok(())
 }
@@ -67,6 +65,11 @@ pub fn flush() {
     let _ = wait.recv_timeout(FLUSH);
 }
 
+fn panicked(service: &str, info: &PanicHookInfo<'_>) {
+    let at = info.location().map(ToString::to_string).unwrap_or_default();
+    error!(service, at, payload = info.payload_as_str().unwrap_or_default(), "panicked");
+}
+
 fn directives(level: &str) -> Result<String, EnvError> {
     if !LEVELS.contains(&level) {
         return Err(EnvError::malformed("LOG_LEVEL", "must be error, warn, info, debug or trace"));
@@ -77,7 +80,38 @@ fn directives(level: &str) -> Result<String, EnvError> {
 
 #[cfg(test)]
 mod tests {
+    use std::panic;
+
     use super::*;
+
+    /// What the tests of everything else look for in the services' logs.
+    #[test]
+    fn a_panic_is_called_so() {
+        let (sender, lines) = mpsc::channel::<Vec<u8>>();
+        let sender = Mutex::new(sender);
+        let subscriber = tracing_subscriber::fmt().json().flatten_event(true);
+        let writer = move || Lines(sender.lock().unwrap().clone());
+        tracing::subscriber::with_default(subscriber.with_writer(writer).finish(), || {
+            panic::set_hook(Box::new(|info| panicked("test", info)));
+            panic::catch_unwind(|| panic!("as asked for")).unwrap_err();
+            drop(panic::take_hook());
+        });
+        let line = String::from_utf8(lines.recv().unwrap()).unwrap();
+        assert!(line.contains(r#""message":"panicked""#) && line.contains("as asked for"), "{line}");
+    }
+
+    struct Lines(mpsc::Sender<Vec<u8>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+            self.0.send(line.to_vec()).unwrap();
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
 
     #[test]
     fn only_the_five_levels_are_taken() {

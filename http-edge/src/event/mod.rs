@@ -65,6 +65,8 @@ const CAUSES: &[(&str, &str)] = &[
     ("hex escape", "A text has a lone surrogate."),
     ("number out of range", "A number is out of range."),
     ("recursion limit", "It is nested too deep."),
+    ("two values", "It comes twice, with two values."),
+    ("too large", "It is over 8 KiB."),
 ];
 
 impl From<EventError> for ApiError {

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     Json,
+    body::Body,
     extract::{ConnectInfo, Request, State},
     response::{IntoResponse, Response},
 };
@@ -36,18 +37,20 @@ pub async fn create(
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    // Whatever is in it, nothing of it counts.
-    discard(&parts.headers, body).await;
     let query_key =
         Query::parse(parts.uri.query()).and_then(|query| Ok(query.one("pipeline_key")?.map(str::to_owned)));
     let caller = query_key.and_then(|key| caller::collect(&parts, peer, &edge.proxies, key.as_deref()));
     let caller = match caller {
         Ok(caller) => caller,
-        Err(error) => return error.into_response(),
+        Err(error) => {
+            discard(&parts.headers, body).await;
+            return error.into_response();
+        }
     };
     let mut sender = edge.throttle.sender(&caller);
-    let origin = caller.origin.clone();
-    match token(&edge, &parts, peer, caller, &mut sender).await {
+    let signed = caller.signature.is_some();
+    let origin = caller.origin.clone().filter(|_| !signed);
+    match token(&edge, &parts, body, peer, caller, &mut sender).await {
         Ok(link_token) => {
             let answer = Answer { link_token, parameter: "_dfl", expires_in: 120 };
             let mut response = Json(answer).into_response();
@@ -57,6 +60,7 @@ pub async fn create(
             }
             response
         }
+        Err(error) if signed => error.into_response(),
         Err(error) => preflight::readable(&edge, &parts, peer, &sender, error).await,
     }
 }
@@ -64,10 +68,17 @@ pub async fn create(
 async fn token(
     edge: &Edge,
     parts: &Parts,
+    body: Body,
     peer: SocketAddr,
-    caller: CollectCaller,
+    mut caller: CollectCaller,
     sender: &mut Sender,
 ) -> Result<String, ApiError> {
+    // Nothing in it counts, but a signature covers it.
+    if caller.signature.is_some() {
+        caller.signed_body = Some(edge.bodies.read(&parts.headers, body, true).await?.bytes);
+    } else {
+        discard(&parts.headers, body).await;
+    }
     if !sender.is_known() {
         edge.charge(parts, peer, Counted::UnknownKey)?;
     }

@@ -109,6 +109,6 @@ pub async fn rest(core: &Core, tenant: &Tenant, people: &[&Person], read: &mut R
                 project::refresh(core, tenant.org, rebuilt, now).await;
             }
         }
-        Err(error) => tracing::warn!(%error, "what is stored can't be read; nothing is collected"),
+        Err(error) => serve::failing!(WARN, %error, "what is stored can't be read; nothing is collected"),
     }
 }

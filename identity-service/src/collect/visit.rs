@@ -82,7 +82,7 @@ pub async fn collect(
     for written in timeout(PATIENCE, join_all(writing)).await.unwrap_or_default() {
         match written {
             Ok(written) => gifts.extend(written.filter_map(gift)),
-            Err(error) => tracing::warn!(%error, "collected IDs were not stored"),
+            Err(error) => serve::failing!(WARN, %error, "collected IDs were not stored"),
         }
     }
     let cookie = |(record, id, expires_at): Gift| {

@@ -21,6 +21,8 @@ use crate::{
 const MAX_ITEMS: usize = 1000;
 /// Field names in one call; there are far fewer.
 const MAX_FIELDS: usize = 200;
+/// Bytes of a field's name, as of a custom provider's field. Each is asked of Redis for each identity.
+const MAX_FIELD_BYTES: usize = 64;
 
 /// The service.
 pub struct Service {
@@ -51,7 +53,7 @@ impl ResolveService for Service {
         if !(1..=MAX_ITEMS).contains(&identities.len()) {
             return Err(Error::invalid("identities").into());
         }
-        if fields.len() > MAX_FIELDS {
+        if fields.len() > MAX_FIELDS || fields.iter().any(|field| field.len() > MAX_FIELD_BYTES) {
             return Err(Error::invalid("fields").into());
         }
         let wanted = identities

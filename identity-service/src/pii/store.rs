@@ -110,8 +110,8 @@ pub async fn store(core: &Core, org: Uuid, new: NewContacts, now: OffsetDateTime
     let store = change::commit(&core.stores, Store { org, new: new.clone(), now });
     match timeout(PATIENCE, store).await {
         Ok(Ok(_)) => new.iter().for_each(|(key, one)| core.contacts.learn(org, key, one, now)),
-        Ok(Err(error)) => tracing::warn!(%error, "digests were not stored"),
-        Err(_) => tracing::warn!("digests were not stored in time"),
+        Ok(Err(error)) => serve::failing!(WARN, %error, "digests were not stored"),
+        Err(_) => serve::failing!(WARN, "digests were not stored in time"),
     }
 }
 

@@ -112,7 +112,7 @@ pub async fn read_rest(core: &Core, org: Uuid, people: &[&Person], read: &mut Re
                 read.learn_consent(&anonymous_id, entry);
             }
         }
-        Err(error) => tracing::warn!(%error, "consent can't be read"),
+        Err(error) => serve::failing!(WARN, %error, "consent can't be read"),
     }
 }
 
@@ -170,7 +170,7 @@ pub async fn replace(
             }
         }
         Err(error) => {
-            tracing::warn!(%error, browsers = browsers.len(), "consent was not stored");
+            serve::failing!(WARN, %error, browsers = browsers.len(), "consent was not stored");
             failed.extend(browsers);
         }
     }

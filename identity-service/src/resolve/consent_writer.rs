@@ -78,7 +78,7 @@ async fn write(stores: &Stores, batch: Vec<Wanted>) {
                     let _ = one.answer.send(own);
                 }
             }
-            Err(error) => tracing::warn!(%error, waiting = wanted.len(), "consent was not stored"),
+            Err(error) => serve::failing!(WARN, %error, waiting = wanted.len(), "consent was not stored"),
         }
     }
 }

@@ -80,7 +80,7 @@ pub async fn all(
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "identifiers can't be resolved");
+                serve::failing!(WARN, %error, "identifiers can't be resolved");
                 // Nothing of it was stored, so nothing of it may look as if it had been.
                 let changes = changing.into_iter().filter_map(|at| people.get(at));
                 let lost: Vec<_> = changes.filter(|person| may_change(core, tenant, person, read)).collect();

@@ -204,7 +204,7 @@ async fn finish(
         let planned = plan_syncs(core, tenant.org, source, anonymous_id, known, read, now).await;
         // The event has done its work; the next page will offer what this one can't.
         pending_syncs = planned.unwrap_or_else(|error| {
-            tracing::warn!(%error, "syncs can't be planned");
+            serve::failing!(WARN, %error, "syncs can't be planned");
             Vec::new()
         });
     }

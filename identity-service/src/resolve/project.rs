@@ -24,7 +24,7 @@ pub async fn refresh(core: &Core, org: Uuid, canonicals: Vec<Uuid>, now: OffsetD
         return;
     }
     if let Err(error) = change::commit(&core.stores, Refresh { org, canonicals, now }).await {
-        tracing::warn!(%error, "projections were not written");
+        serve::failing!(WARN, %error, "projections were not written");
     }
 }
 

@@ -5,10 +5,12 @@
 use std::{
     collections::{HashMap, VecDeque},
     future::Future,
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use proto::v1::ErrorReason;
 use tokio::{
     sync::{Notify, Semaphore},
@@ -83,7 +85,9 @@ impl<T: Send + 'static> Group<T> {
                         // Whoever came since then has left a permit here.
                         shared.arrived.notified().await;
                     } else {
-                        work(batch).await;
+                        // A defect that one batch meets must not end the storing of all others. Its requests get no
+                        // answer, and the panic hook has logged it.
+                        let _ = AssertUnwindSafe(work(batch)).catch_unwind().await;
                     }
                 }
             });
@@ -143,7 +147,27 @@ impl<T> Waiting<T> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::oneshot;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_batch_that_panics_ends_no_other() {
+        let group = Group::start(|batch: Vec<Option<oneshot::Sender<()>>>| async move {
+            for one in batch {
+                one.expect("a batch to panic at").send(()).unwrap();
+            }
+        });
+        for _ in 0..2 * WORKERS {
+            group.push(Uuid::nil(), None).unwrap();
+            while !group.shared.waiting().items.is_empty() {
+                tokio::task::yield_now().await;
+            }
+        }
+        let (answer, answered) = oneshot::channel();
+        group.push(Uuid::nil(), Some(answer)).unwrap();
+        timeout(Duration::from_secs(20), answered).await.expect("nobody is at work").unwrap();
+    }
 
     #[test]
     fn a_flood_of_one_organisation_neither_delays_nor_displaces_another() {

@@ -5,6 +5,7 @@ use proto::v1::{
     BeginSyncResponse, Cookie, ErrorReason, SameSite, SyncRedirect, SyncRefusal, begin_sync_response::Outcome,
 };
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::{
     ledger::NewAttempt,
@@ -16,9 +17,10 @@ use crate::{
     auth::{collect::Authenticated, origin::Origin},
     core::Core,
     error::{Error, Result},
-    identifiers::{self, Kind, Parsed},
+    identifiers::{self, Identifier, Kind, Parsed},
     resolve::lookup,
     settings::{CollectHost, Source},
+    storage::postgres::erased,
 };
 
 /// What the browser's request says.
@@ -66,6 +68,9 @@ pub async fn begin(
     if !pending::allows(source, enabled, &consent) {
         return Ok(refused(vendor.name, SyncRefusal::Consent));
     }
+    if canonical.is_none() && was_erased(core, caller.org, &browser).await? {
+        return Ok(refused(vendor.name, SyncRefusal::Erased));
+    }
     let sealed = core.states.seal(&SyncState {
         org: caller.org,
         source: source.id,
@@ -101,10 +106,17 @@ fn refused(vendor: &'static str, refusal: SyncRefusal) -> BeginSyncResponse {
         SyncRefusal::ForeignReferer => "foreign_referer",
         SyncRefusal::OtherVisitor => "other_visitor",
         SyncRefusal::Exhausted => "exhausted",
+        SyncRefusal::Erased => "erased",
         SyncRefusal::Unspecified => "unspecified",
     };
     counter!("datafly_sync_refused_total", "vendor" => vendor, "reason" => reason).increment(1);
     BeginSyncResponse { outcome: Some(Outcome::Refusal(refusal.into())) }
+}
+
+/// A page that was open when its visitor was erased may still fire what it was offered before.
+async fn was_erased(core: &Core, org: Uuid, browser: &Identifier) -> Result<bool> {
+    let digests = core.tombstones.digests(org, browser);
+    Ok(!erased::find(&mut *core.stores.connection().await?, org, &digests).await?.is_empty())
 }
 
 fn is_own_page(source: &Source, host: &CollectHost, referer: &str) -> bool {

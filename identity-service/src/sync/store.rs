@@ -30,7 +30,7 @@ pub async fn store(core: &Core, request: &StoreSyncResultRequest, now: OffsetDat
     let (outcome, repair) = match decide_and_store(core, request, now).await {
         Ok(committed) => (committed.output, committed.redis_failed),
         Err(error) => {
-            tracing::error!(vendor, reason = ?error.reason(), "sync callback: not stored");
+            serve::failing!(ERROR, vendor, reason = ?error.reason(), "sync callback: not stored");
             (SyncOutcome::StoreFailed, false)
         }
     };

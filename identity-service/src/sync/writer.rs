@@ -140,7 +140,7 @@ async fn write(stores: &Stores, tombstones: &Arc<TombstoneKeys>, batch: Vec<Want
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, waiting = answers.len(), "syncs and IDs were not stored");
+                serve::failing!(WARN, %error, waiting = answers.len(), "syncs and IDs were not stored");
             }
         }
     }

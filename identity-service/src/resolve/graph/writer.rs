@@ -88,7 +88,7 @@ async fn commit(stores: &Stores, tombstones: &Arc<TombstoneKeys>, org: Uuid, wan
     let change = Identify { org, people, tombstones: tombstones.clone(), now };
     match change::commit(stores, change).await {
         Ok(committed) => answer(wanted, committed.output),
-        Err(error) => tracing::warn!(%error, waiting = wanted.len(), "identifiers were not linked"),
+        Err(error) => serve::failing!(WARN, %error, waiting = wanted.len(), "identifiers were not linked"),
     }
 }
 

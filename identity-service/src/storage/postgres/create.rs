@@ -99,7 +99,7 @@ async fn make(
     let work = async { create(&mut *stores.connection().await?, wanted).await };
     let made = tokio::time::timeout(TIMEOUT, work).await;
     made.unwrap_or_else(|_| Err(Error::refused(ErrorReason::DeadlineExceeded))).inspect_err(|error| {
-        tracing::warn!(%error, waiting = wanted.len(), "canonical identities were not made");
+        serve::failing!(WARN, %error, waiting = wanted.len(), "canonical identities were not made");
         stores.leave_if_demoted(error);
     })
 }

@@ -1,0 +1,58 @@
+//! One line for a state, however many requests meet it.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// So long a thing must not have failed for its next failure to be another state.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// When a thing last failed.
+#[derive(Debug, Default)]
+pub struct Failing(Mutex<Option<Instant>>);
+
+impl Failing {
+    /// It has not yet.
+    pub const fn new() -> Self {
+        Self(Mutex::new(None))
+    }
+
+    /// It failed just now. Whether that begins a state.
+    pub fn begins(&self) -> bool {
+        self.begins_at(Instant::now())
+    }
+
+    fn begins_at(&self, now: Instant) -> bool {
+        let before = self.0.lock().unwrap_or_else(PoisonError::into_inner).replace(now);
+        before.is_none_or(|before| now.saturating_duration_since(before) >= QUIET)
+    }
+}
+
+/// Logs what fails again and again while a store or the core is away: at the level given when it begins to, and at
+/// debug until it has not for ten seconds. What it is, is the place in the code: `failing!(WARN, %error, "not stored")`.
+#[macro_export]
+macro_rules! failing {
+    ($level:ident, $($line:tt)*) => {{
+        static STATE: $crate::Failing = $crate::Failing::new();
+        if STATE.begins() {
+            ::tracing::event!(::tracing::Level::$level, $($line)*);
+        } else {
+            ::tracing::event!(::tracing::Level::DEBUG, $($line)*);
+        }
+    }};
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_begins_once_and_ends_when_nothing_failed_for_a_while() {
+        let (state, began) = (Failing::new(), Instant::now());
+        let begins = |seconds| state.begins_at(began + Duration::from_secs(seconds));
+        assert!(begins(0));
+        assert!(!begins(9) && !begins(18) && !begins(18));
+        assert!(begins(28));
+    }
+}
