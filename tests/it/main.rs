@@ -62,6 +62,7 @@ mod transport;
 mod transport_http2;
 mod users;
 mod vendors;
+mod withdrawals;
 
 use std::time::Duration;
 
