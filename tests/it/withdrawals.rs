@@ -13,7 +13,7 @@ use crate::{
     assert_accepted, assert_gif,
     compare::assert_healed,
     denied,
-    faults::{repaired, synced},
+    faults::{health, repaired, synced},
     granted,
     people::{self, People},
 };
@@ -287,15 +287,19 @@ async fn withdrawn_while_redis_is_away_it_is_gone_when_redis_is_back() {
     world.redis_proxy.heal().await;
     harness::eventually("Redis to serve again", async || {
         assert_eq!(delivered(&world, &browser).await, [""; 0], "stale IDs were delivered");
-        match browser.view(&granted()).await.offered().len() {
-            1 => Ok(()),
-            offers => Err(format!("{offers} offers")),
+        match health(&world, "dependency.redis").await.as_str() {
+            "SERVING" => Ok(()),
+            state => Err(state.to_owned()),
         }
     })
     .await;
     repaired(&world).await;
+    assert_eq!(delivered(&world, &browser).await, [""; 0]);
     let identity = format!("identity:{}:{}", world.customer.org_id, browser.aid());
     assert_eq!(fields(&world, &identity).await, [""; 0]);
+    browser.view(&granted()).await;
+    assert_gif(browser.sync("pinterest").await.last().unwrap());
+    assert_eq!(delivered(&world, &browser).await, ["pin_unauth"], "anew");
     assert_healed(&world).await;
 }
 

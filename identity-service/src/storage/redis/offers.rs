@@ -42,7 +42,7 @@ impl Lanes {
         self.command(&command).await
     }
 
-    /// Drops the leases of vendors, by canonical identity.
+    /// Drops the leases of vendors, by canonical identity, none of which has none.
     pub async fn end_offers(&self, org: Uuid, offers: &BTreeMap<Uuid, BTreeSet<&str>>) -> Result<()> {
         if offers.is_empty() {
             return Ok(());
