@@ -84,7 +84,7 @@ pub async fn run(development: bool) -> Result<(), StartError> {
     let core = Arc::new(Core {
         creator: Creator::start(&stores),
         graph: GraphWriter::start(&stores, &tombstones),
-        consents: ConsentWriter::start(&stores),
+        consents: ConsentWriter::start(&stores, &settings),
         syncs: SyncWriter::start(&stores, &tombstones),
         states: StateKeys::derive(&config.keys),
         link_tokens: LinkTokens::derive(&config.keys),

@@ -281,6 +281,7 @@ table! {
         collected_at -> Timestamptz,
         expires_at -> Timestamptz,
         anonymous_id -> Nullable<Text>,
+        pipeline_id -> Nullable<Uuid>,
     }
 }
 

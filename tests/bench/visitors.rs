@@ -102,6 +102,7 @@ impl Population {
             collected_at: self.now,
             expires_at: self.now + Duration::days(i64::from(TTL_DAYS)),
             anonymous_id: None,
+            pipeline_id: None,
         };
         self.vendors.iter().map(row).collect()
     }

@@ -31,6 +31,8 @@ pub struct Options {
     pub cores: usize,
     /// The pipeline's consent mode.
     pub consent_mode: &'static str,
+    /// The pipeline removes what it collected when consent is withdrawn.
+    pub purge_on_withdrawal: bool,
     /// Names of the vendors whose sync is enabled.
     pub vendors: &'static [&'static str],
     /// Names of the vendors whose click IDs are collected and whose IDs are made, whatever their sync.
@@ -47,6 +49,7 @@ impl Default for Options {
         Self {
             cores: 1,
             consent_mode: "explicit",
+            purge_on_withdrawal: false,
             vendors: &["pinterest"],
             generated: &[],
             log_level: "info",
@@ -125,6 +128,9 @@ impl World {
                 .await?;
         for vendor in options.generated {
             customer.add_generated(&mut database.connection().await?, vendor, true).await?;
+        }
+        if options.purge_on_withdrawal {
+            database.execute("UPDATE pipelines SET purge_on_withdrawal = true").await;
         }
         if let Some(rate) = options.rate_limit_rps {
             database.execute(&format!("UPDATE pipelines SET rate_limit_rps = {rate}")).await;

@@ -4,11 +4,11 @@ use harness::{
     browser::Browser,
     eventually,
     proxy::{Hold, Proxy},
-    world::World,
+    world::{Options, World},
 };
 use serde_json::Value;
 
-use crate::{assert_accepted, assert_gif, denied, granted};
+use crate::{assert_accepted, assert_gif, denied, faults::synced, granted};
 
 /// More flights to a store than any request takes; the sweep ends before, where one was answered.
 const MOST_FLIGHTS: usize = 80;
@@ -135,10 +135,9 @@ async fn a_callback_is_stored_wholly_or_not_at_all() {
 
 #[tokio::test]
 async fn a_withdrawal_counts_wholly_or_not_at_all() {
-    let mut world = World::start().await;
+    let mut world = World::with(Options { purge_on_withdrawal: true, ..Options::default() }).await;
     sweep(async |point| {
-        let mut browser = world.browser();
-        browser.view(&granted()).await;
+        let mut browser = synced(&world).await;
         let mut calling: Browser = browser.clone();
         let denial = denied();
         let answered = killed_at(&mut world, point, calling.view(&denial)).await;
@@ -148,6 +147,8 @@ async fn a_withdrawal_counts_wholly_or_not_at_all() {
         let shown = world.vendor_ids(browser.aid()).await.consent.and_then(|consent| consent.json);
         let shown: Option<Value> = shown.and_then(|json| serde_json::from_str(&json).ok());
         assert_eq!(shown.as_ref(), Some(&truth), "{point:?}: not what PostgreSQL has");
+        let kept = world.vendor_id(browser.aid(), "pin_unauth").await.is_some();
+        assert_eq!(kept, truth != denial, "{point:?}: PostgreSQL has {truth}");
         let redirect = browser.get(&browser.sync_url("pinterest")).await;
         let expected = if truth == denial { 204 } else { 302 };
         assert_eq!(redirect.status, expected, "{point:?}: PostgreSQL has {truth}");
@@ -157,6 +158,7 @@ async fn a_withdrawal_counts_wholly_or_not_at_all() {
             204,
             "{point:?}: withdrawn at last"
         );
+        assert_eq!(world.vendor_id(browser.aid(), "pin_unauth").await, None, "{point:?}: removed at last");
         Left { changed: truth == denial, answered }
     })
     .await;

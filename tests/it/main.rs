@@ -63,6 +63,7 @@ mod transport;
 mod transport_http2;
 mod users;
 mod vendors;
+mod withdrawals;
 
 use std::time::Duration;
 

@@ -8,7 +8,7 @@ use harness::{
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::{assert_gif, granted};
+use crate::{assert_gif, denied, granted};
 
 /// Pinterest as the simulator is.
 fn pinterest(control: &Control) -> Value {
@@ -92,6 +92,14 @@ async fn a_pipeline_s_settings_take_effect() {
         if offered == ["pinterest"] { Ok(()) } else { Err(format!("{offered:?}")) }
     })
     .await;
+
+    // And a withdrawal removes.
+    let mut browser = shop.browser(world, &key);
+    browser.view(&Value::Null).await;
+    assert_gif(browser.sync("pinterest").await.last().unwrap());
+    assert_eq!(world.database.count("vendor_ids", "field = 'pin_unauth'").await, 1);
+    browser.view(&denied()).await;
+    assert_eq!(world.database.count("vendor_ids", "field = 'pin_unauth'").await, 0);
 
     // IDs are made for whom it is said, whatever is synced.
     let meta = format!("{}/generated-ids/meta", shop.pipeline);

@@ -130,6 +130,18 @@ async fn a_visitor_for_whom_ids_are_made_costs_one_too() {
 }
 
 #[tokio::test]
+async fn a_visitor_whose_ids_went_with_consent_costs_one_too() {
+    let mut world = World::with(Options { purge_on_withdrawal: true, ..Options::default() }).await;
+    let mut browser = world.browser();
+    browser.view(&granted()).await;
+    browser.sync("pinterest").await;
+    assert_cheap(&mut world, &mut browser, &granted(), "where IDs would go").await;
+    browser.view(&denied()).await;
+    assert_eq!(world.database.count("vendor_ids", "true").await, 0);
+    assert_cheap(&mut world, &mut browser, &denied(), "where they went").await;
+}
+
+#[tokio::test]
 async fn after_a_flush_the_next_request_rebuilds_and_the_one_after_is_cheap() {
     let world = World::start().await;
     let mut browser = world.browser();

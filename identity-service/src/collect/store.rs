@@ -1,6 +1,7 @@
 //! Storing collected IDs, in the transactions that store syncs.
 
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::{
     held::Held,
@@ -18,6 +19,8 @@ use crate::{
 pub struct NewCollected {
     /// The browser.
     pub anonymous_id: String,
+    /// Where it was.
+    pub pipeline: Uuid,
     /// What the absence of consent means.
     pub mode: ConsentMode,
     /// No field twice.
@@ -68,6 +71,7 @@ impl Ledger {
                 collected_at: new.now,
                 expires_at: id.expires_at,
                 anonymous_id: Some(new.anonymous_id.clone()),
+                pipeline_id: Some(new.pipeline),
             };
             self.new_ids.insert((canonical, field), row);
             Fate::Stored
@@ -81,7 +85,6 @@ mod tests {
     use std::collections::HashMap;
 
     use time::{Duration, macros::datetime};
-    use uuid::Uuid;
 
     use super::*;
     use crate::{
@@ -98,7 +101,13 @@ mod tests {
             is_made: true,
             expires_at: NOW + Duration::days(90),
         };
-        NewCollected { anonymous_id: "a".to_owned(), mode: ConsentMode::Implicit, ids: vec![id], now: NOW }
+        NewCollected {
+            anonymous_id: "a".to_owned(),
+            pipeline: Uuid::nil(),
+            mode: ConsentMode::Implicit,
+            ids: vec![id],
+            now: NOW,
+        }
     }
 
     fn ledger() -> Ledger {

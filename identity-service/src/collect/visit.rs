@@ -72,8 +72,13 @@ pub async fn collect(
             }
         }
         if !ids.is_empty() {
-            let (anonymous_id, mode) = (anonymous_id.to_owned(), source.consent_mode);
-            let new = NewCollected { anonymous_id, mode, ids: ids.clone(), now };
+            let new = NewCollected {
+                anonymous_id: anonymous_id.to_owned(),
+                pipeline: source.pipeline,
+                mode: source.consent_mode,
+                ids: ids.clone(),
+                now,
+            };
             let stored = core.syncs.collected(tenant.org, new);
             writing.push(async move { stored.await.map(|fates| ids.into_iter().zip(fates)) });
         }

@@ -58,10 +58,7 @@ impl Change for Erase {
         if self.root(connection).await? != root {
             return Err(Error::Moved);
         }
-        let canonicals = match root {
-            Some(root) => history::all_of(connection, org, root).await?,
-            None => Vec::new(),
-        };
+        let canonicals = all_of(connection, org, root.as_slice()).await?;
         let mut ids: BTreeSet<Identifier> =
             erasure::identifiers(connection, org, &canonicals).await?.into_iter().collect();
         // Consent may be stored of a browser that nobody has any more.
@@ -112,14 +109,15 @@ impl Change for Forget {
         identities::lock(connection, org, self.roots.iter().copied()).await?;
         // Somebody may have come back meanwhile.
         let roots = erasure::still_idle(connection, org, &self.roots, self.day).await?;
-        let mut canonicals = Vec::new();
-        for root in &roots {
-            canonicals.extend(history::all_of(connection, org, *root).await?);
-        }
+        let canonicals = all_of(connection, org, &roots).await?;
         let ids = erasure::identifiers(connection, org, &canonicals).await?.into_iter().collect();
         let entries = remove(connection, org, &canonicals, &ids).await?;
         Ok((roots.len(), entries))
     }
+}
+
+async fn all_of(connection: &mut AsyncPgConnection, org: Uuid, roots: &[Uuid]) -> Result<Vec<Uuid>> {
+    Ok(history::all_of(connection, org, roots).await?.into_keys().collect())
 }
 
 /// Removes canonical identities and identifiers, whose roots are locked, and returns the keys that go with them.

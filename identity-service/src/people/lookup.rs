@@ -63,7 +63,7 @@ async fn read(connection: &mut AsyncPgConnection, org: Uuid, root: Uuid) -> Resu
     let browsers = cluster.links.keys().filter(|id| id.kind == Kind::AnonymousId);
     let browsers: Vec<&str> = browsers.map(|id| id.value.as_str()).collect();
     let consents = consent::find(connection, org, &browsers).await?;
-    let all = history::all_of(connection, org, root).await?;
+    let all: Vec<Uuid> = history::all_of(connection, org, &[root]).await?.into_keys().collect();
     Ok(Some(Stored {
         created_at,
         consents: consents.into_iter().map(|row| (row.anonymous_id.clone(), row)).collect(),

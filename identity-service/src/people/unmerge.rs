@@ -60,7 +60,7 @@ impl Change for Unmerge {
         let before = Graph::new(graph::clusters(connection, org, &[root]).await?, self.now);
         let mut after = before.clone();
         after.part(root, row.merged_id, &row.moved());
-        let all = history::all_of(connection, org, root).await?;
+        let all: Vec<Uuid> = history::all_of(connection, org, &[root]).await?.into_keys().collect();
         for other in history::among(connection, org, &all).await? {
             let mut moved = other.moved();
             moved.without(row.merged_id, &row.moved());

@@ -1,18 +1,24 @@
 //! Storing consent signals, grouped over requests: one transaction replaces those of many browsers.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use diesel_async::AsyncPgConnection;
+use metrics::counter;
 use proto::v1::ErrorReason;
 use time::OffsetDateTime;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use super::withdrawal::{Purged, Withdrawals};
 use crate::{
     error::{Error, Result},
+    settings::{Settings, Snapshot},
     storage::{
         Stores,
-        change::{self, Change},
+        change::{self, Change, Committed},
         delivery, entries,
         group::Group,
         postgres::{consent, identities, rows::ConsentRow},
@@ -34,11 +40,11 @@ struct Wanted {
 
 impl ConsentWriter {
     /// Starts writing; goes on as long as the runtime.
-    pub fn start(stores: &Stores) -> Self {
-        let stores = stores.clone();
+    pub fn start(stores: &Stores, settings: &Settings) -> Self {
+        let (stores, settings) = (stores.clone(), settings.clone());
         let work = move |batch| {
-            let stores = stores.clone();
-            async move { write(&stores, batch).await }
+            let (stores, settings) = (stores.clone(), settings.clone());
+            async move { write(&stores, &settings, batch).await }
         };
         Self { group: Group::start(work) }
     }
@@ -52,7 +58,11 @@ impl ConsentWriter {
 }
 
 /// One transaction an organisation. Requests whose signals could not be stored get no answer.
-async fn write(stores: &Stores, batch: Vec<Wanted>) {
+async fn write(stores: &Stores, settings: &Settings, batch: Vec<Wanted>) {
+    let snapshot = match settings.current().await {
+        Ok(snapshot) => snapshot,
+        Err(error) => return tracing::warn!(%error, waiting = batch.len(), "consent was not stored"),
+    };
     let mut orgs: BTreeMap<Uuid, Vec<Wanted>> = BTreeMap::new();
     for wanted in batch {
         orgs.entry(wanted.org).or_default().push(wanted);
@@ -67,10 +77,12 @@ async fn write(stores: &Stores, batch: Vec<Wanted>) {
             }
             rows.insert(row.anonymous_id.clone(), row);
         }
-        match change::commit(stores, Replace { org, rows: rows.into_values().collect() }).await {
-            Ok(committed) => {
+        let replace = Replace { org, rows: rows.into_values().collect(), snapshot: snapshot.clone() };
+        match change::commit(stores, replace).await {
+            Ok(Committed { output: (stored, purged), .. }) => {
+                withdrawn(stores, org, &purged).await;
                 let stored: HashMap<&str, &ConsentRow> =
-                    committed.output.iter().map(|row| (row.anonymous_id.as_str(), row)).collect();
+                    stored.iter().map(|row| (row.anonymous_id.as_str(), row)).collect();
                 for one in wanted {
                     let own = one.rows.iter().filter_map(|row| stored.get(row.anonymous_id.as_str()));
                     let own = own.map(|row| (*row).clone()).collect();
@@ -83,16 +95,28 @@ async fn write(stores: &Stores, batch: Vec<Wanted>) {
     }
 }
 
+/// Counts what was removed, and lets its vendors be offered again.
+async fn withdrawn(stores: &Stores, org: Uuid, purged: &Purged) {
+    for (vendor, removed) in &purged.ids {
+        counter!("datafly_consent_purged_total", "vendor" => *vendor).increment(*removed);
+    }
+    // Leases are gone within a minute anyway.
+    if let Err(error) = stores.redis.end_offers(org, &purged.offers).await {
+        tracing::debug!(%error, "leases end by themselves");
+    }
+}
+
 /// New signals of browsers, sorted by their ID. Signals without an object (Sec-GPC alone) leave the stored
 /// object as it is.
 struct Replace {
     org: Uuid,
     rows: Vec<ConsentRow>,
+    snapshot: Arc<Snapshot>,
 }
 
 impl Change for Replace {
-    /// What is stored now.
-    type Output = Vec<ConsentRow>;
+    /// What is stored now, and what was removed.
+    type Output = (Vec<ConsentRow>, Purged);
 
     fn org(&self) -> Uuid {
         self.org
@@ -102,12 +126,21 @@ impl Change for Replace {
         // The canonical identities first, as every change does: `cvid:` shows their newest consent.
         let browsers: Vec<&str> = self.rows.iter().map(|row| row.anonymous_id.as_str()).collect();
         let roots = identities::lock_by_anonymous_ids(connection, self.org, &browsers).await?;
-        let canonicals: BTreeSet<Uuid> = roots.into_values().collect();
+        let canonicals: BTreeSet<Uuid> = roots.values().copied().collect();
         let canonicals: Vec<Uuid> = canonicals.into_iter().collect();
+        let purging = self.snapshot.purging(self.org);
+        let before = match purging {
+            [] => Vec::new(),
+            _ => consent::find(connection, self.org, &browsers).await?,
+        };
         let stored = consent::store(connection, self.org, &self.rows).await?;
+        let withdrawals = Withdrawals::find(purging, &roots, &before, &stored);
+        let (purged, mut changed) = withdrawals.purge(connection, self.org).await?;
         let now = self.rows.first().map_or(OffsetDateTime::UNIX_EPOCH, |row| row.updated_at);
-        let (mut changed, _) = delivery::entries(connection, self.org, &canonicals, now).await?;
+        let (delivered, known) = delivery::entries(connection, self.org, &canonicals, now).await?;
+        changed.extend(delivered);
+        changed.extend(delivery::projections(connection, self.org, &purged.canonicals, &known, now).await?);
         changed.extend(stored.iter().map(|row| entries::consent(self.org, &row.anonymous_id, Some(row))));
-        Ok((stored, changed))
+        Ok(((stored, purged), changed))
     }
 }

@@ -13,6 +13,7 @@ pub mod remembered;
 pub mod subject;
 pub mod tombstone;
 pub mod vendor_ids;
+mod withdrawal;
 
 use std::{cell::OnceCell, sync::Arc};
 

@@ -1,7 +1,5 @@
 //! Writing the `identity:` projections anew, where Redis has lost what a canonical identity knows.
 
-use std::collections::HashMap;
-
 use diesel_async::AsyncPgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -11,8 +9,8 @@ use crate::{
     error::Result,
     storage::{
         change::{self, Change},
-        entries,
-        postgres::{identities, rows::VendorIdRow, vendor_ids},
+        delivery::{self, Known},
+        postgres::{identities, vendor_ids},
         redis::protocol::Entry,
     },
 };
@@ -46,15 +44,11 @@ impl Change for Refresh {
         let roots = identities::roots(connection, self.org, &self.canonicals).await?;
         let roots: Vec<Uuid> = roots.into_iter().flatten().collect();
         identities::lock(connection, self.org, roots.iter().copied()).await?;
-        let mut known: HashMap<Uuid, Vec<VendorIdRow>> = HashMap::new();
+        let mut known = Known::new();
         for row in vendor_ids::find(connection, self.org, &roots).await? {
             known.entry(row.canonical_id).or_default().push(row);
         }
         let with_ids: Vec<Uuid> = known.keys().copied().collect();
-        let browsers = identities::anonymous_ids(connection, self.org, &with_ids).await?;
-        let changed = browsers.iter().filter_map(|(canonical, browser)| {
-            Some(entries::identity(self.org, browser, known.get(canonical)?, self.now))
-        });
-        Ok(((), changed.collect()))
+        Ok(((), delivery::projections(connection, self.org, &with_ids, &known, self.now).await?))
     }
 }

@@ -127,6 +127,7 @@ async fn load_here(
                 "implicit" => ConsentMode::Implicit,
                 _ => ConsentMode::Explicit,
             },
+            purge_on_withdrawal: pipeline.purge_on_withdrawal,
             vendors: vendors.iter().filter(|v| v.pipeline_id == pipeline.id).filter_map(enabled).collect(),
             click_ids: CLICK_IDS.iter().filter(|record| collects.has(record.vendor)).collect(),
             generated_ids: GENERATED_IDS.iter().filter(|record| collects.makes(record)).collect(),

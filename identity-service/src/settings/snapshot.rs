@@ -80,6 +80,8 @@ pub struct Source {
     pub pipeline: Uuid,
     /// What the absence of consent signals means.
     pub consent_mode: ConsentMode,
+    /// IDs that its pipeline collected are removed when consent is withdrawn.
+    pub purge_on_withdrawal: bool,
     /// Vendors enabled on its pipeline.
     pub vendors: Vec<EnabledVendor>,
     /// Click IDs that its pipeline collects.
@@ -151,6 +153,8 @@ pub struct Snapshot {
     sources: HashMap<Uuid, Arc<Source>>,
     pipelines: HashMap<Uuid, Arc<Source>>,
     hosts: HashMap<String, Vec<Arc<Source>>>,
+    /// By the organisation that has the data: a source collects for two, its own and the sibling.
+    purging: HashMap<Uuid, Vec<Arc<Source>>>,
 }
 
 impl Snapshot {
@@ -166,6 +170,10 @@ impl Snapshot {
             for source in &org.sources {
                 next.sources.insert(source.id, source.clone());
                 next.pipelines.insert(source.pipeline, source.clone());
+                let collects_for = [Some(source.org), source.test_org];
+                for org in collects_for.into_iter().flatten().filter(|_| source.purge_on_withdrawal) {
+                    next.purging.entry(org).or_default().push(source.clone());
+                }
                 for host in &source.collect_hosts {
                     next.hosts.entry(host.authority.clone()).or_default().push(source.clone());
                 }
@@ -204,6 +212,11 @@ impl Snapshot {
     /// The source of that pipeline.
     pub fn pipeline(&self, id: Uuid) -> Option<&Arc<Source>> {
         self.pipelines.get(&id)
+    }
+
+    /// Sources that collect for that organisation, or sibling, and remove what they collected when consent is withdrawn.
+    pub fn purging(&self, org: Uuid) -> &[Arc<Source>] {
+        self.purging.get(&org).map_or(&[], Vec::as_slice)
     }
 
     /// Sources that collect on that host.

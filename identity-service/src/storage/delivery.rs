@@ -1,4 +1,5 @@
-//! What is delivered of canonical identities, read anew within a change: their `cvid:` entries.
+//! What is delivered of canonical identities, read anew within a change: their `cvid:` entries, and the `identity:`
+//! projections for other systems.
 
 use std::collections::HashMap;
 
@@ -9,7 +10,7 @@ use uuid::Uuid;
 use super::{
     entries,
     postgres::{
-        consent,
+        consent, identities,
         rows::{ConsentRow, VendorIdRow},
         vendor_ids,
     },
@@ -38,4 +39,23 @@ pub async fn entries(
         entries::vendor_ids(org, *canonical, own, newest.get(canonical), now)
     };
     Ok((canonicals.iter().map(entry).collect(), known))
+}
+
+/// The projections of every browser of locked `canonicals`, with their vendor IDs as `known` has them.
+pub async fn projections(
+    connection: &mut AsyncPgConnection,
+    org: Uuid,
+    canonicals: &[Uuid],
+    known: &Known,
+    now: OffsetDateTime,
+) -> Result<Vec<Entry>> {
+    if canonicals.is_empty() {
+        return Ok(Vec::new());
+    }
+    let browsers = identities::anonymous_ids(connection, org, canonicals).await?;
+    let entry = |(canonical, browser): &(Uuid, String)| {
+        let own = known.get(canonical).map_or(&[][..], Vec::as_slice);
+        entries::identity(org, browser, own, now)
+    };
+    Ok(browsers.iter().map(entry).collect())
 }

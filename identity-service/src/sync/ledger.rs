@@ -53,6 +53,8 @@ pub struct NewResult {
     pub category: &'static str,
     /// How long the ID is kept.
     pub ttl_days: i32,
+    /// Where the vendor is enabled.
+    pub pipeline: Uuid,
     /// What the absence of consent means.
     pub mode: ConsentMode,
     /// `Sec-GPC: 1` came with the request.
@@ -139,6 +141,7 @@ impl Ledger {
             collected_at: new.now,
             expires_at: new.now + Duration::days(i64::from(new.ttl_days)),
             anonymous_id: Some(anonymous_id.clone()),
+            pipeline_id: Some(new.pipeline),
         };
         self.new_ids.insert((canonical, new.field), row);
         SyncOutcome::Stored
@@ -176,6 +179,7 @@ mod tests {
             field: "pin_unauth",
             category: "marketing",
             ttl_days: 90,
+            pipeline: Uuid::nil(),
             mode: ConsentMode::Implicit,
             sec_gpc: false,
             jitter: 0.0,

@@ -16,7 +16,7 @@ use crate::{
     core::Core,
     error::Result,
     identifiers::shorten,
-    settings::{ConsentMode, EnabledVendor, Snapshot},
+    settings::{EnabledVendor, Snapshot, Source},
     storage::change::Committed,
 };
 
@@ -78,7 +78,7 @@ async fn decide_and_store(
             return done(SyncOutcome::BadState);
         }
     };
-    let Some((enabled, mode)) = belongs(&snapshot, &state, request) else {
+    let Some((enabled, source)) = belongs(&snapshot, &state, request) else {
         return done(SyncOutcome::BadState);
     };
     let value = match callback.uid {
@@ -93,7 +93,8 @@ async fn decide_and_store(
         field: enabled.vendor.field,
         category: enabled.vendor.category,
         ttl_days: enabled.ttl_days,
-        mode,
+        pipeline: source.pipeline,
+        mode: source.consent_mode,
         sec_gpc: request.sec_gpc,
         jitter: rand::random(),
         now,
@@ -115,7 +116,7 @@ fn belongs<'a>(
     snapshot: &'a Snapshot,
     state: &SyncState,
     request: &StoreSyncResultRequest,
-) -> Option<(&'a EnabledVendor, ConsentMode)> {
+) -> Option<(&'a EnabledVendor, &'a Source)> {
     let source = snapshot.source(state.source)?;
     let own_org = state.org == source.org || Some(state.org) == source.test_org;
     let others = snapshot.on_host(&request.host);
@@ -123,5 +124,5 @@ fn belongs<'a>(
     let own_browser =
         request.cookie_anonymous_id.as_deref().is_none_or(|cookie| cookie.trim() == state.anonymous_id);
     let fits = own_org && own_host && own_browser && state.vendor == request.vendor;
-    source.vendor(&request.vendor).filter(|_| fits).map(|enabled| (enabled, source.consent_mode))
+    source.vendor(&request.vendor).filter(|_| fits).map(|enabled| (enabled, source.as_ref()))
 }

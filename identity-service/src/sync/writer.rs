@@ -244,10 +244,7 @@ impl Batch {
         let org = self.org;
         let now = self.writes.iter().map(Write::now).max().unwrap_or(OffsetDateTime::UNIX_EPOCH);
         let (mut entries, known) = delivery::entries(connection, org, canonicals, now).await?;
-        for (canonical, browser) in identities::anonymous_ids(connection, org, canonicals).await? {
-            let ids = known.get(&canonical).map_or(&[][..], Vec::as_slice);
-            entries.push(entries::identity(org, &browser, ids, now));
-        }
+        entries.extend(delivery::projections(connection, org, canonicals, &known, now).await?);
         Ok(entries)
     }
 }

@@ -6,6 +6,7 @@ CREATE TRIGGER bump AFTER INSERT OR UPDATE OR DELETE ON server_secrets
     FOR EACH ROW EXECUTE FUNCTION bump_config_version();
 
 DROP INDEX pipeline_keys_by_source, server_secrets_by_source;
+ALTER TABLE vendor_ids DROP COLUMN pipeline_id;
 DROP TRIGGER count_version ON generated_ids;
 ALTER TABLE generated_ids DROP COLUMN version, DROP COLUMN updated_at;
 DROP TRIGGER count_version ON identity_sources;

@@ -44,6 +44,9 @@ CREATE TRIGGER count_version BEFORE UPDATE ON generated_ids FOR EACH ROW EXECUTE
 CREATE INDEX pipeline_keys_by_source ON pipeline_keys (org_id, source_id, id);
 CREATE INDEX server_secrets_by_source ON server_secrets (org_id, source_id);
 
+-- The pipeline that collected an ID, which says what becomes of it when consent is withdrawn. Absent: not known.
+ALTER TABLE vendor_ids ADD COLUMN pipeline_id uuid;
+
 -- A login and all tokens that came of it. None of them is worth anything once it is revoked.
 CREATE TABLE sessions (
     id         uuid PRIMARY KEY,

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{identifiers::Identifier, storage::postgres::rows::VendorIdRow, sync::schedule::Attempt};
+use crate::{
+    consent::fields, identifiers::Identifier, storage::postgres::rows::VendorIdRow, sync::schedule::Attempt,
+};
 
 /// What the merged identity was, and what of the survivor's gave way to it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -25,6 +27,21 @@ pub struct Moved {
 }
 
 impl Moved {
+    /// Takes out vendor IDs that are `gone`, with the schedules of the syncs that brought them.
+    pub fn forget(&mut self, gone: impl Fn(&VendorIdRow) -> bool) {
+        let sides = [
+            (&mut self.vendor_ids, &mut self.attempts),
+            (&mut self.replaced_ids, &mut self.replaced_attempts),
+        ];
+        for (ids, attempts) in sides {
+            for row in ids.extract_if(.., |row| gone(row)) {
+                if let Some(vendor) = fields::synced_by(&row) {
+                    attempts.remove(vendor);
+                }
+            }
+        }
+    }
+
     /// Takes out what `undone` had brought, as the merge of `merged` is taken apart: what its vendor IDs and schedules
     /// stood in for comes back, so that a later undoing gives nobody what is another's.
     pub fn without(&mut self, merged: Uuid, undone: &Self) {

@@ -68,6 +68,7 @@ fn give(graph: &mut Graph, whom: &str, value: &str, collected_at: OffsetDateTime
         collected_at,
         expires_at: collected_at + Duration::days(90),
         anonymous_id: None,
+        pipeline_id: None,
     };
     graph.clusters.get_mut(&canonical_id).unwrap().vendor_ids.insert(row.field.clone(), row);
 }

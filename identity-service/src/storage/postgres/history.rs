@@ -1,5 +1,7 @@
 //! Merges that were made, and what was refused.
 
+use std::collections::BTreeMap;
+
 use diesel::{
     prelude::*,
     sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
@@ -131,15 +133,20 @@ pub async fn undo(
     Ok(())
 }
 
-/// The root and every canonical identity that was merged into it.
-pub async fn all_of(connection: &mut AsyncPgConnection, org: Uuid, root: Uuid) -> Result<Vec<Uuid>> {
-    let merged: Vec<Uuid> = canonicals::table
+/// These roots and every canonical identity that was merged into them, each with its root.
+pub async fn all_of(
+    connection: &mut AsyncPgConnection,
+    org: Uuid,
+    roots: &[Uuid],
+) -> Result<BTreeMap<Uuid, Uuid>> {
+    let merged: Vec<(Uuid, Option<Uuid>)> = canonicals::table
         .filter(canonicals::org_id.eq(org))
-        .filter(canonicals::merged_into.eq(root))
-        .select(canonicals::id)
+        .filter(canonicals::merged_into.eq_any(roots))
+        .select((canonicals::id, canonicals::merged_into))
         .load(connection)
         .await?;
-    Ok(std::iter::once(root).chain(merged).collect())
+    let merged = merged.into_iter().filter_map(|(id, root)| Some((id, root?)));
+    Ok(roots.iter().map(|root| (*root, *root)).chain(merged).collect())
 }
 
 /// What was refused to a canonical identity, and how often.

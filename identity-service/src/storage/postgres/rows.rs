@@ -43,6 +43,9 @@ pub struct VendorIdRow {
     /// The browser it was collected from, where that is known.
     #[serde(default)]
     pub anonymous_id: Option<String>,
+    /// The pipeline that collected it, where that is known.
+    #[serde(default)]
+    pub pipeline_id: Option<Uuid>,
 }
 
 impl VendorIdRow {

@@ -140,7 +140,8 @@ pub async fn use_states(
         diesel::sql_query(
             "INSERT INTO used_states (org_id, anonymous_id, vendor, issued_at) \
          SELECT $1, * FROM unnest($2, $3, $4) \
-         ON CONFLICT (org_id, anonymous_id, vendor) DO UPDATE SET issued_at = excluded.issued_at",
+         ON CONFLICT (org_id, anonymous_id, vendor) DO UPDATE SET \
+             issued_at = GREATEST(used_states.issued_at, excluded.issued_at)",
         )
         .bind::<SqlUuid, _>(org)
         .bind::<Array<Text>, _>(states.keys().map(|(browser, _)| browser.as_str()).collect::<Vec<_>>())

@@ -31,11 +31,12 @@ pub async fn store(connection: &mut AsyncPgConnection, org: Uuid, rows: &[&Vendo
     Prepared(
         diesel::sql_query(
             "INSERT INTO vendor_ids (org_id, canonical_id, field, value, source, collected_at, expires_at, \
-             anonymous_id) \
-         SELECT $1, * FROM unnest($2, $3, $4, $5, $6, $7, $8) \
+             anonymous_id, pipeline_id) \
+         SELECT $1, * FROM unnest($2, $3, $4, $5, $6, $7, $8, $9) \
          ON CONFLICT (org_id, canonical_id, field) DO UPDATE SET value = excluded.value, \
              source = excluded.source, collected_at = excluded.collected_at, \
-             expires_at = excluded.expires_at, anonymous_id = excluded.anonymous_id",
+             expires_at = excluded.expires_at, anonymous_id = excluded.anonymous_id, \
+             pipeline_id = excluded.pipeline_id",
         )
         .bind::<SqlUuid, _>(org)
         .bind::<Array<SqlUuid>, _>(rows.iter().map(|row| row.canonical_id).collect::<Vec<_>>())
@@ -46,7 +47,8 @@ pub async fn store(connection: &mut AsyncPgConnection, org: Uuid, rows: &[&Vendo
         .bind::<Array<Timestamptz>, _>(rows.iter().map(|row| row.expires_at).collect::<Vec<_>>())
         .bind::<Array<Nullable<Text>>, _>(
             rows.iter().map(|row| row.anonymous_id.as_deref()).collect::<Vec<_>>(),
-        ),
+        )
+        .bind::<Array<Nullable<SqlUuid>>, _>(rows.iter().map(|row| row.pipeline_id).collect::<Vec<_>>()),
     )
     .execute(connection)
     .await?;

@@ -1,5 +1,7 @@
 //! Leases on offered syncs, so that two tabs of one browser do not fire the same one.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bb8_redis::redis::{Pipeline, cmd};
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
@@ -38,6 +40,18 @@ impl Lanes {
         command.arg(clock::unix_ms(now)).arg(i64::try_from(LEASE.whole_milliseconds()).unwrap_or(60_000));
         command.arg(limit).arg(vendors);
         self.command(&command).await
+    }
+
+    /// Drops the leases of vendors, by canonical identity, none of which has none.
+    pub async fn end_offers(&self, org: Uuid, offers: &BTreeMap<Uuid, BTreeSet<&str>>) -> Result<()> {
+        if offers.is_empty() {
+            return Ok(());
+        }
+        let mut pipe = Pipeline::new();
+        for (canonical, vendors) in offers {
+            pipe.hdel(keys::offers(org, *canonical), vendors).ignore();
+        }
+        self.pipeline(&pipe).await
     }
 
     /// Drops the leases of canonical identities.

@@ -1,0 +1,92 @@
+//! Consent that is withdrawn, where a pipeline has `purge_on_withdrawal`: the IDs that it collected from the browser go,
+//! in the transaction that stores the new signals.
+
+mod purge;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+pub use self::purge::Purged;
+use crate::{
+    consent::{Decision, decide, fields},
+    settings::Source,
+    storage::postgres::rows::{ConsentRow, VendorIdRow},
+};
+
+/// A browser whose new signals deny what its earlier ones granted.
+struct Withdrawal<'a> {
+    browser: &'a str,
+    at: OffsetDateTime,
+    /// Pipelines, and what each of them denies now.
+    denied: Vec<(&'a Source, &'static str)>,
+}
+
+/// All that new signals withdraw, by the root of the browser's canonical identity.
+#[derive(Default)]
+pub struct Withdrawals<'a>(BTreeMap<Uuid, Vec<Withdrawal<'a>>>);
+
+impl Withdrawal<'_> {
+    /// Whether it concerns an ID of this person: its pipeline denies what it granted, and this browser brought it. What
+    /// nobody is known to have brought goes with anybody's withdrawal.
+    fn takes(&self, row: &VendorIdRow) -> bool {
+        let (_, category) = fields::owner(&row.field);
+        let collected = |source: &Source| row.pipeline_id.is_none_or(|id| id == source.pipeline);
+        row.anonymous_id.as_deref().is_none_or(|browser| browser == self.browser)
+            && self.denied.iter().any(|(source, denied)| *denied == category && collected(source))
+    }
+
+    /// Vendors whose gateway sync is denied now.
+    fn vendors(&self) -> impl Iterator<Item = &'static str> {
+        self.denied.iter().flat_map(|(source, denied)| {
+            let own = source.vendors.iter().map(|enabled| enabled.vendor);
+            own.filter(|vendor| vendor.category == *denied).map(|vendor| vendor.name)
+        })
+    }
+}
+
+impl<'a> Withdrawals<'a> {
+    /// Compares the signals of browsers `before` and `after`, as `sources` decide. Browsers that are not in `roots` have
+    /// brought nothing.
+    pub fn find(
+        sources: &'a [Arc<Source>],
+        roots: &HashMap<String, Uuid>,
+        before: &[ConsentRow],
+        after: &'a [ConsentRow],
+    ) -> Self {
+        let before: HashMap<&str, &ConsentRow> =
+            before.iter().map(|row| (row.anonymous_id.as_str(), row)).collect();
+        let categories = fields::categories();
+        let mut found: BTreeMap<Uuid, Vec<Withdrawal<'_>>> = BTreeMap::new();
+        for row in after {
+            let Some(root) = roots.get(&row.anonymous_id) else { continue };
+            let earlier = before.get(row.anonymous_id.as_str()).copied();
+            let pairs = sources.iter().flat_map(|source| categories.iter().map(|it| (source.as_ref(), *it)));
+            let denied: Vec<_> = pairs
+                .filter(|(source, category)| {
+                    is_granted(earlier, source, category) && !is_granted(Some(row), source, category)
+                })
+                .collect();
+            if !denied.is_empty() {
+                let own = Withdrawal { browser: &row.anonymous_id, at: row.updated_at, denied };
+                found.entry(*root).or_default().push(own);
+            }
+        }
+        Self(found)
+    }
+
+    /// Whether somebody withdraws consent to it.
+    fn takes(&self, row: &VendorIdRow) -> bool {
+        self.0.get(&row.canonical_id).is_some_and(|own| own.iter().any(|withdrawal| withdrawal.takes(row)))
+    }
+}
+
+fn is_granted(row: Option<&ConsentRow>, source: &Source, category: &str) -> bool {
+    let signals = row.and_then(|row| row.signals.as_deref());
+    let sec_gpc = row.is_some_and(|row| row.sec_gpc);
+    decide(signals, sec_gpc, category, source.consent_mode) == Decision::Granted
+}
