@@ -7,6 +7,8 @@
 //! reads all of them, and what it says must be what the model says after some order of the round's operations.
 
 mod model;
+mod op;
+mod seen;
 
 use std::collections::BTreeMap;
 
@@ -17,8 +19,12 @@ use harness::{
 use proto::v1::{IdentityVendorIds, Subject, identity_ref::Id};
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use tokio::task::JoinSet;
+use tonic::{Code, Status};
 
-use self::model::{Cluster, Merge, Model, Op, Vid, lives};
+use self::{
+    model::{Canonical, Model},
+    op::{Op, Vid, lives},
+};
 use crate::{
     assert_no_open_transaction,
     compare::assert_healed,
@@ -54,7 +60,7 @@ fn explain(
         };
         if !calls[..at].iter().enumerate().any(before) {
             let mut after = model.clone();
-            after.play(op);
+            op.play(&mut after);
             explain(&after, calls, done | 1 << at, seen, found);
         }
     }
@@ -87,16 +93,12 @@ impl Family {
         Op::See { browser, user, cookie, reset: random.random_bool(0.1) }
     }
 
-    /// An erasure, or that of a merge of which both ends have been seen.
+    /// An erasure, or the undoing of a merge that was seen.
     fn draw_rare(&self, random: &mut StdRng) -> Op {
-        let model = &self.models[0];
-        let ends = |merge: &Merge| {
-            let name = |at: usize| model.clusters[&at].real.as_deref().map(str::to_owned);
-            Some(Op::Unmerge { survivor: name(merge.survivor)?, merged: name(merge.merged)? })
-        };
-        let merges: Vec<Op> = model.merges.iter().filter(|merge| !merge.undone).filter_map(ends).collect();
-        let merge = merges.choose(random).filter(|_| random.random_bool(0.8)).cloned();
-        merge.unwrap_or_else(|| Op::Erase(random.random_range(0..IDS)))
+        let merged = self.models[0].0.iter().filter(|own| own.merged_into.is_some());
+        let merged: Vec<_> = merged.filter_map(|own| own.name.clone()).collect();
+        let merged = merged.choose(random).filter(|_| random.random_bool(0.8)).cloned();
+        merged.map_or_else(|| Op::Erase(random.random_range(0..IDS)), Op::Unmerge)
     }
 
     fn subject(&self, op: &Op) -> Option<Subject> {
@@ -111,12 +113,9 @@ impl Family {
     }
 }
 
-async fn merge_id(world: &World, survivor: &str, merged: &str) -> String {
-    let sql = format!(
-        "SELECT id FROM merge_history WHERE survivor_id = '{survivor}' AND merged_id = '{merged}' \
-         AND undone_at IS NULL ORDER BY merged_at DESC LIMIT 1"
-    );
-    world.database.text(&sql).await
+async fn merge_id(world: &World, merged: &str) -> String {
+    let undone = format!("merged_id = '{merged}' AND undone_at IS NULL");
+    world.database.text(&format!("SELECT id FROM merge_history WHERE {undone}")).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -127,7 +126,7 @@ async fn random_histories_find_what_the_model_finds() {
     let mut random = StdRng::seed_from_u64(seed);
     let world = World::with(Options { cores: 2, ..Options::default() }).await;
     let people = People::of(&world);
-    let (mut numbers, mut done, mut vid) = (0.., 0, 0);
+    let (mut numbers, mut done, mut vid, mut late) = (0.., 0, 0, 0);
     let mut families: Vec<Family> = numbers.by_ref().take(FAMILIES).map(Family::new).collect();
     while done < operations {
         for family in families.iter_mut().filter(|family| family.age > 35 || family.models.len() > 16) {
@@ -137,7 +136,7 @@ async fn random_histories_find_what_the_model_finds() {
         // A family's calls: one of each writer, and at times a rare one.
         let writers = random.random_range(2..=3);
         let mut calls: Vec<Vec<Vec<Op>>> = Vec::new();
-        let mut rare = JoinSet::new();
+        let (mut rare, mut round) = (JoinSet::new(), 0);
         for family in &mut families {
             let mut own: Vec<Vec<Op>> = Vec::new();
             for _ in 0..writers {
@@ -148,8 +147,8 @@ async fn random_histories_find_what_the_model_finds() {
                 let op = family.draw_rare(&mut random);
                 let (people, core) = (people.clone(), random.random_range(0..2));
                 match &op {
-                    Op::Unmerge { survivor, merged } => {
-                        let id = merge_id(&world, survivor, merged).await;
+                    Op::Unmerge(merged) => {
+                        let id = merge_id(&world, merged).await;
                         if !id.is_empty() {
                             rare.spawn(async move { people.unmerge(core, &id).await.map(drop) });
                             own.push(vec![op]);
@@ -165,7 +164,7 @@ async fn random_histories_find_what_the_model_finds() {
             }
             let ops = own.iter().map(Vec::len).sum::<usize>();
             family.age += ops;
-            done += ops;
+            round += ops;
             calls.push(own);
         }
         let mut resolving = JoinSet::new();
@@ -177,14 +176,22 @@ async fn random_histories_find_what_the_model_finds() {
             let (people, subjects) = (people.clone(), subjects.collect());
             resolving.spawn(async move { people.resolve(writer, subjects).await });
         }
-        for resolutions in resolving.join_all().await {
-            for one in resolutions.unwrap() {
-                assert_eq!(one.error, None, "GRAPH_SEED={seed}");
-            }
+        let (resolved, changed) = (resolving.join_all().await, rare.join_all().await);
+        let refused = resolved.iter().filter_map(|answer| answer.as_ref().err());
+        let refused: Vec<&Status> =
+            refused.chain(changed.iter().filter_map(|answer| answer.as_ref().err())).collect();
+        if !refused.is_empty() && refused.iter().all(|status| status.code() == Code::DeadlineExceeded) {
+            // On a machine that is busy with other tests nobody knows what became of it. New families begin.
+            late += 1;
+            assert!(late < 20, "GRAPH_SEED={seed}: {refused:?}");
+            families = numbers.by_ref().take(FAMILIES).map(Family::new).collect();
+            continue;
         }
-        for answer in rare.join_all().await {
-            assert!(answer.is_ok(), "GRAPH_SEED={seed}: {answer:?}");
+        assert!(refused.is_empty(), "GRAPH_SEED={seed}: {refused:?}");
+        for one in resolved.iter().flatten().flatten() {
+            assert_eq!(one.error, None, "GRAPH_SEED={seed}");
         }
+        done += round;
         let ids = || families.iter().flat_map(|family| (0..IDS).map(|id| family.id(id))).collect::<Vec<_>>();
         let seen = people.vendor_ids(random.random_range(0..2), ids()).await;
         for ((family, calls), seen) in families.iter_mut().zip(&calls).zip(seen.chunks(usize::from(IDS))) {
@@ -221,17 +228,17 @@ async fn random_histories_find_what_the_model_finds() {
 async fn give(world: &World, families: &mut [Family], vid: &mut Vid, random: &mut StdRng) {
     let (mut rows, mut gone) = (Vec::new(), Vec::new());
     for family in families {
-        let is_root = |own: &&Cluster| own.root.is_none() && own.real.is_some() && !own.links.is_empty();
-        let roots: Vec<&Cluster> = family.models[0].clusters.values().filter(is_root).collect();
-        let Some(real) = roots.choose(random).and_then(|own| own.real.clone()) else { continue };
+        let is_root = |own: &&Canonical| own.merged_into.is_none() && !own.links.is_empty();
+        let roots: Vec<&Canonical> = family.models[0].0.iter().filter(is_root).collect();
+        let Some(real) = roots.choose(random).and_then(|own| own.name.clone()) else { continue };
         if !random.random_bool(0.15) {
             continue;
         }
         let field = *FIELDS.choose(random).unwrap();
         *vid += 1;
-        let clusters = family.models.iter_mut().flat_map(|model| model.clusters.values_mut());
-        for own in clusters.filter(|own| own.real.as_ref() == Some(&real)) {
-            own.ids.insert(field, *vid);
+        let all = family.models.iter_mut().flat_map(|model| &mut model.0);
+        for own in all.filter(|own| own.name.as_ref() == Some(&real)) {
+            own.ids.push((field, *vid));
         }
         let life = if lives(*vid) { "now() + interval '90 days'" } else { "now() - interval '1 day'" };
         let org = world.customer.org_id;

@@ -108,6 +108,29 @@ async fn of_merges_within_merges_each_gets_its_own_back() {
     assert_sound(&world).await;
 }
 
+#[tokio::test]
+async fn what_an_inner_merge_had_displaced_further_out_comes_back() {
+    let world = two_cores().await;
+    let people = People::of(&world);
+    let mut names = Vec::new();
+    for id in ["a", "b", "c"] {
+        names.push(people.see(0, visit(id)).await.canonical_id);
+    }
+    give(&world, &names[0], "pin_unauth", "of-a").await;
+    give(&world, &names[2], "pin_unauth", "of-c").await;
+    people.see(0, cookie("b", "c")).await;
+    people.see(1, cookie("a", "b")).await;
+    assert_eq!(people.delivered(browser("a")).await.vendor_ids["pin_unauth"].value, "of-c");
+    let merges = people.lookup(browser("a")).await.unwrap().merges;
+    let inner = merges.iter().find(|merge| merge.merged_canonical_id == names[2]).unwrap();
+    people.unmerge(0, &inner.merge_id).await.unwrap();
+    let found = people.delivered(browser("b")).await;
+    assert_eq!(found.canonical_id, names[0], "the outer merge stands");
+    assert_eq!(found.vendor_ids["pin_unauth"].value, "of-a");
+    assert_eq!(people.delivered(browser("c")).await.vendor_ids["pin_unauth"].value, "of-c");
+    assert_sound(&world).await;
+}
+
 /// Every key of Redis with what it holds, but that a browser was asked for of whom nothing is known.
 async fn redis_texts(world: &World) -> Vec<String> {
     let mut texts = Vec::new();

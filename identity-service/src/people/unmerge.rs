@@ -16,7 +16,12 @@ use crate::{
     },
     storage::{
         change::{self, Change},
-        postgres::{graph, history, identities, rows::VendorIdRow},
+        postgres::{
+            graph,
+            history::{self, MergeRow},
+            identities,
+            rows::VendorIdRow,
+        },
         redis::protocol::Entry,
     },
 };
@@ -57,20 +62,55 @@ impl Change for Unmerge {
         if identities::roots(connection, org, &ends).await? != [Some(root), Some(root)] {
             return Err(Error::Moved);
         }
+        let undone = self.take_out(connection, &row, root).await?;
         let before = Graph::new(graph::clusters(connection, org, &[root]).await?, self.now);
         let mut after = before.clone();
-        after.part(root, row.merged_id, &row.moved());
-        let all: Vec<Uuid> = history::all_of(connection, org, &[root]).await?.into_keys().collect();
-        for other in history::among(connection, org, &all).await? {
-            let mut moved = other.moved();
-            moved.without(row.merged_id, &row.moved());
-            if other.id != row.id && moved != other.moved() {
-                history::correct(connection, org, other.id, &moved).await?;
-            }
-        }
+        after.part(root, row.merged_id, &undone);
         history::undo(connection, org, &row, root, self.now).await?;
         let entries = writing::write(connection, org, &before, &mut after, &[root, row.merged_id]).await?;
         Ok((row.merged_id, entries))
+    }
+}
+
+impl Unmerge {
+    /// Takes what the merge had brought out of what later merges recorded, and returns it with what comes back for it
+    /// at the root.
+    async fn take_out(
+        &self,
+        connection: &mut AsyncPgConnection,
+        row: &MergeRow,
+        root: Uuid,
+    ) -> Result<Moved> {
+        let all: Vec<Uuid> = history::all_of(connection, self.org, &[root]).await?.into_keys().collect();
+        let mut others = history::among(connection, self.org, &all).await?;
+        others.retain(|other| other.id != row.id && other.undone_at.is_none());
+        let mut undone = row.moved();
+        // Outwards, from survivor to survivor: what comes back at one is what the next is told of.
+        let mut level = row.survivor_id;
+        loop {
+            let (here, elsewhere) = others.into_iter().partition(|other| other.survivor_id == level);
+            others = elsewhere;
+            for other in Vec::from(here) {
+                let mut moved = other.moved();
+                moved.replaced_without(&undone);
+                self.correct(connection, &other, &moved).await?;
+            }
+            let Some(at) = others.iter().position(|other| other.merged_id == level) else {
+                return Ok(undone);
+            };
+            let outer = others.swap_remove(at);
+            let mut moved = outer.moved();
+            moved.without(row.merged_id, &mut undone);
+            self.correct(connection, &outer, &moved).await?;
+            level = outer.survivor_id;
+        }
+    }
+
+    async fn correct(&self, connection: &mut AsyncPgConnection, row: &MergeRow, moved: &Moved) -> Result<()> {
+        if *moved == row.moved() {
+            return Ok(());
+        }
+        history::correct(connection, self.org, row.id, moved).await
     }
 }
 

@@ -61,7 +61,10 @@ impl ConsentWriter {
 async fn write(stores: &Stores, settings: &Settings, batch: Vec<Wanted>) {
     let snapshot = match settings.current().await {
         Ok(snapshot) => snapshot,
-        Err(error) => return tracing::warn!(%error, waiting = batch.len(), "consent was not stored"),
+        Err(error) => {
+            serve::failing!(WARN, %error, waiting = batch.len(), "consent can't be judged");
+            return;
+        }
     };
     let mut orgs: BTreeMap<Uuid, Vec<Wanted>> = BTreeMap::new();
     for wanted in batch {

@@ -1,0 +1,45 @@
+//! What a history consists of.
+
+use std::sync::Arc;
+
+use super::model::Model;
+
+#[derive(Debug, Clone)]
+pub enum Op {
+    See {
+        browser: u8,
+        user: Option<u8>,
+        cookie: Option<u8>,
+        reset: bool,
+    },
+    Erase(u8),
+    /// By the canonical ID that is to stand on its own again.
+    Unmerge(Arc<str>),
+}
+
+impl Op {
+    /// The identifiers that an event names.
+    pub fn ids(&self) -> Vec<u8> {
+        match self {
+            Self::See { browser, user, cookie, .. } => {
+                [Some(*browser), *user, *cookie].into_iter().flatten().collect()
+            }
+            Self::Erase(_) | Self::Unmerge(_) => Vec::new(),
+        }
+    }
+
+    pub fn play(&self, model: &mut Model) {
+        match self {
+            Self::See { browser, user, cookie, reset } => model.see(*browser, *user, *cookie, *reset),
+            Self::Erase(id) => model.erase(*id),
+            Self::Unmerge(merged) => model.unmerge(merged),
+        }
+    }
+}
+
+/// A vendor ID: the later, the greater. Every fifth has expired.
+pub type Vid = u64;
+
+pub fn lives(id: Vid) -> bool {
+    !id.is_multiple_of(5)
+}
