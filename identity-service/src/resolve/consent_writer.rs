@@ -27,7 +27,6 @@ pub struct ConsentWriter {
 }
 
 struct Wanted {
-    org: Uuid,
     rows: Vec<ConsentRow>,
     answer: oneshot::Sender<Vec<ConsentRow>>,
 }
@@ -36,50 +35,44 @@ impl ConsentWriter {
     /// Starts writing; goes on as long as the runtime.
     pub fn start(stores: &Stores) -> Self {
         let stores = stores.clone();
-        let work = move |batch| {
+        let work = move |org, batch| {
             let stores = stores.clone();
-            async move { write(&stores, batch).await }
+            async move { write(&stores, org, batch).await }
         };
-        Self { group: Group::start(work) }
+        Self { group: Group::start_apart(work) }
     }
 
     /// Replaces the signals of browsers, and returns what is stored for them now.
     pub async fn store(&self, org: Uuid, rows: Vec<ConsentRow>) -> Result<Vec<ConsentRow>> {
         let (answer, stored) = oneshot::channel();
-        self.group.push(org, Wanted { org, rows, answer })?;
+        self.group.push(org, Wanted { rows, answer })?;
         stored.await.map_err(|_| Error::refused(ErrorReason::Unavailable))
     }
 }
 
-/// One transaction an organisation. Requests whose signals could not be stored get no answer.
-async fn write(stores: &Stores, batch: Vec<Wanted>) {
-    let mut orgs: BTreeMap<Uuid, Vec<Wanted>> = BTreeMap::new();
-    for wanted in batch {
-        orgs.entry(wanted.org).or_default().push(wanted);
+/// One transaction. Requests whose signals could not be stored get no answer.
+async fn write(stores: &Stores, org: Uuid, wanted: Vec<Wanted>) {
+    let mut rows: BTreeMap<String, ConsentRow> = BTreeMap::new();
+    for row in wanted.iter().flat_map(|one| &one.rows) {
+        let mut row = row.clone();
+        // The later signals count; Sec-GPC alone leaves the object of the earlier ones.
+        if let Some(earlier) = rows.remove(&row.anonymous_id) {
+            row.signals = row.signals.or(earlier.signals);
+        }
+        rows.insert(row.anonymous_id.clone(), row);
     }
-    for (org, wanted) in orgs {
-        let mut rows: BTreeMap<String, ConsentRow> = BTreeMap::new();
-        for row in wanted.iter().flat_map(|one| &one.rows) {
-            let mut row = row.clone();
-            // The later signals count; Sec-GPC alone leaves the object of the earlier ones.
-            if let Some(earlier) = rows.remove(&row.anonymous_id) {
-                row.signals = row.signals.or(earlier.signals);
+    match change::commit(stores, Replace { org, rows: rows.into_values().collect() }).await {
+        Ok(committed) => {
+            let stored: HashMap<&str, &ConsentRow> =
+                committed.output.iter().map(|row| (row.anonymous_id.as_str(), row)).collect();
+            for one in wanted {
+                let own = one.rows.iter().filter_map(|row| stored.get(row.anonymous_id.as_str()));
+                let own = own.map(|row| (*row).clone()).collect();
+                // A caller that has gone away needs no answer.
+                let _ = one.answer.send(own);
             }
-            rows.insert(row.anonymous_id.clone(), row);
         }
-        match change::commit(stores, Replace { org, rows: rows.into_values().collect() }).await {
-            Ok(committed) => {
-                let stored: HashMap<&str, &ConsentRow> =
-                    committed.output.iter().map(|row| (row.anonymous_id.as_str(), row)).collect();
-                for one in wanted {
-                    let own = one.rows.iter().filter_map(|row| stored.get(row.anonymous_id.as_str()));
-                    let own = own.map(|row| (*row).clone()).collect();
-                    // A caller that has gone away needs no answer.
-                    let _ = one.answer.send(own);
-                }
-            }
-            Err(error) => tracing::warn!(%error, waiting = wanted.len(), "consent was not stored"),
-        }
+        Err(error) => tracing::warn!(%error, waiting = wanted.len(), "consent was not stored"),
     }
 }
 
