@@ -1,7 +1,7 @@
 //! People looked up, taken apart, erased and forgotten, as every core and both stores tell it.
 
 use harness::world::{Options, World};
-use proto::v1::RefusalReason;
+use proto::v1::{IdentityVendorIds, RefusalReason, VendorId, identity_ref::Id};
 use serde_json::Value;
 use tonic::Code;
 
@@ -79,6 +79,83 @@ async fn a_merge_is_seen_everywhere_and_can_be_undone() {
         assert_eq!(people.delivered(browser("laptop")).await, laptop);
     }
     assert!(people.lookup(canonical(&one)).await.unwrap().merges[0].undone_at.is_some());
+    assert_sound(&world).await;
+}
+
+/// What both cores, asked at once, say of all of these, from Redis as from PostgreSQL alone. A canonical ID may be a
+/// merged one's, which only PostgreSQL knows: of the others Redis answers without it.
+async fn assert_stores_agree(world: &World, people: &People, ids: &[Id]) -> Vec<IdentityVendorIds> {
+    let ask = async |ids: &[Id]| {
+        tokio::join!(people.vendor_ids(0, ids.to_vec()), people.vendor_ids(1, ids.to_vec()))
+    };
+    let (one, other) = ask(ids).await;
+    assert_eq!(one, other, "right after the change");
+    let named: Vec<Id> = ids.iter().filter(|id| !matches!(id, Id::CanonicalId(_))).cloned().collect();
+    // Nobody is never kept in Redis.
+    let (named, expected): (Vec<Id>, Vec<IdentityVendorIds>) =
+        named.into_iter().zip(one.clone()).filter(|(_, told)| !told.canonical_id.is_empty()).unzip();
+    let served = harness::eventually("Redis to answer alone", async || {
+        world.postgres_proxy.take();
+        let served = ask(&named).await;
+        let sent = crate::round_trips::caused(world.postgres_proxy.take().0);
+        if sent.is_empty() { Ok(served) } else { Err(format!("{sent:?}")) }
+    })
+    .await;
+    assert_eq!(served, (expected.clone(), expected), "what Redis holds");
+    world.flush_redis().await;
+    assert_eq!(ask(ids).await, (one.clone(), other), "what PostgreSQL holds");
+    one
+}
+
+#[tokio::test]
+async fn after_each_change_redis_says_on_both_cores_what_postgresql_says() {
+    let world = two_cores().await;
+    let people = People::of(&world);
+    let first = people.see(0, login("tablet", "anna")).await.canonical_id;
+    let second = people.see(1, visit("laptop")).await.canonical_id;
+    let bert = people.see(1, login("phone", "bert")).await.canonical_id;
+    for (of, field, value) in [
+        (&first, "pin_unauth", "of-anna"),
+        (&second, "pin_unauth", "of-laptop"),
+        (&second, "ttd_id", "trade-of-laptop"),
+        (&bert, "pin_unauth", "of-bert"),
+    ] {
+        give(&world, of, field, value).await;
+    }
+    let names = [&first, &second, &bert].map(canonical);
+    let ids: Vec<Id> = [browser("tablet"), browser("laptop"), browser("phone"), user("anna"), user("bert")]
+        .into_iter()
+        .chain(names)
+        .collect();
+    // Of each ID in turn: whose it is, and the two vendor IDs.
+    let told = async || {
+        let all = assert_stores_agree(&world, &people, &ids).await;
+        let word = |one: &IdentityVendorIds| {
+            let who = [(&first, "anna"), (&second, "laptop"), (&bert, "bert")];
+            let who = who.iter().find(|(name, _)| **name == one.canonical_id).map_or("-", |(_, who)| *who);
+            let id = |field| one.vendor_ids.get(field).map_or("-", |id: &VendorId| id.value.as_str());
+            format!("{who} {} {}", id("pin_unauth"), id("ttd_id"))
+        };
+        all.iter().map(word).collect::<Vec<_>>()
+    };
+    let (anna, laptop, bert_s, nobody) =
+        ("anna of-anna -", "laptop of-laptop trade-of-laptop", "bert of-bert -", "- - -");
+    world.flush_redis().await;
+    assert_eq!(told().await, [anna, laptop, bert_s, anna, bert_s, anna, laptop, bert_s], "FLUSHALL");
+
+    people.see(0, login("laptop", "anna")).await;
+    let both = "anna of-laptop trade-of-laptop";
+    assert_eq!(told().await, [both, both, bert_s, both, bert_s, both, both, bert_s], "a merge");
+
+    people.see(1, login("tablet", "bert")).await;
+    assert_eq!(told().await, [bert_s, both, bert_s, both, bert_s, both, both, bert_s], "a move");
+
+    let merge = people.lookup(user("anna")).await.unwrap().merges[0].merge_id.clone();
+    people.unmerge(0, &merge).await.unwrap();
+    assert_eq!(told().await, [bert_s, laptop, bert_s, anna, bert_s, anna, laptop, bert_s], "an unmerge");
+
+    people.delete(1, browser("tablet")).await.unwrap();
+    assert_eq!(told().await, [nobody, laptop, nobody, anna, nobody, anna, laptop, nobody], "an erasure");
     assert_sound(&world).await;
 }
 

@@ -3,6 +3,10 @@
 
 use std::{
     collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -28,7 +32,12 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use uuid::Uuid;
 
-use crate::{assert_accepted, granted, round_trips::caused, signed_calls::sign};
+use crate::{
+    assert_accepted, granted,
+    people::{People, cookie, login, visit},
+    round_trips::caused,
+    signed_calls::sign,
+};
 
 /// The burst of the slow rates that are used here: the largest cost of one request.
 const BURST: usize = 1000;
@@ -449,6 +458,54 @@ async fn calls_that_hang_take_one_tenant_s_places_and_no_more() {
         answer.resolutions[0].error.clone().map_or(Ok(()), |error| Err(format!("{error:?}")))
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn merges_that_wait_for_a_lock_hold_up_their_own_tenant_alone() {
+    /// Calls that wait for the lock until their deadline, while the neighbour goes on.
+    const HELD_UP: usize = 32;
+    let world = World::start().await;
+    let stuck = People::of(&world);
+    let neighbour = People::in_org(&world, &world.another_customer("explicit").await.org_id.to_string());
+    let victim = stuck.see(0, login("first", "victim")).await.canonical_id;
+    let mut lock = world.database.connection().await.unwrap();
+    let row = format!("BEGIN; SELECT FROM canonicals WHERE id = '{victim}' FOR UPDATE");
+    lock.batch_execute(&row).await.unwrap();
+    let held_up = Arc::new(AtomicUsize::new(0));
+    let mut bombers = JoinSet::new();
+    for bomber in 0..16 {
+        let (stuck, held_up) = (stuck.clone(), held_up.clone());
+        bombers.spawn(async move {
+            for n in 0.. {
+                let refused =
+                    stuck.resolve(0, vec![login(format!("bot-{bomber}-{n}"), "victim")]).await.is_err();
+                if held_up.fetch_add(refused.into(), Ordering::Relaxed) >= HELD_UP {
+                    break;
+                }
+            }
+        });
+    }
+    eventually("merges to wait for the lock", async || {
+        let waiting = "datname = current_database() AND wait_event_type = 'Lock'";
+        match world.database.count("pg_stat_activity", waiting).await {
+            0 | 1 => Err("fewer than two".to_owned()),
+            _ => Ok(()),
+        }
+    })
+    .await;
+    let (mut calls, mut late) = (0, Vec::new());
+    while held_up.load(Ordering::Relaxed) < HELD_UP {
+        let (one, other) = (format!("one-{calls}"), format!("other-{calls}"));
+        for subject in [visit(&one), visit(&other), cookie(&one, &other)] {
+            late.extend(neighbour.resolve(0, vec![subject]).await.err());
+            calls += 1;
+        }
+    }
+    lock.batch_execute("COMMIT").await.unwrap();
+    bombers.join_all().await;
+    // A machine that is busy with other tests may be too late at times.
+    assert!(late.iter().all(|status| status.code() == Code::DeadlineExceeded), "{late:?}");
+    assert!(late.len() * 10 <= calls, "{} of {calls} calls of the neighbour waited", late.len());
 }
 
 #[cfg(target_os = "linux")]

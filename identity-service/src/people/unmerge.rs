@@ -88,9 +88,10 @@ impl Unmerge {
         // Outwards, from survivor to survivor: what comes back at one is what the next is told of.
         let mut level = row.survivor_id;
         loop {
-            let (here, elsewhere) = others.into_iter().partition(|other| other.survivor_id == level);
+            let (here, elsewhere): (Vec<_>, Vec<_>) =
+                others.into_iter().partition(|other| other.survivor_id == level);
             others = elsewhere;
-            for other in Vec::from(here) {
+            for other in here {
                 let mut moved = other.moved();
                 moved.replaced_without(&undone);
                 self.correct(connection, &other, &moved).await?;

@@ -18,7 +18,7 @@ use crate::{
     settings::{Settings, Snapshot},
     storage::{
         Stores,
-        change::{self, Change, Committed},
+        change::{self, Change},
         delivery, entries,
         group::Group,
         postgres::{consent, identities, rows::ConsentRow},
@@ -33,7 +33,6 @@ pub struct ConsentWriter {
 }
 
 struct Wanted {
-    org: Uuid,
     rows: Vec<ConsentRow>,
     answer: oneshot::Sender<Vec<ConsentRow>>,
 }
@@ -42,60 +41,56 @@ impl ConsentWriter {
     /// Starts writing; goes on as long as the runtime.
     pub fn start(stores: &Stores, settings: &Settings) -> Self {
         let (stores, settings) = (stores.clone(), settings.clone());
-        let work = move |batch| {
+        let work = move |org, batch| {
             let (stores, settings) = (stores.clone(), settings.clone());
-            async move { write(&stores, &settings, batch).await }
+            async move { write(&stores, &settings, org, batch).await }
         };
-        Self { group: Group::start(work) }
+        Self { group: Group::start_apart(work) }
     }
 
     /// Replaces the signals of browsers, and returns what is stored for them now.
     pub async fn store(&self, org: Uuid, rows: Vec<ConsentRow>) -> Result<Vec<ConsentRow>> {
         let (answer, stored) = oneshot::channel();
-        self.group.push(org, Wanted { org, rows, answer })?;
+        self.group.push(org, Wanted { rows, answer })?;
         stored.await.map_err(|_| Error::refused(ErrorReason::Unavailable))
     }
 }
 
-/// One transaction an organisation. Requests whose signals could not be stored get no answer.
-async fn write(stores: &Stores, settings: &Settings, batch: Vec<Wanted>) {
-    let snapshot = match settings.current().await {
-        Ok(snapshot) => snapshot,
-        Err(error) => {
-            serve::failing!(WARN, %error, waiting = batch.len(), "consent can't be judged");
-            return;
+/// One transaction. Requests whose signals could not be stored get no answer.
+async fn write(stores: &Stores, settings: &Settings, org: Uuid, wanted: Vec<Wanted>) {
+    let mut rows: BTreeMap<String, ConsentRow> = BTreeMap::new();
+    for row in wanted.iter().flat_map(|one| &one.rows) {
+        let mut row = row.clone();
+        // The later signals count; Sec-GPC alone leaves the object of the earlier ones.
+        if let Some(earlier) = rows.remove(&row.anonymous_id) {
+            row.signals = row.signals.or(earlier.signals);
         }
-    };
-    let mut orgs: BTreeMap<Uuid, Vec<Wanted>> = BTreeMap::new();
-    for wanted in batch {
-        orgs.entry(wanted.org).or_default().push(wanted);
+        rows.insert(row.anonymous_id.clone(), row);
     }
-    for (org, wanted) in orgs {
-        let mut rows: BTreeMap<String, ConsentRow> = BTreeMap::new();
-        for row in wanted.iter().flat_map(|one| &one.rows) {
-            let mut row = row.clone();
-            // The later signals count; Sec-GPC alone leaves the object of the earlier ones.
-            if let Some(earlier) = rows.remove(&row.anonymous_id) {
-                row.signals = row.signals.or(earlier.signals);
+    match replace(stores, settings, org, rows.into_values().collect()).await {
+        Ok((stored, purged)) => {
+            withdrawn(stores, org, &purged).await;
+            let stored: HashMap<&str, &ConsentRow> =
+                stored.iter().map(|row| (row.anonymous_id.as_str(), row)).collect();
+            for one in wanted {
+                let own = one.rows.iter().filter_map(|row| stored.get(row.anonymous_id.as_str()));
+                let own = own.map(|row| (*row).clone()).collect();
+                // A caller that has gone away needs no answer.
+                let _ = one.answer.send(own);
             }
-            rows.insert(row.anonymous_id.clone(), row);
         }
-        let replace = Replace { org, rows: rows.into_values().collect(), snapshot: snapshot.clone() };
-        match change::commit(stores, replace).await {
-            Ok(Committed { output: (stored, purged), .. }) => {
-                withdrawn(stores, org, &purged).await;
-                let stored: HashMap<&str, &ConsentRow> =
-                    stored.iter().map(|row| (row.anonymous_id.as_str(), row)).collect();
-                for one in wanted {
-                    let own = one.rows.iter().filter_map(|row| stored.get(row.anonymous_id.as_str()));
-                    let own = own.map(|row| (*row).clone()).collect();
-                    // A caller that has gone away needs no answer.
-                    let _ = one.answer.send(own);
-                }
-            }
-            Err(error) => serve::failing!(WARN, %error, waiting = wanted.len(), "consent was not stored"),
-        }
+        Err(error) => serve::failing!(WARN, %error, waiting = wanted.len(), "consent was not stored"),
     }
+}
+
+async fn replace(
+    stores: &Stores,
+    settings: &Settings,
+    org: Uuid,
+    rows: Vec<ConsentRow>,
+) -> Result<(Vec<ConsentRow>, Purged)> {
+    let snapshot = settings.current().await?;
+    Ok(change::commit(stores, Replace { org, rows, snapshot }).await?.output)
 }
 
 /// Counts what was removed, and lets its vendors be offered again.

@@ -1,6 +1,7 @@
 //! Grouping: requests that come while a statement runs wait together and go into the next one. Rows in a
 //! statement cost PostgreSQL a tenth of rows alone (limits.md), and requests do not queue for connections.
-//! Organisations take turns, so that one with thousands of items waiting holds up nobody else's.
+//! Organisations take turns, so that one with thousands of items waiting holds up nobody else's; where their items
+//! wait for locks, each has its own batches too.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -14,6 +15,7 @@ use futures_util::FutureExt;
 use proto::v1::ErrorReason;
 use tokio::{
     sync::{Notify, Semaphore},
+    task::JoinSet,
     time::{sleep, timeout},
 };
 use uuid::Uuid;
@@ -26,8 +28,10 @@ const BATCH: usize = 500;
 const QUEUE: usize = 4096;
 /// Items of all of them that may wait.
 const ALL: usize = 4 * QUEUE;
-/// Batches at work at once, at most.
+/// Batches at work at once, at most; of one organisation where they are apart.
 const WORKERS: usize = 2;
+/// Batches of all organisations at once where they are apart: half the connections for changes.
+const ALL_WORKERS: usize = 8;
 /// How long a batch waits for the one before it to end. As long as they are quick there is one at a time, and what
 /// gathers meanwhile shares a statement; one that is held up holds up nobody else's.
 const PATIENCE: Duration = Duration::from_millis(20);
@@ -53,6 +57,21 @@ struct Waiting<T> {
     total: usize,
     /// Items of the last batch.
     last: usize,
+    /// Batches at work of each organisation that has some, where they are apart.
+    at_work: HashMap<Uuid, usize>,
+}
+
+/// A batch of one organisation is at work, until it is dropped.
+struct AtWork<T> {
+    shared: Arc<Shared<T>>,
+    org: Uuid,
+}
+
+impl<T> Drop for AtWork<T> {
+    fn drop(&mut self) {
+        self.shared.waiting().end(self.org);
+        self.shared.arrived.notify_one();
+    }
 }
 
 impl<T> Clone for Group<T> {
@@ -62,13 +81,12 @@ impl<T> Clone for Group<T> {
 }
 
 impl<T: Send + 'static> Group<T> {
-    /// Starts the workers; they end with their runtime.
+    /// Starts the workers, whose batches are of all organisations; they end with their runtime.
     pub fn start<F>(work: impl Fn(Vec<T>) -> F + Clone + Send + 'static) -> Self
     where
         F: Future<Output = ()> + Send,
     {
-        let waiting = Waiting { items: HashMap::new(), turns: VecDeque::new(), total: 0, last: 0 };
-        let shared = Arc::new(Shared { waiting: Mutex::new(waiting), arrived: Notify::new() });
+        let shared = Arc::new(Shared::default());
         let turn = Arc::new(Semaphore::new(1));
         for _ in 0..WORKERS {
             let (shared, work, turn) = (shared.clone(), work.clone(), turn.clone());
@@ -95,6 +113,42 @@ impl<T: Send + 'static> Group<T> {
         Self { shared }
     }
 
+    /// Starts working on batches of one organisation each, so that none waits for another's locks; ends with the
+    /// runtime.
+    pub fn start_apart<F>(work: impl Fn(Uuid, Vec<T>) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let shared = Arc::new(Shared::default());
+        let own = Self { shared: shared.clone() };
+        tokio::spawn(async move {
+            loop {
+                let last = shared.waiting().last;
+                if last > 1 {
+                    sleep(COMPANY).await;
+                }
+                let batches = shared.waiting().take_apart();
+                if batches.is_empty() {
+                    shared.arrived.notified().await;
+                    continue;
+                }
+                let mut working = JoinSet::new();
+                for (org, batch) in batches {
+                    let (at_work, work) = (AtWork { shared: shared.clone(), org }, work(org, batch));
+                    working.spawn(async move {
+                        work.await;
+                        drop(at_work);
+                    });
+                }
+                let all = async { while working.join_next().await.is_some() {} };
+                // Those that are held up go on alone.
+                let _ = timeout(PATIENCE, all).await;
+                working.detach_all();
+            }
+        });
+        own
+    }
+
     /// Adds an item of `org`; refused as OVERLOADED where too many wait.
     pub fn push(&self, org: Uuid, item: T) -> Result<()> {
         if !self.shared.waiting().add(org, item) {
@@ -102,6 +156,19 @@ impl<T: Send + 'static> Group<T> {
         }
         self.shared.arrived.notify_one();
         Ok(())
+    }
+}
+
+impl<T> Default for Shared<T> {
+    fn default() -> Self {
+        Self { waiting: Mutex::default(), arrived: Notify::new() }
+    }
+}
+
+impl<T> Default for Waiting<T> {
+    fn default() -> Self {
+        let (items, turns, at_work) = (HashMap::new(), VecDeque::new(), HashMap::new());
+        Self { items, turns, total: 0, last: 0, at_work }
     }
 }
 
@@ -143,6 +210,46 @@ impl<T> Waiting<T> {
         self.last = batch.len();
         batch
     }
+
+    /// The next batch of each organisation that may have one more at work.
+    fn take_apart(&mut self) -> Vec<(Uuid, Vec<T>)> {
+        let mut batches = Vec::new();
+        let mut free = ALL_WORKERS.saturating_sub(self.at_work.values().sum());
+        self.last = 0;
+        for _ in 0..self.turns.len() {
+            if free == 0 {
+                break;
+            }
+            let Some(org) = self.turns.pop_front() else { break };
+            let Some(queue) = self.items.get_mut(&org) else { continue };
+            if self.at_work.get(&org).is_some_and(|own| *own >= WORKERS) {
+                self.turns.push_back(org);
+                continue;
+            }
+            let batch: Vec<T> = queue.drain(..queue.len().min(BATCH)).collect();
+            if queue.is_empty() {
+                self.items.remove(&org);
+            } else {
+                self.turns.push_back(org);
+            }
+            *self.at_work.entry(org).or_default() += 1;
+            free -= 1;
+            self.total -= batch.len();
+            self.last = self.last.max(batch.len());
+            batches.push((org, batch));
+        }
+        batches
+    }
+
+    /// A batch of `org` is done.
+    fn end(&mut self, org: Uuid) {
+        if let Some(own) = self.at_work.get_mut(&org) {
+            *own -= 1;
+            if *own == 0 {
+                self.at_work.remove(&org);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -171,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_one_organisation_neither_delays_nor_displaces_another() {
-        let mut waiting = Waiting { items: HashMap::new(), turns: VecDeque::new(), total: 0, last: 0 };
+        let mut waiting = Waiting::default();
         let (flood, quiet) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let taken = (0..2 * QUEUE).filter(|item| waiting.add(flood, *item)).count();
         assert_eq!(taken, QUEUE);
@@ -183,5 +290,33 @@ mod tests {
         let rest: Vec<usize> = std::iter::repeat_with(|| waiting.take()).take(20).flatten().collect();
         assert_eq!(rest, (BATCH - 2..QUEUE).collect::<Vec<_>>(), "nothing is lost, and in order");
         assert!(waiting.items.is_empty() && waiting.turns.is_empty() && waiting.total == 0);
+    }
+
+    #[test]
+    fn apart_one_whose_batches_are_held_up_leaves_the_others_room() {
+        let mut waiting = Waiting::default();
+        let (stuck, quiet) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        for item in 0..3 * BATCH {
+            waiting.add(stuck, item);
+        }
+        assert_eq!(waiting.take_apart(), [(stuck, (0..BATCH).collect())]);
+        waiting.add(quiet, 7);
+        assert_eq!(waiting.take_apart(), [(stuck, (BATCH..2 * BATCH).collect()), (quiet, vec![7])]);
+        waiting.end(quiet);
+        waiting.add(quiet, 8);
+        assert_eq!(waiting.take_apart(), [(quiet, vec![8])], "the other has two at work");
+        assert!(waiting.take_apart().is_empty());
+        waiting.end(stuck);
+        assert_eq!(waiting.take_apart(), [(stuck, (2 * BATCH..3 * BATCH).collect())]);
+        for org in [stuck, stuck, quiet] {
+            waiting.end(org);
+        }
+        assert!(waiting.items.is_empty() && waiting.at_work.is_empty() && waiting.total == 0);
+        for org in 0..100 {
+            waiting.add(Uuid::from_u128(org), 0);
+        }
+        assert_eq!(waiting.take_apart().len(), ALL_WORKERS);
+        waiting.end(Uuid::from_u128(0));
+        assert_eq!(waiting.take_apart(), [(Uuid::from_u128(8), vec![0])], "in turn");
     }
 }

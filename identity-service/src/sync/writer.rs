@@ -2,7 +2,7 @@
 //! for many visitors.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -41,7 +41,6 @@ pub struct SyncWriter {
 }
 
 struct Wanted {
-    org: Uuid,
     write: Write,
     answer: Answer,
 }
@@ -83,11 +82,11 @@ impl SyncWriter {
     /// Starts writing; goes on as long as the runtime.
     pub fn start(stores: &Stores, tombstones: &Arc<TombstoneKeys>) -> Self {
         let (stores, tombstones) = (stores.clone(), tombstones.clone());
-        let work = move |batch| {
+        let work = move |org, batch| {
             let (stores, tombstones) = (stores.clone(), tombstones.clone());
-            async move { write(&stores, &tombstones, batch).await }
+            async move { write(&stores, tombstones, org, batch).await }
         };
-        Self { group: Group::start(work) }
+        Self { group: Group::start_apart(work) }
     }
 
     /// Records an attempt. Says why the browser must not go after all.
@@ -117,31 +116,24 @@ impl SyncWriter {
 
     async fn store(&self, org: Uuid, write: Write) -> Result<Committed<Written>> {
         let (answer, written) = oneshot::channel();
-        self.group.push(org, Wanted { org, write, answer })?;
+        self.group.push(org, Wanted { write, answer })?;
         written.await.map_err(|_| Error::refused(ErrorReason::Unavailable))
     }
 }
 
-/// One transaction an organisation. Requests that could not be stored get no answer.
-async fn write(stores: &Stores, tombstones: &Arc<TombstoneKeys>, batch: Vec<Wanted>) {
-    let mut orgs: BTreeMap<Uuid, (Vec<Write>, Vec<Answer>)> = BTreeMap::new();
-    for Wanted { org, write, answer } in batch {
-        let (writes, answers) = orgs.entry(org).or_default();
-        writes.push(write);
-        answers.push(answer);
-    }
-    for (org, (writes, answers)) in orgs {
-        let tombstones = tombstones.clone();
-        match change::commit(stores, Batch { org, writes, tombstones }).await {
-            Ok(Committed { output, redis_failed }) => {
-                for (answer, output) in answers.into_iter().zip(output) {
-                    // A caller that has gone away needs no answer.
-                    let _ = answer.send(Committed { output, redis_failed });
-                }
+/// One transaction. Requests that could not be stored get no answer.
+async fn write(stores: &Stores, tombstones: Arc<TombstoneKeys>, org: Uuid, wanted: Vec<Wanted>) {
+    let (writes, answers): (Vec<Write>, Vec<Answer>) =
+        wanted.into_iter().map(|one| (one.write, one.answer)).unzip();
+    match change::commit(stores, Batch { org, writes, tombstones }).await {
+        Ok(Committed { output, redis_failed }) => {
+            for (answer, output) in answers.into_iter().zip(output) {
+                // A caller that has gone away needs no answer.
+                let _ = answer.send(Committed { output, redis_failed });
             }
-            Err(error) => {
-                serve::failing!(WARN, %error, waiting = answers.len(), "syncs and IDs were not stored");
-            }
+        }
+        Err(error) => {
+            serve::failing!(WARN, %error, waiting = answers.len(), "syncs and IDs were not stored");
         }
     }
 }

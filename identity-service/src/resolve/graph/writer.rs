@@ -24,7 +24,6 @@ pub struct GraphWriter {
 }
 
 struct Wanted {
-    org: Uuid,
     people: Vec<Person>,
     now: OffsetDateTime,
     answer: oneshot::Sender<Changed>,
@@ -43,17 +42,17 @@ impl GraphWriter {
     /// Starts writing; goes on as long as the runtime.
     pub fn start(stores: &Stores, tombstones: &Arc<TombstoneKeys>) -> Self {
         let (stores, tombstones) = (stores.clone(), tombstones.clone());
-        let work = move |batch| {
+        let work = move |org, batch| {
             let (stores, tombstones) = (stores.clone(), tombstones.clone());
-            async move { write(&stores, &tombstones, batch).await }
+            async move { write(&stores, &tombstones, org, batch).await }
         };
-        Self { group: Group::start(work) }
+        Self { group: Group::start_apart(work) }
     }
 
     /// Applies what a request's events say, in order.
     pub async fn identify(&self, org: Uuid, people: Vec<Person>, now: OffsetDateTime) -> Result<Changed> {
         let (answer, changed) = oneshot::channel();
-        self.group.push(org, Wanted { org, people, now, answer })?;
+        self.group.push(org, Wanted { people, now, answer })?;
         changed.await.map_err(|_| Error::refused(ErrorReason::Unavailable))
     }
 }
@@ -61,24 +60,18 @@ impl GraphWriter {
 /// Events of a transaction; those of one request are never divided.
 const EVENTS: usize = 1000;
 
-/// One transaction an organisation, or more. Requests that could not be stored get no answer.
-async fn write(stores: &Stores, tombstones: &Arc<TombstoneKeys>, batch: Vec<Wanted>) {
-    let mut orgs: BTreeMap<Uuid, Vec<Wanted>> = BTreeMap::new();
-    for wanted in batch {
-        orgs.entry(wanted.org).or_default().push(wanted);
-    }
-    for (org, mut wanted) in orgs {
-        while !wanted.is_empty() {
-            let mut events = 0;
-            let later = wanted.iter().position(|one| {
-                let is_full = events > 0 && events + one.people.len() > EVENTS;
-                events += one.people.len();
-                is_full
-            });
-            let later = wanted.split_off(later.unwrap_or(wanted.len()));
-            commit(stores, tombstones, org, wanted).await;
-            wanted = later;
-        }
+/// One transaction, or more. Requests that could not be stored get no answer.
+async fn write(stores: &Stores, tombstones: &Arc<TombstoneKeys>, org: Uuid, mut wanted: Vec<Wanted>) {
+    while !wanted.is_empty() {
+        let mut events = 0;
+        let later = wanted.iter().position(|one| {
+            let is_full = events > 0 && events + one.people.len() > EVENTS;
+            events += one.people.len();
+            is_full
+        });
+        let later = wanted.split_off(later.unwrap_or(wanted.len()));
+        commit(stores, tombstones, org, wanted).await;
+        wanted = later;
     }
 }
 
