@@ -239,6 +239,32 @@ async fn of_two_tabs_at_the_vendor_the_later_one_counts_whenever_it_returns() {
     }
 }
 
+/// Consent that no message could hold as such is stored as it came, and handed out as it is stored.
+#[tokio::test]
+async fn consent_is_kept_to_the_letter_however_odd() {
+    let world = World::start().await;
+    let (open, close) = ("[{\"y\":".repeat(40), "}]".repeat(40));
+    let nested = format!("{{\"marketing\":true,\"x\":{open}1{close}}}");
+    for consent in
+        [nested.as_str(), r#"{ "marketing":true , "n":12345678901234567890123 }"#, r#"{"a":1,"a":2}"#]
+    {
+        let mut browser = world.browser();
+        let event = format!(r#"{{"anonymousId":"{}","context":{{"consent":{consent}}}}}"#, browser.aid());
+        let answer = browser.post("/v1/t", event).await;
+        assert_accepted(&answer, 1);
+        let known = world.vendor_ids(browser.aid()).await.consent.unwrap();
+        assert_eq!(known.json.as_deref(), Some(consent));
+        let identity = proto::v1::identity_ref::Id::AnonymousId(browser.aid().to_owned());
+        let request = proto::v1::ExportRequest {
+            org_id: world.customer.org_id.to_string(),
+            identity: Some(proto::v1::IdentityRef { id: Some(identity) }),
+        };
+        let document = world.admin().people().export(request).await.unwrap().into_inner().document.unwrap();
+        let document = format!("{document:?}");
+        assert!(document.contains(&format!("StringValue({consent:?})")), "{document}");
+    }
+}
+
 /// A logout that comes with everything else that could tie the next person to the last one.
 #[tokio::test]
 async fn a_reset_is_stronger_than_all_that_comes_with_it() {

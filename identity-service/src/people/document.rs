@@ -22,7 +22,8 @@ pub fn document(stored: &Stored) -> Struct {
     let consents = stored.consents.values().map(|row| {
         json!({
             "anonymous_id": row.anonymous_id,
-            "signals": row.signals.as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok()),
+            // As it came: a message can't hold every number, a name twice, or much nesting.
+            "signals": row.signals,
             "sec_gpc": row.sec_gpc,
             "updated_at": text(row.updated_at),
         })
