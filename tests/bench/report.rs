@@ -136,12 +136,13 @@ impl Report {
         for Size { what, redis, postgres } in &self.bytes_per_identity {
             println!("  {what:<48}{redis:>5.0}{postgres:>12.0}");
         }
-        if let Some(Tenants { alone, within_rate, flooded, refused }) = self.tenants {
+        if let Some(Tenants { alone, within_rate, flooded, bombed, refused }) = self.tenants {
             println!("\na quiet customer's batch, while another    p50 µs    p99 µs");
             for (what, waits) in [
                 ("is away", alone),
                 ("keeps to its rate", within_rate),
                 ("brings ten times its rate", flooded),
+                ("merges browsers at its rate", bombed),
             ] {
                 println!("  {what:<36}{:>10.0}{:>10.0}", waits.p50_us, waits.p99_us);
             }

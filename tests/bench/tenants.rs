@@ -1,5 +1,5 @@
-//! Two customers on one edge: how long one waits while the other stays away, keeps to its rate, and sends ten times
-//! as much. Latency is counted from when a request was due, so a stall is not hidden by those it holds up.
+//! Two customers on one edge: how long one waits while the other stays away, keeps to its rate, sends ten times as
+//! much, and merges ever more browsers onto one user. Latency is counted from when a request was due, so a stall is not hidden by those it holds up.
 
 use std::{net::SocketAddr, thread, time::Duration};
 
@@ -13,6 +13,7 @@ use tokio::{
 };
 
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::{http::Client, report::Report, visitors::anonymous_id, world::World};
 
@@ -28,15 +29,32 @@ const QUIET: u32 = 400;
 /// Connections that each of them sends over.
 const CONNECTIONS: u32 = 8;
 
-/// A customer's page: its visitor sends one event a request.
+/// A customer's page, which sends one event a request.
 #[derive(Debug, Clone)]
-pub struct Page {
-    /// The pipeline key.
-    pub key: String,
-    /// The page's origin.
-    pub origin: String,
-    /// A visitor that is known, so that a request is one round trip to Redis.
-    pub anonymous_id: String,
+struct Page {
+    key: String,
+    origin: String,
+    visitor: Visitor,
+}
+
+/// Who is on a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Visitor {
+    /// A known one, so that a request is one round trip to Redis.
+    Known,
+    /// A new browser each time, all of one user: two identities that meet, whether they are merged or refused.
+    Bomb,
+}
+
+impl Visitor {
+    fn event(self) -> String {
+        match self {
+            Self::Known => format!(r#"{{"type":"page","anonymousId":"{}"}}"#, anonymous_id(0)),
+            Self::Bomb => {
+                format!(r#"{{"type":"identify","anonymousId":"{}","userId":"bomb"}}"#, Uuid::new_v4())
+            }
+        }
+    }
 }
 
 /// How long the quiet customer waited for the fastest half, and for all but the slowest hundredth.
@@ -57,6 +75,8 @@ pub struct Tenants {
     pub within_rate: Waits,
     /// The other sends ten times that.
     pub flooded: Waits,
+    /// The other sends what its rate allows, each time another browser of one user.
+    pub bombed: Waits,
     /// Of the flood, the part that was refused with 429.
     pub refused: f64,
 }
@@ -67,7 +87,7 @@ pub async fn measure(world: &World, report: &mut Report) -> Result<()> {
     let page = |customer: &Customer| Page {
         key: customer.live_key.clone(),
         origin: customer.origin.clone(),
-        anonymous_id: anonymous_id(0),
+        visitor: Visitor::Known,
     };
     report.add_tenants(compare(world.edge().0, &page(&world.customer), &page(&loud), LOUD).await?);
     Ok(())
@@ -78,12 +98,18 @@ pub async fn measure(world: &World, report: &mut Report) -> Result<()> {
 async fn compare(edge: SocketAddr, quiet: &Page, loud: &Page, rate: u32) -> Result<Tenants> {
     // What has gathered in the loud one's burst is used up first.
     flood(edge, loud.clone(), 10 * rate, Duration::from_secs(1)).join().map_err(|_| failed())??;
-    let mut waits: [Vec<Duration>; 3] = Default::default();
+    let mut waits: [Vec<Duration>; 4] = Default::default();
     let (mut sent, mut refused) = (0, 0);
-    for round in 0..3 * ROUNDS {
-        let kind = round % 3;
-        let other = [0, rate * 9 / 10, 10 * rate][kind];
-        let other = (other > 0).then(|| flood(edge, loud.clone(), other, ROUND));
+    for round in 0..4 * ROUNDS {
+        let kind = round % 4;
+        let (other, visitor) = [
+            (0, Visitor::Known),
+            (rate * 9 / 10, Visitor::Known),
+            (10 * rate, Visitor::Known),
+            (rate * 9 / 10, Visitor::Bomb),
+        ][kind];
+        let loud = Page { visitor, ..loud.clone() };
+        let other = (other > 0).then(|| flood(edge, loud, other, ROUND));
         let counts = send(edge, quiet, QUIET, ROUND).await?;
         ensure!(counts.refused == 0, "{} requests of the quiet customer were refused", counts.refused);
         waits[kind].extend(counts.waits);
@@ -95,8 +121,8 @@ async fn compare(edge: SocketAddr, quiet: &Page, loud: &Page, rate: u32) -> Resu
             }
         }
     }
-    let [alone, within_rate, flooded] = waits.map(percentiles);
-    Ok(Tenants { alone, within_rate, flooded, refused: refused as f64 / sent.max(1) as f64 })
+    let [alone, within_rate, flooded, bombed] = waits.map(percentiles);
+    Ok(Tenants { alone, within_rate, flooded, bombed, refused: refused as f64 / sent.max(1) as f64 })
 }
 
 fn failed() -> anyhow::Error {
@@ -149,7 +175,6 @@ async fn paced(
     step: Duration,
     end: Instant,
 ) -> Result<Counts> {
-    let body = format!(r#"{{"batch":[{{"type":"page","anonymousId":"{}"}}]}}"#, page.anonymous_id);
     let (mut counts, mut due) = (Counts::default(), first);
     while due < end {
         sleep_until(due).await;
@@ -158,7 +183,7 @@ async fn paced(
             .header("origin", &page.origin)
             .header("authorization", format!("Bearer {}", page.key))
             .header("content-type", "application/json")
-            .body(body.clone())?;
+            .body(format!(r#"{{"batch":[{}]}}"#, page.visitor.event()))?;
         let answer = client.send(request).await.context("POST /v1/batch")?;
         let status = answer.status().as_u16();
         answer.into_body().collect().await?;

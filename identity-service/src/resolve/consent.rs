@@ -30,31 +30,43 @@ pub struct NewSignals {
     pub sec_gpc: bool,
 }
 
-/// What is stored for each of many browsers.
-pub async fn stored_many(
-    core: &Core,
-    org: Uuid,
-    anonymous_ids: &[&str],
-) -> Result<HashMap<String, ConsentEntry>> {
+/// What Redis says of many browsers' signals.
+pub struct Served<'a> {
+    known: HashMap<String, ConsentEntry>,
+    /// PostgreSQL is to be asked; whether Redis may be told then.
+    unknown: Vec<(&'a str, bool)>,
+}
+
+/// Asks Redis, in one round trip.
+pub async fn served<'a>(core: &Core, org: Uuid, anonymous_ids: &[&'a str]) -> Served<'a> {
     let asked: Vec<Key> = anonymous_ids.iter().map(|id| keys::consent(org, id)).collect();
     let answers = core.stores.redis.texts(&asked).await;
-    let mut known = HashMap::with_capacity(anonymous_ids.len());
-    let mut unknown = Vec::new();
-    let mut missing = Vec::new();
+    let mut served = Served { known: HashMap::with_capacity(anonymous_ids.len()), unknown: Vec::new() };
     for (anonymous_id, answer) in anonymous_ids.iter().zip(answers) {
-        match &answer {
-            Text::Ready(served) => {
-                if let Ok(entry) = serde_json::from_str(served) {
-                    known.insert((*anonymous_id).to_owned(), entry);
-                    continue;
-                }
-            }
-            Text::Missing => missing.push(keys::consent(org, anonymous_id)),
-            Text::Marked => {}
+        if let Text::Ready(text) = &answer
+            && let Ok(entry) = serde_json::from_str(text)
+        {
+            served.known.insert((*anonymous_id).to_owned(), entry);
+        } else {
+            served.unknown.push((anonymous_id, answer == Text::Missing));
         }
-        unknown.push(*anonymous_id);
     }
+    served
+}
+
+/// What is stored for them, with PostgreSQL's part. Redis is told of browsers that somebody `has`: of others it would
+/// keep names that anybody made up, and those of the erased.
+pub async fn stored(
+    core: &Core,
+    org: Uuid,
+    served: Served<'_>,
+    has: impl Fn(&str) -> bool,
+) -> Result<HashMap<String, ConsentEntry>> {
+    let Served { mut known, unknown } = served;
     if !unknown.is_empty() {
+        let fillable = unknown.iter().filter(|(id, missing)| *missing && has(id));
+        let missing: Vec<Key> = fillable.map(|(id, _)| keys::consent(org, id)).collect();
+        let unknown: Vec<&str> = unknown.iter().map(|(id, _)| *id).collect();
         known.extend(load(core, org, &unknown, &missing).await?);
     }
     Ok(known)

@@ -99,12 +99,14 @@ pub async fn with_consent(
     browser: &Identifier,
 ) -> Result<(Option<Uuid>, ConsentEntry)> {
     let value = [browser.value.as_str()];
-    let (canonical, consent) = tokio::join!(
+    let (canonical, served) = tokio::join!(
         canonicals(core, org, std::slice::from_ref(browser)),
-        consent::stored_many(core, org, &value),
+        consent::served(core, org, &value),
     );
-    let consent = consent?.remove(&browser.value).unwrap_or_else(|| entries::consent_entry(None));
-    Ok((canonical?.into_iter().next().flatten(), consent))
+    let canonical = canonical?.into_iter().next().flatten();
+    let mut stored = consent::stored(core, org, served, |_| canonical.is_some()).await?;
+    let consent = stored.remove(&browser.value).unwrap_or_else(|| entries::consent_entry(None));
+    Ok((canonical, consent))
 }
 
 /// The root of one identity; none where nobody is known by it.

@@ -1,6 +1,9 @@
 //! The vendor IDs of many identities, for delivery: one pipelined read.
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::LazyLock,
+};
 
 use bb8_redis::redis::{Pipeline, Value};
 use proto::v1::{IdentityVendorIds, StoredConsent, VendorId, VendorIdSource};
@@ -48,10 +51,17 @@ pub async fn find(
         .collect();
     let browsers: Vec<&str> =
         ids.iter().filter(|id| id.kind == Kind::AnonymousId).map(|id| id.value.as_str()).collect();
-    let (found, consents) =
-        tokio::join!(lookup::canonicals(core, org, &ids), consent::stored_many(core, org, &browsers));
-    let mut found = found?.into_iter();
-    let consents = consents?;
+    let (found, served) =
+        tokio::join!(lookup::canonicals(core, org, &ids), consent::served(core, org, &browsers));
+    let found = found?;
+    // Asked for only where Redis lacks something.
+    let somebody = LazyLock::new(|| {
+        let known = ids.iter().zip(&found).filter(|(_, canonical)| canonical.is_some());
+        known.map(|(id, _)| (id.kind, id.value.as_str())).collect::<HashSet<_>>()
+    });
+    let has = |browser: &str| somebody.contains(&(Kind::AnonymousId, browser));
+    let consents = consent::stored(core, org, served, has).await?;
+    let mut found = found.iter().copied();
     let canonicals: Vec<Option<Uuid>> = wanted
         .iter()
         .map(|one| match one {
