@@ -63,6 +63,7 @@ struct Known {
 #[derive(Debug)]
 pub struct Sender {
     pair: u64,
+    signed: bool,
     known: Option<Known>,
 }
 
@@ -92,7 +93,7 @@ impl Throttle {
         let signed = caller.signature.is_some();
         let origin = caller.origin.as_deref().filter(|_| !signed);
         let pair = self.hasher.hash_one((&caller.pipeline_key, origin, signed));
-        Sender { pair, known: self.pairs.get(&pair).filter(|known| known.since.elapsed() < MEMORY) }
+        Sender { pair, signed, known: self.pairs.get(&pair).filter(|known| known.since.elapsed() < MEMORY) }
     }
 
     /// Counts a request of an address, and refuses it where there were too many.
@@ -115,6 +116,8 @@ impl Throttle {
                 Some(Known { since, over: Some((events, until)) })
             }
             Some(ErrorReason::InvalidPipelineKey | ErrorReason::OriginNotAllowed) => None,
+            // The source has begun to require one. A bad one says nothing about whoever else signs.
+            Some(ErrorReason::InvalidSignature) if !sender.signed => None,
             Some(_) => return,
         };
         match known {
@@ -180,6 +183,14 @@ mod tests {
         assert!(throttle.sender(&shop).is_known());
         let signed = CollectCaller { signature: Some("sha256=00".to_owned()), ..shop.clone() };
         assert!(!throttle.sender(&signed).is_known(), "a signature was not looked at");
+        let mut server = throttle.sender(&signed);
+        throttle.learn(&mut server, 1, None);
+        throttle.learn(&mut server, 1, Some(&ErrorReason::InvalidSignature.into()));
+        assert!(throttle.sender(&signed).is_known(), "anyone may have signed badly");
+        let mut page = throttle.sender(&shop);
+        throttle.learn(&mut page, 1, Some(&ErrorReason::InvalidSignature.into()));
+        assert!(!page.is_known() && !throttle.sender(&shop).is_known(), "signatures are required now");
+        throttle.learn(&mut sender, 1, None);
         throttle.learn(&mut sender, 1, Some(&ErrorReason::InvalidPipelineKey.into()));
         assert!(!throttle.sender(&shop).is_known(), "revoked");
     }

@@ -22,6 +22,19 @@ pub fn object<T: Serialize>(settings: &T) -> Result<Map<String, Value>> {
     }
 }
 
+/// Deepest that a setting can be for the core to read it, which allows far less: Protocol Buffers nest 100 messages, and
+/// each level of JSON is three of them.
+const MAX_DEPTH: usize = 24;
+
+fn is_deeper(value: &Value, than: usize) -> bool {
+    let below = |value| than == 0 || is_deeper(value, than - 1);
+    match value {
+        Value::Array(items) => items.iter().any(below),
+        Value::Object(members) => members.values().any(below),
+        _ => false,
+    }
+}
+
 impl Management {
     /// Notes what is wrong with the settings of a provider; its fields are those below `prefix`, such as `config.`.
     /// Never given any credentials.
@@ -34,6 +47,10 @@ impl Management {
         name: &str,
         settings: &Map<String, Value>,
     ) -> Result<()> {
+        if let Some((field, _)) = settings.iter().find(|(_, value)| is_deeper(value, MAX_DEPTH)) {
+            wrong.add(format!("{prefix}{field}"), "must not be nested as deep");
+            return Ok(());
+        }
         let request = CheckProviderRequest {
             org_id: org.to_string(),
             name: name.to_owned(),

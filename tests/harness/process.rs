@@ -84,6 +84,17 @@ impl Service {
         line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1024)
     }
 
+    /// CPU time of its threads so far, where the system tells. Unlike the time that passes, it does not depend on what else
+    /// the machine does.
+    pub fn cpu(&self) -> Option<Duration> {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id()?)).ok()?;
+        // One that ends just now had nothing to do.
+        let stats =
+            threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok());
+        let nanos = stats.filter_map(|stat| stat.split_whitespace().next()?.parse::<u64>().ok());
+        Some(Duration::from_nanos(nanos.sum()))
+    }
+
     /// How many descriptors it has open now, where the system tells.
     pub fn open_descriptors(&self) -> Option<usize> {
         Some(std::fs::read_dir(format!("/proc/{}/fd", self.child.id()?)).ok()?.count())

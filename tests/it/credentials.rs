@@ -79,7 +79,7 @@ async fn a_named_secret_is_written_and_never_told() {
         (json!({"value": "a\r\nx: y"}), "value"),
         (json!({"value": 1}), "value"),
         (json!({"value": "x", "org_id": "x"}), "org_id"),
-        (json!({}), ""),
+        (json!({}), "value"),
     ] {
         let answer = owner.put(path, &body).await;
         answer.refused(422, "VALIDATION_FAILED");
@@ -228,6 +228,12 @@ async fn a_custom_provider_names_a_secret_that_is_there_and_a_field_of_its_own()
     );
     assert_eq!(owner.put(&path, &provider()).await.status, 200);
 
+    // Deeper than the core's protocol nests, and than JSON does for serde.
+    for depth in [20, 40, 120] {
+        let mut deep = provider();
+        deep["request_template"] = (0..depth).fold(json!({}), |inner, _| json!({"a": inner}));
+        assert_eq!(problems(owner.put(&path, &deep).await), ["request_template"], "{depth}");
+    }
     let wrong = json!({"name": "other", "endpoint": "http://10.0.0.1/?token=x", "ttl": "999y",
         "response_mapping": {"redis_field": "ramp_id", "json_path": "$..x"}});
     let mut fields = problems(owner.put(&path, &wrong).await);

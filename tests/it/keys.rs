@@ -129,7 +129,7 @@ async fn a_source_has_at_most_twenty_good_keys_however_many_ask_at_once() {
         (json!({"environment": "LIVE"}), "environment"),
         (json!({"environment": "live\u{0}"}), "environment"),
         (json!({"environment": null}), "environment"),
-        (json!({}), ""),
+        (json!({}), "environment"),
         (json!({"environment": "live", "key": "dk_live_mine"}), "key"),
     ] {
         let answer = owner.post(&keys, &body).await;

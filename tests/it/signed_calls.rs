@@ -308,13 +308,13 @@ async fn a_source_that_requires_signatures_takes_nothing_else() {
         .execute(&format!("UPDATE sources SET require_signature = true WHERE id = '{source}'"))
         .await;
     let mut browser = world.browser();
-    // The edge remembers for a minute which origins it has seen let in, so that their pages can read errors.
-    browser.origin = None;
-    eventually("it to be required", async || match browser.view(&granted()).await.status {
-        401 => Ok(()),
-        status => Err(format!("HTTP {status}")),
+    // A page that was let in until now, which the edge remembers.
+    let refused = eventually("it to be required", async || {
+        let answer = browser.view(&granted()).await;
+        if answer.status == 401 { Ok(answer) } else { Err(format!("HTTP {}", answer.status)) }
     })
     .await;
+    assert_refused(&refused, 401, "INVALID_SIGNATURE", "a page the edge remembers");
     world.database.execute("DELETE FROM canonicals").await;
     world.flush_redis().await;
 

@@ -74,7 +74,11 @@ async fn what_is_wrong_is_told_field_by_field() {
         (json!({"name": "Shop", "org_id": "x"}), "org_id"),
         (json!({"name": 1}), "name"),
         (json!({"name": "Shop", "domains": [1]}), "domains[0]"),
-        (json!({"domains": []}), ""),
+        (json!({"domains": []}), "name"),
+        (json!({"name": "Shop", "domains": ["https://@shop.example"]}), "domains[0]"),
+        (json!({"name": "Shop", "domains": ["com."]}), "domains[0]"),
+        (json!({"name": "Shop", "name\u{200b}": ""}), "name\u{200b}"),
+        (json!({"name": "Shop\u{200b}"}), "name"),
     ] {
         let answer = control.owner.post(sources, &body).await;
         answer.refused(422, "VALIDATION_FAILED");
@@ -87,4 +91,47 @@ async fn what_is_wrong_is_told_field_by_field() {
         control.owner.get(&format!("{sources}/{odd}")).await.refused(404, "NOT_FOUND");
     }
     assert_eq!(control.world.database.count("sources", "name <> 'Shop'").await, 0);
+}
+
+/// Every core holds what is configured in memory: nobody may fill it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_organisation_makes_so_much_and_no_more() {
+    let control = Control::start().await;
+    let owner = &control.owner;
+    let made = owner.post("/v1/admin/sources", &json!({"name": "Shop"})).await;
+    let (org, source) = (owner.org_id, made.text("id"));
+    let provider = json!({"endpoint": "https://cdp.shop.example/", "ttl": "30d",
+        "response_mapping": {"redis_field": "own", "json_path": "$.id"}});
+    let providers = format!("/v1/admin/sources/{source}/custom-providers");
+    harness::eventually("the core to know the organisation", async || {
+        match owner.put(&format!("{providers}/first"), &provider).await.status {
+            200 | 201 => Ok(()),
+            status => Err(status.to_string()),
+        }
+    })
+    .await;
+    let fill = format!(
+        "INSERT INTO sources (id, org_id, name) \
+            SELECT gen_random_uuid(), '{org}', 'x' FROM generate_series(1, 998); \
+        INSERT INTO secrets (id, org_id, name, sealed) \
+            SELECT gen_random_uuid(), '{org}', 'x' || n, '\\x00' FROM generate_series(1, 999) n; \
+        INSERT INTO custom_providers (id, org_id, source_id, name, redis_field, settings) \
+            SELECT gen_random_uuid(), '{org}', '{source}', 'x' || n, 'x' || n, '{{}}' FROM generate_series(1, 98) n"
+    );
+    for statement in fill.split("; ") {
+        control.world.database.execute(statement).await;
+    }
+    let mut last = provider.clone();
+    last["response_mapping"]["redis_field"] = json!("last");
+    owner.post("/v1/admin/sources", &json!({"name": "Last"})).await.expect(201);
+    owner.put("/v1/admin/secrets/last", &json!({"value": "x"})).await.expect(201);
+    owner.put(&format!("{providers}/last"), &last).await.expect(201);
+    owner.post("/v1/admin/sources", &json!({"name": "One more"})).await.refused(409, "LIMIT_REACHED");
+    owner.put("/v1/admin/secrets/more", &json!({"value": "x"})).await.refused(409, "LIMIT_REACHED");
+    last["response_mapping"]["redis_field"] = json!("more");
+    owner.put(&format!("{providers}/more"), &last).await.refused(409, "LIMIT_REACHED");
+    // What is there can be replaced, and nobody else is kept from anything.
+    owner.put("/v1/admin/secrets/last", &json!({"value": "y"})).await.expect(200);
+    owner.put(&format!("{providers}/first"), &provider).await.expect(200);
+    control.another_owner().await.post("/v1/admin/sources", &json!({"name": "Other"})).await.expect(201);
 }

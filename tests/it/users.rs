@@ -83,6 +83,10 @@ async fn what_is_wrong_with_a_user_is_told_field_by_field() {
         (json!({"email": "ada", "name": "a\nb"}), vec!["email", "name"]),
         (json!({"email": "a\u{0}@shop.example"}), vec!["email"]),
         (json!({"email": format!("a@{}", "b".repeat(253))}), vec!["email"]),
+        // Of these two accounts one reader can't tell, and which is which would be up to the database's locale.
+        (json!({"email": "ada\u{200b}@shop.example"}), vec!["email"]),
+        (json!({"email": "Été@shop.example"}), vec!["email"]),
+        (json!({"name": "\u{202e}ada"}), vec!["name"]),
         (json!({"role": "root"}), vec!["role"]),
         (json!({"role": "Owner"}), vec!["role"]),
         (json!({"org_id": "x"}), vec!["org_id"]),
@@ -108,6 +112,18 @@ async fn what_is_wrong_with_a_user_is_told_field_by_field() {
     assert_eq!((answer.status, answer.fields()), (422, vec!["new_password".to_owned()]), "{answer:?}");
     let change = json!({"current_password": "not-it-but-long-enough", "new_password": PASSWORD});
     colleague.put("/v1/admin/me/password", &change).await.refused(401, "INVALID_CREDENTIALS");
+
+    // What is too long for a password is not worth a hash (threats.md M04).
+    let change = json!({"current_password": "a".repeat(200_000), "new_password": PASSWORD});
+    let answer = colleague.put("/v1/admin/me/password", &change).await;
+    assert_eq!((answer.status, answer.fields()), (422, vec!["current_password".to_owned()]), "{answer:?}");
+    // A list of values is no object, though they are in the order of its fields.
+    for (path, body) in [
+        ("/v1/admin/auth/login", json!([owner.email, PASSWORD])),
+        ("/v1/admin/sources", json!(["Shop", [], [], "verified", false])),
+    ] {
+        owner.post(path, &body).await.refused(422, "VALIDATION_FAILED");
+    }
 
     // An address is someone's, whatever its case and wherever he is; nothing says whose.
     let foreign = control.another_owner().await;

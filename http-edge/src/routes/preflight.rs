@@ -51,8 +51,8 @@ async fn check(edge: &Edge, headers: &HeaderMap, host: String) -> Result<Respons
 }
 
 /// A refusal of a browser's call from `origin`, readable by its page where that may call this host: without the
-/// headers a browser shows its script no more than a failed fetch. What `sender` was allowed before is answered from
-/// memory, so that it can be read also while the core is away; a core that is away or busy is not asked.
+/// headers a browser shows its script no more than a failed fetch. A core that is busy is not asked; there, and where it
+/// is away, what `sender` was allowed a moment ago is what counts.
 pub async fn readable(
     edge: &Edge,
     parts: &Parts,
@@ -70,7 +70,9 @@ pub async fn readable(
         origin: origin.to_owned(),
     };
     let asked = async { edge.core.check_origin(&caller::trace(&parts.headers), request).await };
-    if sender.is_known() || (!busy && asked.await.is_ok_and(|answer| answer.allowed)) {
+    let remembered = sender.is_known();
+    let allowed = if busy { remembered } else { asked.await.map_or(remembered, |answer| answer.allowed) };
+    if allowed {
         allow_origin(&mut response, origin);
     } else {
         response.headers_mut().append(header::VARY, HeaderValue::from_static("Origin"));

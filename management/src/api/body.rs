@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 use tokio::time::timeout;
 
-use super::error::{ApiError, Code, Problem, Result};
+use super::error::{ApiError, Code, Result};
 
 /// Largest body in bytes: room for the largest settings, and for a secret that is too long to be told so.
 pub const MAX_BODY: usize = 256 * 1024;
@@ -60,6 +60,10 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
         }
     })?;
     json.end().map_err(|_| Code::InvalidJson)?;
+    // serde takes a list for a struct as well, its fields in our order, which is nobody's contract.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(ApiError::field("", "must be an object"));
+    }
     Ok(value)
 }
 
@@ -67,18 +71,23 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
 const MAX_PATH: usize = 200;
 
 fn invalid(path: &str, error: &serde_json::Error) -> ApiError {
-    let field = if path == "." { String::new() } else { path.chars().take(MAX_PATH).collect() };
-    ApiError::invalid(vec![Problem { field, message: expected(&error.to_string()) }])
+    let text = error.to_string();
+    // Without ` at line 1 column 2`, which says nothing where the path is known.
+    let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
+    let path = if path == "." { "" } else { path };
+    // Both name a field of ours, below the path.
+    let named = |start| text.strip_prefix(start).and_then(|rest| rest.strip_suffix('`'));
+    let (name, message) = match (named("missing field `"), named("duplicate field `")) {
+        (Some(name), _) => (name, "is required".to_owned()),
+        (_, Some(name)) => (name, "is there twice".to_owned()),
+        _ => ("", expected(text)),
+    };
+    let dot = if path.is_empty() || name.is_empty() { "" } else { "." };
+    ApiError::field(format!("{path}{dot}{name}").chars().take(MAX_PATH).collect::<String>(), message)
 }
 
 /// What serde's text says of our own types. The rest of it quotes what was sent, which may be a secret.
 fn expected(text: &str) -> String {
-    // Without ` at line 1 column 2`, which says nothing where the path is known.
-    let text = text.rsplit_once(" at line ").map_or(text, |(text, _)| text);
-    // Both name a field of ours.
-    if text.starts_with("missing field `") || text.starts_with("duplicate field `") {
-        return text.to_owned();
-    }
     let quotes =
         ["invalid type: ", "invalid value: ", "invalid length ", "unknown field `", "unknown variant `"];
     let quotes = quotes.iter().any(|start| text.starts_with(start)) && !text.contains("`, there are no ");
@@ -87,8 +96,19 @@ fn expected(text: &str) -> String {
         Some((quoted, expected)) if quoted.starts_with("unknown ") => {
             format!("is not known: expected {expected}")
         }
-        Some((_, expected)) => format!("must be {expected}"),
+        Some((_, expected)) => format!("must be {}", in_json(expected)),
         None => "is not valid".to_owned(),
+    }
+}
+
+/// What JSON calls what Rust calls so.
+fn in_json(expected: &str) -> &str {
+    match expected {
+        "a map" => "an object",
+        "a sequence" => "a list",
+        "i32" | "i64" => "a whole number",
+        name if name.starts_with("struct ") => "an object",
+        name => name,
     }
 }
 
@@ -179,6 +199,35 @@ mod tests {
         assert!(said.contains("expected one of `owner`, `admin`"), "{said}");
     }
 
+    #[test]
+    fn what_is_wrong_is_told_in_words_of_json_and_by_its_field() {
+        #[derive(Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        #[expect(dead_code, reason = "it is only parsed")]
+        struct Outer {
+            list: Vec<Sample>,
+            #[serde(default)]
+            number: i32,
+        }
+        for (body, field, message) in [
+            ("[]", "", "must be an object"),
+            ("[[], 1]", "", "must be an object"),
+            ("null", "", "must be an object"),
+            ("{}", "list", "is required"),
+            (r#"{"list":[],"list":[]}"#, "list", "is there twice"),
+            (r#"{"list":[{"names":[]},{}]}"#, "list[1].names", "is required"),
+            (r#"{"list":[1]}"#, "list[0]", "must be an object"),
+            (r#"{"list":{}}"#, "list", "must be a list"),
+            (r#"{"list":[],"number":1.0}"#, "number", "must be a whole number"),
+            (r#"{"list":[],"number":99999999999999999999}"#, "number", "must be a whole number"),
+            (r#"{"list":[],"other":1}"#, "other", "is not known: expected `list` or `number`"),
+        ] {
+            let error = parse::<Outer>(body.as_bytes()).unwrap_err();
+            let [problem] = error.fields() else { panic!("{body}: {error:?}") };
+            assert_eq!((problem.field.as_str(), problem.message.as_str()), (field, message), "{body}");
+        }
+    }
+
     async fn code(kind: &str, body: impl Into<HttpBody>) -> Option<Code> {
         let request = Request::builder().header("content-type", kind).body(body.into()).unwrap();
         Body::<Sample>::from_request(request, &()).await.err().map(|error| error.code())
@@ -206,6 +255,8 @@ mod tests {
         ] {
             assert_eq!(code(json, bad).await, Some(Code::ValidationFailed), "{bad}");
         }
+        // A list is no object, though its items would fit the fields.
+        assert_eq!(code(json, r#" [["a"]]"#).await, Some(Code::ValidationFailed));
         assert_eq!(code(json, vec![b' '; MAX_BODY + 1]).await, Some(Code::PayloadTooLarge));
     }
 }

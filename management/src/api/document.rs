@@ -85,10 +85,17 @@ fn describe(method: &str, path: &str, operation: &mut Operation) {
         refusals.push(("415", "The body is not application/json."));
         refusals.push(("422", "Fields are not valid; `fields` says which."));
     }
+    let responses = &mut operation.responses.responses;
     for (status, description) in refusals {
-        let content = Content::new(Some(RefOr::Ref(Ref::from_schema_name("Error"))));
-        let response =
-            ResponseBuilder::new().description(description).content("application/json", content).build();
-        operation.responses.responses.entry(status.to_owned()).or_insert_with(|| RefOr::T(response));
+        let response = ResponseBuilder::new().description(description).build();
+        responses.entry(status.to_owned()).or_insert_with(|| RefOr::T(response));
+    }
+    for (_, response) in responses.iter_mut().filter(|(status, _)| status.starts_with(['4', '5'])) {
+        if let RefOr::T(response) = response
+            && response.content.is_empty()
+        {
+            let content = Content::new(Some(RefOr::Ref(Ref::from_schema_name("Error"))));
+            response.content.insert("application/json".to_owned(), RefOr::T(content));
+        }
     }
 }

@@ -10,138 +10,12 @@ use diesel::result::{DatabaseErrorKind, Error as QueryError};
 use http::{HeaderValue, StatusCode, header};
 use migrations::pool::{Fault, PgPoolError};
 use serde::Serialize;
-use serde_json::json;
 use utoipa::ToSchema;
+
+pub use super::code::Code;
 
 /// When another try makes sense where nobody knows better.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// What a refusal is called. Names are stable: clients decide by them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Code {
-    /// The body is not JSON.
-    InvalidJson,
-    /// A query parameter, a header or a cursor is malformed or unknown.
-    InvalidParameter,
-    /// The body is JSON and breaks a rule; `fields` says which ones where.
-    ValidationFailed,
-    /// Over 256 KiB.
-    PayloadTooLarge,
-    /// Not `application/json`.
-    UnsupportedMediaType,
-    /// The body did not arrive in time.
-    RequestTimeout,
-    /// No access token, or none that counts.
-    InvalidToken,
-    /// It was good until it expired.
-    ExpiredToken,
-    /// Wrong email or password, or the user is disabled: one answer for all.
-    InvalidCredentials,
-    /// Unknown, expired, revoked or used already.
-    InvalidRefreshToken,
-    /// The same refresh token was used a moment ago; whoever did has the new pair.
-    ConcurrentRefresh,
-    /// The user's role does not allow it.
-    Forbidden,
-    /// There is no such thing, or it is another organisation's.
-    NotFound,
-    /// The path has other methods.
-    MethodNotAllowed,
-    /// Something of that name is there already.
-    AlreadyExists,
-    /// `If-Match` names an older version.
-    VersionConflict,
-    /// An organisation keeps at least one owner who can log in.
-    LastOwner,
-    /// Something else still needs it.
-    InUse,
-    /// There are as many as there may be.
-    LimitReached,
-    /// Too many attempts; `Retry-After` says when to try again.
-    RateLimited,
-    /// Busy; `Retry-After` says when to try again.
-    Overloaded,
-    /// PostgreSQL or the core is away.
-    Unavailable,
-    /// A value is sealed with a key that is not configured.
-    KeyUnavailable,
-    /// The key that seals has done so as often as is safe.
-    KeyExhausted,
-    /// A defect.
-    Internal,
-}
-
-impl Code {
-    /// Name, status and what people read; none of it names internals.
-    const fn row(self) -> (&'static str, StatusCode, &'static str) {
-        use StatusCode as S;
-        match self {
-            Self::InvalidJson => ("INVALID_JSON", S::BAD_REQUEST, "The body is not JSON."),
-            Self::InvalidParameter => {
-                ("INVALID_PARAMETER", S::BAD_REQUEST, "A parameter is malformed or unknown.")
-            }
-            Self::ValidationFailed => {
-                ("VALIDATION_FAILED", S::UNPROCESSABLE_ENTITY, "Some fields are not valid.")
-            }
-            Self::PayloadTooLarge => ("PAYLOAD_TOO_LARGE", S::PAYLOAD_TOO_LARGE, "The body is over 256 KiB."),
-            Self::UnsupportedMediaType => {
-                ("UNSUPPORTED_MEDIA_TYPE", S::UNSUPPORTED_MEDIA_TYPE, "The body must be application/json.")
-            }
-            Self::RequestTimeout => {
-                ("REQUEST_TIMEOUT", S::REQUEST_TIMEOUT, "The body did not arrive in time.")
-            }
-            Self::InvalidToken => {
-                ("INVALID_TOKEN", S::UNAUTHORIZED, "The access token is missing or not valid.")
-            }
-            Self::ExpiredToken => ("EXPIRED_TOKEN", S::UNAUTHORIZED, "The access token has expired."),
-            Self::InvalidCredentials => {
-                ("INVALID_CREDENTIALS", S::UNAUTHORIZED, "The email address or the password is wrong.")
-            }
-            Self::InvalidRefreshToken => {
-                ("INVALID_REFRESH_TOKEN", S::UNAUTHORIZED, "The refresh token is not valid any more.")
-            }
-            Self::ConcurrentRefresh => (
-                "CONCURRENT_REFRESH",
-                S::CONFLICT,
-                "The refresh token was used a moment ago; use the new one.",
-            ),
-            Self::Forbidden => ("FORBIDDEN", S::FORBIDDEN, "Your role does not allow this."),
-            Self::NotFound => ("NOT_FOUND", S::NOT_FOUND, "There is no such thing."),
-            Self::MethodNotAllowed => {
-                ("METHOD_NOT_ALLOWED", S::METHOD_NOT_ALLOWED, "This path does not have that method.")
-            }
-            Self::AlreadyExists => {
-                ("ALREADY_EXISTS", S::CONFLICT, "Something of that name is there already.")
-            }
-            Self::VersionConflict => {
-                ("VERSION_CONFLICT", S::CONFLICT, "It was changed in the meantime; read it again.")
-            }
-            Self::LastOwner => ("LAST_OWNER", S::CONFLICT, "An organisation keeps at least one owner."),
-            Self::InUse => ("IN_USE", S::CONFLICT, "Something else still needs it."),
-            Self::LimitReached => ("LIMIT_REACHED", S::CONFLICT, "There are as many as there may be."),
-            Self::RateLimited => {
-                ("RATE_LIMITED", S::TOO_MANY_REQUESTS, "Too many attempts; try again later.")
-            }
-            Self::Overloaded => {
-                ("OVERLOADED", S::SERVICE_UNAVAILABLE, "The service is busy; try again later.")
-            }
-            Self::Unavailable => {
-                ("UNAVAILABLE", S::SERVICE_UNAVAILABLE, "The service can't answer now; try again.")
-            }
-            Self::KeyUnavailable => {
-                ("KEY_UNAVAILABLE", S::SERVICE_UNAVAILABLE, "It is sealed with a key that is not configured.")
-            }
-            Self::KeyExhausted => (
-                "KEY_EXHAUSTED",
-                S::SERVICE_UNAVAILABLE,
-                "The encryption key has to be rotated: it seals no more.",
-            ),
-            Self::Internal => {
-                ("INTERNAL", S::INTERNAL_SERVER_ERROR, "The service has a defect; it was logged.")
-            }
-        }
-    }
-}
 
 /// A field that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
@@ -188,6 +62,12 @@ impl ApiError {
     /// What it is called.
     pub fn code(&self) -> Code {
         self.code
+    }
+
+    /// What is wrong where.
+    #[cfg(test)]
+    pub fn fields(&self) -> &[Problem] {
+        &self.fields
     }
 }
 
@@ -237,13 +117,13 @@ impl From<PgPoolError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let (name, status, usual) = self.code.row();
-        let message = self.message.as_deref().unwrap_or(usual);
-        let error = match &self.fields {
-            none if none.is_empty() => json!({ "code": name, "message": message }),
-            fields => json!({ "code": name, "message": message, "fields": fields }),
+        let (status, usual) = self.code.row();
+        let error = ErrorDetail {
+            code: self.code,
+            message: self.message.unwrap_or(Cow::Borrowed(usual)),
+            fields: self.fields,
         };
-        let mut response = (status, Json(json!({ "error": error }))).into_response();
+        let mut response = (status, Json(ErrorBody { error })).into_response();
         let headers = response.headers_mut();
         if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             let seconds = self.retry_after.unwrap_or(RETRY_AFTER).as_millis().div_ceil(1000);
@@ -257,7 +137,7 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// For the API's document.
+/// What every refusal is told as.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Error)]
 pub struct ErrorBody {
@@ -266,10 +146,12 @@ pub struct ErrorBody {
 
 #[derive(Serialize, ToSchema)]
 struct ErrorDetail {
-    /// Stable, `UPPER_SNAKE`.
-    code: String,
+    /// What to decide by.
+    code: Code,
     /// For people.
-    message: String,
-    /// Of `VALIDATION_FAILED`.
-    fields: Option<Vec<Problem>>,
+    #[schema(value_type = String)]
+    message: Cow<'static, str>,
+    /// Of `VALIDATION_FAILED`: what is wrong where.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    fields: Vec<Problem>,
 }

@@ -25,11 +25,13 @@ impl Fields {
         self.0.push(Problem { field: field.into(), message: message.into() });
     }
 
-    /// A text for people or names: `min` to `max` characters, none of them a control character, no space at its ends.
+    /// A text for people or names: `min` to `max` characters, none of them a control character or unseen, no space at its
+    /// ends.
     pub fn text(&mut self, field: &str, value: &str, min: usize, max: usize) {
         let length = value.chars().count();
         self.check((min..=max).contains(&length), field, format!("must have {min} to {max} characters"));
-        self.check(!value.contains(char::is_control), field, "must not have control characters");
+        let plain = !value.contains(|c: char| c.is_control() || is_unseen(c));
+        self.check(plain, field, "must not have control characters or characters that nobody sees");
         self.check(value.trim() == value, field, "must not begin or end with a space");
     }
 
@@ -52,7 +54,8 @@ impl Fields {
             Value::Object(members) => {
                 for (name, member) in members {
                     self.check(!name.contains('\0'), field, "must not have control characters");
-                    self.storable(&format!("{field}.{}", name.replace('\0', "")), member);
+                    let dot = if field.is_empty() { "" } else { "." };
+                    self.storable(&format!("{field}{dot}{}", name.replace('\0', "")), member);
                 }
             }
             _ => {}
@@ -65,12 +68,30 @@ impl Fields {
     }
 }
 
-/// Whether it has the form of an email address; whether one gets there is not asked.
+/// Characters without a picture of their own, with which two names look the same or read in another order. Not the joiner
+/// of emoji.
+fn is_unseen(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// Whether it has the form of an email address, as browsers check it (HTML, "valid email address"); whether one gets there
+/// is not asked. ASCII alone: of other letters it would depend on the database's locale which are the same in another
+/// case, and on the reader's eye which are the same at all.
 pub fn is_email(text: &str) -> bool {
     let Some((local, domain)) = text.split_once('@') else { return false };
-    let odd = |c: char| c.is_whitespace() || c.is_control() || c == '@';
-    let good = |part: &str| !part.is_empty() && !part.contains(odd);
-    good(local) && good(domain) && text.chars().count() <= MAX_EMAIL
+    let in_local = |byte: u8| byte.is_ascii_alphanumeric() || b".!#$%&'*+/=?^_`{|}~-".contains(&byte);
+    let in_label = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(in_label)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    !local.is_empty()
+        && local.bytes().all(in_local)
+        && domain.split('.').all(is_label)
+        && text.len() <= MAX_EMAIL
 }
 
 /// https, or http on loopback (`localhost`, `*.localhost`, 127.0.0.0/8, ::1).
@@ -94,7 +115,10 @@ pub fn origin(text: &str) -> Option<String> {
         && url.fragment().is_none()
         && url.username().is_empty()
         && url.password().is_none();
-    let plain = text.chars().all(|c| !c.is_control() && !c.is_whitespace() && c != '*' && c != '\\');
+    // What the parser would correct was meant otherwise: an empty user name, %2e for a dot, two dots.
+    let (_, authority) = text.split_once("://")?;
+    let odd = |c: char| c.is_control() || c.is_whitespace() || is_unseen(c) || "*\\/@%".contains(c);
+    let plain = !authority.contains(odd) && !authority.contains("..") && !authority.starts_with('.');
     (bare && plain && is_secure_or_loopback(&url)).then(|| url.origin().ascii_serialization())
 }
 
@@ -113,8 +137,45 @@ mod tests {
     #[test]
     fn texts_are_bounded_and_plain() {
         assert!(wrong(|fields| fields.text("name", "Été 🍪", 1, 5)).is_empty());
-        for bad in ["", "123456", "a\0", "a\nb", " a", "a "] {
+        for bad in ["", "123456", "a\0", "a\nb", " a", "a ", "\u{200b}", "\u{202e}a", "a\u{feff}"] {
             assert_eq!(wrong(|fields| fields.text("name", bad, 1, 5)), ["name"], "{bad:?}");
+        }
+        assert!(wrong(|fields| fields.text("name", "👩\u{200d}🚀", 1, 5)).is_empty(), "joined");
+    }
+
+    #[test]
+    fn an_address_is_one_for_every_reader_and_every_database() {
+        for good in ["ada@shop.example", "Ada.King+1@x", "o'hara_%@a-b.co.uk", "a@127.0.0.1"] {
+            assert!(is_email(good), "{good}");
+        }
+        let long = format!("a@{}", "b".repeat(64));
+        for bad in [
+            "",
+            "ada",
+            "@x",
+            "ada@",
+            "a@b@c",
+            "a b@x",
+            "a@x ",
+            "a\0@x",
+            "\"a b\"@x",
+            "<a@x>",
+            "a,b@x",
+            "a;b@x",
+            "a@.",
+            "a@x..y",
+            "a@x.",
+            "a@-x",
+            "a@x-",
+            "a@[127.0.0.1]",
+            "Été@x",
+            "\u{212a}@x",
+            "а@x",
+            "a\u{200b}@x",
+            "a@bücher.example",
+            &long,
+        ] {
+            assert!(!is_email(bad), "{bad:?}");
         }
     }
 
@@ -123,6 +184,7 @@ mod tests {
         let value = json!({"a": ["x", {"b": "\0"}]});
         assert_eq!(wrong(|fields| fields.storable("config", &value)), ["config.a[1].b"]);
         assert_eq!(wrong(|fields| fields.storable("config", &json!({"\0": 1}))), ["config"]);
+        assert_eq!(wrong(|fields| fields.storable("", &json!({"a": {"b": "\0"}}))), ["a.b"]);
         assert!(wrong(|fields| fields.storable("config", &json!({"a": [1, null, true, "x"]}))).is_empty());
     }
 
@@ -148,6 +210,13 @@ mod tests {
             "https://",
             "https://shop\\.example",
             "https://shop .example",
+            "https:shop.example",
+            "https:///shop.example",
+            "https://@shop.example",
+            "https://shop%2eexample",
+            "https://shop..example",
+            "https://.",
+            "https://shop\u{ad}.example",
             "http://localhost.evil.test",
         ] {
             assert_eq!(origin(bad), None, "{bad}");

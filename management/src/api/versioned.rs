@@ -11,6 +11,13 @@ use serde::Serialize;
 #[derive(Debug)]
 pub struct Versioned<T>(pub StatusCode, pub i32, pub T);
 
+impl<T> Versioned<T> {
+    /// The answer to a PUT: 201 where there was none before.
+    pub fn put(was_there: bool, version: i32, record: T) -> Self {
+        Self(if was_there { StatusCode::OK } else { StatusCode::CREATED }, version, record)
+    }
+}
+
 impl<T: Serialize> IntoResponse for Versioned<T> {
     fn into_response(self) -> Response {
         let Self(status, version, record) = self;

@@ -46,7 +46,7 @@ pub async fn login(state: &Management, email: &str, password: SecretString, orig
         let length = email.chars().count();
         wrong.check(length <= fields::MAX_EMAIL, "email", "must have at most 254 characters");
         wrong.check(!email.contains('\0'), "email", "must not have control characters");
-        wrong.check(!password::is_too_long(&password), "password", "must have at most 128 characters");
+        check_length(&mut wrong, "password", &password);
         wrong.done()?;
         let account = {
             let mut connection = state.connection().await?;
@@ -81,8 +81,22 @@ pub async fn login(state: &Management, email: &str, password: SecretString, orig
     logged_in
 }
 
-/// The stored hash of the caller's password, if `password` is it. Throttled as a login is.
-pub async fn confirm(state: &Management, caller: &Caller, password: SecretString) -> Result<String> {
+/// What is no password is not worth a hash.
+fn check_length(wrong: &mut Fields, field: &str, password: &SecretString) {
+    wrong.check(!password::is_too_long(password), field, "must have at most 128 characters");
+}
+
+/// The stored hash of the caller's password, if `password` is it. Throttled as a login is. What is too long for one is
+/// told of `field`.
+pub async fn confirm(
+    state: &Management,
+    caller: &Caller,
+    password: SecretString,
+    field: &str,
+) -> Result<String> {
+    let mut wrong = Fields::default();
+    check_length(&mut wrong, field, &password);
+    wrong.done()?;
     let account: Account = {
         let mut connection = state.connection().await?;
         let own = users::table.filter(users::id.eq(caller.user_id)).filter(users::org_id.eq(caller.org_id));

@@ -2,6 +2,7 @@
 
 pub mod hashing;
 pub mod login;
+pub mod new_password;
 pub mod password;
 pub mod refresh;
 pub mod sessions;

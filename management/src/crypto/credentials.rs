@@ -31,11 +31,22 @@ pub struct Configured {
 }
 
 /// What a row holds.
+#[derive(Default)]
 pub struct Held<'a> {
     /// Names of what is sealed.
     pub names: &'a [String],
     /// The sealed object; none where nothing was given yet.
     pub sealed: Option<&'a [u8]>,
+}
+
+/// What may be given, and what has to be.
+pub struct Rules<'a> {
+    /// Before the names where they are told.
+    pub prefix: &'a str,
+    /// All there are.
+    pub known: &'a [&'a str],
+    /// Those that are to be held or given.
+    pub needed: &'a [&'a str],
 }
 
 /// A value that can be sent in a header: 1 byte to 8 KiB, no control characters.
@@ -45,32 +56,39 @@ pub fn check(wrong: &mut Fields, field: &str, value: &SecretString) {
     wrong.check(!value.contains(char::is_control), field, "must not have control characters");
 }
 
-/// All values are checked, their names are among `known`, and an enabled vendor has what is `needed` of them.
-pub fn check_all(
-    wrong: &mut Fields,
-    prefix: &str,
+/// The names and the sealed object of what is `held` with what is `given` in its place; none where nothing is given and it
+/// stays as it is. Refused with what was `wrong` before, and what is wrong with these.
+pub async fn replace(
+    state: &Management,
+    connection: &mut AsyncPgConnection,
+    place: Place<'_>,
+    held: Held<'_>,
     given: &Given,
-    known: &[&str],
-    needed: &[&str],
-    held: &[String],
-) {
+    rules: Rules<'_>,
+    mut wrong: Fields,
+) -> Result<Option<(Vec<String>, Vec<u8>)>> {
+    let Rules { prefix, known, needed } = rules;
     for (name, value) in given {
         let field = format!("{prefix}{name}");
         if known.contains(&name.as_str()) {
-            check(wrong, &field, value);
+            check(&mut wrong, &field, value);
         } else {
             wrong.add(field, format!("is not known: there are {}", known.join(", ")));
         }
     }
     for name in needed {
-        let is_there = given.contains_key(*name) || held.iter().any(|held| held == name);
+        let is_there = given.contains_key(*name) || held.names.iter().any(|held| held == name);
         wrong.check(is_there, format!("{prefix}{name}"), "is required to be enabled");
     }
+    wrong.done()?;
+    if given.is_empty() {
+        return Ok(None);
+    }
+    merge(state, connection, place, held, given, known).await.map(Some)
 }
 
-/// The object with what is `given` in place of what is `held`, sealed for `place`, and its names. What is not among
-/// `known` any more goes.
-pub async fn merge(
+/// The object with what is `given` in place of what is `held`, and its names. What is not among `known` any more goes.
+async fn merge(
     state: &Management,
     connection: &mut AsyncPgConnection,
     place: Place<'_>,

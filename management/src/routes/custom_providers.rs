@@ -1,9 +1,11 @@
 //! Identity providers of the customer's own, asked with a secret of the customer's own. What their settings may be the
 //! core says; here is checked what only the database knows.
 
+mod input;
+
 use axum::{Json, extract::State};
 use diesel::{
-    ExpressionMethods, OptionalExtension, QueryDsl, Queryable, Selectable, SelectableHelper, delete,
+    ExpressionMethods, OptionalExtension, QueryDsl, Queryable, Selectable, SelectableHelper,
     dsl::{exists, select},
     insert_into, update,
 };
@@ -11,13 +13,17 @@ use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use http::StatusCode;
 use migrations::schema::custom_providers;
 use proto::v1::ProviderKind;
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde::Serialize;
+use serde_json::Value;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{secrets, sources};
+use self::input::{CustomProvider, ProviderName};
+use super::{
+    named::{listed_rows, named_rows},
+    secrets, sources,
+};
 use crate::{
     api::{
         alone::alone,
@@ -26,6 +32,7 @@ use crate::{
         caller::Caller,
         error::{Code, Result},
         fields::Fields,
+        limit::limit,
         page::{Page, Paged},
         query::{Id, IfMatch, Query, Under},
         versioned::Versioned,
@@ -34,70 +41,8 @@ use crate::{
     state::Management,
 };
 
-/// A provider. What is required the core says, all at once.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct CustomProvider {
-    /// Where it is there, the name in the path.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
-    /// An https URL without credentials; `{{anonymous_id}}` and other variables may stand in its path and query.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required, value_type = String)]
-    endpoint: Option<String>,
-    /// `GET` or `POST`, which it is where it is absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    method: Option<String>,
-    /// Absent: none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    authentication: Option<Authentication>,
-    /// What is sent: JSON with variables, of GET the parameters. Absent: nothing.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    request_template: Option<Map<String, Value>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required, value_type = ResponseMapping)]
-    response_mapping: Option<ResponseMapping>,
-    /// How long an ID is kept, `30d`: 1s to 400d.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required, value_type = String)]
-    ttl: Option<String>,
-    /// How long an answer may take, `2s`, which it is where it is absent: 100ms to 10s.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    timeout: Option<String>,
-}
-
-/// How a provider knows us.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Authentication {
-    /// `bearer`, `header`, `basic` or `none`.
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
-    #[schema(required, value_type = String)]
-    kind: Option<String>,
-    /// `secret:` and the name of a secret.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    token_secret_ref: Option<String>,
-    /// Of `header`: its name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    header: Option<String>,
-    /// Of `basic`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    username: Option<String>,
-}
-
-/// What becomes of an answer.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ResponseMapping {
-    /// The field of the identity that it fills: no vendor's, and no other provider's of the organisation.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required, value_type = String)]
-    redis_field: Option<String>,
-    /// Where in the answer the ID is: an RFC 9535 query that denotes one value.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required, value_type = String)]
-    json_path: Option<String>,
-}
+/// Most providers of one source: every core holds all of them in memory.
+const MOST: i64 = 100;
 
 /// A provider as it is kept.
 #[derive(Debug, Serialize, Queryable, Selectable, ToSchema)]
@@ -114,21 +59,6 @@ pub struct CustomProviderView {
     updated_at: OffsetDateTime,
 }
 
-/// A name in a path: `[A-Za-z0-9_-]{1,64}`.
-#[derive(Debug, Deserialize)]
-#[serde(try_from = "String")]
-pub struct ProviderName(String);
-
-impl TryFrom<String> for ProviderName {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
-        let is_name = (1..=64).contains(&text.len()) && text.bytes().all(plain);
-        if is_name { Ok(Self(text)) } else { Err("not a name of a provider") }
-    }
-}
-
 /// Lists a source's own providers, by name.
 #[utoipa::path(get, path = "/v1/admin/sources/{id}/custom-providers", tag = "custom-providers",
     params(("id" = Uuid, Path), Page), responses((status = 200, body = Paged<CustomProviderView>)))]
@@ -140,18 +70,8 @@ pub async fn list(
 ) -> Result<Json<Paged<CustomProviderView>>> {
     let mut connection = state.connection().await?;
     sources::exists(&mut connection, caller.org_id, source).await?;
-    let mut query = custom_providers::table
-        .filter(custom_providers::org_id.eq(caller.org_id))
-        .filter(custom_providers::source_id.eq(source))
-        .order(custom_providers::name)
-        .limit(page.rows())
-        .select(CustomProviderView::as_select())
-        .into_boxed();
-    if let Some(after) = page.after::<String>()? {
-        query = query.filter(custom_providers::name.gt(after));
-    }
-    let found = query.load(&mut **connection).await?;
-    Ok(Json(page.of(found, |provider: &CustomProviderView| provider.name.clone())))
+    let found = listed(&mut connection, caller.org_id, source, &page).await?;
+    Ok(Json(found))
 }
 
 /// Shows a provider.
@@ -173,7 +93,7 @@ pub async fn read(
     params(("id" = Uuid, Path), ("name" = String, Path, description = "`[A-Za-z0-9_-]{1,64}`; 404 for another."),
         ("If-Match" = Option<String>, Header, description = "The version, quoted.")),
     responses((status = 200, body = CustomProviderView), (status = 201, body = CustomProviderView),
-        (status = 409, description = "The version is not the newest.")))]
+        (status = 409, description = "The version is not the newest, or the source has 100 providers.")))]
 pub async fn set(
     State(state): State<Management>,
     caller: Caller,
@@ -205,6 +125,10 @@ pub async fn set(
                 custom_providers::settings.eq(&settings),
             );
             if before.is_none() {
+                let own = custom_providers::table
+                    .filter(custom_providers::org_id.eq(org))
+                    .filter(custom_providers::source_id.eq(source));
+                limit(own.count().get_result(connection).await?, MOST)?;
                 let row = (
                     custom_providers::id.eq(Uuid::now_v7()),
                     custom_providers::org_id.eq(org),
@@ -220,9 +144,9 @@ pub async fn set(
                 update(own).set(values).execute(connection).await?;
             }
             let after = one(connection, org, source, &name).await?.ok_or(Code::NotFound)?;
-            note(connection, &caller, source, before.as_ref(), Some(&after)).await?;
-            let status = if before.is_some() { StatusCode::OK } else { StatusCode::CREATED };
-            Ok(Versioned(status, after.version, after))
+            let id = format!("{source}/{name}");
+            audit::record(connection, &caller, "custom_provider", &id, before.as_ref(), Some(&after)).await?;
+            Ok(Versioned::put(before.is_some(), after.version, after))
         })
         .await
 }
@@ -239,13 +163,9 @@ pub async fn remove(
     connection
         .transaction(async |connection| {
             sources::hold(connection, caller.org_id, source).await?;
-            let own = custom_providers::table
-                .filter(custom_providers::org_id.eq(caller.org_id))
-                .filter(custom_providers::source_id.eq(source))
-                .filter(custom_providers::name.eq(&name));
-            let removed = delete(own).returning(CustomProviderView::as_returning()).get_result(connection);
-            if let Some(removed) = removed.await.optional()? {
-                note(connection, &caller, source, Some(&removed), None).await?;
+            if let Some(removed) = take(connection, caller.org_id, source, &name).await? {
+                let id = format!("{source}/{name}");
+                audit::record(connection, &caller, "custom_provider", &id, Some(&removed), None).await?;
             }
             Ok(StatusCode::NO_CONTENT)
         })
@@ -282,26 +202,5 @@ async fn check_references(
     Ok(())
 }
 
-async fn one(
-    connection: &mut AsyncPgConnection,
-    org: Uuid,
-    source: Uuid,
-    name: &str,
-) -> Result<Option<CustomProviderView>> {
-    let own = custom_providers::table
-        .filter(custom_providers::org_id.eq(org))
-        .filter(custom_providers::source_id.eq(source))
-        .filter(custom_providers::name.eq(name));
-    Ok(own.select(CustomProviderView::as_select()).first(connection).await.optional()?)
-}
-
-async fn note(
-    connection: &mut AsyncPgConnection,
-    caller: &Caller,
-    source: Uuid,
-    before: Option<&CustomProviderView>,
-    after: Option<&CustomProviderView>,
-) -> Result<()> {
-    let name = after.or(before).map(|view| view.name.as_str()).unwrap_or_default();
-    audit::record(connection, caller, "custom_provider", &format!("{source}/{name}"), before, after).await
-}
+named_rows!(custom_providers by source_id and name -> CustomProviderView);
+listed_rows!(custom_providers by source_id and name -> CustomProviderView);

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use axum::{Json, extract::State};
 use diesel::{
-    ExpressionMethods, OptionalExtension, QueryDsl, Queryable, Selectable, SelectableHelper, delete,
-    dsl::now, insert_into, update,
+    ExpressionMethods, OptionalExtension, QueryDsl, Queryable, Selectable, SelectableHelper, dsl::now,
+    insert_into, update,
 };
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use http::StatusCode;
@@ -18,7 +18,11 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{identity_sources::unknown_vendor, sources};
+use super::{
+    identity_sources::unknown_vendor,
+    named::{listed_rows, named_rows},
+    sources,
+};
 use crate::{
     api::{
         audit,
@@ -31,7 +35,7 @@ use crate::{
         versioned::Versioned,
     },
     catalog::VendorName,
-    crypto::credentials::{self, Configured, Given, Held},
+    crypto::credentials::{self, Configured, Given, Held, Rules},
     provider,
     state::Management,
 };
@@ -111,6 +115,12 @@ struct Stored {
     updated_at: OffsetDateTime,
 }
 
+impl Stored {
+    fn held(&self) -> Held<'_> {
+        Held { names: &self.credentials, sealed: self.sealed.as_deref() }
+    }
+}
+
 impl From<Stored> for EnrichmentView {
     fn from(stored: Stored) -> Self {
         let configured = |name| (name, Configured { configured: true });
@@ -138,18 +148,8 @@ pub async fn list(
 ) -> Result<Json<Paged<EnrichmentView>>> {
     let mut connection = state.connection().await?;
     sources::exists(&mut connection, caller.org_id, source).await?;
-    let mut query = enrichment_settings::table
-        .filter(enrichment_settings::org_id.eq(caller.org_id))
-        .filter(enrichment_settings::source_id.eq(source))
-        .order(enrichment_settings::vendor)
-        .limit(page.rows())
-        .select(Stored::as_select())
-        .into_boxed();
-    if let Some(after) = page.after::<String>()? {
-        query = query.filter(enrichment_settings::vendor.gt(after));
-    }
-    let found = query.load(&mut **connection).await?;
-    Ok(Json(page.of(found, |stored: &Stored| stored.vendor.clone()).map(Into::into)))
+    let found = listed(&mut connection, caller.org_id, source, &page).await?;
+    Ok(Json(found.map(Into::into)))
 }
 
 /// Shows how a source asks a vendor.
@@ -196,19 +196,13 @@ pub async fn set(
             sources::hold(connection, org, source).await?;
             let before = one(connection, org, source, &vendor).await?;
             seen.check(before.as_ref().map(|before| before.version))?;
-            let held = before.as_ref().map(|before| before.credentials.as_slice()).unwrap_or_default();
-            let needed = if enabled { names.as_slice() } else { &[] };
-            credentials::check_all(&mut wrong, "credentials.", &credentials, &names, needed, held);
-            wrong.done()?;
             let id = before.as_ref().map_or_else(Uuid::now_v7, |before| before.id);
-            let sealed = if credentials.is_empty() {
-                None
-            } else {
-                let sealed = before.as_ref().and_then(|before| before.sealed.as_deref());
-                let place = columns::ENRICHMENT_SETTINGS.place(org, id);
-                let held = Held { names: held, sealed };
-                Some(credentials::merge(&state, connection, place, held, &credentials, &names).await?)
-            };
+            let place = columns::ENRICHMENT_SETTINGS.place(org, id);
+            let held = before.as_ref().map(Stored::held).unwrap_or_default();
+            let rules =
+                Rules { prefix: "credentials.", known: &names, needed: if enabled { &names } else { &[] } };
+            let sealed =
+                credentials::replace(&state, connection, place, held, &credentials, rules, wrong).await?;
             let at = sealed.is_some().then(|| enrichment_settings::sealed_at.eq(now));
             let (names, sealed) = sealed.unzip();
             let sealed = (
@@ -235,10 +229,10 @@ pub async fn set(
                 update(own).set((values, sealed)).execute(connection).await?;
             }
             let after = one(connection, org, source, &vendor).await?.ok_or(Code::NotFound)?;
-            let (before, after) = (before.map(Into::into), after.into());
-            note(connection, &caller, source, before.as_ref(), Some(&after)).await?;
-            let status = if before.is_some() { StatusCode::OK } else { StatusCode::CREATED };
-            Ok(Versioned(status, after.version, after))
+            let (before, after) = (before.map(EnrichmentView::from), after.into());
+            let id = format!("{source}/{vendor}");
+            audit::record(connection, &caller, "enrichment", &id, before.as_ref(), Some(&after)).await?;
+            Ok(Versioned::put(before.is_some(), after.version, after))
         })
         .await
 }
@@ -255,39 +249,14 @@ pub async fn remove(
     connection
         .transaction(async |connection| {
             sources::hold(connection, caller.org_id, source).await?;
-            let own = enrichment_settings::table
-                .filter(enrichment_settings::org_id.eq(caller.org_id))
-                .filter(enrichment_settings::source_id.eq(source))
-                .filter(enrichment_settings::vendor.eq(&vendor));
-            let removed = delete(own).returning(Stored::as_returning()).get_result(connection);
-            if let Some(removed) = removed.await.optional()? {
-                note(connection, &caller, source, Some(&removed.into()), None).await?;
+            if let Some(removed) = take(connection, caller.org_id, source, &vendor).await? {
+                let (id, removed) = (format!("{source}/{vendor}"), EnrichmentView::from(removed));
+                audit::record(connection, &caller, "enrichment", &id, Some(&removed), None).await?;
             }
             Ok(StatusCode::NO_CONTENT)
         })
         .await
 }
 
-async fn one(
-    connection: &mut AsyncPgConnection,
-    org: Uuid,
-    source: Uuid,
-    vendor: &str,
-) -> Result<Option<Stored>> {
-    let own = enrichment_settings::table
-        .filter(enrichment_settings::org_id.eq(org))
-        .filter(enrichment_settings::source_id.eq(source))
-        .filter(enrichment_settings::vendor.eq(vendor));
-    Ok(own.select(Stored::as_select()).first(connection).await.optional()?)
-}
-
-async fn note(
-    connection: &mut AsyncPgConnection,
-    caller: &Caller,
-    source: Uuid,
-    before: Option<&EnrichmentView>,
-    after: Option<&EnrichmentView>,
-) -> Result<()> {
-    let vendor = after.or(before).map(|view| view.vendor.as_str()).unwrap_or_default();
-    audit::record(connection, caller, "enrichment", &format!("{source}/{vendor}"), before, after).await
-}
+named_rows!(enrichment_settings by source_id and vendor -> Stored);
+listed_rows!(enrichment_settings by source_id and vendor -> Stored);

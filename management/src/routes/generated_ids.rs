@@ -3,8 +3,7 @@
 
 use axum::{Json, extract::State};
 use diesel::{
-    ExpressionMethods, OptionalExtension, QueryDsl, Queryable, Selectable, SelectableHelper, delete,
-    insert_into,
+    ExpressionMethods, OptionalExtension, QueryDsl, Queryable, Selectable, SelectableHelper, insert_into,
 };
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use http::StatusCode;
@@ -14,7 +13,11 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{identity_sources::unknown_vendor, pipelines};
+use super::{
+    identity_sources::unknown_vendor,
+    named::{listed_rows, named_rows},
+    pipelines,
+};
 use crate::{
     api::{
         audit,
@@ -60,18 +63,8 @@ pub async fn list(
 ) -> Result<Json<Paged<GeneratedIdsView>>> {
     let mut connection = state.connection().await?;
     pipelines::exists(&mut connection, caller.org_id, pipeline).await?;
-    let mut query = generated_ids::table
-        .filter(generated_ids::org_id.eq(caller.org_id))
-        .filter(generated_ids::pipeline_id.eq(pipeline))
-        .order(generated_ids::vendor)
-        .limit(page.rows())
-        .select(GeneratedIdsView::as_select())
-        .into_boxed();
-    if let Some(after) = page.after::<String>()? {
-        query = query.filter(generated_ids::vendor.gt(after));
-    }
-    let found = query.load(&mut **connection).await?;
-    Ok(Json(page.of(found, |ids: &GeneratedIdsView| ids.vendor.clone())))
+    let found = listed(&mut connection, caller.org_id, pipeline, &page).await?;
+    Ok(Json(found))
 }
 
 /// Shows what is said of a vendor.
@@ -112,6 +105,7 @@ pub async fn set(
             pipelines::held(connection, org, pipeline).await?;
             let before = one(connection, org, pipeline, &vendor).await?;
             seen.check(before.as_ref().map(|before| before.version))?;
+            let id = format!("{pipeline}/{vendor}");
             let row = GeneratedIds { org_id: org, pipeline_id: pipeline, vendor, enabled: input.enabled };
             let after: GeneratedIdsView = insert_into(generated_ids::table)
                 .values(row)
@@ -121,9 +115,8 @@ pub async fn set(
                 .returning(GeneratedIdsView::as_returning())
                 .get_result(connection)
                 .await?;
-            note(connection, &caller, pipeline, before.as_ref(), Some(&after)).await?;
-            let status = if before.is_some() { StatusCode::OK } else { StatusCode::CREATED };
-            Ok(Versioned(status, after.version, after))
+            audit::record(connection, &caller, "generated_ids", &id, before.as_ref(), Some(&after)).await?;
+            Ok(Versioned::put(before.is_some(), after.version, after))
         })
         .await
 }
@@ -134,46 +127,20 @@ pub async fn set(
 pub async fn remove(
     State(state): State<Management>,
     caller: Caller,
-    Under(pipeline, vendor): Under<VendorName>,
+    Under(pipeline, VendorName(vendor)): Under<VendorName>,
 ) -> Result<StatusCode> {
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
             pipelines::held(connection, caller.org_id, pipeline).await?;
-            let own = generated_ids::table
-                .filter(generated_ids::org_id.eq(caller.org_id))
-                .filter(generated_ids::pipeline_id.eq(pipeline))
-                .filter(generated_ids::vendor.eq(&vendor.0));
-            let removed = delete(own).returning(GeneratedIdsView::as_returning()).get_result(connection);
-            let removed: Option<GeneratedIdsView> = removed.await.optional()?;
-            if removed.is_some() {
-                note(connection, &caller, pipeline, removed.as_ref(), None).await?;
+            if let Some(removed) = take(connection, caller.org_id, pipeline, &vendor).await? {
+                let id = format!("{pipeline}/{vendor}");
+                audit::record(connection, &caller, "generated_ids", &id, Some(&removed), None).await?;
             }
             Ok(StatusCode::NO_CONTENT)
         })
         .await
 }
 
-async fn one(
-    connection: &mut AsyncPgConnection,
-    org: Uuid,
-    pipeline: Uuid,
-    vendor: &str,
-) -> Result<Option<GeneratedIdsView>> {
-    let own = generated_ids::table
-        .filter(generated_ids::org_id.eq(org))
-        .filter(generated_ids::pipeline_id.eq(pipeline))
-        .filter(generated_ids::vendor.eq(vendor));
-    Ok(own.select(GeneratedIdsView::as_select()).first(connection).await.optional()?)
-}
-
-async fn note(
-    connection: &mut AsyncPgConnection,
-    caller: &Caller,
-    pipeline: Uuid,
-    before: Option<&GeneratedIdsView>,
-    after: Option<&GeneratedIdsView>,
-) -> Result<()> {
-    let vendor = after.or(before).map(|view| view.vendor.as_str()).unwrap_or_default();
-    audit::record(connection, caller, "generated_ids", &format!("{pipeline}/{vendor}"), before, after).await
-}
+named_rows!(generated_ids by pipeline_id and vendor -> GeneratedIdsView);
+listed_rows!(generated_ids by pipeline_id and vendor -> GeneratedIdsView);

@@ -2,8 +2,7 @@
 
 use axum::{Json, extract::State};
 use diesel::{
-    ExpressionMethods, OptionalExtension, QueryDsl, Queryable, Selectable, SelectableHelper, delete,
-    insert_into,
+    ExpressionMethods, OptionalExtension, QueryDsl, Queryable, Selectable, SelectableHelper, insert_into,
 };
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use http::StatusCode;
@@ -14,7 +13,10 @@ use url::Url;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::pipelines;
+use super::{
+    named::{listed_rows, named_rows},
+    pipelines,
+};
 use crate::{
     api::{
         audit,
@@ -88,18 +90,8 @@ pub async fn list(
 ) -> Result<Json<Paged<IdentitySourceView>>> {
     let mut connection = state.connection().await?;
     pipelines::exists(&mut connection, caller.org_id, pipeline).await?;
-    let mut query = identity_sources::table
-        .filter(identity_sources::org_id.eq(caller.org_id))
-        .filter(identity_sources::pipeline_id.eq(pipeline))
-        .order(identity_sources::vendor)
-        .limit(page.rows())
-        .select(IdentitySourceView::as_select())
-        .into_boxed();
-    if let Some(after) = page.after::<String>()? {
-        query = query.filter(identity_sources::vendor.gt(after));
-    }
-    let found = query.load(&mut **connection).await?;
-    Ok(Json(page.of(found, |source: &IdentitySourceView| source.vendor.clone())))
+    let found = listed(&mut connection, caller.org_id, pipeline, &page).await?;
+    Ok(Json(found))
 }
 
 /// Shows how a pipeline syncs with a vendor.
@@ -166,9 +158,9 @@ pub async fn set(
                 .returning(IdentitySourceView::as_returning())
                 .get_result(connection)
                 .await?;
-            note(connection, &caller, pipeline, before.as_ref(), Some(&after)).await?;
-            let status = if before.is_some() { StatusCode::OK } else { StatusCode::CREATED };
-            Ok(Versioned(status, after.version, after))
+            let id = format!("{pipeline}/{vendor}");
+            audit::record(connection, &caller, "identity_source", &id, before.as_ref(), Some(&after)).await?;
+            Ok(Versioned::put(before.is_some(), after.version, after))
         })
         .await
 }
@@ -179,20 +171,15 @@ pub async fn set(
 pub async fn remove(
     State(state): State<Management>,
     caller: Caller,
-    Under(pipeline, vendor): Under<VendorName>,
+    Under(pipeline, VendorName(vendor)): Under<VendorName>,
 ) -> Result<StatusCode> {
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
             pipelines::held(connection, caller.org_id, pipeline).await?;
-            let own = identity_sources::table
-                .filter(identity_sources::org_id.eq(caller.org_id))
-                .filter(identity_sources::pipeline_id.eq(pipeline))
-                .filter(identity_sources::vendor.eq(&vendor.0));
-            let removed = delete(own).returning(IdentitySourceView::as_returning()).get_result(connection);
-            let removed: Option<IdentitySourceView> = removed.await.optional()?;
-            if removed.is_some() {
-                note(connection, &caller, pipeline, removed.as_ref(), None).await?;
+            if let Some(removed) = take(connection, caller.org_id, pipeline, &vendor).await? {
+                let id = format!("{pipeline}/{vendor}");
+                audit::record(connection, &caller, "identity_source", &id, Some(&removed), None).await?;
             }
             Ok(StatusCode::NO_CONTENT)
         })
@@ -236,29 +223,8 @@ pub fn unknown_vendor(listed_at: &'static str) -> ApiError {
     ApiError::with_message(Code::NotFound, format!("There is no such vendor; see {listed_at}."))
 }
 
-async fn one(
-    connection: &mut AsyncPgConnection,
-    org: Uuid,
-    pipeline: Uuid,
-    vendor: &str,
-) -> Result<Option<IdentitySourceView>> {
-    let own = identity_sources::table
-        .filter(identity_sources::org_id.eq(org))
-        .filter(identity_sources::pipeline_id.eq(pipeline))
-        .filter(identity_sources::vendor.eq(vendor));
-    Ok(own.select(IdentitySourceView::as_select()).first(connection).await.optional()?)
-}
-
-async fn note(
-    connection: &mut AsyncPgConnection,
-    caller: &Caller,
-    pipeline: Uuid,
-    before: Option<&IdentitySourceView>,
-    after: Option<&IdentitySourceView>,
-) -> Result<()> {
-    let vendor = after.or(before).map(|view| view.vendor.as_str()).unwrap_or_default();
-    audit::record(connection, caller, "identity_source", &format!("{pipeline}/{vendor}"), before, after).await
-}
+named_rows!(identity_sources by pipeline_id and vendor -> IdentitySourceView);
+listed_rows!(identity_sources by pipeline_id and vendor -> IdentitySourceView);
 
 #[cfg(test)]
 mod tests {

@@ -24,8 +24,9 @@ use crate::{
         audit::Change,
         body::Body,
         caller::Caller,
-        error::{ApiError, Code, Result},
+        error::Result,
         fields::Fields,
+        limit::limit,
         page::{Page, Paged},
         query::{Id, Query, Under},
     },
@@ -137,10 +138,7 @@ pub async fn issue(
                 .filter(pipeline_keys::source_id.eq(source))
                 .filter(pipeline_keys::revoked_at.is_null());
             let number: i64 = good.count().get_result(connection).await?;
-            if number >= MOST {
-                let message = "The source has 20 keys; revoke one that is not used any more.";
-                return Err(ApiError::with_message(Code::LimitReached, message));
-            }
+            limit(number, MOST)?;
             let made = insert_into(pipeline_keys::table).values(row).returning(KeyView::as_returning());
             let view: KeyView = made.get_result(connection).await?;
             let change = Change { action: "key.issued", resource: "key", id: &view.id.to_string() };

@@ -11,7 +11,6 @@ use serde_json::json;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::users::new_hash;
 use crate::{
     api::{
         audit::Change,
@@ -22,6 +21,7 @@ use crate::{
     },
     auth::{
         login,
+        new_password::hash_of_new,
         sessions::{self, Ending},
     },
     state::Management,
@@ -86,13 +86,13 @@ pub async fn change_password(
     Body(input): Body<OwnPassword>,
 ) -> Result<StatusCode> {
     let (org, id) = (caller.org_id, caller.user_id);
-    let current = login::confirm(&state, &caller, input.current_password).await?;
+    let current = login::confirm(&state, &caller, input.current_password, "current_password").await?;
     let own = users::table.filter(users::id.eq(id)).filter(users::org_id.eq(org));
     let mut connection = state.connection().await?;
     let name: String = own.select(users::name).first(&mut **connection).await?;
     drop(connection);
     let about = vec![caller.email.clone(), name];
-    let hash = new_hash(&state, org, about, input.new_password, "new_password").await?;
+    let hash = hash_of_new(&state, org, about, input.new_password, "new_password").await?;
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {

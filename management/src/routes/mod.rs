@@ -12,6 +12,7 @@ pub mod identities;
 pub mod identity_sources;
 pub mod keys;
 pub mod me;
+mod named;
 pub mod pipelines;
 pub mod profile_providers;
 pub mod secrets;

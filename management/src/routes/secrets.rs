@@ -28,6 +28,7 @@ use crate::{
         caller::Caller,
         error::{ApiError, Code, Result},
         fields::Fields,
+        limit::limit,
         page::{Page, Paged},
         query::{IfMatch, Named, Query},
         versioned::Versioned,
@@ -35,6 +36,9 @@ use crate::{
     crypto::credentials,
     state::Management,
 };
+
+/// Most secrets of one organisation.
+const MOST: i64 = 1000;
 
 /// A secret's value.
 #[derive(Deserialize, ToSchema)]
@@ -129,7 +133,7 @@ pub async fn read(
     params(("name" = String, Path, description = "`[a-z0-9_-]{1,64}`; 404 for another."),
         ("If-Match" = Option<String>, Header, description = "The version, quoted.")),
     responses((status = 200, body = SecretView), (status = 201, body = SecretView),
-        (status = 409, description = "The version is not the newest.")))]
+        (status = 409, description = "The version is not the newest, or there are 1,000 secrets.")))]
 pub async fn set(
     State(state): State<Management>,
     caller: Caller,
@@ -147,6 +151,10 @@ pub async fn set(
             alone(connection, org).await?;
             let before = one(connection, org, &name).await?;
             seen.check(before.as_ref().map(|before| before.version))?;
+            if before.is_none() {
+                let own = secrets::table.filter(secrets::org_id.eq(org)).count();
+                limit(own.get_result(connection).await?, MOST)?;
+            }
             let id = before.as_ref().map_or_else(Uuid::now_v7, |before| before.id);
             let place = columns::SECRETS.place(org, id);
             let sealed = state.seal(connection, place, value.expose_secret().as_bytes()).await?;

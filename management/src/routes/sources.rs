@@ -20,16 +20,21 @@ use uuid::Uuid;
 use self::input::{CollectHost, SourceInput};
 use crate::{
     api::{
+        alone::alone,
         audit,
         body::Body,
         caller::Caller,
         error::{Code, Result},
+        limit::limit,
         page::{Page, Paged},
         query::{Id, IfMatch, Query},
         versioned::Versioned,
     },
     state::Management,
 };
+
+/// Most sources of one organisation: every core holds all of them in memory.
+const MOST: i64 = 1000;
 
 /// A source.
 #[derive(Debug, Serialize, ToSchema)]
@@ -75,7 +80,8 @@ pub async fn list(
 
 /// Makes a source and its pipeline.
 #[utoipa::path(post, path = "/v1/admin/sources", tag = "sources", request_body = SourceInput,
-    responses((status = 201, body = SourceView)))]
+    responses((status = 201, body = SourceView),
+        (status = 409, description = "The organisation has 1,000 sources.")))]
 pub async fn create(
     State(state): State<Management>,
     caller: Caller,
@@ -94,6 +100,9 @@ pub async fn create(
                 purge_on_withdrawal: false,
                 rate_limit_rps: None,
             };
+            alone(connection, org).await?;
+            let own = sources::table.filter(sources::org_id.eq(org)).count();
+            limit(own.get_result(connection).await?, MOST)?;
             insert_into(sources::table).values(input.row(id, org)).execute(connection).await?;
             insert_into(pipelines::table).values(pipeline).execute(connection).await?;
             insert_hosts(connection, org, id, &input.collect_hosts).await?;

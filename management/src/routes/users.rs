@@ -1,8 +1,10 @@
 //! The people who use the API.
 
+mod view;
+
 use axum::{Json, extract::State};
 use diesel::{
-    ExpressionMethods, QueryDsl, Queryable, Selectable, SelectableHelper, delete,
+    ExpressionMethods, QueryDsl, SelectableHelper, delete,
     dsl::{exists, select, sql},
     insert_into,
     sql_types::{Bool, Nullable, Timestamptz},
@@ -14,13 +16,10 @@ use migrations::{
     rows,
     schema::{orgs, users},
 };
-use secrecy::SecretString;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
-use time::OffsetDateTime;
-use utoipa::ToSchema;
 use uuid::Uuid;
 
+use self::view::{NewUser, PasswordInput, Stored, UserInput, UserView};
 use crate::{
     api::{
         audit::{self, Change},
@@ -34,70 +33,11 @@ use crate::{
         versioned::Versioned,
     },
     auth::{
-        password::{self, Refused},
+        new_password::hash_of_new,
         sessions::{self, Ending},
     },
     state::Management,
 };
-
-/// A new user.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct NewUser {
-    /// With it he logs in; no other user of any organisation has it, whatever its case.
-    #[schema(max_length = 254)]
-    email: String,
-    /// For display.
-    #[serde(default)]
-    #[schema(max_length = 200)]
-    name: String,
-    role: Role,
-    /// 12 to 128 characters, and not easy to guess.
-    #[schema(value_type = String, format = Password, min_length = 12, max_length = 128)]
-    password: SecretString,
-}
-
-/// What can be changed of a user.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct UserInput {
-    /// For display.
-    #[serde(default)]
-    #[schema(max_length = 200)]
-    name: String,
-    /// What he may do, at once and with the tokens that he has.
-    role: Role,
-    /// He can't log in, and whatever sessions he has end.
-    #[serde(default)]
-    disabled: bool,
-}
-
-/// A password that is set for someone else.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct PasswordInput {
-    /// 12 to 128 characters, and not easy to guess.
-    #[schema(value_type = String, format = Password, min_length = 12, max_length = 128)]
-    password: SecretString,
-}
-
-/// A user.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct UserView {
-    id: Uuid,
-    email: String,
-    name: String,
-    role: Role,
-    disabled: bool,
-    #[serde(with = "time::serde::rfc3339::option")]
-    last_login_at: Option<OffsetDateTime>,
-    /// For `If-Match`.
-    version: i32,
-    #[serde(with = "time::serde::rfc3339")]
-    created_at: OffsetDateTime,
-    #[serde(with = "time::serde::rfc3339")]
-    updated_at: OffsetDateTime,
-}
 
 /// Lists users, oldest first.
 #[utoipa::path(get, path = "/v1/admin/users", tag = "users", params(Page),
@@ -138,7 +78,7 @@ pub async fn create(
     require(caller.role.may_touch(input.role))?;
     let (org, id) = (caller.org_id, Uuid::now_v7());
     let about = vec![input.email.clone(), input.name.clone()];
-    let password_hash = new_hash(&state, org, about, input.password, "password").await?;
+    let password_hash = hash_of_new(&state, org, about, input.password, "password").await?;
     let role = input.role.name().to_owned();
     let user = rows::User { id, org_id: org, email: input.email, name: input.name, role, password_hash };
     let mut connection = state.connection().await?;
@@ -146,7 +86,7 @@ pub async fn create(
         .transaction(async |connection| {
             insert_into(users::table).values(user).execute(connection).await?;
             let made = one(connection, org, id).await?;
-            note("user.created", id, connection, &caller, None, Some(&made)).await?;
+            audit::record(connection, &caller, "user", &id.to_string(), None, Some(&made)).await?;
             Ok(Versioned(StatusCode::CREATED, made.version, made))
         })
         .await
@@ -204,7 +144,7 @@ pub async fn update_one(
             }
             keep_an_owner(connection, org, &before).await?;
             let after = one(connection, org, id).await?;
-            note("user.updated", id, connection, &caller, Some(&before), Some(&after)).await?;
+            audit::record(connection, &caller, "user", &id.to_string(), Some(&before), Some(&after)).await?;
             Ok(Versioned(StatusCode::OK, after.version, after))
         })
         .await
@@ -230,7 +170,7 @@ pub async fn set_password(
         one(&mut connection, org, id).await?
     };
     require(caller.role.may_touch(user.role))?;
-    let hash = new_hash(&state, org, vec![user.email, user.name], input.password, "password").await?;
+    let hash = hash_of_new(&state, org, vec![user.email, user.name], input.password, "password").await?;
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
@@ -265,61 +205,10 @@ pub async fn remove(State(state): State<Management>, caller: Caller, Id(id): Id)
             let own = users::table.filter(users::org_id.eq(org)).filter(users::id.eq(id));
             delete(own).execute(connection).await?;
             keep_an_owner(connection, org, &before).await?;
-            note("user.deleted", id, connection, &caller, Some(&before), None).await?;
+            audit::record(connection, &caller, "user", &id.to_string(), Some(&before), None).await?;
             Ok(StatusCode::NO_CONTENT)
         })
         .await
-}
-
-/// The hash of a password that someone sets, of whom `about` is known, and whose organisation is `org`. Else what is
-/// wrong with it, at `field`.
-pub async fn new_hash(
-    state: &Management,
-    org: Uuid,
-    mut about: Vec<String>,
-    password: SecretString,
-    field: &str,
-) -> Result<String> {
-    {
-        let mut connection = state.connection().await?;
-        about.push(orgs::table.find(org).select(orgs::name).first(&mut **connection).await?);
-    }
-    let hash = state.hashing.run(move || password::set(&password, &about)).await?;
-    hash.map_err(|refused| match refused {
-        Refused::Hash => Code::Internal.into(),
-        refused => ApiError::field(field, refused.to_string()),
-    })
-}
-
-/// A user's row.
-#[derive(Queryable, Selectable)]
-#[diesel(table_name = users, check_for_backend(diesel::pg::Pg))]
-struct Stored {
-    id: Uuid,
-    email: String,
-    name: String,
-    role: String,
-    disabled_at: Option<OffsetDateTime>,
-    last_login_at: Option<OffsetDateTime>,
-    version: i32,
-    created_at: OffsetDateTime,
-    updated_at: OffsetDateTime,
-}
-
-impl Stored {
-    fn shown(self) -> Result<UserView> {
-        Ok(UserView {
-            id: self.id,
-            email: self.email,
-            name: self.name,
-            role: Role::of(&self.role).ok_or(Code::Internal)?,
-            disabled: self.disabled_at.is_some(),
-            last_login_at: self.last_login_at,
-            version: self.version,
-            created_at: self.created_at,
-            updated_at: self.updated_at,
-        })
-    }
 }
 
 /// The user of that ID, if he is of the organisation.
@@ -353,16 +242,4 @@ async fn keep_an_owner(connection: &mut AsyncPgConnection, org: Uuid, before: &U
         .filter(users::disabled_at.is_null());
     let is_left: bool = select(exists(owners)).get_result(connection).await?;
     if is_left { Ok(()) } else { Err(Code::LastOwner.into()) }
-}
-
-async fn note(
-    action: &'static str,
-    id: Uuid,
-    connection: &mut AsyncPgConnection,
-    caller: &Caller,
-    before: Option<&UserView>,
-    after: Option<&UserView>,
-) -> Result<()> {
-    let change = Change { action, resource: "user", id: &id.to_string() };
-    change.record(connection, caller, before, after).await
 }

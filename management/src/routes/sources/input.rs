@@ -118,7 +118,10 @@ fn domain_of(text: &str) -> Option<String> {
     }?;
     // `null` is what a browser calls an origin that is nobody's.
     let host = origin.split("://").nth(1)?;
-    if !host.contains('.') && !host.contains("localhost") && !host.starts_with('[') {
+    let name = host.split_once(':').map_or(host, |(name, _)| name);
+    // The dot at the end of a full name does not count.
+    let has_dot = name.trim_end_matches('.').contains('.');
+    if !has_dot && name != "localhost" && !host.starts_with('[') {
         return None;
     }
     Some(origin.strip_prefix("https://").map_or(origin.clone(), str::to_owned))
@@ -152,6 +155,11 @@ mod tests {
             ("http://[::1]:3000", Some("http://[::1]:3000")),
             ("shop.example/", None),
             ("shop.example/path", None),
+            ("//shop.example", None),
+            ("shop.example.", Some("shop.example.")),
+            ("com.", None),
+            (".", None),
+            ("notlocalhost", None),
             ("", None),
         ] {
             assert_eq!(domain_of(text).as_deref(), kept, "{text}");

@@ -1,0 +1,120 @@
+//! What is told of a tenant of Amperity.
+
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize, Serializer};
+use utoipa::ToSchema;
+
+/// A tenant of Amperity, and what is read of it. What is required the core says, all at once.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AmperityInput {
+    /// Whether it is asked; then `profile_api_key` is needed.
+    #[serde(default = "enabled")]
+    pub(super) enabled: bool,
+    /// Streaming Ingest key (write access), 1 to 8,192 bytes. Absent: it stays as it is.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "nothing")]
+    #[schema(value_type = Option<String>, format = Password)]
+    pub(super) api_key: Option<SecretString>,
+    /// Profile API key (read access), 1 to 8,192 bytes. Absent: it stays as it is.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "nothing")]
+    #[schema(value_type = Option<String>, format = Password)]
+    pub(super) profile_api_key: Option<SecretString>,
+    /// The first part of the Amperity host, `acme` of acme.amperity.com.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required, value_type = String)]
+    tenant_subdomain: Option<String>,
+    /// For the header `Amperity-Tenant`; mostly the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required, value_type = String)]
+    tenant_id: Option<String>,
+    /// Of the realtime event stream, `esm-…`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_stream_id: Option<String>,
+    /// `source` of every event, as the stream's routing expression has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source_value: Option<String>,
+    /// The collection to look profiles up in, `apc-…`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required, value_type = String)]
+    profile_collection_id: Option<String>,
+    /// By what a profile is found, tried in order. At most 20.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    linking_keys: Option<Vec<LinkingKey>>,
+    /// Attributes that a browser may see: a list, or names with commas between. None: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    browser_attribute_allowlist: Option<Names>,
+    /// Whether attributes are asked for the context of the event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context_enabled: Option<bool>,
+    /// What of the event is the context. At most 20.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context_mappings: Option<Vec<ContextMapping>>,
+    /// The consent category that attributes need. Absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    consent_category: Option<String>,
+    /// In place of `https://<tenant_subdomain>.amperity.com`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base_url: Option<String>,
+}
+
+fn enabled() -> bool {
+    true
+}
+
+/// Keys are never among the settings.
+#[expect(clippy::ref_option, reason = "serde gives it so")]
+fn nothing<S: Serializer>(_: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_none()
+}
+
+/// A key that Amperity finds a profile by.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LinkingKey {
+    /// `canonical_id`, `anonymous_id`, `user_id`, `email` or `phone`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required, value_type = String)]
+    source: Option<String>,
+    /// Its name in the collection's `linking_keys`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required, value_type = String)]
+    key: Option<String>,
+    /// `sha256`, or absent: as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hash: Option<String>,
+}
+
+/// A value of the context.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ContextMapping {
+    /// A path into the event, `properties.category`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required, value_type = String)]
+    source: Option<String>,
+    /// Its name for Amperity, `pageCategory`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required, value_type = String)]
+    target: Option<String>,
+}
+
+/// Names, in either form. They are kept as a list.
+#[derive(Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum Names {
+    /// With commas between.
+    Text(String),
+    /// One by one.
+    List(Vec<String>),
+}
+
+impl Serialize for Names {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::List(names) => names.serialize(serializer),
+            Self::Text(text) => {
+                serializer.collect_seq(text.split(',').map(str::trim).filter(|name| !name.is_empty()))
+            }
+        }
+    }
+}
