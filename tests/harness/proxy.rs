@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use anyhow::Result;
@@ -12,6 +13,7 @@ use tokio::{
     runtime::{Builder, Runtime},
     sync::watch,
     task::AbortHandle,
+    time::sleep,
 };
 
 use crate::wire::{Decoder, Protocol};
@@ -178,10 +180,13 @@ async fn accept(mut listener: TcpListener, shared: Arc<Shared>) -> Result<()> {
         let now = *mode.borrow_and_update();
         if now == Mode::Refuse {
             drop(listener);
-            // Bound and not listening: the system refuses connections, and nobody else gets the port.
-            let held = TcpSocket::new_v4()?;
-            held.set_reuseaddr(true)?;
-            held.bind(addr)?;
+            let held = loop {
+                match hold(addr) {
+                    Ok(held) => break held,
+                    // A child that is about to start its program has the listener as well, for a moment.
+                    Err(_) => sleep(Duration::from_millis(1)).await,
+                }
+            };
             shared.applied.send_replace(now);
             mode.wait_for(|mode| *mode != Mode::Refuse).await?;
             listener = held.listen(1024)?;
@@ -190,11 +195,21 @@ async fn accept(mut listener: TcpListener, shared: Arc<Shared>) -> Result<()> {
         shared.applied.send_replace(now);
         tokio::select! {
             changed = mode.changed() => changed?,
-            client = listener.accept() => {
-                tokio::spawn(serve(client?.0, Arc::clone(&shared)));
-            }
+            client = listener.accept() => match client {
+                Ok((client, _)) => drop(tokio::spawn(serve(client, Arc::clone(&shared)))),
+                // It is gone already, or this process has no descriptor left just now.
+                Err(_) => sleep(Duration::from_millis(1)).await,
+            },
         }
     }
+}
+
+/// Binds without listening: the system refuses connections, and nobody else gets the port.
+fn hold(addr: SocketAddr) -> Result<TcpSocket> {
+    let held = TcpSocket::new_v4()?;
+    held.set_reuseaddr(true)?;
+    held.bind(addr)?;
+    Ok(held)
 }
 
 async fn serve(client: TcpStream, shared: Arc<Shared>) -> Result<()> {
