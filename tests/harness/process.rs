@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader},
     process::{Child, Command},
     sync::Notify,
 };
@@ -214,8 +214,17 @@ pub async fn run(name: &str, arguments: &[&str], env: &[(&str, &str)], input: &s
         // A binary that ends before it reads has its reasons, which its output tells.
         let _ = stdin.write_all(input.as_bytes()).await;
     }
-    let output = tokio::time::timeout(START, child.wait_with_output()).await;
-    Ok(Ended(output.with_context(|| format!("{name} {arguments:?} does not end"))??))
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    let (mut out, mut err) = (out.context("standard output")?, err.context("standard error")?);
+    let ends =
+        async { tokio::try_join!(out.read_to_end(&mut stdout), err.read_to_end(&mut stderr), child.wait()) };
+    let ended = tokio::time::timeout(START, ends).await;
+    let status = match ended {
+        Ok(ended) => ended?.2,
+        Err(_) => bail!("{name} {arguments:?} does not end:\n{}", String::from_utf8_lossy(&stderr)),
+    };
+    Ok(Ended(Output { status, stdout, stderr }))
 }
 
 fn spawn(

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use harness::world::{Options, World};
+use harness::{
+    eventually,
+    world::{Options, World},
+};
 use tokio::task::JoinSet;
 
 use crate::{
@@ -58,6 +61,15 @@ async fn a_core_killed_among_merges_leaves_each_before_or_after() {
         }
         world.cluster.cores[0].kill9().await;
         merging.join_all().await;
+        // PostgreSQL may be at what the killed one has asked for last.
+        eventually("all transactions to end", async || {
+            let others = "datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle'";
+            match world.database.count("pg_stat_activity", others).await {
+                0 => Ok(()),
+                sessions => Err(format!("{sessions} sessions are at work")),
+            }
+        })
+        .await;
         // The other core serves what the killed one has left.
         for (a, b) in (0..30).map(pair) {
             let found = people.vendor_ids(1, vec![browser(&a), browser(&b)]).await;

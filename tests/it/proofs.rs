@@ -231,4 +231,8 @@ async fn a_call_signed_before_an_erasure_brings_nobody_back() {
     let fresh = later().await;
     assert_accepted(&server.send(&event, fresh).await, 1);
     assert!(!canonical(&world, "tablet").await.is_empty());
+    // The older call is as old as before, though all whom it names are known again.
+    let late = json!({"type": "identify", "anonymousId": "tablet", "userId": "anna", "messageId": "m2"});
+    let again = server.send(&late, before - 60).await;
+    assert_eq!(again.json()["errors"][0]["code"], json!("ERASED"), "{}", again.text());
 }

@@ -1,10 +1,12 @@
 //! Keys that stand for nothing: what Redis holds and PostgreSQL does not know.
 
+use std::collections::HashSet;
+
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bb8_redis::redis::cmd;
 use diesel::{
     prelude::*,
-    sql_types::{Array, Bool, Bytea, Nullable, Text, Uuid as SqlUuid},
+    sql_types::{Array, BigInt, Bytea, Nullable, Text, Uuid as SqlUuid},
 };
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use uuid::Uuid;
@@ -31,8 +33,10 @@ const BATCH: usize = 20_000;
 
 /// Finds them. A key that was compared before is looked up once more, which is simpler than to remember all.
 pub async fn find(stores: &mut Stores, report: &mut Report) -> Result<(), CompareError> {
-    // PostgreSQL does not know how large a look-up is, and looked for one key after the other in the whole table.
-    stores.postgres.batch_execute("SET enable_nestloop = off").await.map_err(Error::from)?;
+    // PostgreSQL does not know how large a look-up is, and looked for one key after the other in the whole table, or
+    // merged by organisation and kind and hashed each pair.
+    let hash_joins = "SET enable_nestloop = off; SET enable_mergejoin = off";
+    stores.postgres.batch_execute(hash_joins).await.map_err(Error::from)?;
     let (mut cursor, mut names) = (0_u64, Vec::new());
     loop {
         let (next, found): (u64, Vec<Vec<u8>>) =
@@ -80,9 +84,10 @@ async fn is_soft(stores: &mut Stores, name: &str) -> Result<bool, CompareError> 
 }
 
 #[derive(QueryableByName)]
-struct Known {
-    #[diesel(sql_type = Bool)]
-    known: bool,
+struct Found {
+    /// Which of the keys asked for it is; the first is 1.
+    #[diesel(sql_type = BigInt)]
+    at: i64,
 }
 
 /// Whether PostgreSQL has a row for each key, in the order asked.
@@ -94,7 +99,9 @@ async fn known(stores: &mut Stores, names: &[String]) -> Result<Vec<bool>, Compa
     let hashes: Vec<Option<Vec<u8>>> = parts.iter().map(|parts| parts.as_ref()?.hash.clone()).collect();
     let orgs: Vec<Option<Uuid>> = parts.iter().map(|parts| Some(parts.as_ref()?.org)).collect();
     // Every branch is one join of the whole batch, so a hashed value costs one pass over the table a batch.
-    let rows: Vec<Known> = diesel::sql_query(
+    // What was found is all that is asked for: whether each wanted key was among it, PostgreSQL may choose to find out
+    // by as many passes as there are keys.
+    let rows: Vec<Found> = diesel::sql_query(
         "WITH wanted AS ( \
              SELECT * FROM unnest($1, $2, $3, $4) WITH ORDINALITY AS w (kind, org_id, value, hash, at) \
          ), found AS ( \
@@ -110,7 +117,7 @@ async fn known(stores: &mut Stores, names: &[String]) -> Result<Vec<bool>, Compa
                  AND c.anonymous_id = w.value WHERE w.kind = 'consent' \
              UNION ALL SELECT w.at FROM wanted w JOIN consent c ON c.org_id = w.org_id \
                  AND sha256(convert_to(c.anonymous_id, 'UTF8')) = w.hash WHERE w.kind = 'consent' \
-         ) SELECT EXISTS (SELECT FROM found WHERE found.at = wanted.at) AS known FROM wanted ORDER BY at",
+         ) SELECT DISTINCT at FROM found",
     )
     .bind::<Array<Nullable<Text>>, _>(part(|parts| Some(parts.kind.clone())))
     .bind::<Array<Nullable<SqlUuid>>, _>(orgs)
@@ -119,7 +126,8 @@ async fn known(stores: &mut Stores, names: &[String]) -> Result<Vec<bool>, Compa
     .load(&mut stores.postgres)
     .await
     .map_err(Error::from)?;
-    Ok(rows.into_iter().map(|row| row.known).collect())
+    let found: HashSet<i64> = rows.into_iter().map(|row| row.at).collect();
+    Ok((1..).zip(names).map(|(at, _)| found.contains(&at)).collect())
 }
 
 /// A key's name, taken apart. Its value is plain or hashed.

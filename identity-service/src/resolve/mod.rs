@@ -25,7 +25,7 @@ use proto::{
         Subject,
     },
 };
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
@@ -78,7 +78,7 @@ pub async fn resolve(
     let mut people = parse(core, tenant, subjects, now);
     let named: Vec<&Person> = people.iter().filter_map(|person| person.as_ref().ok()).collect();
     let mut read = read::first(core, tenant, &named).await;
-    refuse_erased(core, tenant, &mut people, &read).await?;
+    refuse_erased(core, tenant, &mut people, &read, now).await?;
 
     let named: Vec<&Person> = people.iter().filter_map(|person| person.as_ref().ok()).collect();
     let mut outcomes = identify::all(core, tenant, &named, &mut read, now).await.into_iter();
@@ -133,24 +133,36 @@ fn count_refusals(refusals: &[Refusal]) {
     }
 }
 
+/// A signed call is mostly here within that. Whoever was erased can't be known again sooner, by fresh events.
+const ON_TIME: Duration = Duration::seconds(5);
+
 /// Refuses what was signed before somebody in it was erased: it would bring back what is gone. That can only be so
-/// where somebody in it is unknown.
+/// where somebody in it is unknown, or it comes late.
 async fn refuse_erased(
     core: &Core,
     tenant: &Tenant,
     people: &mut [Result<Person>],
     read: &Read,
+    now: OffsetDateTime,
 ) -> Result<()> {
     let Some(signed_at) = tenant.signed_at else { return Ok(()) };
+    let is_late = now - signed_at > ON_TIME;
     let digests = |person: &Person| -> Vec<Digest> {
         person.ids().flat_map(|id| core.tombstones.digests(tenant.org, id)).collect()
     };
-    let unknown = |person: &&Person| person.ids().any(|id| read.canonical(id).is_none());
-    let asked: Vec<Digest> = people.iter().flatten().filter(unknown).flat_map(digests).collect();
+    let unknown = |person: &Person| person.ids().any(|id| read.canonical(id).is_none());
+    let suspects = people.iter().flatten().filter(|person| is_late || unknown(person));
+    let asked: Vec<Digest> = suspects.flat_map(digests).collect();
     if asked.is_empty() {
         return Ok(());
     }
-    let found = erased::find(&mut *core.stores.connection().await?, tenant.org, &asked).await?;
+    let find = async { erased::find(&mut *core.stores.connection().await?, tenant.org, &asked).await };
+    let found = match find.await {
+        Ok(found) => found,
+        // While nothing can be stored, nothing is brought back either.
+        Err(_) if !people.iter().flatten().any(unknown) => return Ok(()),
+        Err(error) => return Err(error),
+    };
     for person in people {
         if let Ok(known) = person
             && digests(known).iter().any(|digest| found.get(digest).is_some_and(|at| *at >= signed_at))
