@@ -61,6 +61,7 @@ enum Only {
     Sync,
     Creation,
     Graph,
+    Tenants,
 }
 
 /// Identities that are stored while everything is measured.
@@ -87,6 +88,7 @@ async fn bench(identities: u64, only: Option<Only>) -> Result<()> {
             Only::Sync => sync::measure(&world, &mut report).await?,
             Only::Creation => creation::measure(&world, &mut report).await?,
             Only::Graph => graph::measure(&world, &mut report).await?,
+            Only::Tenants => tenants::measure(&world, &mut report).await?,
         }
         return report.publish();
     }
