@@ -19,18 +19,25 @@ use proto::{
         sync_service_client::SyncServiceClient,
     },
 };
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout_at},
+};
 use tonic::{
     ConnectError, Request, Response, Status,
     metadata::{Ascii, MetadataValue},
     transport::{Channel, Endpoint},
 };
 
+use crate::finishing::Finishing;
+
 /// Deadline of every call made here (design section 4): sent to the core, and kept here as well.
 const DEADLINE: Duration = Duration::from_secs(1);
 /// Calls that one thread has under way at once. More are refused: they would only wait here, and in the core, which
 /// takes 4,096 from all of its edges.
 const CALLS: usize = 1024;
+/// Calls at once over one connection, which is as many as the core takes there; others wait here.
+const STREAMS: usize = 256;
 /// Largest request and answer (design section 4).
 const MAX_REQUEST: usize = 4 * 1024 * 1024;
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
@@ -41,7 +48,7 @@ pub type Trace = Option<MetadataValue<Ascii>>;
 /// The core, whichever instance answers.
 #[derive(Clone)]
 pub struct Core {
-    channels: Arc<[Channel]>,
+    ways: Arc<[Way]>,
     next: Arc<AtomicUsize>,
     calls: Arc<Semaphore>,
     token: MetadataValue<Ascii>,
@@ -52,10 +59,13 @@ impl Core {
     pub fn new(cores: &[Endpoint], token: MetadataValue<Ascii>) -> Self {
         // One for each address and thread (`serve::workers`): calls that share a connection share its system calls,
         // and a call costs this side more than it does the core's, so none of them is too much for one thread there.
-        let channels = cores.iter().map(Endpoint::connect_lazy).collect();
-        Self { channels, next: Arc::default(), calls: Arc::new(Semaphore::new(CALLS)), token }
+        let ways = cores.iter().map(Way::new).collect();
+        Self { ways, next: Arc::default(), calls: Arc::new(Semaphore::new(CALLS)), token }
     }
 
+    /// A call that was sent goes on when its caller has gone. To cancel it would be a reset, of which the core takes
+    /// only so many on a connection before it closes it: with a crowd of clients that leaves, everybody else's calls
+    /// would end.
     async fn call<M: Clone, R, F>(
         &self,
         rpc: &'static str,
@@ -64,22 +74,28 @@ impl Core {
         send: impl Fn(Channel, Request<M>) -> F,
     ) -> Result<R, Status>
     where
-        F: Future<Output = Result<Response<R>, Status>>,
+        R: Send + 'static,
+        F: Future<Output = Result<Response<R>, Status>> + Send + 'static,
     {
         let Ok(_place) = self.calls.try_acquire() else {
             return Err(Reason::of(ErrorReason::Overloaded).status(None));
         };
-        let first = self.next.fetch_add(1, Ordering::Relaxed);
-        let attempts = async {
-            match send(self.channel(first)?, self.request(trace, message.clone())).await {
-                Err(status) if was_not_sent(&status) => {
-                    send(self.channel(first.wrapping_add(1))?, self.request(trace, message)).await
-                }
-                result => result,
-            }
+        let until = Instant::now() + DEADLINE;
+        let attempt = async |turn| {
+            let way = self.way(turn)?;
+            let stream = way.stream(until).await?;
+            let call = send(way.channel.clone(), self.request(trace, message.clone()));
+            let call = async move {
+                let _stream = stream;
+                timeout_at(until, call).await.unwrap_or_else(|_| Err(late()))
+            };
+            Finishing::new(call).await
         };
-        let late = |_| Err(Status::deadline_exceeded("the core did not answer in time"));
-        let result = timeout(DEADLINE, attempts).await.unwrap_or_else(late);
+        let first = self.next.fetch_add(1, Ordering::Relaxed);
+        let result = match attempt(first).await {
+            Err(status) if was_not_sent(&status) => attempt(first.wrapping_add(1)).await,
+            result => result,
+        };
         if let Err(status) = &result
             && proto::reason_of(status).is_none()
         {
@@ -89,9 +105,9 @@ impl Core {
         result.map(Response::into_inner)
     }
 
-    fn channel(&self, turn: usize) -> Result<Channel, Status> {
-        let turn = turn % self.channels.len().max(1);
-        self.channels.get(turn).cloned().ok_or_else(|| Status::unavailable("no core is configured"))
+    fn way(&self, turn: usize) -> Result<&Way, Status> {
+        let turn = turn % self.ways.len().max(1);
+        self.ways.get(turn).ok_or_else(|| Status::unavailable("no core is configured"))
     }
 
     fn request<M>(&self, trace: &Trace, message: M) -> Request<M> {
@@ -104,6 +120,31 @@ impl Core {
         }
         request
     }
+}
+
+/// A connection to one core, made on first use.
+struct Way {
+    channel: Channel,
+    streams: Arc<Semaphore>,
+}
+
+impl Way {
+    fn new(core: &Endpoint) -> Self {
+        Self { channel: core.connect_lazy(), streams: Arc::new(Semaphore::new(STREAMS)) }
+    }
+
+    /// Leave to call over it. Who waits for that has sent nothing yet, and may go.
+    async fn stream(&self, until: Instant) -> Result<OwnedSemaphorePermit, Status> {
+        if let Ok(stream) = self.streams.clone().try_acquire_owned() {
+            return Ok(stream);
+        }
+        let waiting = timeout_at(until, self.streams.clone().acquire_owned()).await;
+        waiting.ok().and_then(Result::ok).ok_or_else(late)
+    }
+}
+
+fn late() -> Status {
+    Status::deadline_exceeded("the core did not answer in time")
 }
 
 /// One method an rpc: the same call each time, with another client.

@@ -14,6 +14,7 @@ mod cookies;
 mod core_client;
 mod error;
 mod event;
+mod finishing;
 mod query;
 mod routes;
 mod subjects;

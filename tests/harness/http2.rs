@@ -109,7 +109,7 @@ impl Connection {
 
     /// Sends `bytes` over and over, `times` in all, while reading what comes, then waits until the peer closes or
     /// has answered a PING, and so has taken all.
-    pub async fn flood(mut self, times: u32, mut bytes: impl FnMut(u32) -> Vec<u8>) -> Outcome {
+    pub async fn flood(&mut self, times: u32, mut bytes: impl FnMut(u32) -> Vec<u8>) -> Outcome {
         const LAST: &[u8; 8] = b"the last";
         let mut outcome = Outcome::default();
         let write = async {

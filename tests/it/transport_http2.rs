@@ -1,7 +1,10 @@
 //! HTTP/2 as attackers speak it (threats.md T10 and G15, concern 33), to the edge and to the core. Each attack is
 //! refused or bounded, costs no memory that stays, and meanwhile everybody else is served.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use harness::{
     browser::Browser,
@@ -198,7 +201,7 @@ async fn header_lists_that_grow_when_unpacked() {
 async fn a_thousand_streams_too_many() {
     let outcomes = under_attack(|target| async move {
         // They stay open: their bodies never end.
-        let connection = target.connect().await;
+        let mut connection = target.connect().await;
         connection.flood(1_256, |number| target.open(number, END_HEADERS)).await
     })
     .await;
@@ -209,18 +212,59 @@ async fn a_thousand_streams_too_many() {
 }
 
 /// Answers that their peer has no room for: they take the room of the streams that wait with them, once. How long
-/// that may be is tested beside the accept loop. Their clients leave with 256 requests open, which the edge then
-/// cancels at the core, all at once: nobody else's request may end with them.
+/// that may be is tested beside the accept loop.
 #[tokio::test]
 async fn windows_that_never_open() {
     const INITIAL_WINDOW_SIZE: u16 = 4;
     under_attack(|target| async move {
         let mut last = Outcome::default();
         for window in (0..100).map(|number| number % 2) {
-            let connection = Connection::open(target.addr, &setting(INITIAL_WINDOW_SIZE, window)).await;
+            let mut connection = Connection::open(target.addr, &setting(INITIAL_WINDOW_SIZE, window)).await;
             last = connection.flood(256, |number| target.open(number, END_HEADERS | END_STREAM)).await;
         }
         last
     })
     .await;
+}
+
+/// The edge carries everybody's calls over a few connections, on which the core takes only so many resets. Whoever
+/// leaves may not end the others' calls with his own.
+#[tokio::test]
+async fn clients_that_leave_while_the_core_stands_still() {
+    let world = World::start().await;
+    let mut browser = world.browser();
+    let edge = Target::edge(&world);
+    let calls: Vec<u8> = (0..256).flat_map(|number| edge.open(number, END_HEADERS | END_STREAM)).collect();
+    for _ in 0..10 {
+        assert_accepted(&browser.view(&granted()).await, 1);
+        world.cluster.cores[0].signal("STOP");
+        let began = Instant::now();
+        for _ in 0..3 {
+            // One for each of two threads there. PINGs answered: the requests have been taken, and begun.
+            let leave = async || {
+                let mut connection = edge.connect().await;
+                connection.send(&calls).await;
+                for _ in 0..3 {
+                    connection.flood(0, |_| Vec::new()).await;
+                }
+            };
+            tokio::join!(leave(), leave());
+        }
+        let consent = granted();
+        let answer = browser.view(&consent);
+        tokio::pin!(answer);
+        // Sent, and not answered.
+        let waiting = tokio::time::timeout(Duration::from_millis(50), &mut answer).await;
+        world.cluster.cores[0].signal("CONT");
+        let answer = match waiting {
+            Ok(answer) => answer,
+            Err(_) => answer.await,
+        };
+        // Later the edge has given up on its own.
+        if began.elapsed() < Duration::from_millis(900) {
+            assert_accepted(&answer, 1);
+            return;
+        }
+    }
+    panic!("this machine is too slow to tell");
 }
