@@ -5,6 +5,7 @@ use std::sync::Arc;
 use migrations::{migrate, pool::PgPool};
 use secrecy::ExposeSecret;
 use serve::{EnvError, Lifecycle, Workers};
+use tonic_health::server::HealthReporter;
 
 use crate::{
     auth::last_use,
@@ -106,14 +107,26 @@ pub async fn run(development: bool) -> Result<(), StartError> {
     let service = grpc::service(core, config.tokens, health)?;
     let workers = Workers::per_core(|| service.clone())?;
     lifecycle.set_started();
-    tokio::spawn(supervisor::watch(stores.redis.clone(), lifecycle.draining()));
-    tokio::spawn(purge::purge_until(stores.redis.clone(), lifecycle.draining()));
-    tokio::spawn(grpc::watch(stores.clone(), reporter, lifecycle.clone()));
-    tokio::spawn(last_use::write_until(stores.clone(), settings.clone(), lifecycle.draining()));
-    tokio::spawn(settings.poll_until(lifecycle.draining()));
-    tokio::spawn(repairs::drain_until(stores.clone(), lifecycle.draining()));
-    tokio::spawn(reaper::reap_until(stores, lifecycle.draining()));
+    keep_up(&lifecycle, &stores, &settings, reporter);
     serve::serve_tls(listener, "grpc", config.tls, workers, lifecycle).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What goes on beside the calls.
+fn keep_up(lifecycle: &Lifecycle, stores: &Stores, settings: &Settings, reporter: HealthReporter) {
+    let redis = stores.redis.clone();
+    lifecycle.keep_up("redis", move |stop| supervisor::watch(redis.clone(), stop));
+    let redis = stores.redis.clone();
+    lifecycle.keep_up("purge", move |stop| purge::purge_until(redis.clone(), stop));
+    let (all, life) = (stores.clone(), lifecycle.clone());
+    lifecycle.keep_up("health", move |_| grpc::watch(all.clone(), reporter.clone(), life.clone()));
+    let (all, known) = (stores.clone(), settings.clone());
+    lifecycle.keep_up("last_use", move |stop| last_use::write_until(all.clone(), known.clone(), stop));
+    let known = settings.clone();
+    lifecycle.keep_up("settings", move |stop| known.clone().poll_until(stop));
+    let all = stores.clone();
+    lifecycle.keep_up("repairs", move |stop| repairs::drain_until(all.clone(), stop));
+    let all = stores.clone();
+    lifecycle.keep_up("reaper", move |stop| reaper::reap_until(all.clone(), stop));
 }

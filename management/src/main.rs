@@ -133,8 +133,10 @@ async fn serve_api(env: &Env) -> Result<(), Failure> {
         proxies: Arc::new(config.trusted_proxies),
         hashing: Arc::default(),
     };
-    tokio::spawn(watch::watch_until(state.postgres.clone(), lifecycle.draining()));
-    tokio::spawn(reencrypt::worker::work_until(state.clone(), lifecycle.draining()));
+    let postgres = state.postgres.clone();
+    lifecycle.keep_up("postgres", move |stop| watch::watch_until(postgres.clone(), stop));
+    let all = state.clone();
+    lifecycle.keep_up("reencrypt", move |stop| reencrypt::worker::work_until(all.clone(), stop));
     let app = routes::app(state, lifecycle.clone());
     lifecycle.set_started();
     serve::serve(listener, "http", Workers::here(app), lifecycle).await;

@@ -2,6 +2,7 @@
 //! the environment, telemetry and the life of the process. Knows no route and no domain rule.
 
 pub mod accept;
+mod background;
 pub mod env;
 mod envelope;
 mod failing;
