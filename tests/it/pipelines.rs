@@ -3,7 +3,8 @@
 use harness::{
     control::{Admin, Control},
     eventually,
-    shop::Shop,
+    shop::{DUE, Shop},
+    within,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -216,6 +217,35 @@ async fn what_is_wrong_with_a_pipeline_is_told_field_by_field() {
     for table in ["identity_sources", "generated_ids"] {
         assert_eq!(control.world.database.count(table, &own).await, 0, "{table}");
     }
+}
+
+/// threats.md Y14. Whichever of the two is set first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vendor_is_not_at_the_shop_s_own_host() {
+    let control = Control::start().await;
+    let owner = &control.owner;
+    let shop = Shop::open(&control.world, owner).await;
+    let vendor = format!("{}/identity-sources/pinterest", shop.pipeline);
+    let own = format!("{}/v1/sync/pinterest", control.world.cluster.collect_url());
+    let answer = owner.put(&vendor, &json!({"partner_id": "1", "endpoint": own})).await;
+    answer.refused(422, "VALIDATION_FAILED");
+    assert_eq!(answer.fields(), ["endpoint"]);
+    owner.put(&vendor, &json!({"partner_id": "1", "endpoint": "http://127.0.0.1:9/sync"})).await.expect(201);
+    let key = shop.issue(&control.world, owner, "live").await;
+    let mut browser = shop.browser(&control.world, &key);
+    assert_eq!(browser.view(&granted()).await.json()["pending_syncs"][0]["vendor"], "pinterest");
+    let sync = browser.sync_url("pinterest");
+    assert_eq!(browser.get(&sync).await.status, 302);
+
+    let hosts =
+        [control.world.cluster.collect_url().as_str(), "http://127.0.0.1:9"].map(|url| json!({"url": url}));
+    let changed = json!({"name": "Shop", "domains": ["boutique.example.com"], "collect_hosts": hosts});
+    owner.put(&shop.source, &changed).await.expect(200);
+    within(DUE, "the vendor to be left out", async || match browser.get(&sync).await.status {
+        404 => Ok(()),
+        status => Err(status.to_string()),
+    })
+    .await;
 }
 
 async fn put_if(owner: &Admin, path: &str, body: &Value, version: &str) -> u16 {

@@ -116,11 +116,13 @@ async fn load_here(
     for row in source_rows {
         let Some(pipeline) = pipelines.iter().find(|p| p.source_id == row.id) else { continue };
         let collects = Collects { pipeline: pipeline.id, syncs: &vendors, rows: &collected };
+        let own_hosts: Vec<CollectHost> =
+            hosts.iter().filter(|host| host.source_id == row.id).filter_map(collect_host).collect();
+        let own_vendors = vendors.iter().filter(|vendor| vendor.pipeline_id == pipeline.id);
         let source = Arc::new(Source {
             test_org: siblings.get(&row.org_id).copied(),
             require_signature: row.require_signature,
             origins: row.domains.iter().filter_map(|domain| origin::Origin::from_domain(domain)).collect(),
-            collect_hosts: hosts.iter().filter(|h| h.source_id == row.id).filter_map(collect_host).collect(),
             secrets: secrets.iter().filter(|s| s.source_id == row.id).filter_map(|s| open(keys, s)).collect(),
             pipeline: pipeline.id,
             consent_mode: match pipeline.consent_mode.as_str() {
@@ -128,7 +130,8 @@ async fn load_here(
                 _ => ConsentMode::Explicit,
             },
             purge_on_withdrawal: pipeline.purge_on_withdrawal,
-            vendors: vendors.iter().filter(|v| v.pipeline_id == pipeline.id).filter_map(enabled).collect(),
+            vendors: own_vendors.filter_map(|vendor| enabled(vendor, &own_hosts)).collect(),
+            collect_hosts: own_hosts,
             click_ids: CLICK_IDS.iter().filter(|record| collects.has(record.vendor)).collect(),
             generated_ids: GENERATED_IDS.iter().filter(|record| collects.makes(record)).collect(),
             id: row.id,
@@ -206,10 +209,10 @@ fn open(keys: &SealKeys, row: &rows::ServerSecret) -> Option<(SecretSlice<u8>, O
 }
 
 /// A row of a vendor that this core does not know, or with an endpoint it would not go to, is left out.
-fn enabled(row: &rows::IdentitySource) -> Option<EnabledVendor> {
+fn enabled(row: &rows::IdentitySource, own: &[CollectHost]) -> Option<EnabledVendor> {
     let vendor = sync::table::find(&row.vendor)?;
     let endpoint = row.endpoint.clone().unwrap_or_else(|| vendor.endpoint.to_owned());
-    if !sync::location::is_valid_endpoint(&endpoint) {
+    if !sync::location::is_valid_endpoint(&endpoint, own) {
         tracing::error!(pipeline = %row.pipeline_id, vendor = vendor.name, "the vendor's endpoint is not valid");
         return None;
     }

@@ -3,6 +3,7 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::vendor::{Mode, SyncVendor};
+use crate::settings::CollectHost;
 
 /// Everything but RFC 3986's unreserved characters.
 const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -58,11 +59,14 @@ pub fn registered_callback(vendor: &SyncVendor, collect_url: &str) -> Option<Str
     Some(format!("{collect_url}/v1/sync/{}/callback?{}={uid_macro}", vendor.name, vendor.uid_param))
 }
 
-/// An administrator's override of an endpoint: https, or http on loopback, without credentials or fragment.
-pub fn is_valid_endpoint(endpoint: &str) -> bool {
+/// Where browsers may be sent: https, or http on loopback, without credentials or fragment; not to a host that points
+/// here (`own`), which would send them round in a circle.
+pub fn is_valid_endpoint(endpoint: &str, own: &[CollectHost]) -> bool {
     let Ok(url) = url::Url::parse(endpoint) else { return false };
     let plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
+    let origin = url.origin().ascii_serialization();
     plain
+        && own.iter().all(|host| host.url != origin)
         && endpoint.chars().all(|c| c.is_ascii_graphic())
         && crate::auth::origin::is_secure_or_loopback(&url)
 }

@@ -2,11 +2,15 @@
 
 use axum::{Json, extract::State};
 use diesel::{
-    ExpressionMethods, OptionalExtension, QueryDsl, Queryable, Selectable, SelectableHelper, insert_into,
+    ExpressionMethods, OptionalExtension, QueryDsl, Queryable, Selectable, SelectableHelper, dsl::exists,
+    insert_into, select,
 };
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use http::StatusCode;
-use migrations::{rows::IdentitySource, schema::identity_sources};
+use migrations::{
+    rows::IdentitySource,
+    schema::{collect_hosts, identity_sources},
+};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use url::Url;
@@ -141,7 +145,8 @@ pub async fn set(
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
-            pipelines::held(connection, org, pipeline).await?;
+            let held = pipelines::held(connection, org, pipeline).await?;
+            leads_elsewhere(connection, org, held.source_id, row.endpoint.as_deref()).await?;
             let before = one(connection, org, pipeline, &vendor).await?;
             seen.check(before.as_ref().map(|before| before.version))?;
             let values = (
@@ -216,6 +221,26 @@ fn is_endpoint(text: &str) -> bool {
         && text.len() <= MAX_ENDPOINT
         && text.chars().all(|c| c.is_ascii_graphic())
         && fields::is_secure_or_loopback(&url)
+}
+
+/// Refuses an endpoint at a host of the source's own: browsers would be sent round in a circle.
+async fn leads_elsewhere(
+    connection: &mut AsyncPgConnection,
+    org: Uuid,
+    source: Uuid,
+    endpoint: Option<&str>,
+) -> Result<()> {
+    let Some(origin) = endpoint.and_then(|url| Url::parse(url).ok()).map(|url| url.origin()) else {
+        return Ok(());
+    };
+    let own = collect_hosts::table
+        .filter(collect_hosts::org_id.eq(org))
+        .filter(collect_hosts::source_id.eq(source))
+        .filter(collect_hosts::url.eq(origin.ascii_serialization()));
+    if select(exists(own)).get_result(connection).await? {
+        return Err(ApiError::field("endpoint", "must not be at a collect host of the pipeline's source"));
+    }
+    Ok(())
 }
 
 /// 404 that says where the vendors are listed.

@@ -50,7 +50,7 @@ pub struct PipelineInput {
 pub struct PipelineView {
     id: Uuid,
     /// Its source.
-    source_id: Uuid,
+    pub(super) source_id: Uuid,
     consent_mode: String,
     purge_on_withdrawal: bool,
     /// Null: 1,000.
