@@ -51,7 +51,8 @@ fn verified() -> String {
 pub struct CollectHost {
     /// Scheme and authority, `https://collect.example.com`.
     pub(super) url: String,
-    /// Domain attribute of the `_dfid` cookie: the host, or a domain it is under. Absent: the host alone.
+    /// Domain attribute of the `_dfid` cookie: the host, or a domain it is under; nothing that strangers share, as
+    /// `co.uk` or `github.io` (publicsuffix.org). Absent: the host alone.
     pub(super) cookie_domain: Option<String>,
 }
 
@@ -89,7 +90,7 @@ impl SourceInput {
             wrong.check(
                 fits,
                 field + ".cookie_domain",
-                "must be the host, or a domain with a dot that it is under",
+                "must be the host, or a domain that it is under and that nobody shares, as co.uk is shared",
             );
             host.url = url;
         }
@@ -131,9 +132,12 @@ fn domain_of(text: &str) -> Option<String> {
 fn covers(domain: &str, url: &str) -> bool {
     let host =
         url::Url::parse(url).ok().and_then(|url| url.host().map(|host| host.to_string())).unwrap_or_default();
-    let is_name =
-        domain.contains('.') && domain.parse::<std::net::IpAddr>().is_err() && !domain.starts_with('.');
-    is_name && (host == domain || host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.')))
+    let is_name = domain.parse::<std::net::IpAddr>().is_err() && !domain.starts_with('.');
+    // Browsers refuse a cookie for a public suffix, so no visitor would ever be known again.
+    let is_registrable = psl::domain_str(domain).is_some();
+    is_name
+        && is_registrable
+        && (host == domain || host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.')))
 }
 
 #[cfg(test)]
@@ -182,5 +186,9 @@ mod tests {
             assert!(!covers(bad, url), "{bad}");
         }
         assert!(!covers("127.0.0.1", "http://127.0.0.1:8080"), "an address is host-only");
+        for shared in ["co.uk", "uk", "github.io"] {
+            let url = format!("https://collect.shop.{shared}");
+            assert!(!covers(shared, &url) && covers(&format!("shop.{shared}"), &url), "{shared}");
+        }
     }
 }
