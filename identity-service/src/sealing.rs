@@ -1,8 +1,12 @@
-//! Small sealed texts that travel through browsers: AES-256-GCM under keys derived from the encryption key, one
-//! purpose each. Only we can write or read them.
+//! Small sealed texts that travel through browsers, under keys derived from the encryption key, one purpose each. Only
+//! we can write or read them.
+//!
+//! AES-256-GCM-SIV (RFC 8452) and not plain GCM, whose random nonces last for 2^32 texts (NIST SP 800-38D, 8.3): a
+//! busy edge sends so many in weeks, and a nonce that comes twice would let others seal. Here it would tell only that
+//! two texts are the same, which two with the time in them are not.
 
-use aes_gcm::{
-    Aes256Gcm, KeyInit, Nonce,
+use aes_gcm_siv::{
+    Aes256GcmSiv, KeyInit, Nonce,
     aead::{Aead, Generate, Payload},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -16,8 +20,8 @@ const NONCE: usize = 12;
 
 /// Seals and opens texts of one purpose: `version 1 B | key id 4 B | nonce 12 B | ciphertext | tag 16 B`.
 pub struct Sealer {
-    current: (KeyId, Aes256Gcm),
-    previous: Option<(KeyId, Aes256Gcm)>,
+    current: (KeyId, Aes256GcmSiv),
+    previous: Option<(KeyId, Aes256GcmSiv)>,
 }
 
 impl Sealer {
@@ -52,10 +56,10 @@ impl Sealer {
     }
 }
 
-fn derived(key: &SealKey, purpose: &str) -> (KeyId, Aes256Gcm) {
+fn derived(key: &SealKey, purpose: &str) -> (KeyId, Aes256GcmSiv) {
     // Expanding fails only for more than 8,160 bytes; a random key is what would be left then.
     let mut bytes: [u8; 32] = rand::random();
     let expanded = Hkdf::<Sha256>::new(None, key.expose()).expand(purpose.as_bytes(), &mut bytes);
     debug_assert!(expanded.is_ok(), "32 bytes are within HKDF's bound");
-    (key.id(), Aes256Gcm::new(&bytes.into()))
+    (key.id(), Aes256GcmSiv::new(&bytes.into()))
 }
