@@ -10,6 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How often there is a look. A loss shows within 2 s (threats.md concern 32).
 const PERIOD: Duration = Duration::from_secs(1);
+/// The same while it is away: requests are refused until the next look.
+const RETRY: Duration = Duration::from_millis(400);
 
 /// Watches until `stop`.
 pub async fn watch_until(postgres: PgPool, stop: CancellationToken) {
@@ -28,7 +30,8 @@ pub async fn watch_until(postgres: PgPool, stop: CancellationToken) {
         before = up;
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = tick.tick() => {}
+            _ = tick.tick(), if up => {}
+            () = tokio::time::sleep(RETRY), if !up => {}
         }
     }
 }

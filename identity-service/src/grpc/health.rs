@@ -12,6 +12,8 @@ use crate::storage::Stores;
 
 /// How often the stores are looked at. A loss shows within 2 s (threats.md concern 32).
 const PERIOD: Duration = Duration::from_secs(1);
+/// The same while PostgreSQL is away: requests are refused until the next look.
+const RETRY: Duration = Duration::from_millis(400);
 
 /// The names that follow the whole service rather than a store.
 const SERVICES: &[&str] = &[
@@ -49,7 +51,8 @@ pub async fn watch(stores: Stores, health: HealthReporter, lifecycle: Lifecycle)
         }
         tokio::select! {
             () = draining.cancelled() => break,
-            _ = tick.tick() => {}
+            _ = tick.tick(), if postgres => {}
+            () = tokio::time::sleep(RETRY), if !postgres => {}
         }
     }
     for service in SERVICES {

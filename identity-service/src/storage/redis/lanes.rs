@@ -122,10 +122,10 @@ impl Lanes {
         }
     }
 
-    /// Sends one command that neither believes nor changes a serving key.
+    /// Sends one command that neither believes nor changes a serving key, and whose effect counts.
     pub async fn command<T: FromRedisValue>(&self, command: &Cmd) -> Result<T> {
-        self.run(false, PATIENCE, async |lane: &mut MultiplexedConnection| command.query_async(lane).await)
-            .await
+        let send = async |lane: &mut MultiplexedConnection| command.query_async(lane).await;
+        self.run(false, WRITE_PATIENCE, send).await
     }
 
     /// Sends commands in one round trip, and reads the answers in order.
@@ -225,6 +225,8 @@ impl Dialer {
         let lane = Lane { connection: connection.clone(), left: Arc::default() };
         // Known before it is judged, so that a purge which ends in between leaves it.
         self.opened().push(lane.clone());
+        // A lane that fails here tells that Redis is away, which one late answer does not.
+        connection.set_response_timeout(WRITE_PATIENCE);
         let judged = Server::ask(&mut connection).await.map(|server| self.state.judge(&server));
         judged.inspect_err(|_| {
             lane.leave();

@@ -51,7 +51,7 @@ impl Lanes {
         for (canonical, vendors) in offers {
             pipe.hdel(keys::offers(org, *canonical), vendors).ignore();
         }
-        self.pipeline(&pipe).await
+        self.write(&pipe).await
     }
 
     /// Drops the leases of canonical identities.
@@ -63,6 +63,6 @@ impl Lanes {
         for canonical in canonicals {
             pipe.del(keys::offers(org, *canonical)).ignore();
         }
-        self.pipeline(&pipe).await
+        self.write(&pipe).await
     }
 }
