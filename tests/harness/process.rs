@@ -13,13 +13,14 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpSocket,
     process::{Child, Command},
     sync::Notify,
 };
 
 use crate::{
     metrics::Metrics,
-    system::{binary, end, tied},
+    system::{binary, end, hold, tied},
 };
 
 /// How long a service may take to listen; a busy machine is slow to load a large binary.
@@ -34,6 +35,8 @@ pub struct Service {
     child: Child,
     log: Arc<Log>,
     listeners: BTreeMap<String, SocketAddr>,
+    /// Its ports while it is gone: what starts meanwhile must not get them.
+    held: Vec<TcpSocket>,
 }
 
 #[derive(Debug, Default)]
@@ -74,7 +77,7 @@ impl Service {
         for listener in listeners {
             found.insert((*listener).to_owned(), listening(name, &mut child, &log, listener, 0).await?);
         }
-        Ok(Self { name, descriptors, env: all, child, log, listeners: found })
+        Ok(Self { name, descriptors, env: all, child, log, listeners: found, held: Vec::new() })
     }
 
     /// Bytes of memory it holds now, where the system tells.
@@ -113,6 +116,11 @@ impl Service {
     /// Ends it without warning.
     pub async fn kill9(&mut self) {
         let _ = self.child.kill().await;
+        self.hold();
+    }
+
+    fn hold(&mut self) {
+        self.held = self.listeners.values().filter_map(|addr| hold(*addr).ok()).collect();
     }
 
     /// Sends a signal.
@@ -127,7 +135,9 @@ impl Service {
         let began = Instant::now();
         end(&mut self.child, "TERM", Duration::from_secs(30)).await;
         let status = self.child.wait().await.unwrap_or_else(|error| panic!("{}: {error}", self.name));
-        (status, began.elapsed())
+        let took = began.elapsed();
+        self.hold();
+        (status, took)
     }
 
     /// Starts it again with variables added, as another machine would run it.
@@ -147,6 +157,7 @@ impl Service {
         for listener in self.listeners.keys() {
             listening(self.name, &mut self.child, &self.log, listener, from).await?;
         }
+        self.held.clear();
         Ok(())
     }
 

@@ -9,14 +9,17 @@ use std::{
 use anyhow::Result;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpSocket, TcpStream, tcp::OwnedReadHalf, tcp::OwnedWriteHalf},
+    net::{TcpListener, TcpStream, tcp::OwnedReadHalf, tcp::OwnedWriteHalf},
     runtime::{Builder, Runtime},
     sync::watch,
     task::AbortHandle,
     time::sleep,
 };
 
-use crate::wire::{Decoder, Protocol};
+use crate::{
+    system::hold,
+    wire::{Decoder, Protocol},
+};
 
 /// All proxies run here, so that connections close also while a test's own runtime is blocked or ending:
 /// PostgreSQL drops no database while any session hangs half-way through its login.
@@ -202,14 +205,6 @@ async fn accept(mut listener: TcpListener, shared: Arc<Shared>) -> Result<()> {
             },
         }
     }
-}
-
-/// Binds without listening: the system refuses connections, and nobody else gets the port.
-fn hold(addr: SocketAddr) -> Result<TcpSocket> {
-    let held = TcpSocket::new_v4()?;
-    held.set_reuseaddr(true)?;
-    held.bind(addr)?;
-    Ok(held)
 }
 
 async fn serve(client: TcpStream, shared: Arc<Shared>) -> Result<()> {

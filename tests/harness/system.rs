@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
     process::Command as Blocking,
@@ -11,7 +11,10 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use time::OffsetDateTime;
-use tokio::process::{Child, Command};
+use tokio::{
+    net::TcpSocket,
+    process::{Child, Command},
+};
 use uuid::Uuid;
 
 /// An environment variable that is set and not empty.
@@ -32,6 +35,14 @@ pub fn build_folder() -> Result<PathBuf> {
     let folder = own.parent().context("the executable has no folder")?;
     let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
     Ok(folder.to_owned())
+}
+
+/// Binds without listening: the system refuses connections, and gives the port to nobody who asks for any.
+pub fn hold(addr: SocketAddr) -> Result<TcpSocket> {
+    let held = TcpSocket::new_v4()?;
+    held.set_reuseaddr(true)?;
+    held.bind(addr)?;
+    Ok(held)
 }
 
 /// A binary of this workspace, which must have been built.
