@@ -207,9 +207,13 @@ async fn a_callback_for_a_visitor_nobody_knows_creates_nobody() {
     assert_gif(&browser.get(&with_state(&callback, |_| keys.seal(&state).unwrap())).await);
     assert_eq!(world.sync_failures("pinterest", "no_canonical").await, 1.0);
     assert_eq!(world.database.count("canonicals", "true").await, before);
-    let log = world.cluster.cores[0].log();
+    // Another thread writes the log.
     let line = "sync callback: no canonical for anonymous_id";
-    assert!(log.iter().any(|entry| entry.contains(line)), "not logged: {line}");
+    harness::eventually(line, async || {
+        let log = world.cluster.cores[0].log();
+        if log.iter().any(|entry| entry.contains(line)) { Ok(()) } else { Err("not logged".to_owned()) }
+    })
+    .await;
     let offered = browser.view(&granted()).await.offered();
     assert!(offered.contains(&"pinterest".to_owned()), "not with the next batch: {offered:?}");
 }

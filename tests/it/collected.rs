@@ -7,7 +7,13 @@ use harness::{
 use proto::v1::{DeleteRequest, IdentityRef, LookupRequest, Person, UnmergeRequest, identity_ref::Id};
 use serde_json::{Value, json};
 
-use crate::{assert_accepted, assert_gif, denied, granted, round_trips::caused, signed_calls::sign};
+use crate::{
+    assert_accepted, assert_gif, denied,
+    faults::{delivered, repaired},
+    granted,
+    round_trips::caused,
+    signed_calls::sign,
+};
 
 const PAGE: &str = "https://shop.example.com/";
 
@@ -332,13 +338,24 @@ async fn one_request_makes_one_of_each() {
     for _ in 0..8 {
         let mut browser = racing.clone();
         visits.spawn(async move {
-            visit(&mut browser, &both(), "").await;
-            browser.jar.value(&browser.collect, "_fbp").map(str::to_owned)
+            let events = json!([browser.page_view(&both())]);
+            browser.batch(&events).await;
+            browser
         });
     }
-    let fbp = visits.join_all().await;
+    let own = |browser: &Browser| browser.jar.value(&browser.collect, "_fbp").map(str::to_owned);
+    let raced = visits.join_all().await;
+    assert!(raced.iter().any(|browser| own(browser).is_some()), "a cookie for none of them");
     let stored = world.vendor_id(racing.aid(), "fbp").await;
-    assert!(stored.is_some() && fbp.iter().all(|own| *own == stored), "{stored:?} {fbp:?}");
+    for mut browser in raced {
+        // Whom a busy machine sent away visits again.
+        for _ in 0..5 {
+            if own(&browser).is_none() {
+                visit(&mut browser, &both(), "").await;
+            }
+        }
+        assert_eq!(own(&browser), stored);
+    }
 }
 
 #[tokio::test]
@@ -386,8 +403,15 @@ async fn without_postgres_a_known_visitor_s_events_count_and_what_they_bring_com
     event["context"]["page"]["url"] = json!(format!("{PAGE}?gclid=late"));
     event["traits"] = json!({"email": "late@example.com"});
     world.postgres_proxy.blackhole().await;
-    assert_accepted(&browser.batch(&json!([event])).await, 1);
-    assert_eq!(world.vendor_id(browser.aid(), "gclid").await.as_deref(), Some("first"));
+    // A busy machine may read too late from Redis, and has nothing else to ask.
+    let answer = harness::eventually("the event to be taken", async || {
+        let answer = browser.batch(&json!([event])).await;
+        let taken = answer.status == 200 && answer.json()["accepted"] == json!(1);
+        if taken { Ok(answer) } else { Err(answer.text()) }
+    })
+    .await;
+    assert_accepted(&answer, 1);
+    assert_eq!(delivered(&world, browser.aid()).await.vendor_ids["gclid"].value, "first");
     world.postgres_proxy.heal().await;
     harness::eventually("the click and the digest to be stored", async || {
         assert_accepted(&browser.batch(&json!([event])).await, 1);
@@ -421,6 +445,8 @@ async fn of_several_ids_in_a_request_the_last_one_has_the_cookies() {
 
 /// Nothing in either store names the browser.
 async fn assert_forgotten(world: &World, anonymous_id: &str) {
+    // What Redis was told too late on a busy machine is repaired first.
+    repaired(world).await;
     let mark = identity_service::storage::entries::mark(anonymous_id);
     let tables = "SELECT string_agg(tablename, ' ') FROM pg_tables WHERE schemaname = 'public'";
     for table in world.database.text(tables).await.split(' ') {

@@ -15,8 +15,8 @@ use serde_json::json;
 
 use crate::{assert_accepted, assert_gif, granted};
 
-/// The edge serves again that long after a core does (threats.md F32, F48).
-const RECOVERY: Duration = Duration::from_secs(2);
+/// The edge serves again that long after a core does (threats.md F32, F48): 2 s, and as much for a busy machine.
+const RECOVERY: Duration = Duration::from_secs(4);
 
 /// What visitors get while no core answers: told to come again, and images that are never an error.
 async fn assert_away(browser: &mut Browser, callback: &str) {
@@ -29,7 +29,7 @@ async fn assert_away(browser: &mut Browser, callback: &str) {
 
 async fn is_back(browser: &mut Browser) {
     within(RECOVERY, "the edge to reach a core", async || match browser.view(&granted()).await {
-        answer if answer.status == 200 => Ok(()),
+        answer if answer.status == 200 && answer.json()["accepted"] == json!(1) => Ok(()),
         answer => Err(answer.text()),
     })
     .await;
@@ -71,7 +71,12 @@ async fn a_core_that_hears_and_is_not_heard() {
     world.customer.add_collect_host(&mut database, &url).await.unwrap();
     let mut browser = Browser::new(&url, &world.customer.live_key, &world.customer.origin);
     is_back(&mut browser).await;
-    let callback = browser.sync_to_vendor("pinterest").await;
+    // Until the core has heard of this host, it has vendors redirect to the other edge.
+    let callback = eventually("the sync to come back to this edge", async || {
+        let callback = browser.sync_to_vendor("pinterest").await;
+        if url.ends_with(callback.authority()) { Ok(callback) } else { Err(callback.to_string()) }
+    })
+    .await;
 
     proxy.mute().await;
     for _ in 0..3 {
@@ -79,7 +84,8 @@ async fn a_core_that_hears_and_is_not_heard() {
         let began = Instant::now();
         let answer = new.view(&granted()).await;
         assert!([503, 504].contains(&answer.status), "{} {}", answer.status, answer.text());
-        assert!(began.elapsed() < Duration::from_millis(1500), "{:?}", began.elapsed());
+        // The edge's deadline is 1 s; the rest is for a busy machine.
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     }
     assert_gif(&browser.get(callback.as_str()).await);
     assert_eq!(world.database.count("canonicals", "true").await, 4, "each visitor once, though not heard");

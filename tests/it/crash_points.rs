@@ -8,7 +8,11 @@ use harness::{
 };
 use serde_json::Value;
 
-use crate::{assert_accepted, assert_gif, denied, faults::synced, granted};
+use crate::{
+    assert_accepted, assert_gif, denied,
+    faults::{synced, takes_visitors},
+    granted,
+};
 
 /// More flights to a store than any request takes; the sweep ends before, where one was answered.
 const MOST_FLIGHTS: usize = 80;
@@ -32,7 +36,7 @@ struct Left {
 async fn sweep(mut killed_at: impl AsyncFnMut(Point) -> Left) {
     for redis in [false, true] {
         let (mut before, mut after) = (0, 0);
-        for _ in 0..5 {
+        for _ in 0..10 {
             every_point(redis, &mut killed_at, &mut before, &mut after).await;
             if before > 0 && after > 0 {
                 break;
@@ -88,11 +92,7 @@ async fn killed_at<T>(world: &mut World, point: Point, request: impl Future<Outp
     }
     proxy.heal().await;
     world.cluster.cores[0].restart().await.unwrap();
-    eventually("the edge to reach the core", async || match world.browser().view(&Value::Null).await {
-        answer if answer.status == 200 => Ok(()),
-        answer => Err(answer.text()),
-    })
-    .await;
+    takes_visitors(world).await;
     answered
 }
 

@@ -10,15 +10,22 @@ mod model;
 mod op;
 mod seen;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use harness::{
+    PATIENCE,
     system::env,
     world::{Options, World},
 };
-use proto::v1::{IdentityVendorIds, Subject, identity_ref::Id};
+use proto::{
+    reason_of,
+    v1::{ErrorReason, IdentityVendorIds, Resolution, Subject, identity_ref::Id},
+};
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::sleep};
 use tonic::{Code, Status};
 
 use self::{
@@ -113,6 +120,40 @@ impl Family {
     }
 }
 
+/// What a machine says that is busy with other tests.
+const LATE: [ErrorReason; 3] =
+    [ErrorReason::DeadlineExceeded, ErrorReason::Unavailable, ErrorReason::Overloaded];
+
+fn is_late(status: &Status) -> bool {
+    // Whose deadline passes on the way has no reason of ours.
+    status.code() == Code::DeadlineExceeded
+        || reason_of(status).is_some_and(|found| LATE.contains(&found.reason))
+}
+
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Resolves subjects in one call, and again where a busy machine was late.
+pub async fn resolve_in_the_end(people: &People, core: usize, subjects: Vec<Subject>) -> Vec<Resolution> {
+    // No `eventually`, whose future can't be spawned.
+    let began = Instant::now();
+    loop {
+        match people.resolve(core, subjects.clone()).await {
+            Err(status) if is_late(&status) && began.elapsed() < PATIENCE => sleep(PAUSE).await,
+            answer => return answer.unwrap(),
+        }
+    }
+}
+
+/// What delivery gets, in calls of a size that a busy machine answers in time though Redis holds nothing.
+pub async fn vendor_ids_of(people: &People, core: usize, ids: &[Id]) -> Vec<IdentityVendorIds> {
+    let mut found = Vec::new();
+    for part in ids.chunks(200) {
+        found.extend(people.vendor_ids(core, part.to_vec()).await);
+    }
+    found
+}
+
 async fn merge_id(world: &World, merged: &str) -> String {
     let undone = format!("merged_id = '{merged}' AND undone_at IS NULL");
     world.database.text(&format!("SELECT id FROM merge_history WHERE {undone}")).await
@@ -143,7 +184,7 @@ async fn random_histories_find_what_the_model_finds() {
                 let count = 1 + usize::from(random.random_bool(0.3));
                 own.push((0..count).map(|_| family.draw(&mut random)).collect());
             }
-            if random.random_bool(0.04) {
+            if random.random_bool(0.08) {
                 let op = family.draw_rare(&mut random);
                 let (people, core) = (people.clone(), random.random_range(0..2));
                 match &op {
@@ -180,16 +221,16 @@ async fn random_histories_find_what_the_model_finds() {
         let refused = resolved.iter().filter_map(|answer| answer.as_ref().err());
         let refused: Vec<&Status> =
             refused.chain(changed.iter().filter_map(|answer| answer.as_ref().err())).collect();
-        if !refused.is_empty() && refused.iter().all(|status| status.code() == Code::DeadlineExceeded) {
+        let failed: Vec<_> =
+            resolved.iter().flatten().flatten().filter_map(|one| one.error.as_ref()).collect();
+        if !refused.is_empty() || !failed.is_empty() {
             // On a machine that is busy with other tests nobody knows what became of it. New families begin.
             late += 1;
-            assert!(late < 20, "GRAPH_SEED={seed}: {refused:?}");
+            let is_late = refused.iter().all(|status| is_late(status))
+                && failed.iter().all(|error| LATE.contains(&error.reason()));
+            assert!(is_late && late < 20, "GRAPH_SEED={seed}: {refused:?} {failed:?}");
             families = numbers.by_ref().take(FAMILIES).map(Family::new).collect();
             continue;
-        }
-        assert!(refused.is_empty(), "GRAPH_SEED={seed}: {refused:?}");
-        for one in resolved.iter().flatten().flatten() {
-            assert_eq!(one.error, None, "GRAPH_SEED={seed}");
         }
         done += round;
         let ids = || families.iter().flat_map(|family| (0..IDS).map(|id| family.id(id))).collect::<Vec<_>>();
@@ -216,7 +257,8 @@ async fn random_histories_find_what_the_model_finds() {
     }
     let ids = || families.iter().flat_map(|family| (0..IDS).map(|id| family.id(id))).collect::<Vec<_>>();
     world.flush_redis().await;
-    let (one, other) = tokio::join!(people.vendor_ids(0, ids()), people.vendor_ids(1, ids()));
+    let ids = ids();
+    let (one, other) = tokio::join!(vendor_ids_of(&people, 0, &ids), vendor_ids_of(&people, 1, &ids));
     assert_eq!(one, other);
     for (family, seen) in families.iter_mut().zip(one.chunks(usize::from(IDS))) {
         assert!(family.models[0].agrees(seen), "GRAPH_SEED={seed}, {}", family.name);
@@ -231,7 +273,7 @@ async fn give(world: &World, families: &mut [Family], vid: &mut Vid, random: &mu
         let is_root = |own: &&Canonical| own.merged_into.is_none() && !own.links.is_empty();
         let roots: Vec<&Canonical> = family.models[0].0.iter().filter(is_root).collect();
         let Some(real) = roots.choose(random).and_then(|own| own.name.clone()) else { continue };
-        if !random.random_bool(0.15) {
+        if !random.random_bool(0.4) {
             continue;
         }
         let field = *FIELDS.choose(random).unwrap();

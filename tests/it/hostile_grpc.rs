@@ -245,8 +245,15 @@ async fn fuzz(mut client: Client, valid: Vec<u8>, seed: u64) {
             _ => message.truncate(random.below(valid.len())),
         }
         let (code, reason) = client.call(&[], 0, &message).await;
-        let expected =
-            [Code::Ok, Code::InvalidArgument, Code::NotFound, Code::PermissionDenied, Code::Unauthenticated];
+        // The last one of a machine that is busy with other tests.
+        let expected = [
+            Code::Ok,
+            Code::InvalidArgument,
+            Code::NotFound,
+            Code::PermissionDenied,
+            Code::Unauthenticated,
+            Code::DeadlineExceeded,
+        ];
         assert!(expected.contains(&code), "{seed}, {round}: {code:?} {reason:?} for {message:x?}");
         assert!(code == Code::Ok || reason.is_some(), "{seed}, {round}: {code:?} without a reason");
     }

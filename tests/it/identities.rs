@@ -7,16 +7,23 @@ use proto::v1::{
 };
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
-use tonic::Code;
+use tonic::{Code, Status};
 use uuid::Uuid;
 
 use crate::{assert_accepted, assert_gif, granted};
 
 async fn resolve(world: &World, anonymous_id: &str, user_id: &str) -> Resolution {
-    resolve_over(world.internal(), world.customer.org_id, anonymous_id.to_owned(), user_id.to_owned()).await
+    resolve_over(world.internal(), world.customer.org_id, anonymous_id.to_owned(), user_id.to_owned())
+        .await
+        .unwrap()
 }
 
-async fn resolve_over(core: Api, org: Uuid, anonymous_id: String, user_id: String) -> Resolution {
+async fn resolve_over(
+    core: Api,
+    org: Uuid,
+    anonymous_id: String,
+    user_id: String,
+) -> Result<Resolution, Status> {
     let subject = Subject {
         anonymous_id: Some(anonymous_id),
         user_id: Some(user_id).filter(|id| !id.is_empty()),
@@ -24,7 +31,7 @@ async fn resolve_over(core: Api, org: Uuid, anonymous_id: String, user_id: Strin
     };
     let caller = Caller { kind: Some(Kind::OrgId(org.to_string())) };
     let request = ResolveRequest { caller: Some(caller), subjects: vec![subject] };
-    core.resolve().resolve(request).await.unwrap().into_inner().resolutions.remove(0)
+    Ok(core.resolve().resolve(request).await?.into_inner().resolutions.remove(0))
 }
 
 async fn canonical_of_user(world: &World, user_id: &str) -> String {
@@ -73,8 +80,15 @@ async fn sixty_four_users_racing_for_one_browser_stay_sixty_four() {
         });
     }
     for (user, first) in racing.join_all().await {
-        // Who loses the race is told to come again, and then has an identity of their own.
-        if first.error.is_some() {
+        // Who loses the race, or waits too long, is told to come again, and then has an identity of their own.
+        let has_lost = match first {
+            Ok(first) => first.error.is_some(),
+            Err(status) => {
+                assert_eq!(status.code(), Code::DeadlineExceeded, "{user}: {status}");
+                true
+            }
+        };
+        if has_lost {
             let again = resolve(&world, "tablet", &user).await;
             assert!(again.error.is_none(), "{user}: {again:?}");
         }
@@ -127,12 +141,23 @@ async fn other_systems_find_the_projection_again_after_a_loss() {
     let projected = async || world.redis::<Option<String>>(&["HGET", &key, "pin_unauth"]).await;
     assert_eq!(projected().await.as_ref(), Some(&stored));
 
-    world.flush_redis().await;
-    browser.view(&granted()).await;
-    assert_eq!(projected().await.as_ref(), Some(&stored), "after the visitor's next page");
-    world.flush_redis().await;
-    world.vendor_ids(browser.aid()).await;
-    assert_eq!(projected().await.as_ref(), Some(&stored), "after a delivery");
+    // Redis may miss its bound on a busy machine, and is not filled then.
+    let is_back = async || match projected().await {
+        Some(found) if found == stored => Ok(()),
+        found => Err(format!("{found:?}")),
+    };
+    eventually("it to be back with the visitor's next page", async || {
+        world.flush_redis().await;
+        browser.view(&granted()).await;
+        is_back().await
+    })
+    .await;
+    eventually("it to be back with a delivery", async || {
+        world.flush_redis().await;
+        world.vendor_ids(browser.aid()).await;
+        is_back().await
+    })
+    .await;
 
     // A second browser of the person has it from the moment it is linked.
     resolve(&world, browser.aid(), "anna").await;

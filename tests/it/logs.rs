@@ -67,6 +67,15 @@ fn alarms(service: &Service) -> Vec<String> {
     service.log().into_iter().filter(is_alarm).collect()
 }
 
+/// The same, once there is one.
+async fn first_alarms(service: &Service) -> Vec<String> {
+    eventually("an alarm", async || match alarms(service) {
+        none if none.is_empty() => Err("there is none".to_owned()),
+        lines => Ok(lines),
+    })
+    .await
+}
+
 #[tokio::test]
 async fn an_outage_is_a_few_lines_and_not_some_for_each_request() {
     let mut world = World::start().await;
@@ -83,14 +92,14 @@ async fn an_outage_is_a_few_lines_and_not_some_for_each_request() {
         new.get(&new.sync_url("pinterest")).await;
         known.get(callback.as_str()).await;
     }
-    let core = alarms(&world.cluster.cores[0]);
+    let core = first_alarms(&world.cluster.cores[0]).await;
     // A dozen places can fail for want of PostgreSQL, each of which says so once.
-    assert!((1..=20).contains(&core.len()), "{} lines:\n{}", core.len(), core.join("\n"));
+    assert!(core.len() <= 20, "{} lines:\n{}", core.len(), core.join("\n"));
 
     world.cluster.cores[0].kill9().await;
     for _ in 0..30 {
         assert_eq!(world.browser().view(&granted()).await.status, 503);
     }
-    let edge = alarms(&world.cluster.edge);
-    assert!((1..=5).contains(&edge.len()), "{} lines:\n{}", edge.len(), edge.join("\n"));
+    let edge = first_alarms(&world.cluster.edge).await;
+    assert!(edge.len() <= 5, "{} lines:\n{}", edge.len(), edge.join("\n"));
 }

@@ -70,9 +70,10 @@ use std::time::Duration;
 use harness::{browser::Answer, within, world::World};
 use serde_json::{Value, json};
 
-/// Waits until `dependency.postgres` says so at every core; a loss and a return are each due to show within 2 s.
+/// Waits until `dependency.postgres` says so at every core. By design a loss and a return show after 1.9 s at worst;
+/// the rest is for a busy machine.
 async fn postgres_is(world: &World, state: &str) {
-    within(Duration::from_secs(2), state, async || {
+    within(Duration::from_secs(5), state, async || {
         for core in 0..world.cluster.cores.len() {
             let now = faults::health_at(world, core, "dependency.postgres").await;
             if now != state {

@@ -8,8 +8,8 @@
 use std::time::Duration;
 
 use harness::{
+    eventually,
     postgres::PostgresServer,
-    within,
     world::{Options, World},
     writers::Writers,
 };
@@ -21,8 +21,8 @@ use crate::{
     faults::synced, granted, postgres_is,
 };
 
-/// Writes are due to succeed that long after there is space.
-const RECOVERY: Duration = Duration::from_secs(2);
+/// Writes are due to succeed that long after there is space: 2 s, and some for a machine that runs other tests as well.
+const RECOVERY: Duration = Duration::from_secs(5);
 /// The size of each table when the disk is full. More than that of a file of the log, and of any other file.
 const SIZE: u32 = 1 << 20;
 const PAGE: u32 = 8192;
@@ -76,7 +76,7 @@ async fn a_full_disk_stops_no_read_and_heals_by_itself() {
 
     // In the middle of the page that each table gets next.
     server.limit_files(Some(u64::from(SIZE + PAGE + PAGE / 2))).await.unwrap();
-    within(Duration::from_secs(10), "the disk to be full", async || {
+    eventually("the disk to be full", async || {
         match world.metric("datafly_postgres_errors_total", &[("kind", "disk_full")]).await {
             0.0 => Err("it is not".to_owned()),
             _ => Ok(()),
@@ -84,15 +84,15 @@ async fn a_full_disk_stops_no_read_and_heals_by_itself() {
     })
     .await;
     let mut refused = 0;
-    within(Duration::from_secs(10), "visitors to be refused", async || {
+    eventually("visitors to be refused", async || {
         assert_accepted(&known.view(&granted()).await, 1);
         assert_eq!(world.vendor_ids(known.aid()).await, before, "from Redis");
         world.flush_redis().await;
         assert_eq!(world.vendor_ids(known.aid()).await, before, "from PostgreSQL");
         postgres_is(&world, "SERVING").await;
         let answer = world.browser().view(&granted()).await;
-        // What another left behind may be room for one.
-        if answer.json()["accepted"] != json!(1) {
+        // What another left behind may be room for one, and a request at its deadline says nothing.
+        if ![503, 504].contains(&answer.status) && answer.json()["accepted"] != json!(1) {
             assert_retry(&answer);
             refused += 1;
         }

@@ -40,16 +40,29 @@ pub fn caused(exchanges: Vec<Exchange>) -> Vec<Vec<String>> {
 
 /// Sends a batch and answers with its round trips to Redis and its statements to PostgreSQL.
 async fn cost(world: &World, browser: &mut Browser, consent: &Value) -> (Vec<Vec<String>>, Vec<Vec<String>>) {
-    world.redis_proxy.take();
-    world.postgres_proxy.take();
-    let answer = browser.view(consent).await;
-    assert_accepted(&answer, 1);
-    assert_eq!(answer.offered(), [""; 0], "nothing is due for this visitor");
-    (caused(world.redis_proxy.take().0), caused(world.postgres_proxy.take().0))
+    let errors = async || world.metric("datafly_redis_errors_total", &[]).await;
+    let (mut tries, mut before) = (0, errors().await);
+    loop {
+        world.redis_proxy.take();
+        world.postgres_proxy.take();
+        let answer = browser.view(consent).await;
+        assert_accepted(&answer, 1);
+        assert_eq!(answer.offered(), [""; 0], "nothing is due for this visitor");
+        let sent = (caused(world.redis_proxy.take().0), caused(world.postgres_proxy.take().0));
+        // Redis that was late, on a machine that is busy with other tests, is not believed for a moment.
+        let after = errors().await;
+        tries += 1;
+        if after <= before || tries == 5 {
+            return sent;
+        }
+        before = after;
+        ready(world).await;
+    }
 }
 
 /// Warm: one round trip, cold: at most two, PostgreSQL: none; whatever consent the page repeats.
 async fn assert_cheap(world: &mut World, browser: &mut Browser, consent: &Value, who: &str) {
+    ready(world).await;
     for consent in [consent, &Value::Null] {
         let (redis, postgres) = cost(world, browser, consent).await;
         assert_eq!(redis.len(), 1, "{who}, warm, consent {consent}: {redis:#?}");
@@ -63,7 +76,7 @@ async fn assert_cheap(world: &mut World, browser: &mut Browser, consent: &Value,
     assert!(postgres.is_empty(), "{who}, cold: {postgres:#?}");
 }
 
-/// The edge's connections to the restarted core stand again, and it believes Redis: a stranger is looked for there.
+/// The edge's connections to the core stand, and it believes Redis: a stranger is looked for there.
 async fn ready(world: &World) {
     harness::eventually("the core to serve from Redis", async || {
         world.redis_proxy.take();
@@ -105,6 +118,7 @@ async fn a_visitor_with_a_user_id_costs_one_too() {
     browser.sync("pinterest").await;
     browser.batch(&json!([event])).await;
 
+    ready(&world).await;
     world.redis_proxy.take();
     world.postgres_proxy.take();
     assert_accepted(&browser.batch(&json!([event, event])).await, 2);
@@ -149,6 +163,7 @@ async fn after_a_flush_the_next_request_rebuilds_and_the_one_after_is_cheap() {
     browser.sync("pinterest").await;
     world.flush_redis().await;
     assert_eq!(browser.view(&granted()).await.offered(), [""; 0], "rebuilt from PostgreSQL");
+    ready(&world).await;
     let (redis, postgres) = cost(&world, &mut browser, &granted()).await;
     assert_eq!(redis.len(), 1, "{redis:#?}");
     assert!(postgres.is_empty(), "{postgres:#?}");
@@ -160,9 +175,9 @@ async fn delivery_reads_a_thousand_identities_in_one_pipeline() {
     let world = World::start().await;
     let mut browser = world.browser();
     let event = |number: usize| json!({"type": "page", "anonymousId": format!("visitor-{number}")});
-    for chunk in 0..2 {
-        let events: Vec<Value> = (chunk * 500..(chunk + 1) * 500).map(event).collect();
-        assert_accepted(&browser.batch(&json!(events)).await, 500);
+    for chunk in 0..10 {
+        let events: Vec<Value> = (chunk * 100..(chunk + 1) * 100).map(event).collect();
+        assert_accepted(&browser.batch(&json!(events)).await, 100);
     }
     let request = VendorIdsRequest {
         org_id: world.customer.org_id.to_string(),
@@ -174,7 +189,8 @@ async fn delivery_reads_a_thousand_identities_in_one_pipeline() {
     let redis = harness::eventually("a delivery that Redis alone answers", async || {
         world.redis_proxy.take();
         world.postgres_proxy.take();
-        let answer = world.internal().resolve().vendor_ids(request.clone()).await.unwrap().into_inner();
+        let answer = world.internal().resolve().vendor_ids(request.clone()).await;
+        let answer = answer.map_err(|status| status.to_string())?.into_inner();
         assert!(answer.identities.iter().all(|identity| !identity.canonical_id.is_empty()), "one is missing");
         let (redis, postgres) = (caused(world.redis_proxy.take().0), caused(world.postgres_proxy.take().0));
         // The first one fills what is missing.

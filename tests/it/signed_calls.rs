@@ -253,7 +253,15 @@ async fn a_replay_has_no_second_effect() {
         replays.spawn(async move {
             let mut answers = Vec::new();
             for _ in 0..TIMES / 20 {
-                answers.push(send(&mut server, login.clone(), &[("x-datafly-signature", &signature)]).await);
+                let headers = [("x-datafly-signature", signature.as_str())];
+                let mut answer = send(&mut server, login.clone(), &headers).await;
+                // A machine that is busy with all of these may be late.
+                for _ in 0..5 {
+                    if answer.status == 503 {
+                        answer = send(&mut server, login.clone(), &headers).await;
+                    }
+                }
+                answers.push(answer);
             }
             answers
         });

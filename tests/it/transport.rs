@@ -55,7 +55,7 @@ async fn slow_headers_and_slow_bodies_are_left_and_nobody_else_is() {
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
             };
-            let _ = tokio::time::timeout(Duration::from_secs(9), drip).await;
+            let _ = tokio::time::timeout(Duration::from_secs(7), drip).await;
             let answer = rest(stream).await;
             assert!(status(&answer) == "408" && answer.contains("REQUEST_TIMEOUT"), "{length}: {answer}");
         });

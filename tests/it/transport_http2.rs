@@ -8,6 +8,7 @@ use std::{
 
 use harness::{
     browser::Browser,
+    eventually,
     http2::{
         CONTINUATION, Connection, DATA, END_HEADERS, END_STREAM, HEADERS, Outcome, PING, REFUSED_STREAM,
         RST_STREAM, SETTINGS, fields, frame, setting,
@@ -15,7 +16,9 @@ use harness::{
     process::Service,
     world::World,
 };
+use proto::v1::{IdentityRef, VendorIdsRequest, identity_ref::Id};
 use tokio::task::JoinSet;
+use tonic::Code;
 
 use crate::{assert_accepted, granted};
 
@@ -66,6 +69,32 @@ fn stream(number: u32) -> u32 {
     2 * number + 1
 }
 
+/// A page view that is taken, if not at once: under an attack the edge may say that it is overloaded, or be late. A
+/// call that is cut is answered sooner, and that is what must not happen.
+async fn assert_served(browser: &mut Browser) {
+    for _ in 0..20 {
+        let asked = Instant::now();
+        let answer = browser.view(&granted()).await;
+        let late = asked.elapsed() >= Duration::from_millis(900);
+        if answer.status != 503 || !(late || answer.code() == "OVERLOADED") {
+            assert_accepted(&answer, 1);
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the visitor is kept out");
+}
+
+/// A page view that is taken once the attack is digested.
+async fn assert_recovered(browser: &mut Browser) {
+    let answer = eventually("the visitor to be served", async || match browser.view(&granted()).await {
+        answer if answer.status == 503 => Err(answer.text()),
+        answer => Ok(answer),
+    })
+    .await;
+    assert_accepted(&answer, 1);
+}
+
 /// Runs `attack` on the edge and on the core at once, while a browser and an event processor work on, and answers
 /// with both outcomes.
 async fn under_attack<F>(attack: impl Fn(Target) -> F) -> Vec<Outcome>
@@ -84,9 +113,18 @@ where
     attacks.spawn(attack(Target::edge(&world)));
     attacks.spawn(attack(Target::core(&world)));
     let mut outcomes = Vec::new();
+    let delivery = VendorIdsRequest {
+        org_id: world.customer.org_id.to_string(),
+        identities: vec![IdentityRef { id: Some(Id::AnonymousId(browser.aid().to_owned())) }],
+        fields: Vec::new(),
+    };
     while !attacks.is_empty() {
-        assert_accepted(&browser.view(&granted()).await, 1);
-        assert_eq!(world.vendor_ids(browser.aid()).await.vendor_ids.len(), 0);
+        assert_served(&mut browser).await;
+        match world.internal().resolve().vendor_ids(delivery.clone()).await {
+            Ok(answer) => assert_eq!(answer.get_ref().identities[0].vendor_ids.len(), 0),
+            // A machine that is busy with an attack may be too late.
+            Err(status) => assert_eq!(status.code(), Code::DeadlineExceeded, "{status}"),
+        }
         while let Some(ended) = attacks.try_join_next() {
             outcomes.push(ended.unwrap());
         }
@@ -100,7 +138,7 @@ where
             );
         }
     }
-    assert_accepted(&browser.view(&granted()).await, 1);
+    assert_recovered(&mut browser).await;
     outcomes
 }
 
@@ -235,11 +273,12 @@ async fn clients_that_leave_while_the_core_stands_still() {
     let mut browser = world.browser();
     let edge = Target::edge(&world);
     let calls: Vec<u8> = (0..256).flat_map(|number| edge.open(number, END_HEADERS | END_STREAM)).collect();
-    for _ in 0..10 {
-        assert_accepted(&browser.view(&granted()).await, 1);
+    for attempt in 0..15 {
+        assert_recovered(&mut browser).await;
         world.cluster.cores[0].signal("STOP");
         let began = Instant::now();
-        for _ in 0..3 {
+        // On a slow machine fewer, which are still more than the core takes.
+        for _ in 0..if attempt < 3 { 3 } else { 2 } {
             // One for each of two threads there. PINGs answered: the requests have been taken, and begun.
             let leave = async || {
                 let mut connection = edge.connect().await;

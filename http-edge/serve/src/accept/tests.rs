@@ -4,13 +4,14 @@ use axum::{Router, extract::ConnectInfo, routing::get};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::Notify,
     task::JoinHandle,
     time::{sleep, timeout},
 };
 
 use super::*;
 
-const SHORT: Duration = Duration::from_millis(150);
+const SHORT: Duration = Duration::from_millis(500);
 const LONG: Duration = Duration::from_mins(1);
 /// Each test shortens what it is about.
 const TIMES: Timing = Timing {
@@ -29,25 +30,42 @@ const GET_AND_READ_ONE_BYTE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\
     \x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x04\x00\x00\x00\x01\
     \x00\x00\x06\x01\x05\x00\x00\x00\x01\x82\x84\x86\x41\x01x";
 
-async fn start(timing: Timing) -> (SocketAddr, Lifecycle, JoinHandle<()>) {
+/// The last one tells that a slow request has begun.
+type Started = (SocketAddr, Lifecycle, JoinHandle<()>, Arc<Notify>);
+
+async fn start(timing: Timing) -> Started {
     start_with(timing, 100).await
 }
 
-async fn start_with(timing: Timing, limit: usize) -> (SocketAddr, Lifecycle, JoinHandle<()>) {
+async fn start_with(timing: Timing, limit: usize) -> Started {
     let listener = bind("LISTEN_ADDR", ([127, 0, 0, 1], 0).into()).await.unwrap();
     let addr = listener.local_addr().unwrap();
+    let begun = Arc::new(Notify::new());
+    let [slow, never] = [Arc::clone(&begun), Arc::clone(&begun)];
     let router = Router::new()
         .route(
             "/",
             get(async |ConnectInfo(peer): ConnectInfo<SocketAddr>| peer.to_string())
                 .post(async |body: String| body),
         )
-        .route("/slow", get(async || sleep(Duration::from_millis(150)).await))
-        .route("/never", get(std::future::pending::<()>));
+        .route(
+            "/slow",
+            get(async move || {
+                slow.notify_one();
+                sleep(Duration::from_millis(150)).await;
+            }),
+        )
+        .route(
+            "/never",
+            get(async move || {
+                never.notify_one();
+                std::future::pending::<()>().await;
+            }),
+        );
     let life = Lifecycle::new();
     let workers = Workers::per_core(|| router.clone()).unwrap();
     let task = tokio::spawn(serve_with(listener, "test", None, workers, life.clone(), limit, timing));
-    (addr, life, task)
+    (addr, life, task, begun)
 }
 
 async fn send(addr: SocketAddr, bytes: &[u8]) -> TcpStream {
@@ -101,10 +119,10 @@ async fn the_time_between_two_requests_is_not_the_header_s() {
 
 #[tokio::test]
 async fn draining_waits_for_an_answer_and_not_for_a_half_sent_header() {
-    let (addr, life, task) = start(TIMES).await;
+    let (addr, life, task, begun) = start(Timing { drain: Duration::from_secs(2), ..TIMES }).await;
     let half = send(addr, b"GET / HTTP/1.1\r\nHost: x\r\n").await;
     let slow = send(addr, b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    sleep(Duration::from_millis(50)).await;
+    timeout(BOUND, begun.notified()).await.expect("the request has not begun");
     life.drain();
     assert!(rest(slow).await.starts_with("HTTP/1.1 200 OK"));
     timeout(BOUND, task).await.expect("the drain has no bound").unwrap();
@@ -114,7 +132,7 @@ async fn draining_waits_for_an_answer_and_not_for_a_half_sent_header() {
 
 #[tokio::test]
 async fn nothing_but_a_request_holds_the_drain_and_that_only_for_its_time() {
-    let (addr, life, task) = start(Timing { drain: LONG, ..TIMES }).await;
+    let (addr, life, task, _) = start(Timing { drain: LONG, ..TIMES }).await;
     let mut open = vec![send(addr, GET).await, send(addr, GET_AND_READ_ONE_BYTE).await];
     for stream in &mut open {
         stream.readable().await.unwrap();
@@ -123,16 +141,16 @@ async fn nothing_but_a_request_holds_the_drain_and_that_only_for_its_time() {
     life.drain();
     timeout(BOUND, task).await.expect("something holds it").unwrap();
 
-    let (addr, life, task) = start(TIMES).await;
+    let (addr, life, task, begun) = start(TIMES).await;
     let _never = send(addr, b"GET /never HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    sleep(Duration::from_millis(50)).await;
+    timeout(BOUND, begun.notified()).await.expect("the request has not begun");
     life.drain();
     timeout(BOUND, task).await.expect("a request holds it").unwrap();
 }
 
 #[tokio::test]
 async fn clients_are_served_until_load_balancers_know_and_told_to_go() {
-    let (addr, life, task) = start(Timing { notice: LONG, ..TIMES }).await;
+    let (addr, life, task, _) = start(Timing { notice: LONG, ..TIMES }).await;
     let mut kept = send(addr, GET).await;
     assert!(!one(&mut kept).await.contains("connection: close"));
     life.drain();
@@ -146,9 +164,9 @@ async fn clients_are_served_until_load_balancers_know_and_told_to_go() {
 
 #[tokio::test]
 async fn who_waited_longest_makes_room_on_a_full_listener() {
-    let (addr, ..) = start_with(TIMES, 4).await;
+    let (addr, _life, _task, begun) = start_with(TIMES, 4).await;
     let mut busy = send(addr, b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    sleep(Duration::from_millis(50)).await;
+    timeout(BOUND, begun.notified()).await.expect("the request has not begun");
     let mut crowd = Vec::new();
     for half in [&b""[..], b"GET / HTTP/1.1\r\nHo", b"PRI", b"", b"", b""] {
         crowd.push(send(addr, half).await);
