@@ -82,6 +82,63 @@ async fn a_merge_is_seen_everywhere_and_can_be_undone() {
     assert_sound(&world).await;
 }
 
+/// Of merges in a row within one call each one's survivor is merged in turn.
+#[tokio::test]
+async fn merges_in_a_row_within_one_call_lead_to_the_last_survivor() {
+    let world = two_cores().await;
+    let people = People::of(&world);
+    let mut ids = Vec::new();
+    for id in ["oldest", "older", "old"] {
+        ids.push(people.see(0, visit(id)).await.canonical_id);
+        give(&world, &ids[ids.len() - 1], "pin_unauth", id).await;
+    }
+    let subjects = vec![cookie("old", "older"), cookie("older", "oldest")];
+    let answers = people.resolve(0, subjects).await.unwrap();
+    assert_eq!(answers[1].canonical_id, ids[0]);
+    for id in &ids {
+        assert_eq!(people.delivered(canonical(id)).await.canonical_id, ids[0]);
+    }
+    assert_sound(&world).await;
+    // Undone in the order in which they came, each has its own again.
+    let mut merges = people.lookup(browser("old")).await.unwrap().merges;
+    merges.sort_by_key(|merge| merge.merged_canonical_id != ids[2]);
+    for merge in merges {
+        people.unmerge(1, &merge.merge_id).await.unwrap();
+    }
+    for (name, id) in ["oldest", "older", "old"].into_iter().zip(&ids) {
+        let found = people.delivered(browser(name)).await;
+        assert_eq!((&found.canonical_id, found.vendor_ids["pin_unauth"].value.as_str()), (id, name));
+    }
+    assert_sound(&world).await;
+}
+
+/// One's ID displaced the survivor's, and was displaced by another's in turn: undone in that order, it does not come
+/// back to the survivor, whose own does.
+#[tokio::test]
+async fn what_was_displaced_twice_is_not_somebody_else_s_afterwards() {
+    let world = two_cores().await;
+    let people = People::of(&world);
+    let mut ids = Vec::new();
+    for id in ["root", "first", "second"] {
+        ids.push(people.see(0, visit(id)).await.canonical_id);
+        give(&world, &ids[ids.len() - 1], "pin_unauth", id).await;
+    }
+    for other in ["first", "second"] {
+        people.see(0, cookie("root", other)).await;
+    }
+    assert_eq!(people.delivered(browser("root")).await.vendor_ids["pin_unauth"].value, "second");
+    for merged in &ids[1..] {
+        let merges = people.lookup(canonical(merged)).await.unwrap().merges;
+        let merge = merges.iter().find(|merge| merge.merged_canonical_id == *merged).unwrap();
+        assert_eq!(people.unmerge(1, &merge.merge_id).await.unwrap(), *merged);
+    }
+    for (name, id) in ["root", "first", "second"].into_iter().zip(&ids) {
+        let found = people.delivered(browser(name)).await;
+        assert_eq!((&found.canonical_id, found.vendor_ids["pin_unauth"].value.as_str()), (id, name));
+    }
+    assert_sound(&world).await;
+}
+
 /// What both cores, asked at once, say of all of these, from Redis as from PostgreSQL alone. A canonical ID may be a
 /// merged one's, which only PostgreSQL knows: of the others Redis answers without it.
 async fn assert_stores_agree(world: &World, people: &People, ids: &[Id]) -> Vec<IdentityVendorIds> {
