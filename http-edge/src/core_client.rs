@@ -33,7 +33,7 @@ use crate::finishing::Finishing;
 
 /// Deadline of every call made here (design section 4): sent to the core, and kept here as well.
 const DEADLINE: Duration = Duration::from_secs(1);
-/// Calls that one thread has under way at once. More are refused: they would only wait here, and in the core, which
+/// Calls that callers on one thread wait for at once. More are refused: they would only wait here, and in the core, which
 /// takes 4,096 from all of its edges.
 const CALLS: usize = 1024;
 /// Calls at once over one connection, which is as many as the core takes there; others wait here.

@@ -189,6 +189,7 @@ mod tests {
         for shared in ["co.uk", "uk", "github.io"] {
             let url = format!("https://collect.shop.{shared}");
             assert!(!covers(shared, &url) && covers(&format!("shop.{shared}"), &url), "{shared}");
+            assert!(!covers(&format!("{shared}."), &format!("{url}.")), "{shared}, as a full name");
         }
     }
 }
