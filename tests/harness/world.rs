@@ -180,14 +180,23 @@ impl World {
 
     /// The same in a given organisation.
     pub async fn vendor_ids_in(&self, org_id: &str, anonymous_id: &str) -> IdentityVendorIds {
+        self.ask_vendor_ids(org_id, anonymous_id).await.unwrap()
+    }
+
+    /// The same where there may be no answer.
+    pub async fn ask_vendor_ids(
+        &self,
+        org_id: &str,
+        anonymous_id: &str,
+    ) -> Result<IdentityVendorIds, tonic::Status> {
         let request = VendorIdsRequest {
             org_id: org_id.to_owned(),
             identities: vec![IdentityRef { id: Some(Id::AnonymousId(anonymous_id.to_owned())) }],
             fields: Vec::new(),
         };
-        let answer = self.internal().resolve().vendor_ids(request).await.unwrap().into_inner();
+        let answer = self.internal().resolve().vendor_ids(request).await?.into_inner();
         assert_eq!(answer.identities.len(), 1, "one answer an identity: {answer:?}");
-        answer.identities.into_iter().next().unwrap()
+        Ok(answer.identities.into_iter().next().unwrap())
     }
 
     /// The value of one field for an anonymous ID; none where it is not known.

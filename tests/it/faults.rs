@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use harness::{browser::Browser, eventually, vendor_sim::vendor, world::World};
-use proto::v1::{IdentityRef, IdentityVendorIds, VendorIdsRequest, identity_ref::Id};
+use proto::v1::IdentityVendorIds;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -57,13 +57,8 @@ pub async fn takes_visitors(world: &World) {
 /// What delivery gets while a store is away: asked again where a busy machine reads too late from the other.
 pub async fn delivered(world: &World, anonymous_id: &str) -> IdentityVendorIds {
     eventually("an answer for delivery", async || {
-        let request = VendorIdsRequest {
-            org_id: world.customer.org_id.to_string(),
-            identities: vec![IdentityRef { id: Some(Id::AnonymousId(anonymous_id.to_owned())) }],
-            fields: Vec::new(),
-        };
-        let answer = world.internal().resolve().vendor_ids(request).await;
-        answer.map(|answer| answer.into_inner().identities.remove(0)).map_err(|status| status.to_string())
+        let answer = world.ask_vendor_ids(&world.customer.org_id.to_string(), anonymous_id).await;
+        answer.map_err(|status| status.to_string())
     })
     .await
 }

@@ -82,16 +82,32 @@ async fn a_merge_is_seen_everywhere_and_can_be_undone() {
     assert_sound(&world).await;
 }
 
+/// Browsers that are strangers to one another, each with a vendor ID that is its name, and their canonical IDs. The later,
+/// the younger, and so is its vendor ID.
+async fn with_an_id_each(world: &World, people: &People, names: &[&str]) -> Vec<String> {
+    let mut ids = Vec::new();
+    for name in names {
+        let id = people.see(0, visit(*name)).await.canonical_id;
+        give(world, &id, "pin_unauth", name).await;
+        ids.push(id);
+    }
+    ids
+}
+
+/// Each of them stands on its own, with its own vendor ID.
+async fn assert_own(people: &People, names: &[&str], ids: &[String]) {
+    for (name, id) in names.iter().zip(ids) {
+        let found = people.delivered(browser(*name)).await;
+        assert_eq!((&found.canonical_id, found.vendor_ids["pin_unauth"].value.as_str()), (id, *name));
+    }
+}
+
 /// Of merges in a row within one call each one's survivor is merged in turn.
 #[tokio::test]
 async fn merges_in_a_row_within_one_call_lead_to_the_last_survivor() {
     let world = two_cores().await;
     let people = People::of(&world);
-    let mut ids = Vec::new();
-    for id in ["oldest", "older", "old"] {
-        ids.push(people.see(0, visit(id)).await.canonical_id);
-        give(&world, &ids[ids.len() - 1], "pin_unauth", id).await;
-    }
+    let ids = with_an_id_each(&world, &people, &["oldest", "older", "old"]).await;
     let subjects = vec![cookie("old", "older"), cookie("older", "oldest")];
     let answers = people.resolve(0, subjects).await.unwrap();
     assert_eq!(answers[1].canonical_id, ids[0]);
@@ -105,10 +121,7 @@ async fn merges_in_a_row_within_one_call_lead_to_the_last_survivor() {
     for merge in merges {
         people.unmerge(1, &merge.merge_id).await.unwrap();
     }
-    for (name, id) in ["oldest", "older", "old"].into_iter().zip(&ids) {
-        let found = people.delivered(browser(name)).await;
-        assert_eq!((&found.canonical_id, found.vendor_ids["pin_unauth"].value.as_str()), (id, name));
-    }
+    assert_own(&people, &["oldest", "older", "old"], &ids).await;
     assert_sound(&world).await;
 }
 
@@ -118,11 +131,7 @@ async fn merges_in_a_row_within_one_call_lead_to_the_last_survivor() {
 async fn what_was_displaced_twice_is_not_somebody_else_s_afterwards() {
     let world = two_cores().await;
     let people = People::of(&world);
-    let mut ids = Vec::new();
-    for id in ["root", "first", "second"] {
-        ids.push(people.see(0, visit(id)).await.canonical_id);
-        give(&world, &ids[ids.len() - 1], "pin_unauth", id).await;
-    }
+    let ids = with_an_id_each(&world, &people, &["root", "first", "second"]).await;
     for other in ["first", "second"] {
         people.see(0, cookie("root", other)).await;
     }
@@ -132,10 +141,7 @@ async fn what_was_displaced_twice_is_not_somebody_else_s_afterwards() {
         let merge = merges.iter().find(|merge| merge.merged_canonical_id == *merged).unwrap();
         assert_eq!(people.unmerge(1, &merge.merge_id).await.unwrap(), *merged);
     }
-    for (name, id) in ["root", "first", "second"].into_iter().zip(&ids) {
-        let found = people.delivered(browser(name)).await;
-        assert_eq!((&found.canonical_id, found.vendor_ids["pin_unauth"].value.as_str()), (id, name));
-    }
+    assert_own(&people, &["root", "first", "second"], &ids).await;
     assert_sound(&world).await;
 }
 
@@ -220,24 +226,17 @@ async fn after_each_change_redis_says_on_both_cores_what_postgresql_says() {
 async fn of_merges_within_merges_each_gets_its_own_back() {
     let world = two_cores().await;
     let people = People::of(&world);
-    let mut names = Vec::new();
-    for id in ["a", "b", "c"] {
-        names.push(people.see(0, visit(id)).await.canonical_id);
-        give(&world, names.last().unwrap(), "pin_unauth", &format!("of-{id}")).await;
-    }
-    people.see(0, cookie("b", "c")).await;
-    people.see(1, cookie("a", "b")).await;
-    let merges = people.lookup(browser("a")).await.unwrap().merges;
+    let own = ["of-a", "of-b", "of-c"];
+    let names = with_an_id_each(&world, &people, &own).await;
+    people.see(0, cookie("of-b", "of-c")).await;
+    people.see(1, cookie("of-a", "of-b")).await;
+    let merges = people.lookup(browser("of-a")).await.unwrap().merges;
     let inner = merges.iter().find(|merge| merge.merged_canonical_id == names[2]).unwrap();
     let outer = merges.iter().find(|merge| merge.merged_canonical_id == names[1]).unwrap();
     people.unmerge(0, &inner.merge_id).await.unwrap();
-    people.delete(1, browser("c")).await.unwrap();
+    people.delete(1, browser("of-c")).await.unwrap();
     people.unmerge(1, &outer.merge_id).await.unwrap();
-    for (id, name) in [("a", &names[0]), ("b", &names[1])] {
-        let found = people.delivered(browser(id)).await;
-        assert_eq!(&found.canonical_id, name);
-        assert_eq!(found.vendor_ids["pin_unauth"].value, format!("of-{id}"));
-    }
+    assert_own(&people, &own[..2], &names[..2]).await;
     assert_gone(&world, &["of-c", &names[2]]).await;
     assert_sound(&world).await;
 }

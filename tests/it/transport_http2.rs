@@ -16,7 +16,6 @@ use harness::{
     process::Service,
     world::World,
 };
-use proto::v1::{IdentityRef, VendorIdsRequest, identity_ref::Id};
 use tokio::task::JoinSet;
 use tonic::Code;
 
@@ -113,15 +112,11 @@ where
     attacks.spawn(attack(Target::edge(&world)));
     attacks.spawn(attack(Target::core(&world)));
     let mut outcomes = Vec::new();
-    let delivery = VendorIdsRequest {
-        org_id: world.customer.org_id.to_string(),
-        identities: vec![IdentityRef { id: Some(Id::AnonymousId(browser.aid().to_owned())) }],
-        fields: Vec::new(),
-    };
+    let org = world.customer.org_id.to_string();
     while !attacks.is_empty() {
         assert_served(&mut browser).await;
-        match world.internal().resolve().vendor_ids(delivery.clone()).await {
-            Ok(answer) => assert_eq!(answer.get_ref().identities[0].vendor_ids.len(), 0),
+        match world.ask_vendor_ids(&org, browser.aid()).await {
+            Ok(found) => assert_eq!(found.vendor_ids.len(), 0),
             // A machine that is busy with an attack may be too late.
             Err(status) => assert_eq!(status.code(), Code::DeadlineExceeded, "{status}"),
         }
