@@ -1,29 +1,32 @@
 //! The identity core: resolves browsers to canonical identities, collects vendor IDs for them, and serves
 //! both over gRPC. `main.rs` is the binary; tests and benches use the library.
 
+mod app;
 pub mod auth;
 mod clock;
-mod collect;
-mod compare;
 mod config;
 mod consent;
-mod core;
+mod consistency;
 mod egress;
 mod enrich;
 mod error;
+mod first_party_ids;
+mod graph;
 mod grpc;
 pub mod identifiers;
+mod identity_admin;
 mod json;
-mod people;
+mod limits;
 mod pii;
-mod problems;
 mod profile;
+mod providers;
 mod resolve;
 mod run;
-mod sealing;
 mod settings;
 pub mod storage;
 pub mod sync;
+mod vendor_ids;
+pub mod vendors;
 
-pub use compare::compare;
+pub use consistency::compare;
 pub use run::{migrate, run};

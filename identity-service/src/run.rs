@@ -8,29 +8,30 @@ use serve::{EnvError, Lifecycle, Workers};
 use tonic_health::server::HealthReporter;
 
 use crate::{
+    app::Core,
     auth::last_use,
     config::Config,
-    core::Core,
+    graph::writer::GraphWriter,
     grpc,
-    people::reaper,
-    pii::store::Remembered,
+    identity_admin::reaper,
+    limits::org_writes::Turns,
+    pii::tombstone::TombstoneKeys,
     resolve::{
+        canonical_hints::Guesses,
         consent_writer::ConsentWriter,
-        graph::writer::GraphWriter,
-        guesses::Guesses,
+        contacts::Remembered,
+        known_pairs::{Strangers, Vouched},
         link_token::LinkTokens,
-        remembered::{Strangers, Vouched},
-        tombstone::TombstoneKeys,
     },
     settings::Settings,
     storage::{
         Stores,
         postgres::create::Creator,
-        redis::{lanes::Lanes, purge, supervisor},
+        redis::{client::Lanes, purge, supervisor},
         repairs,
-        turns::Turns,
     },
-    sync::{state::StateKeys, writer::SyncWriter},
+    sync::state::StateKeys,
+    vendor_ids::writer::SyncWriter,
 };
 
 /// PostgreSQL connections of one instance (limits.md: more than 16 gained nothing on two cores).

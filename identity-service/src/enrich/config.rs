@@ -2,10 +2,13 @@
 
 use serde_json::Value;
 
-use super::{duration, endpoint, headers, json_path, vendor::EnrichmentVendor};
 use crate::{
     egress::target::Reach,
-    problems::{Fields, Problems},
+    providers::validation::{Fields, Problems},
+};
+use crate::{
+    providers::{duration, endpoint, headers, json_path},
+    vendors::enrichment::EnrichmentVendor,
 };
 
 /// Checks all of it. Any field may be left out: then the record's counts.

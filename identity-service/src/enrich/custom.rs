@@ -2,10 +2,13 @@
 
 use serde_json::Value;
 
-use super::{duration, endpoint, fields, headers, json_path, table, template};
 use crate::{
     egress::target::Reach,
-    problems::{self, Fields, Problems},
+    providers::validation::{self, Fields, Problems},
+};
+use crate::{
+    providers::{duration, endpoint, fields, headers, json_path, template},
+    vendors::enrichment_table,
 };
 
 /// Fields of a request, over all levels.
@@ -47,8 +50,12 @@ pub fn check(name: &str, settings: &Value, reach: &Reach<'_>, problems: &mut Pro
 
 /// It is asked for in the same place as a built-in vendor.
 fn is_name(name: &str) -> Result<(), String> {
-    problems::name(name, 64, "_-")?;
-    if table::find(name).is_some() { Err("must not be a built-in vendor's".to_owned()) } else { Ok(()) }
+    validation::name(name, 64, "_-")?;
+    if enrichment_table::find(name).is_some() {
+        Err("must not be a built-in vendor's".to_owned())
+    } else {
+        Ok(())
+    }
 }
 
 /// `{type: bearer | header | basic | none}` with a reference to a secret; `header` names the header, `username` is
@@ -76,7 +83,7 @@ fn check_authentication(mut fields: Fields<'_>, problems: &mut Problems) {
 }
 
 fn secret_reference(text: &str) -> Result<(), &'static str> {
-    let name = text.strip_prefix("secret:").filter(|name| problems::name(name, 64, "_-").is_ok());
+    let name = text.strip_prefix("secret:").filter(|name| validation::name(name, 64, "_-").is_ok());
     name.map(drop).ok_or("must name a secret, such as secret:cdp_api_token")
 }
 

@@ -3,11 +3,3 @@
 
 pub mod config;
 pub mod custom;
-mod duration;
-pub mod endpoint;
-mod fields;
-mod headers;
-mod json_path;
-pub mod table;
-mod template;
-pub mod vendor;

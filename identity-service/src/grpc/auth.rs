@@ -10,9 +10,9 @@ use tonic::{Request, Response, Status};
 
 use super::caller;
 use crate::{
-    auth::collect::{self, Purpose},
+    app::Core,
+    auth::pipeline_key::{self, Purpose},
     clock,
-    core::Core,
     error::Error,
     settings,
 };
@@ -55,7 +55,7 @@ impl AuthService for Service {
     ) -> Result<Response<CheckOriginResponse>, Status> {
         let CheckOriginRequest { host, origin } = request.into_inner();
         let snapshot = self.core.settings.current().await?;
-        let allowed = collect::origin_allowed(&snapshot, &host, &origin);
+        let allowed = pipeline_key::origin_allowed(&snapshot, &host, &origin);
         Ok(Response::new(CheckOriginResponse { allowed }))
     }
 }

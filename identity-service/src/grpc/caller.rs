@@ -6,11 +6,11 @@ use tonic::Request;
 use uuid::Uuid;
 
 use crate::{
+    app::Core,
     auth::{
-        collect::{self, Authenticated, Purpose},
+        pipeline_key::{self, Authenticated, Purpose},
         service_token::Roles,
     },
-    core::Core,
     error::{Error, Result},
     resolve::Tenant,
 };
@@ -72,7 +72,7 @@ pub async fn authenticate(
     now: OffsetDateTime,
 ) -> Result<Authenticated> {
     let snapshot = core.settings.current().await?;
-    collect::authenticate(&snapshot, caller, purpose, subjects, now)
+    pipeline_key::authenticate(&snapshot, caller, purpose, subjects, now)
 }
 
 /// An organisation that a service names in `field`; one that does not exist is not found.

@@ -18,17 +18,18 @@ use url::Url;
 
 use super::caller;
 use crate::{
-    collect::{self, click::CLICK_IDS, generated::GENERATED_IDS},
-    core::Core,
+    app::Core,
     egress::target::Reach,
     enrich,
     error::{Error, Result},
-    json,
-    problems::Problems,
-    profile,
-    sync::{
-        self, location,
-        vendor::{self, Mode},
+    first_party_ids::{self, click::CLICK_IDS},
+    json, profile,
+    providers::validation::Problems,
+    vendors::{
+        enrichment, enrichment_table,
+        generated::GENERATED_IDS,
+        sync::{self, Mode},
+        sync_table, sync_url,
     },
 };
 
@@ -52,7 +53,7 @@ impl Service {
         match kind {
             ProviderKind::Unspecified => return Err(Error::invalid("kind")),
             ProviderKind::Enrichment => {
-                let vendor = enrich::table::find(&request.name).ok_or_else(unknown)?;
+                let vendor = enrichment_table::find(&request.name).ok_or_else(unknown)?;
                 enrich::config::check(vendor, &settings, &reach, &mut problems);
             }
             ProviderKind::Custom => enrich::custom::check(&request.name, &settings, &reach, &mut problems),
@@ -71,7 +72,7 @@ impl CatalogService for Service {
         &self,
         _: Request<ListSyncVendorsRequest>,
     ) -> Result<Response<ListSyncVendorsResponse>, Status> {
-        let vendors = sync::table::VENDORS.iter().map(sync_vendor).collect();
+        let vendors = sync_table::VENDORS.iter().map(sync_vendor).collect();
         Ok(Response::new(ListSyncVendorsResponse { vendors }))
     }
 
@@ -79,7 +80,7 @@ impl CatalogService for Service {
         &self,
         _: Request<ListCollectedVendorsRequest>,
     ) -> Result<Response<ListCollectedVendorsResponse>, Status> {
-        let vendors = collect::vendors().into_iter().map(collected_vendor).collect();
+        let vendors = first_party_ids::vendors().into_iter().map(collected_vendor).collect();
         Ok(Response::new(ListCollectedVendorsResponse { vendors }))
     }
 
@@ -87,7 +88,7 @@ impl CatalogService for Service {
         &self,
         _: Request<ListEnrichmentVendorsRequest>,
     ) -> Result<Response<ListEnrichmentVendorsResponse>, Status> {
-        let vendors = enrich::table::VENDORS.iter().map(enrichment_vendor).collect();
+        let vendors = enrichment_table::VENDORS.iter().map(enrichment_vendor).collect();
         Ok(Response::new(ListEnrichmentVendorsResponse { vendors }))
     }
 
@@ -119,7 +120,7 @@ impl CatalogService for Service {
     }
 }
 
-fn sync_vendor(record: &vendor::SyncVendor) -> SyncVendor {
+fn sync_vendor(record: &sync::SyncVendor) -> SyncVendor {
     let mode = match record.mode {
         Mode::Redirect { .. } => SyncMode::Redirect,
         Mode::Append { .. } => SyncMode::Append,
@@ -139,7 +140,7 @@ fn sync_vendor(record: &vendor::SyncVendor) -> SyncVendor {
         // No record is known to redirect to hosts of others first.
         csp_hosts: vec![host(record.endpoint)],
         default_endpoint: record.endpoint.to_owned(),
-        callback_template: location::registered_callback(record, "{collect_url}").unwrap_or_default(),
+        callback_template: sync_url::registered_callback(record, "{collect_url}").unwrap_or_default(),
     }
 }
 
@@ -165,7 +166,7 @@ fn collected_vendor(name: &str) -> CollectedVendor {
     }
 }
 
-fn enrichment_vendor(record: &enrich::vendor::EnrichmentVendor) -> EnrichmentVendor {
+fn enrichment_vendor(record: &enrichment::EnrichmentVendor) -> EnrichmentVendor {
     let credentials = record.credentials.iter();
     let headers = record.headers.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
     EnrichmentVendor {
@@ -195,11 +196,11 @@ fn enrichment_vendor(record: &enrich::vendor::EnrichmentVendor) -> EnrichmentVen
     }
 }
 
-fn evidence(evidence: vendor::Evidence) -> Evidence {
+fn evidence(evidence: sync::Evidence) -> Evidence {
     match evidence {
-        vendor::Evidence::Documented => Evidence::Documented,
-        vendor::Evidence::Observed => Evidence::Observed,
-        vendor::Evidence::SpecOnly => Evidence::SpecOnly,
+        sync::Evidence::Documented => Evidence::Documented,
+        sync::Evidence::Observed => Evidence::Observed,
+        sync::Evidence::SpecOnly => Evidence::SpecOnly,
     }
 }
 

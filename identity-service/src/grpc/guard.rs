@@ -26,8 +26,9 @@ use serve::Serve;
 use tonic::{Code, Status};
 use tower::service_fn;
 
-use super::{admission::Admission, deadline};
+use super::deadline;
 use crate::auth::service_token::{Access, ServiceTokens};
+use crate::limits::calls::Admission;
 
 /// What is known of calls before they are decoded, and who answers them.
 struct Guard<C> {

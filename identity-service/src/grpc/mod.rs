@@ -1,16 +1,15 @@
 //! The gRPC surface: one file a service, each translating and calling.
 
-mod admission;
 mod auth;
 mod caller;
 mod catalog;
 mod deadline;
 mod guard;
 mod health;
-mod later;
-mod people;
+mod identity_admin;
 mod resolve;
 mod sync;
+mod unimplemented;
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -33,7 +32,7 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use tower::Service;
 
 pub use self::health::watch;
-use crate::{auth::service_token::ServiceTokens, core::Core};
+use crate::{app::Core, auth::service_token::ServiceTokens};
 
 /// Largest request, in bytes.
 const MAX_REQUEST: usize = 4 * 1024 * 1024;
@@ -64,10 +63,10 @@ pub fn service<H: Health>(
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
         .add_service(bounded!(AuthServiceServer, auth::Service { core: core.clone() }))
-        .add_service(bounded!(EnrichServiceServer, later::Later))
-        .add_service(bounded!(ProfileServiceServer, later::Later))
+        .add_service(bounded!(EnrichServiceServer, unimplemented::Unimplemented))
+        .add_service(bounded!(ProfileServiceServer, unimplemented::Unimplemented))
         .add_service(bounded!(CatalogServiceServer, catalog::Service { core: core.clone() }))
-        .add_service(bounded!(IdentityAdminServiceServer, people::Service { core }));
+        .add_service(bounded!(IdentityAdminServiceServer, identity_admin::Service { core }));
     let described = [
         proto::FILE_DESCRIPTOR_SET,
         tonic_health::pb::FILE_DESCRIPTOR_SET,

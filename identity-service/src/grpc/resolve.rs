@@ -10,11 +10,13 @@ use tonic::{Request, Response, Status};
 
 use super::caller;
 use crate::{
+    app::Core,
     clock,
-    core::Core,
     error::Error,
     identifiers::{self, Kind, Parsed},
-    resolve::{self, lookup::Wanted, vendor_ids},
+    resolve,
+    storage::lookup::Wanted,
+    vendor_ids::read,
 };
 
 /// Subjects, and identities, in one call.
@@ -61,7 +63,7 @@ impl ResolveService for Service {
             .enumerate()
             .map(|(at, reference)| Wanted::parse(Some(reference), || format!("identities[{at}]")))
             .collect::<Result<Vec<_>, _>>()?;
-        let identities = vendor_ids::find(&self.core, org, &wanted, &fields, clock::now()).await?;
+        let identities = read::find(&self.core, org, &wanted, &fields, clock::now()).await?;
         Ok(Response::new(VendorIdsResponse { identities }))
     }
 

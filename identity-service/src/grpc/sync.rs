@@ -13,18 +13,19 @@ use uuid::Uuid;
 
 use super::caller;
 use crate::{
-    auth::{collect::Purpose, service_token::Roles},
+    app::Core,
+    auth::{pipeline_key::Purpose, service_token::Roles},
     clock,
-    core::Core,
     error::{Error, Result},
     identifiers,
-    resolve::{
-        consent,
-        lookup::{self, Wanted},
-    },
+    resolve::consent,
     settings::Source,
-    storage::{entries::ConsentEntry, postgres::syncs},
-    sync::{begin, explain, pending, store, view},
+    storage::{
+        cache_entries::ConsentEntry,
+        lookup::{self, Wanted},
+        postgres::syncs,
+    },
+    sync::{begin, callback, explain, pending, view},
 };
 
 /// The service.
@@ -121,7 +122,7 @@ impl SyncService for Service {
         &self,
         request: Request<StoreSyncResultRequest>,
     ) -> Result<Response<StoreSyncResultResponse>, Status> {
-        let outcome = store::store(&self.core, request.get_ref(), clock::now()).await;
+        let outcome = callback::store(&self.core, request.get_ref(), clock::now()).await;
         Ok(Response::new(StoreSyncResultResponse { outcome: outcome.into() }))
     }
 

@@ -3,4 +3,4 @@
 
 pub mod contacts;
 mod normal;
-pub mod store;
+pub mod tombstone;

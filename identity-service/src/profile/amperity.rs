@@ -6,8 +6,10 @@ use serde_json::Value;
 
 use crate::{
     egress::target::Reach,
-    enrich::endpoint,
-    problems::{self, Fields, Problems},
+    providers::{
+        endpoint,
+        validation::{self, Fields, Problems},
+    },
 };
 
 /// What a linking key may be read from.
@@ -24,7 +26,7 @@ const MAX_ATTRIBUTE: usize = 128;
 pub fn check(settings: &Value, reach: &Reach<'_>, problems: &mut Problems) {
     let Some(mut fields) = Fields::of("", settings, problems) else { return };
     fields.required("tenant_subdomain", problems, subdomain);
-    fields.required("tenant_id", problems, |text| problems::name(text, 128, "_-."));
+    fields.required("tenant_id", problems, |text| validation::name(text, 128, "_-."));
     // In place of https://<tenant_subdomain>.amperity.com, for tenants on another host.
     fields.optional("base_url", problems, |text| endpoint::base(text, reach));
     fields.optional("event_stream_id", problems, |text| prefixed(text, "esm-"));
@@ -40,7 +42,7 @@ pub fn check(settings: &Value, reach: &Reach<'_>, problems: &mut Problems) {
     if enabled && mappings == 0 {
         problems.add("context_mappings", "is required where context_enabled is true");
     }
-    fields.optional("consent_category", problems, |text| problems::name(text, 64, "_-"));
+    fields.optional("consent_category", problems, |text| validation::name(text, 64, "_-"));
     fields.finish(problems);
 }
 
@@ -52,7 +54,7 @@ fn subdomain(text: &str) -> Result<(), &'static str> {
 }
 
 fn prefixed(text: &str, prefix: &str) -> Result<(), String> {
-    let rest = text.strip_prefix(prefix).filter(|rest| problems::name(rest, 64, "_-").is_ok());
+    let rest = text.strip_prefix(prefix).filter(|rest| validation::name(rest, 64, "_-").is_ok());
     rest.map(drop).ok_or_else(|| format!("must begin with {prefix}"))
 }
 
@@ -69,7 +71,7 @@ fn check_linking_keys(fields: &mut Fields<'_>, problems: &mut Problems) {
             }
         });
         entry.required("key", problems, |text| {
-            problems::name(text, 64, "_-")?;
+            validation::name(text, 64, "_-")?;
             if keys.insert(text) { Ok(()) } else { Err("is there already".to_owned()) }
         });
         entry.optional(
@@ -110,12 +112,12 @@ fn check_mappings(fields: &mut Fields<'_>, problems: &mut Problems) -> usize {
     for (path, entry) in entries {
         let Some(mut entry) = Fields::of(path, entry, problems) else { continue };
         entry.required("source", problems, |text| {
-            let part = |part: &str| problems::name(part, 64, "_-$").is_ok();
+            let part = |part: &str| validation::name(part, 64, "_-$").is_ok();
             let fits = text.len() <= 256 && text.split('.').all(part);
             if fits { Ok(()) } else { Err("must be a path into the event, such as properties.category") }
         });
         entry.required("target", problems, |text| {
-            problems::name(text, 64, "_-.")?;
+            validation::name(text, 64, "_-.")?;
             if targets.insert(text) { Ok(()) } else { Err("is there already".to_owned()) }
         });
         entry.finish(problems);

@@ -6,14 +6,14 @@ use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{read::Read, subject::Person};
+use super::{facts::Read, subject::Person};
 use crate::{
-    core::Core,
+    app::Core,
     error::Result,
     storage::{
-        entries::{self, ConsentEntry},
-        fill,
+        cache_entries::{self, ConsentEntry},
         postgres::{consent, rows::ConsentRow},
+        read_through,
         redis::{
             keys::{self, Key},
             protocol::Text,
@@ -76,7 +76,7 @@ pub async fn stored(
 pub async fn newest(core: &Core, org: Uuid, canonical: Uuid) -> Result<ConsentEntry> {
     let mut connection = core.stores.connection().await?;
     let newest = consent::newest(&mut connection, org, &[canonical]).await?;
-    Ok(entries::consent_entry(newest.first().map(|(_, row)| row)))
+    Ok(cache_entries::consent_entry(newest.first().map(|(_, row)| row)))
 }
 
 async fn load(
@@ -85,7 +85,7 @@ async fn load(
     anonymous_ids: &[&str],
     missing: &[Key],
 ) -> Result<HashMap<String, ConsentEntry>> {
-    fill::through(&core.stores, missing, async {
+    read_through::through(&core.stores, missing, async {
         let mut connection = core.stores.connection().await?;
         let rows = consent::find(&mut connection, org, anonymous_ids).await?;
         let rows: HashMap<&str, &ConsentRow> =
@@ -94,8 +94,8 @@ async fn load(
         let mut filled = Vec::with_capacity(anonymous_ids.len());
         for anonymous_id in anonymous_ids {
             let row = rows.get(anonymous_id).copied();
-            known.insert((*anonymous_id).to_owned(), entries::consent_entry(row));
-            filled.push(entries::consent(org, anonymous_id, row));
+            known.insert((*anonymous_id).to_owned(), cache_entries::consent_entry(row));
+            filled.push(cache_entries::consent(org, anonymous_id, row));
         }
         Ok((known, filled))
     })
@@ -178,7 +178,7 @@ pub async fn replace(
     match core.consents.store(org, rows).await {
         Ok(stored) => {
             for row in stored {
-                read.learn_consent(&row.anonymous_id, entries::consent_entry(Some(&row)));
+                read.learn_consent(&row.anonymous_id, cache_entries::consent_entry(Some(&row)));
             }
         }
         Err(error) => {

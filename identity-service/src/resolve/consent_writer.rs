@@ -18,9 +18,10 @@ use crate::{
     settings::{Settings, Snapshot},
     storage::{
         Stores,
+        batcher::Group,
+        cache_entries,
         change::{self, Change},
-        delivery, entries,
-        group::Group,
+        delivered,
         postgres::{consent, identities, rows::ConsentRow},
         redis::protocol::Entry,
     },
@@ -135,10 +136,11 @@ impl Change for Replace {
         let withdrawals = Withdrawals::find(purging, &roots, &before, &stored);
         let (purged, mut changed) = withdrawals.purge(connection, self.org).await?;
         let now = self.rows.first().map_or(OffsetDateTime::UNIX_EPOCH, |row| row.updated_at);
-        let (delivered, known) = delivery::entries(connection, self.org, &canonicals, now).await?;
+        let (delivered, known) = delivered::entries(connection, self.org, &canonicals, now).await?;
         changed.extend(delivered);
-        changed.extend(delivery::projections(connection, self.org, &purged.canonicals, &known, now).await?);
-        changed.extend(stored.iter().map(|row| entries::consent(self.org, &row.anonymous_id, Some(row))));
+        changed.extend(delivered::projections(connection, self.org, &purged.canonicals, &known, now).await?);
+        changed
+            .extend(stored.iter().map(|row| cache_entries::consent(self.org, &row.anonymous_id, Some(row))));
         Ok(((stored, purged), changed))
     }
 }

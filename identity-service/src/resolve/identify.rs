@@ -11,17 +11,18 @@ use uuid::Uuid;
 
 use super::{
     Tenant,
-    graph::{transaction::Outcome, writer::Changed},
-    read::{Known, Read},
+    facts::{Known, Read},
     subject::Person,
 };
+use crate::graph::{transaction::Outcome, writer::Changed};
 use crate::{
-    core::Core,
+    app::Core,
     error::Result,
     identifiers::{Identifier, Kind},
     storage::{
-        entries, fill,
+        cache_entries,
         postgres::{create::Creator, erasure},
+        read_through,
         redis::keys::{self, Key},
     },
 };
@@ -67,10 +68,10 @@ pub async fn all(
             let found = identify(core, tenant, &changes, &unknown, read, now).await?;
             let canonical = |id| read.canonical(id).map(|known| known.canonical);
             let entries =
-                unknown.iter().map(|id| entries::canonical(tenant.org, id, canonical(id))).collect();
+                unknown.iter().map(|id| cache_entries::canonical(tenant.org, id, canonical(id))).collect();
             Ok((found, entries))
         };
-        match fill::through(&core.stores, &missing, load).await {
+        match read_through::through(&core.stores, &missing, load).await {
             Ok(found) => {
                 for (at, outcome) in changing.into_iter().zip(found) {
                     if let (Some(slot), Some(person)) = (outcomes.get_mut(at), people.get(at)) {

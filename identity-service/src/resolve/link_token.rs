@@ -7,9 +7,9 @@ use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use crate::{
+    auth::sealed_token::Sealer,
     clock,
     identifiers::{self, Identifier, Kind, Parsed},
-    sealing::Sealer,
     storage::postgres::proofs::Digest,
 };
 

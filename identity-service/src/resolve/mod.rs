@@ -1,18 +1,14 @@
 //! Resolving browsers and users to canonical identities.
 
+pub mod canonical_hints;
 pub mod consent;
 pub mod consent_writer;
-pub mod graph;
-pub mod guesses;
+pub mod contacts;
+pub mod facts;
 mod identify;
+pub mod known_pairs;
 pub mod link_token;
-pub mod lookup;
-pub mod project;
-pub mod read;
-pub mod remembered;
 pub mod subject;
-pub mod tombstone;
-pub mod vendor_ids;
 mod withdrawal;
 
 use std::{cell::OnceCell, sync::Arc};
@@ -30,14 +26,13 @@ use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use self::{
-    read::{Known, Read},
+    facts::{Known, Read},
     subject::Person,
 };
 use crate::{
-    collect::{self, visit::Given},
-    core::Core,
+    app::Core,
     error::{Error, Result},
-    pii,
+    first_party_ids::{self, visit::Given},
     settings::{CollectHost, Source},
     storage::postgres::{erased, proofs::Digest},
     sync::{
@@ -77,7 +72,7 @@ pub async fn resolve(
 ) -> Result<Vec<Resolution>> {
     let mut people = parse(core, tenant, subjects, now);
     let named: Vec<&Person> = people.iter().filter_map(|person| person.as_ref().ok()).collect();
-    let mut read = read::first(core, tenant, &named).await;
+    let mut read = facts::first(core, tenant, &named).await;
     refuse_erased(core, tenant, &mut people, &read, now).await?;
 
     let named: Vec<&Person> = people.iter().filter_map(|person| person.as_ref().ok()).collect();
@@ -85,10 +80,10 @@ pub async fn resolve(
     consent::read_rest(core, tenant.org, &named, &mut read).await;
     let unsaved = consent::replace(core, tenant.org, &named, &mut read, now).await;
 
-    let contacts = pii::store::new(core, tenant, &named, &read, now);
+    let contacts = contacts::new(core, tenant, &named, &read, now);
     let (mut given, ()) = tokio::join!(
-        collect::visit::collect(core, tenant, &named, &mut read, &unsaved, now),
-        pii::store::store(core, tenant.org, contacts, now),
+        first_party_ids::visit::collect(core, tenant, &named, &mut read, &unsaved, now),
+        contacts::store(core, tenant.org, contacts, now),
     );
 
     let mut resolutions = Vec::with_capacity(people.len());

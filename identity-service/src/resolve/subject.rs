@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     auth::signature,
-    collect::brought::Brought,
     error::{Error, Result},
+    first_party_ids::observed::Brought,
     identifiers::{self, Identifier, Kind, Parsed},
     pii::contacts::Contacts,
     storage::postgres::proofs::Digest,

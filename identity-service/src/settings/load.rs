@@ -27,13 +27,12 @@ use super::snapshot::{
     CollectHost, ConsentMode, EnabledVendor, Environment, Org, PipelineKey, Snapshot, Source,
 };
 use crate::{
-    auth::{origin, rate::Rate},
-    collect::{
-        click::CLICK_IDS,
-        generated::{GENERATED_IDS, GeneratedId},
-    },
+    auth::origin,
     error::Result,
-    sync,
+    first_party_ids::click::CLICK_IDS,
+    limits::rate::Rate,
+    vendors,
+    vendors::generated::{GENERATED_IDS, GeneratedId},
 };
 
 /// What a look at the settings finds.
@@ -210,9 +209,9 @@ fn open(keys: &SealKeys, row: &rows::ServerSecret) -> Option<(SecretSlice<u8>, O
 
 /// A row of a vendor that this core does not know, or with an endpoint it would not go to, is left out.
 fn enabled(row: &rows::IdentitySource, own: &[CollectHost]) -> Option<EnabledVendor> {
-    let vendor = sync::table::find(&row.vendor)?;
+    let vendor = vendors::sync_table::find(&row.vendor)?;
     let endpoint = row.endpoint.clone().unwrap_or_else(|| vendor.endpoint.to_owned());
-    if !sync::location::is_valid_endpoint(&endpoint, own) {
+    if !vendors::sync_url::is_valid_endpoint(&endpoint, own) {
         tracing::error!(pipeline = %row.pipeline_id, vendor = vendor.name, "the vendor's endpoint is not valid");
         return None;
     }

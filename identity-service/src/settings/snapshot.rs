@@ -10,9 +10,10 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    auth::{last_use::LastUse, origin::Origin, places::Places, rate::Rate},
-    collect::{click::ClickId, generated::GeneratedId},
-    sync::vendor::SyncVendor,
+    auth::{last_use::LastUse, origin::Origin},
+    first_party_ids::click::ClickId,
+    limits::{org_calls::Places, rate::Rate},
+    vendors::{generated::GeneratedId, sync::SyncVendor},
 };
 
 /// What the absence of consent signals means.

@@ -1,14 +1,15 @@
 //! The stores: PostgreSQL is the truth, Redis serves and is rebuilt from it.
 
+pub mod batcher;
+pub mod cache_entries;
 pub mod change;
-pub mod delivery;
-pub mod entries;
-pub mod fill;
-pub mod group;
+pub mod delivered;
+pub mod lookup;
 pub mod postgres;
+pub mod projections;
+pub mod read_through;
 pub mod redis;
 pub mod repairs;
-pub mod turns;
 
 use std::time::Instant;
 
@@ -16,8 +17,9 @@ use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use metrics::{counter, histogram};
 use migrations::pool::{PgPool, PgPooled};
 
-use self::{redis::lanes::Lanes, turns::Turns};
+use self::redis::client::Lanes;
 use crate::error::{Error, Result};
+use crate::limits::org_writes::Turns;
 
 /// Both stores.
 #[derive(Clone)]

@@ -8,19 +8,20 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    ledger::NewAttempt,
-    location, pending,
+    pending,
     state::{self, SyncState},
-    vendor::Mode,
 };
 use crate::{
-    auth::{collect::Authenticated, origin::Origin},
-    core::Core,
+    app::Core,
+    auth::{origin::Origin, pipeline_key::Authenticated},
     error::{Error, Result},
     identifiers::{self, Identifier, Kind, Parsed},
-    resolve::lookup,
     settings::{CollectHost, Source},
-    storage::postgres::erased,
+    storage::{lookup, postgres::erased},
+};
+use crate::{
+    vendor_ids::ledger::NewAttempt,
+    vendors::{sync::Mode, sync_url},
 };
 
 /// What the browser's request says.
@@ -94,7 +95,7 @@ pub async fn begin(
         }
     }
     counter!("datafly_sync_attempted_total", "vendor" => vendor.name).increment(1);
-    let location = location::vendor_url(vendor, &enabled.endpoint, &enabled.partner_id, &host.url, &sealed);
+    let location = sync_url::vendor_url(vendor, &enabled.endpoint, &enabled.partner_id, &host.url, &sealed);
     let state_cookie =
         matches!(vendor.mode, Mode::Registered { .. }).then(|| state_cookie(vendor.name, sealed, host));
     Ok(BeginSyncResponse { outcome: Some(Outcome::Redirect(SyncRedirect { location, state_cookie })) })

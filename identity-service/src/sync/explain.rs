@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use proto::v1::{VendorExplanation, VendorSyncStatus};
 use time::{Duration, OffsetDateTime};
 
-use super::{pending, schedule::Attempt, table, vendor::SyncVendor};
-use crate::{clock::timestamp, settings::Source, storage::entries::ConsentEntry};
+use super::{pending, schedule::Attempt};
+use crate::vendors::{sync::SyncVendor, sync_table};
+use crate::{clock::timestamp, settings::Source, storage::cache_entries::ConsentEntry};
 
 /// Every vendor of the table, in its order.
 pub fn explain(
@@ -15,7 +16,7 @@ pub fn explain(
     consent: &ConsentEntry,
     now: OffsetDateTime,
 ) -> Vec<VendorExplanation> {
-    table::VENDORS
+    sync_table::VENDORS
         .iter()
         .map(|vendor| {
             let (status, until) = judge(vendor, source, attempts.get(vendor.name), consent, now);

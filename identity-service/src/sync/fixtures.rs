@@ -5,11 +5,8 @@ use std::{fs, path::PathBuf};
 
 use serde::Deserialize;
 
-use super::{
-    location, table,
-    uid::{self, Uid},
-    vendor::SyncVendor,
-};
+use super::uid::{self, Uid};
+use crate::vendors::{sync::SyncVendor, sync_table, sync_url};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -62,9 +59,9 @@ fn check(vendor: &SyncVendor, case: &Callback) {
 #[test]
 fn every_vendor_behaves_as_its_fixture_says() {
     let every: Vec<Callback> = read("_every");
-    for vendor in table::VENDORS {
+    for vendor in sync_table::VENDORS {
         let fixture: Fixture = read(vendor.name);
-        let url = location::vendor_url(
+        let url = sync_url::vendor_url(
             vendor,
             vendor.endpoint,
             &fixture.partner_id,
@@ -83,6 +80,6 @@ fn every_fixture_has_a_vendor() {
     for entry in fs::read_dir(folder()).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         let name = name.strip_suffix(".json").unwrap();
-        assert!(name == "_every" || table::find(name).is_some(), "{name} has no record");
+        assert!(name == "_every" || sync_table::find(name).is_some(), "{name} has no record");
     }
 }

@@ -7,12 +7,12 @@ use uuid::Uuid;
 
 use super::view::View;
 use crate::{
+    app::Core,
     clock,
     consent::{self, Decision},
-    core::Core,
     resolve,
     settings::{EnabledVendor, Source},
-    storage::entries::ConsentEntry,
+    storage::cache_entries::ConsentEntry,
 };
 
 /// Syncs an answer offers at most; the page's other requests matter more.

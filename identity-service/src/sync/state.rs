@@ -7,7 +7,7 @@ use migrations::sealed::SealKeys;
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
-use crate::{clock, identifiers, sealing::Sealer};
+use crate::{auth::sealed_token::Sealer, clock, identifiers};
 
 /// How long a browser may take to the vendor and back.
 pub const LIFETIME: Duration = Duration::minutes(10);

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-use super::vendor::{Mode, SyncVendor, UidShape};
+use crate::vendors::sync::{Mode, SyncVendor, UidShape};
 
 /// Longest vendor ID that is stored, in bytes (as in IABTechLab's trusted-server).
 const MAX_BYTES: usize = 512;

@@ -8,13 +8,13 @@ use uuid::Uuid;
 
 use super::schedule::Attempt;
 use crate::{
+    app::Core,
     clock,
-    core::Core,
     error::Result,
-    resolve,
     storage::{
-        entries, fill,
+        cache_entries,
         postgres::syncs,
+        projections, read_through,
         redis::{
             keys,
             protocol::{self, Text, VERSION_FIELD},
@@ -34,7 +34,10 @@ pub struct View {
 impl View {
     /// Adds the commands that [`View::read`] reads the answers of.
     pub fn ask(pipe: &mut Pipeline, org: Uuid, canonical: Uuid) {
-        pipe.cmd("HMGET").arg(keys::syncs(org, canonical).name).arg(VERSION_FIELD).arg(entries::DUE_FIELD);
+        pipe.cmd("HMGET")
+            .arg(keys::syncs(org, canonical).name)
+            .arg(VERSION_FIELD)
+            .arg(cache_entries::DUE_FIELD);
         pipe.hgetall(keys::offers(org, canonical));
     }
 
@@ -69,7 +72,7 @@ impl View {
     }
 
     fn of(attempts: &BTreeMap<String, Attempt>) -> Self {
-        Self { due: entries::due_text(attempts), leases: Vec::new() }
+        Self { due: cache_entries::due_text(attempts), leases: Vec::new() }
     }
 }
 
@@ -88,17 +91,17 @@ pub async fn view(core: &Core, org: Uuid, canonical: Uuid, now: OffsetDateTime) 
             Vec::new()
         }
     };
-    let attempts = fill::through(&core.stores, &missing, async {
+    let attempts = read_through::through(&core.stores, &missing, async {
         let mut connection = core.stores.connection().await?;
         let attempts = syncs::find(&mut connection, org, &[canonical]).await?.remove(&canonical);
         let attempts = attempts.unwrap_or_default();
-        let entry = entries::syncs(org, canonical, &attempts);
+        let entry = cache_entries::syncs(org, canonical, &attempts);
         Ok((attempts, vec![entry]))
     })
     .await?;
     // Redis has lost this identity's keys; the projections for other systems are among them.
     if !missing.is_empty() && !attempts.is_empty() {
-        resolve::project::refresh(core, org, vec![canonical], now).await;
+        projections::refresh(core, org, vec![canonical], now).await;
     }
     Ok(View::of(&attempts))
 }

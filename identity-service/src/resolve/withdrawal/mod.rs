@@ -13,9 +13,10 @@ use uuid::Uuid;
 
 pub use self::purge::Purged;
 use crate::{
-    consent::{Decision, decide, fields},
+    consent::{Decision, decide},
     settings::Source,
     storage::postgres::rows::{ConsentRow, VendorIdRow},
+    vendors::owner,
 };
 
 /// A browser whose new signals deny what its earlier ones granted.
@@ -34,7 +35,7 @@ impl Withdrawal<'_> {
     /// Whether it concerns an ID of this person: its pipeline denies what it granted, and this browser brought it. What
     /// nobody is known to have brought goes with anybody's withdrawal.
     fn takes(&self, row: &VendorIdRow) -> bool {
-        let (_, category) = fields::owner(&row.field);
+        let (_, category) = owner::owner(&row.field);
         let collected = |source: &Source| row.pipeline_id.is_none_or(|id| id == source.pipeline);
         row.anonymous_id.as_deref().is_none_or(|browser| browser == self.browser)
             && self.denied.iter().any(|(source, denied)| *denied == category && collected(source))
@@ -60,7 +61,7 @@ impl<'a> Withdrawals<'a> {
     ) -> Self {
         let before: HashMap<&str, &ConsentRow> =
             before.iter().map(|row| (row.anonymous_id.as_str(), row)).collect();
-        let categories = fields::categories();
+        let categories = owner::categories();
         let mut found: BTreeMap<Uuid, Vec<Withdrawal<'_>>> = BTreeMap::new();
         for row in after {
             let Some(root) = roots.get(&row.anonymous_id) else { continue };

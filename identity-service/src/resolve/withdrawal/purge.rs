@@ -8,14 +8,14 @@ use uuid::Uuid;
 
 use super::{Withdrawal, Withdrawals};
 use crate::{
-    consent::fields,
     error::Result,
     storage::{
-        entries,
+        cache_entries,
         postgres::{history, rows::VendorIdRow, syncs, vendor_ids},
         redis::protocol::Entry,
     },
-    sync::ledger::Pair,
+    vendor_ids::ledger::Pair,
+    vendors::owner,
 };
 
 /// What was removed.
@@ -45,7 +45,7 @@ impl Withdrawals<'_> {
             vendor_ids::remove(connection, org, &fields).await?;
         }
         for row in &gone {
-            *purged.ids.entry(fields::owner(&row.field).0).or_default() += 1;
+            *purged.ids.entry(owner::owner(&row.field).0).or_default() += 1;
         }
         let canonicals: BTreeSet<Uuid> = gone.iter().map(|row| row.canonical_id).collect();
         purged.canonicals = canonicals.into_iter().collect();
@@ -81,7 +81,7 @@ impl Withdrawals<'_> {
         if !states.is_empty() {
             syncs::use_states(connection, org, &states).await?;
         }
-        let ended = gone.iter().filter_map(|row| Some((row.canonical_id, fields::synced_by(row)?)));
+        let ended = gone.iter().filter_map(|row| Some((row.canonical_id, owner::synced_by(row)?)));
         let ended: Vec<(Uuid, &str)> = ended.collect();
         if ended.is_empty() {
             return Ok(Vec::new());
@@ -92,7 +92,7 @@ impl Withdrawals<'_> {
             attempts.entry(root).or_default().remove(vendor);
             changed.insert(root);
         }
-        let entry = |root: Uuid| Some(entries::syncs(org, root, attempts.get(&root)?));
+        let entry = |root: Uuid| Some(cache_entries::syncs(org, root, attempts.get(&root)?));
         Ok(changed.into_iter().filter_map(entry).collect())
     }
 

@@ -12,7 +12,7 @@ use super::{identities, prepared::Prepared};
 use crate::{
     error::{Error, Result},
     identifiers::Identifier,
-    storage::{Stores, group::Group},
+    storage::{Stores, batcher::Group},
 };
 
 /// How long a statement may take, whatever state the database is in.

@@ -16,11 +16,11 @@ use uuid::Uuid;
 use super::{prepared::Prepared, rows::VendorIdRow, syncs, vendor_ids};
 use crate::{
     error::{Error, Result},
-    identifiers::{Identifier, Kind},
-    resolve::graph::{
+    graph::{
         Merge,
         cluster::{Cluster, Link},
     },
+    identifiers::{Identifier, Kind},
 };
 
 /// The clusters of these roots, whole.

@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::prepared::Prepared;
-use crate::{error::Result, resolve::graph::history::Moved};
+use crate::{error::Result, graph::history::Moved};
 
 /// Merges shown of one person.
 const SHOWN: i64 = 200;

@@ -13,8 +13,8 @@ use uuid::Uuid;
 use super::prepared::Prepared;
 use crate::{
     error::{Error, Result},
+    graph::MAX_IDENTIFIERS,
     identifiers::{Identifier, Kind},
-    resolve::graph::MAX_IDENTIFIERS,
 };
 
 #[derive(QueryableByName)]

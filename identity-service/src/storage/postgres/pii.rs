@@ -13,7 +13,8 @@ use super::prepared::Prepared;
 use crate::{
     error::Result,
     identifiers::{Identifier, Kind},
-    pii::{contacts::Digests, store::NewContacts},
+    pii::contacts::Digests,
+    resolve::contacts::NewContacts,
 };
 
 /// An email or a phone of an identifier, as digests.

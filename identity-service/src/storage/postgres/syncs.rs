@@ -12,10 +12,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{prepared::Prepared, proofs::Digest, rows::AttemptRow};
-use crate::{
-    error::Result,
-    sync::{ledger::Pair, schedule::Attempt},
-};
+use crate::{error::Result, sync::schedule::Attempt, vendor_ids::ledger::Pair};
 
 /// Every vendor that was tried for each of these canonical identities.
 pub async fn find(

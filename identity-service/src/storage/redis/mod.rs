@@ -1,7 +1,7 @@
 //! Redis: lanes to it, the names of its keys, and the protocol by which it follows PostgreSQL.
 
+pub mod client;
 pub mod keys;
-pub mod lanes;
 pub mod offers;
 pub mod protocol;
 pub mod purge;

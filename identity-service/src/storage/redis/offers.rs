@@ -6,7 +6,7 @@ use bb8_redis::redis::{Pipeline, cmd};
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
-use super::{keys, lanes::Lanes};
+use super::{client::Lanes, keys};
 use crate::{clock, error::Result};
 
 /// How long an offered sync is not offered again.

@@ -9,8 +9,8 @@ use bb8_redis::redis::{ErrorKind, RedisError, cmd};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    client::{Lane, Lanes},
     keys::{self, SERVER},
-    lanes::{Lane, Lanes},
     protocol::{Invalidated, Stale},
     server::Server,
 };

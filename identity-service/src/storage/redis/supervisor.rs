@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    lanes::{Lane, Lanes},
+    client::{Lane, Lanes},
     server::Server,
     state::count,
 };

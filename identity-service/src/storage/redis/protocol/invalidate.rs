@@ -5,7 +5,7 @@ use bb8_redis::redis::{Pipeline, RedisResult, aio::MultiplexedConnection};
 use super::{busy, eval};
 use crate::{
     error::Result,
-    storage::redis::{keys, lanes::Lanes, state},
+    storage::redis::{client::Lanes, keys, state},
 };
 
 /// Deletes a value that can't be trusted. ARGV: the marker of the writer that left the

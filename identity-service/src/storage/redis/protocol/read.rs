@@ -3,7 +3,7 @@
 use bb8_redis::redis::{self, Pipeline};
 
 use super::MARKER;
-use crate::storage::redis::{keys::Key, lanes::Lanes};
+use crate::storage::redis::{client::Lanes, keys::Key};
 
 /// What a text key says.
 #[derive(Debug, Clone, PartialEq, Eq)]

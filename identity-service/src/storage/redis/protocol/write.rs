@@ -6,8 +6,8 @@ use super::{Entry, Nonce, READY, VERSION_FIELD, Value, eval};
 use crate::{
     error::Result,
     storage::redis::{
+        client::Lanes,
         keys::{Key, Shape},
-        lanes::Lanes,
     },
 };
 

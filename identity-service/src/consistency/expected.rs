@@ -1,0 +1,165 @@
+//! What Redis is expected to hold, page by page in the order of PostgreSQL's keys, built by the code that fills.
+
+use std::collections::{BTreeMap, HashMap};
+
+use diesel::{
+    prelude::*,
+    sql_types::{BigInt, SmallInt, Text, Uuid as SqlUuid},
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{
+    error::Result,
+    identifiers::{Identifier, Kind},
+    storage::{
+        cache_entries,
+        postgres::{consent, rows::VendorIdRow, syncs, vendor_ids},
+        redis::protocol::Entry,
+    },
+};
+
+/// Rows a page.
+const PAGE: i64 = 500;
+
+/// Which table is walked.
+#[derive(Debug, Clone, Copy)]
+pub enum Walk {
+    /// Canonical identities: `cvid:` and `syncs:`.
+    Identities,
+    /// Links: `canonical:` and `identity:`.
+    Links,
+    /// Browsers with consent: `consent:`.
+    Consent,
+}
+
+/// A row's place in its table. What a table's key does not have is left as it is by default.
+#[derive(Debug, Clone, QueryableByName)]
+pub struct Place {
+    #[diesel(sql_type = SqlUuid)]
+    org_id: Uuid,
+    #[diesel(sql_type = SqlUuid)]
+    canonical_id: Uuid,
+    #[diesel(sql_type = SmallInt)]
+    kind: i16,
+    #[diesel(sql_type = Text)]
+    value: String,
+}
+
+/// A page's entries, and where the next page begins.
+pub struct Page {
+    /// What Redis may hold.
+    pub entries: Vec<Entry>,
+    /// None: it was the last.
+    pub next: Option<Place>,
+}
+
+/// The page after a place.
+pub async fn page(
+    connection: &mut AsyncPgConnection,
+    walk: Walk,
+    after: Option<&Place>,
+    now: OffsetDateTime,
+) -> Result<Page> {
+    let sql = match walk {
+        Walk::Identities => {
+            "SELECT org_id, id AS canonical_id, 0::smallint AS kind, '' AS value FROM canonicals \
+             WHERE (org_id, id) > ($1, $2) AND $3 >= -1 AND $4 >= '' AND merged_into IS NULL \
+             ORDER BY org_id, id LIMIT $5"
+        }
+        Walk::Links => {
+            "SELECT l.org_id, COALESCE(c.merged_into, c.id) AS canonical_id, l.kind, l.value FROM links l \
+             JOIN canonicals c ON c.org_id = l.org_id AND c.id = l.canonical_id \
+             WHERE (l.org_id, l.kind, l.value) > ($1, $3, $4) AND $2 IS NOT NULL \
+             ORDER BY l.org_id, l.kind, l.value LIMIT $5"
+        }
+        Walk::Consent => {
+            "SELECT org_id, org_id AS canonical_id, 0::smallint AS kind, anonymous_id AS value FROM consent \
+             WHERE (org_id, anonymous_id) > ($1, $4) AND $2 IS NOT NULL AND $3 >= -1 \
+             ORDER BY org_id, anonymous_id LIMIT $5"
+        }
+    };
+    let rows: Vec<Place> = diesel::sql_query(sql)
+        .bind::<SqlUuid, _>(after.map_or(Uuid::nil(), |place| place.org_id))
+        .bind::<SqlUuid, _>(after.map_or(Uuid::nil(), |place| place.canonical_id))
+        .bind::<SmallInt, _>(after.map_or(-1, |place| place.kind))
+        .bind::<Text, _>(after.map_or("", |place| place.value.as_str()))
+        .bind::<BigInt, _>(PAGE)
+        .load(connection)
+        .await?;
+    let mut orgs: BTreeMap<Uuid, Vec<&Place>> = BTreeMap::new();
+    for row in &rows {
+        orgs.entry(row.org_id).or_default().push(row);
+    }
+    let mut entries = Vec::new();
+    for (org, rows) in orgs {
+        entries.extend(match walk {
+            Walk::Identities => of_identities(connection, org, &rows, now).await?,
+            Walk::Links => of_links(connection, org, &rows, now).await?,
+            Walk::Consent => of_browsers(connection, org, &rows).await?,
+        });
+    }
+    Ok(Page { entries, next: rows.into_iter().next_back() })
+}
+
+async fn of_identities(
+    connection: &mut AsyncPgConnection,
+    org: Uuid,
+    rows: &[&Place],
+    now: OffsetDateTime,
+) -> Result<Vec<Entry>> {
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.canonical_id).collect();
+    let known = by_identity(connection, org, &ids).await?;
+    let newest: HashMap<Uuid, _> = consent::newest(connection, org, &ids).await?.into_iter().collect();
+    let attempts = syncs::find(connection, org, &ids).await?;
+    let none = BTreeMap::new();
+    let of = |id: &Uuid| {
+        let own = known.get(id).map(Vec::as_slice).unwrap_or_default();
+        let schedule = attempts.get(id).unwrap_or(&none);
+        [
+            cache_entries::vendor_ids(org, *id, own, newest.get(id), now),
+            cache_entries::syncs(org, *id, schedule),
+        ]
+    };
+    Ok(ids.iter().flat_map(of).collect())
+}
+
+async fn of_links(
+    connection: &mut AsyncPgConnection,
+    org: Uuid,
+    rows: &[&Place],
+    now: OffsetDateTime,
+) -> Result<Vec<Entry>> {
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.canonical_id).collect();
+    let known = by_identity(connection, org, &ids).await?;
+    let mut entries = Vec::new();
+    for row in rows {
+        let kind = Kind::from_number(row.kind);
+        let id = Identifier { kind, value: row.value.clone() };
+        entries.push(cache_entries::canonical(org, &id, Some(row.canonical_id)));
+        if kind == Kind::AnonymousId {
+            let own = known.get(&row.canonical_id).map(Vec::as_slice).unwrap_or_default();
+            entries.push(cache_entries::identity(org, &row.value, own, now));
+        }
+    }
+    Ok(entries)
+}
+
+async fn of_browsers(connection: &mut AsyncPgConnection, org: Uuid, rows: &[&Place]) -> Result<Vec<Entry>> {
+    let ids: Vec<&str> = rows.iter().map(|row| row.value.as_str()).collect();
+    let stored = consent::find(connection, org, &ids).await?;
+    Ok(stored.iter().map(|row| cache_entries::consent(org, &row.anonymous_id, Some(row))).collect())
+}
+
+async fn by_identity(
+    connection: &mut AsyncPgConnection,
+    org: Uuid,
+    canonicals: &[Uuid],
+) -> Result<HashMap<Uuid, Vec<VendorIdRow>>> {
+    let mut known: HashMap<Uuid, Vec<VendorIdRow>> = HashMap::new();
+    for row in vendor_ids::find(connection, org, canonicals).await? {
+        known.entry(row.canonical_id).or_default().push(row);
+    }
+    Ok(known)
+}

@@ -1,0 +1,124 @@
+//! What Redis holds, compared by meaning: an expired ID is as good as none, and a missing field of ours as one
+//! that says nothing.
+
+use std::collections::BTreeMap;
+
+use bb8_redis::redis::{RedisError, Value as Answer, aio::MultiplexedConnection, from_redis_value, pipe};
+use serde_json::Value as Json;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use crate::storage::{
+    cache_entries::{self, CONSENT_FIELD, DUE_FIELD},
+    redis::{
+        keys::{Key, Shape},
+        protocol::{Entry, Text, VERSION_FIELD, Value, hash_state},
+    },
+};
+
+/// What a comparison of one key came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It says what PostgreSQL knows.
+    Equal,
+    /// It is not there, which is always right.
+    Absent,
+    /// A writer or a reader is at work on it.
+    Busy,
+    /// It says something else.
+    Different,
+    /// PostgreSQL has nothing for it.
+    Orphan,
+}
+
+type Fields = BTreeMap<String, String>;
+
+enum Held {
+    Text(Option<String>),
+    Hash(Fields),
+    /// A type that is not its own.
+    Odd,
+}
+
+/// Compares entries with what is held.
+pub async fn judge(
+    redis: &mut MultiplexedConnection,
+    entries: &[Entry],
+    now: OffsetDateTime,
+) -> Result<Vec<Verdict>, RedisError> {
+    let keys: Vec<&Key> = entries.iter().map(|entry| &entry.key).collect();
+    let held = read(redis, &keys).await?;
+    Ok(entries.iter().zip(&held).map(|(entry, held)| verdict(&entry.value, held, now)).collect())
+}
+
+async fn read(redis: &mut MultiplexedConnection, keys: &[&Key]) -> Result<Vec<Held>, RedisError> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut pipe = pipe();
+    for key in keys {
+        match key.shape {
+            Shape::Text => pipe.get(&key.name),
+            Shape::Hash => pipe.hgetall(&key.name),
+        };
+    }
+    let answers: Vec<Result<Answer, RedisError>> = pipe.ignore_errors().query_async(redis).await?;
+    let held = |(key, answer): (&&Key, Result<Answer, RedisError>)| {
+        let held = answer.map(|answer| match key.shape {
+            Shape::Text => from_redis_value(answer).map(Held::Text),
+            Shape::Hash => from_redis_value(answer).map(Held::Hash),
+        });
+        held.ok().and_then(Result::ok).unwrap_or(Held::Odd)
+    };
+    Ok(keys.iter().zip(answers).map(held).collect())
+}
+
+fn verdict(expected: &Value, held: &Held, now: OffsetDateTime) -> Verdict {
+    let state = match held {
+        Held::Text(text) => Text::of(text.clone()),
+        Held::Hash(fields) if fields.is_empty() => Text::Missing,
+        // A value without `_v` is as good as none for readers, but not for other systems.
+        Held::Hash(fields) => hash_state(fields.get(VERSION_FIELD).map(String::as_str).or(Some(""))),
+        Held::Odd => return Verdict::Different,
+    };
+    let equal = match (state, expected, held) {
+        (Text::Missing, ..) => return Verdict::Absent,
+        (Text::Marked, ..) => return Verdict::Busy,
+        (Text::Ready(text), Value::Text(expected), _) => {
+            meaning("", &text, now) == meaning("", expected, now)
+        }
+        (_, Value::Hash(expected), Held::Hash(fields)) => {
+            meanings(expected.iter().map(|(name, text)| (name, text)), now) == meanings(fields, now)
+        }
+        _ => false,
+    };
+    if equal { Verdict::Equal } else { Verdict::Different }
+}
+
+/// Whether a text says that a browser has sent no consent, which stands for no row.
+pub fn says_nothing(text: &str, now: OffsetDateTime) -> bool {
+    meaning(CONSENT_FIELD, text, now).is_none()
+}
+
+fn meanings<'a>(
+    fields: impl IntoIterator<Item = (&'a String, &'a String)>,
+    now: OffsetDateTime,
+) -> BTreeMap<&'a str, Json> {
+    let known = fields.into_iter().filter(|(name, _)| *name != VERSION_FIELD);
+    known.filter_map(|(name, text)| Some((name.as_str(), meaning(name, text, now)?))).collect()
+}
+
+/// What a text means; none where that is nothing.
+fn meaning(field: &str, text: &str, now: OffsetDateTime) -> Option<Json> {
+    if field == DUE_FIELD {
+        let mut due: Vec<&str> = text.split(' ').filter(|due| !due.is_empty()).collect();
+        due.sort_unstable();
+        return (!due.is_empty()).then(|| due.into());
+    }
+    let json = serde_json::from_str(text).unwrap_or_else(|_| Json::from(text));
+    let expired = |at: &str| OffsetDateTime::parse(at, &Rfc3339).is_ok_and(|at| at <= now);
+    if json.get("expires_at").and_then(Json::as_str).is_some_and(expired) {
+        return None;
+    }
+    let nothing = || serde_json::to_value(cache_entries::consent_entry(None)).ok();
+    if field == CONSENT_FIELD && Some(&json) == nothing().as_ref() { None } else { Some(json) }
+}

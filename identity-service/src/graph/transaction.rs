@@ -1,0 +1,196 @@
+//! One transaction that applies what the events of a request say about who is who.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
+
+use diesel_async::AsyncPgConnection;
+use proto::v1::{Refusal, RefusalReason};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Graph, rules, writing};
+use crate::{
+    error::{Error, Result},
+    identifiers::{Identifier, Kind},
+    pii::tombstone::TombstoneKeys,
+    resolve::subject::Person,
+    storage::{
+        change::Change,
+        postgres::{
+            erased, graph, identities,
+            proofs::{self, Digest},
+        },
+        redis::protocol::Entry,
+    },
+};
+
+/// The events of one request that may change the graph, in order.
+pub struct Identify {
+    /// The organisation.
+    pub org: Uuid,
+    /// What they say.
+    pub people: Vec<Person>,
+    /// Recognises who was erased.
+    pub tombstones: Arc<TombstoneKeys>,
+    /// When.
+    pub now: OffsetDateTime,
+}
+
+/// What came of them.
+#[derive(Debug, Default)]
+pub struct Identified {
+    /// Every identifier's canonical identity, and whether this change made it.
+    pub homes: BTreeMap<Identifier, (Uuid, bool)>,
+    /// One an event.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// What came of one event.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// What was left out, and why.
+    pub refusals: Vec<Refusal>,
+    /// The browser's and the cookie's canonical identity, where these are different people.
+    pub strangers: Option<(Uuid, Uuid)>,
+    /// Canonical identities that were merged into another.
+    pub merged: Vec<Uuid>,
+}
+
+impl Change for Identify {
+    type Output = Identified;
+
+    fn org(&self) -> Uuid {
+        self.org
+    }
+
+    async fn apply(&self, connection: &mut AsyncPgConnection) -> Result<(Identified, Vec<Entry>)> {
+        let mut graph = self.lock(connection).await?;
+        let proofs = self.proofs(connection).await?;
+        let before = graph.clone();
+        let mut spent = BTreeSet::new();
+        let outcomes: Vec<Outcome> =
+            self.people.iter().map(|person| play(&mut graph, person, &proofs, &mut spent)).collect();
+        proofs::spend(connection, self.org, &spent, self.now).await?;
+        self.note(connection, &graph, &outcomes).await?;
+        let entries = writing::write(connection, self.org, &before, &mut graph, &[]).await?;
+        let made = |id: &Uuid| graph.clusters.get(id).is_some_and(|cluster| cluster.made);
+        let named = self.people.iter().flat_map(Person::named);
+        let homes =
+            named.filter_map(|id| graph.home(id).map(|home| (id.clone(), (home, made(&home))))).collect();
+        Ok((Identified { homes, outcomes }, entries))
+    }
+}
+
+/// What is known of the proofs that came.
+struct Proofs {
+    used: HashSet<Digest>,
+    /// Link tokens of browsers that were erased after the token was made.
+    erased: HashSet<Digest>,
+}
+
+impl Identify {
+    /// Locks everybody whom the events name, and reads them whole.
+    async fn lock(&self, connection: &mut AsyncPgConnection) -> Result<Graph> {
+        let ids: BTreeSet<&Identifier> = self.people.iter().flat_map(Person::named).collect();
+        let ids: Vec<Identifier> = ids.into_iter().cloned().collect();
+        let found = identities::find(connection, self.org, &ids).await?;
+        let roots: BTreeSet<Uuid> = found.iter().flatten().copied().collect();
+        let roots: Vec<Uuid> = roots.into_iter().collect();
+        identities::lock(connection, self.org, roots.iter().copied()).await?;
+        let graph = Graph::new(graph::clusters(connection, self.org, &roots).await?, self.now);
+        // What was found before the locks may have moved since.
+        if ids.iter().zip(found).all(|(id, root)| graph.home(id) == root) {
+            Ok(graph)
+        } else {
+            Err(Error::Moved)
+        }
+    }
+
+    async fn proofs(&self, connection: &mut AsyncPgConnection) -> Result<Proofs> {
+        let tokens = || self.people.iter().filter_map(|person| person.link.as_ref());
+        let messages = self.people.iter().filter_map(|person| person.message);
+        let digests: BTreeSet<Digest> = messages.chain(tokens().map(|token| token.digest)).collect();
+        let used = proofs::used(connection, self.org, &digests).await?;
+        let mut buried: HashMap<Digest, (Digest, OffsetDateTime)> = HashMap::new();
+        for token in tokens() {
+            for digest in self.tombstones.digests(self.org, &token.browser) {
+                buried.insert(digest, (token.digest, token.issued_at));
+            }
+        }
+        let digests: Vec<Digest> = buried.keys().copied().collect();
+        let found = erased::find(connection, self.org, &digests).await?;
+        let erased = found.into_iter().filter_map(|(digest, at)| {
+            let (token, issued_at) = buried.get(&digest)?;
+            (*issued_at <= at).then_some(*token)
+        });
+        Ok(Proofs { used, erased: erased.collect() })
+    }
+
+    /// Keeps count of what was refused, for whoever looks the person up.
+    async fn note(
+        &self,
+        connection: &mut AsyncPgConnection,
+        graph: &Graph,
+        outcomes: &[Outcome],
+    ) -> Result<()> {
+        let mut refused = BTreeSet::new();
+        for (person, outcome) in self.people.iter().zip(outcomes) {
+            let Some(home) = graph.home(&person.primary) else { continue };
+            // An identity that is made just now has no row yet.
+            if graph.clusters.get(&home).is_some_and(|cluster| !cluster.made) {
+                let reasons = outcome.refusals.iter();
+                refused.extend(reasons.map(|one| (home, one.identifier.clone(), one.reason().as_str_name())));
+            }
+        }
+        let refused: Vec<_> = refused.into_iter().collect();
+        if refused.is_empty() {
+            return Ok(());
+        }
+        graph::refuse(connection, self.org, &refused, self.now).await
+    }
+}
+
+/// Plays one event.
+fn play(graph: &mut Graph, person: &Person, proofs: &Proofs, spent: &mut BTreeSet<Digest>) -> Outcome {
+    if let Some(message) = person.message
+        && (proofs.used.contains(&message) || spent.contains(&message))
+    {
+        // A replay: it has had its effect. Whoever is unknown by now is a stranger.
+        for id in person.ids() {
+            if graph.home(id).is_none() {
+                graph.make(id, id.kind == Kind::AnonymousId || person.user_verified);
+            }
+        }
+        return Outcome::default();
+    }
+    let (edits, merges) = (graph.edits, graph.merges.len());
+    let mut linked = None;
+    let mut refusals = Vec::new();
+    if let Some(token) = &person.link {
+        let known = graph.home(&token.browser);
+        let is_joined = known.is_some() && person.browser().and_then(|own| graph.home(own)) == known;
+        // A page sends the same URL with each of its events.
+        let is_done = is_joined || spent.contains(&token.digest);
+        if !is_done && (proofs.used.contains(&token.digest) || proofs.erased.contains(&token.digest)) {
+            let reason = RefusalReason::InvalidProof.into();
+            refusals.push(Refusal { identifier: "link_token".to_owned(), reason });
+        } else if !is_done {
+            spent.insert(token.digest);
+            linked = Some(&token.browser);
+        }
+    }
+    refusals.extend(rules::apply(graph, person, linked));
+    if let Some(message) = person.message.filter(|_| graph.edits > edits) {
+        spent.insert(message);
+    }
+    let merged = graph.merges.iter().skip(merges).map(|merge| merge.merged).collect();
+    let strangers = refusals.iter().find(|refusal| {
+        refusal.identifier == "cookie_anonymous_id" && refusal.reason() == RefusalReason::DifferentUsers
+    });
+    // As this event has left them: a later one may move the browser.
+    let strangers =
+        strangers.and_then(|_| Some((graph.home(&person.primary)?, graph.home(person.cookie.as_ref()?)?)));
+    Outcome { refusals, strangers, merged }
+}

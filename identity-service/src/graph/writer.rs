@@ -1,0 +1,111 @@
+//! Changing the graph, grouped over requests: events that come while a transaction runs wait together and go into the
+//! next one, so that many logins cost PostgreSQL little more than one, and those of one person never wait for each
+//! other's locks.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use proto::v1::ErrorReason;
+use time::OffsetDateTime;
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::transaction::{Identified, Identify, Outcome};
+use crate::{
+    error::{Error, Result},
+    identifiers::Identifier,
+    pii::tombstone::TombstoneKeys,
+    resolve::subject::Person,
+    storage::{Stores, batcher::Group, change},
+};
+
+/// Changes the graph.
+#[derive(Clone)]
+pub struct GraphWriter {
+    group: Group<Wanted>,
+}
+
+struct Wanted {
+    people: Vec<Person>,
+    now: OffsetDateTime,
+    answer: oneshot::Sender<Changed>,
+}
+
+/// What came of the events of one request.
+#[derive(Debug, Default)]
+pub struct Changed {
+    /// Their identifiers' canonical identities, and whether each was made for them.
+    pub homes: BTreeMap<Identifier, (Uuid, bool)>,
+    /// One an event.
+    pub outcomes: Vec<Outcome>,
+}
+
+impl GraphWriter {
+    /// Starts writing; goes on as long as the runtime.
+    pub fn start(stores: &Stores, tombstones: &Arc<TombstoneKeys>) -> Self {
+        let (stores, tombstones) = (stores.clone(), tombstones.clone());
+        let work = move |org, batch| {
+            let (stores, tombstones) = (stores.clone(), tombstones.clone());
+            async move { write(&stores, &tombstones, org, batch).await }
+        };
+        Self { group: Group::start_apart(work) }
+    }
+
+    /// Applies what a request's events say, in order.
+    pub async fn identify(&self, org: Uuid, people: Vec<Person>, now: OffsetDateTime) -> Result<Changed> {
+        let (answer, changed) = oneshot::channel();
+        self.group.push(org, Wanted { people, now, answer })?;
+        changed.await.map_err(|_| Error::refused(ErrorReason::Unavailable))
+    }
+}
+
+/// Events of a transaction; those of one request are never divided.
+const EVENTS: usize = 1000;
+
+/// One transaction, or more. Requests that could not be stored get no answer.
+async fn write(stores: &Stores, tombstones: &Arc<TombstoneKeys>, org: Uuid, mut wanted: Vec<Wanted>) {
+    while !wanted.is_empty() {
+        let mut events = 0;
+        let later = wanted.iter().position(|one| {
+            let is_full = events > 0 && events + one.people.len() > EVENTS;
+            events += one.people.len();
+            is_full
+        });
+        let later = wanted.split_off(later.unwrap_or(wanted.len()));
+        commit(stores, tombstones, org, wanted).await;
+        wanted = later;
+    }
+}
+
+async fn commit(stores: &Stores, tombstones: &Arc<TombstoneKeys>, org: Uuid, wanted: Vec<Wanted>) {
+    let now = wanted.iter().map(|one| one.now).max().unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let people = wanted.iter().flat_map(|one| one.people.iter().cloned()).collect();
+    let change = Identify { org, people, tombstones: tombstones.clone(), now };
+    match change::commit(stores, change).await {
+        Ok(committed) => answer(wanted, committed.output),
+        Err(error) => serve::failing!(WARN, %error, waiting = wanted.len(), "identifiers were not linked"),
+    }
+}
+
+fn answer(wanted: Vec<Wanted>, identified: Identified) {
+    let Identified { mut homes, outcomes } = identified;
+    let mut outcomes = outcomes.into_iter();
+    for one in wanted {
+        let mut changed = Changed::default();
+        for person in one.people {
+            changed.outcomes.extend(outcomes.next());
+            for id in person.named() {
+                if let Some(home) = homes.get(id) {
+                    changed.homes.insert(id.clone(), *home);
+                }
+            }
+        }
+        // Of several requests for one identifier the first is its maker.
+        for id in changed.homes.keys() {
+            if let Some(home) = homes.get_mut(id) {
+                home.1 = false;
+            }
+        }
+        // A caller that has gone away needs no answer.
+        let _ = one.answer.send(changed);
+    }
+}

@@ -1,0 +1,141 @@
+//! Erasing people, whoever of them is named, in every store.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use diesel_async::AsyncPgConnection;
+use time::{Date, OffsetDateTime};
+use uuid::Uuid;
+
+use crate::{
+    app::Core,
+    error::{Error, Result},
+    identifiers::{Identifier, Kind},
+    pii::tombstone::TombstoneKeys,
+    storage::{
+        change::{self, Change},
+        lookup::Wanted,
+        postgres::{erased, erasure, history, identities},
+        redis::{
+            keys::{self, Key},
+            protocol::{Entry, Value},
+        },
+    },
+};
+
+/// Erases whoever `wanted` names, across all linked identifiers and everything merged. What was issued for them
+/// before does not count any more. Erasing nobody is no error.
+pub async fn erase(core: &Core, org: Uuid, wanted: Wanted, now: OffsetDateTime) -> Result<()> {
+    let tombstones = core.tombstones.clone();
+    let erase = Erase { org, wanted, tombstones, now };
+    let erased = change::commit(&core.stores, erase).await?.output;
+    // Leases are gone within a minute anyway.
+    if let Err(error) = core.stores.redis.forget_offers(org, &erased).await {
+        tracing::debug!(%error, "leases end by themselves");
+    }
+    metrics::counter!("datafly_erased_total").increment(1);
+    tracing::info!(%org, canonicals = erased.len(), "a person was erased");
+    Ok(())
+}
+
+struct Erase {
+    org: Uuid,
+    wanted: Wanted,
+    tombstones: Arc<TombstoneKeys>,
+    now: OffsetDateTime,
+}
+
+impl Change for Erase {
+    /// The canonical identities that are gone.
+    type Output = Vec<Uuid>;
+
+    fn org(&self) -> Uuid {
+        self.org
+    }
+
+    async fn apply(&self, connection: &mut AsyncPgConnection) -> Result<(Vec<Uuid>, Vec<Entry>)> {
+        let org = self.org;
+        let root = self.root(connection).await?;
+        identities::lock(connection, org, root).await?;
+        if self.root(connection).await? != root {
+            return Err(Error::Moved);
+        }
+        let canonicals = all_of(connection, org, root.as_slice()).await?;
+        let mut ids: BTreeSet<Identifier> =
+            erasure::identifiers(connection, org, &canonicals).await?.into_iter().collect();
+        // Consent may be stored of a browser that nobody has any more.
+        if let Wanted::Identifier(id) = &self.wanted {
+            ids.insert(id.clone());
+        }
+        let digests: Vec<_> =
+            ids.iter().filter_map(|id| self.tombstones.digests(org, id).into_iter().next()).collect();
+        erased::add(connection, org, &digests, self.now).await?;
+        let entries = remove(connection, org, &canonicals, &ids).await?;
+        Ok((canonicals, entries))
+    }
+}
+
+impl Erase {
+    async fn root(&self, connection: &mut AsyncPgConnection) -> Result<Option<Uuid>> {
+        let found = match &self.wanted {
+            Wanted::Nobody => return Ok(None),
+            Wanted::Canonical(id) => identities::roots(connection, self.org, &[*id]).await?,
+            Wanted::Identifier(id) => {
+                identities::find(connection, self.org, std::slice::from_ref(id)).await?
+            }
+        };
+        Ok(found.into_iter().next().flatten())
+    }
+}
+
+/// Forgets roots that nobody has seen since `day`.
+pub struct Forget {
+    /// The organisation.
+    pub org: Uuid,
+    /// Whom to forget.
+    pub roots: Vec<Uuid>,
+    /// Who was seen on it or later stays.
+    pub day: Date,
+}
+
+impl Change for Forget {
+    /// How many were forgotten.
+    type Output = usize;
+
+    fn org(&self) -> Uuid {
+        self.org
+    }
+
+    async fn apply(&self, connection: &mut AsyncPgConnection) -> Result<(usize, Vec<Entry>)> {
+        let org = self.org;
+        identities::lock(connection, org, self.roots.iter().copied()).await?;
+        // Somebody may have come back meanwhile.
+        let roots = erasure::still_idle(connection, org, &self.roots, self.day).await?;
+        let canonicals = all_of(connection, org, &roots).await?;
+        let ids = erasure::identifiers(connection, org, &canonicals).await?.into_iter().collect();
+        let entries = remove(connection, org, &canonicals, &ids).await?;
+        Ok((roots.len(), entries))
+    }
+}
+
+async fn all_of(connection: &mut AsyncPgConnection, org: Uuid, roots: &[Uuid]) -> Result<Vec<Uuid>> {
+    Ok(history::all_of(connection, org, roots).await?.into_keys().collect())
+}
+
+/// Removes canonical identities and identifiers, whose roots are locked, and returns the keys that go with them.
+async fn remove(
+    connection: &mut AsyncPgConnection,
+    org: Uuid,
+    canonicals: &[Uuid],
+    ids: &BTreeSet<Identifier>,
+) -> Result<Vec<Entry>> {
+    let browsers = ids.iter().filter(|id| id.kind == Kind::AnonymousId).map(|id| id.value.as_str());
+    let browsers: Vec<&str> = browsers.collect();
+    erasure::remove(connection, org, canonicals, &browsers).await?;
+    erasure::remove_from_history(connection, org, ids).await?;
+    let mut gone: Vec<Key> = ids.iter().map(|id| keys::canonical(org, id)).collect();
+    gone.extend(browsers.iter().flat_map(|id| [keys::identity(org, id), keys::consent(org, id)]));
+    gone.extend(canonicals.iter().flat_map(|id| [keys::vendor_ids(org, *id), keys::syncs(org, *id)]));
+    let names: Vec<&str> = gone.iter().map(|key| key.name.as_str()).collect();
+    erasure::remove_repairs(connection, org, &names).await?;
+    Ok(gone.into_iter().map(|key| Entry { key, value: Value::Nothing, ttl_ms: 0 }).collect())
+}

@@ -1,0 +1,122 @@
+//! A person as they are stored: identifiers with their trust and dates, vendor IDs, merges, refusals.
+
+use std::collections::HashMap;
+
+use diesel::prelude::*;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use migrations::schema::canonicals;
+use proto::v1::{ErrorReason, LinkRefusal, LinkedIdentifier, Merge, Person, RefusalReason, VendorId};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{
+    app::Core,
+    clock::timestamp,
+    error::{Error, Result},
+    graph::cluster::Cluster,
+    identifiers::Kind,
+    storage::{
+        cache_entries,
+        lookup::{self, Wanted},
+        postgres::{
+            consent, graph,
+            history::{self, MergeRow, RefusalRow},
+            pii::{self, DigestRow},
+            rows::ConsentRow,
+        },
+    },
+    vendor_ids::read,
+};
+
+/// Everything that is stored about one person.
+pub struct Stored {
+    /// Identifiers, vendor IDs, schedules.
+    pub cluster: Cluster,
+    /// When the canonical identity was made.
+    pub created_at: OffsetDateTime,
+    /// Its browsers' consent.
+    pub consents: HashMap<String, ConsentRow>,
+    /// Digests of emails and phones.
+    pub contacts: Vec<DigestRow>,
+    /// Merges into it, newest first.
+    pub merges: Vec<MergeRow>,
+    /// What was not linked.
+    pub refusals: Vec<RefusalRow>,
+}
+
+/// Reads a person, from PostgreSQL.
+pub async fn find(core: &Core, org: Uuid, wanted: &Wanted) -> Result<Stored> {
+    let not_found = || Error::refused(ErrorReason::IdentityNotFound);
+    let root = lookup::root(core, org, wanted).await?.ok_or_else(not_found)?;
+    let mut connection = core.stores.connection().await?;
+    read(&mut connection, org, root).await?.ok_or_else(not_found)
+}
+
+async fn read(connection: &mut AsyncPgConnection, org: Uuid, root: Uuid) -> Result<Option<Stored>> {
+    let Some(cluster) = graph::clusters(connection, org, &[root]).await?.into_iter().next() else {
+        return Ok(None);
+    };
+    let created_at =
+        canonicals::table.find((org, root)).select(canonicals::created_at).get_result(connection).await?;
+    let browsers = cluster.links.keys().filter(|id| id.kind == Kind::AnonymousId);
+    let browsers: Vec<&str> = browsers.map(|id| id.value.as_str()).collect();
+    let consents = consent::find(connection, org, &browsers).await?;
+    let all: Vec<Uuid> = history::all_of(connection, org, &[root]).await?.into_keys().collect();
+    Ok(Some(Stored {
+        created_at,
+        consents: consents.into_iter().map(|row| (row.anonymous_id.clone(), row)).collect(),
+        contacts: pii::find(connection, org, cluster.links.keys()).await?,
+        merges: history::of(connection, org, &all).await?,
+        refusals: history::refusals(connection, org, &all).await?,
+        cluster,
+    }))
+}
+
+/// The person as it is answered; vendor IDs that have expired are left out.
+pub fn person(stored: &Stored, now: OffsetDateTime) -> Person {
+    let identifiers = stored.cluster.links.iter().map(|(id, link)| LinkedIdentifier {
+        kind: id.kind.word().to_owned(),
+        value: id.value.clone(),
+        verified: link.verified,
+        linked_at: Some(timestamp(link.linked_at)),
+        last_used_at: Some(timestamp(link.last_used_at)),
+        consent: stored
+            .consents
+            .get(&id.value)
+            .filter(|_| id.kind == Kind::AnonymousId)
+            .and_then(|row| read::stored_consent(&cache_entries::consent_entry(Some(row)))),
+    });
+    let live = stored.cluster.vendor_ids.values().filter(|row| row.expires_at > now);
+    let merges = stored.merges.iter().map(|row| {
+        let moved = row.moved();
+        let count = |length: usize| i32::try_from(length).unwrap_or(i32::MAX);
+        Merge {
+            merge_id: row.id.to_string(),
+            merged_canonical_id: row.merged_id.to_string(),
+            merged_at: Some(timestamp(row.merged_at)),
+            undone_at: row.undone_at.map(timestamp),
+            survivor_canonical_id: row.survivor_id.to_string(),
+            moved_identifiers: count(moved.links.len()),
+            moved_vendor_ids: count(moved.vendor_ids.len()),
+        }
+    });
+    let refusals = stored.refusals.iter().map(|row| LinkRefusal {
+        identifier: row.identifier.clone(),
+        reason: RefusalReason::from_str_name(&row.reason).unwrap_or_default().into(),
+        times: row.times,
+        last_at: Some(timestamp(row.last_at)),
+    });
+    Person {
+        canonical_id: stored.cluster.id.to_string(),
+        created_at: Some(timestamp(stored.created_at)),
+        identifiers: identifiers.collect(),
+        vendor_ids: live
+            .map(|row| {
+                let id = read::vendor_id(cache_entries::vendor_id(row));
+                (row.field.clone(), VendorId { anonymous_id: row.anonymous_id.clone(), ..id })
+            })
+            .collect(),
+        merges: merges.collect(),
+        refusals: refusals.collect(),
+    }
+}

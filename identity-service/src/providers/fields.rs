@@ -1,0 +1,42 @@
+//! Fields of the identity that are taken.
+
+use super::validation;
+use crate::{
+    first_party_ids::click::CLICK_IDS,
+    vendors::{enrichment_table, generated::GENERATED_IDS, sync_table},
+};
+
+/// A field that a customer's own provider may fill: one of no vendor's, and none of ours.
+pub fn free(name: &str) -> Result<(), String> {
+    validation::name(name, 64, "_")?;
+    if name.starts_with('_') {
+        return Err("must not begin with _".to_owned());
+    }
+    let mut taken = enrichment_table::VENDORS
+        .iter()
+        .map(|vendor| vendor.field)
+        .chain(sync_table::VENDORS.iter().map(|vendor| vendor.field))
+        .chain(CLICK_IDS.iter().map(|record| record.field))
+        .chain(GENERATED_IDS.iter().map(|record| record.field));
+    if taken.any(|field| field.eq_ignore_ascii_case(name)) {
+        return Err("must not be a field of a built-in vendor".to_owned());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// threats.md M41.
+    #[test]
+    fn fields_of_others_are_taken() {
+        assert_eq!(free("cdp_customer_id"), Ok(()));
+        for bad in
+            ["", "_v", "a b", "a:b", "a{b}", "ramp_id", "RAMP_ID", "pin_unauth", "gclid", "fbp", "a\n", "ä"]
+        {
+            assert!(free(bad).is_err(), "{bad}");
+        }
+        assert!(free(&"a".repeat(64)).is_ok() && free(&"a".repeat(65)).is_err());
+    }
+}

@@ -1,0 +1,124 @@
+//! Finding known identities, without making any.
+
+use proto::v1::{ErrorReason, IdentityRef, identity_ref::Id};
+use uuid::Uuid;
+
+use super::{
+    cache_entries::{self, ConsentEntry},
+    postgres::identities,
+    read_through,
+    redis::{
+        keys::{self, Key},
+        protocol::Text,
+    },
+};
+use crate::resolve::consent;
+use crate::{
+    app::Core,
+    error::{Error, Result},
+    identifiers::{self, Identifier, Kind, Parsed},
+};
+
+/// An identity as a service names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// By canonical ID.
+    Canonical(Uuid),
+    /// By a browser's or a user's ID.
+    Identifier(Identifier),
+    /// By a placeholder: nobody.
+    Nobody,
+}
+
+impl Wanted {
+    /// Reads a reference; `field` names it in an error.
+    pub fn parse(reference: Option<IdentityRef>, field: impl Fn() -> String) -> Result<Self> {
+        let (kind, text) = match reference.and_then(|reference| reference.id) {
+            None => return Err(Error::invalid(field())),
+            Some(Id::CanonicalId(id)) => {
+                return Uuid::try_parse(&id).map(Self::Canonical).map_err(|_| Error::invalid(field()));
+            }
+            Some(Id::AnonymousId(id)) => (Kind::AnonymousId, id),
+            Some(Id::UserId(id)) => (Kind::UserId, id),
+        };
+        match identifiers::parse(kind, &text, identifiers::MAX_BYTES) {
+            Parsed::Ok(id) => Ok(Self::Identifier(id)),
+            Parsed::Junk => Ok(Self::Nobody),
+            Parsed::Absent | Parsed::Invalid => {
+                Err(Error::Refused { reason: ErrorReason::InvalidIdentifier, field: Some(field()) })
+            }
+        }
+    }
+}
+
+/// The canonical identity of each identifier; none where nobody is known by it. One round trip where Redis
+/// knows all of them.
+pub async fn canonicals(core: &Core, org: Uuid, ids: &[Identifier]) -> Result<Vec<Option<Uuid>>> {
+    let asked: Vec<Key> = ids.iter().map(|id| keys::canonical(org, id)).collect();
+    let answers = core.stores.redis.texts(&asked).await;
+    let mut found: Vec<Option<Uuid>> = Vec::with_capacity(ids.len());
+    let mut unknown: Vec<(usize, Identifier)> = Vec::new();
+    let mut missing: Vec<Key> = Vec::new();
+    for (at, (id, answer)) in ids.iter().zip(answers).enumerate() {
+        let canonical = match &answer {
+            Text::Ready(text) => Uuid::try_parse(text).ok(),
+            Text::Missing | Text::Marked => None,
+        };
+        if canonical.is_none() {
+            unknown.push((at, id.clone()));
+            if answer == Text::Missing {
+                missing.push(keys::canonical(org, id));
+            }
+        }
+        found.push(canonical);
+    }
+    if unknown.is_empty() {
+        return Ok(found);
+    }
+    read_through::through(&core.stores, &missing, async {
+        let wanted: Vec<Identifier> = unknown.iter().map(|(_, id)| id.clone()).collect();
+        let mut connection = core.stores.connection().await?;
+        let roots = identities::find(&mut connection, org, &wanted).await?;
+        let mut entries = Vec::with_capacity(roots.len());
+        for ((at, id), root) in unknown.iter().zip(roots) {
+            entries.push(cache_entries::canonical(org, id, root));
+            if let Some(slot) = found.get_mut(*at) {
+                *slot = root;
+            }
+        }
+        Ok(((), entries))
+    })
+    .await?;
+    Ok(found)
+}
+
+/// A browser's canonical identity and stored consent, asked for at the same time.
+pub async fn with_consent(
+    core: &Core,
+    org: Uuid,
+    browser: &Identifier,
+) -> Result<(Option<Uuid>, ConsentEntry)> {
+    let value = [browser.value.as_str()];
+    let (canonical, served) = tokio::join!(
+        canonicals(core, org, std::slice::from_ref(browser)),
+        consent::served(core, org, &value),
+    );
+    let canonical = canonical?.into_iter().next().flatten();
+    let mut stored = consent::stored(core, org, served, |_| canonical.is_some()).await?;
+    let consent = stored.remove(&browser.value).unwrap_or_else(|| cache_entries::consent_entry(None));
+    Ok((canonical, consent))
+}
+
+/// The root of one identity; none where nobody is known by it.
+pub async fn root(core: &Core, org: Uuid, wanted: &Wanted) -> Result<Option<Uuid>> {
+    match wanted {
+        Wanted::Nobody => Ok(None),
+        Wanted::Identifier(id) => {
+            Ok(canonicals(core, org, std::slice::from_ref(id)).await?.into_iter().next().flatten())
+        }
+        Wanted::Canonical(id) => {
+            let mut connection = core.stores.connection().await?;
+            Ok(identities::roots(&mut connection, org, &[*id]).await?.into_iter().next().flatten())
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Taking what a vendor sent back. Whatever it is, the browser gets its GIF; here it is decided, stored and
+//! counted.
+
+use metrics::counter;
+use proto::v1::{StoreSyncResultRequest, SyncOutcome};
+use time::OffsetDateTime;
+
+use super::{
+    state::SyncState,
+    uid::{self, Uid},
+};
+use crate::{
+    app::Core,
+    error::Result,
+    identifiers::shorten,
+    settings::{EnabledVendor, Snapshot, Source},
+    storage::change::Committed,
+};
+use crate::{
+    vendor_ids::ledger::NewResult,
+    vendors::{sync::Mode, sync_table},
+};
+
+/// Longest query string that is looked at, in bytes.
+const MAX_QUERY_BYTES: usize = 8 * 1024;
+
+/// Stores the result of a sync, and counts it.
+pub async fn store(core: &Core, request: &StoreSyncResultRequest, now: OffsetDateTime) -> SyncOutcome {
+    // An unknown name must not become a label.
+    let vendor = sync_table::find(&request.vendor).map_or("unknown", |vendor| vendor.name);
+    let (outcome, repair) = match decide_and_store(core, request, now).await {
+        Ok(committed) => (committed.output, committed.redis_failed),
+        Err(error) => {
+            serve::failing!(ERROR, vendor, reason = ?error.reason(), "sync callback: not stored");
+            (SyncOutcome::StoreFailed, false)
+        }
+    };
+    let failed = |reason: &'static str| {
+        counter!("datafly_sync_failed_total", "vendor" => vendor, "reason" => reason).increment(1);
+    };
+    match outcome {
+        SyncOutcome::Stored if repair => failed("store_failed"),
+        SyncOutcome::Stored => {
+            counter!("datafly_sync_succeeded_total", "vendor" => vendor).increment(1);
+        }
+        SyncOutcome::NoId => failed("no_id"),
+        SyncOutcome::NoCanonical => failed("no_canonical"),
+        SyncOutcome::StoreFailed => failed("store_failed"),
+        SyncOutcome::BadState => failed("bad_state"),
+        SyncOutcome::InvalidId => failed("invalid_id"),
+        SyncOutcome::ConsentDenied => failed("consent"),
+        SyncOutcome::Unspecified => failed("unspecified"),
+    }
+    if outcome == SyncOutcome::Stored && repair { SyncOutcome::StoreFailed } else { outcome }
+}
+
+async fn decide_and_store(
+    core: &Core,
+    request: &StoreSyncResultRequest,
+    now: OffsetDateTime,
+) -> Result<Committed<SyncOutcome>> {
+    let done = |output| Ok(Committed { output, redis_failed: false });
+    let Some(vendor) = sync_table::find(&request.vendor) else { return done(SyncOutcome::BadState) };
+    if request.raw_query.len() > MAX_QUERY_BYTES {
+        return done(SyncOutcome::BadState);
+    }
+    let callback = uid::read(vendor, &request.raw_query);
+    let snapshot = core.settings.current().await?;
+    // The state comes before the uid: what has no state is not even looked at.
+    let sealed = match vendor.mode {
+        Mode::Registered { .. } => request.state_cookie.as_deref().or(callback.state.as_deref()),
+        Mode::Redirect { .. } | Mode::Append { .. } => callback.state.as_deref(),
+    };
+    let sealed = sealed.unwrap_or_default();
+    let state = match core.states.open(sealed, now) {
+        Ok(state) => state,
+        Err(why) => {
+            tracing::debug!(vendor = vendor.name, ?why, "sync callback: bad state");
+            return done(SyncOutcome::BadState);
+        }
+    };
+    let Some((enabled, source)) = belongs(&snapshot, &state, request) else {
+        return done(SyncOutcome::BadState);
+    };
+    let value = match callback.uid {
+        Uid::Value(value) => Some(value),
+        Uid::Missing => None,
+        Uid::Invalid => return done(SyncOutcome::InvalidId),
+    };
+    let shortened = shorten(&state.anonymous_id);
+    let result = NewResult {
+        state,
+        value,
+        field: enabled.vendor.field,
+        category: enabled.vendor.category,
+        ttl_days: enabled.ttl_days,
+        pipeline: source.pipeline,
+        mode: source.consent_mode,
+        sec_gpc: request.sec_gpc,
+        jitter: rand::random(),
+        now,
+    };
+    let committed = core.syncs.result(result).await?;
+    if committed.output == SyncOutcome::NoCanonical {
+        tracing::info!(
+            anonymous_id = shortened,
+            vendor = vendor.name,
+            "sync callback: no canonical for anonymous_id"
+        );
+    }
+    Ok(committed)
+}
+
+/// The state is this vendor's, its source still has that vendor, collects on this host, and the browser is the
+/// one that was sent off.
+fn belongs<'a>(
+    snapshot: &'a Snapshot,
+    state: &SyncState,
+    request: &StoreSyncResultRequest,
+) -> Option<(&'a EnabledVendor, &'a Source)> {
+    let source = snapshot.source(state.source)?;
+    let own_org = state.org == source.org || Some(state.org) == source.test_org;
+    let others = snapshot.on_host(&request.host);
+    let own_host = others.is_empty() || others.iter().any(|on_host| on_host.id == source.id);
+    let own_browser =
+        request.cookie_anonymous_id.as_deref().is_none_or(|cookie| cookie.trim() == state.anonymous_id);
+    let fits = own_org && own_host && own_browser && state.vendor == request.vendor;
+    source.vendor(&request.vendor).filter(|_| fits).map(|enabled| (enabled, source.as_ref()))
+}
