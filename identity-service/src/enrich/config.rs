@@ -1,4 +1,5 @@
-//! What differs from a vendor's record on one source: `{base_url, method, path, headers, json_path, ttl}`.
+//! Settings of one source that differ from a vendor's record: `{base_url, method, path, headers, json_path,
+//! ttl}`.
 
 use serde_json::Value;
 
@@ -8,7 +9,7 @@ use crate::{
     problems::{Fields, Problems},
 };
 
-/// Checks all of it. Any field may be left out: then the record's counts.
+/// Checks the settings of `vendor` on one source. Any field may be left out: then the record's counts.
 pub fn check(vendor: &EnrichmentVendor, config: &Value, reach: &Reach<'_>, problems: &mut Problems) {
     let Some(mut fields) = Fields::of("", config, problems) else { return };
     let credentials: Vec<&str> = vendor.credentials.iter().map(|credential| credential.name).collect();
