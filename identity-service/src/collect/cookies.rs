@@ -6,7 +6,8 @@ use time::OffsetDateTime;
 use super::generated::GeneratedId;
 use crate::settings::CollectHost;
 
-/// A cookie that ends at `expires_at`. Not HttpOnly: the vendor's own library may run on the page and reads it.
+/// A cookie that ends at `expires_at`. Not HttpOnly: the vendor's own library may run on the page and reads
+/// it.
 pub fn cookie(
     record: &GeneratedId,
     value: String,
