@@ -5,7 +5,7 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("sql");
 
-/// Why the schema could not be brought to, or compared with, this binary's.
+/// Reason for which the schema could not be brought to, or compared with, this binary's.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
     /// The database can't be reached or refuses the login. The text has no password.

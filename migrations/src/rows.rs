@@ -10,11 +10,11 @@ use crate::schema;
 #[derive(Debug, Clone, Queryable, Selectable, Insertable)]
 #[diesel(table_name = schema::orgs, check_for_backend(diesel::pg::Pg))]
 pub struct Org {
-    /// Its ID, in every row and Redis key of its data.
+    /// The organisation's ID, in every row and Redis key of its data.
     pub id: Uuid,
-    /// 1 to 200 characters.
+    /// The organisation's name, of 1 to 200 characters.
     pub name: String,
-    /// On a sibling: the organisation whose test data it holds.
+    /// The organisation whose test data it holds; on a sibling alone.
     pub test_of: Option<Uuid>,
 }
 
@@ -22,17 +22,17 @@ pub struct Org {
 #[derive(Debug, Clone, Queryable, Selectable, Insertable)]
 #[diesel(table_name = schema::users, check_for_backend(diesel::pg::Pg))]
 pub struct User {
-    /// Its ID, `sub` in tokens.
+    /// The user's ID, which is `sub` in tokens.
     pub id: Uuid,
     /// The organisation it belongs to.
     pub org_id: Uuid,
-    /// Unique whatever its case.
+    /// The email, unique whatever its case.
     pub email: String,
-    /// For display.
+    /// The user's name, for display.
     pub name: String,
-    /// `owner`, `admin`, `editor` or `viewer`.
+    /// The role: `owner`, `admin`, `editor` or `viewer`.
     pub role: String,
-    /// PHC string of Argon2id.
+    /// The password's Argon2id hash, as a PHC string.
     pub password_hash: String,
 }
 
@@ -40,17 +40,19 @@ pub struct User {
 #[derive(Debug, Clone, Queryable, Selectable, Insertable)]
 #[diesel(table_name = schema::sources, check_for_backend(diesel::pg::Pg))]
 pub struct Source {
-    /// Its ID.
+    /// The source's own ID.
     pub id: Uuid,
     /// The organisation it belongs to.
     pub org_id: Uuid,
-    /// For display.
+    /// The source's name, for display.
     pub name: String,
-    /// Origins that may call: `host[:port]`, https implied; `http://…` for loopback. Empty refuses all.
+    /// Origins that may call: `host[:port]`, https implied; `http://…` for loopback. An empty list refuses
+    /// all.
     pub domains: Vec<String>,
-    /// `verified` or `claimed`: what a browser is shown (design section 7, Trust).
+    /// `verified` or `claimed`: the tie to a person that suffices for a browser to be shown that person's
+    /// values.
     pub browser_identity: String,
-    /// Calls without a signature are refused.
+    /// True where calls without a signature are refused.
     pub require_signature: bool,
 }
 
@@ -58,7 +60,7 @@ pub struct Source {
 #[derive(Debug, Clone, Queryable, Selectable, Insertable)]
 #[diesel(table_name = schema::collect_hosts, check_for_backend(diesel::pg::Pg))]
 pub struct CollectHost {
-    /// Its ID.
+    /// The host's own ID.
     pub id: Uuid,
     /// The organisation it belongs to.
     pub org_id: Uuid,
@@ -66,7 +68,7 @@ pub struct CollectHost {
     pub source_id: Uuid,
     /// Scheme and authority, without a path.
     pub url: String,
-    /// Domain attribute of `_dfid`; none for a host-only cookie.
+    /// The Domain attribute of `_dfid`; none for a host-only cookie.
     pub cookie_domain: Option<String>,
 }
 
@@ -74,19 +76,19 @@ pub struct CollectHost {
 #[derive(Debug, Clone, Queryable, Selectable, Insertable)]
 #[diesel(table_name = schema::pipeline_keys, check_for_backend(diesel::pg::Pg))]
 pub struct PipelineKey {
-    /// Its ID.
+    /// The key's own ID.
     pub id: Uuid,
     /// The organisation it belongs to.
     pub org_id: Uuid,
     /// The source it opens.
     pub source_id: Uuid,
-    /// `live` or `test`.
+    /// The environment, `live` or `test`.
     pub environment: String,
     /// SHA-256 of the key, see [`hash_pipeline_key`].
     pub key_hash: Vec<u8>,
-    /// The first characters, to recognise it by.
+    /// The key's first characters, to recognise it by.
     pub hint: String,
-    /// Since when it is refused.
+    /// Time from which on the key is refused.
     pub revoked_at: Option<OffsetDateTime>,
 }
 
@@ -94,15 +96,15 @@ pub struct PipelineKey {
 #[derive(Debug, Clone, Queryable, Selectable, Insertable)]
 #[diesel(table_name = schema::server_secrets, check_for_backend(diesel::pg::Pg))]
 pub struct ServerSecret {
-    /// Its ID, part of what the seal is bound to.
+    /// The secret's ID, part of what the seal is bound to.
     pub id: Uuid,
     /// The organisation it belongs to.
     pub org_id: Uuid,
     /// The source it signs for.
     pub source_id: Uuid,
-    /// See [`crate::sealed`].
+    /// The secret, sealed as [`crate::sealed`] says.
     pub sealed: Vec<u8>,
-    /// Set on rotation: until then the old one passes too.
+    /// End of an old secret that passes beside its successor, set on rotation.
     pub expires_at: Option<OffsetDateTime>,
 }
 
@@ -110,7 +112,7 @@ pub struct ServerSecret {
 #[derive(Debug, Clone, Queryable, Selectable, Insertable)]
 #[diesel(table_name = schema::pipelines, check_for_backend(diesel::pg::Pg))]
 pub struct Pipeline {
-    /// Its ID.
+    /// The pipeline's own ID.
     pub id: Uuid,
     /// The organisation it belongs to.
     pub org_id: Uuid,
@@ -118,9 +120,9 @@ pub struct Pipeline {
     pub source_id: Uuid,
     /// `explicit` or `implicit`: what the absence of consent signals means.
     pub consent_mode: String,
-    /// Withdrawn consent removes stored vendor IDs.
+    /// True where withdrawn consent removes stored vendor IDs.
     pub purge_on_withdrawal: bool,
-    /// Events a second that each key may bring to one core, 1 to 1,000,000. None: the core's default.
+    /// Events a second that each key may bring to one core, 1 to 1,000,000; none for the core's default.
     pub rate_limit_rps: Option<i32>,
 }
 
@@ -136,25 +138,26 @@ pub struct IdentitySource {
     pub vendor: String,
     /// The customer's public tag or pixel ID, 1 to 256 characters.
     pub partner_id: String,
-    /// How long an ID is kept, 1 to 400 days.
+    /// Days for which an ID is kept, 1 to 400.
     pub ttl_days: i32,
-    /// Off keeps the row but offers nothing.
+    /// True where the vendor is offered; false keeps the row but offers nothing.
     pub enabled: bool,
     /// Replaces the vendor table's endpoint.
     pub endpoint: Option<String>,
 }
 
-/// Whether a pipeline collects a vendor's click IDs and generates its IDs.
+/// A pipeline's choice to collect a vendor's click IDs and generate its IDs, or not to.
 #[derive(Debug, Clone, Queryable, Selectable, Insertable)]
 #[diesel(table_name = schema::generated_ids, check_for_backend(diesel::pg::Pg))]
 pub struct GeneratedIds {
     /// The organisation it belongs to.
     pub org_id: Uuid,
-    /// The pipeline.
+    /// The pipeline that chooses.
     pub pipeline_id: Uuid,
     /// Name in the core's tables.
     pub vendor: String,
-    /// Counts more than whether the vendor's gateway sync is enabled.
+    /// True where IDs are collected and generated. It counts more than the vendor's gateway sync being
+    /// enabled or not.
     pub enabled: bool,
 }
 

@@ -2,7 +2,7 @@
 //! data, so that a blob moved to another row, column, table or organisation does not open.
 //!
 //! `version 1 B | key id 4 B | nonce 12 B | ciphertext | tag 16 B`, key id = first 4 bytes of SHA-256 of the
-//! key (design section 6). Keys are found by ID; none is tried blindly, as GCM does not commit to its key.
+//! key. Keys are found by ID; none is tried blindly, as GCM does not commit to its key.
 
 pub mod columns;
 mod counted;
@@ -25,7 +25,7 @@ const NONCE: usize = 12;
 /// ID of a key: the first 4 bytes of its SHA-256.
 pub type KeyId = [u8; 4];
 
-/// One 256-bit key.
+/// A key of 256 bits, with its ID.
 pub struct SealKey {
     id: KeyId,
     bytes: SecretBox<[u8; 32]>,
@@ -40,29 +40,29 @@ pub struct SealKeys {
 /// The place a sealed value belongs to.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {
-    /// The organisation.
+    /// The organisation that owns the row.
     pub org: Uuid,
-    /// Table name.
+    /// Name of the table.
     pub table: &'a str,
-    /// The row's ID.
+    /// ID of the row.
     pub row: Uuid,
-    /// Column name.
+    /// Name of the column.
     pub column: &'a str,
 }
 
-/// Why a value was not sealed or opened. Tells nothing about the content.
+/// Reason for which a value was not sealed or opened. It tells nothing about the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
-    /// Not 32 bytes as 64 hex digits.
+    /// The key is not 32 bytes as 64 hex digits.
     #[error("must be 32 bytes as 64 hex digits")]
     BadKey,
-    /// Too short, or of an unknown version.
+    /// The value is too short, or of an unknown version.
     #[error("not a sealed value")]
     Malformed,
-    /// Sealed with a key that is not configured.
+    /// The value was sealed with a key that is not configured.
     #[error("sealed with an unknown key")]
     UnknownKey,
-    /// Damaged, or moved from another place.
+    /// The value is damaged, or was moved from another place.
     #[error("does not open here")]
     Refused,
 }
@@ -87,7 +87,7 @@ impl SealKey {
         self.bytes.expose_secret()
     }
 
-    /// Whether it opens what it seals.
+    /// Checks that the key opens what it seals.
     pub fn works(&self) -> bool {
         let nonce = Nonce::generate();
         let sealed = self.cipher().encrypt(&nonce, b"works".as_slice());
@@ -122,7 +122,8 @@ impl SealKeys {
         [Some(&self.current), self.previous.as_ref()].into_iter().flatten().find(|key| key.id == id)
     }
 
-    /// Seals `plain` for `place` under the current key. What is stored has to be counted: see [`Self::seal_counted`].
+    /// Seals `plain` for `place` under the current key. What is stored has to be counted: see
+    /// [`Self::seal_counted`].
     pub fn seal(&self, place: Place<'_>, plain: &[u8]) -> Result<Vec<u8>, SealError> {
         let mut sealed = vec![VERSION];
         sealed.extend_from_slice(&self.current.id);

@@ -11,17 +11,17 @@ use crate::v1::ErrorReason;
 /// `google.rpc.ErrorInfo.domain` of every refusal.
 pub const ERROR_DOMAIN: &str = "identity.dataflysignal.com";
 
-/// When another try makes sense after OVERLOADED.
+/// Delay after which another try makes sense where a refusal says OVERLOADED.
 const OVERLOADED_DELAY: Duration = Duration::from_secs(1);
 
-/// What a reason means to the outside.
+/// A row of the table: what a reason means to the outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reason {
-    /// The reason itself.
+    /// The reason that the row is about.
     pub reason: ErrorReason,
-    /// Code over gRPC.
+    /// The status code over gRPC.
     pub grpc: Code,
-    /// Status over HTTP.
+    /// The status code over HTTP.
     pub http: StatusCode,
     /// Text for the caller; names no internals.
     pub message: &'static str,
@@ -44,7 +44,8 @@ impl Reason {
         self.with_details(field, (self.reason == R::Overloaded).then_some(OVERLOADED_DELAY))
     }
 
-    /// The same with `google.rpc.RetryInfo`: the call passes after `delay`.
+    /// The refusal as [`Reason::status`] makes it, with `google.rpc.RetryInfo`: the call passes after
+    /// `delay`.
     pub fn status_after(&self, delay: Duration) -> Status {
         self.with_details(None, Some(delay))
     }

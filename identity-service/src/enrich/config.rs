@@ -1,4 +1,5 @@
-//! What differs from a vendor's record on one source: `{base_url, method, path, headers, json_path, ttl}`.
+//! Settings of one source that differ from a vendor's record: `{base_url, method, path, headers, json_path,
+//! ttl}`.
 
 use serde_json::Value;
 
@@ -11,7 +12,7 @@ use crate::{
     vendors::enrichment::EnrichmentVendor,
 };
 
-/// Checks all of it. Any field may be left out: then the record's counts.
+/// Checks the settings of `vendor` on one source. Any field may be left out: then the record's counts.
 pub fn check(vendor: &EnrichmentVendor, config: &Value, reach: &Reach<'_>, problems: &mut Problems) {
     let Some(mut fields) = Fields::of("", config, problems) else { return };
     let credentials: Vec<&str> = vendor.credentials.iter().map(|credential| credential.name).collect();

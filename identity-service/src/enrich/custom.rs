@@ -11,15 +11,15 @@ use crate::{
     vendors::enrichment_table,
 };
 
-/// Fields of a request, over all levels.
+/// Most fields of a request, over all levels.
 const MAX_FIELDS: usize = 100;
-/// Levels of a request.
+/// Most levels that a request may have.
 const MAX_DEPTH: usize = 8;
-/// Bytes of one text in a request.
+/// Longest text in a request, in bytes.
 const MAX_TEXT: usize = 1024;
 
-/// Checks a provider that is to have `name`. Left out may be the name, `method` (POST), `authentication` (none),
-/// `request_template` (nothing is sent) and `timeout` (2s).
+/// Checks a provider that is to have `name`. Left out may be the name, `method` (POST), `authentication`
+/// (none), `request_template` (nothing is sent) and `timeout` (2s).
 pub fn check(name: &str, settings: &Value, reach: &Reach<'_>, problems: &mut Problems) {
     problems.take("name".to_owned(), is_name(name));
     let Some(mut fields) = Fields::of("", settings, problems) else { return };
@@ -48,7 +48,7 @@ pub fn check(name: &str, settings: &Value, reach: &Reach<'_>, problems: &mut Pro
     fields.finish(problems);
 }
 
-/// It is asked for in the same place as a built-in vendor.
+/// Checks the name, which must be no built-in vendor's: both are asked for in the same place.
 fn is_name(name: &str) -> Result<(), String> {
     validation::name(name, 64, "_-")?;
     if enrichment_table::find(name).is_some() {
@@ -58,8 +58,8 @@ fn is_name(name: &str) -> Result<(), String> {
     }
 }
 
-/// `{type: bearer | header | basic | none}` with a reference to a secret; `header` names the header, `username` is
-/// basic's.
+/// `{type: bearer | header | basic | none}` with a reference to a secret; `header` names the header,
+/// `username` is basic's.
 fn check_authentication(mut fields: Fields<'_>, problems: &mut Problems) {
     let known = |text| match text {
         "bearer" | "header" | "basic" | "none" => Ok(text),
@@ -196,7 +196,7 @@ mod tests {
         assert_eq!(problems("a", &json!("x")), [""]);
     }
 
-    /// One field of the example replaced, and the problem that makes.
+    /// Replaces one field of the example at a time, which makes one problem.
     #[test]
     fn one_wrong_field_is_one_problem() {
         for (pointer, value, problem) in [

@@ -6,7 +6,8 @@ use time::OffsetDateTime;
 use crate::settings::CollectHost;
 use crate::vendors::generated::GeneratedId;
 
-/// A cookie that ends at `expires_at`. Not HttpOnly: the vendor's own library may run on the page and reads it.
+/// A cookie that ends at `expires_at`. Not HttpOnly: the vendor's own library may run on the page and reads
+/// it.
 pub fn cookie(
     record: &GeneratedId,
     value: String,

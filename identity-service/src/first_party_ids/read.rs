@@ -1,5 +1,5 @@
-//! Reading what is stored in the fields that a request collects: ahead, together with all else, and for identities
-//! that could not be guessed.
+//! Reading what is stored in the fields that a request collects: ahead, together with all else, and for
+//! identities that could not be guessed.
 
 use std::collections::BTreeSet;
 
@@ -37,7 +37,7 @@ pub fn ask(pipe: &mut Pipeline, org: Uuid, canonical: Uuid, fields: &[&'static s
     pipe.cmd("HMGET").arg(keys::vendor_ids(org, canonical).name).arg(VERSION_FIELD).arg(fields);
 }
 
-/// What the key says: its fields, or why it says nothing.
+/// Judges an answer: the fields of the key, or the reason why it says nothing.
 pub fn judge(answer: Value, fields: &[&'static str]) -> Result<Fields, Text> {
     let mut texts = protocol::strings(answer).into_iter();
     match protocol::hash_state(texts.next().flatten().as_deref()) {
@@ -48,8 +48,8 @@ pub fn judge(answer: Value, fields: &[&'static str]) -> Result<Fields, Text> {
     Ok(fields.iter().zip(texts).filter_map(held).collect())
 }
 
-/// The second look: everybody who brings something and was not guessed, with their schedule. What can't be read stays
-/// unknown.
+/// The second look, at everybody who brings something and was not guessed, with their schedule. What can't be
+/// read stays unknown.
 pub async fn rest(core: &Core, tenant: &Tenant, people: &[&Person], read: &mut Read, now: OffsetDateTime) {
     let fields = fields(tenant, people);
     let mut unknown = BTreeSet::new();

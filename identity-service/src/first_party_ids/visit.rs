@@ -28,20 +28,21 @@ use crate::{
     vendors::{cookie_format, generated::GeneratedId},
 };
 
-/// How long an event waits for what it brings to be stored. It counts without that, also where PostgreSQL is away.
+/// Longest time that an event waits for what it brings to be stored. It counts without that, also where
+/// PostgreSQL is away.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// What a request's browser is given.
+/// Cookies that a request's browser is given.
 #[derive(Debug, Default)]
 pub struct Given {
-    /// Its anonymous ID.
+    /// The anonymous ID of that browser.
     pub browser: String,
-    /// The vendors' cookies.
+    /// Cookies of vendors, to be set in that browser.
     pub cookies: Vec<Cookie>,
 }
 
-/// Collects for `people`, all of whom are of one request. `unsaved` are browsers whose consent could not be stored.
-/// What can't be stored is tried again with the next event.
+/// Collects for `people`, all of whom are of one request. `unsaved` are browsers whose consent could not be
+/// stored. What can't be stored is tried again with the next event.
 pub async fn collect(
     core: &Core,
     tenant: &Tenant,
@@ -104,7 +105,7 @@ pub async fn collect(
     }
 }
 
-/// One a browser, with the clicks of all its events.
+/// Makes a plan for each browser, with the clicks of all its events.
 fn plans<'a>(
     source: &Source,
     people: &[&'a Person],
@@ -142,7 +143,7 @@ fn granted(source: &Source, stored: &ConsentEntry) -> BTreeSet<&'static str> {
 
 type Gift = (&'static GeneratedId, String, OffsetDateTime);
 
-/// What the browser is given of an ID that was to be stored.
+/// The gift to the browser from an ID that was to be stored; none where that was left out or was a click's.
 fn gift((new, fate): (NewId, Fate)) -> Option<Gift> {
     let Record::Generated(record) = new.record else { return None };
     match fate {

@@ -8,43 +8,44 @@ use uuid::Uuid;
 use super::history::Moved;
 use crate::{identifiers::Identifier, storage::postgres::rows::VendorIdRow, sync::schedule::Attempt};
 
-/// New links a canonical identity may get a day (design section 7, Guards).
+/// Most new links that a canonical identity may get in a day, so that a user ID claimed for thousands of
+/// browsers in a row gathers few of them.
 pub const NEW_LINKS_A_DAY: i32 = 20;
 
 /// An identifier's place in a canonical identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
-    /// It came in a signed call or with a proof; a browser vouches for its own.
+    /// True where the identifier came in a signed call or with a proof; a browser vouches for its own.
     pub verified: bool,
-    /// When it came to this canonical identity.
+    /// Time at which the identifier came to this canonical identity.
     pub linked_at: OffsetDateTime,
-    /// When it last took part in a change, to the day.
+    /// Time of the last change that the identifier took part in, to the day.
     pub last_used_at: OffsetDateTime,
 }
 
-/// A canonical identity that is nobody else's.
+/// A canonical identity that was merged into no other, with all that it knows.
 #[derive(Debug, Clone)]
 pub struct Cluster {
-    /// Its ID.
+    /// The identity's canonical ID.
     pub id: Uuid,
-    /// This change makes it.
+    /// True where this change makes the identity.
     pub made: bool,
     /// The last day on which it got links.
     pub linked_on: Option<Date>,
-    /// How many it got on that day.
+    /// Number of links that it got on that day.
     pub linked_times: i32,
-    /// The last day on which somebody of it was seen.
+    /// The last day on which one of its identifiers was seen.
     pub last_seen_on: Date,
-    /// Its identifiers.
+    /// The identity's identifiers and their links.
     pub links: BTreeMap<Identifier, Link>,
-    /// Its vendor IDs by field, expired ones included.
+    /// The identity's vendor IDs by field, expired ones included.
     pub vendor_ids: BTreeMap<String, VendorIdRow>,
-    /// Its schedule by vendor.
+    /// The identity's sync schedules by vendor.
     pub attempts: BTreeMap<String, Attempt>,
 }
 
 impl Cluster {
-    /// One that nobody knows yet.
+    /// Makes an identity of which nothing is known yet.
     pub fn made(id: Uuid, today: Date) -> Self {
         Self {
             id,
@@ -58,12 +59,13 @@ impl Cluster {
         }
     }
 
-    /// New links it got on `today`.
+    /// Number of new links that it got on `today`.
     pub fn links_on(&self, today: Date) -> i32 {
         if self.linked_on == Some(today) { self.linked_times } else { 0 }
     }
 
-    /// Counts `more` links on `today`, if it may have them.
+    /// Counts `more` links on `today`. False, and nothing is counted, where they would exceed
+    /// [`NEW_LINKS_A_DAY`].
     pub fn admit(&mut self, today: Date, more: i32) -> bool {
         let times = self.links_on(today) + more;
         if times > NEW_LINKS_A_DAY {
@@ -81,8 +83,8 @@ impl Cluster {
         self.links.remove(id)
     }
 
-    /// Takes over what another knew, and tells what that was. Of two vendor IDs of one field the newest unexpired
-    /// one stays; of two schedules the one that synced last.
+    /// Takes over what another knew, and tells what that was. Of two vendor IDs of one field the newest
+    /// unexpired one stays; of two schedules the one that synced last.
     pub fn take(&mut self, other: Self, now: OffsetDateTime) -> Moved {
         let mut moved = Moved {
             links: other.links.keys().cloned().collect(),
@@ -108,7 +110,8 @@ impl Cluster {
     }
 }
 
-/// As the history keeps it: without the browser, who may be erased when this has long been another's.
+/// The row as the history keeps it: without the browser, which may be erased when the row has long been
+/// somebody else's.
 fn unnamed(row: &VendorIdRow) -> VendorIdRow {
     VendorIdRow { anonymous_id: None, ..row.clone() }
 }

@@ -1,4 +1,4 @@
-//! What a merge moved, as it is kept so that the merge can be undone.
+//! Record of what a merge moved, kept so that the merge can be undone.
 
 use std::collections::BTreeMap;
 
@@ -9,20 +9,20 @@ use crate::{
     identifiers::Identifier, storage::postgres::rows::VendorIdRow, sync::schedule::Attempt, vendors::owner,
 };
 
-/// What the merged identity was, and what of the survivor's gave way to it.
+/// The merged identity as it was, and what of the survivor's gave way to it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Moved {
     /// The merged identity's identifiers.
     pub links: Vec<Identifier>,
-    /// Its vendor IDs.
+    /// The merged identity's vendor IDs.
     pub vendor_ids: Vec<VendorIdRow>,
-    /// Its schedule.
+    /// The merged identity's sync schedules by vendor.
     pub attempts: BTreeMap<String, Attempt>,
-    /// Canonical IDs that had been merged into it before.
+    /// Canonical IDs that had been merged into the merged identity before.
     pub merged: Vec<Uuid>,
     /// The survivor's vendor IDs that gave way to newer ones.
     pub replaced_ids: Vec<VendorIdRow>,
-    /// The survivor's schedules that gave way.
+    /// The survivor's schedules that gave way to later ones.
     pub replaced_attempts: BTreeMap<String, Attempt>,
 }
 
@@ -42,9 +42,10 @@ impl Moved {
         }
     }
 
-    /// Takes out what `undone` had brought into what this merge moved, as the merge of `merged` is taken apart: what
-    /// its vendor IDs and schedules stood in for comes back, so that a later undoing gives nobody what is another's.
-    /// Where that is nothing, it is what gave way to this merge that comes back further out: `undone` says so then.
+    /// Takes out what `undone` had brought into what this merge moved, as the merge of `merged` is taken
+    /// apart: what its vendor IDs and schedules stood in for comes back, so that a later undoing gives nobody
+    /// what is another's. Where that is nothing, it is what gave way to this merge that comes back further
+    /// out: `undone` says so then.
     pub fn without(&mut self, merged: Uuid, undone: &mut Self) {
         self.merged.retain(|id| *id != merged && !undone.merged.contains(id));
         self.links.retain(|id| !undone.links.contains(id));

@@ -1,5 +1,5 @@
-//! The identity graph: which identifiers are one person. What a transaction has locked is read into a [`Graph`],
-//! the rules work on it without a store, and what they changed is written back.
+//! The identity graph: which identifiers are one person. What a transaction has locked is read into a
+//! [`Graph`], the rules work on it without a store, and what they changed is written back.
 
 pub mod cluster;
 pub mod history;
@@ -17,32 +17,33 @@ use uuid::Uuid;
 use self::{cluster::Cluster, history::Moved};
 use crate::identifiers::{Identifier, Kind};
 
-/// Identifiers of one canonical identity; beyond it the one unused longest is dropped (design section 7, Guards).
+/// Most identifiers that one canonical identity may have (Adobe's identity graphs keep as many). Beyond them
+/// the one unused longest is dropped, never a user ID.
 pub const MAX_IDENTIFIERS: usize = 50;
 
-/// What is locked, and what becomes of it.
+/// The part of the identity graph that a transaction has locked, and what becomes of it.
 #[derive(Debug, Clone)]
 pub struct Graph {
-    /// When the change happens.
+    /// Time at which the change happens.
     pub now: OffsetDateTime,
-    /// By canonical ID: roots only.
+    /// Canonical identities by their ID, roots only.
     pub clusters: BTreeMap<Uuid, Cluster>,
-    /// Where each identifier is.
+    /// The canonical identity that each identifier is linked to.
     pub homes: BTreeMap<Identifier, Uuid>,
     /// Merges of identities that were stored, in order.
     pub merges: Vec<Merge>,
-    /// How often an identifier came to a canonical identity.
+    /// Number of times that an identifier came to a canonical identity.
     pub edits: usize,
 }
 
-/// Two canonical identities became one.
+/// A merge, by which two canonical identities became one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Merge {
-    /// Which one is left.
+    /// The identity that is left.
     pub survivor: Uuid,
-    /// Which one is not.
+    /// The identity that is gone.
     pub merged: Uuid,
-    /// What went with it.
+    /// Identifiers, vendor IDs and schedules that went along.
     pub moved: Moved,
 }
 
@@ -89,7 +90,8 @@ impl Graph {
         }
     }
 
-    /// Makes two canonical identities one and returns the survivor: the one with a user, else the older. An identity
+    /// Makes two canonical identities one and returns the survivor: the one with a user, else the older.
+    /// Refused where each has a user, or where the survivor has had its share of links today. An identity
     /// that was made in this very change leaves no trace in the other's history.
     pub fn join(&mut self, one: Uuid, other: Uuid) -> Result<Uuid, RefusalReason> {
         let rank = |id: Uuid| {

@@ -6,8 +6,9 @@ use uuid::Uuid;
 use super::Graph;
 use crate::{identifiers::Identifier, resolve::subject::Person};
 
-/// Applies what an event says, and returns what of it was refused. `linked` is the browser that its link token names,
-/// where that counts. Afterwards every identifier has a canonical identity. Saying the same again changes nothing.
+/// Applies what an event says, and returns what of it was refused. `linked` is the browser that its link
+/// token names, where that counts. Afterwards every identifier has a canonical identity. Saying the same
+/// again changes nothing.
 pub fn apply(graph: &mut Graph, person: &Person, linked: Option<&Identifier>) -> Vec<Refusal> {
     let mut refusals = Vec::new();
     let mut refuse = |identifier: &str, reason: RefusalReason| {
@@ -51,7 +52,7 @@ pub fn apply(graph: &mut Graph, person: &Person, linked: Option<&Identifier>) ->
     refusals
 }
 
-/// Nobody is known there but this browser, by nothing but its ID: it need not start anew.
+/// True where nothing is known of the identity but this browser's ID: it need not start anew.
 fn is_new(graph: &Graph, home: Uuid, browser: &Identifier) -> bool {
     graph
         .clusters
@@ -59,8 +60,8 @@ fn is_new(graph: &Graph, home: Uuid, browser: &Identifier) -> bool {
         .is_some_and(|own| own.vendor_ids.is_empty() && own.links.keys().all(|id| id == browser))
 }
 
-/// The user is on this browser. Where somebody else was before, the browser goes to the newest login, and what the
-/// earlier person has stays theirs.
+/// Puts the user on this browser. Where somebody else was there before, the browser goes to the newest login,
+/// and what the earlier person has stays theirs.
 fn login(
     graph: &mut Graph,
     browser: Option<&Identifier>,
@@ -106,7 +107,7 @@ fn login(
     }
 }
 
-/// The browser had another ID before, or has one on another of the customer's domains.
+/// Links the ID that the browser had before, or that it has on another of the customer's domains.
 fn recognise(graph: &mut Graph, browser: &Identifier, other: &Identifier) -> Result<(), RefusalReason> {
     let Some(own) = graph.home(browser) else { return Ok(()) };
     match graph.home(other) {

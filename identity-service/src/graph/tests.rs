@@ -46,7 +46,7 @@ fn graph() -> Graph {
     Graph::new(Vec::new(), NOW)
 }
 
-/// As the next transaction finds it.
+/// The graph as the next transaction finds it.
 fn stored(mut graph: Graph, now: OffsetDateTime) -> Graph {
     for cluster in graph.clusters.values_mut() {
         cluster.made = false;

@@ -1,4 +1,4 @@
-//! One transaction that applies what the events of a request say about who is who.
+//! The transaction that applies what the events of a request say about who is who.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -28,29 +28,29 @@ use crate::{
 
 /// The events of one request that may change the graph, in order.
 pub struct Identify {
-    /// The organisation.
+    /// The organisation whose graph changes.
     pub org: Uuid,
-    /// What they say.
+    /// The events' people, in the order of the events.
     pub people: Vec<Person>,
-    /// Recognises who was erased.
+    /// Keys that recognise identifiers of people who were erased.
     pub tombstones: Arc<TombstoneKeys>,
-    /// When.
+    /// Time at which the change happens.
     pub now: OffsetDateTime,
 }
 
-/// What came of them.
+/// Result of applying the events of a request.
 #[derive(Debug, Default)]
 pub struct Identified {
-    /// Every identifier's canonical identity, and whether this change made it.
+    /// Canonical identity of each identifier, and true where this change made it.
     pub homes: BTreeMap<Identifier, (Uuid, bool)>,
-    /// One an event.
+    /// Outcomes, one an event, in their order.
     pub outcomes: Vec<Outcome>,
 }
 
-/// What came of one event.
+/// Result of applying a single event.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// What was left out, and why.
+    /// Identifiers and proofs that were left out, each with the reason.
     pub refusals: Vec<Refusal>,
     /// The browser's and the cookie's canonical identity, where these are different people.
     pub strangers: Option<(Uuid, Uuid)>,
@@ -83,7 +83,7 @@ impl Change for Identify {
     }
 }
 
-/// What is known of the proofs that came.
+/// State of the proofs that came with the events.
 struct Proofs {
     used: HashSet<Digest>,
     /// Link tokens of browsers that were erased after the token was made.
@@ -152,7 +152,7 @@ impl Identify {
     }
 }
 
-/// Plays one event.
+/// Applies one event to the graph, and adds the proofs that it uses up to `spent`.
 fn play(graph: &mut Graph, person: &Person, proofs: &Proofs, spent: &mut BTreeSet<Digest>) -> Outcome {
     if let Some(message) = person.message
         && (proofs.used.contains(&message) || spent.contains(&message))

@@ -1,6 +1,6 @@
-//! Changing the graph, grouped over requests: events that come while a transaction runs wait together and go into the
-//! next one, so that many logins cost PostgreSQL little more than one, and those of one person never wait for each
-//! other's locks.
+//! Changing the graph, grouped over requests: events that come while a transaction runs wait together and go
+//! into the next one, so that many logins cost PostgreSQL little more than one, and those of one person never
+//! wait for each other's locks.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -18,7 +18,7 @@ use crate::{
     storage::{Stores, batcher::Group, change},
 };
 
-/// Changes the graph.
+/// Changes the graph, grouped over requests.
 #[derive(Clone)]
 pub struct GraphWriter {
     group: Group<Wanted>,
@@ -30,17 +30,18 @@ struct Wanted {
     answer: oneshot::Sender<Changed>,
 }
 
-/// What came of the events of one request.
+/// Result of the events of one request.
 #[derive(Debug, Default)]
 pub struct Changed {
-    /// Their identifiers' canonical identities, and whether each was made for them.
+    /// Canonical identity of each identifier that the request names, and true where it was made for this
+    /// request.
     pub homes: BTreeMap<Identifier, (Uuid, bool)>,
-    /// One an event.
+    /// Outcomes, one an event, in their order.
     pub outcomes: Vec<Outcome>,
 }
 
 impl GraphWriter {
-    /// Starts writing; goes on as long as the runtime.
+    /// Starts the writer, which goes on as long as the runtime.
     pub fn start(stores: &Stores, tombstones: &Arc<TombstoneKeys>) -> Self {
         let (stores, tombstones) = (stores.clone(), tombstones.clone());
         let work = move |org, batch| {
@@ -58,10 +59,11 @@ impl GraphWriter {
     }
 }
 
-/// Events of a transaction; those of one request are never divided.
+/// Most events of one transaction; those of one request are never divided.
 const EVENTS: usize = 1000;
 
-/// One transaction, or more. Requests that could not be stored get no answer.
+/// Applies a group of requests in one transaction, or in more where they have many events. Requests that
+/// could not be stored get no answer.
 async fn write(stores: &Stores, tombstones: &Arc<TombstoneKeys>, org: Uuid, mut wanted: Vec<Wanted>) {
     while !wanted.is_empty() {
         let mut events = 0;

@@ -20,11 +20,11 @@ use crate::{
     },
 };
 
-/// An identifier's use is written down once a day.
+/// Shortest time between two notes of an identifier's use.
 const USED_PERIOD: Duration = Duration::days(1);
 
-/// Writes the difference between `before` and `after`, both of which are locked. Redis is to hold all of `touched`
-/// anew, whatever became of it.
+/// Writes the difference between `before` and `after`, both of which are locked. Redis is to hold all of
+/// `touched` anew, whatever became of it.
 pub async fn write(
     connection: &mut AsyncPgConnection,
     org: Uuid,
@@ -159,7 +159,7 @@ async fn write_knowledge(
     Ok(())
 }
 
-/// What Redis is to hold of everything that has changed.
+/// Entries that Redis is to hold of everything that has changed.
 async fn entries(
     connection: &mut AsyncPgConnection,
     org: Uuid,

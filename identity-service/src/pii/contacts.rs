@@ -1,4 +1,4 @@
-//! What an event says of a person's email and phone, digested at once.
+//! Email and phone of a person as an event brings them, digested at once.
 
 use std::fmt;
 
@@ -13,29 +13,29 @@ use super::normal;
 /// Digests of one text, raw. Vendors get them in their encoding.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Digests {
-    /// SHA-256.
+    /// The SHA-256 digest, which is always there.
     pub sha256: [u8; 32],
-    /// SHA-1; none where the caller sent a ready-made SHA-256.
+    /// The SHA-1 digest; none where the caller sent a ready-made SHA-256.
     pub sha1: Option<[u8; 20]>,
-    /// MD5; likewise.
+    /// The MD5 digest; none where the caller sent a ready-made SHA-256.
     pub md5: Option<[u8; 16]>,
 }
 
 /// An email or a phone, digested.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Contact {
-    /// Of the trimmed, lower-case text.
+    /// Digests of the trimmed, lower-case text.
     pub lower: Digests,
-    /// Of UID2's normal form, where it is known.
+    /// Digests of UID2's normal form, where it is known.
     pub uid2: Option<Digests>,
 }
 
-/// What one event says.
+/// Email and phone that one event brings.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Contacts {
-    /// The email.
+    /// The email, where the event has a usable one.
     pub email: Option<Contact>,
-    /// The phone.
+    /// The phone, where the event has a usable one.
     pub phone: Option<Contact>,
 }
 
@@ -47,7 +47,8 @@ impl fmt::Debug for Contact {
 }
 
 impl Contacts {
-    /// Takes them out of `subject`. What can't be normalised is left out: it would match nobody.
+    /// Takes email and phone out of `subject`. One that can't be normalised is left out, as it would match
+    /// nobody.
     pub fn take(subject: &mut Subject) -> Self {
         let email = subject.email.take().map(SecretString::from);
         let phone = subject.phone.take().map(SecretString::from);
@@ -61,7 +62,7 @@ impl Contacts {
         Self { email: email.or_else(ready_email), phone: phone.or_else(ready_phone) }
     }
 
-    /// What there is, by the word for it.
+    /// Contacts that are there, each with the word for it.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, Contact)> {
         [("email", self.email), ("phone", self.phone)]
             .into_iter()

@@ -1,9 +1,9 @@
-//! The normal forms that vendors ask for: trimmed and in lower case, and UID2's. Everything in clear is wiped from
-//! memory where it is dropped.
+//! The normal forms that vendors ask for: trimmed and in lower case, and UID2's. Everything in clear is wiped
+//! from memory where it is dropped.
 
 use zeroize::Zeroizing;
 
-/// A text in clear.
+/// A text in clear, wiped from memory where it is dropped.
 pub type Clear = Zeroizing<String>;
 
 /// Longest address, in bytes (RFC 5321: 64 before the @ and 255 behind it).
@@ -11,13 +11,13 @@ const MAX_EMAIL_BYTES: usize = 320;
 
 /// An address in both forms.
 pub struct Email {
-    /// Trimmed, in lower case.
+    /// The address, trimmed and in lower case.
     pub lower: Clear,
-    /// As UID2 has it: what Gmail ignores is left out. None where that leaves nothing.
+    /// UID2's form, in which what Gmail ignores is left out; none where that leaves nothing.
     pub uid2: Option<Clear>,
 }
 
-/// The forms of an address; none where the text is none.
+/// The forms of an address; none where the text is no address.
 pub fn email(text: &str) -> Option<Email> {
     let text = text.trim();
     let (local, domain) = text.split_once('@')?;
@@ -47,8 +47,8 @@ fn uid2(local: &str, domain: &str) -> Option<Clear> {
     Some(normal)
 }
 
-/// A number in E.164: `+` and 10 to 15 digits. Signs that people write between digits are left out. None where the
-/// country is not said, which nobody could guess.
+/// A number in E.164: `+` and 10 to 15 digits. Signs that people write between digits are left out. None
+/// where the country is not said, which nobody could guess.
 pub fn phone(text: &str) -> Option<Clear> {
     let text = text.trim();
     // +44 (0)20 …: the zero is not dialled from abroad.

@@ -1,4 +1,4 @@
-//! What is left of somebody who was erased: digests under a key of the organisation's, which only recognise an
+//! Remains of people who were erased: digests under a key of the organisation's, which only recognise an
 //! identifier that is shown again.
 
 use hkdf::Hkdf;
@@ -16,7 +16,7 @@ const INFO: &[u8] = b"erasure-v1";
 pub struct TombstoneKeys(Vec<SecretBox<[u8; 32]>>);
 
 impl TombstoneKeys {
-    /// Derives the keys of `keys`.
+    /// Derives one key from each of `keys`, the current one first.
     pub fn derive(keys: &SealKeys) -> Self {
         Self([Some(keys.current()), keys.previous()].into_iter().flatten().map(derived).collect())
     }

@@ -12,17 +12,17 @@ use crate::{
     },
 };
 
-/// What a linking key may be read from.
+/// Facts about a visitor that a linking key may be read from.
 const SOURCES: [&str; 5] = ["canonical_id", "anonymous_id", "user_id", "email", "phone"];
-/// Linking keys, and context mappings.
+/// Most linking keys, and most context mappings.
 const MAX_ENTRIES: usize = 20;
-/// Attributes that a browser may see.
+/// Most attributes that a browser may see.
 const MAX_ATTRIBUTES: usize = 100;
-/// Bytes of an attribute's name.
+/// Longest name of an attribute, in bytes.
 const MAX_ATTRIBUTE: usize = 128;
 
-/// Checks the settings without the keys, which are sealed apart. Required are `tenant_subdomain`, `tenant_id` and
-/// `profile_collection_id`.
+/// Checks the settings without the keys, which are sealed apart. Required are `tenant_subdomain`, `tenant_id`
+/// and `profile_collection_id`.
 pub fn check(settings: &Value, reach: &Reach<'_>, problems: &mut Problems) {
     let Some(mut fields) = Fields::of("", settings, problems) else { return };
     fields.required("tenant_subdomain", problems, subdomain);
@@ -173,7 +173,7 @@ mod tests {
         assert_eq!(problems(&json!({})), ["tenant_subdomain", "tenant_id", "profile_collection_id"]);
     }
 
-    /// One field of the example replaced, and the problem that makes.
+    /// Replaces one field of the example at a time, which makes one problem.
     #[test]
     fn one_wrong_field_is_one_problem() {
         for (pointer, value, problem) in [

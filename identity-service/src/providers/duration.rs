@@ -2,19 +2,19 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-/// How long an ID may be kept.
+/// Bounds of how long an ID may be kept.
 pub const TTL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(400 * 24);
-/// How long a customer's own provider may take.
+/// Bounds of how long a customer's own provider may take to answer.
 pub const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(10);
 
-/// A time to live of [`TTL`].
+/// Parses a time to live within [`TTL`].
 pub fn ttl(text: &str) -> Result<Duration, &'static str> {
     parse(text)
         .filter(|ttl| TTL.contains(ttl))
         .ok_or("must be 1s to 400d: a whole number and ms, s, m, h or d")
 }
 
-/// A timeout of [`TIMEOUT`].
+/// Parses a timeout within [`TIMEOUT`].
 pub fn timeout(text: &str) -> Result<Duration, &'static str> {
     let timeout = parse(text).filter(|timeout| TIMEOUT.contains(timeout));
     timeout.ok_or("must be 100ms to 10s: a whole number and ms or s")
@@ -45,7 +45,7 @@ mod tests {
             (timeout("2s"), timeout("100ms")),
             (Ok(Duration::from_secs(2)), Ok(Duration::from_millis(100)))
         );
-        // threats.md M39.
+        // A sign, a fraction, two units, digits of another script or an overflow is no length of time.
         for bad in [
             "",
             "0",

@@ -1,4 +1,4 @@
-//! Where a provider is called, and how.
+//! Address of a provider, and the method that it is called with.
 
 use url::Url;
 
@@ -8,7 +8,7 @@ use crate::egress::target::{self, Reach};
 /// Longest URL, or part of one, in bytes.
 const MAX: usize = 2048;
 
-/// `GET` or `POST`.
+/// Checks the method, which is `GET` or `POST`.
 pub fn method(text: &str) -> Result<(), &'static str> {
     if ["GET", "POST"].contains(&text) { Ok(()) } else { Err("must be GET or POST") }
 }
@@ -46,7 +46,7 @@ fn bounded(text: &str) -> Result<&str, &'static str> {
     if text.len() <= MAX { Ok(text) } else { Err("must have at most 2048 characters") }
 }
 
-/// URLs end in logs, of others as well.
+/// Refuses credentials in the query: URLs end in logs, of others as well.
 fn without_credentials(url: &Url) -> Result<(), &'static str> {
     if url.query_pairs().any(|(name, value)| headers::is_credential(&name) || value.starts_with("secret:")) {
         return Err("must not hold credentials: name a secret for the authentication");

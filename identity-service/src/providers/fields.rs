@@ -28,7 +28,7 @@ pub fn free(name: &str) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    /// threats.md M41.
+    /// Fields that begin with `_` are ours, and those of built-in vendors are taken in any case of letters.
     #[test]
     fn fields_of_others_are_taken() {
         assert_eq!(free("cdp_customer_id"), Ok(()));

@@ -6,12 +6,12 @@ use serde_json::Value;
 use super::template;
 use super::validation::{Fields, Problems};
 
-/// Headers of a vendor's settings.
+/// Most headers in a vendor's settings.
 const MAX_HEADERS: usize = 20;
-/// Bytes of a header's value.
+/// Longest value of a header, in bytes.
 const MAX_VALUE: usize = 1024;
 
-/// What we set, or what is the connection's.
+/// Headers that we set, or that are the connection's.
 const OURS: [&str; 16] = [
     "accept-encoding",
     "connection",
@@ -31,8 +31,8 @@ const OURS: [&str; 16] = [
     "user-agent",
 ];
 
-/// A name of a header or parameter, in small letters and digits alone, that holds a credential if it has one of these
-/// in it, or if it ends in `key` or is one of the short ones.
+/// Parts of names that tell a credential. The name of a header or parameter is compared in small letters and
+/// digits alone; one that ends in `key`, or is one of the short ones, tells a credential too.
 const CREDENTIALS: [&str; 13] = [
     "authorization",
     "bearer",
@@ -50,7 +50,7 @@ const CREDENTIALS: [&str; 13] = [
 ];
 const SHORT: [&str; 4] = ["auth", "pass", "sig", "sign"];
 
-/// Whether what goes by that name looks like a credential.
+/// True where the name looks like a credential's.
 pub fn is_credential(name: &str) -> bool {
     let name: String =
         name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
@@ -66,8 +66,8 @@ pub fn name(text: &str) -> Result<(), &'static str> {
     }
 }
 
-/// `headers` of a vendor's settings: name to text, in which visitors' variables and the vendor's `credentials` may
-/// stand. A header that carries a credential names it, so that none is stored in clear.
+/// `headers` of a vendor's settings: name to text, in which visitors' variables and the vendor's
+/// `credentials` may stand. A header that carries a credential names it, so that none is stored in clear.
 pub fn check(fields: &mut Fields<'_>, credentials: &[&str], problems: &mut Problems) {
     let path = fields.path("headers");
     let Some(value) = fields.value("headers") else { return };

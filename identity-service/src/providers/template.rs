@@ -1,6 +1,6 @@
 //! Texts with `{{variables}}` of a visitor.
 
-/// What a template may ask for.
+/// Variables that a template may ask for.
 pub const VARIABLES: [&str; 8] = [
     "anonymous_id",
     "canonical_id",
@@ -12,7 +12,7 @@ pub const VARIABLES: [&str; 8] = [
     "client_ip",
 ];
 
-/// Whether each `{{…}}` names one of [`VARIABLES`] or of `more`.
+/// Checks that each `{{…}}` names one of [`VARIABLES`] or of `more`.
 pub fn check(text: &str, more: &[&str]) -> Result<(), String> {
     let mut rest = text;
     while let Some(at) = rest.find(['{', '}']) {

@@ -4,44 +4,45 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
-/// More are not told: who has made so many mistakes sends something else altogether.
+/// Most mistakes that are told: whoever has made more sends something else altogether.
 const MAX_PROBLEMS: usize = 100;
 /// Characters of an unknown field's name that are told.
 const MAX_NAME: usize = 64;
 
-/// One thing that is wrong.
+/// A mistake in settings, with the field that has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Path of the field, `response_mapping.json_path`.
+    /// Path of the field, such as `response_mapping.json_path`.
     pub field: String,
-    /// What it must be, for people. Never the value: it may be a secret that went astray.
+    /// Requirement that the field does not meet, for people. The value is never in it: it may be a secret
+    /// that went astray.
     pub message: Cow<'static, str>,
 }
 
-/// All that is wrong, in the order it was found.
+/// Mistakes in the order they were found, the first `MAX_PROBLEMS` of them.
 #[derive(Debug, Default)]
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// Adds one.
+    /// Adds one mistake, unless there are too many already.
     pub fn add(&mut self, field: impl Into<String>, message: impl Into<Cow<'static, str>>) {
         if self.0.len() < MAX_PROBLEMS {
             self.0.push(Problem { field: field.into(), message: message.into() });
         }
     }
 
-    /// The value, or one more problem.
+    /// Takes the value of a check, or adds one more mistake.
     pub fn take<T, M: Into<Cow<'static, str>>>(&mut self, field: String, checked: Result<T, M>) -> Option<T> {
         checked.map_err(|message| self.add(field, message)).ok()
     }
 
-    /// What was found.
+    /// The mistakes that were found.
     pub fn into_list(self) -> Vec<Problem> {
         self.0
     }
 }
 
-/// The fields of an object. Those that nobody asked for are problems in the end.
+/// The fields of an object. Those that nobody asked for are mistakes in the end.
 #[derive(Debug)]
 pub struct Fields<'a> {
     path: String,
@@ -65,7 +66,7 @@ impl<'a> Fields<'a> {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
-    /// A field; null is none.
+    /// The value of a field; null counts as none.
     pub fn value(&mut self, name: &'static str) -> Option<&'a Value> {
         self.known.push(name);
         self.object.get(name).filter(|value| !value.is_null())
@@ -97,7 +98,7 @@ impl<'a> Fields<'a> {
         self.optional(name, problems, check)
     }
 
-    /// Whether the field is there; a problem where it is not.
+    /// Checks that the field is there, and adds a mistake where it is not.
     pub fn require(&mut self, name: &'static str, problems: &mut Problems) -> bool {
         let is_there = self.value(name).is_some();
         if !is_there {
@@ -112,7 +113,7 @@ impl<'a> Fields<'a> {
         problems.take(self.path(name), value.as_bool().ok_or("must be true or false"))
     }
 
-    /// A list of at most `max` that may be left out; each with its path.
+    /// A list of at most `max` entries that may be left out; each entry comes with its path.
     pub fn list(
         &mut self,
         name: &'static str,
@@ -137,7 +138,7 @@ impl<'a> Fields<'a> {
         Fields::of(self.path(name), value, problems)
     }
 
-    /// Makes problems of the fields that nobody has asked for.
+    /// Adds a mistake for each field that nobody has asked for.
     pub fn finish(self, problems: &mut Problems) {
         for name in self.object.keys().filter(|name| !self.known.contains(&name.as_str())) {
             let name: String = name.chars().take(MAX_NAME).collect();

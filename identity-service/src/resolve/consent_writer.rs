@@ -27,7 +27,7 @@ use crate::{
     },
 };
 
-/// Stores consent.
+/// Stores consent signals, grouped over requests.
 #[derive(Clone)]
 pub struct ConsentWriter {
     group: Group<Wanted>,
@@ -39,7 +39,7 @@ struct Wanted {
 }
 
 impl ConsentWriter {
-    /// Starts writing; goes on as long as the runtime.
+    /// Starts the writer, which goes on as long as the runtime.
     pub fn start(stores: &Stores, settings: &Settings) -> Self {
         let (stores, settings) = (stores.clone(), settings.clone());
         let work = move |org, batch| {
@@ -57,7 +57,8 @@ impl ConsentWriter {
     }
 }
 
-/// One transaction. Requests whose signals could not be stored get no answer.
+/// Replaces the signals of a group of requests in one transaction. Requests whose signals could not be stored
+/// get no answer.
 async fn write(stores: &Stores, settings: &Settings, org: Uuid, wanted: Vec<Wanted>) {
     let mut rows: BTreeMap<String, ConsentRow> = BTreeMap::new();
     for row in wanted.iter().flat_map(|one| &one.rows) {
@@ -114,7 +115,7 @@ struct Replace {
 }
 
 impl Change for Replace {
-    /// What is stored now, and what was removed.
+    /// The signals that are stored now, and what was removed.
     type Output = (Vec<ConsentRow>, Purged);
 
     fn org(&self) -> Uuid {

@@ -25,11 +25,11 @@ use crate::{
     },
 };
 
-/// Entries that are kept, of some 40 bytes.
+/// Entries that one process keeps, of some 40 bytes each.
 const KEPT: usize = 200_000;
 
-/// What this process has stored, so that an event that repeats it needs no statement. It holds for the day: another
-/// process may have stored something else since.
+/// Cache of what this process has stored, so that an event that repeats it needs no statement. An entry holds
+/// for the day: another process may have stored something else since.
 pub struct Remembered {
     hasher: RandomState,
     /// A keyed hash of the contact, and whether it is stored as vouched for.
@@ -47,9 +47,9 @@ impl Default for Remembered {
 pub struct NewContact {
     /// The canonical identity that it came to.
     pub canonical: Uuid,
-    /// The digests.
+    /// Digests of the email or phone.
     pub contact: Contact,
-    /// It came in a signed call, or with a hash that vouches for its user.
+    /// True where the contact came in a signed call, or with a hash that vouches for its user.
     pub verified: bool,
 }
 
@@ -78,10 +78,11 @@ impl Remembered {
     }
 }
 
-/// How long an event waits. It counts without that, also where PostgreSQL is away.
+/// Longest time that an event waits for its digests to be stored. It counts without that, also where
+/// PostgreSQL is away.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// What `people` bring that this process has not stored today.
+/// Contacts that `people` bring and that this process has not stored today.
 pub fn new(
     core: &Core,
     tenant: &Tenant,
@@ -102,7 +103,7 @@ pub fn new(
     new
 }
 
-/// Stores them. What can't be stored is tried again with the next event that brings it.
+/// Stores new contacts. Those that can't be stored are tried again with the next event that brings them.
 pub async fn store(core: &Core, org: Uuid, new: NewContacts, now: OffsetDateTime) {
     if new.is_empty() {
         return;
@@ -128,7 +129,8 @@ impl Change for Store {
         self.org
     }
 
-    /// Redis has nothing of it. The row hangs on its link, so erasing the person takes it along.
+    /// Stores the digests, of which Redis has nothing. A row hangs on its link, so erasing the person takes
+    /// it along.
     async fn apply(&self, connection: &mut AsyncPgConnection) -> Result<((), Vec<Entry>)> {
         pii::store(connection, self.org, &self.new, self.now).await?;
         Ok(((), Vec::new()))

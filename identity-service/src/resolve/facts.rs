@@ -1,5 +1,5 @@
-//! The first look: one pipeline for every identifier, with the guess's schedule read ahead. Where the answers
-//! equal the guess it was the only round trip.
+//! The first look at Redis: one pipeline for every identifier, with the schedule of the guessed identity read
+//! ahead. Where the answers equal the guess, no other round trip is needed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,13 +22,14 @@ use crate::{
 /// A canonical identity as one request knows it.
 #[derive(Debug, Clone, Copy)]
 pub struct Known {
-    /// Its ID.
+    /// The identity's canonical ID.
     pub canonical: Uuid,
-    /// This request made it.
+    /// True where this request made the identity.
     pub created: bool,
 }
 
-/// What one request has learned. Trees: mostly there is one person, and IDs are the visitor's to choose.
+/// Facts that one request has learned so far, in trees rather than hash maps: mostly there is one person, and
+/// IDs are the visitor's to choose.
 #[derive(Debug, Default)]
 pub struct Read {
     canonicals: BTreeMap<Identifier, Known>,
@@ -38,14 +39,14 @@ pub struct Read {
     /// Browsers whose consent key is missing and may be filled.
     fillable_consents: BTreeSet<String>,
     syncs: BTreeMap<Uuid, View>,
-    /// What is stored in the fields that the request collects.
+    /// Stored values of the fields that the request collects, by canonical identity.
     held: BTreeMap<Uuid, Fields>,
     /// Canonical identities that were guessed.
     guesses: Vec<Uuid>,
 }
 
 impl Read {
-    /// What is known of an identifier.
+    /// The canonical identity of an identifier, as far as it is known.
     pub fn canonical(&self, id: &Identifier) -> Option<Known> {
         self.canonicals.get(id).copied()
     }
@@ -55,42 +56,43 @@ impl Read {
         self.canonicals.insert(id, known);
     }
 
-    /// What was known of an identifier does not count any more.
+    /// Forgets the canonical identity of an identifier, which does not count any more.
     pub fn forget(&mut self, id: &Identifier) {
         self.canonicals.remove(id);
     }
 
-    /// The identifier is unknown to Redis, which may be told.
+    /// True where Redis does not know the identifier and may be told.
     pub fn is_fillable(&self, id: &Identifier) -> bool {
         self.fillable.contains(id)
     }
 
-    /// What is stored for a browser; none where it could not be read.
+    /// Consent that is stored for a browser; none where it could not be read.
     pub fn consent(&self, anonymous_id: &str) -> Option<&ConsentEntry> {
         self.consents.get(anonymous_id)
     }
 
-    /// Learns what is stored for a browser.
+    /// Learns the consent that is stored for a browser.
     pub fn learn_consent(&mut self, anonymous_id: &str, entry: ConsentEntry) {
         self.consents.insert(anonymous_id.to_owned(), entry);
     }
 
-    /// The browser's consent is unknown to Redis, which may be told.
+    /// True where Redis does not know the browser's consent and may be told.
     pub fn is_consent_fillable(&self, anonymous_id: &str) -> bool {
         self.fillable_consents.contains(anonymous_id)
     }
 
-    /// Somebody among the people was guessed to be this one.
+    /// True where this identity was guessed for one of the request's people.
     pub fn was_guessed(&self, canonical: Uuid) -> bool {
         self.guesses.contains(&canonical)
     }
 
-    /// What an identity has in the fields that the request collects; none where it could not be read.
+    /// Stored values of an identity in the fields that the request collects; none where they could not be
+    /// read.
     pub fn held(&self, canonical: Uuid) -> Option<&Fields> {
         self.held.get(&canonical)
     }
 
-    /// Learns what an identity has.
+    /// Learns an identity's stored values in the fields that the request collects.
     pub fn learn_held(&mut self, canonical: Uuid, held: Fields) {
         self.held.insert(canonical, held);
     }
@@ -100,13 +102,14 @@ impl Read {
         self.syncs.insert(canonical, view);
     }
 
-    /// The schedule that was read ahead, if it was this one's.
+    /// Takes the schedule that was read ahead; none where this identity's was not.
     pub fn take_syncs(&mut self, canonical: Uuid) -> Option<View> {
         self.syncs.remove(&canonical)
     }
 }
 
-/// Asks Redis for everything the people of a request may need. Redis being away answers nothing.
+/// Asks Redis, in one pipeline, for everything that the people of a request may need. Nothing is known where
+/// Redis is away.
 pub async fn first(core: &Core, tenant: &Tenant, people: &[&Person]) -> Read {
     let mut seen = BTreeSet::new();
     let ids: Vec<&Identifier> =

@@ -1,5 +1,5 @@
-//! Who the people of a request are: found in PostgreSQL what Redis does not know, made what nobody knows, and linked
-//! what belongs together.
+//! Identifying the people of a request: PostgreSQL is asked for those whom Redis does not know, unknown ones
+//! are made, and what belongs together is linked.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -27,11 +27,11 @@ use crate::{
     },
 };
 
-/// What the cookie's ID is called in a refusal.
+/// Name of the cookie's ID in a refusal.
 const COOKIE: &str = "cookie_anonymous_id";
 
-/// Gives every person's identifiers a canonical identity and links them. Returns what came of each person; what can't
-/// be found or made (PostgreSQL is away) stays unknown.
+/// Gives every person's identifiers a canonical identity and links them. Returns what came of each person;
+/// what can't be found or made (PostgreSQL is away) stays unknown.
 pub async fn all(
     core: &Core,
     tenant: &Tenant,
@@ -41,7 +41,8 @@ pub async fn all(
 ) -> Vec<Outcome> {
     let mut outcomes: Vec<Outcome> = people.iter().map(|_| Outcome::default()).collect();
     let mut changing = Vec::new();
-    // What was read of an identifier says nothing any more once an earlier event of the request may change it.
+    // What was read of an identifier says nothing any more once an earlier event of the request may change
+    // it.
     let mut named: HashSet<&Identifier> = HashSet::new();
     for (at, person) in people.iter().enumerate() {
         let follows = person.ids().nth(1).is_some() && person.ids().any(|id| named.contains(id));
@@ -98,7 +99,7 @@ pub async fn all(
     outcomes
 }
 
-/// The person says something about who is who that may not be known yet.
+/// True where the person says something about who is who that may not be known yet.
 fn may_change(core: &Core, tenant: &Tenant, person: &Person, read: &Read) -> bool {
     let own = read.canonical(&person.primary).map(|known| known.canonical);
     let others = || person.ids().skip(1);
@@ -111,7 +112,7 @@ fn may_change(core: &Core, tenant: &Tenant, person: &Person, read: &Read) -> boo
     person.reset || person.link.is_some() || others().any(apart)
 }
 
-/// Somebody vouches for what may be stored as a claim only.
+/// True where the person vouches for a link that may be stored as a claim only.
 fn may_verify(core: &Core, tenant: &Tenant, person: &Person, read: &Read) -> bool {
     let user = person.user.as_ref().filter(|_| person.user_verified);
     user.is_some_and(|user| {
@@ -161,7 +162,7 @@ fn count(outcomes: &[Outcome]) {
     counter!("datafly_merges_total").increment(u64::try_from(merged).unwrap_or_default());
 }
 
-/// Remembers what need not be tried again, and what is stored about who vouched for whom.
+/// Remembers what need not be tried again, and which user's link is stored as vouched for.
 fn remember(core: &Core, tenant: &Tenant, person: &Person, outcome: &Outcome, read: &Read) {
     if let Some((own, other)) = outcome.strangers {
         core.strangers.learn(tenant.org, own, other);
@@ -172,7 +173,7 @@ fn remember(core: &Core, tenant: &Tenant, person: &Person, outcome: &Outcome, re
     }
 }
 
-/// What was refused before and would be again is told without a try.
+/// Tells a refusal that was met before and would be met again, without another try.
 fn note_strangers(core: &Core, tenant: &Tenant, person: &Person, read: &Read, outcome: &mut Outcome) {
     let own = read.canonical(&person.primary);
     let cookie = person.cookie.as_ref().and_then(|cookie| read.canonical(cookie));
@@ -185,7 +186,7 @@ fn note_strangers(core: &Core, tenant: &Tenant, person: &Person, read: &Read, ou
     }
 }
 
-/// Makes canonical identities, in statements shared with other requests. In the order asked.
+/// Makes canonical identities, in statements shared with other requests, and returns them in the order asked.
 async fn make_all(core: &Core, tenant: &Tenant, ids: &[Identifier]) -> Result<Vec<Known>> {
     let mut making = JoinSet::new();
     for (at, id) in ids.iter().enumerate() {

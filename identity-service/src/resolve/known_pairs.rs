@@ -1,5 +1,5 @@
-//! What a process remembers so that a known visitor's event needs no transaction to learn the same again. Neither is
-//! ever answered as a fact about a person: forgetting it costs a transaction.
+//! Caches that spare a known visitor's event the transaction in which it would learn the same again. Neither
+//! is ever answered as a fact about a person: forgetting costs a transaction and no more.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -8,11 +8,11 @@ use uuid::Uuid;
 
 use crate::identifiers::Identifier;
 
-/// Entries that are kept of each kind, of some 40 bytes.
+/// Entries of each cache, of some 40 bytes each.
 const KEPT: usize = 200_000;
 
-/// Pairs of canonical identities that have different users. Who has one keeps it, so they are never merged; a shared
-/// device would ask for it with every event.
+/// Pairs of canonical identities that belong to different users. An identity keeps its user, so the two are
+/// never merged; a shared device would ask for it with every event.
 pub struct Strangers {
     hasher: RandomState,
     kept: Cache<u64, ()>,
@@ -25,12 +25,12 @@ impl Default for Strangers {
 }
 
 impl Strangers {
-    /// The two are known to be.
+    /// True where the two are known to belong to different users, in whatever order they are given.
     pub fn are(&self, org: Uuid, one: Uuid, other: Uuid) -> bool {
         self.kept.get(&self.place(org, one, other)).is_some()
     }
 
-    /// They are.
+    /// Remembers that the two belong to different users.
     pub fn learn(&self, org: Uuid, one: Uuid, other: Uuid) {
         self.kept.insert(self.place(org, one, other), ());
     }
@@ -53,12 +53,12 @@ impl Default for Vouched {
 }
 
 impl Vouched {
-    /// It is stored.
+    /// True where the link is known to be stored as vouched for.
     pub fn knows(&self, org: Uuid, user: &Identifier, canonical: Uuid) -> bool {
         self.kept.get(&self.hasher.hash_one((org, user, canonical))).is_some()
     }
 
-    /// It was stored just now.
+    /// Remembers that the link has been stored as vouched for.
     pub fn learn(&self, org: Uuid, user: &Identifier, canonical: Uuid) {
         self.kept.insert(self.hasher.hash_one((org, user, canonical)), ());
     }

@@ -1,5 +1,5 @@
-//! Link tokens: a visitor who follows a link to another of the customer's domains brings along, sealed, who they are
-//! here.
+//! Link tokens: a visitor who follows a link to another of the customer's domains brings along, sealed, who
+//! they are here.
 
 use migrations::sealed::SealKeys;
 use sha2::{Digest as _, Sha256};
@@ -13,23 +13,23 @@ use crate::{
     storage::postgres::proofs::Digest,
 };
 
-/// How long a token may take from one domain to the other (design section 5).
+/// Lifetime of a token, within which the visitor has to arrive on the other domain.
 const LIFETIME: Duration = Duration::minutes(2);
-/// A token made later than that is not ours: clocks of instances differ by less.
+/// Largest lead of a token's time over our clock: the clocks of our own instances differ by less.
 const MAX_SKEW: Duration = Duration::seconds(30);
-/// Longest token that is looked at: one of 128 bytes of anonymous ID has 254 characters.
+/// Longest token that is looked at, in characters: one with an anonymous ID of 128 bytes has 254.
 const MAX_CHARS: usize = 300;
-/// The parameter of a page's URL that brings it.
+/// Parameter of a page's URL that carries a token.
 const PARAMETER: &str = "_dfl";
 
-/// A token that verifies. Whether it was used before, PostgreSQL knows.
+/// A token whose seal and age are right. PostgreSQL knows if it was used before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkToken {
-    /// The browser on the other domain.
+    /// The browser, by its ID on the domain that it comes from.
     pub browser: Identifier,
-    /// When it was made, to the millisecond.
+    /// Time at which the token was made, to the millisecond.
     pub issued_at: OffsetDateTime,
-    /// What makes it single use.
+    /// SHA-256 of the token's text, under which its use is recorded: a token counts once.
     pub digest: Digest,
 }
 
@@ -37,12 +37,12 @@ pub struct LinkToken {
 pub struct LinkTokens(Sealer);
 
 impl LinkTokens {
-    /// Derives the keys of `keys`; the previous one still opens.
+    /// Derives the sealing keys from `keys`; tokens sealed under the previous one still open.
     pub fn derive(keys: &SealKeys) -> Self {
         Self(Sealer::derive(keys, "link-token-v1"))
     }
 
-    /// A token for a browser of `org`; none where its ID is too long, or the cipher fails.
+    /// Makes a token for a browser of `org`; none where the anonymous ID is too long or the cipher fails.
     pub fn seal(&self, org: Uuid, anonymous_id: &str, now: OffsetDateTime) -> Option<String> {
         let mut plain = org.as_bytes().to_vec();
         plain.extend_from_slice(&clock::unix_ms(now).to_be_bytes());
@@ -50,7 +50,7 @@ impl LinkTokens {
         (anonymous_id.len() <= identifiers::MAX_BROWSER_BYTES).then(|| self.0.seal(&plain)).flatten()
     }
 
-    /// Opens a token of `org` that is valid at `now`.
+    /// Opens a token of `org` that is valid at `now`; none for any other text.
     pub fn open(&self, org: Uuid, text: &str, now: OffsetDateTime) -> Option<LinkToken> {
         if text.len() > MAX_CHARS {
             return None;
@@ -70,7 +70,7 @@ impl LinkTokens {
     }
 }
 
-/// The token in a page's URL.
+/// Finds the token in a page's URL; none where the query has no such parameter.
 pub fn of_page(url: &str) -> Option<String> {
     let page = url.split_once('#').map_or(url, |(page, _)| page);
     let (_, query) = page.split_once('?')?;

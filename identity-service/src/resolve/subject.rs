@@ -24,50 +24,50 @@ const MAX_CONSENT_BYTES: usize = 8 * 1024;
 /// A subject whose identifiers are usable.
 #[derive(Debug, Clone)]
 pub struct Person {
-    /// The browser, by its ID from now on; the user where there is none.
+    /// The browser, by the ID that it has from now on; the user where there is no browser.
     pub primary: Identifier,
-    /// The user.
+    /// The user whom the event names.
     pub user: Option<Identifier>,
-    /// Who the user is has been vouched for: by a signature or a hash.
+    /// True where a signature or a hash vouches for the user.
     pub user_verified: bool,
-    /// What the cookie has, where it differs from the browser's ID.
+    /// The cookie's anonymous ID, where it differs from the browser's.
     pub cookie: Option<Identifier>,
-    /// Who the browser is on the domain it comes from.
+    /// The browser's identity on the domain that it comes from, as an opened link token says.
     pub link: Option<LinkToken>,
-    /// A new person on this device.
+    /// True where a new person uses this device from now on.
     pub reset: bool,
-    /// A signed call's message, which changes the graph once.
+    /// Digest of a signed call's message ID: a message changes the graph once.
     pub message: Option<Digest>,
     /// Identifiers that were left out.
     pub refusals: Vec<Refusal>,
     /// Consent that came with the event.
     pub consent: Option<NewSignals>,
-    /// The answer should list syncs.
+    /// True where the answer is to list pending syncs.
     pub want_pending_syncs: bool,
-    /// What it brings of the IDs that are collected.
+    /// IDs of vendors that the event brings and that are collected.
     pub brought: Brought,
-    /// What it says of the person's email and phone.
+    /// The person's email and phone, digested.
     pub contacts: Contacts,
 }
 
 impl Person {
-    /// The browser.
+    /// The browser, where the event comes from one.
     pub fn browser(&self) -> Option<&Identifier> {
         Some(&self.primary).filter(|id| id.kind == Kind::AnonymousId)
     }
 
-    /// The browser's ID from now on.
+    /// The anonymous ID that the browser has from now on; none without a browser.
     pub fn anonymous_id(&self) -> Option<&str> {
         self.browser().map(|browser| browser.value.as_str())
     }
 
-    /// Every identifier, the primary one first, none twice.
+    /// Identifiers of the event, the primary one first and none twice.
     pub fn ids(&self) -> impl Iterator<Item = &Identifier> {
         let user = self.user.as_ref().filter(|_| self.browser().is_some());
         std::iter::once(&self.primary).chain(user).chain(&self.cookie)
     }
 
-    /// The same with the browser that a link token names.
+    /// The same identifiers, followed by the browser that a link token names.
     pub fn named(&self) -> impl Iterator<Item = &Identifier> {
         self.ids().chain(self.link.iter().map(|token| &token.browser))
     }
@@ -78,12 +78,14 @@ impl Person {
         self.anonymous_id().filter(|_| needed)
     }
 
-    /// What is known of its identity is needed.
+    /// True where the answer depends on what is known of the identity, which is then read ahead.
     pub fn is_read_ahead(&self) -> bool {
         self.want_pending_syncs || self.brought.is_any()
     }
 
-    /// Reads a subject. `mint` makes the anonymous ID for a browser that has none.
+    /// Reads a subject. `mint` makes the anonymous ID for a browser that has none. An identifier that is too
+    /// long is an error, and so is a call that names nobody; a placeholder is left out and listed in
+    /// `refusals`.
     pub fn parse(
         mut subject: Subject,
         tenant: &Tenant,

@@ -22,16 +22,16 @@ use crate::{
 /// An identity as a service names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wanted {
-    /// By canonical ID.
+    /// Named by its canonical ID.
     Canonical(Uuid),
-    /// By a browser's or a user's ID.
+    /// Named by a browser's or a user's ID.
     Identifier(Identifier),
-    /// By a placeholder: nobody.
+    /// Named by a placeholder, by which nobody is known.
     Nobody,
 }
 
 impl Wanted {
-    /// Reads a reference; `field` names it in an error.
+    /// Reads a reference. A missing or malformed one is an error, in which `field` names it.
     pub fn parse(reference: Option<IdentityRef>, field: impl Fn() -> String) -> Result<Self> {
         let (kind, text) = match reference.and_then(|reference| reference.id) {
             None => return Err(Error::invalid(field())),

@@ -23,7 +23,7 @@ pub async fn refresh(core: &Core, org: Uuid, canonicals: Vec<Uuid>, now: OffsetD
     }
 }
 
-/// Changes nothing; holds the locks of a change, so that no writer is overtaken.
+/// A change that alters no row: it holds the locks of one, so that no writer is overtaken.
 struct Refresh {
     org: Uuid,
     canonicals: Vec<Uuid>,

@@ -24,20 +24,20 @@ use crate::{
     vendors::{sync::Mode, sync_url},
 };
 
-/// What the browser's request says.
+/// Parts of the browser's request that decide.
 #[derive(Debug, Default)]
 pub struct Request {
-    /// From the path.
+    /// Name of the vendor, from the path.
     pub vendor: String,
-    /// `aid`.
+    /// The parameter `aid`, the visitor's anonymous ID.
     pub anonymous_id: String,
-    /// `_dfid`.
+    /// The cookie `_dfid`, where the browser sent it.
     pub cookie_anonymous_id: Option<String>,
-    /// The Referer header.
+    /// The Referer header, where the browser sent it.
     pub referer: Option<String>,
-    /// `Sec-GPC: 1`.
+    /// True where the request has `Sec-GPC: 1`.
     pub sec_gpc: bool,
-    /// The Host header.
+    /// The Host header, which has to name a collect host of the source.
     pub host: String,
 }
 
@@ -125,8 +125,8 @@ fn is_own_page(source: &Source, host: &CollectHost, referer: &str) -> bool {
         || Origin::from_domain(&host.url).is_some_and(|own| own.has_page(referer))
 }
 
-/// The cookie that carries the state to a callback agreed out of band. It comes back in a cross-site redirect,
-/// hence SameSite=None; browsers take that only with Secure, so plain http on loopback has Lax.
+/// The cookie that carries the state to a callback agreed out of band. It comes back in a cross-site
+/// redirect, hence SameSite=None; browsers take that only with Secure, so plain http on loopback has Lax.
 fn state_cookie(vendor: &str, value: String, host: &CollectHost) -> Cookie {
     Cookie {
         name: format!("_dfs_{vendor}"),

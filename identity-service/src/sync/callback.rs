@@ -111,8 +111,9 @@ async fn decide_and_store(
     Ok(committed)
 }
 
-/// The state is this vendor's, its source still has that vendor, collects on this host, and the browser is the
-/// one that was sent off.
+/// Checks that the state is this vendor's, that its source still has that vendor and collects on this host,
+/// and that the browser is the one that was sent off. Returns the vendor's settings and the source; none
+/// where one of these fails.
 fn belongs<'a>(
     snapshot: &'a Snapshot,
     state: &SyncState,

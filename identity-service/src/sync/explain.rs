@@ -1,4 +1,4 @@
-//! Why a vendor is, or is not, offered to one identity.
+//! Explaining why a vendor is, or is not, offered to one identity.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::{pending, schedule::Attempt};
 use crate::vendors::{sync::SyncVendor, sync_table};
 use crate::{clock::timestamp, settings::Source, storage::cache_entries::ConsentEntry};
 
-/// Every vendor of the table, in its order.
+/// Explains each vendor of the table, in its order.
 pub fn explain(
     source: &Source,
     attempts: &BTreeMap<String, Attempt>,
@@ -29,7 +29,8 @@ pub fn explain(
         .collect()
 }
 
-/// What is stored comes first, then what stands in the way, in the order in which it would be met.
+/// Judges one vendor: what is stored comes first, then what stands in the way, in the order in which it would
+/// be met.
 fn judge(
     vendor: &SyncVendor,
     source: &Source,

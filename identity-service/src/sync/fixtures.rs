@@ -12,7 +12,7 @@ use crate::vendors::{sync::SyncVendor, sync_table, sync_url};
 #[serde(deny_unknown_fields)]
 struct Fixture {
     partner_id: String,
-    /// Where the browser is sent with the state `STATE` from `https://collect.example`.
+    /// The URL that the browser is sent to with the state `STATE` from `https://collect.example`.
     location: String,
     callbacks: Vec<Callback>,
 }

@@ -1,4 +1,4 @@
-//! Which syncs are due, and who may fire them.
+//! Deciding which syncs are due, and who may fire them.
 
 use metrics::counter;
 use proto::v1::PendingSync;
@@ -41,7 +41,7 @@ pub fn due<'a>(
     due.into_iter().map(|(_, enabled)| enabled).collect()
 }
 
-/// Whether the stored consent allows a vendor.
+/// True where the stored consent allows a vendor.
 pub fn allows(source: &Source, enabled: &EnabledVendor, consent: &ConsentEntry) -> bool {
     let text = resolve::consent::text(consent);
     consent::decide(text, consent.sec_gpc, enabled.vendor.category, source.consent_mode) == Decision::Granted
@@ -76,7 +76,7 @@ pub async fn offer(
         .collect()
 }
 
-/// What is due, without taking leases.
+/// Lists what is due, without taking leases.
 pub fn list(due: &[&EnabledVendor]) -> Vec<PendingSync> {
     due.iter().take(MAX_OFFERS).map(|enabled| describe(enabled)).collect()
 }

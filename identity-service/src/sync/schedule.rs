@@ -1,19 +1,19 @@
-//! When a vendor is tried again. Pure: rows and the time go in, rows come out.
+//! Deciding when a vendor is tried again. Pure: rows and the time go in, rows come out.
 
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
-/// At most that many attempts without an answer …
+/// Most attempts that may go unanswered within [`UNANSWERED_WINDOW`].
 pub const MAX_UNANSWERED: i32 = 8;
-/// … in that time.
+/// Time in which unanswered attempts are counted, from the first of them on.
 pub const UNANSWERED_WINDOW: Duration = Duration::days(90);
-/// After the vendor said that it has no ID (specification, "Vendor returns empty ID").
+/// Wait after the vendor said that it has no ID (specification, "Vendor returns empty ID").
 const AFTER_NO_ID: Duration = Duration::hours(24);
 /// Back-off after the first, second, third and every later attempt.
 const BACK_OFF: [Duration; 4] =
     [Duration::minutes(10), Duration::hours(1), Duration::hours(6), Duration::hours(24)];
 
-/// What became of the last try.
+/// Outcome of the last try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
@@ -21,7 +21,7 @@ pub enum Outcome {
     Attempted,
     /// An ID was stored.
     Stored,
-    /// The vendor has none.
+    /// The vendor has no ID for this visitor.
     NoId,
 }
 
@@ -35,52 +35,52 @@ impl Outcome {
         }
     }
 
-    /// The outcome of that word.
+    /// The outcome that a word stands for; none for an unknown word.
     pub fn from_word(word: &str) -> Option<Self> {
         [Self::Attempted, Self::Stored, Self::NoId].into_iter().find(|outcome| outcome.word() == word)
     }
 }
 
-/// What is known of one vendor's sync for one canonical identity.
+/// State of one vendor's sync for one canonical identity.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
-    /// When an ID was last stored.
+    /// Time at which an ID was last stored.
     #[serde(with = "time::serde::rfc3339::option")]
     pub last_synced: Option<OffsetDateTime>,
-    /// For how long it was stored.
+    /// Days for which that ID was stored.
     pub ttl_days: Option<i32>,
-    /// What became of the last try.
+    /// Outcome of the last try.
     pub outcome: Outcome,
     /// Tries without an answer since `unanswered_since`.
     pub attempts: i32,
-    /// When the first of them was.
+    /// Time of the first try without an answer.
     #[serde(with = "time::serde::rfc3339::option")]
     pub unanswered_since: Option<OffsetDateTime>,
-    /// Not before then.
+    /// Time before which the vendor is not tried again.
     #[serde(with = "time::serde::rfc3339")]
     pub next_at: OffsetDateTime,
 }
 
 impl Attempt {
-    /// Eight attempts went unanswered, and the first of them is less than 90 days ago.
+    /// True where eight attempts went unanswered and the first of them is less than 90 days ago.
     pub fn is_exhausted(&self, now: OffsetDateTime) -> bool {
         self.attempts >= MAX_UNANSWERED
             && self.unanswered_since.is_some_and(|since| now - since < UNANSWERED_WINDOW)
     }
 
-    /// From then on it may be tried.
+    /// The moment from which on the vendor may be tried.
     pub fn due_at(&self) -> OffsetDateTime {
         let window = self.unanswered_since.filter(|_| self.attempts >= MAX_UNANSWERED);
         window.map_or(self.next_at, |since| self.next_at.max(since + UNANSWERED_WINDOW))
     }
 
-    /// It may be tried now.
+    /// True where the vendor may be tried now.
     pub fn is_due(&self, now: OffsetDateTime) -> bool {
         self.due_at() <= now
     }
 }
 
-/// The browser is being sent to the vendor.
+/// The schedule once the browser is sent to the vendor.
 pub fn attempted(before: Option<&Attempt>, now: OffsetDateTime) -> Attempt {
     let running = before
         .filter(|a| a.attempts > 0)
@@ -104,8 +104,8 @@ fn not_before(before: Option<&Attempt>, next_at: OffsetDateTime) -> OffsetDateTi
     before.map_or(next_at, |before| before.next_at.max(next_at))
 }
 
-/// The vendor's ID was stored for `ttl_days`. The next try comes up to 5 % before its end, `jitter` (0..1)
-/// deciding how much, so that visitors of one day do not all return on one day.
+/// The schedule once the vendor's ID is stored for `ttl_days`. The next try comes up to 5 % before its end,
+/// `jitter` (0..1) deciding how much, so that visitors of one day do not all return on one day.
 pub fn stored(ttl_days: i32, now: OffsetDateTime, jitter: f64) -> Attempt {
     let ttl = Duration::days(i64::from(ttl_days));
     // Whole seconds: PostgreSQL keeps no more than microseconds.
@@ -120,7 +120,7 @@ pub fn stored(ttl_days: i32, now: OffsetDateTime, jitter: f64) -> Attempt {
     }
 }
 
-/// The vendor has no ID for this visitor.
+/// The schedule once the vendor has said that it has no ID for this visitor.
 pub fn no_id(before: Option<&Attempt>, now: OffsetDateTime) -> Attempt {
     Attempt {
         last_synced: before.and_then(|a| a.last_synced),

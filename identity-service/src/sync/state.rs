@@ -9,14 +9,14 @@ use uuid::Uuid;
 
 use crate::{auth::sealed_token::Sealer, clock, identifiers};
 
-/// How long a browser may take to the vendor and back.
+/// Longest time that a browser may take to the vendor and back.
 pub const LIFETIME: Duration = Duration::minutes(10);
-/// A state issued later than that is not ours: clocks of instances differ by less.
+/// Largest lead of a state's time over our clock: the clocks of our own instances differ by less.
 const MAX_SKEW: Duration = Duration::seconds(30);
 /// Longest sealed text: the longest vendor name and anonymous ID make 294 characters.
 pub const MAX_CHARS: usize = 300;
 
-/// What a state says.
+/// The content of a sealed state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SyncState {
     /// The organisation whose data it may touch (for a test key its sibling).
@@ -27,11 +27,11 @@ pub struct SyncState {
     pub vendor: String,
     /// The browser, 1 to 128 bytes.
     pub anonymous_id: String,
-    /// When the browser was sent off, to the millisecond.
+    /// Time at which the browser was sent off, to the millisecond.
     pub issued_at: OffsetDateTime,
 }
 
-/// Why a state was not accepted. For a log line; the outside learns only `bad_state`.
+/// Reason for not accepting a state. For a log line; the outside learns only `bad_state`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BadState {
     /// Not one of ours, or changed.
@@ -40,11 +40,11 @@ pub enum BadState {
     Expired,
 }
 
-/// Seals and opens states.
+/// Seals and opens the states of syncs.
 pub struct StateKeys(Sealer);
 
 impl StateKeys {
-    /// Derives the keys of `keys`; the previous one still opens.
+    /// Derives the sealing keys from `keys`; states sealed under the previous one still open.
     pub fn derive(keys: &SealKeys) -> Self {
         Self(Sealer::derive(keys, "sync-state-v1"))
     }

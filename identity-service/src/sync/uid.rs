@@ -1,4 +1,4 @@
-//! What a vendor brought back: the callback's query string, read strictly.
+//! Reading what a vendor brought back: the callback's query string, taken strictly.
 
 use std::borrow::Cow;
 
@@ -14,14 +14,14 @@ const MAX_BYTES: usize = 512;
 pub struct Callback {
     /// The sealed state. None where it is absent or repeated.
     pub state: Option<String>,
-    /// The vendor's ID.
+    /// The vendor's ID, or the reason for having none.
     pub uid: Uid,
 }
 
 /// The vendor's ID, judged.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Uid {
-    /// Fit to be stored.
+    /// An ID that is fit to be stored.
     Value(String),
     /// The vendor has none for this visitor: empty, a placeholder, an opt-out, its own macro unreplaced.
     Missing,
@@ -50,7 +50,7 @@ pub fn read(vendor: &SyncVendor, raw_query: &str) -> Callback {
     Callback { state, uid }
 }
 
-/// How often a parameter stands in a query, and its raw value.
+/// The raw value of a parameter, by how often the parameter stands in the query.
 enum RawUid<'a> {
     Never,
     Once(&'a str),
@@ -106,7 +106,8 @@ fn opted_out(query: &str) -> bool {
     pairs(query).any(|(key, value)| matches!(key, "opt_out" | "optout") && matches!(value, "1" | "true"))
 }
 
-/// Percent-decoded once. A plus sign stays one: IDs are often base64, and vendors do not form-encode them.
+/// Decodes percent signs once. A plus sign stays one: IDs are often base64, and vendors do not form-encode
+/// them.
 fn decode(raw: &str) -> Option<Cow<'_, str>> {
     percent_decode_str(raw).decode_utf8().ok()
 }
@@ -126,12 +127,14 @@ fn judge(vendor: &SyncVendor, raw: &str) -> Uid {
     Uid::Value(value.into_owned())
 }
 
-/// Letters and digits of any script, ASCII punctuation and the space: no control, format or separator characters.
+/// Letters and digits of any script, ASCII punctuation and the space: no control, format or separator
+/// characters.
 fn is_printable(c: char) -> bool {
     c == ' ' || c.is_ascii_graphic() || c.is_alphanumeric()
 }
 
-/// What vendors send instead of an ID (sync-vendors.md section 3 and recommendation 3).
+/// Texts that vendors send instead of an ID, in any case of letters: words for nothing, opt-outs, and what a
+/// script without a value leaves behind. Snowplow's collector falls back to the UUID.
 const SENTINELS: &[&str] = &[
     "-1",
     "[object object]",
@@ -155,7 +158,8 @@ fn is_sentinel(value: &str) -> bool {
     value.chars().all(|c| matches!(c, '0' | '-')) || SENTINELS.iter().any(|s| value.eq_ignore_ascii_case(s))
 }
 
-/// What macros are named inside their brackets, percent signs or underscores (sync-vendors.md section 3).
+/// Names that macros have inside their brackets, percent signs or underscores, as Prebid Server's bidder
+/// files and the vendors' own pages write them.
 const MACRO_NAMES: &[&str] = &[
     "buyeruid",
     "criteo_user_id",
@@ -177,7 +181,7 @@ fn looks_like_macro(text: &str) -> bool {
     name.len() < text.len() && MACRO_NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
-/// In any encoding: raw, encoded, encoded twice, half encoded.
+/// Looks for a macro in any encoding: raw, encoded, encoded twice, half encoded.
 fn is_macro(vendor: &SyncVendor, raw: &str) -> bool {
     let mut text = raw.to_owned();
     for _ in 0..4 {

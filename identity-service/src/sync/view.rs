@@ -1,4 +1,5 @@
-//! What decides whether anything is due for an identity, in as few bytes as that takes: mostly nothing is.
+//! The part of a schedule that decides whether anything is due for an identity, in as few bytes as that
+//! takes: mostly nothing is.
 
 use std::collections::BTreeMap;
 
@@ -25,9 +26,9 @@ use crate::{
 /// The schedule of one canonical identity.
 #[derive(Debug, Default)]
 pub struct View {
-    /// Field `_due` of `syncs:`.
+    /// Text of the field `_due` of `syncs:`.
     due: String,
-    /// Vendor and the end of its lease in ms.
+    /// Vendors that are leased, each with the end of its lease in Unix ms.
     leases: Vec<(String, i64)>,
 }
 
@@ -60,13 +61,13 @@ impl View {
         Ok(Self { due, leases: pairs.collect() })
     }
 
-    /// Vendors that were tried before, with the moment in ms from which on they may be again.
+    /// Vendors that were tried before, each with the moment in Unix ms from which on it may be tried again.
     pub fn tried(&self) -> Vec<(&str, i64)> {
         let pairs = self.due.split(' ').filter_map(|entry| entry.split_once('='));
         pairs.filter_map(|(vendor, at)| Some((vendor, at.parse().ok()?))).collect()
     }
 
-    /// Somebody was offered this vendor a moment ago.
+    /// True where the vendor was offered to this identity a moment ago.
     pub fn is_leased(&self, vendor: &str, now: OffsetDateTime) -> bool {
         self.leases.iter().any(|(name, ends)| name == vendor && *ends > clock::unix_ms(now))
     }

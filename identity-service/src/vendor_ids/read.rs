@@ -33,10 +33,11 @@ use crate::{
     },
 };
 
-/// Fields of a `cvid:` key, in no order. Few enough to be searched.
+/// Fields of a `cvid:` key in no order: so few that they are searched one by one.
 type Fields = Vec<(String, String)>;
 
-/// What is known of each identity, in the order asked. `fields` empty means all.
+/// Finds the vendor IDs and consent of each identity, in the order asked; the entry of an unknown identity is
+/// empty. An empty `fields` means all of them.
 pub async fn find(
     core: &Core,
     org: Uuid,
@@ -201,7 +202,7 @@ fn answer(
     IdentityVendorIds { canonical_id: root.to_string(), vendor_ids, consent }
 }
 
-/// As it is answered.
+/// The vendor ID as it is answered.
 pub fn vendor_id(entry: VendorIdEntry<'_>) -> VendorId {
     let source = match &*entry.source {
         "sync" => VendorIdSource::Sync,

@@ -1,5 +1,5 @@
-//! What the vendors' own cookies look like. Whatever comes from a browser is read strictly: a cookie that its vendor
-//! would not have written counts as absent.
+//! Formats of the vendors' own cookies. Whatever comes from a browser is read strictly: a cookie that its
+//! vendor would not have written counts as absent.
 
 use std::time::Duration as StdDuration;
 
@@ -17,17 +17,18 @@ pub type Random = [u8; 32];
 /// The format of a vendor's cookie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// `fb.{index}.{unix ms}.{random}`.
+    /// Meta's browser ID, `fb.{index}.{unix ms}.{random}`.
     Fbp,
-    /// `fb.{index}.{unix ms}.{fbclid}`: made from a click alone.
+    /// Meta's click ID, `fb.{index}.{unix ms}.{fbclid}`, made from a click alone.
     Fbc,
-    /// 27 URL-safe characters.
+    /// TikTok's ID, made of 27 URL-safe characters.
     Ttp,
-    /// `GA1.{level}.{random uint32}.{unix s}`; the ID is the last two parts.
+    /// Google Analytics' client ID, in a cookie `GA1.{level}.{random uint32}.{unix s}`: the ID is the last
+    /// two parts.
     Ga,
-    /// A UUID.
+    /// A UUID, and nothing beside it.
     Uuid,
-    /// `{unix ms}.{uuid}`.
+    /// Reddit's ID, `{unix ms}.{uuid}`.
     RdtUuid,
 }
 
@@ -55,7 +56,7 @@ impl Format {
         }
     }
 
-    /// The cookie's value for an ID. `labels` is how many the cookie's domain has.
+    /// The cookie's value for an ID. `labels` is the number of labels that the cookie's domain has.
     pub fn cookie(self, id: &str, labels: usize) -> String {
         match self {
             Self::Ga => format!("GA1.{labels}.{id}"),
@@ -83,8 +84,8 @@ impl Format {
         })
     }
 
-    /// When an ID that came or was made now ends, if it has not. That of a click counts from the click: its time is in
-    /// it.
+    /// End of an ID that came or was made now and lives for `days`; none where it has ended. A click's ID
+    /// counts from the click, whose time is in it.
     pub fn expires(self, id: &str, days: u16, now: OffsetDateTime) -> Option<OffsetDateTime> {
         let life = Duration::days(i64::from(days));
         let from = match self {
@@ -95,13 +96,13 @@ impl Format {
         Some(from + life).filter(|at| *at > now)
     }
 
-    /// Whether two IDs are of the same click; where no click is needed they always are.
+    /// True where two IDs are of the same click; where no click is needed they always are.
     pub fn same_click(self, one: &str, other: &str) -> bool {
         self != Self::Fbc || fbclid(one) == fbclid(other)
     }
 }
 
-/// The `fbc` of a click now; none where the click ID has what Meta's have not.
+/// The `fbc` of a click now; none where the click ID has characters that Meta's have not, or is too long.
 pub fn fbc(fbclid: &str, labels: usize, now: OffsetDateTime) -> Option<String> {
     let id = format!("fb.{}.{}.{fbclid}", labels.saturating_sub(1), clock::unix_ms(now));
     (fbclid.bytes().all(is_token) && Format::Fbc.read(&id).is_some()).then_some(id)
@@ -112,13 +113,13 @@ pub fn fbclid(fbc: &str) -> Option<&str> {
     fbc.split('.').nth(3)
 }
 
-/// When the click of an `fbc` was.
+/// Time of the click that an `fbc` was made from.
 pub fn clicked_at(fbc: &str) -> Option<OffsetDateTime> {
     clock::from_unix_ms(fbc.split('.').nth(2)?.parse().ok()?)
 }
 
-/// How many labels the domain has that `host`'s cookies sit on. An address has one, and an unknown host counts as
-/// `example.com`, as Meta asks of servers.
+/// Number of labels in the domain that `host`'s cookies sit on. An address has one, and an unknown host
+/// counts as `example.com`, as Meta asks of servers.
 pub fn labels(host: Option<&CollectHost>) -> usize {
     let count = |domain: &str| domain.split('.').filter(|label| !label.is_empty()).count();
     let Some(host) = host else { return 2 };
@@ -132,7 +133,7 @@ pub fn labels(host: Option<&CollectHost>) -> usize {
     }
 }
 
-/// A fifth part may follow, which names the library that wrote it.
+/// Checks the parts of a cookie of Meta's. A fifth one may follow, which names the library that wrote it.
 fn is_meta(format: Format, parts: &[&str]) -> bool {
     let (["fb", index, ms, own] | ["fb", index, ms, own, _]) = parts else { return false };
     let own_fits = match format {

@@ -5,11 +5,11 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use super::sync::{Mode, SyncVendor};
 use crate::settings::CollectHost;
 
-/// Everything but RFC 3986's unreserved characters.
+/// Characters to escape: all but RFC 3986's unreserved ones.
 const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Where the browser is sent: `endpoint` (the record's, or the administrator's override) with the partner ID
-/// and, where the vendor takes it, the callback's URL. No part of the host comes from a request.
+/// The URL that the browser is sent to: `endpoint` (the record's, or the administrator's override) with the
+/// partner ID and, where the vendor takes it, the callback's URL. No part of the host comes from a request.
 pub fn vendor_url(
     vendor: &SyncVendor,
     endpoint: &str,
@@ -53,14 +53,15 @@ fn callback_url(vendor: &SyncVendor, collect_url: &str, state: &str) -> String {
     format!("{collect_url}/v1/sync/{}/callback?state={state}", vendor.name)
 }
 
-/// The callback that has to be agreed with a vendor, below a collect host's URL; none where it travels with each sync.
+/// The callback that has to be agreed with a vendor, below a collect host's URL; none where it travels with
+/// each sync.
 pub fn registered_callback(vendor: &SyncVendor, collect_url: &str) -> Option<String> {
     let Mode::Registered { uid_macro } = vendor.mode else { return None };
     Some(format!("{collect_url}/v1/sync/{}/callback?{}={uid_macro}", vendor.name, vendor.uid_param))
 }
 
-/// Where browsers may be sent: https, or http on loopback, without credentials or fragment; not to a host that points
-/// here (`own`), which would send them round in a circle.
+/// True for an endpoint that browsers may be sent to: https, or http on loopback, without credentials or
+/// fragment, and not on a host that points here (`own`), which would send them round in a circle.
 pub fn is_valid_endpoint(endpoint: &str, own: &[CollectHost]) -> bool {
     let Ok(url) = url::Url::parse(endpoint) else { return false };
     let plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();

@@ -1,5 +1,5 @@
--- What a customer configures. Every change bumps config_version in its own transaction (by trigger, so
--- that no writer can forget it); the cores poll that one row and reload the organisations that changed.
+-- The settings of customers. Every change bumps config_version in its own transaction (by trigger, so that no
+-- writer can forget it); the cores poll that one row and reload the organisations that changed.
 
 CREATE TABLE config_version (
     id      boolean PRIMARY KEY DEFAULT true CHECK (id),
@@ -10,7 +10,8 @@ INSERT INTO config_version (version) VALUES (1);
 CREATE TABLE orgs (
     id             uuid PRIMARY KEY,
     name           text NOT NULL CHECK (length(name) BETWEEN 1 AND 200),
-    -- Set on the sibling that holds the data of an organisation's test keys: the organisation it belongs to.
+    -- The organisation that a sibling belongs to. Set on the sibling, which holds the data of the
+    -- organisation's test keys.
     test_of        uuid UNIQUE REFERENCES orgs (id) ON DELETE CASCADE,
     config_version bigint NOT NULL DEFAULT 1,
     created_at     timestamptz NOT NULL DEFAULT now()
@@ -33,7 +34,8 @@ CREATE TABLE sources (
     id               uuid PRIMARY KEY,
     org_id           uuid NOT NULL REFERENCES orgs (id) ON DELETE CASCADE,
     name             text NOT NULL,
-    -- Origins that may call, `host[:port]` (https) or `http://` for loopback. Empty refuses every browser.
+    -- Origins that may call, `host[:port]` (https) or `http://` for loopback. An empty list refuses every
+    -- browser.
     domains          text[] NOT NULL DEFAULT '{}',
     browser_identity text NOT NULL DEFAULT 'verified' CHECK (browser_identity IN ('verified', 'claimed')),
     created_at       timestamptz NOT NULL DEFAULT now(),
@@ -46,7 +48,7 @@ CREATE TABLE collect_hosts (
     source_id     uuid NOT NULL,
     -- Scheme and authority, `https://collect.example.com`.
     url           text NOT NULL,
-    -- The Domain attribute of `_dfid`. Absent: host-only.
+    -- The Domain attribute of `_dfid`; absent for a host-only cookie.
     cookie_domain text,
     created_at    timestamptz NOT NULL DEFAULT now(),
     UNIQUE (source_id, url),
@@ -60,7 +62,7 @@ CREATE TABLE pipeline_keys (
     environment  text NOT NULL CHECK (environment IN ('live', 'test')),
     -- SHA-256 of the whole key, which is random enough to need nothing slower.
     key_hash     bytea NOT NULL UNIQUE CHECK (octet_length(key_hash) = 32),
-    -- The first characters, to recognise it by.
+    -- The first characters, to recognise the key by.
     hint         text NOT NULL,
     last_used_on date,
     created_at   timestamptz NOT NULL DEFAULT now(),
@@ -74,7 +76,7 @@ CREATE TABLE server_secrets (
     source_id  uuid NOT NULL,
     sealed     bytea NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
-    -- Set on rotation: until then the old one passes too.
+    -- End of an old secret that passes beside its successor, set on rotation.
     expires_at timestamptz,
     FOREIGN KEY (org_id, source_id) REFERENCES sources (org_id, id) ON DELETE CASCADE
 );

@@ -1,13 +1,13 @@
--- What is known about visitors. PostgreSQL is the truth, Redis is rebuilt from it. Every key begins with
--- the organisation, so no statement can reach another's rows by an identifier alone.
+-- The knowledge about visitors. PostgreSQL is the truth, Redis is rebuilt from it. Every key begins with the
+-- organisation, so no statement can reach another's rows by an identifier alone.
 
 CREATE TABLE canonicals (
     org_id       uuid NOT NULL REFERENCES orgs (id) ON DELETE CASCADE,
     id           uuid NOT NULL,
-    -- What it was merged into, always a root. Absent: it is a root itself.
+    -- The identity that it was merged into, always a root; absent where it is a root itself.
     merged_into  uuid,
     created_at   timestamptz NOT NULL DEFAULT now(),
-    -- Coarse, for the reaper.
+    -- The last day on which it was seen, coarsely, for the reaper.
     last_seen_on date NOT NULL DEFAULT CURRENT_DATE,
     PRIMARY KEY (org_id, id)
 );
@@ -15,11 +15,11 @@ CREATE INDEX canonicals_by_root ON canonicals (org_id, merged_into) WHERE merged
 
 CREATE TABLE links (
     org_id       uuid NOT NULL,
-    -- 0 anonymous_id, 1 user_id.
+    -- The kind of identifier: 0 is anonymous_id, 1 is user_id.
     kind         smallint NOT NULL CHECK (kind IN (0, 1)),
     value        text NOT NULL CHECK (octet_length(value) BETWEEN 1 AND 1024),
     canonical_id uuid NOT NULL,
-    -- It came in a signed call or with a user_hash.
+    -- True where it came in a signed call or with a user_hash.
     verified     boolean NOT NULL DEFAULT false,
     linked_at    timestamptz NOT NULL DEFAULT now(),
     last_used_at timestamptz NOT NULL DEFAULT now(),
@@ -31,7 +31,7 @@ CREATE INDEX links_by_canonical ON links (org_id, canonical_id);
 CREATE TABLE consent (
     org_id       uuid NOT NULL REFERENCES orgs (id) ON DELETE CASCADE,
     anonymous_id text NOT NULL,
-    -- The consent object, verbatim. Absent: only Sec-GPC came.
+    -- The consent object, verbatim; absent where only Sec-GPC came.
     signals      text,
     sec_gpc      boolean NOT NULL DEFAULT false,
     updated_at   timestamptz NOT NULL,
@@ -51,12 +51,12 @@ CREATE TABLE vendor_ids (
 );
 CREATE INDEX vendor_ids_by_expiry ON vendor_ids (expires_at);
 
--- The schedule: one row a vendor that was tried for a canonical identity.
+-- The schedule, with one row for each vendor that was tried for a canonical identity.
 CREATE TABLE sync_attempts (
     org_id           uuid NOT NULL,
     canonical_id     uuid NOT NULL,
     vendor           text NOT NULL,
-    -- When an ID was last stored.
+    -- Time at which an ID was last stored.
     last_synced      timestamptz,
     ttl_days         integer,
     outcome          text NOT NULL CHECK (outcome IN ('attempted', 'stored', 'no_id')),

@@ -1,22 +1,22 @@
--- The identity graph: what bounds it, what was refused, what may not count twice, and what must not come back.
+-- The identity graph: its bounds, what was refused, what may not count twice, and what must not come back.
 
 -- New links of a canonical identity on its last day with any. More than twenty a day are refused.
 ALTER TABLE canonicals ADD COLUMN linked_on date;
 ALTER TABLE canonicals ADD COLUMN linked_times integer NOT NULL DEFAULT 0;
--- For the reaper.
+-- The reaper looks for identities that were not seen for long.
 CREATE INDEX canonicals_by_age ON canonicals (last_seen_on);
 
 CREATE INDEX merge_history_by_merged ON merge_history (org_id, merged_id);
--- For erasures, of identifiers that have moved on since.
+-- Erasures look for identifiers that have moved on since.
 CREATE INDEX merge_history_by_link ON merge_history USING gin ((moved -> 'links') jsonb_path_ops);
 ALTER TABLE merge_history ADD FOREIGN KEY (org_id, merged_id)
     REFERENCES canonicals (org_id, id) ON DELETE CASCADE;
 
--- What a canonical identity was not linked with, and why: a row an identifier's name and reason.
+-- Links that were refused to a canonical identity: a row for each name of an identifier and reason.
 CREATE TABLE link_refusals (
     org_id       uuid NOT NULL,
     canonical_id uuid NOT NULL,
-    -- `user_id`, `cookie_anonymous_id` …: what it was called, not what it was.
+    -- Name of the identifier (`user_id`, `cookie_anonymous_id` …), not its value.
     identifier   text NOT NULL,
     reason       text NOT NULL,
     times        integer NOT NULL DEFAULT 1,
@@ -35,7 +35,8 @@ CREATE TABLE used_proofs (
 );
 CREATE INDEX used_proofs_by_age ON used_proofs (used_at);
 
--- Who was erased: HMAC under a key of the organisation's of each identifier. What was issued before is refused.
+-- People who were erased: of each identifier the HMAC under a key of the organisation's. What was issued
+-- before is refused.
 CREATE TABLE erased (
     org_id    uuid NOT NULL REFERENCES orgs (id) ON DELETE CASCADE,
     digest    bytea NOT NULL CHECK (octet_length(digest) = 32),

@@ -1,7 +1,7 @@
 -- The control plane: who is logged in, what was changed and by whom, and what only vendors may see.
 
--- Every record that is changed by PUT counts its versions, so that a writer can tell whether he has seen the last one.
--- Not fired by `sealed`: sealing the same value with another key is no change.
+-- Every record that is changed by PUT counts its versions, so that writers can tell whether they have seen
+-- the last one. Not fired by `sealed`: sealing the same value with another key is no change.
 CREATE FUNCTION count_version() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     NEW.version := OLD.version + 1;
@@ -13,7 +13,7 @@ ALTER TABLE users
     ADD COLUMN version integer NOT NULL DEFAULT 1,
     ADD COLUMN updated_at timestamptz NOT NULL DEFAULT now(),
     ADD COLUMN last_login_at timestamptz;
--- Found by organisation, in pages.
+-- Users are found by organisation, in pages.
 CREATE INDEX users_by_org ON users (org_id, id);
 CREATE TRIGGER count_version BEFORE UPDATE OF email, name, role, password_hash, disabled_at ON users
     FOR EACH ROW EXECUTE FUNCTION count_version();
@@ -40,11 +40,12 @@ ALTER TABLE generated_ids
     ADD COLUMN updated_at timestamptz NOT NULL DEFAULT now();
 CREATE TRIGGER count_version BEFORE UPDATE ON generated_ids FOR EACH ROW EXECUTE FUNCTION count_version();
 
--- Found by source, in pages; by organisation, when its settings are loaded.
+-- Rows are found by source, in pages; by organisation, when its settings are loaded.
 CREATE INDEX pipeline_keys_by_source ON pipeline_keys (org_id, source_id, id);
 CREATE INDEX server_secrets_by_source ON server_secrets (org_id, source_id);
 
--- The pipeline that collected an ID, which says what becomes of it when consent is withdrawn. Absent: not known.
+-- The pipeline that collected an ID, which says what becomes of it when consent is withdrawn; absent where it
+-- is not known.
 ALTER TABLE vendor_ids ADD COLUMN pipeline_id uuid;
 
 -- A login and all tokens that came of it. None of them is worth anything once it is revoked.
@@ -53,7 +54,7 @@ CREATE TABLE sessions (
     org_id     uuid NOT NULL,
     user_id    uuid NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     created_at timestamptz NOT NULL DEFAULT now(),
-    -- When its newest refresh token ends.
+    -- End of its newest refresh token.
     expires_at timestamptz NOT NULL,
     revoked_at timestamptz
 );
@@ -75,7 +76,7 @@ CREATE TABLE refresh_tokens (
 CREATE INDEX refresh_tokens_by_session ON refresh_tokens (session_id);
 CREATE INDEX refresh_tokens_by_end ON refresh_tokens (expires_at);
 
--- Logins that failed, by account and network, and by network. Only hashes: what was typed may be a password.
+-- Failures to log in, by account and network, and by network. Only hashes: what was typed may be a password.
 CREATE TABLE login_failures (
     key   bytea PRIMARY KEY CHECK (octet_length(key) = 32),
     times integer NOT NULL,
@@ -83,20 +84,21 @@ CREATE TABLE login_failures (
 );
 CREATE INDEX login_failures_by_age ON login_failures (since);
 
--- What was changed. Rows are added and, after 90 days, removed; nothing changes them.
+-- The audit log: what was changed, and by whom. Rows are added and, after 90 days, removed; nothing changes
+-- them.
 CREATE TABLE audit_log (
-    -- UUID v7: in order of time.
+    -- UUID v7, so that rows are in order of time.
     id            uuid PRIMARY KEY,
     org_id        uuid NOT NULL REFERENCES orgs (id) ON DELETE CASCADE,
     at            timestamptz NOT NULL DEFAULT now(),
-    -- Who; the user may be gone. Absent: a login that failed.
+    -- The user who made the change, and who may be gone; absent for a login that failed.
     user_id       uuid,
     user_email    text,
-    -- `source.created`.
+    -- What was done, such as `source.created`.
     action        text NOT NULL,
     resource_type text NOT NULL,
     resource_id   text NOT NULL,
-    -- Field to {old, new}. Never a secret, nothing of a visitor.
+    -- Field to {old, new}. A secret is never in it, nor anything of a visitor.
     changes       jsonb NOT NULL DEFAULT '{}',
     ip            text NOT NULL,
     user_agent    text NOT NULL
@@ -112,13 +114,13 @@ CREATE TABLE enrichment_settings (
     source_id  uuid NOT NULL,
     vendor     text NOT NULL,
     enabled    boolean NOT NULL,
-    -- base_url, method, path, headers, json_path, ttl: what differs from the vendor's record.
+    -- Settings that differ from the vendor's record: base_url, method, path, headers, json_path, ttl.
     config     jsonb NOT NULL,
-    -- JSON object of the vendor's credentials, sealed. Absent: none were given yet.
+    -- JSON object of the vendor's credentials, sealed; absent where none were given yet.
     sealed     bytea,
-    -- When they were given.
+    -- Time at which the credentials were given.
     sealed_at  timestamptz,
-    -- Their names, which are told also where the key is not there.
+    -- Names of the credentials, which are told also where the key is not there.
     credentials text[] NOT NULL DEFAULT '{}',
     version    integer NOT NULL DEFAULT 1,
     created_at timestamptz NOT NULL DEFAULT now(),
@@ -129,7 +131,7 @@ CREATE TABLE enrichment_settings (
 CREATE TRIGGER count_version BEFORE UPDATE OF enabled, config, sealed_at ON enrichment_settings
     FOR EACH ROW EXECUTE FUNCTION count_version();
 
--- An identity provider of the customer's own. What it authenticates with is a named secret.
+-- An identity provider of the customer's own, which authenticates with a named secret.
 CREATE TABLE custom_providers (
     id          uuid PRIMARY KEY,
     org_id      uuid NOT NULL,
@@ -137,7 +139,7 @@ CREATE TABLE custom_providers (
     name        text NOT NULL,
     -- The field of the identity that it fills.
     redis_field text NOT NULL,
-    -- As the product specification has it.
+    -- The settings as the product specification has them.
     settings    jsonb NOT NULL,
     version     integer NOT NULL DEFAULT 1,
     created_at  timestamptz NOT NULL DEFAULT now(),
@@ -170,7 +172,7 @@ CREATE TABLE profile_providers (
     provider   text NOT NULL,
     enabled    boolean NOT NULL,
     config     jsonb NOT NULL,
-    -- JSON object of its keys, sealed.
+    -- JSON object of the provider's keys, sealed.
     sealed     bytea,
     sealed_at  timestamptz,
     credentials text[] NOT NULL DEFAULT '{}',
@@ -183,7 +185,8 @@ CREATE TABLE profile_providers (
 CREATE TRIGGER count_version BEFORE UPDATE OF enabled, config, sealed_at ON profile_providers
     FOR EACH ROW EXECUTE FUNCTION count_version();
 
--- How often each key has sealed a value: with random nonces of 96 bits a key is good for 2^32 (NIST SP 800-38D, 8.3).
+-- Number of values that each key has sealed: with random nonces of 96 bits a key is good for 2^32 (NIST SP
+-- 800-38D, 8.3).
 CREATE TABLE seal_counts (
     key_id bytea PRIMARY KEY CHECK (octet_length(key_id) = 4),
     times  bigint NOT NULL
@@ -192,7 +195,7 @@ CREATE TABLE seal_counts (
 -- Sealing everything of an organisation with the current key. At most one runs for each.
 CREATE TABLE reencryptions (
     org_id      uuid PRIMARY KEY REFERENCES orgs (id) ON DELETE CASCADE,
-    -- The key it seals with.
+    -- The key that it seals with.
     key_id      bytea NOT NULL CHECK (octet_length(key_id) = 4),
     -- Values that were sealed with another key at the start.
     total       bigint NOT NULL,
@@ -200,7 +203,7 @@ CREATE TABLE reencryptions (
     done        bigint NOT NULL DEFAULT 0,
     -- Values that no configured key opens; they are left as they are.
     failed      bigint NOT NULL DEFAULT 0,
-    -- How far it has come: the table, and the last row of it.
+    -- Progress: the table it has come to, and the last row of it.
     at_table    text NOT NULL,
     at_row      uuid NOT NULL,
     started_at  timestamptz NOT NULL DEFAULT now(),

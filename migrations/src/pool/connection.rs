@@ -16,7 +16,7 @@ use metrics::counter;
 
 use super::fault::Fault;
 
-/// A connection to the primary.
+/// A connection to the primary, which knows when it must not be used any more.
 pub struct Connection {
     inner: AsyncPgConnection,
     generation: u64,
@@ -24,17 +24,17 @@ pub struct Connection {
     in_statement: Arc<AtomicBool>,
 }
 
-/// What all connections to a server share.
+/// State that all connections to a server share.
 #[derive(Debug, Default)]
 pub(super) struct Life {
-    /// Grows when the connections opened so far must be left.
+    /// Number that grows when the connections opened so far must be left.
     pub(super) generation: AtomicU64,
-    /// Statements that were answered.
+    /// Number of statements that were answered.
     pub(super) answers: AtomicU64,
 }
 
 impl Connection {
-    /// One that is good for as long as `life` is in that generation.
+    /// Wraps a connection that is good for as long as `life` is in that generation.
     pub(super) fn new(mut inner: AsyncPgConnection, generation: u64, life: Arc<Life>) -> Self {
         let in_statement = Arc::<AtomicBool>::default();
         inner.set_instrumentation(Statements {
@@ -44,24 +44,26 @@ impl Connection {
         Self { inner, generation, life, in_statement }
     }
 
-    /// Changes whenever another server, or a demoted one, was found behind the name.
+    /// Generation in which it was opened. Connections differ in it where another server, or a demoted one,
+    /// was found behind the name.
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// Whether it stands, leads to the primary as far as is known, and is between transactions and statements.
+    /// True where it stands, leads to the primary as far as is known, and is between transactions and
+    /// statements.
     pub fn is_usable(&mut self) -> bool {
         self.life.generation.load(Ordering::Acquire) == self.generation
             && !self.is_in_statement()
             && !self.inner.is_broken()
     }
 
-    /// Whether its user has left it in the middle of a statement.
+    /// True where its user has left it in the middle of a statement.
     pub(super) fn is_in_statement(&self) -> bool {
         self.in_statement.load(Ordering::Acquire)
     }
 
-    /// Waits until the server has come to the end of it.
+    /// Waits until the server has come to the end of the statement.
     pub(super) async fn settle(&mut self) -> diesel::QueryResult<()> {
         // Statements are answered in order.
         self.inner.batch_execute("").await
@@ -82,7 +84,8 @@ impl DerefMut for Connection {
     }
 }
 
-/// Notes whether a statement is being waited for, which diesel-async does for BEGIN, COMMIT and ROLLBACK alone.
+/// Notes whether a statement is being waited for, which diesel-async does for BEGIN, COMMIT and ROLLBACK
+/// alone.
 struct Statements {
     waited_for: Arc<AtomicBool>,
     life: Arc<Life>,

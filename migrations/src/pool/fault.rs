@@ -1,9 +1,9 @@
-//! What an error of PostgreSQL tells about its state.
+//! Errors of PostgreSQL, and what they tell about its state.
 
 use diesel::result::{DatabaseErrorKind as Kind, Error};
 
-/// A kind of error. Diesel passes on no SQLSTATE, so some are told by their text, which every session asks for in
-/// English where it may (see [`super::server`]).
+/// A kind of error. Diesel passes on no SQLSTATE, so some are told by their text, which every session asks
+/// for in English where it may (see [`super::server`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// Deadlock, serialization failure, lock timeout: nothing was done, and the other is done soon.
@@ -12,11 +12,11 @@ pub enum Fault {
     DiskFull,
     /// The server takes no writes any more (SQLSTATE 25006).
     ReadOnly,
-    /// The statement took too long.
+    /// The statement took longer than it may.
     Timeout,
-    /// The connection broke.
+    /// The connection broke, or was closed by the server.
     Connection,
-    /// Anything else.
+    /// An error that tells nothing about the server's state.
     Other,
 }
 
@@ -38,7 +38,7 @@ impl Fault {
         }
     }
 
-    /// As it is counted.
+    /// The kind as the metric `datafly_postgres_errors_total` counts it.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Conflict => "conflict",

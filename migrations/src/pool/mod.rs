@@ -1,5 +1,5 @@
-//! The PostgreSQL pool. Its waits, statements and attempts to connect are bounded, and it holds connections only
-//! to the server that takes writes; none of that costs a round trip at checkout.
+//! The PostgreSQL pool. Its waits, statements and attempts to connect are bounded, and it holds connections
+//! only to the server that takes writes; none of that costs a round trip at checkout.
 
 mod connection;
 mod fault;
@@ -16,10 +16,11 @@ use secrecy::{ExposeSecret, SecretString};
 use self::server::Server;
 pub use self::{connection::Connection, fault::Fault, pooled::PgPooled, supervisor::Supervisor};
 
-/// Why no connection was had.
+/// Reason for which no connection was had.
 pub type PgPoolError = bb8::RunError<ConnectionError>;
 
-/// How long a request waits for a connection before it is refused (threats.md F16).
+/// Longest time that a request waits for a connection before it is refused: the queue stays short, and those
+/// in it are served in time.
 pub const CHECKOUT_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Connections opened ahead, so that the first requests after a start or a failover wait for no login.
@@ -33,8 +34,8 @@ pub struct PgPool {
 }
 
 impl PgPool {
-    /// A pool of up to `max_size` connections, opened in the background as they are needed, or soon will be. Fails on
-    /// a malformed URL only.
+    /// A pool of up to `max_size` connections, opened in the background as they are needed, or soon will be.
+    /// Fails on a malformed URL only.
     pub fn connect_lazily(database_url: &SecretString, max_size: u32) -> ConnectionResult<Self> {
         let server = Server::new(database_url.expose_secret())?;
         let members = Pool::builder()

@@ -10,8 +10,8 @@ use tokio::{runtime::Handle, time::timeout};
 
 use super::{Connection, server::Server};
 
-/// How long a statement that nobody waits for any more may go on. With the 50 ms in which the server notices a
-/// closed connection it is gone 100 ms after its caller (threats.md concern 31).
+/// Longest time that a statement which nobody waits for any more may go on. With the 50 ms in which the
+/// server notices a closed connection it is gone 100 ms after its caller.
 const GRACE: Duration = Duration::from_millis(40);
 
 /// A connection that goes back to its pool when dropped; one in the middle of a statement only when that has

@@ -21,20 +21,20 @@ use tokio_postgres::{Config, NoTls, config::TargetSessionAttrs};
 
 use super::connection::{Connection, Life};
 
-/// How long a connection may take to open, login included: a server may accept and then say nothing.
+/// Longest time that a connection may take to open, login included: a server may accept and then say nothing.
 const OPEN_TIMEOUT: Duration = Duration::from_millis(900);
-/// How long bytes may go unacknowledged.
+/// Longest time that bytes may go unacknowledged.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often a peer that says nothing is asked whether it is there.
+/// Period of asking a peer that says nothing if it is still there.
 const KEEPALIVE: Duration = Duration::from_secs(1);
-/// Milliseconds after a failed attempt in which there is no other: under ten a second with whatever timing
-/// (threats.md F17).
+/// Milliseconds after a failed attempt in which there is no other: with whatever timing a process makes fewer
+/// than ten a second, so that a server which is full or coming back meets no storm.
 const PAUSE_MS: std::ops::Range<u64> = 150..350;
 
-/// Asked first on every connection. A statement ends before the caller's deadline of 1 s does; a session that a
-/// crashed task left inside a transaction is ended by the server; and so is, within 50 ms, a statement whose
-/// client has gone. The start time tells servers apart: a standby that was promoted has
-/// another one than its primary. Errors are told apart by their text, so it is to be English whatever the database's
+/// First statement on every connection. It has statements end before the caller's deadline of 1 s does, and
+/// the server end a session that a crashed task left inside a transaction and, within 50 ms, a statement
+/// whose client has gone. The start time tells servers apart: a standby that was promoted has another one
+/// than its primary. Errors are told apart by their text, so it is to be English whatever the database's
 /// language; not every user may say so, and for one who may not the server has to be set to it.
 const SESSION: &str = "SELECT pg_postmaster_start_time()::text AS identity, \
     set_config('statement_timeout', '900ms', false), \
@@ -52,13 +52,14 @@ pub struct Server {
     away: Arc<AtomicBool>,
 }
 
-/// How often the server was left and has answered.
+/// Counts of how often the server was left and has answered.
 pub(super) struct Signs {
     pub(super) generation: u64,
     pub(super) answers: u64,
 }
 
-/// Held for the length of an attempt, so that there is one at a time: a server that comes back meets no storm.
+/// Held for the length of an attempt, so that there is one at a time: a server that comes back meets no
+/// storm.
 #[derive(Default)]
 struct Attempts {
     not_before: Option<Instant>,
@@ -72,7 +73,7 @@ struct Session {
 }
 
 impl Server {
-    /// The one that `url` names.
+    /// The server that `url` names; an error where the URL is malformed.
     pub(super) fn new(url: &str) -> ConnectionResult<Self> {
         let mut config: Config =
             url.parse().map_err(|error| ConnectionError::InvalidConnectionUrl(text(&error)))?;
@@ -118,13 +119,13 @@ impl Server {
         self.life.generation.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// What its connections have seen so far.
+    /// Counts of what its connections have seen so far.
     pub(super) fn signs(&self) -> Signs {
         let Life { generation, answers } = &*self.life;
         Signs { generation: generation.load(Ordering::Acquire), answers: answers.load(Ordering::Acquire) }
     }
 
-    /// Whether no primary was found at the last look.
+    /// True where no primary was found at the last look.
     pub(super) fn is_away(&self) -> bool {
         self.away.load(Ordering::Acquire)
     }
@@ -149,7 +150,7 @@ impl ManageConnection for Server {
         self.open()
     }
 
-    /// Asks nobody: a `SELECT 1` would cost as much as a keyed read (limits.md), and passes on a standby.
+    /// Asks nobody: a `SELECT 1` would cost as much as a keyed read, and passes on a standby.
     async fn is_valid(&self, connection: &mut Connection) -> ConnectionResult<()> {
         let usable = connection.is_usable();
         usable.then_some(()).ok_or_else(|| ConnectionError::BadConnection("left".to_owned()))

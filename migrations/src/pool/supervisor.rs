@@ -8,33 +8,35 @@ use tokio::time::{Instant, timeout};
 
 use super::{Connection, PgPool};
 
-/// How long a look may take: a loss shows within 2 s (threats.md concern 32), and there is a look each second.
+/// Longest time of a look. There is a look each second, so that a loss shows within 2 s.
 const LOOK_TIMEOUT: Duration = Duration::from_millis(900);
-/// How long the present connection may take to answer; the rest is for a new one.
+/// Longest time that the present connection may take to answer; the rest is for a new one.
 const ASK_TIMEOUT: Duration = Duration::from_millis(400);
-/// For how long one connection is looked through, which is two looks. A name that leads to another server shows
-/// to new connections only, and writes are due to succeed 5 s after a failover (threats.md F15).
+/// Time for which one connection is looked through, which is two looks. A name that leads to another server
+/// shows to new connections only, and writes have to succeed again 5 s after a failover.
 const RENEW: Duration = Duration::from_millis(1500);
 
-/// Looks after a pool: it leaves connections to a server that is no longer the primary, and has the pool refuse
-/// at once while there is none.
+/// Looks after a pool: it leaves connections to a server that is no longer the primary, and has the pool
+/// refuse at once while there is none.
 pub struct Supervisor {
     pool: PgPool,
     own: Option<(Connection, Instant)>,
 }
 
 impl Supervisor {
-    /// One for this pool.
+    /// Makes a supervisor for this pool.
     pub fn new(pool: PgPool) -> Self {
         Self { pool, own: None }
     }
 
-    /// Whether a primary answers, found out within [`LOOK_TIMEOUT`]. The pool believes it until the next look.
+    /// Looks for a primary, and is true where one answers within [`LOOK_TIMEOUT`]. The pool believes it until
+    /// the next look.
     pub async fn look(&mut self) -> bool {
         let before = self.pool.server.signs();
         let found = timeout(LOOK_TIMEOUT, self.finds_primary()).await.unwrap_or(false);
         let after = self.pool.server.signs();
-        // A process with too much to do misses the answer to its own look, while requests' statements get theirs.
+        // A process with too much to do misses the answer to its own look, while requests' statements get
+        // theirs.
         let up = found || (after.generation == before.generation && after.answers != before.answers);
         self.pool.server.set_away(!up);
         up
@@ -83,7 +85,7 @@ struct Role {
     primary: bool,
 }
 
-/// Whether the server takes writes: a standby does not, nor does a primary that was told not to.
+/// True where the server takes writes: a standby does not, nor does a primary that was told not to.
 async fn is_primary(connection: &mut AsyncPgConnection) -> diesel::QueryResult<bool> {
     let role: Role = sql_query("SELECT current_setting('transaction_read_only') = 'off' AS primary")
         .get_result(connection)

@@ -1,4 +1,4 @@
-//! Where sealed values are: all there is to re-encrypt. A test compares the list with the database.
+//! Places of sealed values: all there is to re-encrypt. A test compares the list with the database.
 
 use uuid::Uuid;
 
@@ -7,26 +7,26 @@ use super::Place;
 /// A sealed column. Its table has `id` and `org_id`, both UUIDs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Column {
-    /// The table.
+    /// Name of the table.
     pub table: &'static str,
-    /// The column.
+    /// Name of the column.
     pub column: &'static str,
 }
 
-/// What customers' servers sign with.
+/// Secrets that customers' servers sign with.
 pub const SERVER_SECRETS: Column = Column { table: "server_secrets", column: "sealed" };
 /// Credentials of enrichment vendors.
 pub const ENRICHMENT_SETTINGS: Column = Column { table: "enrichment_settings", column: "sealed" };
-/// Named secrets.
+/// Secrets that settings refer to by name.
 pub const SECRETS: Column = Column { table: "secrets", column: "sealed" };
 /// Keys of profile providers.
 pub const PROFILE_PROVIDERS: Column = Column { table: "profile_providers", column: "sealed" };
 
-/// All of them.
+/// The sealed columns of the whole database.
 pub const ALL: [Column; 4] = [SERVER_SECRETS, ENRICHMENT_SETTINGS, SECRETS, PROFILE_PROVIDERS];
 
 impl Column {
-    /// What a value in that row is bound to.
+    /// The place that a value in that row is bound to.
     pub fn place(&self, org: Uuid, row: Uuid) -> Place<'static> {
         Place { org, table: self.table, row, column: self.column }
     }

@@ -1,4 +1,5 @@
-//! How often each key has sealed: with random nonces of 96 bits a key is good for 2^32 values (NIST SP 800-38D, 8.3).
+//! Counting the values that each key has sealed: with random nonces of 96 bits a key is good for 2^32 (NIST
+//! SP 800-38D, 8.3).
 
 use diesel::{
     QueryableByName, sql_query,
@@ -8,9 +9,9 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::{KeyId, Place, SealError, SealKeys};
 
-/// A key seals so often and no more: nine tenths of 2^32, as OpenBao's barrier (threats.md concern 1).
+/// Most values that a key seals: nine tenths of 2^32, as OpenBao's barrier has it.
 pub const MOST_SEALINGS: i64 = 3_865_470_566;
-/// From here on it is time to rotate it.
+/// Count from which on it is time to rotate the key.
 const ROTATE_FROM: i64 = 1 << 31;
 
 /// Adds to a key's count, and holds it until the end of the transaction.
@@ -23,10 +24,10 @@ struct Counted {
     times: i64,
 }
 
-/// Why a value was not sealed, or not counted.
+/// Reason for which a value was not sealed, or not counted.
 #[derive(Debug, thiserror::Error)]
 pub enum CountedError {
-    /// [`MOST_SEALINGS`] is reached.
+    /// The key has sealed [`MOST_SEALINGS`] values.
     #[error("the key has sealed as often as is safe: it has to be rotated")]
     Exhausted,
     /// The value can't be sealed.
@@ -38,8 +39,9 @@ pub enum CountedError {
 }
 
 impl SealKeys {
-    /// Seals `plain` for `place`, and counts it. To be called in the transaction that stores the value, before it
-    /// changes any settings: whoever changes them holds their version, which those who hold the count wait for.
+    /// Seals `plain` for `place`, and counts it. To be called in the transaction that stores the value,
+    /// before it changes any settings: whoever changes them holds their version, which those who hold the
+    /// count wait for.
     pub async fn seal_counted(
         &self,
         connection: &mut AsyncPgConnection,
@@ -51,8 +53,8 @@ impl SealKeys {
     }
 }
 
-/// Counts that `key` seals so many values in this transaction. Refused where that is more than it may: then the
-/// transaction is to be rolled back.
+/// Counts that `key` seals so many values in this transaction. Refused where that is more than it may: then
+/// the transaction is to be rolled back.
 pub async fn count(connection: &mut AsyncPgConnection, key: KeyId, times: i64) -> Result<(), CountedError> {
     let counted = sql_query(COUNT).bind::<Binary, _>(key.as_slice()).bind::<BigInt, _>(times);
     let Counted { times } = counted.get_result(connection).await?;

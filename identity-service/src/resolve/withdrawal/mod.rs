@@ -1,5 +1,5 @@
-//! Consent that is withdrawn, where a pipeline has `purge_on_withdrawal`: the IDs that it collected from the browser go,
-//! in the transaction that stores the new signals.
+//! Consent that is withdrawn, where a pipeline has `purge_on_withdrawal`: the IDs that it collected from the
+//! browser go, in the transaction that stores the new signals.
 
 mod purge;
 
@@ -23,17 +23,17 @@ use crate::{
 struct Withdrawal<'a> {
     browser: &'a str,
     at: OffsetDateTime,
-    /// Pipelines, and what each of them denies now.
+    /// Pipelines, each with a category that it denies now.
     denied: Vec<(&'a Source, &'static str)>,
 }
 
-/// All that new signals withdraw, by the root of the browser's canonical identity.
+/// Withdrawals that a set of new signals makes, by the root of the browser's canonical identity.
 #[derive(Default)]
 pub struct Withdrawals<'a>(BTreeMap<Uuid, Vec<Withdrawal<'a>>>);
 
 impl Withdrawal<'_> {
-    /// Whether it concerns an ID of this person: its pipeline denies what it granted, and this browser brought it. What
-    /// nobody is known to have brought goes with anybody's withdrawal.
+    /// True where the withdrawal takes this ID of the person's: its pipeline denies what it granted, and this
+    /// browser brought it. An ID that no browser is known to have brought goes with any browser's withdrawal.
     fn takes(&self, row: &VendorIdRow) -> bool {
         let (_, category) = owner::owner(&row.field);
         let collected = |source: &Source| row.pipeline_id.is_none_or(|id| id == source.pipeline);
@@ -51,8 +51,8 @@ impl Withdrawal<'_> {
 }
 
 impl<'a> Withdrawals<'a> {
-    /// Compares the signals of browsers `before` and `after`, as `sources` decide. Browsers that are not in `roots` have
-    /// brought nothing.
+    /// Compares the signals of browsers `before` and `after`, as `sources` decide. Browsers that are not in
+    /// `roots` have brought nothing.
     pub fn find(
         sources: &'a [Arc<Source>],
         roots: &HashMap<String, Uuid>,
@@ -80,7 +80,7 @@ impl<'a> Withdrawals<'a> {
         Self(found)
     }
 
-    /// Whether somebody withdraws consent to it.
+    /// True where a browser withdraws its consent to this ID.
     fn takes(&self, row: &VendorIdRow) -> bool {
         self.0.get(&row.canonical_id).is_some_and(|own| own.iter().any(|withdrawal| withdrawal.takes(row)))
     }

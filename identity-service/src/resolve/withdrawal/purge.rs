@@ -18,20 +18,21 @@ use crate::{
     vendors::owner,
 };
 
-/// What was removed.
+/// The removed IDs, counted, and what else has to follow from their removal.
 #[derive(Debug, Default)]
 pub struct Purged {
-    /// How many IDs, by vendor.
+    /// Number of IDs that were removed, by vendor.
     pub ids: BTreeMap<&'static str, u64>,
-    /// The canonical identities that had them.
+    /// Canonical identities that the removed IDs belonged to.
     pub canonicals: Vec<Uuid>,
     /// Vendors that are to be offered again at once, when consent is back.
     pub offers: BTreeMap<Uuid, BTreeSet<&'static str>>,
 }
 
 impl Withdrawals<'_> {
-    /// Removes what is withdrawn, also from what merges have moved, so that taking one apart brings nothing back. The
-    /// roots are locked. Returns the `syncs:` entries that have changed; the vendor IDs are the caller's to read anew.
+    /// Removes what is withdrawn, also from what merges have moved, so that taking one apart brings nothing
+    /// back. The roots are locked. Returns the `syncs:` entries that have changed; the vendor IDs are the
+    /// caller's to read anew.
     pub async fn purge(&self, connection: &mut AsyncPgConnection, org: Uuid) -> Result<(Purged, Vec<Entry>)> {
         let mut purged = Purged::default();
         if self.0.is_empty() {
@@ -59,8 +60,9 @@ impl Withdrawals<'_> {
         Ok((purged, entries))
     }
 
-    /// Forgets the schedules of syncs whose IDs are `gone`, and lets no state count that a browser was sent off with.
-    /// How often a vendor has not answered stays: consent that comes and goes must not send a browser there each time.
+    /// Forgets the schedules of syncs whose IDs are `gone`, and lets no state count that a browser was sent
+    /// off with. How often a vendor has not answered stays: consent that comes and goes must not send a
+    /// browser there each time.
     async fn end_syncs(
         &self,
         connection: &mut AsyncPgConnection,
