@@ -28,5 +28,4 @@ pub mod sync;
 mod vendor_ids;
 pub mod vendors;
 
-pub use consistency::compare;
-pub use run::{migrate, run};
+pub use run::{compare, migrate, run};

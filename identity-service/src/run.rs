@@ -8,30 +8,31 @@ use serve::{EnvError, Lifecycle, Workers};
 use tonic_health::server::HealthReporter;
 
 use crate::{
-    app::Core,
-    auth::last_use,
+    app::App,
     config::Config,
+    consistency::{self, CompareError},
     graph::writer::GraphWriter,
     grpc,
-    identity_admin::reaper,
-    limits::org_writes::Turns,
+    identity_admin::{IdentityAdmin, reaper},
+    limits::org_writes::OrgWrites,
     pii::tombstone::TombstoneKeys,
     resolve::{
-        canonical_hints::Guesses,
+        Resolver,
+        canonical_hints::CanonicalHints,
         consent_writer::ConsentWriter,
-        contacts::Remembered,
-        known_pairs::{Strangers, Vouched},
+        contacts::StoredContacts,
+        known_pairs::{DistinctUsers, VerifiedLinks},
         link_token::LinkTokens,
     },
     settings::Settings,
     storage::{
-        Stores,
+        Stores, key_uses,
         postgres::create::Creator,
-        redis::{client::Lanes, purge, supervisor},
+        redis::{client::RedisClient, purge, supervisor},
         repairs,
     },
-    sync::state::StateKeys,
-    vendor_ids::writer::SyncWriter,
+    sync::{GatewaySync, state::StateKeys},
+    vendor_ids::writer::VendorIdWriter,
 };
 
 /// PostgreSQL connections of one instance (limits.md: more than 16 gained nothing on two cores).
@@ -67,6 +68,13 @@ pub async fn migrate() -> Result<Vec<String>, StartError> {
     Ok(migrate::run(url.expose_secret()).await?)
 }
 
+/// Compares all that Redis holds with PostgreSQL, prints what differs and a table of counts. True where nothing differs.
+pub async fn compare() -> Result<bool, CompareError> {
+    let env = Config::environment()?;
+    let (database_url, redis_url) = (env.required_secret("DATABASE_URL")?, env.required_secret("REDIS_URL")?);
+    consistency::compare(&database_url, &redis_url).await
+}
+
 /// Serves until SIGTERM or SIGINT, then drains. `development` allows a start without service tokens.
 pub async fn run(development: bool) -> Result<(), StartError> {
     let env = Config::environment()?;
@@ -76,42 +84,58 @@ pub async fn run(development: bool) -> Result<(), StartError> {
 
     let stores = Stores {
         postgres: PgPool::connect_lazily(&config.database_url, POSTGRES_CONNECTIONS)?,
-        redis: Lanes::new(&config.redis_url)?,
-        turns: Turns::default(),
+        redis: RedisClient::new(&config.redis_url)?,
+        org_writes: OrgWrites::default(),
     };
     let settings = Settings::load(stores.postgres.clone(), config.keys.clone())
         .await
         .map_err(|error| StartError::Settings(error.to_string()))?;
-    let tombstones = Arc::new(TombstoneKeys::derive(&config.keys));
-    let core = Arc::new(Core {
-        creator: Creator::start(&stores),
-        graph: GraphWriter::start(&stores, &tombstones),
-        consents: ConsentWriter::start(&stores, &settings),
-        syncs: SyncWriter::start(&stores, &tombstones),
-        states: StateKeys::derive(&config.keys),
-        link_tokens: LinkTokens::derive(&config.keys),
-        tombstones,
-        contacts: Remembered::default(),
-        guesses: Guesses::default(),
-        strangers: Strangers::default(),
-        vouched: Vouched::default(),
-        open_networks: config.open_networks,
-        settings: settings.clone(),
-        stores: stores.clone(),
-    });
+    let app = Arc::new(build(&config, &stores, &settings));
 
     let lifecycle = Lifecycle::new();
     lifecycle.on_signals()?;
     serve::metrics::listen(config.metrics, &lifecycle).await?;
     let listener = serve::bind("LISTEN_ADDR", config.listen).await?;
     let (reporter, health) = tonic_health::server::health_reporter();
-    let service = grpc::service(core, config.tokens, health)?;
+    let service = grpc::service(app, config.tokens, health)?;
     let workers = Workers::per_core(|| service.clone())?;
     lifecycle.set_started();
     keep_up(&lifecycle, &stores, &settings, reporter);
     serve::serve_tls(listener, "grpc", config.tls, workers, lifecycle).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Builds the core on its stores and settings.
+fn build(config: &Config, stores: &Stores, settings: &Settings) -> App {
+    let tombstones = Arc::new(TombstoneKeys::derive(&config.keys));
+    let vendor_ids = VendorIdWriter::start(stores, &tombstones);
+    App {
+        stores: stores.clone(),
+        settings: settings.clone(),
+        resolver: Resolver {
+            stores: stores.clone(),
+            creator: Creator::start(stores),
+            graph: GraphWriter::start(stores, &tombstones),
+            consents: ConsentWriter::start(stores, settings),
+            vendor_ids: vendor_ids.clone(),
+            link_tokens: LinkTokens::derive(&config.keys),
+            tombstones: tombstones.clone(),
+            hints: CanonicalHints::default(),
+            distinct_users: DistinctUsers::default(),
+            verified_links: VerifiedLinks::default(),
+            contacts: StoredContacts::default(),
+        },
+        sync: GatewaySync {
+            stores: stores.clone(),
+            settings: settings.clone(),
+            states: StateKeys::derive(&config.keys),
+            writer: vendor_ids,
+            tombstones: tombstones.clone(),
+        },
+        people: IdentityAdmin { stores: stores.clone(), tombstones },
+        open_networks: config.open_networks.clone(),
+    }
 }
 
 /// What goes on beside the calls.
@@ -123,7 +147,7 @@ fn keep_up(lifecycle: &Lifecycle, stores: &Stores, settings: &Settings, reporter
     let (all, life) = (stores.clone(), lifecycle.clone());
     lifecycle.keep_up("health", move |_| grpc::watch(all.clone(), reporter.clone(), life.clone()));
     let (all, known) = (stores.clone(), settings.clone());
-    lifecycle.keep_up("last_use", move |stop| last_use::write_until(all.clone(), known.clone(), stop));
+    lifecycle.keep_up("last_use", move |stop| key_uses::write_until(all.clone(), known.clone(), stop));
     let known = settings.clone();
     lifecycle.keep_up("settings", move |stop| known.clone().poll_until(stop));
     let all = stores.clone();

@@ -10,6 +10,7 @@ pub mod lifecycle;
 mod limits;
 pub mod metrics;
 mod networks;
+pub mod origin;
 pub mod proxies;
 pub mod telemetry;
 pub mod tls;

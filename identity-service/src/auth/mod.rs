@@ -1,9 +1,10 @@
 //! Who is asking: service tokens of internal services, and the keys, origins and signatures of requests to a
 //! collect host.
 
-pub mod last_use;
-pub mod origin;
 pub mod pipeline_key;
 pub mod sealed_token;
 pub mod service_token;
 pub mod signature;
+pub mod tenant;
+
+pub use tenant::Tenant;

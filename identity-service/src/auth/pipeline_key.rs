@@ -105,9 +105,10 @@ fn check(
         return Err(Error::refused(ErrorReason::OriginNotAllowed));
     }
     // The place first: what finds none must not have cost its events.
-    let place = key.places.take()?;
+    let place = key.calls.take().ok_or_else(|| Error::refused(ErrorReason::Overloaded))?;
     key.last_use.mark(now.date());
-    key.rate.take(subjects.max(usize::try_from(caller.events).unwrap_or(usize::MAX)))?;
+    let cost = subjects.max(usize::try_from(caller.events).unwrap_or(usize::MAX));
+    key.rate.take(cost).map_err(|delay| Error::RateLimited { delay })?;
     let seconds = caller.timestamp.as_deref().filter(|_| signed).and_then(|text| text.parse().ok());
     let signed_at = seconds.and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());
     Ok(Authenticated {

@@ -1,109 +1,54 @@
-//! The consent function of design section 7: any denial wins, else any grant, else the pipeline's mode.
+//! The signals of one browser, parsed, and the consent function: any denial wins, else any grant, else the pipeline's
+//! mode.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::unique::Unique;
-use crate::settings::ConsentMode;
+use super::{ConsentMode, Decision, Vote, categories, google, gpc, gpp, tcf, unique::Unique, us_privacy};
+use crate::vendors::ConsentNeed;
 
-/// May the visitor's data be used for this?
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decision {
-    /// Yes.
-    Granted,
-    /// No.
-    Denied,
+/// The consent signals of a browser, parsed.
+#[derive(Debug, Clone)]
+pub struct Signals {
+    object: Object,
+    sec_gpc: bool,
 }
 
-/// Decides for `category`, from the stored consent object (JSON, verbatim; none where the browser sent none)
-/// and Sec-GPC.
-///
-/// TCF and GPP strings are not read yet; where one is present it counts as one that can't be parsed: denied.
-pub fn decide(signals: Option<&str>, sec_gpc: bool, category: &str, mode: ConsentMode) -> Decision {
-    if sec_gpc {
-        return Decision::Denied;
-    }
-    let mut votes = Votes::default();
-    if let Some(text) = signals {
-        match serde_json::from_str(text) {
-            Ok(Unique(Value::Object(object))) => votes.read(&object, category),
-            _ => votes.denied = true,
-        }
-    }
-    match votes {
-        Votes { denied: true, .. } => Decision::Denied,
-        Votes { granted: true, .. } => Decision::Granted,
-        Votes { .. } if mode == ConsentMode::Implicit => Decision::Granted,
-        Votes { .. } => Decision::Denied,
-    }
+/// The consent object.
+#[derive(Debug, Clone)]
+enum Object {
+    /// The browser sent none.
+    Absent,
+    /// The text is no JSON object, or names a member twice.
+    Unreadable,
+    /// The members.
+    Read(Map<String, Value>),
 }
 
-#[derive(Default)]
-struct Votes {
-    denied: bool,
-    granted: bool,
-}
-
-impl Votes {
-    fn read(&mut self, object: &serde_json::Map<String, Value>, category: &str) {
-        // Present and not the boolean `true` is a denial: "true", 1 and null are no consent.
-        self.boolean(object.get(category));
-        match object.get("categories") {
-            None | Some(Value::Null) => {}
-            Some(Value::Object(categories)) => self.boolean(categories.get(category)),
-            Some(_) => self.denied = true,
-        }
-        match object.get("google") {
-            None | Some(Value::Null) => {}
-            Some(Value::Object(google)) => self.google(google, category),
-            Some(_) => self.denied = true,
-        }
-        match object.get("us_privacy") {
-            None | Some(Value::Null) => {}
-            Some(Value::String(text)) => self.us_privacy(text),
-            Some(_) => self.denied = true,
-        }
-        for unread in ["tcf", "gpp"] {
-            match object.get(unread) {
-                None | Some(Value::Null) => {}
-                Some(Value::String(text)) if text.is_empty() => {}
-                Some(_) => self.denied = true,
-            }
-        }
-    }
-
-    fn boolean(&mut self, value: Option<&Value>) {
-        match value {
-            None => {}
-            Some(Value::Bool(true)) => self.granted = true,
-            Some(_) => self.denied = true,
-        }
-    }
-
-    /// Google consent mode: ad_storage is marketing, analytics_storage is analytics.
-    fn google(&mut self, google: &serde_json::Map<String, Value>, category: &str) {
-        let name = match category {
-            "marketing" => "ad_storage",
-            "analytics" => "analytics_storage",
-            _ => return,
+impl Signals {
+    /// Parses the consent object (JSON, verbatim; none where the browser sent none) and takes Sec-GPC beside it.
+    pub fn parse(json: Option<&str>, sec_gpc: bool) -> Self {
+        let object = match json.map(serde_json::from_str) {
+            None => Object::Absent,
+            Some(Ok(Unique(Value::Object(members)))) => Object::Read(members),
+            Some(_) => Object::Unreadable,
         };
-        match google.get(name) {
-            None => {}
-            Some(Value::String(text)) if text == "granted" => self.granted = true,
-            Some(_) => self.denied = true,
-        }
+        Self { object, sec_gpc }
     }
 
-    /// IAB US Privacy string: version 1, notice given, opted out of sale, LSPA; each `Y`, `N` or `-`.
-    fn us_privacy(&mut self, text: &str) {
-        if text.is_empty() {
-            return;
-        }
-        let letters: Vec<char> = text.to_ascii_uppercase().chars().collect();
-        match letters.as_slice() {
-            ['1', rest @ ..] if rest.len() == 3 && rest.iter().all(|c| matches!(c, 'Y' | 'N' | '-')) => {
-                self.denied |= rest.get(1) == Some(&'Y');
-            }
-            _ => self.denied = true,
+    /// Decides for `need`. What the absence of signals means, `mode` says.
+    pub fn decide(&self, need: &ConsentNeed, mode: ConsentMode) -> Decision {
+        let of_object = match &self.object {
+            Object::Absent => Vote::Silent,
+            Object::Unreadable => Vote::Deny,
+            Object::Read(members) => categories::vote(members, need)
+                .and(google::vote(members, need))
+                .and(us_privacy::vote(members))
+                .and(tcf::vote(members))
+                .and(gpp::vote(members)),
+        };
+        match (gpc::vote(self.sec_gpc).and(of_object), mode) {
+            (Vote::Deny, _) | (Vote::Silent, ConsentMode::Explicit) => Decision::Denied,
+            (Vote::Grant, _) | (Vote::Silent, ConsentMode::Implicit) => Decision::Granted,
         }
     }
 }
@@ -112,12 +57,18 @@ impl Votes {
 mod tests {
     use super::{ConsentMode::*, Decision::*, *};
 
+    const ANALYTICS: ConsentNeed = ConsentNeed { category: "analytics", ..ConsentNeed::MARKETING };
+
+    fn decide(signals: Option<&str>, sec_gpc: bool, need: &ConsentNeed, mode: ConsentMode) -> Decision {
+        Signals::parse(signals, sec_gpc).decide(need, mode)
+    }
+
     fn explicit(signals: &str) -> Decision {
-        decide(Some(signals), false, "marketing", Explicit)
+        decide(Some(signals), false, &ConsentNeed::MARKETING, Explicit)
     }
 
     fn implicit(signals: &str) -> Decision {
-        decide(Some(signals), false, "marketing", Implicit)
+        decide(Some(signals), false, &ConsentNeed::MARKETING, Implicit)
     }
 
     #[test]
@@ -128,7 +79,7 @@ mod tests {
             Some(r#"{"analytics":true}"#),
             Some(r#"{"tcf":"","gpp":null,"us_privacy":""}"#),
         ] {
-            let in_mode = |mode| decide(silent, false, "marketing", mode);
+            let in_mode = |mode| decide(silent, false, &ConsentNeed::MARKETING, mode);
             assert_eq!(in_mode(Explicit), Denied, "{silent:?}");
             assert_eq!(in_mode(Implicit), Granted, "{silent:?}");
         }
@@ -146,7 +97,7 @@ mod tests {
             assert_eq!(explicit(text), Granted, "{text}");
         }
         assert_eq!(
-            decide(Some(r#"{"google":{"analytics_storage":"granted"}}"#), false, "analytics", Explicit),
+            decide(Some(r#"{"google":{"analytics_storage":"granted"}}"#), false, &ANALYTICS, Explicit),
             Granted
         );
     }
@@ -179,6 +130,10 @@ mod tests {
         ] {
             assert_eq!(implicit(text), Denied, "{text}");
         }
-        assert_eq!(decide(Some(r#"{"marketing":true}"#), true, "marketing", Implicit), Denied, "Sec-GPC");
+        assert_eq!(
+            decide(Some(r#"{"marketing":true}"#), true, &ConsentNeed::MARKETING, Implicit),
+            Denied,
+            "Sec-GPC"
+        );
     }
 }

@@ -11,7 +11,7 @@ use crate::storage::{
     cache_entries::{self, CONSENT_FIELD, DUE_FIELD},
     redis::{
         keys::{Key, Shape},
-        protocol::{Entry, Text, VERSION_FIELD, Value, hash_state},
+        protocol::{Cached, Entry, VERSION_FIELD, Value, hash_state},
     },
 };
 
@@ -74,16 +74,16 @@ async fn read(redis: &mut MultiplexedConnection, keys: &[&Key]) -> Result<Vec<He
 
 fn verdict(expected: &Value, held: &Held, now: OffsetDateTime) -> Verdict {
     let state = match held {
-        Held::Text(text) => Text::of(text.clone()),
-        Held::Hash(fields) if fields.is_empty() => Text::Missing,
+        Held::Text(text) => Cached::of(text.clone()),
+        Held::Hash(fields) if fields.is_empty() => Cached::Miss,
         // A value without `_v` is as good as none for readers, but not for other systems.
         Held::Hash(fields) => hash_state(fields.get(VERSION_FIELD).map(String::as_str).or(Some(""))),
         Held::Odd => return Verdict::Different,
     };
     let equal = match (state, expected, held) {
-        (Text::Missing, ..) => return Verdict::Absent,
-        (Text::Marked, ..) => return Verdict::Busy,
-        (Text::Ready(text), Value::Text(expected), _) => {
+        (Cached::Miss, ..) => return Verdict::Absent,
+        (Cached::Busy, ..) => return Verdict::Busy,
+        (Cached::Hit(text), Value::Text(expected), _) => {
             meaning("", &text, now) == meaning("", expected, now)
         }
         (_, Value::Hash(expected), Held::Hash(fields)) => {

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use bb8_redis::redis::{Client, IntoConnectionInfo, RedisError, aio::MultiplexedConnection};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
-use migrations::migrate;
-use secrecy::ExposeSecret;
+use migrations::migrate::{self, MigrateError};
+use secrecy::{ExposeSecret, SecretString};
+use serve::EnvError;
 
 use self::{expected::Walk, held::Verdict, report::Report};
-use crate::{clock, config::Config, error::Error, run::StartError};
+use crate::{clock, error::Error};
 
 /// How often a page is looked at again where it differs: both stores are read one after the other, and the service
 /// goes on. What is being written is not waited for: it is not served, and a writer that died leaves it for 30 s.
@@ -30,9 +31,12 @@ struct Stores {
 /// Why a comparison came to no end.
 #[derive(Debug, thiserror::Error)]
 pub enum CompareError {
-    /// A variable, or the schema.
+    /// A variable is missing or malformed.
     #[error(transparent)]
-    Start(#[from] StartError),
+    Env(#[from] EnvError),
+    /// The schema is not the newest, or can't be asked for.
+    #[error(transparent)]
+    Migrate(#[from] MigrateError),
     /// PostgreSQL can't be reached.
     #[error("DATABASE_URL: {0}")]
     Postgres(#[from] diesel::ConnectionError),
@@ -45,11 +49,8 @@ pub enum CompareError {
 }
 
 /// Compares everything, prints what differs and a table of counts, and says whether nothing differs.
-pub async fn compare() -> Result<bool, CompareError> {
-    let env = Config::environment().map_err(StartError::from)?;
-    let database_url = env.required_secret("DATABASE_URL").map_err(StartError::from)?;
-    let redis_url = env.required_secret("REDIS_URL").map_err(StartError::from)?;
-    migrate::check(database_url.expose_secret()).await.map_err(StartError::from)?;
+pub async fn compare(database_url: &SecretString, redis_url: &SecretString) -> Result<bool, CompareError> {
+    migrate::check(database_url.expose_secret()).await?;
     let client = Client::open(redis_url.expose_secret().into_connection_info()?)?;
     let mut stores = Stores {
         postgres: AsyncPgConnection::establish(database_url.expose_secret()).await?,

@@ -22,7 +22,7 @@ use crate::{
     error::Error,
     storage::redis::{
         keys,
-        protocol::{Text as Held, VERSION_FIELD, hash_state},
+        protocol::{Cached, VERSION_FIELD, hash_state},
     },
 };
 
@@ -74,12 +74,12 @@ async fn is_soft(stores: &mut Stores, name: &str) -> Result<bool, CompareError> 
         cmd("HGET").arg(name).arg(VERSION_FIELD).query_async(&mut stores.redis).await;
     if let Ok(version) = hash {
         let exists: bool = cmd("EXISTS").arg(name).query_async(&mut stores.redis).await?;
-        return Ok(!exists || hash_state(version.as_deref()) == Held::Marked);
+        return Ok(!exists || hash_state(version.as_deref()) == Cached::Busy);
     }
     let text: Option<String> = cmd("GET").arg(name).query_async(&mut stores.redis).await?;
-    Ok(match Held::of(text) {
-        Held::Missing | Held::Marked => true,
-        Held::Ready(text) => kind(name) == "consent" && held::says_nothing(&text, clock::now()),
+    Ok(match Cached::of(text) {
+        Cached::Miss | Cached::Busy => true,
+        Cached::Hit(text) => kind(name) == "consent" && held::says_nothing(&text, clock::now()),
     })
 }
 

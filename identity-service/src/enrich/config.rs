@@ -5,11 +5,11 @@ use serde_json::Value;
 
 use crate::{
     egress::target::Reach,
-    providers::validation::{Fields, Problems},
-};
-use crate::{
-    providers::{duration, endpoint, headers, json_path},
-    vendors::enrichment::EnrichmentVendor,
+    providers::{
+        duration, endpoint, headers, json_path,
+        validation::{Fields, Problems},
+    },
+    vendors::EnrichmentVendor,
 };
 
 /// Checks the settings of `vendor` on one source. Any field may be left out: then the record's counts.
@@ -23,4 +23,30 @@ pub fn check(vendor: &EnrichmentVendor, config: &Value, reach: &Reach<'_>, probl
     fields.optional("json_path", problems, json_path::singular);
     fields.optional("ttl", problems, duration::ttl);
     fields.finish(problems);
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, json};
+    use serve::Networks;
+
+    use super::*;
+    use crate::vendors;
+
+    #[test]
+    fn the_defaults_of_every_vendor_pass_the_check() {
+        let allowed = Networks::default();
+        let reach = Reach { allowed: &allowed, is_ours: &|_| false };
+        for vendor in vendors::ALL.iter().filter_map(|vendor| vendor.enrichment.as_ref()) {
+            let headers: Map<String, Value> =
+                vendor.headers.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+            let defaults = json!({
+                "base_url": vendor.base_url, "method": vendor.method, "path": vendor.path, "headers": headers,
+                "json_path": vendor.json_path, "ttl": vendor.ttl,
+            });
+            let mut problems = Problems::default();
+            check(vendor, &defaults, &reach, &mut problems);
+            assert_eq!(problems.into_list(), [], "{}", vendor.name);
+        }
+    }
 }

@@ -4,11 +4,11 @@ use serde_json::Value;
 
 use crate::{
     egress::target::Reach,
-    providers::validation::{self, Fields, Problems},
-};
-use crate::{
-    providers::{duration, endpoint, fields, headers, json_path, template},
-    vendors::enrichment_table,
+    providers::{
+        duration, endpoint, fields, headers, json_path, template,
+        validation::{self, Fields, Problems},
+    },
+    vendors,
 };
 
 /// Most fields of a request, over all levels.
@@ -51,7 +51,7 @@ pub fn check(name: &str, settings: &Value, reach: &Reach<'_>, problems: &mut Pro
 /// Checks the name, which must be no built-in vendor's: both are asked for in the same place.
 fn is_name(name: &str) -> Result<(), String> {
     validation::name(name, 64, "_-")?;
-    if enrichment_table::find(name).is_some() {
+    if vendors::find_enrichment(name).is_some() {
         Err("must not be a built-in vendor's".to_owned())
     } else {
         Ok(())

@@ -1,53 +1,13 @@
-//! Click IDs: what an advertising platform adds to the URL of the page that its advertisement leads to. Opaque, and
-//! case counts.
+//! Reading click IDs from the URL of a page.
 
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
+use crate::vendors::ClickId;
+
 /// Longest click ID, in bytes; the longest seen have some 250.
 const MAX_BYTES: usize = 512;
-
-/// A click ID of a vendor.
-#[derive(Debug, PartialEq, Eq)]
-pub struct ClickId {
-    /// In settings.
-    pub vendor: &'static str,
-    /// Field of the identity that holds it.
-    pub field: &'static str,
-    /// Names of the URL's parameter, matched exactly.
-    pub params: &'static [&'static str],
-    /// How long it is kept, in days.
-    pub days: u16,
-    /// The consent category that is needed.
-    pub category: &'static str,
-    /// It counts only where this parameter is absent or has this value.
-    pub only_with: Option<(&'static str, &'static str)>,
-}
-
-/// Every click ID. Names and lives are those of the vendors' public documentation; 90 days where they name none.
-pub const CLICK_IDS: &[ClickId] = &[
-    // Search Ads 360 and others send a gclid that is none of Google Ads', and say so.
-    ClickId { only_with: Some(("gclsrc", "aw.ds")), ..click("google", "gclid", &["gclid"]) },
-    click("google", "wbraid", &["wbraid"]),
-    click("google", "gbraid", &["gbraid"]),
-    click("google", "dclid", &["dclid"]),
-    click("meta", "fbclid", &["fbclid"]),
-    click("tiktok", "ttclid", &["ttclid"]),
-    ClickId { days: 365, ..click("pinterest", "epik", &["epik"]) },
-    click("microsoft", "msclkid", &["msclkid"]),
-    click("snapchat", "sccid", &["ScCid", "sccid"]),
-    click("reddit", "rdt_cid", &["rdt_cid"]),
-    ClickId { days: 30, ..click("linkedin", "li_fat_id", &["li_fat_id"]) },
-    ClickId { days: 30, ..click("x", "twclid", &["twclid"]) },
-    click("nextdoor", "ndclid", &["ndclid"]),
-    click("taboola", "tblci", &["tblci"]),
-    click("outbrain", "dicbo", &["dicbo"]),
-];
-
-const fn click(vendor: &'static str, field: &'static str, params: &'static [&'static str]) -> ClickId {
-    ClickId { vendor, field, params, days: 90, category: "marketing", only_with: None }
-}
 
 /// The click IDs of `records` that a page's URL holds, each with its value. Of a parameter that comes twice the first
 /// counts.
@@ -78,29 +38,17 @@ fn is_usable(value: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-
     use proptest::prelude::*;
 
     use super::*;
+    use crate::vendors;
 
     fn all() -> Vec<&'static ClickId> {
-        CLICK_IDS.iter().collect()
+        vendors::click_ids().collect()
     }
 
     fn of(url: &str) -> Vec<(&'static str, String)> {
         of_page(&all(), url).into_iter().map(|(record, value)| (record.field, value)).collect()
-    }
-
-    #[test]
-    fn records_are_sound() {
-        let mut fields = HashSet::new();
-        for record in CLICK_IDS {
-            assert!(fields.insert(record.field), "{}: field taken", record.field);
-            assert!((1..=400).contains(&record.days), "{}", record.field);
-            assert!(!record.params.is_empty(), "{}", record.field);
-        }
-        assert_eq!(fields.len(), 15);
     }
 
     #[test]

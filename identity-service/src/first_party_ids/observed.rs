@@ -1,28 +1,30 @@
-//! What an event brings of the IDs that its pipeline collects.
+//! The IDs of vendors that an event brings and that its pipeline collects.
 
 use proto::v1::Subject;
 use time::OffsetDateTime;
 
-use super::click::{self, ClickId};
-use crate::resolve::Tenant;
-use crate::vendors::generated::GeneratedId;
+use super::click;
+use crate::{
+    auth::Tenant,
+    vendors::{ClickId, GeneratedId},
+};
 
 /// Longest page URL that is looked at, in bytes.
 const MAX_URL_BYTES: usize = 4096;
 
-/// Of one event, for vendors that are enabled.
+/// The observed IDs of one event, for vendors that are enabled.
 #[derive(Debug, Clone, Default)]
-pub struct Brought {
-    /// From the page's URL.
+pub struct ObservedIds {
+    /// Click IDs of the page's URL.
     pub clicks: Vec<(&'static ClickId, String)>,
     /// The vendors' cookies that hold an ID, whole.
     pub cookies: Vec<(&'static GeneratedId, String)>,
-    /// The vendors' cookies are this browser's, and its pipeline has IDs made.
+    /// True where the vendors' cookies are this browser's, and its pipeline has IDs made.
     pub may_make: bool,
 }
 
-impl Brought {
-    /// Takes it out of `subject`.
+impl ObservedIds {
+    /// Takes the IDs out of `subject`.
     pub fn take(subject: &mut Subject, tenant: &Tenant, now: OffsetDateTime) -> Self {
         let Some(source) = &tenant.source else { return Self::default() };
         let url = subject.page_url.as_deref().filter(|url| url.len() <= MAX_URL_BYTES);
@@ -48,7 +50,7 @@ impl Brought {
         self.cookies.iter().find(|(own, _)| *own == record).map(|(_, text)| text.as_str())
     }
 
-    /// There is something to collect.
+    /// True where there is something to collect.
     pub fn is_any(&self) -> bool {
         self.may_make || !self.clicks.is_empty()
     }

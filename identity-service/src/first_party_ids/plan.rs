@@ -1,39 +1,42 @@
-//! What is collected for one browser in one request. Pure: what is stored and what came go in.
+//! The plan of what is collected for one browser in one request. Pure: what is stored and what came go in.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use time::{Duration, OffsetDateTime};
 
-use super::{click::ClickId, observed::Brought};
+use super::observed::ObservedIds;
 use crate::{
+    consent::{self, ConsentMode, Signals},
     vendor_ids::{
-        precedence::{NewId, Record, Verdict, judge},
-        stored::{Fields, Held},
+        precedence::{self, Decision, IdRecord, NewId},
+        stored::{StoredId, StoredIds},
     },
     vendors::{
+        ClickId, ConsentNeed, GeneratedId,
         cookie_format::{self, Format, Random},
-        generated::GeneratedId,
     },
 };
 
 /// A browser's part of a request.
 pub struct Plan<'a> {
-    /// [`crate::storage::entries::mark`] of the browser.
+    /// The [`crate::storage::cache_entries::mark`] of the browser.
     pub mark: String,
-    /// What its identity has.
-    pub held: &'a Fields,
-    /// Consent categories that are granted.
-    pub granted: BTreeSet<&'static str>,
+    /// The IDs that its identity has.
+    pub stored: &'a StoredIds,
+    /// The browser's consent signals.
+    pub signals: &'a Signals,
+    /// The meaning of absent consent.
+    pub mode: ConsentMode,
     /// Click IDs that came, the newest of each field.
     pub clicks: BTreeMap<&'static str, (&'static ClickId, String)>,
-    /// When.
+    /// Time of the request.
     pub now: OffsetDateTime,
 }
 
-/// What is done about a generated ID.
+/// A step to take for a generated ID.
 #[derive(Debug)]
 pub enum Step {
-    /// It is stored, and the browser given its cookie.
+    /// The ID is stored, and the browser given its cookie.
     Store(NewId),
     /// The browser is given its cookie with this ID until then.
     Give(String, OffsetDateTime),
@@ -41,25 +44,30 @@ pub enum Step {
 
 impl Plan<'_> {
     /// Adds what a further event brings.
-    pub fn add(&mut self, brought: &Brought) {
-        let granted = brought.clicks.iter().filter(|(record, _)| self.granted.contains(record.category));
-        self.clicks.extend(granted.map(|(record, value)| (record.field, (*record, value.clone()))));
+    pub fn add(&mut self, observed: &ObservedIds) {
+        for (record, value) in &observed.clicks {
+            if self.is_granted(&record.need) {
+                self.clicks.insert(record.field, (*record, value.clone()));
+            }
+        }
     }
 
-    /// Click IDs to store.
+    /// The click IDs to store.
     pub fn new_clicks(&self) -> Vec<NewId> {
         let new = self.clicks.values().map(|(record, value)| NewId {
-            record: Record::Click(record),
+            record: IdRecord::Click(record),
             value: value.clone(),
             is_made: false,
             expires_at: self.now + Duration::days(i64::from(record.days)),
         });
-        let is_new =
-            |new: &NewId| judge(self.held(new.record.field()), new, &self.mark, self.now) == Verdict::Store;
+        let is_new = |new: &NewId| {
+            precedence::decide(self.stored(new.record.field()), new, &self.mark, self.now)
+                == Decision::Replace
+        };
         new.filter(is_new).collect()
     }
 
-    /// What becomes of a generated ID. `cookie` is the vendor's, where it holds one; `labels` see [`cookie_format::labels`].
+    /// Plans a generated ID. `cookie` is the vendor's, where it holds one; `labels` see [`super::cookies::labels`].
     pub fn generated(
         &self,
         record: &'static GeneratedId,
@@ -67,22 +75,22 @@ impl Plan<'_> {
         labels: usize,
         random: Random,
     ) -> Option<Step> {
-        if !self.granted.contains(record.category) {
+        if !self.is_granted(&record.need) {
             return None;
         }
-        let (seen, held) = (cookie.and_then(|text| record.format.read(text)), self.held(record.field));
+        let (seen, stored) = (cookie.and_then(|text| record.format.read(text)), self.stored(record.field));
         let Some(new) = self.candidate(record, seen, labels, random) else {
             // No click and no cookie: what was lost comes back.
-            let own = held.filter(|held| held.is_of(&self.mark))?;
+            let own = stored.filter(|stored| stored.is_of(&self.mark))?;
             return Some(Step::Give(own.value.clone(), own.expires_at));
         };
-        match (judge(held, &new, &self.mark, self.now), held) {
-            (Verdict::Store, _) => Some(Step::Store(new)),
-            (Verdict::Keep, Some(held)) if seen != Some(&held.value) => {
-                Some(Step::Give(held.value.clone(), held.expires_at))
+        match (precedence::decide(stored, &new, &self.mark, self.now), stored) {
+            (Decision::Replace, _) => Some(Step::Store(new)),
+            (Decision::KeepOwn, Some(stored)) if seen != Some(&stored.value) => {
+                Some(Step::Give(stored.value.clone(), stored.expires_at))
             }
             // Another browser of the person's has its turn; this one gets its own all the same.
-            (Verdict::Leave, Some(held)) if new.is_made && held.generated => {
+            (Decision::Ignore, Some(stored)) if new.is_made && stored.generated => {
                 Some(Step::Give(new.value, new.expires_at))
             }
             _ => None,
@@ -105,46 +113,54 @@ impl Plan<'_> {
         let (value, is_made) =
             seen.map(|seen| (seen.to_owned(), false)).or_else(|| made().map(|id| (id, true)))?;
         let expires_at = record.format.expires(&value, record.days, self.now)?;
-        Some(NewId { record: Record::Generated(record), value, is_made, expires_at })
+        Some(NewId { record: IdRecord::Generated(record), value, is_made, expires_at })
     }
 
-    fn held(&self, field: &str) -> Option<&Held> {
-        self.held.get(field).filter(|held| held.expires_at > self.now)
+    fn is_granted(&self, need: &ConsentNeed) -> bool {
+        self.signals.decide(need, self.mode) == consent::Decision::Granted
+    }
+
+    fn stored(&self, field: &str) -> Option<&StoredId> {
+        self.stored.get(field).filter(|stored| stored.expires_at > self.now)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use time::macros::datetime;
 
     use super::*;
-    use crate::first_party_ids::click::{self, CLICK_IDS};
-    use crate::vendors::generated::GENERATED_IDS;
+    use crate::{first_party_ids::click, vendors};
 
     const NOW: OffsetDateTime = datetime!(2026-11-21 10:00 UTC);
 
+    static GRANTED: LazyLock<Signals> =
+        LazyLock::new(|| Signals::parse(Some(r#"{"marketing":true,"analytics":true}"#), false));
+
     fn record(field: &str) -> &'static GeneratedId {
-        GENERATED_IDS.iter().find(|record| record.field == field).unwrap()
+        vendors::generated_ids().find(|record| record.field == field).unwrap()
     }
 
-    fn plan<'a>(held: &'a Fields, url: &str) -> Plan<'a> {
+    fn plan<'a>(stored: &'a StoredIds, url: &str) -> Plan<'a> {
         let mark = "own".to_owned();
-        let granted = BTreeSet::from(["marketing", "analytics"]);
-        let mut plan = Plan { mark, held, granted, clicks: BTreeMap::new(), now: NOW };
-        let all: Vec<&ClickId> = CLICK_IDS.iter().collect();
-        plan.add(&Brought { clicks: click::of_page(&all, url), ..Brought::default() });
+        let (signals, mode) = (&*GRANTED, ConsentMode::Explicit);
+        let mut plan = Plan { mark, stored, signals, mode, clicks: BTreeMap::new(), now: NOW };
+        let all: Vec<&ClickId> = vendors::click_ids().collect();
+        plan.add(&ObservedIds { clicks: click::of_page(&all, url), ..ObservedIds::default() });
         plan
     }
 
-    fn fields(field: &str, value: &str, by: &str) -> Fields {
-        let held = Held {
+    fn fields(field: &str, value: &str, by: &str) -> StoredIds {
+        let id = StoredId {
             value: value.to_owned(),
             generated: !by.is_empty(),
             by: Some(by.to_owned()),
             collected_at: NOW,
             expires_at: NOW + Duration::days(9),
         };
-        Fields::from([(field.to_owned(), held)])
+        StoredIds::from([(field.to_owned(), id)])
     }
 
     /// What is done, in a word, and the ID.
@@ -161,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_cookie_wins_over_making_and_a_lost_one_comes_back() {
-        let nothing = Fields::new();
+        let nothing = StoredIds::new();
         assert_eq!(done(&plan(&nothing, ""), "fbp", None), Some(("made", MADE.to_owned())));
         assert_eq!(done(&plan(&nothing, ""), "fbp", Some(A)), Some(("seen", A.to_owned())));
         assert_eq!(done(&plan(&nothing, ""), "fbp", Some("nonsense")), Some(("made", MADE.to_owned())));
@@ -186,7 +202,7 @@ mod tests {
 
     #[test]
     fn an_fbc_is_made_of_a_click_alone_and_once() {
-        let (nothing, of) = (Fields::new(), |ms: i64, click: &str| format!("fb.1.{ms}.{click}"));
+        let (nothing, of) = (StoredIds::new(), |ms: i64, click: &str| format!("fb.1.{ms}.{click}"));
         let (now, before) = (1_795_255_200_000, 1_795_255_100_000);
         assert_eq!(done(&plan(&nothing, "/?fbclid=no%20token"), "fbc", None), None);
         assert_eq!(done(&plan(&nothing, "/"), "fbc", None), None);
@@ -205,10 +221,14 @@ mod tests {
     fn without_consent_there_is_nothing() {
         let held = fields("fbp", A, "own");
         let mut denied = plan(&held, "");
-        denied.granted = BTreeSet::from(["analytics"]);
-        denied.add(&Brought {
-            clicks: click::of_page(&[CLICK_IDS.first().unwrap()], "/?gclid=1"),
-            ..Brought::default()
+        let signals = Signals::parse(Some(r#"{"marketing":false,"analytics":true}"#), false);
+        denied.signals = &signals;
+        denied.add(&ObservedIds {
+            clicks: click::of_page(
+                &[vendors::click_ids().find(|record| record.field == "gclid").unwrap()],
+                "/?gclid=1",
+            ),
+            ..ObservedIds::default()
         });
         assert!(denied.new_clicks().is_empty());
         assert_eq!(done(&denied, "fbp", None), None);

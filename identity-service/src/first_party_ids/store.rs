@@ -1,82 +1,102 @@
-//! Storing collected IDs, in the transactions that store syncs.
+//! Storing collected IDs of one browser.
 
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::vendor_ids::{
-    precedence::{NewId, Verdict, judge},
-    stored::Held,
-};
 use crate::{
-    consent::{Decision, decide},
-    settings::ConsentMode,
+    consent::{ConsentMode, Decision},
     storage::{cache_entries, postgres::rows::VendorIdRow},
-    vendor_ids::ledger::Ledger,
+    vendor_ids::{
+        ledger::Ledger,
+        precedence::{self, NewId},
+        writer::Write,
+    },
 };
 
-/// What a browser brought, or was made for it.
+/// IDs that a browser brought, or that were made for it.
 #[derive(Debug)]
 pub struct NewCollected {
-    /// The browser.
+    /// The browser's anonymous ID.
     pub anonymous_id: String,
-    /// Where it was.
+    /// The pipeline that collects them.
     pub pipeline: Uuid,
-    /// What the absence of consent means.
+    /// The meaning of absent consent there.
     pub mode: ConsentMode,
-    /// No field twice.
+    /// The IDs, no field twice.
     pub ids: Vec<NewId>,
-    /// When.
+    /// Time of the event.
     pub now: OffsetDateTime,
 }
 
-/// What became of one.
+/// What became of one ID.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
-    /// It is stored.
+    /// The ID is stored.
     Stored,
     /// The browser's own was stored a moment ago, and stays: this one, until then.
     Kept(String, OffsetDateTime),
-    /// Nothing was done about it.
+    /// Nothing was done about the ID.
     Left,
 }
 
-impl Ledger {
-    /// Stores what counts of `new`, and tells what became of each.
-    pub fn collected(&mut self, new: &NewCollected) -> Vec<Fate> {
-        let Some(canonical) = self.roots.get(&new.anonymous_id).copied() else {
-            return vec![Fate::Left; new.ids.len()];
+impl Write for NewCollected {
+    /// One an ID, in their order.
+    type Output = Vec<Fate>;
+
+    fn browser(&self) -> &str {
+        &self.anonymous_id
+    }
+
+    fn now(&self) -> OffsetDateTime {
+        self.now
+    }
+
+    fn needs_stored_ids(&self) -> bool {
+        true
+    }
+
+    /// Stores the IDs that count, and tells what became of each.
+    fn decide(&self, ledger: &mut Ledger) -> Vec<Fate> {
+        let Some(canonical) = ledger.root(&self.anonymous_id) else {
+            return vec![Fate::Left; self.ids.len()];
         };
-        let mark = cache_entries::mark(&new.anonymous_id);
-        let fate = |id: &NewId| {
-            // Withdrawn between the event and now, or unseen by Redis.
-            let row = self.consents.get(&new.anonymous_id);
-            let signals = row.and_then(|row| row.signals.as_deref());
-            let sec_gpc = row.is_some_and(|row| row.sec_gpc);
-            if decide(signals, sec_gpc, id.record.category(), new.mode) == Decision::Denied {
-                return Fate::Left;
+        // Withdrawn between the event and now, or unseen by Redis.
+        let consent = ledger.consent(&self.anonymous_id);
+        let mark = cache_entries::mark(&self.anonymous_id);
+        let granted =
+            |id: &NewId| consent.signals().decide(&id.record.need(), self.mode) == Decision::Granted;
+        let fates = self
+            .ids
+            .iter()
+            .map(|id| if granted(id) { self.store(ledger, canonical, &mark, id) } else { Fate::Left });
+        fates.collect()
+    }
+}
+
+impl NewCollected {
+    /// Stores one ID whose consent is granted, if it takes the place of what is stored.
+    fn store(&self, ledger: &mut Ledger, canonical: Uuid, mark: &str, id: &NewId) -> Fate {
+        let field = id.record.field();
+        let stored = ledger.stored(canonical, field);
+        match (precedence::decide(stored.as_deref(), id, mark, self.now), stored) {
+            (precedence::Decision::KeepOwn, Some(stored)) => {
+                return Fate::Kept(stored.value.clone(), stored.expires_at);
             }
-            let field = id.record.field();
-            let newer = self.new_ids.get(&(canonical, field)).map(Held::of_row);
-            let held = newer.as_ref().or_else(|| self.held.get(&canonical)?.get(field));
-            match (judge(held, id, &mark, new.now), held) {
-                (Verdict::Keep, Some(held)) => return Fate::Kept(held.value.clone(), held.expires_at),
-                (Verdict::Keep | Verdict::Leave, _) => return Fate::Left,
-                (Verdict::Store, _) => {}
-            }
-            let row = VendorIdRow {
-                canonical_id: canonical,
-                field: field.to_owned(),
-                value: id.value.clone(),
-                source: id.record.source().to_owned(),
-                collected_at: new.now,
-                expires_at: id.expires_at,
-                anonymous_id: Some(new.anonymous_id.clone()),
-                pipeline_id: Some(new.pipeline),
-            };
-            self.new_ids.insert((canonical, field), row);
-            Fate::Stored
+            (precedence::Decision::KeepOwn | precedence::Decision::Ignore, _) => return Fate::Left,
+            (precedence::Decision::Replace, _) => {}
+        }
+        let row = VendorIdRow {
+            canonical_id: canonical,
+            field: field.to_owned(),
+            value: id.value.clone(),
+            source: id.record.source().to_owned(),
+            collected_at: self.now,
+            expires_at: id.expires_at,
+            anonymous_id: Some(self.anonymous_id.clone()),
+            pipeline_id: Some(self.pipeline),
         };
-        new.ids.iter().map(fate).collect()
+        ledger.store(field, row);
+        Fate::Stored
     }
 }
 
@@ -88,15 +108,16 @@ mod tests {
 
     use super::*;
     use crate::{
-        storage::postgres::rows::ConsentRow, vendor_ids::precedence::Record,
-        vendors::generated::GENERATED_IDS,
+        storage::{cache_entries, postgres::rows::ConsentRow},
+        vendor_ids::precedence::IdRecord,
+        vendors,
     };
 
     const NOW: OffsetDateTime = datetime!(2026-11-21 10:00 UTC);
 
     fn made(value: &str) -> NewCollected {
         let id = NewId {
-            record: Record::Generated(GENERATED_IDS.first().unwrap()),
+            record: IdRecord::Generated(vendors::generated_ids().next().unwrap()),
             value: value.to_owned(),
             is_made: true,
             expires_at: NOW + Duration::days(90),
@@ -117,8 +138,8 @@ mod tests {
     #[test]
     fn of_two_requests_that_make_one_the_first_counts_for_both() {
         let mut ledger = ledger();
-        assert_eq!(ledger.collected(&made("x")), [Fate::Stored]);
-        assert_eq!(ledger.collected(&made("y")), [Fate::Kept("x".to_owned(), NOW + Duration::days(90))]);
+        assert_eq!(made("x").decide(&mut ledger), [Fate::Stored]);
+        assert_eq!(made("y").decide(&mut ledger), [Fate::Kept("x".to_owned(), NOW + Duration::days(90))]);
         let stored: Vec<_> = ledger.new_ids.values().map(|row| row.value.as_str()).collect();
         assert_eq!(stored, ["x"]);
     }
@@ -132,9 +153,9 @@ mod tests {
             sec_gpc: false,
             updated_at: NOW,
         };
-        ledger.consents.insert("a".to_owned(), row);
-        assert_eq!(ledger.collected(&made("x")), [Fate::Left]);
+        ledger.consents.insert("a".to_owned(), cache_entries::consent_entry(Some(&row)));
+        assert_eq!(made("x").decide(&mut ledger), [Fate::Left]);
         assert!(ledger.new_ids.is_empty());
-        assert_eq!(Ledger::default().collected(&made("x")), [Fate::Left], "nobody");
+        assert_eq!(made("x").decide(&mut Ledger::default()), [Fate::Left], "nobody");
     }
 }

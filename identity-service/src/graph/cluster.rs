@@ -5,44 +5,20 @@ use std::collections::BTreeMap;
 use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
-use super::history::Moved;
-use crate::{identifiers::Identifier, storage::postgres::rows::VendorIdRow, sync::schedule::Attempt};
+use crate::{
+    identifiers::Identifier,
+    storage::{
+        attempt::Attempt,
+        postgres::{
+            clusters::{Cluster, Link, Moved},
+            rows::VendorIdRow,
+        },
+    },
+};
 
 /// Most new links that a canonical identity may get in a day, so that a user ID claimed for thousands of
 /// browsers in a row gathers few of them.
 pub const NEW_LINKS_A_DAY: i32 = 20;
-
-/// An identifier's place in a canonical identity.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Link {
-    /// True where the identifier came in a signed call or with a proof; a browser vouches for its own.
-    pub verified: bool,
-    /// Time at which the identifier came to this canonical identity.
-    pub linked_at: OffsetDateTime,
-    /// Time of the last change that the identifier took part in, to the day.
-    pub last_used_at: OffsetDateTime,
-}
-
-/// A canonical identity that was merged into no other, with all that it knows.
-#[derive(Debug, Clone)]
-pub struct Cluster {
-    /// The identity's canonical ID.
-    pub id: Uuid,
-    /// True where this change makes the identity.
-    pub made: bool,
-    /// The last day on which it got links.
-    pub linked_on: Option<Date>,
-    /// Number of links that it got on that day.
-    pub linked_times: i32,
-    /// The last day on which one of its identifiers was seen.
-    pub last_seen_on: Date,
-    /// The identity's identifiers and their links.
-    pub links: BTreeMap<Identifier, Link>,
-    /// The identity's vendor IDs by field, expired ones included.
-    pub vendor_ids: BTreeMap<String, VendorIdRow>,
-    /// The identity's sync schedules by vendor.
-    pub attempts: BTreeMap<String, Attempt>,
-}
 
 impl Cluster {
     /// Makes an identity of which nothing is known yet.

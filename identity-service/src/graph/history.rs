@@ -1,47 +1,10 @@
 //! Record of what a merge moved, kept so that the merge can be undone.
 
-use std::collections::BTreeMap;
-
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{
-    identifiers::Identifier, storage::postgres::rows::VendorIdRow, sync::schedule::Attempt, vendors::owner,
-};
-
-/// The merged identity as it was, and what of the survivor's gave way to it.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Moved {
-    /// The merged identity's identifiers.
-    pub links: Vec<Identifier>,
-    /// The merged identity's vendor IDs.
-    pub vendor_ids: Vec<VendorIdRow>,
-    /// The merged identity's sync schedules by vendor.
-    pub attempts: BTreeMap<String, Attempt>,
-    /// Canonical IDs that had been merged into the merged identity before.
-    pub merged: Vec<Uuid>,
-    /// The survivor's vendor IDs that gave way to newer ones.
-    pub replaced_ids: Vec<VendorIdRow>,
-    /// The survivor's schedules that gave way to later ones.
-    pub replaced_attempts: BTreeMap<String, Attempt>,
-}
+use crate::storage::postgres::clusters::Moved;
 
 impl Moved {
-    /// Takes out vendor IDs that are `gone`, with the schedules of the syncs that brought them.
-    pub fn forget(&mut self, gone: impl Fn(&VendorIdRow) -> bool) {
-        let sides = [
-            (&mut self.vendor_ids, &mut self.attempts),
-            (&mut self.replaced_ids, &mut self.replaced_attempts),
-        ];
-        for (ids, attempts) in sides {
-            for row in ids.extract_if(.., |row| gone(row)) {
-                if let Some(vendor) = owner::synced_by(&row) {
-                    attempts.remove(vendor);
-                }
-            }
-        }
-    }
-
     /// Takes out what `undone` had brought into what this merge moved, as the merge of `merged` is taken
     /// apart: what its vendor IDs and schedules stood in for comes back, so that a later undoing gives nobody
     /// what is another's. Where that is nothing, it is what gave way to this merge that comes back further

@@ -1,12 +1,15 @@
 //! The identity graph: which identifiers are one person. What a transaction has locked is read into a
 //! [`Graph`], the rules work on it without a store, and what they changed is written back.
 
-pub mod cluster;
-pub mod history;
+mod claims;
+mod cluster;
+mod history;
 pub mod rules;
 pub mod transaction;
 pub mod writer;
 pub mod writing;
+
+pub use claims::{Claims, LinkToken};
 
 use std::collections::BTreeMap;
 
@@ -14,12 +17,10 @@ use proto::v1::RefusalReason;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use self::{cluster::Cluster, history::Moved};
-use crate::identifiers::{Identifier, Kind};
-
-/// Most identifiers that one canonical identity may have (Adobe's identity graphs keep as many). Beyond them
-/// the one unused longest is dropped, never a user ID.
-pub const MAX_IDENTIFIERS: usize = 50;
+use crate::{
+    identifiers::{Identifier, Kind},
+    storage::postgres::clusters::{Cluster, Link, MAX_IDENTIFIERS, Merge},
+};
 
 /// The part of the identity graph that a transaction has locked, and what becomes of it.
 #[derive(Debug, Clone)]
@@ -34,17 +35,6 @@ pub struct Graph {
     pub merges: Vec<Merge>,
     /// Number of times that an identifier came to a canonical identity.
     pub edits: usize,
-}
-
-/// A merge, by which two canonical identities became one.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Merge {
-    /// The identity that is left.
-    pub survivor: Uuid,
-    /// The identity that is gone.
-    pub merged: Uuid,
-    /// Identifiers, vendor IDs and schedules that went along.
-    pub moved: Moved,
 }
 
 impl Graph {
@@ -86,7 +76,7 @@ impl Graph {
         let now = self.now;
         if let Some(cluster) = self.clusters.get_mut(&canonical) {
             let verified = verified || old.is_some_and(|link| link.verified);
-            cluster.links.insert(id.clone(), cluster::Link { verified, linked_at: now, last_used_at: now });
+            cluster.links.insert(id.clone(), Link { verified, linked_at: now, last_used_at: now });
         }
     }
 
@@ -113,7 +103,7 @@ impl Graph {
         for (id, link) in &cluster.links {
             self.homes.insert(id.clone(), survivor);
             if let Some(into) = self.clusters.get_mut(&survivor) {
-                into.links.insert(id.clone(), cluster::Link { linked_at: self.now, ..link.clone() });
+                into.links.insert(id.clone(), Link { linked_at: self.now, ..link.clone() });
             }
         }
         if let Some(into) = self.clusters.get_mut(&survivor) {

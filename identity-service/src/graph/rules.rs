@@ -3,13 +3,13 @@
 use proto::v1::{Refusal, RefusalReason};
 use uuid::Uuid;
 
-use super::Graph;
-use crate::{identifiers::Identifier, resolve::subject::Person};
+use super::{Claims, Graph};
+use crate::identifiers::Identifier;
 
 /// Applies what an event says, and returns what of it was refused. `linked` is the browser that its link
 /// token names, where that counts. Afterwards every identifier has a canonical identity. Saying the same
 /// again changes nothing.
-pub fn apply(graph: &mut Graph, person: &Person, linked: Option<&Identifier>) -> Vec<Refusal> {
+pub fn apply(graph: &mut Graph, person: &Claims, linked: Option<&Identifier>) -> Vec<Refusal> {
     let mut refusals = Vec::new();
     let mut refuse = |identifier: &str, reason: RefusalReason| {
         refusals.push(Refusal { identifier: identifier.to_owned(), reason: reason.into() });

@@ -4,10 +4,7 @@ use proto::v1::RefusalReason;
 use time::{Duration, macros::datetime};
 
 use super::*;
-use crate::{
-    first_party_ids::observed::Brought, pii::contacts::Contacts, resolve::subject::Person,
-    storage::postgres::rows::VendorIdRow,
-};
+use crate::storage::postgres::rows::VendorIdRow;
 
 const NOW: OffsetDateTime = datetime!(2026-11-21 10:00 UTC);
 
@@ -17,11 +14,11 @@ fn id(text: &str) -> Identifier {
 }
 
 /// `browser user cookie`, each `-` for none.
-fn person(text: &str) -> Person {
+fn person(text: &str) -> Claims {
     let mut ids = text.split(' ').map(|text| Some(id(text)).filter(|_| text != "-"));
     let browser = ids.next().flatten();
     let user = ids.next().flatten();
-    Person {
+    Claims {
         primary: browser.or_else(|| user.clone()).unwrap(),
         user,
         user_verified: false,
@@ -29,11 +26,6 @@ fn person(text: &str) -> Person {
         link: None,
         reset: false,
         message: None,
-        refusals: Vec::new(),
-        consent: None,
-        want_pending_syncs: false,
-        brought: Brought::default(),
-        contacts: Contacts::default(),
     }
 }
 
@@ -133,7 +125,7 @@ fn a_reset_makes_a_stranger_once() {
     let mut graph = graph();
     say(&mut graph, "a u -");
     graph = stored(graph, NOW);
-    let reset = Person { reset: true, ..person("a - -") };
+    let reset = Claims { reset: true, ..person("a - -") };
     rules::apply(&mut graph, &reset, None);
     assert!(!together(&graph, "a", "u"));
     graph = stored(graph, NOW);

@@ -10,18 +10,14 @@ use proto::v1::{Refusal, RefusalReason};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Graph, rules, writing};
+use super::{Claims, Graph, rules, writing};
 use crate::{
     error::{Error, Result},
     identifiers::{Identifier, Kind},
-    pii::tombstone::TombstoneKeys,
-    resolve::subject::Person,
+    pii::{Digest, tombstone::TombstoneKeys},
     storage::{
         change::Change,
-        postgres::{
-            erased, graph, identities,
-            proofs::{self, Digest},
-        },
+        postgres::{erased, graph, identities, proofs},
         redis::protocol::Entry,
     },
 };
@@ -31,7 +27,7 @@ pub struct Identify {
     /// The organisation whose graph changes.
     pub org: Uuid,
     /// The events' people, in the order of the events.
-    pub people: Vec<Person>,
+    pub people: Vec<Claims>,
     /// Keys that recognise identifiers of people who were erased.
     pub tombstones: Arc<TombstoneKeys>,
     /// Time at which the change happens.
@@ -76,7 +72,7 @@ impl Change for Identify {
         self.note(connection, &graph, &outcomes).await?;
         let entries = writing::write(connection, self.org, &before, &mut graph, &[]).await?;
         let made = |id: &Uuid| graph.clusters.get(id).is_some_and(|cluster| cluster.made);
-        let named = self.people.iter().flat_map(Person::named);
+        let named = self.people.iter().flat_map(Claims::named);
         let homes =
             named.filter_map(|id| graph.home(id).map(|home| (id.clone(), (home, made(&home))))).collect();
         Ok((Identified { homes, outcomes }, entries))
@@ -93,7 +89,7 @@ struct Proofs {
 impl Identify {
     /// Locks everybody whom the events name, and reads them whole.
     async fn lock(&self, connection: &mut AsyncPgConnection) -> Result<Graph> {
-        let ids: BTreeSet<&Identifier> = self.people.iter().flat_map(Person::named).collect();
+        let ids: BTreeSet<&Identifier> = self.people.iter().flat_map(Claims::named).collect();
         let ids: Vec<Identifier> = ids.into_iter().cloned().collect();
         let found = identities::find(connection, self.org, &ids).await?;
         let roots: BTreeSet<Uuid> = found.iter().flatten().copied().collect();
@@ -153,7 +149,7 @@ impl Identify {
 }
 
 /// Applies one event to the graph, and adds the proofs that it uses up to `spent`.
-fn play(graph: &mut Graph, person: &Person, proofs: &Proofs, spent: &mut BTreeSet<Digest>) -> Outcome {
+fn play(graph: &mut Graph, person: &Claims, proofs: &Proofs, spent: &mut BTreeSet<Digest>) -> Outcome {
     if let Some(message) = person.message
         && (proofs.used.contains(&message) || spent.contains(&message))
     {

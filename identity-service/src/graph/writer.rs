@@ -9,23 +9,25 @@ use time::OffsetDateTime;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::transaction::{Identified, Identify, Outcome};
+use super::{
+    Claims,
+    transaction::{Identified, Identify, Outcome},
+};
 use crate::{
     error::{Error, Result},
     identifiers::Identifier,
     pii::tombstone::TombstoneKeys,
-    resolve::subject::Person,
-    storage::{Stores, batcher::Group, change},
+    storage::{Stores, batcher::Batcher, change},
 };
 
 /// Changes the graph, grouped over requests.
 #[derive(Clone)]
 pub struct GraphWriter {
-    group: Group<Wanted>,
+    batcher: Batcher<WaitingEvents>,
 }
 
-struct Wanted {
-    people: Vec<Person>,
+struct WaitingEvents {
+    people: Vec<Claims>,
     now: OffsetDateTime,
     answer: oneshot::Sender<Changed>,
 }
@@ -48,13 +50,13 @@ impl GraphWriter {
             let (stores, tombstones) = (stores.clone(), tombstones.clone());
             async move { write(&stores, &tombstones, org, batch).await }
         };
-        Self { group: Group::start_apart(work) }
+        Self { batcher: Batcher::start_apart(work) }
     }
 
     /// Applies what a request's events say, in order.
-    pub async fn identify(&self, org: Uuid, people: Vec<Person>, now: OffsetDateTime) -> Result<Changed> {
+    pub async fn identify(&self, org: Uuid, people: Vec<Claims>, now: OffsetDateTime) -> Result<Changed> {
         let (answer, changed) = oneshot::channel();
-        self.group.push(org, Wanted { people, now, answer })?;
+        self.batcher.push(org, WaitingEvents { people, now, answer })?;
         changed.await.map_err(|_| Error::refused(ErrorReason::Unavailable))
     }
 }
@@ -64,34 +66,34 @@ const EVENTS: usize = 1000;
 
 /// Applies a group of requests in one transaction, or in more where they have many events. Requests that
 /// could not be stored get no answer.
-async fn write(stores: &Stores, tombstones: &Arc<TombstoneKeys>, org: Uuid, mut wanted: Vec<Wanted>) {
-    while !wanted.is_empty() {
+async fn write(stores: &Stores, tombstones: &Arc<TombstoneKeys>, org: Uuid, mut waiting: Vec<WaitingEvents>) {
+    while !waiting.is_empty() {
         let mut events = 0;
-        let later = wanted.iter().position(|one| {
+        let later = waiting.iter().position(|one| {
             let is_full = events > 0 && events + one.people.len() > EVENTS;
             events += one.people.len();
             is_full
         });
-        let later = wanted.split_off(later.unwrap_or(wanted.len()));
-        commit(stores, tombstones, org, wanted).await;
-        wanted = later;
+        let later = waiting.split_off(later.unwrap_or(waiting.len()));
+        commit(stores, tombstones, org, waiting).await;
+        waiting = later;
     }
 }
 
-async fn commit(stores: &Stores, tombstones: &Arc<TombstoneKeys>, org: Uuid, wanted: Vec<Wanted>) {
-    let now = wanted.iter().map(|one| one.now).max().unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    let people = wanted.iter().flat_map(|one| one.people.iter().cloned()).collect();
+async fn commit(stores: &Stores, tombstones: &Arc<TombstoneKeys>, org: Uuid, waiting: Vec<WaitingEvents>) {
+    let now = waiting.iter().map(|one| one.now).max().unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let people = waiting.iter().flat_map(|one| one.people.iter().cloned()).collect();
     let change = Identify { org, people, tombstones: tombstones.clone(), now };
     match change::commit(stores, change).await {
-        Ok(committed) => answer(wanted, committed.output),
-        Err(error) => serve::failing!(WARN, %error, waiting = wanted.len(), "identifiers were not linked"),
+        Ok(committed) => answer(waiting, committed.output),
+        Err(error) => serve::failing!(WARN, %error, waiting = waiting.len(), "identifiers were not linked"),
     }
 }
 
-fn answer(wanted: Vec<Wanted>, identified: Identified) {
+fn answer(waiting: Vec<WaitingEvents>, identified: Identified) {
     let Identified { mut homes, outcomes } = identified;
     let mut outcomes = outcomes.into_iter();
-    for one in wanted {
+    for one in waiting {
         let mut changed = Changed::default();
         for person in one.people {
             changed.outcomes.extend(outcomes.next());

@@ -6,13 +6,13 @@ use diesel_async::AsyncPgConnection;
 use time::Duration;
 use uuid::Uuid;
 
-use super::{Graph, cluster::Cluster};
+use super::Graph;
 use crate::{
     error::Result,
     identifiers::{Identifier, Kind},
     storage::{
         cache_entries,
-        postgres::{consent, graph, rows::VendorIdRow, syncs, vendor_ids},
+        postgres::{clusters::Cluster, consent, graph, rows::VendorIdRow, syncs, vendor_ids},
         redis::{
             keys,
             protocol::{Entry, Value},

@@ -10,17 +10,17 @@ use tonic::{Request, Response, Status};
 
 use super::caller;
 use crate::{
-    app::Core,
+    app::App,
     auth::pipeline_key::{self, Purpose},
-    clock,
+    clock, consent,
     error::Error,
     settings,
 };
 
 /// The service.
 pub struct Service {
-    /// What it calls.
-    pub core: Arc<Core>,
+    /// The core that it calls.
+    pub app: Arc<App>,
 }
 
 #[tonic::async_trait]
@@ -30,14 +30,14 @@ impl AuthService for Service {
         request: Request<AuthenticateRequest>,
     ) -> Result<Response<AuthenticateResponse>, Status> {
         let collect = request.into_inner().caller.ok_or_else(|| Error::invalid("caller"))?;
-        let known = caller::authenticate(&self.core, &collect, Purpose::Send, 1, clock::now()).await?;
+        let known = caller::authenticate(&self.app, &collect, Purpose::Send, 1, clock::now()).await?;
         let environment = match known.environment {
             settings::Environment::Live => Environment::Live,
             settings::Environment::Test => Environment::Test,
         };
         let consent_mode = match known.source.consent_mode {
-            settings::ConsentMode::Explicit => ConsentMode::Explicit,
-            settings::ConsentMode::Implicit => ConsentMode::Implicit,
+            consent::ConsentMode::Explicit => ConsentMode::Explicit,
+            consent::ConsentMode::Implicit => ConsentMode::Implicit,
         };
         Ok(Response::new(AuthenticateResponse {
             org_id: known.org.to_string(),
@@ -54,7 +54,7 @@ impl AuthService for Service {
         request: Request<CheckOriginRequest>,
     ) -> Result<Response<CheckOriginResponse>, Status> {
         let CheckOriginRequest { host, origin } = request.into_inner();
-        let snapshot = self.core.settings.current().await?;
+        let snapshot = self.app.settings.current().await?;
         let allowed = pipeline_key::origin_allowed(&snapshot, &host, &origin);
         Ok(Response::new(CheckOriginResponse { allowed }))
     }

@@ -6,13 +6,13 @@ use tonic::Request;
 use uuid::Uuid;
 
 use crate::{
-    app::Core,
+    app::App,
+    auth::Tenant,
     auth::{
         pipeline_key::{self, Authenticated, Purpose},
         service_token::Roles,
     },
     error::{Error, Result},
-    resolve::Tenant,
 };
 
 /// The roles that the guard found.
@@ -23,7 +23,7 @@ pub fn roles<T>(request: &Request<T>) -> Roles {
 /// The tenant that `caller` speaks for: by its key, or by name where the service's role allows that. A key pays for
 /// at least `subjects` events.
 pub async fn tenant(
-    core: &Core,
+    app: &App,
     caller: Option<Caller>,
     roles: Roles,
     subjects: usize,
@@ -35,7 +35,7 @@ pub async fn tenant(
             if !roles.internal {
                 return Err(Error::refused(ErrorReason::RoleNotAllowed));
             }
-            let org = organisation(core, &org, "caller.org_id").await?;
+            let org = organisation(app, &org, "caller.org_id").await?;
             Ok(Tenant {
                 org,
                 source: None,
@@ -48,7 +48,7 @@ pub async fn tenant(
         }
         Some(Kind::Collect(collect)) => {
             let host = collect.host.clone();
-            let known = authenticate(core, &collect, Purpose::Send, subjects, now).await?;
+            let known = authenticate(app, &collect, Purpose::Send, subjects, now).await?;
             let host = known.source.collect_host(&host).cloned();
             Ok(Tenant {
                 org: known.org,
@@ -65,20 +65,20 @@ pub async fn tenant(
 
 /// Authenticates a collect caller against the current settings; its key pays for at least `subjects` events.
 pub async fn authenticate(
-    core: &Core,
+    app: &App,
     caller: &proto::v1::CollectCaller,
     purpose: Purpose,
     subjects: usize,
     now: OffsetDateTime,
 ) -> Result<Authenticated> {
-    let snapshot = core.settings.current().await?;
+    let snapshot = app.settings.current().await?;
     pipeline_key::authenticate(&snapshot, caller, purpose, subjects, now)
 }
 
 /// An organisation that a service names in `field`; one that does not exist is not found.
-pub async fn organisation(core: &Core, id: &str, field: &str) -> Result<Uuid> {
+pub async fn organisation(app: &App, id: &str, field: &str) -> Result<Uuid> {
     let org = Uuid::try_parse(id).map_err(|_| Error::invalid(field))?;
-    if core.settings.current().await?.has_org(org) {
+    if app.settings.current().await?.has_org(org) {
         Ok(org)
     } else {
         Err(Error::refused(ErrorReason::OrgNotFound))

@@ -18,42 +18,36 @@ use url::Url;
 
 use super::caller;
 use crate::{
-    app::Core,
+    app::App,
     egress::target::Reach,
     enrich,
     error::{Error, Result},
-    first_party_ids::{self, click::CLICK_IDS},
     json, profile,
     providers::validation::Problems,
-    vendors::{
-        enrichment, enrichment_table,
-        generated::GENERATED_IDS,
-        sync::{self, Mode},
-        sync_table, sync_url,
-    },
+    vendors::{self, Vendor, sync::Mode, sync_url},
 };
 
 /// The service.
 pub struct Service {
-    /// What it calls.
-    pub core: Arc<Core>,
+    /// The core that it calls.
+    pub app: Arc<App>,
 }
 
 impl Service {
     async fn check(&self, request: CheckProviderRequest) -> Result<Problems> {
         let kind = request.kind();
-        caller::organisation(&self.core, &request.org_id, "org_id").await?;
+        caller::organisation(&self.app, &request.org_id, "org_id").await?;
         let settings = request.settings.ok_or_else(|| Error::invalid("settings"))?;
         let settings = json::from_proto(settings);
-        let snapshot = self.core.settings.current().await?;
+        let snapshot = self.app.settings.current().await?;
         let reach =
-            Reach { allowed: &self.core.open_networks, is_ours: &|host| !snapshot.on_host(host).is_empty() };
+            Reach { allowed: &self.app.open_networks, is_ours: &|host| !snapshot.on_host(host).is_empty() };
         let unknown = || Error::refused(ErrorReason::VendorNotFound);
         let mut problems = Problems::default();
         match kind {
             ProviderKind::Unspecified => return Err(Error::invalid("kind")),
             ProviderKind::Enrichment => {
-                let vendor = enrichment_table::find(&request.name).ok_or_else(unknown)?;
+                let vendor = vendors::find_enrichment(&request.name).ok_or_else(unknown)?;
                 enrich::config::check(vendor, &settings, &reach, &mut problems);
             }
             ProviderKind::Custom => enrich::custom::check(&request.name, &settings, &reach, &mut problems),
@@ -72,7 +66,7 @@ impl CatalogService for Service {
         &self,
         _: Request<ListSyncVendorsRequest>,
     ) -> Result<Response<ListSyncVendorsResponse>, Status> {
-        let vendors = sync_table::VENDORS.iter().map(sync_vendor).collect();
+        let vendors = vendors::ALL.iter().filter_map(sync_vendor).collect();
         Ok(Response::new(ListSyncVendorsResponse { vendors }))
     }
 
@@ -80,7 +74,9 @@ impl CatalogService for Service {
         &self,
         _: Request<ListCollectedVendorsRequest>,
     ) -> Result<Response<ListCollectedVendorsResponse>, Status> {
-        let vendors = first_party_ids::vendors().into_iter().map(collected_vendor).collect();
+        let mut vendors: Vec<CollectedVendor> =
+            vendors::ALL.iter().filter(|vendor| vendor.is_collected()).map(collected_vendor).collect();
+        vendors.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(Response::new(ListCollectedVendorsResponse { vendors }))
     }
 
@@ -88,7 +84,7 @@ impl CatalogService for Service {
         &self,
         _: Request<ListEnrichmentVendorsRequest>,
     ) -> Result<Response<ListEnrichmentVendorsResponse>, Status> {
-        let vendors = enrichment_table::VENDORS.iter().map(enrichment_vendor).collect();
+        let vendors = vendors::ALL.iter().filter_map(enrichment_vendor).collect();
         Ok(Response::new(ListEnrichmentVendorsResponse { vendors }))
     }
 
@@ -120,20 +116,21 @@ impl CatalogService for Service {
     }
 }
 
-fn sync_vendor(record: &sync::SyncVendor) -> SyncVendor {
+fn sync_vendor(vendor: &Vendor) -> Option<SyncVendor> {
+    let record = vendor.sync.as_ref()?;
     let mode = match record.mode {
         Mode::Redirect { .. } => SyncMode::Redirect,
         Mode::Append { .. } => SyncMode::Append,
         Mode::Registered { .. } => SyncMode::Registered,
     };
-    SyncVendor {
+    Some(SyncVendor {
         name: record.name.to_owned(),
-        label: record.label.to_owned(),
+        label: vendor.label.to_owned(),
         field: record.field.to_owned(),
         partner_label: record.partner_label.to_owned(),
         partner_help: record.partner_help.to_owned(),
         default_ttl_days: record.ttl_days.into(),
-        category: record.category.to_owned(),
+        category: record.need.category.to_owned(),
         mode: mode.into(),
         evidence: evidence(record.evidence).into(),
         evidence_source: record.evidence_source.to_owned(),
@@ -141,37 +138,40 @@ fn sync_vendor(record: &sync::SyncVendor) -> SyncVendor {
         csp_hosts: vec![host(record.endpoint)],
         default_endpoint: record.endpoint.to_owned(),
         callback_template: sync_url::registered_callback(record, "{collect_url}").unwrap_or_default(),
-    }
+        conversions_field: record.conversions_field.map(str::to_owned),
+    })
 }
 
-fn collected_vendor(name: &str) -> CollectedVendor {
-    let click_ids = CLICK_IDS.iter().filter(|record| record.vendor == name).map(|record| ClickId {
+fn collected_vendor(vendor: &Vendor) -> CollectedVendor {
+    let click_ids = vendor.click_ids.iter().map(|record| ClickId {
         field: record.field.to_owned(),
         parameters: record.params.iter().map(|&param| param.to_owned()).collect(),
         ttl_days: record.days.into(),
-        category: record.category.to_owned(),
+        category: record.need.category.to_owned(),
+        conversions_field: record.conversions_field.map(str::to_owned),
     });
-    let generated_ids =
-        GENERATED_IDS.iter().filter(|record| record.vendor == name).map(|record| GeneratedId {
-            field: record.field.to_owned(),
-            cookie: record.cookie.to_owned(),
-            ttl_days: record.days.into(),
-            category: record.category.to_owned(),
-            unless_synced: record.unless_synced,
-        });
+    let generated_ids = vendor.generated_ids.iter().map(|record| GeneratedId {
+        field: record.field.to_owned(),
+        cookie: record.cookie.to_owned(),
+        ttl_days: record.days.into(),
+        category: record.need.category.to_owned(),
+        unless_synced: record.unless_synced,
+        conversions_field: record.conversions_field.map(str::to_owned),
+    });
     CollectedVendor {
-        name: name.to_owned(),
+        name: vendor.name.to_owned(),
         click_ids: click_ids.collect(),
         generated_ids: generated_ids.collect(),
     }
 }
 
-fn enrichment_vendor(record: &enrichment::EnrichmentVendor) -> EnrichmentVendor {
+fn enrichment_vendor(vendor: &Vendor) -> Option<EnrichmentVendor> {
+    let record = vendor.enrichment.as_ref()?;
     let credentials = record.credentials.iter();
     let headers = record.headers.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
-    EnrichmentVendor {
+    Some(EnrichmentVendor {
         name: record.name.to_owned(),
-        label: record.label.to_owned(),
+        label: vendor.label.to_owned(),
         field: record.field.to_owned(),
         help: record.help.to_owned(),
         credentials: credentials.clone().map(|credential| credential.name.to_owned()).collect(),
@@ -193,14 +193,14 @@ fn enrichment_vendor(record: &enrichment::EnrichmentVendor) -> EnrichmentVendor 
             ttl: record.ttl.to_owned(),
         }),
         host: host(record.base_url),
-    }
+    })
 }
 
-fn evidence(evidence: sync::Evidence) -> Evidence {
+fn evidence(evidence: vendors::Evidence) -> Evidence {
     match evidence {
-        sync::Evidence::Documented => Evidence::Documented,
-        sync::Evidence::Observed => Evidence::Observed,
-        sync::Evidence::SpecOnly => Evidence::SpecOnly,
+        vendors::Evidence::Documented => Evidence::Documented,
+        vendors::Evidence::Observed => Evidence::Observed,
+        vendors::Evidence::SpecOnly => Evidence::SpecOnly,
     }
 }
 

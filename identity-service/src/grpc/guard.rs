@@ -27,14 +27,16 @@ use tonic::{Code, Status};
 use tower::service_fn;
 
 use super::deadline;
-use crate::auth::service_token::{Access, ServiceTokens};
-use crate::limits::calls::Admission;
+use crate::{
+    auth::service_token::{Access, ServiceTokens},
+    limits::calls::Calls,
+};
 
 /// What is known of calls before they are decoded, and who answers them.
 struct Guard<C> {
-    calls: C,
+    service: C,
     tokens: ServiceTokens,
-    admission: Admission,
+    calls: Calls,
     methods: HashMap<String, Method>,
     /// Clients may send any path; only known ones become labels.
     unknown: Method,
@@ -52,15 +54,15 @@ struct Method {
 /// gRPC has the codes 0 to 16.
 const CODES: usize = 17;
 
-/// Puts `calls`, whose methods `descriptor_sets` describe, behind the guard.
-pub fn guarded<C, F>(calls: C, tokens: ServiceTokens, descriptor_sets: &[&[u8]]) -> impl Serve + use<C, F>
+/// Puts `service`, whose methods `descriptor_sets` describe, behind the guard.
+pub fn guarded<C, F>(service: C, tokens: ServiceTokens, descriptor_sets: &[&[u8]]) -> impl Serve + use<C, F>
 where
     C: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
     F: Future<Output = Result<Response, Infallible>> + Send,
 {
     let methods = paths(descriptor_sets).into_iter().map(|path| (path.clone(), Method::new(&path)));
     let (methods, unknown) = (methods.collect(), Method::new("unknown"));
-    let guard = Arc::new(Guard { calls, tokens, admission: Admission::default(), methods, unknown });
+    let guard = Arc::new(Guard { service, tokens, calls: Calls::default(), methods, unknown });
     service_fn(move |request| {
         let guard = guard.clone();
         async move { Ok::<_, Infallible>(guard.answer(request).await) }
@@ -101,7 +103,7 @@ where
                 counter!("datafly_service_token_refused_total", "reason" => name).increment(1);
                 return refused(reason);
             }
-            place = self.admission.enter();
+            place = self.calls.enter();
             if place.is_none() {
                 return refused(ErrorReason::Overloaded);
             }
@@ -114,7 +116,7 @@ where
         if limit < deadline::LEAST {
             return refused(ErrorReason::DeadlineExceeded);
         }
-        let answered = tokio::time::timeout(limit, (self.calls)(request)).await;
+        let answered = tokio::time::timeout(limit, (self.service)(request)).await;
         drop(place);
         let Ok(Ok(response)) = answered else { return refused(ErrorReason::DeadlineExceeded) };
         // What tonic itself refuses carries no reason, and a message that does not decode is no defect of ours.

@@ -32,7 +32,7 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use tower::Service;
 
 pub use self::health::watch;
-use crate::{app::Core, auth::service_token::ServiceTokens};
+use crate::{app::App, auth::service_token::ServiceTokens};
 
 /// Largest request, in bytes.
 const MAX_REQUEST: usize = 4 * 1024 * 1024;
@@ -41,7 +41,7 @@ const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
 /// Every service of the package, reflection, and health, behind the guard and within deadlines.
 pub fn service<H: Health>(
-    core: Arc<Core>,
+    app: Arc<App>,
     tokens: ServiceTokens,
     health: HealthServer<H>,
 ) -> Result<impl Serve + use<H>, tonic_reflection::server::Error> {
@@ -57,16 +57,16 @@ pub fn service<H: Health>(
             .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let resolve = bounded!(ResolveServiceServer, resolve::Service { core: core.clone() });
-    let sync = bounded!(SyncServiceServer, sync::Service { core: core.clone() });
+    let resolve = bounded!(ResolveServiceServer, resolve::Service { app: app.clone() });
+    let sync = bounded!(SyncServiceServer, sync::Service { app: app.clone() });
     let others = Routes::new(health)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
-        .add_service(bounded!(AuthServiceServer, auth::Service { core: core.clone() }))
+        .add_service(bounded!(AuthServiceServer, auth::Service { app: app.clone() }))
         .add_service(bounded!(EnrichServiceServer, unimplemented::Unimplemented))
         .add_service(bounded!(ProfileServiceServer, unimplemented::Unimplemented))
-        .add_service(bounded!(CatalogServiceServer, catalog::Service { core: core.clone() }))
-        .add_service(bounded!(IdentityAdminServiceServer, identity_admin::Service { core }));
+        .add_service(bounded!(CatalogServiceServer, catalog::Service { app: app.clone() }))
+        .add_service(bounded!(IdentityAdminServiceServer, identity_admin::Service { app }));
     let described = [
         proto::FILE_DESCRIPTOR_SET,
         tonic_health::pb::FILE_DESCRIPTOR_SET,

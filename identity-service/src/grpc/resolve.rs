@@ -10,12 +10,11 @@ use tonic::{Request, Response, Status};
 
 use super::caller;
 use crate::{
-    app::Core,
+    app::App,
     clock,
     error::Error,
     identifiers::{self, Kind, Parsed},
-    resolve,
-    storage::lookup::Wanted,
+    storage::lookup::IdentityName,
     vendor_ids::read,
 };
 
@@ -28,8 +27,8 @@ const MAX_FIELD_BYTES: usize = 64;
 
 /// The service.
 pub struct Service {
-    /// What it calls.
-    pub core: Arc<Core>,
+    /// The core that it calls.
+    pub app: Arc<App>,
 }
 
 #[tonic::async_trait]
@@ -41,8 +40,8 @@ impl ResolveService for Service {
             return Err(Error::invalid("subjects").into());
         }
         let now = clock::now();
-        let tenant = caller::tenant(&self.core, caller, roles, subjects.len(), now).await?;
-        let resolutions = resolve::resolve(&self.core, &tenant, subjects, now).await?;
+        let tenant = caller::tenant(&self.app, caller, roles, subjects.len(), now).await?;
+        let resolutions = self.app.resolver.resolve(&tenant, subjects, now).await?;
         Ok(Response::new(ResolveResponse { resolutions }))
     }
 
@@ -51,19 +50,19 @@ impl ResolveService for Service {
         request: Request<VendorIdsRequest>,
     ) -> Result<Response<VendorIdsResponse>, Status> {
         let VendorIdsRequest { org_id, identities, fields } = request.into_inner();
-        let org = caller::organisation(&self.core, &org_id, "org_id").await?;
+        let org = caller::organisation(&self.app, &org_id, "org_id").await?;
         if !(1..=MAX_ITEMS).contains(&identities.len()) {
             return Err(Error::invalid("identities").into());
         }
         if fields.len() > MAX_FIELDS || fields.iter().any(|field| field.len() > MAX_FIELD_BYTES) {
             return Err(Error::invalid("fields").into());
         }
-        let wanted = identities
+        let names = identities
             .into_iter()
             .enumerate()
-            .map(|(at, reference)| Wanted::parse(Some(reference), || format!("identities[{at}]")))
+            .map(|(at, reference)| IdentityName::parse(Some(reference), || format!("identities[{at}]")))
             .collect::<Result<Vec<_>, _>>()?;
-        let identities = read::find(&self.core, org, &wanted, &fields, clock::now()).await?;
+        let identities = read::find(&self.app.stores, org, &names, &fields, clock::now()).await?;
         Ok(Response::new(VendorIdsResponse { identities }))
     }
 
@@ -74,13 +73,13 @@ impl ResolveService for Service {
         let roles = caller::roles(&request);
         let CreateLinkRequest { caller, cookie_anonymous_id } = request.into_inner();
         let now = clock::now();
-        let tenant = caller::tenant(&self.core, caller, roles, 1, now).await?;
+        let tenant = caller::tenant(&self.app, caller, roles, 1, now).await?;
         let max_bytes = identifiers::MAX_BROWSER_BYTES;
         let Parsed::Ok(browser) = identifiers::parse(Kind::AnonymousId, &cookie_anonymous_id, max_bytes)
         else {
             return Err(Error::refused(ErrorReason::MissingIdentifier).into());
         };
-        let token = self.core.link_tokens.seal(tenant.org, &browser.value, now);
+        let token = self.app.resolver.link_tokens.seal(tenant.org, &browser.value, now);
         let link_token = token.ok_or_else(|| Error::refused(ErrorReason::Internal))?;
         Ok(Response::new(CreateLinkResponse { link_token }))
     }

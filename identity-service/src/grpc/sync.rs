@@ -13,25 +13,25 @@ use uuid::Uuid;
 
 use super::caller;
 use crate::{
-    app::Core,
+    app::App,
     auth::{pipeline_key::Purpose, service_token::Roles},
     clock,
     error::{Error, Result},
     identifiers,
-    resolve::consent,
     settings::Source,
     storage::{
         cache_entries::ConsentEntry,
-        lookup::{self, Wanted},
+        consents,
+        lookup::{self, IdentityName},
         postgres::syncs,
     },
-    sync::{begin, callback, explain, pending, view},
+    sync::{self, explain, pending, view},
 };
 
 /// The service.
 pub struct Service {
-    /// What it calls.
-    pub core: Arc<Core>,
+    /// The core that it calls.
+    pub app: Arc<App>,
 }
 
 /// All that decides what is offered to one identity.
@@ -53,13 +53,13 @@ impl Service {
         pipeline_id: Option<String>,
     ) -> Result<Schedule> {
         let now = clock::now();
-        let tenant = caller::tenant(&self.core, caller, roles, 1, now).await?;
+        let tenant = caller::tenant(&self.app, caller, roles, 1, now).await?;
         let source = match (tenant.source, pipeline_id) {
             (Some(source), _) => source,
             (None, None) => return Err(Error::invalid("pipeline_id")),
             (None, Some(id)) => {
                 let id = Uuid::try_parse(&id).map_err(|_| Error::invalid("pipeline_id"))?;
-                let snapshot = self.core.settings.current().await?;
+                let snapshot = self.app.settings.current().await?;
                 let source = snapshot
                     .pipeline(id)
                     .filter(|source| tenant.org == source.org || Some(tenant.org) == source.test_org);
@@ -67,16 +67,17 @@ impl Service {
             }
         };
         let unknown = || Error::refused(ErrorReason::IdentityNotFound);
-        let (canonical, consent) = match Wanted::parse(identity, || "identity".to_owned())? {
-            Wanted::Nobody => return Err(unknown()),
-            Wanted::Identifier(id) if id.kind == identifiers::Kind::AnonymousId => {
-                let (canonical, consent) = lookup::with_consent(&self.core, tenant.org, &id).await?;
+        let (canonical, consent) = match IdentityName::parse(identity, || "identity".to_owned())? {
+            IdentityName::Nobody => return Err(unknown()),
+            IdentityName::Identifier(id) if id.kind == identifiers::Kind::AnonymousId => {
+                let (canonical, consent) = lookup::with_consent(&self.app.stores, tenant.org, &id).await?;
                 (canonical.ok_or_else(unknown)?, consent)
             }
             // Consent is a browser's; for a person the newest one counts.
             wanted => {
-                let canonical = lookup::root(&self.core, tenant.org, &wanted).await?.ok_or_else(unknown)?;
-                (canonical, consent::newest(&self.core, tenant.org, canonical).await?)
+                let canonical =
+                    lookup::root(&self.app.stores, tenant.org, &wanted).await?.ok_or_else(unknown)?;
+                (canonical, consents::newest(&self.app.stores, tenant.org, canonical).await?)
             }
         };
         Ok(Schedule { source, consent, org: tenant.org, canonical, now })
@@ -92,7 +93,7 @@ impl SyncService for Service {
         let roles = caller::roles(&request);
         let PendingSyncsRequest { caller, identity, pipeline_id } = request.into_inner();
         let found = self.schedule(roles, caller, identity, pipeline_id).await?;
-        let view = view::view(&self.core, found.org, found.canonical, found.now).await?;
+        let view = view::view(&self.app.stores, found.org, found.canonical, found.now).await?;
         let due = pending::due(&found.source, &view, &found.consent, found.now);
         Ok(Response::new(PendingSyncsResponse { pending_syncs: pending::list(&due) }))
     }
@@ -106,8 +107,8 @@ impl SyncService for Service {
             return Err(Error::invalid("caller.collect").into());
         };
         let now = clock::now();
-        let known = caller::authenticate(&self.core, &collect, Purpose::Sync, 1, now).await?;
-        let request = begin::Request {
+        let known = caller::authenticate(&self.app, &collect, Purpose::Sync, 1, now).await?;
+        let request = sync::Request {
             vendor: request.vendor,
             anonymous_id: request.anonymous_id,
             cookie_anonymous_id: request.cookie_anonymous_id,
@@ -115,14 +116,14 @@ impl SyncService for Service {
             sec_gpc: request.sec_gpc,
             host: collect.host,
         };
-        Ok(Response::new(begin::begin(&self.core, &known, &request, now).await?))
+        Ok(Response::new(self.app.sync.begin(&known, &request, now).await?))
     }
 
     async fn store_sync_result(
         &self,
         request: Request<StoreSyncResultRequest>,
     ) -> Result<Response<StoreSyncResultResponse>, Status> {
-        let outcome = callback::store(&self.core, request.get_ref(), clock::now()).await;
+        let outcome = self.app.sync.store(request.get_ref(), clock::now()).await;
         Ok(Response::new(StoreSyncResultResponse { outcome: outcome.into() }))
     }
 
@@ -131,7 +132,7 @@ impl SyncService for Service {
         let ExplainRequest { caller, identity, pipeline_id } = request.into_inner();
         let found = self.schedule(roles, caller, identity, pipeline_id).await?;
         // The truth, not what serves: an engineer asks because something looks odd.
-        let mut connection = self.core.stores.connection().await?;
+        let mut connection = self.app.stores.connection().await?;
         let mut attempts = syncs::find(&mut connection, found.org, &[found.canonical]).await?;
         let attempts = attempts.remove(&found.canonical).unwrap_or_default();
         let vendors = explain::explain(&found.source, &attempts, &found.consent, found.now);

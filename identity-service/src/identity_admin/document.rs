@@ -4,72 +4,74 @@ use prost_types::{Struct, value::Kind};
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::lookup::Stored;
+use super::lookup::StoredPerson;
 use crate::json;
 
-/// The document: what [`super::lookup::person`] shows, and all that it leaves out (schedules, what merges moved, vendor
-/// IDs that have expired but are still stored). Times are RFC 3339 in UTC.
-pub fn document(stored: &Stored) -> Struct {
-    let links = stored.cluster.links.iter().map(|(id, link)| {
-        json!({
-            "kind": id.kind.word(),
-            "value": id.value,
-            "verified": link.verified,
-            "linked_at": text(link.linked_at),
-            "last_used_at": text(link.last_used_at),
-        })
-    });
-    let consents = stored.consents.values().map(|row| {
-        json!({
-            "anonymous_id": row.anonymous_id,
-            // As it came: a message can't hold every number, a name twice, or much nesting.
-            "signals": row.signals,
-            "sec_gpc": row.sec_gpc,
-            "updated_at": text(row.updated_at),
-        })
-    });
-    let contacts = stored.contacts.iter().map(|row| {
-        json!({
-            "what": row.what,
-            "identifier": {"kind": row.kind().word(), "value": row.value},
-            "lower": digests(Some(&row.lower_sha256), row.lower_sha1.as_ref(), row.lower_md5.as_ref()),
-            "uid2": digests(row.uid2_sha256.as_ref(), row.uid2_sha1.as_ref(), row.uid2_md5.as_ref()),
-            "verified": row.verified,
-            "seen_at": text(row.seen_at),
-        })
-    });
-    let merges = stored.merges.iter().map(|row| {
-        json!({
-            "merge_id": row.id,
-            "survivor_canonical_id": row.survivor_id,
-            "merged_canonical_id": row.merged_id,
-            "merged_at": text(row.merged_at),
-            "undone_at": row.undone_at.map(text),
-            "moved": row.moved(),
-        })
-    });
-    let refusals = stored.refusals.iter().map(|row| {
-        json!({
-            "identifier": row.identifier,
-            "reason": row.reason,
-            "times": row.times,
-            "last_at": text(row.last_at),
-        })
-    });
-    let document = json!({
-        "canonical_id": stored.cluster.id,
-        "created_at": text(stored.created_at),
-        "identifiers": links.collect::<Vec<_>>(),
-        "consent": consents.collect::<Vec<_>>(),
-        "contacts": contacts.collect::<Vec<_>>(),
-        "vendor_ids": stored.cluster.vendor_ids.values().collect::<Vec<_>>(),
-        "sync_attempts": stored.cluster.attempts,
-        "merges": merges.collect::<Vec<_>>(),
-        "refusals": refusals.collect::<Vec<_>>(),
-    });
-    match json::to_proto(document).kind {
-        Some(Kind::StructValue(document)) => document,
-        _ => Struct::default(),
+impl StoredPerson {
+    /// The document: what [`StoredPerson::person`] shows, and all that it leaves out (schedules, what merges moved, vendor
+    /// IDs that have expired but are still stored). Times are RFC 3339 in UTC.
+    pub fn document(&self) -> Struct {
+        let links = self.cluster.links.iter().map(|(id, link)| {
+            json!({
+                "kind": id.kind.word(),
+                "value": id.value,
+                "verified": link.verified,
+                "linked_at": text(link.linked_at),
+                "last_used_at": text(link.last_used_at),
+            })
+        });
+        let consents = self.consents.values().map(|row| {
+            json!({
+                "anonymous_id": row.anonymous_id,
+                // As it came: a message can't hold every number, a name twice, or much nesting.
+                "signals": row.signals,
+                "sec_gpc": row.sec_gpc,
+                "updated_at": text(row.updated_at),
+            })
+        });
+        let contacts = self.contacts.iter().map(|row| {
+            json!({
+                "what": row.what,
+                "identifier": {"kind": row.kind().word(), "value": row.value},
+                "lower": digests(Some(&row.lower_sha256), row.lower_sha1.as_ref(), row.lower_md5.as_ref()),
+                "uid2": digests(row.uid2_sha256.as_ref(), row.uid2_sha1.as_ref(), row.uid2_md5.as_ref()),
+                "verified": row.verified,
+                "seen_at": text(row.seen_at),
+            })
+        });
+        let merges = self.merges.iter().map(|row| {
+            json!({
+                "merge_id": row.id,
+                "survivor_canonical_id": row.survivor_id,
+                "merged_canonical_id": row.merged_id,
+                "merged_at": text(row.merged_at),
+                "undone_at": row.undone_at.map(text),
+                "moved": row.moved(),
+            })
+        });
+        let refusals = self.refusals.iter().map(|row| {
+            json!({
+                "identifier": row.identifier,
+                "reason": row.reason,
+                "times": row.times,
+                "last_at": text(row.last_at),
+            })
+        });
+        let document = json!({
+            "canonical_id": self.cluster.id,
+            "created_at": text(self.created_at),
+            "identifiers": links.collect::<Vec<_>>(),
+            "consent": consents.collect::<Vec<_>>(),
+            "contacts": contacts.collect::<Vec<_>>(),
+            "vendor_ids": self.cluster.vendor_ids.values().collect::<Vec<_>>(),
+            "sync_attempts": self.cluster.attempts,
+            "merges": merges.collect::<Vec<_>>(),
+            "refusals": refusals.collect::<Vec<_>>(),
+        });
+        match json::to_proto(document).kind {
+            Some(Kind::StructValue(document)) => document,
+            _ => Struct::default(),
+        }
     }
 }
 

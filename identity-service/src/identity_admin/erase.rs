@@ -6,14 +6,14 @@ use diesel_async::AsyncPgConnection;
 use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
+use super::IdentityAdmin;
 use crate::{
-    app::Core,
     error::{Error, Result},
     identifiers::{Identifier, Kind},
     pii::tombstone::TombstoneKeys,
     storage::{
         change::{self, Change},
-        lookup::Wanted,
+        lookup::IdentityName,
         postgres::{erased, erasure, history, identities},
         redis::{
             keys::{self, Key},
@@ -22,24 +22,26 @@ use crate::{
     },
 };
 
-/// Erases whoever `wanted` names, across all linked identifiers and everything merged. What was issued for them
-/// before does not count any more. Erasing nobody is no error.
-pub async fn erase(core: &Core, org: Uuid, wanted: Wanted, now: OffsetDateTime) -> Result<()> {
-    let tombstones = core.tombstones.clone();
-    let erase = Erase { org, wanted, tombstones, now };
-    let erased = change::commit(&core.stores, erase).await?.output;
-    // Leases are gone within a minute anyway.
-    if let Err(error) = core.stores.redis.forget_offers(org, &erased).await {
-        tracing::debug!(%error, "leases end by themselves");
+impl IdentityAdmin {
+    /// Erases the person whom `name` names, across all linked identifiers and everything merged. What was issued for them
+    /// before does not count any more. Erasing nobody is no error.
+    pub async fn erase(&self, org: Uuid, name: IdentityName, now: OffsetDateTime) -> Result<()> {
+        let tombstones = self.tombstones.clone();
+        let erase = Erase { org, name, tombstones, now };
+        let erased = change::commit(&self.stores, erase).await?.output;
+        // Leases are gone within a minute anyway.
+        if let Err(error) = self.stores.redis.forget_offers(org, &erased).await {
+            tracing::debug!(%error, "leases end by themselves");
+        }
+        metrics::counter!("datafly_erased_total").increment(1);
+        tracing::info!(%org, canonicals = erased.len(), "a person was erased");
+        Ok(())
     }
-    metrics::counter!("datafly_erased_total").increment(1);
-    tracing::info!(%org, canonicals = erased.len(), "a person was erased");
-    Ok(())
 }
 
 struct Erase {
     org: Uuid,
-    wanted: Wanted,
+    name: IdentityName,
     tombstones: Arc<TombstoneKeys>,
     now: OffsetDateTime,
 }
@@ -63,7 +65,7 @@ impl Change for Erase {
         let mut ids: BTreeSet<Identifier> =
             erasure::identifiers(connection, org, &canonicals).await?.into_iter().collect();
         // Consent may be stored of a browser that nobody has any more.
-        if let Wanted::Identifier(id) = &self.wanted {
+        if let IdentityName::Identifier(id) = &self.name {
             ids.insert(id.clone());
         }
         let digests: Vec<_> =
@@ -76,10 +78,10 @@ impl Change for Erase {
 
 impl Erase {
     async fn root(&self, connection: &mut AsyncPgConnection) -> Result<Option<Uuid>> {
-        let found = match &self.wanted {
-            Wanted::Nobody => return Ok(None),
-            Wanted::Canonical(id) => identities::roots(connection, self.org, &[*id]).await?,
-            Wanted::Identifier(id) => {
+        let found = match &self.name {
+            IdentityName::Nobody => return Ok(None),
+            IdentityName::Canonical(id) => identities::roots(connection, self.org, &[*id]).await?,
+            IdentityName::Identifier(id) => {
                 identities::find(connection, self.org, std::slice::from_ref(id)).await?
             }
         };

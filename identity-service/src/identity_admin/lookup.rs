@@ -9,16 +9,16 @@ use proto::v1::{ErrorReason, LinkRefusal, LinkedIdentifier, Merge, Person, Refus
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::IdentityAdmin;
 use crate::{
-    app::Core,
     clock::timestamp,
     error::{Error, Result},
-    graph::cluster::Cluster,
     identifiers::Kind,
     storage::{
         cache_entries,
-        lookup::{self, Wanted},
+        lookup::{self, IdentityName},
         postgres::{
+            clusters::Cluster,
             consent, graph,
             history::{self, MergeRow, RefusalRow},
             pii::{self, DigestRow},
@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Everything that is stored about one person.
-pub struct Stored {
+pub struct StoredPerson {
     /// Identifiers, vendor IDs, schedules.
     pub cluster: Cluster,
     /// When the canonical identity was made.
@@ -44,15 +44,17 @@ pub struct Stored {
     pub refusals: Vec<RefusalRow>,
 }
 
-/// Reads a person, from PostgreSQL.
-pub async fn find(core: &Core, org: Uuid, wanted: &Wanted) -> Result<Stored> {
-    let not_found = || Error::refused(ErrorReason::IdentityNotFound);
-    let root = lookup::root(core, org, wanted).await?.ok_or_else(not_found)?;
-    let mut connection = core.stores.connection().await?;
-    read(&mut connection, org, root).await?.ok_or_else(not_found)
+impl IdentityAdmin {
+    /// Reads a person, from PostgreSQL.
+    pub async fn find(&self, org: Uuid, name: &IdentityName) -> Result<StoredPerson> {
+        let not_found = || Error::refused(ErrorReason::IdentityNotFound);
+        let root = lookup::root(&self.stores, org, name).await?.ok_or_else(not_found)?;
+        let mut connection = self.stores.connection().await?;
+        read(&mut connection, org, root).await?.ok_or_else(not_found)
+    }
 }
 
-async fn read(connection: &mut AsyncPgConnection, org: Uuid, root: Uuid) -> Result<Option<Stored>> {
+async fn read(connection: &mut AsyncPgConnection, org: Uuid, root: Uuid) -> Result<Option<StoredPerson>> {
     let Some(cluster) = graph::clusters(connection, org, &[root]).await?.into_iter().next() else {
         return Ok(None);
     };
@@ -62,7 +64,7 @@ async fn read(connection: &mut AsyncPgConnection, org: Uuid, root: Uuid) -> Resu
     let browsers: Vec<&str> = browsers.map(|id| id.value.as_str()).collect();
     let consents = consent::find(connection, org, &browsers).await?;
     let all: Vec<Uuid> = history::all_of(connection, org, &[root]).await?.into_keys().collect();
-    Ok(Some(Stored {
+    Ok(Some(StoredPerson {
         created_at,
         consents: consents.into_iter().map(|row| (row.anonymous_id.clone(), row)).collect(),
         contacts: pii::find(connection, org, cluster.links.keys()).await?,
@@ -72,51 +74,53 @@ async fn read(connection: &mut AsyncPgConnection, org: Uuid, root: Uuid) -> Resu
     }))
 }
 
-/// The person as it is answered; vendor IDs that have expired are left out.
-pub fn person(stored: &Stored, now: OffsetDateTime) -> Person {
-    let identifiers = stored.cluster.links.iter().map(|(id, link)| LinkedIdentifier {
-        kind: id.kind.word().to_owned(),
-        value: id.value.clone(),
-        verified: link.verified,
-        linked_at: Some(timestamp(link.linked_at)),
-        last_used_at: Some(timestamp(link.last_used_at)),
-        consent: stored
-            .consents
-            .get(&id.value)
-            .filter(|_| id.kind == Kind::AnonymousId)
-            .and_then(|row| read::stored_consent(&cache_entries::consent_entry(Some(row)))),
-    });
-    let live = stored.cluster.vendor_ids.values().filter(|row| row.expires_at > now);
-    let merges = stored.merges.iter().map(|row| {
-        let moved = row.moved();
-        let count = |length: usize| i32::try_from(length).unwrap_or(i32::MAX);
-        Merge {
-            merge_id: row.id.to_string(),
-            merged_canonical_id: row.merged_id.to_string(),
-            merged_at: Some(timestamp(row.merged_at)),
-            undone_at: row.undone_at.map(timestamp),
-            survivor_canonical_id: row.survivor_id.to_string(),
-            moved_identifiers: count(moved.links.len()),
-            moved_vendor_ids: count(moved.vendor_ids.len()),
+impl StoredPerson {
+    /// The person as it is answered; vendor IDs that have expired are left out.
+    pub fn person(&self, now: OffsetDateTime) -> Person {
+        let identifiers = self.cluster.links.iter().map(|(id, link)| LinkedIdentifier {
+            kind: id.kind.word().to_owned(),
+            value: id.value.clone(),
+            verified: link.verified,
+            linked_at: Some(timestamp(link.linked_at)),
+            last_used_at: Some(timestamp(link.last_used_at)),
+            consent: self
+                .consents
+                .get(&id.value)
+                .filter(|_| id.kind == Kind::AnonymousId)
+                .and_then(|row| read::stored_consent(&cache_entries::consent_entry(Some(row)))),
+        });
+        let live = self.cluster.vendor_ids.values().filter(|row| row.expires_at > now);
+        let merges = self.merges.iter().map(|row| {
+            let moved = row.moved();
+            let count = |length: usize| i32::try_from(length).unwrap_or(i32::MAX);
+            Merge {
+                merge_id: row.id.to_string(),
+                merged_canonical_id: row.merged_id.to_string(),
+                merged_at: Some(timestamp(row.merged_at)),
+                undone_at: row.undone_at.map(timestamp),
+                survivor_canonical_id: row.survivor_id.to_string(),
+                moved_identifiers: count(moved.links.len()),
+                moved_vendor_ids: count(moved.vendor_ids.len()),
+            }
+        });
+        let refusals = self.refusals.iter().map(|row| LinkRefusal {
+            identifier: row.identifier.clone(),
+            reason: RefusalReason::from_str_name(&row.reason).unwrap_or_default().into(),
+            times: row.times,
+            last_at: Some(timestamp(row.last_at)),
+        });
+        Person {
+            canonical_id: self.cluster.id.to_string(),
+            created_at: Some(timestamp(self.created_at)),
+            identifiers: identifiers.collect(),
+            vendor_ids: live
+                .map(|row| {
+                    let id = read::vendor_id(cache_entries::vendor_id(row));
+                    (row.field.clone(), VendorId { anonymous_id: row.anonymous_id.clone(), ..id })
+                })
+                .collect(),
+            merges: merges.collect(),
+            refusals: refusals.collect(),
         }
-    });
-    let refusals = stored.refusals.iter().map(|row| LinkRefusal {
-        identifier: row.identifier.clone(),
-        reason: RefusalReason::from_str_name(&row.reason).unwrap_or_default().into(),
-        times: row.times,
-        last_at: Some(timestamp(row.last_at)),
-    });
-    Person {
-        canonical_id: stored.cluster.id.to_string(),
-        created_at: Some(timestamp(stored.created_at)),
-        identifiers: identifiers.collect(),
-        vendor_ids: live
-            .map(|row| {
-                let id = read::vendor_id(cache_entries::vendor_id(row));
-                (row.field.clone(), VendorId { anonymous_id: row.anonymous_id.clone(), ..id })
-            })
-            .collect(),
-        merges: merges.collect(),
-        refusals: refusals.collect(),
     }
 }

@@ -1,7 +1,19 @@
 //! People as the control plane sees them: looked up, exported, taken apart again, erased, and forgotten in the end.
 
-pub mod document;
-pub mod erase;
-pub mod lookup;
+mod document;
+mod erase;
+mod lookup;
 pub mod reaper;
-pub mod unmerge;
+mod unmerge;
+
+use std::sync::Arc;
+
+use crate::{pii::tombstone::TombstoneKeys, storage::Stores};
+
+/// The administration of people, with what it works on.
+pub struct IdentityAdmin {
+    /// PostgreSQL and Redis.
+    pub stores: Stores,
+    /// Keys that recognise who was erased.
+    pub tombstones: Arc<TombstoneKeys>,
+}

@@ -5,18 +5,14 @@ use proto::v1::ErrorReason;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::IdentityAdmin;
 use crate::{
-    app::Core,
     error::{Error, Result},
-    graph::{
-        Graph,
-        cluster::{Cluster, Link},
-        history::Moved,
-        writing,
-    },
+    graph::{Graph, writing},
     storage::{
         change::{self, Change},
         postgres::{
+            clusters::{Cluster, Link, Moved},
             graph,
             history::{self, MergeRow},
             identities,
@@ -26,10 +22,12 @@ use crate::{
     },
 };
 
-/// Undoes `merge` and returns the canonical identity that stands on its own again. What moved with it goes back,
-/// as far as it is still where the merge brought it. Undoing it twice changes nothing.
-pub async fn unmerge(core: &Core, org: Uuid, merge: Uuid, now: OffsetDateTime) -> Result<Uuid> {
-    Ok(change::commit(&core.stores, Unmerge { org, merge, now }).await?.output)
+impl IdentityAdmin {
+    /// Undoes `merge` and returns the canonical identity that stands on its own again. What moved with it goes back,
+    /// as far as it is still where the merge brought it. Undoing it twice changes nothing.
+    pub async fn unmerge(&self, org: Uuid, merge: Uuid, now: OffsetDateTime) -> Result<Uuid> {
+        Ok(change::commit(&self.stores, Unmerge { org, merge, now }).await?.output)
+    }
 }
 
 struct Unmerge {

@@ -9,15 +9,15 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 const CALLS: usize = 4096;
 
 /// The places for calls.
-pub struct Admission(Semaphore);
+pub struct Calls(Semaphore);
 
-impl Default for Admission {
+impl Default for Calls {
     fn default() -> Self {
         Self(Semaphore::new(CALLS))
     }
 }
 
-impl Admission {
+impl Calls {
     /// A place until it is dropped; none where all are taken.
     pub fn enter(&self) -> Option<SemaphorePermit<'_>> {
         let place = self.0.try_acquire().ok();
@@ -34,10 +34,10 @@ mod tests {
 
     #[test]
     fn what_comes_beyond_the_bound_is_turned_away_until_something_ends() {
-        let admission = Admission::default();
-        let mut inside: Vec<_> = (0..CALLS).map(|_| admission.enter().unwrap()).collect();
-        assert!(admission.enter().is_none());
+        let calls = Calls::default();
+        let mut inside: Vec<_> = (0..CALLS).map(|_| calls.enter().unwrap()).collect();
+        assert!(calls.enter().is_none());
         inside.pop();
-        assert!(admission.enter().is_some());
+        assert!(calls.enter().is_some());
     }
 }

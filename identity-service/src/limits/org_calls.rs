@@ -3,30 +3,28 @@
 use std::sync::Arc;
 
 use metrics::counter;
-use proto::v1::ErrorReason;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::error::{Error, Result};
-
-/// Calls of one organisation's keys at once: a quarter of what the core takes at all (`grpc/admission.rs`).
-const PLACES: usize = 1024;
+/// Calls of one organisation's keys at once: a quarter of what the core takes at all ([`super::calls`]).
+const CALLS: usize = 1024;
 
 /// The places of one organisation, of both its environments.
 #[derive(Debug, Clone)]
-pub struct Places(Arc<Semaphore>);
+pub struct OrgCalls(Arc<Semaphore>);
 
-impl Default for Places {
+impl Default for OrgCalls {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(PLACES)))
+        Self(Arc::new(Semaphore::new(CALLS)))
     }
 }
 
-impl Places {
-    /// One place until it is dropped; refused as OVERLOADED where all are taken.
-    pub fn take(&self) -> Result<OwnedSemaphorePermit> {
-        self.0.clone().try_acquire_owned().map_err(|_| {
+impl OrgCalls {
+    /// A place for one call, until it is dropped; none where all are taken.
+    pub fn take(&self) -> Option<OwnedSemaphorePermit> {
+        let place = self.0.clone().try_acquire_owned().ok();
+        if place.is_none() {
             counter!("datafly_shed_total", "by" => "organisation").increment(1);
-            Error::refused(ErrorReason::Overloaded)
-        })
+        }
+        place
     }
 }

@@ -6,15 +6,12 @@ use std::{convert::Infallible, sync::Arc};
 
 use metrics::counter;
 use migrations::pool::CHECKOUT_TIMEOUT;
-use proto::v1::ErrorReason;
 use quick_cache::sync::Cache;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 use uuid::Uuid;
-
-use crate::error::{Error, Result};
 
 /// Changes of one organisation at once: a quarter of the pool.
 const AT_ONCE: usize = 4;
@@ -23,23 +20,23 @@ const ORGANISATIONS: usize = 10_000;
 
 /// The turns of all organisations.
 #[derive(Clone)]
-pub struct Turns(Arc<Cache<Uuid, Arc<Semaphore>>>);
+pub struct OrgWrites(Arc<Cache<Uuid, Arc<Semaphore>>>);
 
-impl Default for Turns {
+impl Default for OrgWrites {
     fn default() -> Self {
         Self(Arc::new(Cache::new(ORGANISATIONS)))
     }
 }
 
-impl Turns {
-    /// A turn of `org` until it is dropped. Waits as long as for a connection, then is refused as OVERLOADED.
-    pub async fn take(&self, org: Uuid) -> Result<OwnedSemaphorePermit> {
+impl OrgWrites {
+    /// A turn of `org` until it is dropped. Waits as long as for a connection; none where it took longer.
+    pub async fn take(&self, org: Uuid) -> Option<OwnedSemaphorePermit> {
         let all = || Ok::<_, Infallible>(Arc::new(Semaphore::new(AT_ONCE)));
         let Ok(turns) = self.0.get_or_insert_with(&org, all);
         if let Ok(Ok(turn)) = timeout(CHECKOUT_TIMEOUT, turns.acquire_owned()).await {
-            return Ok(turn);
+            return Some(turn);
         }
         counter!("datafly_shed_total", "by" => "writes").increment(1);
-        Err(Error::refused(ErrorReason::Overloaded))
+        None
     }
 }

@@ -7,8 +7,6 @@ use governor::{
     clock::{Clock, DefaultClock},
 };
 
-use crate::error::{Error, Result};
-
 /// Events a second of a pipeline that sets none (the product's documented default).
 const DEFAULT: NonZeroU32 = NonZeroU32::new(1000).unwrap();
 /// What may come at once after a pause: so many seconds' worth. A key that is refused for a whole second, as
@@ -39,8 +37,8 @@ impl Rate {
         self.per_second == effective(per_second)
     }
 
-    /// Takes `cost` events, all or none. Refused with the time until they pass.
-    pub fn take(&self, cost: usize) -> Result<()> {
+    /// Takes `cost` events, all or none. The error is the time until they pass.
+    pub fn take(&self, cost: usize) -> Result<(), Duration> {
         let cost = u32::try_from(cost).unwrap_or(u32::MAX).clamp(1, MAX_COST.get());
         let Some(cost) = NonZeroU32::new(cost) else { return Ok(()) };
         match self.left.check_n(cost) {
@@ -48,7 +46,7 @@ impl Rate {
             Ok(Ok(())) | Err(_) => Ok(()),
             Ok(Err(not_until)) => {
                 let delay = not_until.wait_time_from(DefaultClock::default().now());
-                Err(Error::RateLimited { delay: delay.max(Duration::from_millis(1)) })
+                Err(delay.max(Duration::from_millis(1)))
             }
         }
     }
@@ -63,10 +61,7 @@ mod tests {
     use super::*;
 
     fn delay(rate: &Rate, cost: usize) -> Duration {
-        match rate.take(cost) {
-            Err(Error::RateLimited { delay }) => delay,
-            other => panic!("{other:?}"),
-        }
+        rate.take(cost).unwrap_err()
     }
 
     #[test]

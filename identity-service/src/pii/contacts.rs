@@ -1,14 +1,16 @@
 //! Email and phone of a person as an event brings them, digested at once.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use md5::Md5;
 use proto::v1::Subject;
 use secrecy::{ExposeSecret, SecretString};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 use super::normal;
+use crate::identifiers::Identifier;
 
 /// Digests of one text, raw. Vendors get them in their encoding.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,6 +40,20 @@ pub struct Contacts {
     /// The phone, where the event has a usable one.
     pub phone: Option<Contact>,
 }
+
+/// A contact as it is to be stored.
+#[derive(Debug, Clone)]
+pub struct NewContact {
+    /// The canonical identity that it came to.
+    pub canonical: Uuid,
+    /// Digests of the email or phone.
+    pub contact: Contact,
+    /// True where the contact came in a signed call, or with a hash that vouches for its user.
+    pub verified: bool,
+}
+
+/// New contacts by the identifier that they came with and the word for them.
+pub type NewContacts = BTreeMap<(Identifier, &'static str), NewContact>;
 
 /// A digest of an address can be guessed back, so it is not printed either.
 impl fmt::Debug for Contact {

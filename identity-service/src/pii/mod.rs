@@ -5,3 +5,6 @@
 pub mod contacts;
 mod normal;
 pub mod tombstone;
+
+/// A SHA-256 digest, keyed or plain, by which something is recognised that is not kept itself.
+pub type Digest = [u8; 32];

@@ -1,10 +1,7 @@
 //! Fields of the identity that are taken.
 
 use super::validation;
-use crate::{
-    first_party_ids::click::CLICK_IDS,
-    vendors::{enrichment_table, generated::GENERATED_IDS, sync_table},
-};
+use crate::vendors;
 
 /// A field that a customer's own provider may fill: one of no vendor's, and none of ours.
 pub fn free(name: &str) -> Result<(), String> {
@@ -12,13 +9,7 @@ pub fn free(name: &str) -> Result<(), String> {
     if name.starts_with('_') {
         return Err("must not begin with _".to_owned());
     }
-    let mut taken = enrichment_table::VENDORS
-        .iter()
-        .map(|vendor| vendor.field)
-        .chain(sync_table::VENDORS.iter().map(|vendor| vendor.field))
-        .chain(CLICK_IDS.iter().map(|record| record.field))
-        .chain(GENERATED_IDS.iter().map(|record| record.field));
-    if taken.any(|field| field.eq_ignore_ascii_case(name)) {
+    if vendors::is_reserved(name) {
         return Err("must not be a field of a built-in vendor".to_owned());
     }
     Ok(())

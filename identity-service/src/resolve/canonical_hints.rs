@@ -1,38 +1,30 @@
-//! Hints at the canonical identity that an anonymous ID had last. A hint only decides what is read ahead and
-//! is never answered from, so it needs no invalidation, and two IDs may share a place.
+//! Hints at the canonical identity that an anonymous ID had last. A hint only decides what is read ahead and is never
+//! answered from, so it needs no invalidation.
 
-use std::hash::{BuildHasher, RandomState};
-
-use quick_cache::sync::Cache;
 use uuid::Uuid;
 
-/// Hints that one process keeps, of some 40 bytes each.
+use super::hash_cache::HashCache;
+
+/// Number of hints that are kept, of some 40 bytes each.
 const KEPT: usize = 500_000;
 
-/// The hints of one process, by organisation and anonymous ID.
-pub struct Guesses {
-    hasher: RandomState,
-    kept: Cache<u64, Uuid>,
-}
+/// The hints of one process.
+pub struct CanonicalHints(HashCache<Uuid>);
 
-impl Default for Guesses {
+impl Default for CanonicalHints {
     fn default() -> Self {
-        Self { hasher: RandomState::new(), kept: Cache::new(KEPT) }
+        Self(HashCache::new(KEPT))
     }
 }
 
-impl Guesses {
-    /// Looks up the canonical identity that the browser may have; none where no hint is kept.
+impl CanonicalHints {
+    /// The canonical identity that the browser had last, probably.
     pub fn get(&self, org: Uuid, anonymous_id: &str) -> Option<Uuid> {
-        self.kept.get(&self.place(org, anonymous_id))
+        self.0.get(&(org, anonymous_id))
     }
 
-    /// Remembers the canonical identity that the browser was found to have.
+    /// Learns the canonical identity of a browser.
     pub fn learn(&self, org: Uuid, anonymous_id: &str, canonical: Uuid) {
-        self.kept.insert(self.place(org, anonymous_id), canonical);
-    }
-
-    fn place(&self, org: Uuid, anonymous_id: &str) -> u64 {
-        self.hasher.hash_one((org, anonymous_id))
+        self.0.insert(&(org, anonymous_id), canonical);
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     settings::{Settings, Snapshot},
     storage::{
         Stores,
-        batcher::Group,
+        batcher::Batcher,
         cache_entries,
         change::{self, Change},
         delivered,
@@ -30,7 +30,7 @@ use crate::{
 /// Stores consent signals, grouped over requests.
 #[derive(Clone)]
 pub struct ConsentWriter {
-    group: Group<Wanted>,
+    group: Batcher<Wanted>,
 }
 
 struct Wanted {
@@ -46,7 +46,7 @@ impl ConsentWriter {
             let (stores, settings) = (stores.clone(), settings.clone());
             async move { write(&stores, &settings, org, batch).await }
         };
-        Self { group: Group::start_apart(work) }
+        Self { group: Batcher::start_apart(work) }
     }
 
     /// Replaces the signals of browsers, and returns what is stored for them now.

@@ -1,65 +1,53 @@
-//! Caches that spare a known visitor's event the transaction in which it would learn the same again. Neither
-//! is ever answered as a fact about a person: forgetting costs a transaction and no more.
+//! Pairs that a process remembers so that a known visitor's event needs no transaction to learn the same again. Neither
+//! kind is ever answered as a fact about a person: forgetting one costs a transaction.
 
-use std::hash::{BuildHasher, RandomState};
-
-use quick_cache::sync::Cache;
 use uuid::Uuid;
 
+use super::hash_cache::HashCache;
 use crate::identifiers::Identifier;
 
-/// Entries of each cache, of some 40 bytes each.
+/// Number of pairs that are kept of each kind, of some 40 bytes each.
 const KEPT: usize = 200_000;
 
-/// Pairs of canonical identities that belong to different users. An identity keeps its user, so the two are
-/// never merged; a shared device would ask for it with every event.
-pub struct Strangers {
-    hasher: RandomState,
-    kept: Cache<u64, ()>,
-}
+/// Pairs of canonical identities that have different users. Who has a user keeps them, so the two are never merged; a
+/// shared device would ask for it with every event.
+pub struct DistinctUsers(HashCache<()>);
 
-impl Default for Strangers {
+impl Default for DistinctUsers {
     fn default() -> Self {
-        Self { hasher: RandomState::new(), kept: Cache::new(KEPT) }
+        Self(HashCache::new(KEPT))
     }
 }
 
-impl Strangers {
-    /// True where the two are known to belong to different users, in whatever order they are given.
-    pub fn are(&self, org: Uuid, one: Uuid, other: Uuid) -> bool {
-        self.kept.get(&self.place(org, one, other)).is_some()
+impl DistinctUsers {
+    /// True where the two are known to have different users.
+    pub fn knows(&self, org: Uuid, one: Uuid, other: Uuid) -> bool {
+        self.0.get(&(org, one.min(other), one.max(other))).is_some()
     }
 
-    /// Remembers that the two belong to different users.
+    /// Learns that the two have different users.
     pub fn learn(&self, org: Uuid, one: Uuid, other: Uuid) {
-        self.kept.insert(self.place(org, one, other), ());
-    }
-
-    fn place(&self, org: Uuid, one: Uuid, other: Uuid) -> u64 {
-        self.hasher.hash_one((org, one.min(other), one.max(other)))
+        self.0.insert(&(org, one.min(other), one.max(other)), ());
     }
 }
 
 /// Users whose link to a canonical identity is stored as vouched for.
-pub struct Vouched {
-    hasher: RandomState,
-    kept: Cache<u64, ()>,
-}
+pub struct VerifiedLinks(HashCache<()>);
 
-impl Default for Vouched {
+impl Default for VerifiedLinks {
     fn default() -> Self {
-        Self { hasher: RandomState::new(), kept: Cache::new(KEPT) }
+        Self(HashCache::new(KEPT))
     }
 }
 
-impl Vouched {
-    /// True where the link is known to be stored as vouched for.
+impl VerifiedLinks {
+    /// True where the user's link is known to be stored as vouched for.
     pub fn knows(&self, org: Uuid, user: &Identifier, canonical: Uuid) -> bool {
-        self.kept.get(&self.hasher.hash_one((org, user, canonical))).is_some()
+        self.0.get(&(org, user, canonical)).is_some()
     }
 
-    /// Remembers that the link has been stored as vouched for.
+    /// Learns that the user's link was stored as vouched for.
     pub fn learn(&self, org: Uuid, user: &Identifier, canonical: Uuid) {
-        self.kept.insert(self.hasher.hash_one((org, user, canonical)), ());
+        self.0.insert(&(org, user, canonical), ());
     }
 }

@@ -9,8 +9,8 @@ use uuid::Uuid;
 use crate::{
     auth::sealed_token::Sealer,
     clock,
-    identifiers::{self, Identifier, Kind, Parsed},
-    storage::postgres::proofs::Digest,
+    graph::LinkToken,
+    identifiers::{self, Kind, Parsed},
 };
 
 /// Lifetime of a token, within which the visitor has to arrive on the other domain.
@@ -21,17 +21,6 @@ const MAX_SKEW: Duration = Duration::seconds(30);
 const MAX_CHARS: usize = 300;
 /// Parameter of a page's URL that carries a token.
 const PARAMETER: &str = "_dfl";
-
-/// A token whose seal and age are right. PostgreSQL knows if it was used before.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LinkToken {
-    /// The browser, by its ID on the domain that it comes from.
-    pub browser: Identifier,
-    /// Time at which the token was made, to the millisecond.
-    pub issued_at: OffsetDateTime,
-    /// SHA-256 of the token's text, under which its use is recorded: a token counts once.
-    pub digest: Digest,
-}
 
 /// Seals and opens link tokens.
 pub struct LinkTokens(Sealer);

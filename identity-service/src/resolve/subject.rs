@@ -4,40 +4,33 @@ use proto::v1::{ErrorReason, Refusal, RefusalReason, Subject};
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 
-use super::{
-    Tenant,
-    consent::NewSignals,
-    link_token::{self, LinkToken, LinkTokens},
-};
+use super::link_token::{self, LinkTokens};
 use crate::{
-    auth::signature,
+    auth::{Tenant, signature},
     error::{Error, Result},
-    first_party_ids::observed::Brought,
+    first_party_ids::observed::ObservedIds,
+    graph::Claims,
     identifiers::{self, Identifier, Kind, Parsed},
     pii::contacts::Contacts,
-    storage::postgres::proofs::Digest,
 };
 
 /// Longest consent object, in bytes.
 const MAX_CONSENT_BYTES: usize = 8 * 1024;
 
+/// Signals that came with an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewSignals {
+    /// The consent object, verbatim; none where only Sec-GPC came.
+    pub json: Option<String>,
+    /// `Sec-GPC: 1`.
+    pub sec_gpc: bool,
+}
+
 /// A subject whose identifiers are usable.
 #[derive(Debug, Clone)]
 pub struct Person {
-    /// The browser, by the ID that it has from now on; the user where there is no browser.
-    pub primary: Identifier,
-    /// The user whom the event names.
-    pub user: Option<Identifier>,
-    /// True where a signature or a hash vouches for the user.
-    pub user_verified: bool,
-    /// The cookie's anonymous ID, where it differs from the browser's.
-    pub cookie: Option<Identifier>,
-    /// The browser's identity on the domain that it comes from, as an opened link token says.
-    pub link: Option<LinkToken>,
-    /// True where a new person uses this device from now on.
-    pub reset: bool,
-    /// Digest of a signed call's message ID: a message changes the graph once.
-    pub message: Option<Digest>,
+    /// Claims about who is who.
+    pub claims: Claims,
     /// Identifiers that were left out.
     pub refusals: Vec<Refusal>,
     /// Consent that came with the event.
@@ -45,42 +38,21 @@ pub struct Person {
     /// True where the answer is to list pending syncs.
     pub want_pending_syncs: bool,
     /// IDs of vendors that the event brings and that are collected.
-    pub brought: Brought,
+    pub observed: ObservedIds,
     /// The person's email and phone, digested.
     pub contacts: Contacts,
 }
 
 impl Person {
-    /// The browser, where the event comes from one.
-    pub fn browser(&self) -> Option<&Identifier> {
-        Some(&self.primary).filter(|id| id.kind == Kind::AnonymousId)
-    }
-
-    /// The anonymous ID that the browser has from now on; none without a browser.
-    pub fn anonymous_id(&self) -> Option<&str> {
-        self.browser().map(|browser| browser.value.as_str())
-    }
-
-    /// Identifiers of the event, the primary one first and none twice.
-    pub fn ids(&self) -> impl Iterator<Item = &Identifier> {
-        let user = self.user.as_ref().filter(|_| self.browser().is_some());
-        std::iter::once(&self.primary).chain(user).chain(&self.cookie)
-    }
-
-    /// The same identifiers, followed by the browser that a link token names.
-    pub fn named(&self) -> impl Iterator<Item = &Identifier> {
-        self.ids().chain(self.link.iter().map(|token| &token.browser))
-    }
-
     /// The browser, where the request has to know its stored consent.
     pub fn needs_consent(&self) -> Option<&str> {
         let needed = self.is_read_ahead() || self.consent.is_some();
-        self.anonymous_id().filter(|_| needed)
+        self.claims.anonymous_id().filter(|_| needed)
     }
 
     /// True where the answer depends on what is known of the identity, which is then read ahead.
     pub fn is_read_ahead(&self) -> bool {
-        self.want_pending_syncs || self.brought.is_any()
+        self.want_pending_syncs || self.observed.is_any()
     }
 
     /// Reads a subject. `mint` makes the anonymous ID for a browser that has none. An identifier that is too
@@ -93,7 +65,8 @@ impl Person {
         now: OffsetDateTime,
         mint: impl Fn() -> Option<String>,
     ) -> Result<Self> {
-        let (brought, contacts) = (Brought::take(&mut subject, tenant, now), Contacts::take(&mut subject));
+        let (observed, contacts) =
+            (ObservedIds::take(&mut subject, tenant, now), Contacts::take(&mut subject));
         let mut refusals = Vec::new();
         let max_bytes = if tenant.browser { identifiers::MAX_BROWSER_BYTES } else { identifiers::MAX_BYTES };
         let mut read = |name: &str, kind: Kind, text: Option<String>| match identifiers::parse(
@@ -144,17 +117,19 @@ impl Person {
         let primary = browser.or_else(|| user.clone());
         let primary = primary.ok_or_else(|| Error::refused(ErrorReason::MissingIdentifier))?;
         Ok(Self {
-            user,
-            user_verified: tenant.verified || vouched,
-            cookie: cookie.filter(|cookie| *cookie != primary),
-            link: opened.filter(|token| token.browser != primary),
-            reset: subject.reset,
-            message,
-            primary,
+            claims: Claims {
+                user,
+                user_verified: tenant.verified || vouched,
+                cookie: cookie.filter(|cookie| *cookie != primary),
+                link: opened.filter(|token| token.browser != primary),
+                reset: subject.reset,
+                message,
+                primary,
+            },
             refusals,
             consent,
             want_pending_syncs: subject.want_pending_syncs,
-            brought,
+            observed,
             contacts,
         })
     }
@@ -206,12 +181,12 @@ mod tests {
             ..Subject::default()
         };
         let person = parse(both.clone(), true).unwrap();
-        assert_eq!((person.primary.value.as_str(), person.ids().count()), ("e", 2));
+        assert_eq!((person.claims.primary.value.as_str(), person.claims.ids().count()), ("e", 2));
         let cookie = parse(Subject { anonymous_id: None, ..both.clone() }, true).unwrap();
-        assert_eq!((cookie.anonymous_id(), cookie.ids().count()), (Some("c"), 1));
-        assert_eq!(parse(Subject::default(), true).unwrap().anonymous_id(), Some("minted"));
+        assert_eq!((cookie.claims.anonymous_id(), cookie.claims.ids().count()), (Some("c"), 1));
+        assert_eq!(parse(Subject::default(), true).unwrap().claims.anonymous_id(), Some("minted"));
         let reset = parse(Subject { reset: true, ..both }, true).unwrap();
-        assert!(reset.cookie.is_none(), "the cookie's ID is not linked after a reset");
+        assert!(reset.claims.cookie.is_none(), "the cookie's ID is not linked after a reset");
     }
 
     #[test]
@@ -219,7 +194,10 @@ mod tests {
         let nobody = parse(Subject::default(), false).unwrap_err();
         assert!(matches!(nobody, Error::Refused { reason: ErrorReason::MissingIdentifier, .. }));
         let user = parse(Subject { user_id: Some("u".into()), ..Subject::default() }, false).unwrap();
-        assert_eq!((user.primary.kind, user.anonymous_id(), user.ids().count()), (Kind::UserId, None, 1));
+        assert_eq!(
+            (user.claims.primary.kind, user.claims.anonymous_id(), user.claims.ids().count()),
+            (Kind::UserId, None, 1)
+        );
     }
 
     #[test]
@@ -230,7 +208,7 @@ mod tests {
             ..Subject::default()
         };
         let person = parse(junk, true).unwrap();
-        assert_eq!(person.anonymous_id(), Some("minted"));
+        assert_eq!(person.claims.anonymous_id(), Some("minted"));
         assert_eq!(person.refusals.len(), 2);
     }
 

@@ -19,20 +19,17 @@ use migrations::{
     sealed::{Place, SealKeys},
 };
 use secrecy::SecretSlice;
+use serve::origin;
 use time::OffsetDateTime;
 use url::Url;
 use uuid::Uuid;
 
-use super::snapshot::{
-    CollectHost, ConsentMode, EnabledVendor, Environment, Org, PipelineKey, Snapshot, Source,
-};
+use super::snapshot::{CollectHost, EnabledVendor, Environment, Org, PipelineKey, Snapshot, Source};
 use crate::{
-    auth::origin,
+    consent::ConsentMode,
     error::Result,
-    first_party_ids::click::CLICK_IDS,
     limits::rate::Rate,
-    vendors,
-    vendors::generated::{GENERATED_IDS, GeneratedId},
+    vendors::{self, GeneratedId},
 };
 
 /// What a look at the settings finds.
@@ -110,7 +107,7 @@ async fn load_here(
     let source_rows = of_changed!(sources, rows::Source);
     let key_rows = of_changed!(pipeline_keys, rows::PipelineKey);
 
-    let org = |id: &Uuid| (*id, Org { places: before.places(*id), ..Org::default() });
+    let org = |id: &Uuid| (*id, Org { calls: before.calls(*id), ..Org::default() });
     let mut result: HashMap<Uuid, Org> = changed.iter().map(org).collect();
     for row in source_rows {
         let Some(pipeline) = pipelines.iter().find(|p| p.source_id == row.id) else { continue };
@@ -131,8 +128,8 @@ async fn load_here(
             purge_on_withdrawal: pipeline.purge_on_withdrawal,
             vendors: own_vendors.filter_map(|vendor| enabled(vendor, &own_hosts)).collect(),
             collect_hosts: own_hosts,
-            click_ids: CLICK_IDS.iter().filter(|record| collects.has(record.vendor)).collect(),
-            generated_ids: GENERATED_IDS.iter().filter(|record| collects.makes(record)).collect(),
+            click_ids: vendors::click_ids().filter(|record| collects.has(record.vendor)).collect(),
+            generated_ids: vendors::generated_ids().filter(|record| collects.makes(record)).collect(),
             id: row.id,
             org: row.org_id,
         });
@@ -146,8 +143,8 @@ async fn load_here(
                 .filter(|known| known.rate.is(pipeline.rate_limit_rps))
                 .map_or_else(|| Arc::new(Rate::new(pipeline.rate_limit_rps)), |known| known.rate.clone());
             let last_use = known.map(|known| known.last_use.clone()).unwrap_or_default();
-            let (id, source, places) = (key.id, source.clone(), org.places.clone());
-            org.keys.push((hash, PipelineKey { id, source, environment, rate, last_use, places }));
+            let (id, source, calls) = (key.id, source.clone(), org.calls.clone());
+            org.keys.push((hash, PipelineKey { id, source, environment, rate, last_use, calls }));
         }
         org.sources.push(source);
     }
@@ -209,9 +206,9 @@ fn open(keys: &SealKeys, row: &rows::ServerSecret) -> Option<(SecretSlice<u8>, O
 
 /// A row of a vendor that this core does not know, or with an endpoint it would not go to, is left out.
 fn enabled(row: &rows::IdentitySource, own: &[CollectHost]) -> Option<EnabledVendor> {
-    let vendor = vendors::sync_table::find(&row.vendor)?;
+    let vendor = vendors::find_sync(&row.vendor)?;
     let endpoint = row.endpoint.clone().unwrap_or_else(|| vendor.endpoint.to_owned());
-    if !vendors::sync_url::is_valid_endpoint(&endpoint, own) {
+    if !is_elsewhere(&endpoint, own) {
         tracing::error!(pipeline = %row.pipeline_id, vendor = vendor.name, "the vendor's endpoint is not valid");
         return None;
     }
@@ -220,5 +217,13 @@ fn enabled(row: &rows::IdentitySource, own: &[CollectHost]) -> Option<EnabledVen
         partner_id: row.partner_id.clone(),
         ttl_days: row.ttl_days,
         endpoint,
+    })
+}
+
+/// Browsers may be sent there, and no host of `own` is there, which would send them round in a circle.
+fn is_elsewhere(endpoint: &str, own: &[CollectHost]) -> bool {
+    origin::redirect_target(endpoint).is_some_and(|url| {
+        let origin = url.origin().ascii_serialization();
+        own.iter().all(|host| host.url != origin)
     })
 }

@@ -1,8 +1,9 @@
 //! What customers configured, as a snapshot in memory that every request reads.
 
+mod last_use;
 mod load;
 mod poll;
 mod snapshot;
 
 pub use poll::Settings;
-pub use snapshot::{CollectHost, ConsentMode, EnabledVendor, Environment, Snapshot, Source};
+pub use snapshot::{CollectHost, EnabledVendor, Environment, Snapshot, Source};

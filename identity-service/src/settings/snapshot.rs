@@ -6,24 +6,16 @@ use std::{
 };
 
 use secrecy::SecretSlice;
+use serve::origin::Origin;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::last_use::LastUse;
 use crate::{
-    auth::{last_use::LastUse, origin::Origin},
-    first_party_ids::click::ClickId,
-    limits::{org_calls::Places, rate::Rate},
-    vendors::{generated::GeneratedId, sync::SyncVendor},
+    consent::ConsentMode,
+    limits::{org_calls::OrgCalls, rate::Rate},
+    vendors::{ClickId, GeneratedId, SyncVendor},
 };
-
-/// What the absence of consent signals means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ConsentMode {
-    /// Denied.
-    Explicit,
-    /// Granted.
-    Implicit,
-}
 
 /// Which of an organisation's two worlds a key opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,7 +121,7 @@ pub struct PipelineKey {
     /// Handed on from snapshot to snapshot.
     pub last_use: Arc<LastUse>,
     /// The organisation's.
-    pub places: Places,
+    pub calls: OrgCalls,
 }
 
 /// Everything of one organisation.
@@ -140,7 +132,7 @@ pub struct Org {
     /// Hashes of its keys.
     pub keys: Vec<([u8; 32], PipelineKey)>,
     /// Handed on from snapshot to snapshot.
-    pub places: Places,
+    pub calls: OrgCalls,
 }
 
 /// All organisations at one version of the settings.
@@ -191,8 +183,8 @@ impl Snapshot {
     }
 
     /// The places of an organisation; new ones where it is new.
-    pub fn places(&self, org: Uuid) -> Places {
-        self.orgs.get(&org).map(|org| org.places.clone()).unwrap_or_default()
+    pub fn calls(&self, org: Uuid) -> OrgCalls {
+        self.orgs.get(&org).map(|org| org.calls.clone()).unwrap_or_default()
     }
 
     /// The key of that hash.

@@ -40,7 +40,7 @@ const PATIENCE: Duration = Duration::from_millis(20);
 const COMPANY: Duration = Duration::from_millis(1);
 
 /// A queue whose items are worked on in batches.
-pub struct Group<T> {
+pub struct Batcher<T> {
     shared: Arc<Shared<T>>,
 }
 
@@ -74,13 +74,13 @@ impl<T> Drop for AtWork<T> {
     }
 }
 
-impl<T> Clone for Group<T> {
+impl<T> Clone for Batcher<T> {
     fn clone(&self) -> Self {
         Self { shared: self.shared.clone() }
     }
 }
 
-impl<T: Send + 'static> Group<T> {
+impl<T: Send + 'static> Batcher<T> {
     /// Starts the workers, whose batches are of all organisations; they end with their runtime.
     pub fn start<F>(work: impl Fn(Vec<T>) -> F + Clone + Send + 'static) -> Self
     where
@@ -260,7 +260,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_batch_that_panics_ends_no_other() {
-        let group = Group::start(|batch: Vec<Option<oneshot::Sender<()>>>| async move {
+        let group = Batcher::start(|batch: Vec<Option<oneshot::Sender<()>>>| async move {
             for one in batch {
                 one.expect("a batch to panic at").send(()).unwrap();
             }

@@ -1,6 +1,6 @@
 //! What PostgreSQL's rows look like in Redis, and back.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, sync::OnceLock};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
@@ -10,13 +10,14 @@ use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use super::{
+    attempt::Attempt,
     postgres::rows::{ConsentRow, VendorIdRow},
     redis::{
         keys,
         protocol::{Entry, Value},
     },
 };
-use crate::{clock, identifiers::Identifier, sync::schedule::Attempt};
+use crate::{clock, consent::Signals, identifiers::Identifier};
 
 /// Serving keys are loaded anew after that long; they hold nothing that PostgreSQL does not.
 const SERVING: Duration = Duration::days(30);
@@ -29,16 +30,44 @@ pub const CONSENT_FIELD: &str = "_consent";
 /// milliseconds since the Unix epoch from which on it may be tried again. Ours.
 pub const DUE_FIELD: &str = "_due";
 
-/// Consent as it is served.
+/// Consent signals of one browser, as served. They are parsed once, when they are first asked for a decision.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ConsentEntry {
     /// The consent object, verbatim. None: the browser never sent one.
-    pub signals: Option<Box<RawValue>>,
-    /// `Sec-GPC: 1` came with or after it.
-    pub sec_gpc: bool,
-    /// When it was stored. None: there is nothing.
+    signals: Option<Box<RawValue>>,
+    /// True where `Sec-GPC: 1` came with or after it.
+    sec_gpc: bool,
+    /// Time at which the signals were stored. None: there are none.
     #[serde(with = "time::serde::rfc3339::option")]
     pub updated_at: Option<OffsetDateTime>,
+    #[serde(skip)]
+    parsed: OnceLock<Signals>,
+}
+
+impl ConsentEntry {
+    /// The text of the consent object.
+    pub fn text(&self) -> Option<&str> {
+        self.signals.as_deref().map(RawValue::get)
+    }
+
+    /// True where `Sec-GPC: 1` came with the object or after it.
+    pub fn sec_gpc(&self) -> bool {
+        self.sec_gpc
+    }
+
+    /// The same signals, with Sec-GPC where `came` says that it came just now.
+    pub fn with_gpc(mut self, came: bool) -> Self {
+        if came && !self.sec_gpc {
+            self.sec_gpc = true;
+            self.parsed = OnceLock::new();
+        }
+        self
+    }
+
+    /// The signals, parsed.
+    pub fn signals(&self) -> &Signals {
+        self.parsed.get_or_init(|| Signals::parse(self.text(), self.sec_gpc))
+    }
 }
 
 /// A vendor ID as it is served.
@@ -97,6 +126,7 @@ pub fn consent_entry(row: Option<&ConsentRow>) -> ConsentEntry {
         signals: row.and_then(|row| row.signals.clone()).and_then(|text| RawValue::from_string(text).ok()),
         sec_gpc: row.is_some_and(|row| row.sec_gpc),
         updated_at: row.map(|row| row.updated_at),
+        parsed: OnceLock::new(),
     }
 }
 

@@ -55,7 +55,8 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 pub async fn commit<C: Change>(stores: &Stores, change: C) -> Result<Committed<C::Output>> {
     let stores = stores.clone();
     let work = async move {
-        let _turn = stores.turns.take(change.org()).await?;
+        let turn = stores.org_writes.take(change.org()).await;
+        let _turn = turn.ok_or_else(|| Error::refused(ErrorReason::Overloaded))?;
         let mut tries = 1;
         loop {
             match commit_here(&stores, &change).await {

@@ -19,7 +19,7 @@ use super::{
 use crate::error::Result;
 
 /// Vendor IDs by canonical identity, expired ones included.
-pub type Known = HashMap<Uuid, Vec<VendorIdRow>>;
+pub type IdsByIdentity = HashMap<Uuid, Vec<VendorIdRow>>;
 
 /// The entries of locked `canonicals` with their vendor IDs and newest consent as they are now, and those IDs.
 pub async fn entries(
@@ -27,8 +27,8 @@ pub async fn entries(
     org: Uuid,
     canonicals: &[Uuid],
     now: OffsetDateTime,
-) -> Result<(Vec<Entry>, Known)> {
-    let mut known = Known::new();
+) -> Result<(Vec<Entry>, IdsByIdentity)> {
+    let mut known = IdsByIdentity::new();
     for row in vendor_ids::find(connection, org, canonicals).await? {
         known.entry(row.canonical_id).or_default().push(row);
     }
@@ -46,7 +46,7 @@ pub async fn projections(
     connection: &mut AsyncPgConnection,
     org: Uuid,
     canonicals: &[Uuid],
-    known: &Known,
+    known: &IdsByIdentity,
     now: OffsetDateTime,
 ) -> Result<Vec<Entry>> {
     if canonicals.is_empty() {

@@ -4,24 +4,24 @@ use proto::v1::{ErrorReason, IdentityRef, identity_ref::Id};
 use uuid::Uuid;
 
 use super::{
+    Stores,
     cache_entries::{self, ConsentEntry},
+    consents,
     postgres::identities,
     read_through,
     redis::{
         keys::{self, Key},
-        protocol::Text,
+        protocol::Cached,
     },
 };
-use crate::resolve::consent;
 use crate::{
-    app::Core,
     error::{Error, Result},
     identifiers::{self, Identifier, Kind, Parsed},
 };
 
 /// An identity as a service names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wanted {
+pub enum IdentityName {
     /// Named by its canonical ID.
     Canonical(Uuid),
     /// Named by a browser's or a user's ID.
@@ -30,7 +30,7 @@ pub enum Wanted {
     Nobody,
 }
 
-impl Wanted {
+impl IdentityName {
     /// Reads a reference. A missing or malformed one is an error, in which `field` names it.
     pub fn parse(reference: Option<IdentityRef>, field: impl Fn() -> String) -> Result<Self> {
         let (kind, text) = match reference.and_then(|reference| reference.id) {
@@ -53,20 +53,20 @@ impl Wanted {
 
 /// The canonical identity of each identifier; none where nobody is known by it. One round trip where Redis
 /// knows all of them.
-pub async fn canonicals(core: &Core, org: Uuid, ids: &[Identifier]) -> Result<Vec<Option<Uuid>>> {
+pub async fn canonicals(stores: &Stores, org: Uuid, ids: &[Identifier]) -> Result<Vec<Option<Uuid>>> {
     let asked: Vec<Key> = ids.iter().map(|id| keys::canonical(org, id)).collect();
-    let answers = core.stores.redis.texts(&asked).await;
+    let answers = stores.redis.texts(&asked).await;
     let mut found: Vec<Option<Uuid>> = Vec::with_capacity(ids.len());
     let mut unknown: Vec<(usize, Identifier)> = Vec::new();
     let mut missing: Vec<Key> = Vec::new();
     for (at, (id, answer)) in ids.iter().zip(answers).enumerate() {
         let canonical = match &answer {
-            Text::Ready(text) => Uuid::try_parse(text).ok(),
-            Text::Missing | Text::Marked => None,
+            Cached::Hit(text) => Uuid::try_parse(text).ok(),
+            Cached::Miss | Cached::Busy => None,
         };
         if canonical.is_none() {
             unknown.push((at, id.clone()));
-            if answer == Text::Missing {
+            if answer == Cached::Miss {
                 missing.push(keys::canonical(org, id));
             }
         }
@@ -75,9 +75,9 @@ pub async fn canonicals(core: &Core, org: Uuid, ids: &[Identifier]) -> Result<Ve
     if unknown.is_empty() {
         return Ok(found);
     }
-    read_through::through(&core.stores, &missing, async {
+    read_through::through(stores, &missing, async {
         let wanted: Vec<Identifier> = unknown.iter().map(|(_, id)| id.clone()).collect();
-        let mut connection = core.stores.connection().await?;
+        let mut connection = stores.connection().await?;
         let roots = identities::find(&mut connection, org, &wanted).await?;
         let mut entries = Vec::with_capacity(roots.len());
         for ((at, id), root) in unknown.iter().zip(roots) {
@@ -94,30 +94,30 @@ pub async fn canonicals(core: &Core, org: Uuid, ids: &[Identifier]) -> Result<Ve
 
 /// A browser's canonical identity and stored consent, asked for at the same time.
 pub async fn with_consent(
-    core: &Core,
+    stores: &Stores,
     org: Uuid,
     browser: &Identifier,
 ) -> Result<(Option<Uuid>, ConsentEntry)> {
     let value = [browser.value.as_str()];
     let (canonical, served) = tokio::join!(
-        canonicals(core, org, std::slice::from_ref(browser)),
-        consent::served(core, org, &value),
+        canonicals(stores, org, std::slice::from_ref(browser)),
+        consents::served(stores, org, &value),
     );
     let canonical = canonical?.into_iter().next().flatten();
-    let mut stored = consent::stored(core, org, served, |_| canonical.is_some()).await?;
+    let mut stored = consents::stored(stores, org, served, |_| canonical.is_some()).await?;
     let consent = stored.remove(&browser.value).unwrap_or_else(|| cache_entries::consent_entry(None));
     Ok((canonical, consent))
 }
 
 /// The root of one identity; none where nobody is known by it.
-pub async fn root(core: &Core, org: Uuid, wanted: &Wanted) -> Result<Option<Uuid>> {
-    match wanted {
-        Wanted::Nobody => Ok(None),
-        Wanted::Identifier(id) => {
-            Ok(canonicals(core, org, std::slice::from_ref(id)).await?.into_iter().next().flatten())
+pub async fn root(stores: &Stores, org: Uuid, name: &IdentityName) -> Result<Option<Uuid>> {
+    match name {
+        IdentityName::Nobody => Ok(None),
+        IdentityName::Identifier(id) => {
+            Ok(canonicals(stores, org, std::slice::from_ref(id)).await?.into_iter().next().flatten())
         }
-        Wanted::Canonical(id) => {
-            let mut connection = core.stores.connection().await?;
+        IdentityName::Canonical(id) => {
+            let mut connection = stores.connection().await?;
             Ok(identities::roots(&mut connection, org, &[*id]).await?.into_iter().next().flatten())
         }
     }

@@ -1,9 +1,12 @@
 //! The stores: PostgreSQL is the truth, Redis serves and is rebuilt from it.
 
+pub mod attempt;
 pub mod batcher;
 pub mod cache_entries;
 pub mod change;
+pub mod consents;
 pub mod delivered;
+pub mod key_uses;
 pub mod lookup;
 pub mod postgres;
 pub mod projections;
@@ -17,9 +20,11 @@ use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use metrics::{counter, histogram};
 use migrations::pool::{PgPool, PgPooled};
 
-use self::redis::client::Lanes;
-use crate::error::{Error, Result};
-use crate::limits::org_writes::Turns;
+use self::redis::client::RedisClient;
+use crate::{
+    error::{Error, Result},
+    limits::org_writes::OrgWrites,
+};
 
 /// Both stores.
 #[derive(Clone)]
@@ -27,9 +32,9 @@ pub struct Stores {
     /// The truth.
     pub postgres: PgPool,
     /// What serves.
-    pub redis: Lanes,
+    pub redis: RedisClient,
     /// Who may change something.
-    pub turns: Turns,
+    pub org_writes: OrgWrites,
 }
 
 impl Stores {

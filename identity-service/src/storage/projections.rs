@@ -5,20 +5,21 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
+    Stores,
     change::{self, Change},
-    delivered::{self, Known},
+    delivered::{self, IdsByIdentity},
     postgres::{identities, vendor_ids},
     redis::protocol::Entry,
 };
-use crate::{app::Core, error::Result};
+use crate::error::Result;
 
 /// Writes the projections of every browser of these canonical identities. Other systems read them, so a
 /// failure here is no failure of the request that noticed the loss.
-pub async fn refresh(core: &Core, org: Uuid, canonicals: Vec<Uuid>, now: OffsetDateTime) {
+pub async fn refresh(stores: &Stores, org: Uuid, canonicals: Vec<Uuid>, now: OffsetDateTime) {
     if canonicals.is_empty() {
         return;
     }
-    if let Err(error) = change::commit(&core.stores, Refresh { org, canonicals, now }).await {
+    if let Err(error) = change::commit(stores, Refresh { org, canonicals, now }).await {
         serve::failing!(WARN, %error, "projections were not written");
     }
 }
@@ -41,7 +42,7 @@ impl Change for Refresh {
         let roots = identities::roots(connection, self.org, &self.canonicals).await?;
         let roots: Vec<Uuid> = roots.into_iter().flatten().collect();
         identities::lock(connection, self.org, roots.iter().copied()).await?;
-        let mut known = Known::new();
+        let mut known = IdsByIdentity::new();
         for row in vendor_ids::find(connection, self.org, &roots).await? {
             known.entry(row.canonical_id).or_default().push(row);
         }

@@ -4,23 +4,22 @@ use metrics::counter;
 use proto::v1::{
     BeginSyncResponse, Cookie, ErrorReason, SameSite, SyncRedirect, SyncRefusal, begin_sync_response::Outcome,
 };
+use serve::origin::Origin;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
+    GatewaySync,
+    attempt::NewAttempt,
     pending,
     state::{self, SyncState},
 };
 use crate::{
-    app::Core,
-    auth::{origin::Origin, pipeline_key::Authenticated},
+    auth::pipeline_key::Authenticated,
     error::{Error, Result},
     identifiers::{self, Identifier, Kind, Parsed},
     settings::{CollectHost, Source},
     storage::{lookup, postgres::erased},
-};
-use crate::{
-    vendor_ids::ledger::NewAttempt,
     vendors::{sync::Mode, sync_url},
 };
 
@@ -41,64 +40,73 @@ pub struct Request {
     pub host: String,
 }
 
-/// Decides whether the browser may go to the vendor now, records the attempt and says where to.
-pub async fn begin(
-    core: &Core,
-    caller: &Authenticated,
-    request: &Request,
-    now: OffsetDateTime,
-) -> Result<BeginSyncResponse> {
-    let source = &caller.source;
-    let enabled =
-        source.vendor(&request.vendor).ok_or_else(|| Error::refused(ErrorReason::VendorNotFound))?;
-    let vendor = enabled.vendor;
-    let Parsed::Ok(browser) =
-        identifiers::parse(Kind::AnonymousId, &request.anonymous_id, identifiers::MAX_BROWSER_BYTES)
-    else {
-        return Err(Error::refused(ErrorReason::InvalidIdentifier));
-    };
-    let host = source.collect_host(&request.host).ok_or_else(|| Error::invalid("caller.host"))?;
-    if !request.referer.as_deref().is_none_or(|referer| is_own_page(source, host, referer)) {
-        return Ok(refused(vendor.name, SyncRefusal::ForeignReferer));
-    }
-    if request.cookie_anonymous_id.as_deref().is_some_and(|cookie| cookie.trim() != browser.value) {
-        return Ok(refused(vendor.name, SyncRefusal::OtherVisitor));
-    }
-    let (canonical, mut consent) = lookup::with_consent(core, caller.org, &browser).await?;
-    consent.sec_gpc |= request.sec_gpc;
-    if !pending::allows(source, enabled, &consent) {
-        return Ok(refused(vendor.name, SyncRefusal::Consent));
-    }
-    if canonical.is_none() && was_erased(core, caller.org, &browser).await? {
-        return Ok(refused(vendor.name, SyncRefusal::Erased));
-    }
-    let sealed = core.states.seal(&SyncState {
-        org: caller.org,
-        source: source.id,
-        vendor: vendor.name.to_owned(),
-        anonymous_id: browser.value.clone(),
-        issued_at: now,
-    });
-    let sealed = sealed.ok_or_else(|| Error::refused(ErrorReason::Internal))?;
-    // A visitor without a canonical identity has no schedule yet; the callback will say no_canonical.
-    if canonical.is_some() {
-        let attempt = NewAttempt {
-            anonymous_id: browser.value,
-            source: source.clone(),
-            vendor: vendor.name,
-            sec_gpc: request.sec_gpc,
-            now,
+impl GatewaySync {
+    /// Decides whether the browser may go to the vendor now, records the attempt and says where to.
+    pub async fn begin(
+        &self,
+        caller: &Authenticated,
+        request: &Request,
+        now: OffsetDateTime,
+    ) -> Result<BeginSyncResponse> {
+        let source = &caller.source;
+        let enabled =
+            source.vendor(&request.vendor).ok_or_else(|| Error::refused(ErrorReason::VendorNotFound))?;
+        let vendor = enabled.vendor;
+        let Parsed::Ok(browser) =
+            identifiers::parse(Kind::AnonymousId, &request.anonymous_id, identifiers::MAX_BROWSER_BYTES)
+        else {
+            return Err(Error::refused(ErrorReason::InvalidIdentifier));
         };
-        // The one thing stored at the 302.
-        if let Some(refusal) = core.syncs.attempt(caller.org, attempt).await? {
-            return Ok(refused(vendor.name, refusal));
+        let host = source.collect_host(&request.host).ok_or_else(|| Error::invalid("caller.host"))?;
+        if !request.referer.as_deref().is_none_or(|referer| is_own_page(source, host, referer)) {
+            return Ok(refused(vendor.name, SyncRefusal::ForeignReferer));
         }
+        if request.cookie_anonymous_id.as_deref().is_some_and(|cookie| cookie.trim() != browser.value) {
+            return Ok(refused(vendor.name, SyncRefusal::OtherVisitor));
+        }
+        let (canonical, consent) = lookup::with_consent(&self.stores, caller.org, &browser).await?;
+        let consent = consent.with_gpc(request.sec_gpc);
+        if !pending::allows(source, enabled, &consent) {
+            return Ok(refused(vendor.name, SyncRefusal::Consent));
+        }
+        if canonical.is_none() && self.was_erased(caller.org, &browser).await? {
+            return Ok(refused(vendor.name, SyncRefusal::Erased));
+        }
+        let sealed = self.states.seal(&SyncState {
+            org: caller.org,
+            source: source.id,
+            vendor: vendor.name.to_owned(),
+            anonymous_id: browser.value.clone(),
+            issued_at: now,
+        });
+        let sealed = sealed.ok_or_else(|| Error::refused(ErrorReason::Internal))?;
+        // A visitor without a canonical identity has no schedule yet; the callback will say no_canonical.
+        if canonical.is_some() {
+            let attempt = NewAttempt {
+                anonymous_id: browser.value,
+                source: source.clone(),
+                vendor: vendor.name,
+                sec_gpc: request.sec_gpc,
+                now,
+            };
+            // The one thing stored at the 302.
+            if let Some(refusal) = self.writer.write(caller.org, attempt).await?.output {
+                return Ok(refused(vendor.name, refusal));
+            }
+        }
+        counter!("datafly_sync_attempted_total", "vendor" => vendor.name).increment(1);
+        let location =
+            sync_url::vendor_url(vendor, &enabled.endpoint, &enabled.partner_id, &host.url, &sealed);
+        let state_cookie =
+            matches!(vendor.mode, Mode::Registered { .. }).then(|| state_cookie(vendor.name, sealed, host));
+        Ok(BeginSyncResponse { outcome: Some(Outcome::Redirect(SyncRedirect { location, state_cookie })) })
     }
-    counter!("datafly_sync_attempted_total", "vendor" => vendor.name).increment(1);
-    let location = sync_url::vendor_url(vendor, &enabled.endpoint, &enabled.partner_id, &host.url, &sealed);
-    let state_cookie =
-        matches!(vendor.mode, Mode::Registered { .. }).then(|| state_cookie(vendor.name, sealed, host));
-    Ok(BeginSyncResponse { outcome: Some(Outcome::Redirect(SyncRedirect { location, state_cookie })) })
+
+    /// A page that was open when its visitor was erased may still fire what it was offered before.
+    async fn was_erased(&self, org: Uuid, browser: &Identifier) -> Result<bool> {
+        let digests = self.tombstones.digests(org, browser);
+        Ok(!erased::find(&mut *self.stores.connection().await?, org, &digests).await?.is_empty())
+    }
 }
 
 fn refused(vendor: &'static str, refusal: SyncRefusal) -> BeginSyncResponse {
@@ -112,12 +120,6 @@ fn refused(vendor: &'static str, refusal: SyncRefusal) -> BeginSyncResponse {
     };
     counter!("datafly_sync_refused_total", "vendor" => vendor, "reason" => reason).increment(1);
     BeginSyncResponse { outcome: Some(Outcome::Refusal(refusal.into())) }
-}
-
-/// A page that was open when its visitor was erased may still fire what it was offered before.
-async fn was_erased(core: &Core, org: Uuid, browser: &Identifier) -> Result<bool> {
-    let digests = core.tombstones.digests(org, browser);
-    Ok(!erased::find(&mut *core.stores.connection().await?, org, &digests).await?.is_empty())
 }
 
 fn is_own_page(source: &Source, host: &CollectHost, referer: &str) -> bool {

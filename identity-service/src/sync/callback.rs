@@ -6,109 +6,109 @@ use proto::v1::{StoreSyncResultRequest, SyncOutcome};
 use time::OffsetDateTime;
 
 use super::{
+    GatewaySync,
+    result::NewResult,
     state::SyncState,
     uid::{self, Uid},
 };
 use crate::{
-    app::Core,
     error::Result,
     identifiers::shorten,
     settings::{EnabledVendor, Snapshot, Source},
     storage::change::Committed,
-};
-use crate::{
-    vendor_ids::ledger::NewResult,
-    vendors::{sync::Mode, sync_table},
+    vendors::{self, sync::Mode},
 };
 
 /// Longest query string that is looked at, in bytes.
 const MAX_QUERY_BYTES: usize = 8 * 1024;
 
-/// Stores the result of a sync, and counts it.
-pub async fn store(core: &Core, request: &StoreSyncResultRequest, now: OffsetDateTime) -> SyncOutcome {
-    // An unknown name must not become a label.
-    let vendor = sync_table::find(&request.vendor).map_or("unknown", |vendor| vendor.name);
-    let (outcome, repair) = match decide_and_store(core, request, now).await {
-        Ok(committed) => (committed.output, committed.redis_failed),
-        Err(error) => {
-            serve::failing!(ERROR, vendor, reason = ?error.reason(), "sync callback: not stored");
-            (SyncOutcome::StoreFailed, false)
+impl GatewaySync {
+    /// Stores the result of a sync, and counts it.
+    pub async fn store(&self, request: &StoreSyncResultRequest, now: OffsetDateTime) -> SyncOutcome {
+        // An unknown name must not become a label.
+        let vendor = vendors::find_sync(&request.vendor).map_or("unknown", |vendor| vendor.name);
+        let (outcome, repair) = match self.decide_and_store(request, now).await {
+            Ok(committed) => (committed.output, committed.redis_failed),
+            Err(error) => {
+                serve::failing!(ERROR, vendor, reason = ?error.reason(), "sync callback: not stored");
+                (SyncOutcome::StoreFailed, false)
+            }
+        };
+        let failed = |reason: &'static str| {
+            counter!("datafly_sync_failed_total", "vendor" => vendor, "reason" => reason).increment(1);
+        };
+        match outcome {
+            SyncOutcome::Stored if repair => failed("store_failed"),
+            SyncOutcome::Stored => {
+                counter!("datafly_sync_succeeded_total", "vendor" => vendor).increment(1);
+            }
+            SyncOutcome::NoId => failed("no_id"),
+            SyncOutcome::NoCanonical => failed("no_canonical"),
+            SyncOutcome::StoreFailed => failed("store_failed"),
+            SyncOutcome::BadState => failed("bad_state"),
+            SyncOutcome::InvalidId => failed("invalid_id"),
+            SyncOutcome::ConsentDenied => failed("consent"),
+            SyncOutcome::Unspecified => failed("unspecified"),
         }
-    };
-    let failed = |reason: &'static str| {
-        counter!("datafly_sync_failed_total", "vendor" => vendor, "reason" => reason).increment(1);
-    };
-    match outcome {
-        SyncOutcome::Stored if repair => failed("store_failed"),
-        SyncOutcome::Stored => {
-            counter!("datafly_sync_succeeded_total", "vendor" => vendor).increment(1);
-        }
-        SyncOutcome::NoId => failed("no_id"),
-        SyncOutcome::NoCanonical => failed("no_canonical"),
-        SyncOutcome::StoreFailed => failed("store_failed"),
-        SyncOutcome::BadState => failed("bad_state"),
-        SyncOutcome::InvalidId => failed("invalid_id"),
-        SyncOutcome::ConsentDenied => failed("consent"),
-        SyncOutcome::Unspecified => failed("unspecified"),
+        if outcome == SyncOutcome::Stored && repair { SyncOutcome::StoreFailed } else { outcome }
     }
-    if outcome == SyncOutcome::Stored && repair { SyncOutcome::StoreFailed } else { outcome }
-}
 
-async fn decide_and_store(
-    core: &Core,
-    request: &StoreSyncResultRequest,
-    now: OffsetDateTime,
-) -> Result<Committed<SyncOutcome>> {
-    let done = |output| Ok(Committed { output, redis_failed: false });
-    let Some(vendor) = sync_table::find(&request.vendor) else { return done(SyncOutcome::BadState) };
-    if request.raw_query.len() > MAX_QUERY_BYTES {
-        return done(SyncOutcome::BadState);
-    }
-    let callback = uid::read(vendor, &request.raw_query);
-    let snapshot = core.settings.current().await?;
-    // The state comes before the uid: what has no state is not even looked at.
-    let sealed = match vendor.mode {
-        Mode::Registered { .. } => request.state_cookie.as_deref().or(callback.state.as_deref()),
-        Mode::Redirect { .. } | Mode::Append { .. } => callback.state.as_deref(),
-    };
-    let sealed = sealed.unwrap_or_default();
-    let state = match core.states.open(sealed, now) {
-        Ok(state) => state,
-        Err(why) => {
-            tracing::debug!(vendor = vendor.name, ?why, "sync callback: bad state");
+    async fn decide_and_store(
+        &self,
+        request: &StoreSyncResultRequest,
+        now: OffsetDateTime,
+    ) -> Result<Committed<SyncOutcome>> {
+        let done = |output| Ok(Committed { output, redis_failed: false });
+        let Some(vendor) = vendors::find_sync(&request.vendor) else { return done(SyncOutcome::BadState) };
+        if request.raw_query.len() > MAX_QUERY_BYTES {
             return done(SyncOutcome::BadState);
         }
-    };
-    let Some((enabled, source)) = belongs(&snapshot, &state, request) else {
-        return done(SyncOutcome::BadState);
-    };
-    let value = match callback.uid {
-        Uid::Value(value) => Some(value),
-        Uid::Missing => None,
-        Uid::Invalid => return done(SyncOutcome::InvalidId),
-    };
-    let shortened = shorten(&state.anonymous_id);
-    let result = NewResult {
-        state,
-        value,
-        field: enabled.vendor.field,
-        category: enabled.vendor.category,
-        ttl_days: enabled.ttl_days,
-        pipeline: source.pipeline,
-        mode: source.consent_mode,
-        sec_gpc: request.sec_gpc,
-        jitter: rand::random(),
-        now,
-    };
-    let committed = core.syncs.result(result).await?;
-    if committed.output == SyncOutcome::NoCanonical {
-        tracing::info!(
-            anonymous_id = shortened,
-            vendor = vendor.name,
-            "sync callback: no canonical for anonymous_id"
-        );
+        let callback = uid::read(vendor, &request.raw_query);
+        let snapshot = self.settings.current().await?;
+        // The state comes before the uid: what has no state is not even looked at.
+        let sealed = match vendor.mode {
+            Mode::Registered { .. } => request.state_cookie.as_deref().or(callback.state.as_deref()),
+            Mode::Redirect { .. } | Mode::Append { .. } => callback.state.as_deref(),
+        };
+        let sealed = sealed.unwrap_or_default();
+        let state = match self.states.open(sealed, now) {
+            Ok(state) => state,
+            Err(why) => {
+                tracing::debug!(vendor = vendor.name, ?why, "sync callback: bad state");
+                return done(SyncOutcome::BadState);
+            }
+        };
+        let Some((enabled, source)) = belongs(&snapshot, &state, request) else {
+            return done(SyncOutcome::BadState);
+        };
+        let value = match callback.uid {
+            Uid::Value(value) => Some(value),
+            Uid::Missing => None,
+            Uid::Invalid => return done(SyncOutcome::InvalidId),
+        };
+        let (org, shortened) = (state.org, shorten(&state.anonymous_id));
+        let result = NewResult {
+            state,
+            value,
+            field: enabled.vendor.field,
+            need: enabled.vendor.need,
+            ttl_days: enabled.ttl_days,
+            pipeline: source.pipeline,
+            mode: source.consent_mode,
+            sec_gpc: request.sec_gpc,
+            jitter: rand::random(),
+            now,
+        };
+        let committed = self.writer.write(org, result).await?;
+        if committed.output == SyncOutcome::NoCanonical {
+            tracing::info!(
+                anonymous_id = shortened,
+                vendor = vendor.name,
+                "sync callback: no canonical for anonymous_id"
+            );
+        }
+        Ok(committed)
     }
-    Ok(committed)
 }
 
 /// Checks that the state is this vendor's, that its source still has that vendor and collects on this host,

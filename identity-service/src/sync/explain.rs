@@ -5,9 +5,13 @@ use std::collections::BTreeMap;
 use proto::v1::{VendorExplanation, VendorSyncStatus};
 use time::{Duration, OffsetDateTime};
 
-use super::{pending, schedule::Attempt};
-use crate::vendors::{sync::SyncVendor, sync_table};
-use crate::{clock::timestamp, settings::Source, storage::cache_entries::ConsentEntry};
+use super::pending;
+use crate::{
+    clock::timestamp,
+    settings::Source,
+    storage::{attempt::Attempt, cache_entries::ConsentEntry},
+    vendors::{self, SyncVendor},
+};
 
 /// Explains each vendor of the table, in its order.
 pub fn explain(
@@ -16,10 +20,9 @@ pub fn explain(
     consent: &ConsentEntry,
     now: OffsetDateTime,
 ) -> Vec<VendorExplanation> {
-    sync_table::VENDORS
-        .iter()
+    vendors::syncs()
         .map(|vendor| {
-            let (status, until) = judge(vendor, source, attempts.get(vendor.name), consent, now);
+            let (status, until) = status(vendor, source, attempts.get(vendor.name), consent, now);
             VendorExplanation {
                 vendor: vendor.name.to_owned(),
                 status: status.into(),
@@ -31,7 +34,7 @@ pub fn explain(
 
 /// Judges one vendor: what is stored comes first, then what stands in the way, in the order in which it would
 /// be met.
-fn judge(
+fn status(
     vendor: &SyncVendor,
     source: &Source,
     attempt: Option<&Attempt>,

@@ -6,7 +6,7 @@ use std::{fs, path::PathBuf};
 use serde::Deserialize;
 
 use super::uid::{self, Uid};
-use crate::vendors::{sync::SyncVendor, sync_table, sync_url};
+use crate::vendors::{self, SyncVendor, sync_url};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -59,7 +59,7 @@ fn check(vendor: &SyncVendor, case: &Callback) {
 #[test]
 fn every_vendor_behaves_as_its_fixture_says() {
     let every: Vec<Callback> = read("_every");
-    for vendor in sync_table::VENDORS {
+    for vendor in vendors::syncs() {
         let fixture: Fixture = read(vendor.name);
         let url = sync_url::vendor_url(
             vendor,
@@ -80,6 +80,6 @@ fn every_fixture_has_a_vendor() {
     for entry in fs::read_dir(folder()).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         let name = name.strip_suffix(".json").unwrap();
-        assert!(name == "_every" || sync_table::find(name).is_some(), "{name} has no record");
+        assert!(name == "_every" || vendors::find_sync(name).is_some(), "{name} has no record");
     }
 }

@@ -1,9 +1,11 @@
 //! Gateway sync: offering vendors, sending the browser off, and taking what comes back.
 
-pub mod begin;
-pub mod callback;
+mod attempt;
+mod begin;
+mod callback;
 pub mod explain;
 pub mod pending;
+mod result;
 pub mod schedule;
 pub mod state;
 pub mod uid;
@@ -11,3 +13,26 @@ pub mod view;
 
 #[cfg(test)]
 mod fixtures;
+
+use std::sync::Arc;
+
+pub use self::begin::Request;
+use self::state::StateKeys;
+use crate::{
+    pii::tombstone::TombstoneKeys, settings::Settings, storage::Stores, vendor_ids::writer::VendorIdWriter,
+};
+
+/// Gateway sync, with what it works on: [`GatewaySync::begin`] sends a browser off, [`GatewaySync::store`] takes what
+/// comes back.
+pub struct GatewaySync {
+    /// PostgreSQL and Redis.
+    pub stores: Stores,
+    /// The customers' settings.
+    pub settings: Settings,
+    /// Keys of sync states.
+    pub states: StateKeys,
+    /// The writer of vendor IDs and schedules.
+    pub writer: VendorIdWriter,
+    /// Keys that recognise who was erased.
+    pub tombstones: Arc<TombstoneKeys>,
+}

@@ -7,12 +7,10 @@ use uuid::Uuid;
 
 use super::view::View;
 use crate::{
-    app::Core,
     clock,
-    consent::{self, Decision},
-    resolve,
+    consent::Decision,
     settings::{EnabledVendor, Source},
-    storage::cache_entries::ConsentEntry,
+    storage::{Stores, cache_entries::ConsentEntry},
 };
 
 /// Syncs an answer offers at most; the page's other requests matter more.
@@ -43,14 +41,13 @@ pub fn due<'a>(
 
 /// True where the stored consent allows a vendor.
 pub fn allows(source: &Source, enabled: &EnabledVendor, consent: &ConsentEntry) -> bool {
-    let text = resolve::consent::text(consent);
-    consent::decide(text, consent.sec_gpc, enabled.vendor.category, source.consent_mode) == Decision::Granted
+    consent.signals().decide(&enabled.vendor.need, source.consent_mode) == Decision::Granted
 }
 
 /// Takes the lease of those that are due and returns what to offer. Without Redis nothing is offered: the
 /// next page will do.
 pub async fn offer(
-    core: &Core,
+    stores: &Stores,
     org: Uuid,
     canonical: Uuid,
     due: &[&EnabledVendor],
@@ -60,7 +57,7 @@ pub async fn offer(
         return Vec::new();
     }
     let names: Vec<&str> = due.iter().map(|enabled| enabled.vendor.name).collect();
-    let taken = match core.stores.redis.take_offers(org, canonical, &names, MAX_OFFERS, now).await {
+    let taken = match stores.redis.take_offers(org, canonical, &names, MAX_OFFERS, now).await {
         Ok(taken) => taken,
         Err(error) => {
             tracing::debug!(%error, "nothing is offered without redis");

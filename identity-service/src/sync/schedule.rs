@@ -1,84 +1,14 @@
 //! Deciding when a vendor is tried again. Pure: rows and the time go in, rows come out.
 
-use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
-/// Most attempts that may go unanswered within [`UNANSWERED_WINDOW`].
-pub const MAX_UNANSWERED: i32 = 8;
-/// Time in which unanswered attempts are counted, from the first of them on.
-pub const UNANSWERED_WINDOW: Duration = Duration::days(90);
+use crate::storage::attempt::{Attempt, Outcome, UNANSWERED_WINDOW};
+
 /// Wait after the vendor said that it has no ID (specification, "Vendor returns empty ID").
 const AFTER_NO_ID: Duration = Duration::hours(24);
 /// Back-off after the first, second, third and every later attempt.
 const BACK_OFF: [Duration; 4] =
     [Duration::minutes(10), Duration::hours(1), Duration::hours(6), Duration::hours(24)];
-
-/// Outcome of the last try.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// The browser was sent off and has not come back.
-    Attempted,
-    /// An ID was stored.
-    Stored,
-    /// The vendor has no ID for this visitor.
-    NoId,
-}
-
-impl Outcome {
-    /// The word in PostgreSQL and Redis.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Attempted => "attempted",
-            Self::Stored => "stored",
-            Self::NoId => "no_id",
-        }
-    }
-
-    /// The outcome that a word stands for; none for an unknown word.
-    pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Attempted, Self::Stored, Self::NoId].into_iter().find(|outcome| outcome.word() == word)
-    }
-}
-
-/// State of one vendor's sync for one canonical identity.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Attempt {
-    /// Time at which an ID was last stored.
-    #[serde(with = "time::serde::rfc3339::option")]
-    pub last_synced: Option<OffsetDateTime>,
-    /// Days for which that ID was stored.
-    pub ttl_days: Option<i32>,
-    /// Outcome of the last try.
-    pub outcome: Outcome,
-    /// Tries without an answer since `unanswered_since`.
-    pub attempts: i32,
-    /// Time of the first try without an answer.
-    #[serde(with = "time::serde::rfc3339::option")]
-    pub unanswered_since: Option<OffsetDateTime>,
-    /// Time before which the vendor is not tried again.
-    #[serde(with = "time::serde::rfc3339")]
-    pub next_at: OffsetDateTime,
-}
-
-impl Attempt {
-    /// True where eight attempts went unanswered and the first of them is less than 90 days ago.
-    pub fn is_exhausted(&self, now: OffsetDateTime) -> bool {
-        self.attempts >= MAX_UNANSWERED
-            && self.unanswered_since.is_some_and(|since| now - since < UNANSWERED_WINDOW)
-    }
-
-    /// The moment from which on the vendor may be tried.
-    pub fn due_at(&self) -> OffsetDateTime {
-        let window = self.unanswered_since.filter(|_| self.attempts >= MAX_UNANSWERED);
-        window.map_or(self.next_at, |since| self.next_at.max(since + UNANSWERED_WINDOW))
-    }
-
-    /// True where the vendor may be tried now.
-    pub fn is_due(&self, now: OffsetDateTime) -> bool {
-        self.due_at() <= now
-    }
-}
 
 /// The schedule once the browser is sent to the vendor.
 pub fn attempted(before: Option<&Attempt>, now: OffsetDateTime) -> Attempt {
@@ -137,6 +67,7 @@ mod tests {
     use time::macros::datetime;
 
     use super::*;
+    use crate::storage::attempt::MAX_UNANSWERED;
 
     const NOW: OffsetDateTime = datetime!(2026-11-21 10:00 UTC);
 

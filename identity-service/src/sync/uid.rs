@@ -4,7 +4,10 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-use crate::vendors::sync::{Mode, SyncVendor, UidShape};
+use crate::vendors::{
+    SyncVendor,
+    sync::{Mode, UidShape},
+};
 
 /// Longest vendor ID that is stored, in bytes (as in IABTechLab's trusted-server).
 const MAX_BYTES: usize = 512;

@@ -7,18 +7,18 @@ use bb8_redis::redis::{Pipeline, Value};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::schedule::Attempt;
 use crate::{
-    app::Core,
     clock,
     error::Result,
     storage::{
+        Stores,
+        attempt::Attempt,
         cache_entries,
         postgres::syncs,
         projections, read_through,
         redis::{
             keys,
-            protocol::{self, Text, VERSION_FIELD},
+            protocol::{self, Cached, VERSION_FIELD},
         },
     },
 };
@@ -44,15 +44,15 @@ impl View {
 
     /// Reads two answers; none where the schedule has to come from PostgreSQL.
     pub fn read(answers: &mut impl Iterator<Item = Value>) -> Option<Self> {
-        Self::judge(answers).ok()
+        Self::parse(answers).ok()
     }
 
-    fn judge(answers: &mut impl Iterator<Item = Value>) -> Result<Self, Text> {
+    fn parse(answers: &mut impl Iterator<Item = Value>) -> Result<Self, Cached> {
         let mut strings = || answers.next().map(protocol::strings).unwrap_or_default();
         let (syncs, leases) = (strings(), strings());
         let mut syncs = syncs.into_iter();
         match protocol::hash_state(syncs.next().flatten().as_deref()) {
-            Text::Ready(_) => {}
+            Cached::Hit(_) => {}
             other => return Err(other),
         }
         let due = syncs.next().flatten().unwrap_or_default();
@@ -78,13 +78,13 @@ impl View {
 }
 
 /// The schedule, from Redis, else from PostgreSQL.
-pub async fn view(core: &Core, org: Uuid, canonical: Uuid, now: OffsetDateTime) -> Result<View> {
+pub async fn view(stores: &Stores, org: Uuid, canonical: Uuid, now: OffsetDateTime) -> Result<View> {
     let mut pipe = Pipeline::new();
     View::ask(&mut pipe, org, canonical);
-    let missing = match core.stores.redis.pipeline::<Vec<Value>>(&pipe).await {
-        Ok(answers) => match View::judge(&mut answers.into_iter()) {
+    let missing = match stores.redis.pipeline::<Vec<Value>>(&pipe).await {
+        Ok(answers) => match View::parse(&mut answers.into_iter()) {
             Ok(view) => return Ok(view),
-            Err(Text::Missing) => vec![keys::syncs(org, canonical)],
+            Err(Cached::Miss) => vec![keys::syncs(org, canonical)],
             Err(_) => Vec::new(),
         },
         Err(error) => {
@@ -92,8 +92,8 @@ pub async fn view(core: &Core, org: Uuid, canonical: Uuid, now: OffsetDateTime) 
             Vec::new()
         }
     };
-    let attempts = read_through::through(&core.stores, &missing, async {
-        let mut connection = core.stores.connection().await?;
+    let attempts = read_through::through(stores, &missing, async {
+        let mut connection = stores.connection().await?;
         let attempts = syncs::find(&mut connection, org, &[canonical]).await?.remove(&canonical);
         let attempts = attempts.unwrap_or_default();
         let entry = cache_entries::syncs(org, canonical, &attempts);
@@ -102,7 +102,7 @@ pub async fn view(core: &Core, org: Uuid, canonical: Uuid, now: OffsetDateTime) 
     .await?;
     // Redis has lost this identity's keys; the projections for other systems are among them.
     if !missing.is_empty() && !attempts.is_empty() {
-        projections::refresh(core, org, vec![canonical], now).await;
+        projections::refresh(stores, org, vec![canonical], now).await;
     }
     Ok(View::of(&attempts))
 }
@@ -132,12 +132,12 @@ mod tests {
             let value = |text: &str| Value::BulkString(text.into());
             Value::Array(values.iter().map(|text| text.map_or(Value::Nil, value)).collect())
         };
-        let judged = |syncs: &[Option<&str>], leases: &[Option<&str>]| {
-            View::judge(&mut [answer(syncs), answer(leases)].into_iter())
+        let parsed = |syncs: &[Option<&str>], leases: &[Option<&str>]| {
+            View::parse(&mut [answer(syncs), answer(leases)].into_iter())
         };
-        assert!(matches!(judged(&[None, None], &[]), Err(Text::Missing)));
-        assert!(matches!(judged(&[Some("!busy:1"), None], &[]), Err(Text::Marked)));
-        let view = judged(&[Some("1"), None], &[Some("x"), Some("5000")]).unwrap();
+        assert!(matches!(parsed(&[None, None], &[]), Err(Cached::Miss)));
+        assert!(matches!(parsed(&[Some("!busy:1"), None], &[]), Err(Cached::Busy)));
+        let view = parsed(&[Some("1"), None], &[Some("x"), Some("5000")]).unwrap();
         let at = |seconds| OffsetDateTime::from_unix_timestamp(seconds).unwrap();
         assert!(view.is_leased("x", at(4)) && !view.is_leased("x", at(6)) && !view.is_leased("y", at(4)));
     }

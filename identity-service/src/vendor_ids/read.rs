@@ -11,25 +11,20 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    app::Core,
     clock::{self, timestamp},
     error::Result,
     identifiers::{Identifier, Kind},
     storage::{
+        Stores,
         cache_entries::{self, CONSENT_FIELD, ConsentEntry, VendorIdEntry},
-        postgres::{consent as consents, identities, rows::VendorIdRow, vendor_ids},
-        read_through,
+        consents,
+        lookup::{self, IdentityName},
+        postgres::{consent, identities, rows::VendorIdRow, vendor_ids},
+        projections, read_through,
         redis::{
             keys,
-            protocol::{self, Entry, Text, VERSION_FIELD, Value as Stored},
+            protocol::{self, Cached, Entry, VERSION_FIELD, Value as Stored},
         },
-    },
-};
-use crate::{
-    resolve::consent,
-    storage::{
-        lookup::{self, Wanted},
-        projections,
     },
 };
 
@@ -39,23 +34,23 @@ type Fields = Vec<(String, String)>;
 /// Finds the vendor IDs and consent of each identity, in the order asked; the entry of an unknown identity is
 /// empty. An empty `fields` means all of them.
 pub async fn find(
-    core: &Core,
+    stores: &Stores,
     org: Uuid,
-    wanted: &[Wanted],
+    names: &[IdentityName],
     fields: &[String],
     now: OffsetDateTime,
 ) -> Result<Vec<IdentityVendorIds>> {
-    let ids: Vec<Identifier> = wanted
+    let ids: Vec<Identifier> = names
         .iter()
-        .filter_map(|one| match one {
-            Wanted::Identifier(id) => Some(id.clone()),
-            Wanted::Canonical(_) | Wanted::Nobody => None,
+        .filter_map(|name| match name {
+            IdentityName::Identifier(id) => Some(id.clone()),
+            IdentityName::Canonical(_) | IdentityName::Nobody => None,
         })
         .collect();
     let browsers: Vec<&str> =
         ids.iter().filter(|id| id.kind == Kind::AnonymousId).map(|id| id.value.as_str()).collect();
     let (found, served) =
-        tokio::join!(lookup::canonicals(core, org, &ids), consent::served(core, org, &browsers));
+        tokio::join!(lookup::canonicals(stores, org, &ids), consents::served(stores, org, &browsers));
     let found = found?;
     // Asked for only where Redis lacks something.
     let somebody = LazyLock::new(|| {
@@ -63,29 +58,29 @@ pub async fn find(
         known.map(|(id, _)| (id.kind, id.value.as_str())).collect::<HashSet<_>>()
     });
     let has = |browser: &str| somebody.contains(&(Kind::AnonymousId, browser));
-    let consents = consent::stored(core, org, served, has).await?;
+    let consents = consents::stored(stores, org, served, has).await?;
     let mut found = found.iter().copied();
-    let canonicals: Vec<Option<Uuid>> = wanted
+    let canonicals: Vec<Option<Uuid>> = names
         .iter()
-        .map(|one| match one {
-            Wanted::Canonical(id) => Some(*id),
-            Wanted::Identifier(_) => found.next().flatten(),
-            Wanted::Nobody => None,
+        .map(|name| match name {
+            IdentityName::Canonical(id) => Some(*id),
+            IdentityName::Identifier(_) => found.next().flatten(),
+            IdentityName::Nobody => None,
         })
         .collect();
     let mut asked: Vec<Uuid> = canonicals.iter().flatten().copied().collect();
     asked.sort_unstable();
     asked.dedup();
-    let known = load(core, org, &asked, fields, now).await?;
-    Ok(wanted
+    let known = load(stores, org, &asked, fields, now).await?;
+    Ok(names
         .iter()
         .zip(canonicals)
-        .map(|(one, canonical)| {
+        .map(|(name, canonical)| {
             let Some((root, stored)) = canonical.and_then(|id| known.get(&id)) else {
                 return IdentityVendorIds::default();
             };
-            let consent = match one {
-                Wanted::Identifier(id) if id.kind == Kind::AnonymousId => consents.get(&id.value),
+            let consent = match name {
+                IdentityName::Identifier(id) if id.kind == Kind::AnonymousId => consents.get(&id.value),
                 _ => None,
             };
             answer(*root, stored, consent, fields, now)
@@ -95,7 +90,7 @@ pub async fn find(
 
 /// Root and hash of each canonical ID that exists.
 async fn load(
-    core: &Core,
+    stores: &Stores,
     org: Uuid,
     asked: &[Uuid],
     fields: &[String],
@@ -114,7 +109,7 @@ async fn load(
             pipe.cmd("HMGET").arg(key).arg(VERSION_FIELD).arg(CONSENT_FIELD).arg(fields);
         }
     }
-    let answers: Vec<Value> = match core.stores.redis.pipeline(&pipe).await {
+    let answers: Vec<Value> = match stores.redis.pipeline(&pipe).await {
         Ok(answers) => answers,
         Err(error) => {
             tracing::debug!(%error, "redis is away; serving from postgres");
@@ -134,20 +129,20 @@ async fn load(
             names.zip(texts).filter_map(|(name, text)| Some((name.to_owned(), text?))).collect()
         };
         match protocol::hash_state(field(&hash, VERSION_FIELD)) {
-            Text::Ready(_) => {
+            Cached::Hit(_) => {
                 known.insert(*canonical, (*canonical, hash));
                 continue;
             }
-            Text::Missing if !is_away => missing.push(keys::vendor_ids(org, *canonical)),
-            Text::Missing | Text::Marked => {}
+            Cached::Miss if !is_away => missing.push(keys::vendor_ids(org, *canonical)),
+            Cached::Miss | Cached::Busy => {}
         }
         unknown.push(*canonical);
     }
     if unknown.is_empty() {
         return Ok(known);
     }
-    let lost = read_through::through(&core.stores, &missing, async {
-        let mut connection = core.stores.connection().await?;
+    let lost = read_through::through(stores, &missing, async {
+        let mut connection = stores.connection().await?;
         let roots = identities::roots(&mut connection, org, &unknown).await?;
         let live: Vec<Uuid> = roots.iter().flatten().copied().collect();
         let mut rows: HashMap<Uuid, Vec<VendorIdRow>> = HashMap::new();
@@ -155,7 +150,7 @@ async fn load(
             rows.entry(row.canonical_id).or_default().push(row);
         }
         let newest: HashMap<Uuid, _> =
-            consents::newest(&mut connection, org, &live).await?.into_iter().collect();
+            consent::newest(&mut connection, org, &live).await?.into_iter().collect();
         let mut entries: Vec<Entry> = Vec::with_capacity(live.len());
         for (canonical, root) in unknown.iter().zip(roots) {
             let Some(root) = root else { continue };
@@ -170,7 +165,7 @@ async fn load(
     })
     .await?;
     if !missing.is_empty() {
-        projections::refresh(core, org, lost, now).await;
+        projections::refresh(stores, org, lost, now).await;
     }
     Ok(known)
 }
@@ -224,8 +219,8 @@ pub fn vendor_id(entry: VendorIdEntry<'_>) -> VendorId {
 pub fn stored_consent(entry: &ConsentEntry) -> Option<StoredConsent> {
     let updated_at = entry.updated_at?;
     Some(StoredConsent {
-        json: consent::text(entry).map(str::to_owned),
-        sec_gpc: entry.sec_gpc,
+        json: entry.text().map(str::to_owned),
+        sec_gpc: entry.sec_gpc(),
         updated_at: Some(timestamp(updated_at)),
     })
 }

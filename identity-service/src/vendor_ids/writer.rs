@@ -1,28 +1,29 @@
-//! Storing attempts and results of syncs, and IDs that are collected otherwise, grouped over requests: one transaction
-//! for many visitors.
+//! The one writer of vendor IDs: what producers (syncs, clicks, generated IDs) have to store is grouped over requests,
+//! one transaction for many visitors, together with the schedules and used states of syncs.
 
 use std::{
+    any::Any,
     collections::{BTreeSet, HashMap},
     sync::Arc,
 };
 
 use diesel_async::AsyncPgConnection;
-use proto::v1::{ErrorReason, SyncOutcome, SyncRefusal};
+use proto::v1::ErrorReason;
 use time::OffsetDateTime;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::ledger::{Ledger, NewAttempt, NewResult};
-use super::stored::{Fields, Held};
-use crate::sync::state::SyncState;
+use super::{
+    ledger::Ledger,
+    stored::{StoredId, StoredIds},
+};
 use crate::{
     error::{Error, Result},
-    first_party_ids::store::{Fate, NewCollected},
     identifiers::{Identifier, Kind},
     pii::tombstone::TombstoneKeys,
     storage::{
         Stores,
-        batcher::Group,
+        batcher::Batcher,
         cache_entries,
         change::{self, Change, Committed},
         delivered,
@@ -31,97 +32,103 @@ use crate::{
     },
 };
 
-/// Stores what happens to syncs, and what is collected.
-#[derive(Clone)]
-pub struct SyncWriter {
-    group: Group<Wanted>,
+/// What a producer has to store for one browser.
+pub trait Write: Send + Sync + 'static {
+    /// What the producer learns.
+    type Output: Send + 'static;
+
+    /// The browser's anonymous ID.
+    fn browser(&self) -> &str;
+
+    /// Time of the write.
+    fn now(&self) -> OffsetDateTime;
+
+    /// The vendor whose used states the decision needs.
+    fn state_vendor(&self) -> Option<&str> {
+        None
+    }
+
+    /// True where the decision needs the identity's stored IDs.
+    fn needs_stored_ids(&self) -> bool {
+        false
+    }
+
+    /// Decides, with the browser's identity locked, and enters what changes. May be called again, with a new ledger,
+    /// where the transaction has to be tried again.
+    fn decide(&self, ledger: &mut Ledger) -> Self::Output;
 }
 
-struct Wanted {
-    write: Write,
-    answer: Answer,
+/// A write of whatever producer.
+trait AnyWrite: Send + Sync {
+    fn browser(&self) -> &str;
+    fn now(&self) -> OffsetDateTime;
+    fn state_vendor(&self) -> Option<&str>;
+    fn needs_stored_ids(&self) -> bool;
+    fn decide(&self, ledger: &mut Ledger) -> Box<dyn Any + Send>;
 }
 
-type Answer = oneshot::Sender<Committed<Written>>;
-
-enum Write {
-    Attempt(NewAttempt),
-    Result(NewResult),
-    Collected(NewCollected),
-}
-
-#[derive(Debug)]
-enum Written {
-    Attempt(Option<SyncRefusal>),
-    Result(SyncOutcome),
-    Collected(Vec<Fate>),
-}
-
-impl Write {
+impl<W: Write> AnyWrite for W {
     fn browser(&self) -> &str {
-        match self {
-            Self::Attempt(new) => &new.anonymous_id,
-            Self::Result(new) => &new.state.anonymous_id,
-            Self::Collected(new) => &new.anonymous_id,
-        }
+        Write::browser(self)
     }
 
     fn now(&self) -> OffsetDateTime {
-        match self {
-            Self::Attempt(new) => new.now,
-            Self::Result(new) => new.now,
-            Self::Collected(new) => new.now,
-        }
+        Write::now(self)
+    }
+
+    fn state_vendor(&self) -> Option<&str> {
+        Write::state_vendor(self)
+    }
+
+    fn needs_stored_ids(&self) -> bool {
+        Write::needs_stored_ids(self)
+    }
+
+    fn decide(&self, ledger: &mut Ledger) -> Box<dyn Any + Send> {
+        Box::new(Write::decide(self, ledger))
     }
 }
 
-impl SyncWriter {
+/// Stores vendor IDs, and what goes with them.
+#[derive(Clone)]
+pub struct VendorIdWriter {
+    batcher: Batcher<WaitingWrite>,
+}
+
+struct WaitingWrite {
+    write: Box<dyn AnyWrite>,
+    answer: Answer,
+}
+
+type Answer = oneshot::Sender<Committed<Box<dyn Any + Send>>>;
+
+impl VendorIdWriter {
     /// Starts writing; goes on as long as the runtime.
     pub fn start(stores: &Stores, tombstones: &Arc<TombstoneKeys>) -> Self {
         let (stores, tombstones) = (stores.clone(), tombstones.clone());
         let work = move |org, batch| {
             let (stores, tombstones) = (stores.clone(), tombstones.clone());
-            async move { write(&stores, tombstones, org, batch).await }
+            async move { write_batch(&stores, tombstones, org, batch).await }
         };
-        Self { group: Group::start_apart(work) }
+        Self { batcher: Batcher::start_apart(work) }
     }
 
-    /// Records an attempt. Says why the browser must not go after all.
-    pub async fn attempt(&self, org: Uuid, new: NewAttempt) -> Result<Option<SyncRefusal>> {
-        match self.store(org, Write::Attempt(new)).await?.output {
-            Written::Attempt(refusal) => Ok(refusal),
-            Written::Result(_) | Written::Collected(_) => Err(Error::refused(ErrorReason::Internal)),
-        }
-    }
-
-    /// Stores what the vendor sent back.
-    pub async fn result(&self, new: NewResult) -> Result<Committed<SyncOutcome>> {
-        let Committed { output, redis_failed } = self.store(new.state.org, Write::Result(new)).await?;
-        match output {
-            Written::Result(output) => Ok(Committed { output, redis_failed }),
-            Written::Attempt(_) | Written::Collected(_) => Err(Error::refused(ErrorReason::Internal)),
-        }
-    }
-
-    /// Stores what a browser brought, or was made for it.
-    pub async fn collected(&self, org: Uuid, new: NewCollected) -> Result<Vec<Fate>> {
-        match self.store(org, Write::Collected(new)).await?.output {
-            Written::Collected(fates) => Ok(fates),
-            Written::Attempt(_) | Written::Result(_) => Err(Error::refused(ErrorReason::Internal)),
-        }
-    }
-
-    async fn store(&self, org: Uuid, write: Write) -> Result<Committed<Written>> {
+    /// Stores one write of a producer, and returns what it decided.
+    pub async fn write<W: Write>(&self, org: Uuid, write: W) -> Result<Committed<W::Output>> {
         let (answer, written) = oneshot::channel();
-        self.group.push(org, Wanted { write, answer })?;
-        written.await.map_err(|_| Error::refused(ErrorReason::Unavailable))
+        self.batcher.push(org, WaitingWrite { write: Box::new(write), answer })?;
+        let written = written.await.map_err(|_| Error::refused(ErrorReason::Unavailable))?;
+        let Committed { output, redis_failed } = written;
+        #[expect(clippy::expect_used, reason = "a write is answered with its own output")]
+        let output = *output.downcast().expect("the output of this write");
+        Ok(Committed { output, redis_failed })
     }
 }
 
-/// One transaction. Requests that could not be stored get no answer.
-async fn write(stores: &Stores, tombstones: Arc<TombstoneKeys>, org: Uuid, wanted: Vec<Wanted>) {
-    let (writes, answers): (Vec<Write>, Vec<Answer>) =
-        wanted.into_iter().map(|one| (one.write, one.answer)).unzip();
+/// Writes a batch in one transaction. Requests that could not be stored get no answer.
+async fn write_batch(stores: &Stores, tombstones: Arc<TombstoneKeys>, org: Uuid, waiting: Vec<WaitingWrite>) {
+    let (writes, answers): (Vec<_>, Vec<Answer>) =
+        waiting.into_iter().map(|one| (one.write, one.answer)).unzip();
     match change::commit(stores, Batch { org, writes, tombstones }).await {
         Ok(Committed { output, redis_failed }) => {
             for (answer, output) in answers.into_iter().zip(output) {
@@ -137,13 +144,13 @@ async fn write(stores: &Stores, tombstones: Arc<TombstoneKeys>, org: Uuid, wante
 
 struct Batch {
     org: Uuid,
-    writes: Vec<Write>,
+    writes: Vec<Box<dyn AnyWrite>>,
     tombstones: Arc<TombstoneKeys>,
 }
 
 impl Change for Batch {
     /// One a write, in their order.
-    type Output = Vec<Written>;
+    type Output = Vec<Box<dyn Any + Send>>;
 
     fn org(&self) -> Uuid {
         self.org
@@ -151,13 +158,8 @@ impl Change for Batch {
 
     async fn apply(&self, connection: &mut AsyncPgConnection) -> Result<(Self::Output, Vec<Entry>)> {
         let mut ledger = self.read(connection).await?;
-        let written = self.writes.iter().map(|write| match write {
-            Write::Attempt(new) => Written::Attempt(ledger.attempt(new)),
-            Write::Result(new) => Written::Result(ledger.result(new)),
-            Write::Collected(new) => Written::Collected(ledger.collected(new)),
-        });
-        let written = written.collect();
-        let Ledger { roots: _, consents: _, attempts, held: _, used: _, new_used, new_attempts, new_ids } =
+        let written = self.writes.iter().map(|write| write.decide(&mut ledger)).collect();
+        let Ledger { roots: _, consents: _, attempts, stored: _, used: _, new_used, new_attempts, new_ids } =
             ledger;
         let org = self.org;
         if !new_used.is_empty() {
@@ -185,7 +187,7 @@ impl Batch {
     /// Locks every visitor and reads what is stored for them.
     async fn read(&self, connection: &mut AsyncPgConnection) -> Result<Ledger> {
         let org = self.org;
-        let browsers: BTreeSet<&str> = self.writes.iter().map(Write::browser).collect();
+        let browsers: BTreeSet<&str> = self.writes.iter().map(|write| write.browser()).collect();
         let browsers: Vec<&str> = browsers.into_iter().collect();
         let roots = identities::lock_by_anonymous_ids(connection, org, &browsers).await?;
         if roots.is_empty() {
@@ -196,12 +198,10 @@ impl Batch {
         let canonicals: Vec<Uuid> = canonicals.into_iter().collect();
         let mut pairs = BTreeSet::new();
         for write in &self.writes {
-            let Write::Result(NewResult { state: SyncState { anonymous_id, vendor, .. }, .. }) = write else {
-                continue;
-            };
-            let browser = Identifier { kind: Kind::AnonymousId, value: anonymous_id.clone() };
+            let Some(vendor) = write.state_vendor() else { continue };
+            let browser = Identifier { kind: Kind::AnonymousId, value: write.browser().to_owned() };
             for digest in self.tombstones.digests(org, &browser) {
-                pairs.insert(((anonymous_id.clone(), vendor.clone()), digest));
+                pairs.insert(((browser.value.clone(), vendor.to_owned()), digest));
             }
         }
         let used = if pairs.is_empty() {
@@ -209,17 +209,20 @@ impl Batch {
         } else {
             syncs::used_states(connection, org, &pairs).await?
         };
-        let mut held: HashMap<Uuid, Fields> = HashMap::new();
-        if self.writes.iter().any(|write| matches!(write, Write::Collected(_))) {
+        let mut stored: HashMap<Uuid, StoredIds> = HashMap::new();
+        if self.writes.iter().any(|write| write.needs_stored_ids()) {
             for row in vendor_ids::find(connection, org, &canonicals).await? {
-                held.entry(row.canonical_id).or_default().insert(row.field.clone(), Held::of_row(&row));
+                stored.entry(row.canonical_id).or_default().insert(row.field.clone(), StoredId::of_row(&row));
             }
         }
+        let consents = consents.into_iter();
         Ok(Ledger {
             roots,
-            consents: consents.into_iter().map(|row| (row.anonymous_id.clone(), row)).collect(),
+            consents: consents
+                .map(|row| (row.anonymous_id.clone(), cache_entries::consent_entry(Some(&row))))
+                .collect(),
             attempts: syncs::find(connection, org, &canonicals).await?,
-            held,
+            stored,
             used,
             ..Ledger::default()
         })
@@ -231,7 +234,7 @@ impl Batch {
         canonicals: &[Uuid],
     ) -> Result<Vec<Entry>> {
         let org = self.org;
-        let now = self.writes.iter().map(Write::now).max().unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        let now = self.writes.iter().map(|write| write.now()).max().unwrap_or(OffsetDateTime::UNIX_EPOCH);
         let (mut entries, known) = delivered::entries(connection, org, canonicals, now).await?;
         entries.extend(delivered::projections(connection, org, canonicals, &known, now).await?);
         Ok(entries)

@@ -4,10 +4,9 @@
 use std::time::Duration as StdDuration;
 
 use time::{Duration, OffsetDateTime};
-use url::Host;
 use uuid::Builder;
 
-use crate::{clock, settings::CollectHost};
+use crate::clock;
 
 /// Longest cookie value that is looked at, in bytes; the edge forwards no longer one.
 const MAX_BYTES: usize = 512;
@@ -116,21 +115,6 @@ pub fn fbclid(fbc: &str) -> Option<&str> {
 /// Time of the click that an `fbc` was made from.
 pub fn clicked_at(fbc: &str) -> Option<OffsetDateTime> {
     clock::from_unix_ms(fbc.split('.').nth(2)?.parse().ok()?)
-}
-
-/// Number of labels in the domain that `host`'s cookies sit on. An address has one, and an unknown host
-/// counts as `example.com`, as Meta asks of servers.
-pub fn labels(host: Option<&CollectHost>) -> usize {
-    let count = |domain: &str| domain.split('.').filter(|label| !label.is_empty()).count();
-    let Some(host) = host else { return 2 };
-    if let Some(domain) = &host.cookie_domain {
-        return count(domain);
-    }
-    match url::Url::parse(&host.url).ok().as_ref().and_then(url::Url::host) {
-        Some(Host::Domain(domain)) => count(domain),
-        Some(Host::Ipv4(_) | Host::Ipv6(_)) => 1,
-        None => 2,
-    }
 }
 
 /// Checks the parts of a cookie of Meta's. A fifth one may follow, which names the library that wrote it.
@@ -253,23 +237,6 @@ mod tests {
         assert_eq!(ends(now + 3_600_000), Some(Duration::days(90)));
         assert_eq!(ends(now + 86_400_000), None);
         assert_eq!(Format::Fbp.expires("fb.1.1.1", 90, NOW), Some(NOW + Duration::days(90)));
-    }
-
-    #[test]
-    fn labels_are_those_of_the_cookie_s_domain() {
-        let host = |url: &str, domain: Option<&str>| {
-            labels(Some(&CollectHost {
-                url: url.to_owned(),
-                authority: String::new(),
-                is_http: false,
-                cookie_domain: domain.map(str::to_owned),
-            }))
-        };
-        assert_eq!(host("https://collect.shop.example.com", Some("example.com")), 2);
-        assert_eq!(host("https://collect.shop.example.com", Some(".shop.example.com")), 3);
-        assert_eq!(host("https://collect.example.com:8443", None), 3);
-        assert_eq!((host("http://127.0.0.1:80", None), host("http://[::1]:80", None)), (1, 1));
-        assert_eq!((host("http://localhost", None), labels(None)), (1, 2));
     }
 
     proptest! {

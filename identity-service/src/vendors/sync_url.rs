@@ -3,7 +3,6 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::sync::{Mode, SyncVendor};
-use crate::settings::CollectHost;
 
 /// Characters to escape: all but RFC 3986's unreserved ones.
 const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -58,16 +57,4 @@ fn callback_url(vendor: &SyncVendor, collect_url: &str, state: &str) -> String {
 pub fn registered_callback(vendor: &SyncVendor, collect_url: &str) -> Option<String> {
     let Mode::Registered { uid_macro } = vendor.mode else { return None };
     Some(format!("{collect_url}/v1/sync/{}/callback?{}={uid_macro}", vendor.name, vendor.uid_param))
-}
-
-/// True for an endpoint that browsers may be sent to: https, or http on loopback, without credentials or
-/// fragment, and not on a host that points here (`own`), which would send them round in a circle.
-pub fn is_valid_endpoint(endpoint: &str, own: &[CollectHost]) -> bool {
-    let Ok(url) = url::Url::parse(endpoint) else { return false };
-    let plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
-    let origin = url.origin().ascii_serialization();
-    plain
-        && own.iter().all(|host| host.url != origin)
-        && endpoint.chars().all(|c| c.is_ascii_graphic())
-        && crate::auth::origin::is_secure_or_loopback(&url)
 }

@@ -13,18 +13,18 @@ use uuid::Uuid;
 
 pub use self::purge::Purged;
 use crate::{
-    consent::{Decision, decide},
+    consent::{Decision, Signals},
     settings::Source,
     storage::postgres::rows::{ConsentRow, VendorIdRow},
-    vendors::owner,
+    vendors::{self, ConsentNeed, owner_of},
 };
 
 /// A browser whose new signals deny what its earlier ones granted.
 struct Withdrawal<'a> {
     browser: &'a str,
     at: OffsetDateTime,
-    /// Pipelines, each with a category that it denies now.
-    denied: Vec<(&'a Source, &'static str)>,
+    /// Pipelines, each with a need whose consent it denies now.
+    denied: Vec<(&'a Source, ConsentNeed)>,
 }
 
 /// Withdrawals that a set of new signals makes, by the root of the browser's canonical identity.
@@ -35,17 +35,17 @@ impl Withdrawal<'_> {
     /// True where the withdrawal takes this ID of the person's: its pipeline denies what it granted, and this
     /// browser brought it. An ID that no browser is known to have brought goes with any browser's withdrawal.
     fn takes(&self, row: &VendorIdRow) -> bool {
-        let (_, category) = owner::owner(&row.field);
+        let (_, need) = owner_of(&row.field);
         let collected = |source: &Source| row.pipeline_id.is_none_or(|id| id == source.pipeline);
         row.anonymous_id.as_deref().is_none_or(|browser| browser == self.browser)
-            && self.denied.iter().any(|(source, denied)| *denied == category && collected(source))
+            && self.denied.iter().any(|(source, denied)| *denied == need && collected(source))
     }
 
     /// Vendors whose gateway sync is denied now.
     fn vendors(&self) -> impl Iterator<Item = &'static str> {
         self.denied.iter().flat_map(|(source, denied)| {
             let own = source.vendors.iter().map(|enabled| enabled.vendor);
-            own.filter(|vendor| vendor.category == *denied).map(|vendor| vendor.name)
+            own.filter(|vendor| vendor.need == *denied).map(|vendor| vendor.name)
         })
     }
 }
@@ -61,15 +61,16 @@ impl<'a> Withdrawals<'a> {
     ) -> Self {
         let before: HashMap<&str, &ConsentRow> =
             before.iter().map(|row| (row.anonymous_id.as_str(), row)).collect();
-        let categories = owner::categories();
+        let needs = vendors::needs();
         let mut found: BTreeMap<Uuid, Vec<Withdrawal<'_>>> = BTreeMap::new();
         for row in after {
             let Some(root) = roots.get(&row.anonymous_id) else { continue };
             let earlier = before.get(row.anonymous_id.as_str()).copied();
-            let pairs = sources.iter().flat_map(|source| categories.iter().map(|it| (source.as_ref(), *it)));
+            let (earlier, now) = (signals(earlier), signals(Some(row)));
+            let pairs = sources.iter().flat_map(|source| needs.iter().map(|need| (source.as_ref(), *need)));
             let denied: Vec<_> = pairs
-                .filter(|(source, category)| {
-                    is_granted(earlier, source, category) && !is_granted(Some(row), source, category)
+                .filter(|(source, need)| {
+                    is_granted(&earlier, source, need) && !is_granted(&now, source, need)
                 })
                 .collect();
             if !denied.is_empty() {
@@ -86,8 +87,11 @@ impl<'a> Withdrawals<'a> {
     }
 }
 
-fn is_granted(row: Option<&ConsentRow>, source: &Source, category: &str) -> bool {
-    let signals = row.and_then(|row| row.signals.as_deref());
-    let sec_gpc = row.is_some_and(|row| row.sec_gpc);
-    decide(signals, sec_gpc, category, source.consent_mode) == Decision::Granted
+fn signals(row: Option<&ConsentRow>) -> Signals {
+    let json = row.and_then(|row| row.signals.as_deref());
+    Signals::parse(json, row.is_some_and(|row| row.sec_gpc))
+}
+
+fn is_granted(signals: &Signals, source: &Source, need: &ConsentNeed) -> bool {
+    signals.decide(need, source.consent_mode) == Decision::Granted
 }

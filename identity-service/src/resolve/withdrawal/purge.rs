@@ -11,11 +11,15 @@ use crate::{
     error::Result,
     storage::{
         cache_entries,
-        postgres::{history, rows::VendorIdRow, syncs, vendor_ids},
+        postgres::{
+            clusters::Moved,
+            history,
+            rows::{BrowserAndVendor, VendorIdRow},
+            syncs, vendor_ids,
+        },
         redis::protocol::Entry,
     },
-    vendor_ids::ledger::Pair,
-    vendors::owner,
+    vendors::{owner_of, synced_by},
 };
 
 /// The removed IDs, counted, and what else has to follow from their removal.
@@ -46,7 +50,7 @@ impl Withdrawals<'_> {
             vendor_ids::remove(connection, org, &fields).await?;
         }
         for row in &gone {
-            *purged.ids.entry(owner::owner(&row.field).0).or_default() += 1;
+            *purged.ids.entry(owner_of(&row.field).0).or_default() += 1;
         }
         let canonicals: BTreeSet<Uuid> = gone.iter().map(|row| row.canonical_id).collect();
         purged.canonicals = canonicals.into_iter().collect();
@@ -71,7 +75,7 @@ impl Withdrawals<'_> {
         gone: &[VendorIdRow],
     ) -> Result<Vec<Entry>> {
         let mut attempts = syncs::find(connection, org, roots).await?;
-        let mut states: BTreeMap<Pair, OffsetDateTime> = BTreeMap::new();
+        let mut states: BTreeMap<BrowserAndVendor, OffsetDateTime> = BTreeMap::new();
         for (root, own) in &self.0 {
             let Some(tried) = attempts.get(root) else { continue };
             for withdrawal in own {
@@ -83,7 +87,8 @@ impl Withdrawals<'_> {
         if !states.is_empty() {
             syncs::use_states(connection, org, &states).await?;
         }
-        let ended = gone.iter().filter_map(|row| Some((row.canonical_id, owner::synced_by(row)?)));
+        let ended =
+            gone.iter().filter_map(|row| Some((row.canonical_id, synced_by(&row.source, &row.field)?)));
         let ended: Vec<(Uuid, &str)> = ended.collect();
         if ended.is_empty() {
             return Ok(Vec::new());
@@ -113,7 +118,7 @@ impl Withdrawals<'_> {
                 [merge.survivor_id, merge.merged_id].iter().filter_map(|id| all.get(id)).copied().collect();
             let own = || ends.iter().filter_map(|root| self.0.get(root)).flatten();
             let mut moved = merge.moved();
-            moved.forget(|row| {
+            forget(&mut moved, |row| {
                 let mut still = kept.iter().filter(|live| ends.contains(&live.canonical_id));
                 own().any(|withdrawal| withdrawal.takes(row)) && !still.any(|live| live.is_same(row))
             });
@@ -122,5 +127,20 @@ impl Withdrawals<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// Takes out of `moved` vendor IDs that are `gone`, with the schedules of the syncs that brought them.
+fn forget(moved: &mut Moved, gone: impl Fn(&VendorIdRow) -> bool) {
+    let sides = [
+        (&mut moved.vendor_ids, &mut moved.attempts),
+        (&mut moved.replaced_ids, &mut moved.replaced_attempts),
+    ];
+    for (ids, attempts) in sides {
+        for row in ids.extract_if(.., |row| gone(row)) {
+            if let Some(vendor) = synced_by(&row.source, &row.field) {
+                attempts.remove(vendor);
+            }
+        }
     }
 }

@@ -12,7 +12,7 @@ use super::{identities, prepared::Prepared};
 use crate::{
     error::{Error, Result},
     identifiers::Identifier,
-    storage::{Stores, batcher::Group},
+    storage::{Stores, batcher::Batcher},
 };
 
 /// How long a statement may take, whatever state the database is in.
@@ -37,7 +37,7 @@ struct Wanted {
 /// Makes canonical identities.
 #[derive(Clone)]
 pub struct Creator {
-    group: Group<Wanted>,
+    group: Batcher<Wanted>,
 }
 
 impl Creator {
@@ -48,7 +48,7 @@ impl Creator {
             let stores = stores.clone();
             async move { answer(&stores, batch).await }
         };
-        Self { group: Group::start(work) }
+        Self { group: Batcher::start(work) }
     }
 
     /// The canonical identity of `id`, made now if there is none. Conflict-safe: any number of callers on any

@@ -11,8 +11,8 @@ use migrations::schema::erased;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{prepared::Prepared, proofs::Digest};
-use crate::error::Result;
+use super::prepared::Prepared;
+use crate::{error::Result, pii::Digest};
 
 /// When each of these was erased last; those that were not are left out.
 pub async fn find(

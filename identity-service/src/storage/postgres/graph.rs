@@ -13,13 +13,14 @@ use migrations::schema::{canonicals, links, sync_attempts, vendor_ids as ids};
 use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
-use super::{prepared::Prepared, rows::VendorIdRow, syncs, vendor_ids};
+use super::{
+    clusters::{Cluster, Link, Merge},
+    prepared::Prepared,
+    rows::VendorIdRow,
+    syncs, vendor_ids,
+};
 use crate::{
     error::{Error, Result},
-    graph::{
-        Merge,
-        cluster::{Cluster, Link},
-    },
     identifiers::{Identifier, Kind},
 };
 

@@ -11,8 +11,8 @@ use migrations::schema::{canonicals, link_refusals, merge_history};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::prepared::Prepared;
-use crate::{error::Result, graph::history::Moved};
+use super::{clusters::Moved, prepared::Prepared};
+use crate::error::Result;
 
 /// Merges shown of one person.
 const SHOWN: i64 = 200;

@@ -10,10 +10,9 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use migrations::schema::links;
 use uuid::Uuid;
 
-use super::prepared::Prepared;
+use super::{clusters::MAX_IDENTIFIERS, prepared::Prepared};
 use crate::{
     error::{Error, Result},
-    graph::MAX_IDENTIFIERS,
     identifiers::{Identifier, Kind},
 };
 

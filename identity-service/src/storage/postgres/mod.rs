@@ -1,5 +1,6 @@
 //! PostgreSQL: every statement about visitors, one file an idea. Each filters by organisation.
 
+pub mod clusters;
 pub mod consent;
 pub mod create;
 pub mod erased;

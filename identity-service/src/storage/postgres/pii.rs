@@ -13,8 +13,7 @@ use super::prepared::Prepared;
 use crate::{
     error::Result,
     identifiers::{Identifier, Kind},
-    pii::contacts::Digests,
-    resolve::contacts::NewContacts,
+    pii::contacts::{Digests, NewContacts},
 };
 
 /// An email or a phone of an identifier, as digests.

@@ -12,10 +12,10 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::prepared::Prepared;
-use crate::error::{Error, Result};
-
-/// SHA-256 of a proof.
-pub type Digest = [u8; 32];
+use crate::{
+    error::{Error, Result},
+    pii::Digest,
+};
 
 /// Those that were used before.
 pub async fn used(

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::sync::schedule::{Attempt, Outcome};
+use crate::storage::attempt::{Attempt, Outcome};
 
 /// The last consent signals of a browser.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, QueryableByName, Selectable)]
@@ -83,3 +83,6 @@ impl AttemptRow {
         (self.canonical_id, self.vendor, attempt)
     }
 }
+
+/// A browser, by its anonymous ID, and the name of a vendor.
+pub type BrowserAndVendor = (String, String);

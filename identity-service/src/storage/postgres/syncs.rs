@@ -11,8 +11,11 @@ use migrations::schema::sync_attempts;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{prepared::Prepared, proofs::Digest, rows::AttemptRow};
-use crate::{error::Result, sync::schedule::Attempt, vendor_ids::ledger::Pair};
+use super::{
+    prepared::Prepared,
+    rows::{AttemptRow, BrowserAndVendor},
+};
+use crate::{error::Result, pii::Digest, storage::attempt::Attempt};
 
 /// Every vendor that was tried for each of these canonical identities.
 pub async fn find(
@@ -100,8 +103,8 @@ struct Used {
 pub async fn used_states(
     connection: &mut AsyncPgConnection,
     org: Uuid,
-    pairs: &BTreeSet<(Pair, Digest)>,
-) -> Result<HashMap<Pair, OffsetDateTime>> {
+    pairs: &BTreeSet<(BrowserAndVendor, Digest)>,
+) -> Result<HashMap<BrowserAndVendor, OffsetDateTime>> {
     let used: Vec<Used> = Prepared(
         diesel::sql_query(
             "SELECT wanted.anonymous_id, wanted.vendor, own.issued_at \
@@ -131,7 +134,7 @@ pub async fn used_states(
 pub async fn use_states(
     connection: &mut AsyncPgConnection,
     org: Uuid,
-    states: &BTreeMap<Pair, OffsetDateTime>,
+    states: &BTreeMap<BrowserAndVendor, OffsetDateTime>,
 ) -> Result<()> {
     Prepared(
         diesel::sql_query(

@@ -1,4 +1,4 @@
-//! Lanes: multiplexed connections that bb8 owns and requests clone, instead of holding one each. A clone writes
+//! RedisClient: multiplexed connections that bb8 owns and requests clone, instead of holding one each. A clone writes
 //! and reads together with others on the same socket, which costs Redis a fifth of the CPU of exclusive
 //! connections (limits.md). Every thread that serves has one of its own, so that no answer wakes another core.
 
@@ -36,7 +36,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// The lanes to one Redis.
 #[derive(Clone)]
-pub struct Lanes {
+pub struct RedisClient {
     /// One for each of [`serve::workers::threads`], of one connection; with the lane that it gave last, which needs
     /// no checkout until it is left.
     pools: Arc<[(Pool<Dialer>, ArcSwapOption<Lane>)]>,
@@ -61,8 +61,8 @@ impl Lane {
     }
 }
 
-impl Lanes {
-    /// Lanes to the Redis of `url`; none is opened before it is needed.
+impl RedisClient {
+    /// RedisClient to the Redis of `url`; none is opened before it is needed.
     pub fn new(url: &SecretString) -> Result<Self, RedisError> {
         let client = Client::open(url.expose_secret().into_connection_info()?)?;
         let dialer = Dialer { client, state: Arc::new(State::new()), opened: Arc::default() };
@@ -81,7 +81,7 @@ impl Lanes {
         Ok(Self { pools, dialer })
     }
 
-    /// Believes nothing that Redis says until [`Lanes::trust`], as it could not be told of a change.
+    /// Believes nothing that Redis says until [`RedisClient::trust`], as it could not be told of a change.
     pub fn distrust(&self, error: &Error) {
         self.state().distrust(error);
     }

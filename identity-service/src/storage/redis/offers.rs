@@ -6,7 +6,7 @@ use bb8_redis::redis::{Pipeline, cmd};
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
-use super::{client::Lanes, keys};
+use super::{client::RedisClient, keys};
 use crate::{clock, error::Result};
 
 /// How long an offered sync is not offered again.
@@ -25,7 +25,7 @@ const TAKE: &str = "local taken = {} \
     if #taken > 0 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end \
     return taken";
 
-impl Lanes {
+impl RedisClient {
     /// Takes the lease of at most `limit` of `vendors`, in that order, and returns those it got.
     pub async fn take_offers(
         &self,

@@ -9,7 +9,7 @@ use bb8_redis::redis::{ErrorKind, RedisError, cmd};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    client::{Lane, Lanes},
+    client::{Lane, RedisClient},
     keys::{self, SERVER},
     protocol::{Invalidated, Stale},
     server::Server,
@@ -26,7 +26,7 @@ const BATCH: u32 = 500;
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Purges whatever server is not known, until `stop`.
-pub async fn purge_until(lanes: Lanes, stop: CancellationToken) {
+pub async fn purge_until(lanes: RedisClient, stop: CancellationToken) {
     // Said once, not four times a second.
     let mut said = false;
     loop {
@@ -53,7 +53,7 @@ pub async fn purge_until(lanes: Lanes, stop: CancellationToken) {
 }
 
 /// Invalidates every serving key of the server that the name leads to, and believes it from then on.
-async fn purge(lanes: &Lanes) -> Result<()> {
+async fn purge(lanes: &RedisClient) -> Result<()> {
     let lane = lanes.open().await?;
     let purged = purge_over(lanes, &lane).await;
     // Its connection ends with it; what is not left stays among those that are open.
@@ -61,7 +61,7 @@ async fn purge(lanes: &Lanes) -> Result<()> {
     purged
 }
 
-async fn purge_over(lanes: &Lanes, lane: &Lane) -> Result<()> {
+async fn purge_over(lanes: &RedisClient, lane: &Lane) -> Result<()> {
     let mut connection = lane.connection.clone();
     connection.set_response_timeout(TIMEOUT);
     let server = Server::ask(&mut connection).await?;
@@ -76,7 +76,7 @@ async fn purge_over(lanes: &Lanes, lane: &Lane) -> Result<()> {
         let serving = names.filter(|name| keys::serves(name));
         let serving: Vec<Stale> = serving.map(|key| Stale { key, writer: String::new() }).collect();
         // A key that a writer has marked gets a value that includes all that was committed before.
-        for end in Lanes::invalidate_over(&mut connection, &serving).await? {
+        for end in RedisClient::invalidate_over(&mut connection, &serving).await? {
             match end {
                 Invalidated::Done => purged += 1,
                 Invalidated::Busy => {}

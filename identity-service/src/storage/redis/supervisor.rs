@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    client::{Lane, Lanes},
+    client::{Lane, RedisClient},
     server::Server,
     state::count,
 };
@@ -28,7 +28,7 @@ const RENEW: Duration = Duration::from_millis(1500);
 type Own = Option<(Lane, Instant)>;
 
 /// Watches until `stop`.
-pub async fn watch(lanes: Lanes, stop: CancellationToken) {
+pub async fn watch(lanes: RedisClient, stop: CancellationToken) {
     // A lane of its own, so that something is looked at even while nobody asks for anything.
     let mut own = None;
     loop {
@@ -43,7 +43,7 @@ pub async fn watch(lanes: Lanes, stop: CancellationToken) {
     }
 }
 
-async fn look(lanes: &Lanes, own: &mut Own) {
+async fn look(lanes: &RedisClient, own: &mut Own) {
     let state = lanes.state();
     *own = own.take().filter(|(lane, _)| !state.is_away() && !lane.is_left());
     // A server that takes no further connection may still serve those that it has.
@@ -85,7 +85,7 @@ async fn look(lanes: &Lanes, own: &mut Own) {
     join_all(looks).await;
 }
 
-async fn check(lanes: &Lanes, lane: &Lane) -> Result<(), RedisError> {
+async fn check(lanes: &RedisClient, lane: &Lane) -> Result<(), RedisError> {
     let mut connection = lane.connection.clone();
     connection.set_response_timeout(PATIENCE);
     let server = Server::ask(&mut connection).await?;

@@ -5,7 +5,7 @@ use bb8_redis::redis::{Pipeline, RedisResult, aio::MultiplexedConnection};
 use super::{busy, eval};
 use crate::{
     error::Result,
-    storage::redis::{client::Lanes, keys, state},
+    storage::redis::{client::RedisClient, keys, state},
 };
 
 /// Deletes a value that can't be trusted. ARGV: the marker of the writer that left the
@@ -38,7 +38,7 @@ pub enum Invalidated {
     Failed,
 }
 
-impl Lanes {
+impl RedisClient {
     /// Drops values that may be wrong. An error is the server's; what is wrong with a single key spoils no other.
     pub async fn invalidate(&self, keys: &[Stale]) -> Result<Vec<Invalidated>> {
         let answers = self.write(&invalidations(keys)).await?;

@@ -20,7 +20,7 @@ use bb8_redis::redis::{Cmd, cmd};
 
 pub use self::{
     invalidate::{Invalidated, Stale},
-    read::{Text, hash_state, strings},
+    read::{Cached, hash_state, strings},
 };
 use super::keys::Key;
 

@@ -3,36 +3,36 @@
 use bb8_redis::redis::{self, Pipeline};
 
 use super::MARKER;
-use crate::storage::redis::{client::Lanes, keys::Key};
+use crate::storage::redis::{client::RedisClient, keys::Key};
 
 /// What a text key says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Text {
+pub enum Cached {
     /// The value.
-    Ready(String),
+    Hit(String),
     /// Nothing; it may be filled.
-    Missing,
+    Miss,
     /// A marker: PostgreSQL is asked, and nothing filled.
-    Marked,
+    Busy,
 }
 
-impl Text {
+impl Cached {
     /// Judges what GET returned.
     pub fn of(answer: Option<String>) -> Self {
         match answer {
-            None => Self::Missing,
-            Some(text) if text.starts_with(MARKER) => Self::Marked,
-            Some(text) => Self::Ready(text),
+            None => Self::Miss,
+            Some(text) if text.starts_with(MARKER) => Self::Busy,
+            Some(text) => Self::Hit(text),
         }
     }
 }
 
 /// What a hash key says, from its `_v`.
-pub fn hash_state(version: Option<&str>) -> Text {
+pub fn hash_state(version: Option<&str>) -> Cached {
     match version {
-        None => Text::Missing,
-        Some(text) if text.starts_with(MARKER) => Text::Marked,
-        Some(_) => Text::Ready(String::new()),
+        None => Cached::Miss,
+        Some(text) if text.starts_with(MARKER) => Cached::Busy,
+        Some(_) => Cached::Hit(String::new()),
     }
 }
 
@@ -48,10 +48,10 @@ pub fn strings(answer: redis::Value) -> Vec<Option<String>> {
     }
 }
 
-impl Lanes {
+impl RedisClient {
     /// What text keys say, in one round trip. Where Redis is away every one is as if marked: PostgreSQL is
     /// asked, and nothing filled.
-    pub async fn texts(&self, keys: &[Key]) -> Vec<Text> {
+    pub async fn texts(&self, keys: &[Key]) -> Vec<Cached> {
         if keys.is_empty() {
             return Vec::new();
         }
@@ -60,10 +60,10 @@ impl Lanes {
             pipe.get(&key.name);
         }
         match self.pipeline::<Vec<Option<String>>>(&pipe).await {
-            Ok(answers) => answers.into_iter().map(Text::of).collect(),
+            Ok(answers) => answers.into_iter().map(Cached::of).collect(),
             Err(error) => {
                 tracing::debug!(%error, "redis is away; serving from postgres");
-                vec![Text::Marked; keys.len()]
+                vec![Cached::Busy; keys.len()]
             }
         }
     }

@@ -6,7 +6,7 @@ use super::{Entry, Nonce, READY, VERSION_FIELD, Value, eval};
 use crate::{
     error::Result,
     storage::redis::{
-        client::Lanes,
+        client::RedisClient,
         keys::{Key, Shape},
     },
 };
@@ -42,7 +42,7 @@ const PUT: &str = "local hash = ARGV[4] == 'hash' \
     if ARGV[2] == '1' and now and string.sub(now, 1, 6) ~= '!busy:' then redis.call('DEL', KEYS[1]) end \
     return 0";
 
-impl Lanes {
+impl RedisClient {
     /// A writer's marker on every key, just before COMMIT.
     pub async fn mark(&self, keys: &[Key], nonce: &Nonce) -> Result<()> {
         if keys.is_empty() {

@@ -1,22 +1,9 @@
 //! When a pipeline key was last used, to the day: who wants to revoke one sees whether it is in use. Kept in memory and
 //! written now and then; what a process that dies had not written is lost.
 
-use std::{
-    sync::atomic::{AtomicI32, Ordering},
-    time::Duration,
-};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use time::Date;
-use tokio_util::sync::CancellationToken;
-
-use crate::{
-    error::Result,
-    settings::{Settings, Snapshot},
-    storage::{Stores, postgres::keys},
-};
-
-/// How often what is new is written: for each key at most once a day.
-const PERIOD: Duration = Duration::from_secs(5);
 
 /// One key's last use, as Julian days; 0 is never.
 #[derive(Debug, Default)]
@@ -35,41 +22,15 @@ impl LastUse {
     }
 
     /// The day that is to be written.
-    fn unwritten(&self) -> Option<Date> {
+    pub fn unwritten(&self) -> Option<Date> {
         let used = self.used.load(Ordering::Relaxed);
         (used != self.written.load(Ordering::Relaxed)).then(|| Date::from_julian_day(used).ok()).flatten()
     }
-}
 
-/// Writes what is new until `stop`.
-pub async fn write_until(stores: Stores, settings: Settings, stop: CancellationToken) {
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(PERIOD) => {}
-        }
-        let written = match settings.current().await {
-            Ok(snapshot) => write(&stores, &snapshot).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = written {
-            // The next round has it again.
-            tracing::debug!(%error, "last uses of keys are not written");
-        }
+    /// The day has been written.
+    pub fn wrote(&self, day: Date) {
+        self.written.store(day.to_julian_day(), Ordering::Relaxed);
     }
-}
-
-async fn write(stores: &Stores, snapshot: &Snapshot) -> Result<()> {
-    let new: Vec<_> = snapshot.keys().filter_map(|key| Some((key, key.last_use.unwritten()?))).collect();
-    if new.is_empty() {
-        return Ok(());
-    }
-    let rows: Vec<_> = new.iter().map(|(key, day)| (key.source.org, key.id, *day)).collect();
-    keys::used_on(&mut *stores.connection().await?, &rows).await?;
-    for (key, day) in new {
-        key.last_use.written.store(day.to_julian_day(), Ordering::Relaxed);
-    }
-    Ok(())
 }
 
 #[cfg(test)]

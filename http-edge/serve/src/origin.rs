@@ -1,4 +1,4 @@
-//! Origins and hosts: what a source lists as its domains, and what a browser sends.
+//! Origins and URLs of the web as settings may have them: one rule for whoever stores and whoever obeys them.
 
 use url::{Host, Url};
 
@@ -43,13 +43,23 @@ pub fn is_secure_or_loopback(url: &Url) -> bool {
     }
 }
 
-fn is_loopback(url: &Url) -> bool {
+/// True where the URL's host is this machine: `localhost`, below it, or a loopback address.
+pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),
         None => false,
     }
+}
+
+/// A URL that browsers may be sent to: https, or http on loopback, in printable ASCII, without credentials or fragment.
+/// None for anything else.
+pub fn redirect_target(text: &str) -> Option<Url> {
+    let url = Url::parse(text).ok()?;
+    let plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
+    let fits = plain && text.chars().all(|c| c.is_ascii_graphic()) && is_secure_or_loopback(&url);
+    fits.then_some(url)
 }
 
 #[cfg(test)]
@@ -90,6 +100,27 @@ mod tests {
             "ftp://x",
         ] {
             assert_eq!(Origin::from_domain(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn browsers_are_sent_to_plain_urls_alone() {
+        for good in ["https://ct.example/user/?a=b", "http://127.0.0.1:9000/sync", "https://[2001:db8::1]/"] {
+            assert!(redirect_target(good).is_some(), "{good}");
+        }
+        for bad in [
+            "",
+            "ct.example/user",
+            "http://ct.example/user",
+            "https://u:p@ct.example/",
+            "https://ct.example/#x",
+            "https://ct.example/a b",
+            "https://ct.example/\n",
+            "https://bücher.example/",
+            "javascript:alert(1)",
+            "//ct.example",
+        ] {
+            assert!(redirect_target(bad).is_none(), "{bad}");
         }
     }
 

@@ -1,0 +1,28 @@
+//! The tenant of a call: the organisation whose data it reaches, and what its caller may say.
+
+use std::sync::Arc;
+
+use time::OffsetDateTime;
+use tokio::sync::OwnedSemaphorePermit;
+use uuid::Uuid;
+
+use crate::settings::{CollectHost, Source};
+
+/// The party for whom a call is answered.
+#[derive(Debug)]
+pub struct Tenant {
+    /// The organisation whose data is meant.
+    pub org: Uuid,
+    /// The source, where a key named it. Pending syncs need one.
+    pub source: Option<Arc<Source>>,
+    /// True for a visitor's browser, which gets cookies, an anonymous ID where it has none, and short identifiers only.
+    pub browser: bool,
+    /// True where identifiers are vouched for: by a signed call, or an internal service.
+    pub verified: bool,
+    /// Time at which a signed call was signed, where it says so.
+    pub signed_at: Option<OffsetDateTime>,
+    /// The collect host that was called.
+    pub host: Option<CollectHost>,
+    /// The place of a key's call in its organisation's share, for as long as it lasts.
+    pub place: Option<OwnedSemaphorePermit>,
+}

@@ -1,0 +1,15 @@
+//! The vote of IAB's Transparency and Consent Framework string. It is not read yet: where one is present it counts as one that can't
+//! be parsed, and denies.
+
+use serde_json::{Map, Value};
+
+use super::Vote;
+
+/// The vote of the object's member `tcf`.
+pub fn vote(object: &Map<String, Value>) -> Vote {
+    match object.get("tcf") {
+        None | Some(Value::Null) => Vote::Silent,
+        Some(Value::String(text)) if text.is_empty() => Vote::Silent,
+        Some(_) => Vote::Deny,
+    }
+}

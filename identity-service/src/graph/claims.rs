@@ -1,0 +1,61 @@
+//! What one event says about who is who, as the rules work with it.
+
+use time::OffsetDateTime;
+
+use crate::{
+    identifiers::{Identifier, Kind},
+    pii::Digest,
+};
+
+/// The claims of one event.
+#[derive(Debug, Clone)]
+pub struct Claims {
+    /// The browser, by the ID that it has from now on; the user where there is no browser.
+    pub primary: Identifier,
+    /// The user whom the event names.
+    pub user: Option<Identifier>,
+    /// True where a signature or a hash vouches for the user.
+    pub user_verified: bool,
+    /// The cookie's anonymous ID, where it differs from the browser's.
+    pub cookie: Option<Identifier>,
+    /// The browser's identity on the domain that it comes from, as an opened link token says.
+    pub link: Option<LinkToken>,
+    /// True where a new person uses this device from now on.
+    pub reset: bool,
+    /// Digest of a signed call's message ID: a message changes the graph once.
+    pub message: Option<Digest>,
+}
+
+/// A token whose seal and age are right. PostgreSQL knows if it was used before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkToken {
+    /// The browser, by its ID on the domain that it comes from.
+    pub browser: Identifier,
+    /// Time at which the token was made, to the millisecond.
+    pub issued_at: OffsetDateTime,
+    /// SHA-256 of the token's text, under which its use is recorded: a token counts once.
+    pub digest: Digest,
+}
+
+impl Claims {
+    /// The browser, where the event comes from one.
+    pub fn browser(&self) -> Option<&Identifier> {
+        Some(&self.primary).filter(|id| id.kind == Kind::AnonymousId)
+    }
+
+    /// The anonymous ID that the browser has from now on; none without a browser.
+    pub fn anonymous_id(&self) -> Option<&str> {
+        self.browser().map(|browser| browser.value.as_str())
+    }
+
+    /// Identifiers of the event, the primary one first and none twice.
+    pub fn ids(&self) -> impl Iterator<Item = &Identifier> {
+        let user = self.user.as_ref().filter(|_| self.browser().is_some());
+        std::iter::once(&self.primary).chain(user).chain(&self.cookie)
+    }
+
+    /// The same identifiers, followed by the browser that a link token names.
+    pub fn named(&self) -> impl Iterator<Item = &Identifier> {
+        self.ids().chain(self.link.iter().map(|token| &token.browser))
+    }
+}

@@ -1,0 +1,171 @@
+//! The answer for one subject.
+
+use metrics::counter;
+use proto::{
+    Reason,
+    v1::{Cookie, ErrorReason, PendingSync, Refusal, RefusalReason, Resolution, ResolutionError, SameSite},
+};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{
+    Resolver,
+    facts::{Facts, KnownIdentity},
+    subject::Person,
+};
+use crate::{
+    auth::Tenant,
+    error::{Error, Result},
+    first_party_ids::visit::Given,
+    graph::transaction::Outcome,
+    settings::{CollectHost, Source},
+    sync::{
+        pending,
+        view::{self, View},
+    },
+};
+
+/// Life of `_dfid`: 400 days, the longest that browsers keep a cookie.
+const DFID_SECONDS: i64 = 400 * 24 * 60 * 60;
+
+/// Plans syncs, and puts the answer together.
+#[expect(clippy::too_many_arguments, reason = "the parts of a request that ends here")]
+pub async fn of_person(
+    resolver: &Resolver,
+    tenant: &Tenant,
+    mut person: Person,
+    outcome: Outcome,
+    saved: bool,
+    facts: &mut Facts,
+    given: &mut Given,
+    now: OffsetDateTime,
+) -> Result<Resolution> {
+    person.refusals.extend(outcome.refusals);
+    count_refusals(&person.refusals);
+    if !saved {
+        return Err(Error::refused(ErrorReason::Unavailable));
+    }
+    // All of them: a link that could not be stored must not look as if it had been.
+    if person.claims.ids().any(|id| facts.canonical(id).is_none()) {
+        return Err(Error::refused(ErrorReason::Unavailable));
+    }
+    let known =
+        facts.canonical(&person.claims.primary).ok_or_else(|| Error::refused(ErrorReason::Unavailable))?;
+    let canonical = known.canonical;
+    if let Some(anonymous_id) = person.claims.anonymous_id()
+        && person.is_read_ahead()
+        && !facts.was_guessed(canonical)
+    {
+        resolver.hints.learn(tenant.org, anonymous_id, canonical);
+    }
+    let mut pending_syncs = Vec::new();
+    if let (true, Some(source), Some(anonymous_id)) =
+        (person.want_pending_syncs, &tenant.source, person.claims.anonymous_id())
+    {
+        let planned = plan_syncs(resolver, tenant.org, source, anonymous_id, known, facts, now).await;
+        // The event has done its work; the next page will offer what this one can't.
+        pending_syncs = planned.unwrap_or_else(|error| {
+            serve::failing!(WARN, %error, "syncs can't be planned");
+            Vec::new()
+        });
+    }
+    let cookies = match (person.claims.anonymous_id(), tenant.browser) {
+        (Some(anonymous_id), true) => {
+            let mut cookies = vec![dfid(anonymous_id, tenant.host.as_ref())];
+            if given.browser == anonymous_id {
+                cookies.append(&mut given.cookies);
+            }
+            cookies
+        }
+        _ => Vec::new(),
+    };
+    Ok(Resolution {
+        canonical_id: canonical.to_string(),
+        anonymous_id: person.claims.anonymous_id().unwrap_or_default().to_owned(),
+        created: known.created,
+        merged_from: outcome.merged.iter().map(Uuid::to_string).collect(),
+        refusals: person.refusals,
+        pending_syncs,
+        cookies,
+        error: None,
+    })
+}
+
+async fn plan_syncs(
+    resolver: &Resolver,
+    org: Uuid,
+    source: &Source,
+    anonymous_id: &str,
+    known: KnownIdentity,
+    facts: &mut Facts,
+    now: OffsetDateTime,
+) -> Result<Vec<PendingSync>> {
+    let stored = facts.consent(anonymous_id).cloned();
+    let stored = stored.ok_or_else(|| Error::refused(ErrorReason::Unavailable))?;
+    let view = match facts.take_syncs(known.canonical) {
+        Some(view) => view,
+        None if known.created => View::default(),
+        None => view::view(&resolver.stores, org, known.canonical, now).await?,
+    };
+    let due = pending::due(source, &view, &stored, now);
+    Ok(pending::offer(&resolver.stores, org, known.canonical, &due, now).await)
+}
+
+fn dfid(anonymous_id: &str, host: Option<&CollectHost>) -> Cookie {
+    Cookie {
+        name: "_dfid".to_owned(),
+        value: anonymous_id.to_owned(),
+        max_age_seconds: DFID_SECONDS,
+        domain: host.and_then(|host| host.cookie_domain.clone()),
+        path: "/".to_owned(),
+        secure: !host.is_some_and(|host| host.is_http),
+        http_only: true,
+        same_site: SameSite::Lax.into(),
+    }
+}
+
+/// The answer for a subject that failed.
+pub fn failed(error: &Error) -> Resolution {
+    let reason = error.reason();
+    let retry = matches!(
+        reason,
+        ErrorReason::Unavailable
+            | ErrorReason::Overloaded
+            | ErrorReason::DeadlineExceeded
+            | ErrorReason::Internal
+    );
+    let message = match error {
+        Error::Refused { field: Some(field), .. } => {
+            format!("{} Field: {field}.", Reason::of(reason).message)
+        }
+        _ => Reason::of(reason).message.to_owned(),
+    };
+    Resolution {
+        error: Some(ResolutionError { reason: reason.into(), message, retry }),
+        ..Resolution::default()
+    }
+}
+
+/// Counts the outcome of a subject.
+pub fn count(resolution: &Result<Resolution>) {
+    // Labels that are literals cost no allocation.
+    match resolution {
+        Ok(resolution) if resolution.created => counter!("datafly_resolves_total", "outcome" => "created"),
+        Ok(_) => counter!("datafly_resolves_total", "outcome" => "found"),
+        Err(_) => counter!("datafly_resolves_total", "outcome" => "error"),
+    }
+    .increment(1);
+}
+
+fn count_refusals(refusals: &[Refusal]) {
+    for refusal in refusals {
+        let reason = match refusal.reason() {
+            RefusalReason::DifferentUsers => "different_users",
+            RefusalReason::TooManyLinks => "too_many_links",
+            RefusalReason::InvalidProof => "invalid_proof",
+            RefusalReason::Junk => "junk",
+            RefusalReason::Unspecified => "unspecified",
+        };
+        counter!("datafly_link_refusals_total", "reason" => reason).increment(1);
+    }
+}

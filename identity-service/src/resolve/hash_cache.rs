@@ -1,0 +1,34 @@
+//! A bounded cache that knows its keys by a keyed hash alone: what is kept of a person is a number that means nothing
+//! outside this process. Two keys may share a place, so nothing is ever answered from it.
+
+use std::hash::{BuildHasher, Hash, RandomState};
+
+use quick_cache::sync::Cache;
+
+/// The cache.
+pub struct HashCache<V> {
+    hasher: RandomState,
+    kept: Cache<u64, V>,
+}
+
+impl<V: Clone> HashCache<V> {
+    /// An empty cache of at most `entries` entries.
+    pub fn new(entries: usize) -> Self {
+        Self { hasher: RandomState::new(), kept: Cache::new(entries) }
+    }
+
+    /// The value of `key`, or of another key in its place.
+    pub fn get(&self, key: &impl Hash) -> Option<V> {
+        self.kept.get(&self.hash(key))
+    }
+
+    /// Puts `value` in the place of `key`.
+    pub fn insert(&self, key: &impl Hash, value: V) {
+        self.kept.insert(self.hash(key), value);
+    }
+
+    /// The keyed hash of anything, which differs from process to process.
+    pub fn hash(&self, key: &impl Hash) -> u64 {
+        self.hasher.hash_one(key)
+    }
+}

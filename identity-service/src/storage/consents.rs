@@ -1,0 +1,90 @@
+//! Consent signals of browsers, from Redis, else from PostgreSQL.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use super::{
+    Stores,
+    cache_entries::{self, ConsentEntry},
+    postgres::{consent, rows::ConsentRow},
+    read_through,
+    redis::{
+        keys::{self, Key},
+        protocol::Cached,
+    },
+};
+use crate::error::Result;
+
+/// Signals of many browsers, as far as Redis knows them.
+pub struct Served<'a> {
+    known: HashMap<String, ConsentEntry>,
+    /// Browsers of which PostgreSQL is to be asked, and whether Redis may be told then.
+    unknown: Vec<(&'a str, bool)>,
+}
+
+/// Asks Redis, in one round trip.
+pub async fn served<'a>(stores: &Stores, org: Uuid, anonymous_ids: &[&'a str]) -> Served<'a> {
+    let asked: Vec<Key> = anonymous_ids.iter().map(|id| keys::consent(org, id)).collect();
+    let answers = stores.redis.texts(&asked).await;
+    let mut served = Served { known: HashMap::with_capacity(anonymous_ids.len()), unknown: Vec::new() };
+    for (anonymous_id, answer) in anonymous_ids.iter().zip(answers) {
+        if let Cached::Hit(text) = &answer
+            && let Ok(entry) = serde_json::from_str(text)
+        {
+            served.known.insert((*anonymous_id).to_owned(), entry);
+        } else {
+            served.unknown.push((anonymous_id, answer == Cached::Miss));
+        }
+    }
+    served
+}
+
+/// The signals stored for them, with PostgreSQL's part. Redis is told of browsers that somebody `has`: of others it would
+/// keep names that anybody made up, and those of the erased.
+pub async fn stored(
+    stores: &Stores,
+    org: Uuid,
+    served: Served<'_>,
+    has: impl Fn(&str) -> bool,
+) -> Result<HashMap<String, ConsentEntry>> {
+    let Served { mut known, unknown } = served;
+    if !unknown.is_empty() {
+        let fillable = unknown.iter().filter(|(id, missing)| *missing && has(id));
+        let missing: Vec<Key> = fillable.map(|(id, _)| keys::consent(org, id)).collect();
+        let unknown: Vec<&str> = unknown.iter().map(|(id, _)| *id).collect();
+        known.extend(load(stores, org, &unknown, &missing).await?);
+    }
+    Ok(known)
+}
+
+/// The newest signals among the browsers of a canonical identity.
+pub async fn newest(stores: &Stores, org: Uuid, canonical: Uuid) -> Result<ConsentEntry> {
+    let mut connection = stores.connection().await?;
+    let newest = consent::newest(&mut connection, org, &[canonical]).await?;
+    Ok(cache_entries::consent_entry(newest.first().map(|(_, row)| row)))
+}
+
+/// Loads the signals of browsers from PostgreSQL, and fills those keys of theirs that are `missing`.
+pub async fn load(
+    stores: &Stores,
+    org: Uuid,
+    anonymous_ids: &[&str],
+    missing: &[Key],
+) -> Result<HashMap<String, ConsentEntry>> {
+    read_through::through(stores, missing, async {
+        let mut connection = stores.connection().await?;
+        let rows = consent::find(&mut connection, org, anonymous_ids).await?;
+        let rows: HashMap<&str, &ConsentRow> =
+            rows.iter().map(|row| (row.anonymous_id.as_str(), row)).collect();
+        let mut known = HashMap::with_capacity(anonymous_ids.len());
+        let mut filled = Vec::with_capacity(anonymous_ids.len());
+        for anonymous_id in anonymous_ids {
+            let row = rows.get(anonymous_id).copied();
+            known.insert((*anonymous_id).to_owned(), cache_entries::consent_entry(row));
+            filled.push(cache_entries::consent(org, anonymous_id, row));
+        }
+        Ok((known, filled))
+    })
+    .await
+}

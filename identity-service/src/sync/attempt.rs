@@ -1,0 +1,58 @@
+//! Recording that a browser is sent to a vendor.
+
+use std::sync::Arc;
+
+use proto::v1::SyncRefusal;
+use time::OffsetDateTime;
+
+use super::{pending, schedule};
+use crate::{
+    settings::Source,
+    vendor_ids::{ledger::Ledger, writer::Write},
+};
+
+/// A browser that is about to be sent to a vendor.
+#[derive(Debug)]
+pub struct NewAttempt {
+    /// The visitor's anonymous ID.
+    pub anonymous_id: String,
+    /// The source that has the vendor enabled.
+    pub source: Arc<Source>,
+    /// The vendor's name.
+    pub vendor: &'static str,
+    /// True where `Sec-GPC: 1` came with the request.
+    pub sec_gpc: bool,
+    /// Time of the attempt.
+    pub now: OffsetDateTime,
+}
+
+impl Write for NewAttempt {
+    /// Why the browser must not go after all.
+    type Output = Option<SyncRefusal>;
+
+    fn browser(&self) -> &str {
+        &self.anonymous_id
+    }
+
+    fn now(&self) -> OffsetDateTime {
+        self.now
+    }
+
+    /// Records the attempt, or says why the browser must not go after all. A visitor without a canonical identity has no
+    /// schedule; the callback will say so.
+    fn decide(&self, ledger: &mut Ledger) -> Option<SyncRefusal> {
+        let canonical = ledger.root(&self.anonymous_id)?;
+        let consent = ledger.consent(&self.anonymous_id).with_gpc(self.sec_gpc);
+        let enabled = self.source.vendor(self.vendor);
+        if !enabled.is_some_and(|enabled| pending::allows(&self.source, enabled, &consent)) {
+            return Some(SyncRefusal::Consent);
+        }
+        let before = ledger.attempt(canonical, self.vendor);
+        if before.is_some_and(|attempt| attempt.is_exhausted(self.now)) {
+            return Some(SyncRefusal::Exhausted);
+        }
+        let attempt = schedule::attempted(before, self.now);
+        ledger.schedule(canonical, self.vendor, attempt);
+        None
+    }
+}

@@ -1,0 +1,150 @@
+//! Storing what a vendor sent back with a browser.
+
+use proto::v1::SyncOutcome;
+use time::{Duration, OffsetDateTime};
+use uuid::Uuid;
+
+use super::{schedule, state::SyncState};
+use crate::{
+    consent::{ConsentMode, Decision},
+    storage::postgres::rows::VendorIdRow,
+    vendor_ids::{ledger::Ledger, writer::Write},
+    vendors::ConsentNeed,
+};
+
+/// A browser that came back from a vendor.
+#[derive(Debug)]
+pub struct NewResult {
+    /// The state that the browser was sent off with.
+    pub state: SyncState,
+    /// The ID. None: the vendor has none.
+    pub value: Option<String>,
+    /// Field of the identity that holds the ID.
+    pub field: &'static str,
+    /// The consent that the ID needs.
+    pub need: ConsentNeed,
+    /// Life of the ID in days.
+    pub ttl_days: i32,
+    /// The pipeline that has the vendor enabled.
+    pub pipeline: Uuid,
+    /// The meaning of absent consent there.
+    pub mode: ConsentMode,
+    /// True where `Sec-GPC: 1` came with the request.
+    pub sec_gpc: bool,
+    /// A random number of 0..1; see [`schedule::stored`].
+    pub jitter: f64,
+    /// Time of the callback.
+    pub now: OffsetDateTime,
+}
+
+impl Write for NewResult {
+    type Output = SyncOutcome;
+
+    fn browser(&self) -> &str {
+        &self.state.anonymous_id
+    }
+
+    fn now(&self) -> OffsetDateTime {
+        self.now
+    }
+
+    fn state_vendor(&self) -> Option<&str> {
+        Some(&self.state.vendor)
+    }
+
+    /// Stores what came back, if it counts.
+    fn decide(&self, ledger: &mut Ledger) -> SyncOutcome {
+        let SyncState { vendor, anonymous_id, issued_at, .. } = &self.state;
+        let Some(canonical) = ledger.root(anonymous_id) else { return SyncOutcome::NoCanonical };
+        // Withdrawn between the 302 and now: nothing is stored, the state is not even used up.
+        let consent = ledger.consent(anonymous_id).with_gpc(self.sec_gpc);
+        if consent.signals().decide(&self.need, self.mode) == Decision::Denied {
+            return SyncOutcome::ConsentDenied;
+        }
+        if !ledger.use_state(anonymous_id, vendor, *issued_at) {
+            return SyncOutcome::BadState;
+        }
+        let Some(value) = &self.value else {
+            let attempt = schedule::no_id(ledger.attempt(canonical, vendor), self.now);
+            ledger.schedule(canonical, vendor, attempt);
+            return SyncOutcome::NoId;
+        };
+        ledger.schedule(canonical, vendor, schedule::stored(self.ttl_days, self.now, self.jitter));
+        let row = VendorIdRow {
+            canonical_id: canonical,
+            field: self.field.to_owned(),
+            value: value.clone(),
+            source: "sync".to_owned(),
+            collected_at: self.now,
+            expires_at: self.now + Duration::days(i64::from(self.ttl_days)),
+            anonymous_id: Some(anonymous_id.clone()),
+            pipeline_id: Some(self.pipeline),
+        };
+        ledger.store(self.field, row);
+        SyncOutcome::Stored
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn ledger() -> Ledger {
+        Ledger { roots: HashMap::from([("a".to_owned(), Uuid::nil())]), ..Ledger::default() }
+    }
+
+    fn decide(ledger: &mut Ledger, result: &NewResult) -> SyncOutcome {
+        result.decide(ledger)
+    }
+
+    fn result(anonymous_id: &str, issued_at: i64, value: Option<&str>) -> NewResult {
+        let at = |seconds| OffsetDateTime::from_unix_timestamp(seconds).unwrap();
+        NewResult {
+            state: SyncState {
+                org: Uuid::nil(),
+                source: Uuid::nil(),
+                vendor: "pinterest".to_owned(),
+                anonymous_id: anonymous_id.to_owned(),
+                issued_at: at(issued_at),
+            },
+            value: value.map(str::to_owned),
+            field: "pin_unauth",
+            need: ConsentNeed::MARKETING,
+            ttl_days: 90,
+            pipeline: Uuid::nil(),
+            mode: ConsentMode::Implicit,
+            sec_gpc: false,
+            jitter: 0.0,
+            now: at(1000),
+        }
+    }
+
+    #[test]
+    fn of_two_results_with_one_state_the_first_counts() {
+        let mut ledger = ledger();
+        assert_eq!(decide(&mut ledger, &result("a", 1, Some("x"))), SyncOutcome::Stored);
+        assert_eq!(decide(&mut ledger, &result("a", 1, Some("y"))), SyncOutcome::BadState);
+        assert_eq!(decide(&mut ledger, &result("b", 1, Some("z"))), SyncOutcome::NoCanonical);
+        assert_eq!(ledger.new_ids.values().map(|row| row.value.as_str()).collect::<Vec<_>>(), ["x"]);
+        assert_eq!(decide(&mut ledger, &result("a", 2, Some("y"))), SyncOutcome::Stored);
+        assert_eq!(ledger.new_ids.values().map(|row| row.value.as_str()).collect::<Vec<_>>(), ["y"]);
+        assert_eq!((ledger.new_used.len(), ledger.new_attempts.len()), (1, 1));
+    }
+
+    #[test]
+    fn an_empty_answer_keeps_what_is_stored() {
+        let mut ledger = ledger();
+        decide(&mut ledger, &result("a", 1, Some("x")));
+        assert_eq!(decide(&mut ledger, &result("a", 2, None)), SyncOutcome::NoId);
+        assert_eq!(ledger.new_ids.len(), 1);
+        let denied = NewResult { sec_gpc: true, ..result("a", 3, Some("y")) };
+        assert_eq!(decide(&mut ledger, &denied), SyncOutcome::ConsentDenied);
+        assert_eq!(
+            decide(&mut ledger, &result("a", 3, Some("y"))),
+            SyncOutcome::Stored,
+            "the state is not used up"
+        );
+    }
+}

@@ -1,0 +1,97 @@
+//! Fields of the identity: whose each is, and what consent its ID needs.
+
+use std::collections::BTreeSet;
+
+use super::{ALL, ConsentNeed, Vendor};
+
+/// The vendor of all fields that customers' own providers fill.
+const CUSTOM: &str = "custom";
+
+/// Fields of the specification's vendors that have no record yet. They are reserved, so that no customer's provider
+/// has taken one when its vendor comes.
+const PENDING: &[&str] = &[
+    "microsoft_muid",
+    "linkedin_bcookie",
+    "x_personalization_id",
+    "nextdoor_ndid",
+    "taboola_t_gid",
+    "outbrain_obuid",
+    "liveramp_id",
+    "magnite_id",
+    "amazon_aax_id",
+];
+
+/// The name of a field's vendor, and the consent that the field's ID needs. A field of no record is a customer's own
+/// provider's, vendor `custom`, and needs the category `marketing`.
+pub fn owner_of(field: &str) -> (&'static str, ConsentNeed) {
+    fields()
+        .find(|(own, ..)| *own == field)
+        .map_or((CUSTOM, ConsentNeed::MARKETING), |(_, vendor, need)| (vendor, need))
+}
+
+/// Every need of some field.
+pub fn needs() -> BTreeSet<ConsentNeed> {
+    fields().map(|(.., need)| need).chain([ConsentNeed::MARKETING]).collect()
+}
+
+/// The name of the vendor whose gateway sync brings the ID of `field`, where `source` says that a sync did.
+pub fn synced_by(source: &str, field: &str) -> Option<&'static str> {
+    let is_sync = source == "sync";
+    super::syncs().find(|vendor| is_sync && vendor.field == field).map(|vendor| vendor.name)
+}
+
+/// The fields that only a built-in vendor may fill, those of vendors to come included.
+pub fn reserved() -> impl Iterator<Item = &'static str> {
+    fields().map(|(field, ..)| field).chain(PENDING.iter().copied())
+}
+
+/// True where only a built-in vendor may fill `field`, in whatever case it is written.
+pub fn is_reserved(field: &str) -> bool {
+    reserved().any(|own| own.eq_ignore_ascii_case(field))
+}
+
+/// The fields of all records, with vendor and need.
+fn fields() -> impl Iterator<Item = (&'static str, &'static str, ConsentNeed)> {
+    let of = |vendor: &'static Vendor| {
+        let synced = vendor.sync.iter().map(|sync| (sync.field, sync.need));
+        let clicks = vendor.click_ids.iter().map(|id| (id.field, id.need));
+        let generated = vendor.generated_ids.iter().map(|id| (id.field, id.need));
+        let enriched = vendor.enrichment.iter().map(|enrichment| (enrichment.field, enrichment.need));
+        let own = synced.chain(clicks).chain(generated).chain(enriched);
+        own.map(|(field, need)| (field, vendor.name, need))
+    };
+    ALL.iter().flat_map(of)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_field_has_an_owner_and_a_field_of_two_has_one() {
+        let owner = |field| {
+            let (vendor, need) = owner_of(field);
+            (vendor, need.category)
+        };
+        assert_eq!(owner("pin_unauth"), ("pinterest", "marketing"));
+        assert_eq!(owner("epik"), ("pinterest", "marketing"));
+        assert_eq!(owner("client_id"), ("google", "analytics"));
+        assert_eq!(owner("uid2_token"), ("uid2", "marketing"));
+        assert_eq!(owner("cdp_customer_id"), ("custom", "marketing"));
+        let categories: BTreeSet<&str> = needs().iter().map(|need| need.category).collect();
+        assert_eq!(categories, BTreeSet::from(["analytics", "marketing"]));
+        // A gateway sync and a generated ID share a field only where both need the same.
+        for record in crate::vendors::generated_ids() {
+            assert_eq!(owner_of(record.field), (record.vendor, record.need));
+        }
+    }
+
+    #[test]
+    fn a_pending_field_is_reserved_until_its_vendor_has_a_record() {
+        for field in PENDING {
+            assert!(is_reserved(field) && is_reserved(&field.to_uppercase()), "{field}");
+            assert_eq!(owner_of(field).0, CUSTOM, "{field} has a record: it is pending no more");
+        }
+        assert!(is_reserved("PIN_UNAUTH") && !is_reserved("cdp_customer_id"));
+    }
+}

@@ -1,0 +1,31 @@
+//! Acxiom Real ID.
+
+use crate::vendors::{ConsentNeed, Credential, EnrichmentVendor, Evidence, Vendor};
+
+const NAME: &str = "acxiom_realid";
+const NEED: ConsentNeed = ConsentNeed::MARKETING;
+
+/// The record of Acxiom Real ID.
+pub const ACXIOM_REALID: Vendor = Vendor {
+    enrichment: Some(EnrichmentVendor {
+        name: NAME,
+        help: "Gives Acxiom's Person ID for a hashed email. Acxiom publishes no description of this interface: \
+               take host, header, path and JSON path from your contract.",
+        field: "acxiom_person_id",
+        credentials: &[Credential {
+            name: "api_key",
+            label: "API Key",
+            help: "Your Acxiom account team issues it with the address of your region.",
+        }],
+        base_url: "https://api.us-east-1.a.realid.rapid.acxiom.io",
+        method: "POST",
+        path: "/",
+        headers: &[("x-api-key", "{{api_key}}")],
+        json_path: "$.acxiom_person_id",
+        ttl: "30d",
+        evidence: Evidence::SpecOnly,
+        evidence_source: "",
+        need: NEED,
+    }),
+    ..Vendor::new(NAME, "Acxiom Real ID")
+};

@@ -1,0 +1,25 @@
+//! TikTok.
+
+use crate::vendors::{ClickId, ConsentNeed, GeneratedId, Vendor, cookie_format::Format};
+
+const NAME: &str = "tiktok";
+const NEED: ConsentNeed = ConsentNeed::MARKETING;
+
+/// The record of TikTok.
+pub const TIKTOK: Vendor = Vendor {
+    click_ids: &[ClickId {
+        conversions_field: Some("user.ttclid"),
+        ..ClickId::new(NAME, "ttclid", &["ttclid"], NEED)
+    }],
+    generated_ids: &[GeneratedId {
+        vendor: NAME,
+        field: "ttp",
+        cookie: "_ttp",
+        days: 395,
+        need: NEED,
+        format: Format::Ttp,
+        unless_synced: false,
+        conversions_field: Some("user.ttp"),
+    }],
+    ..Vendor::new(NAME, "TikTok")
+};

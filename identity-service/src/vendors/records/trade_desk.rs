@@ -1,0 +1,60 @@
+//! The Trade Desk: its cookie ID by gateway sync, and its TDID by enrichment.
+
+use crate::vendors::{
+    ConsentNeed, Credential, EnrichmentVendor, Evidence, SyncVendor, Vendor,
+    sync::{Mode, UidShape},
+};
+
+const NAME: &str = "trade_desk";
+const NEED: ConsentNeed = ConsentNeed::marketing_of(21);
+
+/// The record of The Trade Desk.
+pub const TRADE_DESK: Vendor = Vendor {
+    sync: Some(SyncVendor {
+        name: NAME,
+        field: "ttd_uid",
+        partner_label: "Partner ID",
+        partner_help: "The Trade Desk issues it once you have registered the callback \
+                       https://<collect host>/v1/sync/trade_desk/callback?ttd_id=%%TDID%% with them.",
+        ttl_days: 90,
+        need: NEED,
+        endpoint: "https://match.adsrvr.org/track/cmf/generic",
+        partner_param: "ttd_pid",
+        fixed_params: &[("ttd_tpi", "1")],
+        mode: Mode::Registered { uid_macro: "%%TDID%%" },
+        uid_param: "ttd_id",
+        macros: &["%%TDID%%"],
+        uid_shape: UidShape::Uuid,
+        evidence: Evidence::Observed,
+        evidence_source: "github.com/prebid/prebid-server static/bidder-info/thetradedesk.yaml",
+        conversions_field: None,
+    }),
+    enrichment: Some(EnrichmentVendor {
+        name: NAME,
+        help: "Gives the TDID. The Trade Desk knows a browser by its own cookie, which a server does not have: without it \
+               the answer may be a new ID each time. For hashed emails it takes UID2.",
+        field: "tdid",
+        credentials: &[
+            Credential {
+                name: "partner_id",
+                label: "Partner ID",
+                help: "The Trade Desk issues it to partners.",
+            },
+            Credential {
+                name: "secret",
+                label: "Secret",
+                help: "The Trade Desk issues it with the Partner ID.",
+            },
+        ],
+        base_url: "https://match.adsrvr.org",
+        method: "GET",
+        path: "/track/rid",
+        headers: &[],
+        json_path: "$.TDID",
+        ttl: "30d",
+        evidence: Evidence::Observed,
+        evidence_source: "github.com/prebid/Prebid.js modules/unifiedIdSystem.js",
+        need: NEED,
+    }),
+    ..Vendor::new(NAME, "The Trade Desk")
+};

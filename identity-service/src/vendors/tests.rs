@@ -1,0 +1,72 @@
+//! What holds for every record.
+
+use std::collections::HashSet;
+
+use super::{sync::Mode, *};
+
+/// Evidence and its source go together.
+fn is_evidenced(evidence: Evidence, source: &str) -> bool {
+    (evidence == Evidence::SpecOnly) == source.is_empty()
+}
+
+#[test]
+fn records_are_sound() {
+    let mut names = HashSet::new();
+    for vendor in ALL {
+        let name = vendor.name;
+        assert!(names.insert(name), "{name}: name taken");
+        assert!(!vendor.label.is_empty(), "{name}");
+        let own = (vendor.sync.iter().map(|sync| sync.name))
+            .chain(vendor.click_ids.iter().map(|id| id.vendor))
+            .chain(vendor.generated_ids.iter().map(|id| id.vendor))
+            .chain(vendor.enrichment.iter().map(|enrichment| enrichment.name));
+        assert!(own.clone().count() > 0 && own.clone().all(|part| part == name), "{name}: another's part");
+    }
+}
+
+#[test]
+fn syncs_are_sound() {
+    let mut fields = HashSet::new();
+    for vendor in syncs() {
+        assert!(fields.insert(vendor.field), "{}: field taken", vendor.name);
+        // The longest name that a sync state has room for.
+        assert!(vendor.name.len() <= 16, "{}", vendor.name);
+        assert!((1..=400).contains(&vendor.ttl_days), "{}", vendor.name);
+        let url = url::Url::parse(vendor.endpoint).unwrap();
+        assert_eq!(url.scheme(), "https", "{}", vendor.name);
+        assert!(url.query().is_none() && url.fragment().is_none(), "{}", vendor.name);
+        if let Mode::Redirect { uid_macro: Some(uid_macro), .. } | Mode::Registered { uid_macro } =
+            vendor.mode
+        {
+            assert!(vendor.macros.contains(&uid_macro), "{}", vendor.name);
+        }
+        assert!(is_evidenced(vendor.evidence, vendor.evidence_source), "{}", vendor.name);
+    }
+}
+
+#[test]
+fn collected_ids_are_sound() {
+    let mut fields = HashSet::new();
+    for record in click_ids() {
+        assert!(fields.insert(record.field), "{}: field taken", record.field);
+        assert!((1..=400).contains(&record.days), "{}", record.field);
+        assert!(!record.params.is_empty(), "{}", record.field);
+    }
+    assert_eq!(fields.len(), 15);
+    let mut cookies = HashSet::new();
+    for record in generated_ids() {
+        assert!(fields.insert(record.field), "{}: field taken", record.field);
+        assert!(cookies.insert(record.cookie), "{}: cookie taken", record.cookie);
+        assert!((1..=400).contains(&record.days), "{}", record.field);
+    }
+}
+
+#[test]
+fn enrichments_are_sound() {
+    let mut fields = HashSet::new();
+    for vendor in ALL.iter().filter_map(|vendor| vendor.enrichment.as_ref()) {
+        assert!(fields.insert(vendor.field), "{}: field taken", vendor.name);
+        assert!(!vendor.help.is_empty() && !vendor.credentials.is_empty(), "{}", vendor.name);
+        assert!(is_evidenced(vendor.evidence, vendor.evidence_source), "{}", vendor.name);
+    }
+}
