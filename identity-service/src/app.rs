@@ -6,15 +6,15 @@ use crate::{
     identity_admin::IdentityAdmin, resolve::Resolver, settings::Settings, storage::Stores, sync::GatewaySync,
 };
 
-/// The identity core.
+/// The identity core, with a field for each feature.
 pub struct App {
-    /// PostgreSQL and Redis.
+    /// The stores, PostgreSQL and Redis.
     pub stores: Stores,
-    /// The customers' settings.
+    /// The settings that customers made.
     pub settings: Settings,
     /// The resolver of browsers and users.
     pub resolver: Resolver,
-    /// Gateway sync.
+    /// The gateway sync of vendors.
     pub sync: GatewaySync,
     /// The administration of people.
     pub people: IdentityAdmin,

@@ -1,19 +1,21 @@
-//! The one place that reads the clock. Everything else takes the time as an argument.
+//! The one place that reads the clock. All other code takes the time as an argument.
 //!
-//! States, schedules and signatures made at one instance are judged at another, so all follow the database's clock
-//! where a machine's own is wrong (threats.md F35).
+//! States, schedules and signatures made at one instance are judged at another, so all follow the database's
+//! clock where a machine's own is wrong.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use metrics::gauge;
 use time::{Duration, OffsetDateTime};
 
-/// How far this machine's clock is behind the database's, in milliseconds.
+/// Milliseconds that this machine's clock is behind the database's.
 static BEHIND_MS: AtomicI64 = AtomicI64::new(0);
-/// A smaller difference is let be: nothing here depends on it, and some of it is the way to the database.
+/// Difference below which the clock is let be, in milliseconds: nothing here depends on so little, and some
+/// of it is the way to the database.
 const LEEWAY_MS: i64 = 5_000;
 
-/// Now, in UTC, to the millisecond: what PostgreSQL, Redis and a sync state hold is then the same value.
+/// Returns the time in UTC, to the millisecond: what PostgreSQL, Redis and a sync state hold is then the same
+/// value.
 pub fn now() -> OffsetDateTime {
     let now = machine() + Duration::milliseconds(BEHIND_MS.load(Ordering::Relaxed));
     now.replace_millisecond(now.millisecond()).unwrap_or(now)
@@ -35,17 +37,17 @@ fn machine() -> OffsetDateTime {
     OffsetDateTime::now_utc()
 }
 
-/// Milliseconds since the Unix epoch.
+/// Converts a time to milliseconds since the Unix epoch.
 pub fn unix_ms(at: OffsetDateTime) -> i64 {
     i64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
 }
 
-/// The time of `ms` milliseconds since the Unix epoch; none where it lies outside the calendar.
+/// Converts `ms` milliseconds since the Unix epoch to a time; none where it lies outside the calendar.
 pub fn from_unix_ms(ms: i64) -> Option<OffsetDateTime> {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).ok()
 }
 
-/// The same time as a protobuf timestamp.
+/// Converts a time to a protobuf timestamp.
 pub fn timestamp(at: OffsetDateTime) -> prost_types::Timestamp {
     prost_types::Timestamp {
         seconds: at.unix_timestamp(),

@@ -1,4 +1,4 @@
-//! The core's environment.
+//! The core's environment variables, read and checked at its start.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -28,28 +28,28 @@ const KNOWN: &[&str] = &[
 const PORT: u16 = 50051;
 const METRICS_PORT: u16 = 9051;
 
-/// Everything the core is told at its start.
+/// The settings that the core is told at its start.
 pub struct Config {
-    /// PostgreSQL.
+    /// URL of PostgreSQL, with its credentials.
     pub database_url: SecretString,
-    /// Redis.
+    /// URL of Redis, with its credentials.
     pub redis_url: SecretString,
-    /// Opens and seals credentials and states.
+    /// Keys that open and seal credentials and states.
     pub keys: Arc<SealKeys>,
-    /// Who may call.
+    /// Tokens of the services that may call.
     pub tokens: ServiceTokens,
-    /// gRPC.
+    /// Address of the gRPC port.
     pub listen: SocketAddr,
-    /// What connections to it have to begin with; none: they are plain.
+    /// TLS that connections to it have to begin with; none: they are plain.
     pub tls: Option<TlsAcceptor>,
-    /// Prometheus and health.
+    /// Address of the port for Prometheus and health.
     pub metrics: SocketAddr,
-    /// Where calls for customers may go beside public hosts.
+    /// Networks that calls for customers may go to beside public hosts.
     pub open_networks: Networks,
 }
 
 impl Config {
-    /// Reads and checks all of it.
+    /// Reads and checks all variables.
     ///
     /// `development` lets the core start without SERVICE_TOKENS and let everyone in.
     pub fn read(env: &Env, development: bool) -> Result<Self, EnvError> {
@@ -82,7 +82,7 @@ impl Config {
         })
     }
 
-    /// The environment, before anything is read from it.
+    /// Takes in the environment, before anything is read from it.
     pub fn environment() -> Result<Env, EnvError> {
         Env::read(KNOWN)
     }

@@ -8,36 +8,36 @@ use migrations::pool::PgPoolError;
 use proto::{Reason, v1::ErrorReason};
 use tonic::Status;
 
-/// Why a call was not answered.
+/// Reasons for which a call was not answered.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The caller's fault, or a limit of ours; the field at fault is named where there is one.
     #[error("refused: {reason:?}")]
     Refused {
-        /// Stable, public.
+        /// The stable, public reason.
         reason: ErrorReason,
         /// Path of the field, `subjects[3].user_id`.
         field: Option<String>,
     },
-    /// A key is over its rate.
+    /// The key is over its rate.
     #[error("over the rate for {delay:?}")]
     RateLimited {
-        /// Until the same request passes.
+        /// Time until the same request passes.
         delay: Duration,
     },
     /// PostgreSQL refused a statement or went away.
     #[error("postgres: {0}")]
     Postgres(#[from] DieselError),
-    /// No PostgreSQL connection within the checkout's bound.
+    /// PostgreSQL gave no connection within the checkout's bound.
     #[error("postgres pool: {0}")]
     PostgresPool(#[from] PgPoolError),
     /// Redis refused a command or went away.
     #[error("redis: {0}")]
     Redis(#[from] RedisError),
-    /// No Redis lane within the checkout's bound.
+    /// Redis gave no connection within the checkout's bound.
     #[error("redis lanes: {0}")]
     RedisLane(#[from] RunError<RedisError>),
-    /// What was read has changed before it was locked; the whole transaction is to be tried again.
+    /// Rows that were read have changed before they were locked; the whole transaction is to be tried again.
     #[error("another change came first")]
     Moved,
     /// A task of ours died.
@@ -45,21 +45,21 @@ pub enum Error {
     Task(#[from] tokio::task::JoinError),
 }
 
-/// What the core's functions return.
+/// The result of the core's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// A refusal without a field.
+    /// Makes a refusal without a field.
     pub fn refused(reason: ErrorReason) -> Self {
         Self::Refused { reason, field: None }
     }
 
-    /// A field that is missing, malformed or out of bounds.
+    /// Makes the refusal of a field that is missing, malformed or out of bounds.
     pub fn invalid(field: impl Into<String>) -> Self {
         Self::Refused { reason: ErrorReason::InvalidArgument, field: Some(field.into()) }
     }
 
-    /// The public reason. What the stores said is logged here, once, and never returned.
+    /// Returns the public reason. What the stores said is logged here, once, and never returned.
     pub fn reason(&self) -> ErrorReason {
         match self {
             Self::Refused { reason, .. } => *reason,
@@ -85,7 +85,8 @@ impl Error {
     }
 }
 
-/// A violated constraint is a defect of ours; everything else that PostgreSQL says is its own state.
+/// Judges an error of PostgreSQL. A violated constraint is a defect of ours; all else that PostgreSQL says is
+/// its own state.
 fn classify(error: &DieselError) -> ErrorReason {
     match error {
         DieselError::DatabaseError(

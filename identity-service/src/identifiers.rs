@@ -9,18 +9,18 @@ pub const MAX_BROWSER_BYTES: usize = 128;
 /// Longest identifier at all, in bytes.
 pub const MAX_BYTES: usize = 1024;
 
-/// What an identifier identifies.
+/// The kind of what an identifier stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// A browser.
+    /// A browser, by its anonymous ID.
     AnonymousId,
     /// A person, by the customer's own ID.
     UserId,
 }
 
 impl Kind {
-    /// The number in `links.kind`.
+    /// Returns the number that stands for it in `links.kind`.
     pub fn number(self) -> i16 {
         match self {
             Self::AnonymousId => 0,
@@ -28,12 +28,12 @@ impl Kind {
         }
     }
 
-    /// The kind of that number.
+    /// Finds the kind of a number in `links.kind`; an unknown number is a browser's.
     pub fn from_number(number: i16) -> Self {
         if number == Self::UserId.number() { Self::UserId } else { Self::AnonymousId }
     }
 
-    /// The word in a Redis key.
+    /// Returns the word that stands for it in Redis keys and answers.
     pub fn word(self) -> &'static str {
         match self {
             Self::AnonymousId => "anonymous_id",
@@ -42,12 +42,12 @@ impl Kind {
     }
 }
 
-/// A usable identifier.
+/// An identifier that is usable.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Identifier {
-    /// Browser or person.
+    /// The kind, a browser or a person.
     pub kind: Kind,
-    /// 1 to 1,024 bytes, no control characters, no placeholder.
+    /// The text: 1 to 1,024 bytes, no control characters, no placeholder.
     pub value: String,
 }
 
@@ -58,14 +58,14 @@ impl fmt::Debug for Identifier {
     }
 }
 
-/// The first four characters of an identifier, for logs.
+/// Takes the first four characters of an identifier, for logs.
 pub fn shorten(value: &str) -> String {
     let mut short: String = value.chars().take(4).collect();
     short.push('…');
     short
 }
 
-/// What a text from outside is.
+/// The outcome of reading a text from outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Parsed {
     /// Empty but for spaces: as if it had not been sent.
@@ -74,7 +74,7 @@ pub enum Parsed {
     Junk,
     /// Too long, or holding control characters.
     Invalid,
-    /// Usable.
+    /// Usable as an identifier.
     Ok(Identifier),
 }
 
@@ -106,7 +106,7 @@ fn is_invisible(c: char) -> bool {
         )
 }
 
-/// Placeholders seen in the wild (threats.md concern 24: the lists of PostHog, Segment and Adobe together).
+/// Placeholders seen in the wild: the lists of PostHog, Segment and Adobe together.
 const JUNK: &[&str] = &[
     "-1",
     "[object object]",

@@ -1,9 +1,9 @@
-//! JSON as protocol buffers have it.
+//! JSON as protocol buffers have it (`google.protobuf.Struct`).
 
 use prost_types::{ListValue, Struct, Value as ProtoValue, value::Kind};
 use serde_json::{Number, Value};
 
-/// JSON as a message. Numbers are those of IEEE 754 there.
+/// Converts JSON to a message. Numbers are those of IEEE 754 there.
 pub fn to_proto(value: Value) -> ProtoValue {
     let kind = match value {
         Value::Null => Kind::NullValue(0),
@@ -20,7 +20,7 @@ pub fn to_proto(value: Value) -> ProtoValue {
     ProtoValue { kind: Some(kind) }
 }
 
-/// A message as JSON. What JSON can't say (NaN, a value that is none) is null.
+/// Converts a message to JSON. Values that JSON can't say (NaN, a value that is none) are null.
 pub fn from_proto(message: Struct) -> Value {
     Value::Object(message.fields.into_iter().map(|(name, field)| (name, value(field))).collect())
 }

@@ -38,13 +38,13 @@ use crate::{
 /// PostgreSQL connections of one instance (limits.md: more than 16 gained nothing on two cores).
 const POSTGRES_CONNECTIONS: u32 = 16;
 
-/// Why the core did not start, in one line.
+/// The reason why the core did not start, in one line.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A variable, or an address to listen at.
     #[error(transparent)]
     Env(#[from] EnvError),
-    /// The schema.
+    /// The schema is not the newest, or can't be asked for.
     #[error(transparent)]
     Migrate(#[from] migrate::MigrateError),
     /// DATABASE_URL does not parse.
@@ -138,7 +138,7 @@ fn build(config: &Config, stores: &Stores, settings: &Settings) -> App {
     }
 }
 
-/// What goes on beside the calls.
+/// Starts what goes on beside the calls.
 fn keep_up(lifecycle: &Lifecycle, stores: &Stores, settings: &Settings, reporter: HealthReporter) {
     let redis = stores.redis.clone();
     lifecycle.keep_up("redis", move |stop| supervisor::watch(redis.clone(), stop));

@@ -7,7 +7,7 @@ use url::{Host, Url};
 pub struct Origin(String);
 
 impl Origin {
-    /// A source's domain: `host[:port]`, https implied, or `http://host[:port]` on loopback. None for anything
+    /// Reads a source's domain: `host[:port]`, https implied, or `http://host[:port]` on loopback. None for anything
     /// else: a path, credentials, a wildcard, plain http elsewhere.
     pub fn from_domain(domain: &str) -> Option<Self> {
         let text = if domain.contains("://") { domain.to_owned() } else { format!("https://{domain}") };
@@ -22,19 +22,19 @@ impl Origin {
             .then(|| Self(url.origin().ascii_serialization()))
     }
 
-    /// The Origin header names this origin, to the letter: browsers send it lower-case and without the
+    /// True where the Origin header names this origin, to the letter: browsers send it lower-case and without the
     /// scheme's own port.
     pub fn is(&self, header: &str) -> bool {
         self.0 == header
     }
 
-    /// A Referer header belongs to this origin.
+    /// True where a Referer header belongs to this origin.
     pub fn has_page(&self, referer: &str) -> bool {
         Url::parse(referer).is_ok_and(|url| url.origin().ascii_serialization() == self.0)
     }
 }
 
-/// https, or http on loopback (`localhost`, `*.localhost`, 127.0.0.0/8, ::1).
+/// True for https, and for http on loopback (`localhost`, `*.localhost`, 127.0.0.0/8, ::1).
 pub fn is_secure_or_loopback(url: &Url) -> bool {
     match url.scheme() {
         "https" => url.host().is_some(),

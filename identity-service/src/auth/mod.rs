@@ -1,4 +1,4 @@
-//! Who is asking: service tokens of internal services, and the keys, origins and signatures of requests to a
+//! Authentication: service tokens of internal services, and the keys, origins and signatures of requests to a
 //! collect host.
 
 pub mod pipeline_key;

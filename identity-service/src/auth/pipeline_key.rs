@@ -15,41 +15,42 @@ use crate::{
     settings::{Environment, Snapshot, Source},
 };
 
-/// Longest pipeline key that is looked at.
+/// Longest pipeline key that is looked at, in bytes.
 const MAX_KEY_BYTES: usize = 128;
 
 /// A request that may proceed.
 #[derive(Debug)]
 pub struct Authenticated {
-    /// What its key opens.
+    /// The source that its key opens.
     pub source: Arc<Source>,
-    /// Which world.
+    /// The environment, live or test, that it is for.
     pub environment: Environment,
     /// The organisation whose data it reaches.
     pub org: Uuid,
-    /// A customer's server, by its signature; otherwise a browser or an app.
+    /// True for a customer's server, known by its signature; false for a browser or an app.
     pub signed: bool,
-    /// When it was signed, where the signature says so.
+    /// The time at which it was signed, where the signature says so.
     pub signed_at: Option<OffsetDateTime>,
-    /// Its organisation's; held while it is worked on.
+    /// The place that it takes in its organisation's limit on calls; held while it is worked on.
     pub place: OwnedSemaphorePermit,
 }
 
-/// What a caller may do without a signature where its source requires one.
+/// A request's purpose, which says what may be done without a signature where the source requires one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// Nothing.
+    /// Send events, for which nothing stands in for the signature.
     Send,
-    /// Begin a sync. The browser asks with an image, which can carry no signature, so that a source that requires
-    /// signatures would have no syncs at all. Nothing is said about anybody by it: a visitor whom no signed call has
-    /// made known is unknown at the callback, consent is what a signed call has stored, and what comes back is bound
-    /// to a state that we sealed. As everywhere, whoever knows an anonymous ID can have his own browser synced for it.
+    /// Begin a sync. The browser asks with an image, which can carry no signature, so that a source that
+    /// requires signatures would have no syncs at all. Nothing is said about anybody by it: a visitor whom no
+    /// signed call has made known is unknown at the callback, consent is what a signed call has stored, and
+    /// what comes back is bound to a state that we sealed. As everywhere, people who know an anonymous ID can
+    /// have their own browsers synced for it.
     Sync,
 }
 
-/// Checks the key, then the signature if there is one or the source requires it, else the Origin if there is one; then
-/// whether the organisation has a place for it, and the key's rate its events. It costs one each, and at least
-/// `subjects`.
+/// Checks the key, then the signature if there is one or the source requires it, else the Origin if there is
+/// one; then whether the organisation has a place for the request, and the key's rate enough for its events.
+/// Each event costs one, and a request costs at least `subjects`.
 pub fn authenticate(
     snapshot: &Snapshot,
     caller: &CollectCaller,
@@ -121,8 +122,8 @@ fn check(
     })
 }
 
-/// Whether a page of `origin` may call `host`: some source that collects there lists it, and takes calls without a
-/// signature.
+/// True where a page of `origin` may call `host`: some source that collects there lists it, and takes calls
+/// without a signature.
 pub fn origin_allowed(snapshot: &Snapshot, host: &str, origin: &str) -> bool {
     let lists = |source: &Source| source.origins.iter().any(|own| own.is(origin));
     snapshot.on_host(host).iter().any(|source| !source.require_signature && lists(source))

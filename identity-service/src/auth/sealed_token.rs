@@ -31,7 +31,7 @@ impl Sealer {
         Self { current: derived(keys.current()), previous: keys.previous().map(derived) }
     }
 
-    /// `plain` as URL-safe text; none where the cipher fails.
+    /// Seals `plain` as URL-safe text; none where the cipher fails.
     pub fn seal(&self, plain: &[u8]) -> Option<String> {
         let (id, cipher) = &self.current;
         let mut sealed = vec![VERSION];
@@ -43,7 +43,7 @@ impl Sealer {
         Some(URL_SAFE_NO_PAD.encode(sealed))
     }
 
-    /// What was sealed; none where the text is none of ours for this purpose.
+    /// Opens a sealed text; none where it is none of ours for this purpose.
     pub fn open(&self, text: &str) -> Option<Vec<u8>> {
         let sealed = URL_SAFE_NO_PAD.decode(text).ok()?;
         let (header, rest) = sealed.split_at_checked(HEADER)?;

@@ -4,32 +4,32 @@ use http::{HeaderMap, header::AUTHORIZATION};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-/// Shortest secret that is accepted, in bytes.
+/// Fewest bytes of a secret that is accepted.
 const MIN_SECRET_BYTES: usize = 16;
 
-/// What a service may do.
+/// The roles of a service, which say what it may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Roles {
-    /// Browser and signed calls.
+    /// Calls for browsers and for signed callers.
     pub edge: bool,
-    /// The same, and naming organisations.
+    /// The same calls, and calls that name organisations.
     pub internal: bool,
-    /// Catalogue and people.
+    /// Calls of the catalogue and about people.
     pub admin: bool,
 }
 
-/// Who may call a method.
+/// The requirement of a method on its callers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Anyone, without a token.
+    /// Open to callers without a token.
     Open,
-    /// Any token.
+    /// Open to callers with a token, whatever its roles.
     Any,
-    /// `edge` or `internal`.
+    /// Needs the role `edge` or `internal`.
     Collect,
-    /// `internal`.
+    /// Needs the role `internal`.
     Internal,
-    /// `admin`.
+    /// Needs the role `admin`.
     Admin,
 }
 
@@ -47,12 +47,12 @@ const ACCESS: &[(&str, Access)] = &[
 ];
 
 impl Access {
-    /// Who may call the method at `path`.
+    /// Finds the requirement of the method at `path`.
     pub fn of(path: &str) -> Self {
         ACCESS.iter().find(|(prefix, _)| path.starts_with(prefix)).map_or(Self::Admin, |(_, access)| *access)
     }
 
-    /// Whether a token with `roles` may.
+    /// True where a token with `roles` meets the requirement.
     pub fn allows(self, roles: Roles) -> bool {
         match self {
             Self::Open | Self::Any => true,
@@ -67,12 +67,12 @@ impl Access {
 #[derive(Debug)]
 pub struct ServiceTokens {
     tokens: Vec<([u8; 32], Roles)>,
-    /// Whoever comes without a token may do everything: a development run.
+    /// True in a development run, where callers without a token may do everything.
     open: bool,
 }
 
 impl ServiceTokens {
-    /// No tokens: everyone may do everything. For a development run only.
+    /// Makes an empty list that lets everyone do everything. Meant for a development run only.
     pub fn open() -> Self {
         Self { tokens: Vec::new(), open: true }
     }
@@ -106,8 +106,8 @@ impl ServiceTokens {
         Ok(Self { tokens, open: false })
     }
 
-    /// The roles of the request's token; none where it is missing or unknown. Hashes are compared in constant
-    /// time and to the end of the list, so that time tells nothing.
+    /// Finds the roles of the request's token; none where it is missing or unknown. Hashes are compared in
+    /// constant time and to the end of the list, so that time tells nothing.
     pub fn roles(&self, headers: &HeaderMap) -> Option<Roles> {
         if self.open {
             return Some(Roles { edge: true, internal: true, admin: true });

@@ -6,10 +6,10 @@ use secrecy::{ExposeSecret, SecretSlice};
 use sha2::Sha256;
 use time::OffsetDateTime;
 
-/// How far a timestamp may be off, both ways, in seconds (as Stripe and Standard Webhooks have it).
+/// Most that a timestamp may be off, both ways, in seconds (as Stripe and Standard Webhooks have it).
 const WINDOW_SECONDS: u64 = 300;
 
-/// Whether any secret that is still in force made `header`. Without a secret nothing verifies.
+/// True where any secret that is still in force made `header`. Without a secret nothing verifies.
 pub fn verifies(
     secrets: &[(SecretSlice<u8>, Option<OffsetDateTime>)],
     header: &str,
@@ -37,8 +37,8 @@ pub fn verifies(
     })
 }
 
-/// Whether `hash` is the hex HMAC-SHA256 of a user ID under any secret that is still in force: the customer's server
-/// says that this is who is logged in.
+/// True where `hash` is the hex HMAC-SHA256 of a user ID under any secret that is still in force: the
+/// customer's server says that this is who is logged in.
 pub fn vouches(
     secrets: &[(SecretSlice<u8>, Option<OffsetDateTime>)],
     hash: &str,
@@ -153,7 +153,7 @@ mod tests {
     }
 
     proptest! {
-        /// Every bit of body and tag counts, and so does each one's length.
+        /// Flips each bit of body and tag and changes their lengths, all of which has to count.
         #[test]
         fn nothing_but_the_body_that_was_signed(
             body in prop::collection::vec(any::<u8>(), 0..100), secret in prop::collection::vec(any::<u8>(), 1..80),

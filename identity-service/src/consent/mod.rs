@@ -12,7 +12,7 @@ mod us_privacy;
 
 pub use signals::Signals;
 
-/// Whether the visitor's data may be used.
+/// The decision on a use of a visitor's data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
     /// The use is allowed.
@@ -21,16 +21,16 @@ pub enum Decision {
     Denied,
 }
 
-/// What the absence of consent signals means.
+/// The meaning of the absence of consent signals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConsentMode {
-    /// Silence denies.
+    /// Silence of all signals denies.
     Explicit,
-    /// Silence grants.
+    /// Silence of all signals grants.
     Implicit,
 }
 
-/// What one kind of signal says of a need.
+/// The vote of one kind of signal on a need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Vote {
     /// The signal is absent, or speaks of other needs.

@@ -13,14 +13,14 @@ pub struct Signals {
     sec_gpc: bool,
 }
 
-/// The consent object.
+/// The consent object, as far as it can be read.
 #[derive(Debug, Clone)]
 enum Object {
     /// The browser sent none.
     Absent,
     /// The text is no JSON object, or names a member twice.
     Unreadable,
-    /// The members.
+    /// The object's members, each named once.
     Read(Map<String, Value>),
 }
 

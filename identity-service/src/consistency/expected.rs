@@ -1,4 +1,5 @@
-//! What Redis is expected to hold, page by page in the order of PostgreSQL's keys, built by the code that fills.
+//! The entries that Redis is expected to hold, page by page in the order of PostgreSQL's keys, built by the
+//! code that fills.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -20,10 +21,10 @@ use crate::{
     },
 };
 
-/// Rows a page.
+/// Most rows in a page.
 const PAGE: i64 = 500;
 
-/// Which table is walked.
+/// The table that is walked, with the keys that its rows stand for.
 #[derive(Debug, Clone, Copy)]
 pub enum Walk {
     /// Canonical identities: `cvid:` and `syncs:`.
@@ -34,7 +35,7 @@ pub enum Walk {
     Consent,
 }
 
-/// A row's place in its table. What a table's key does not have is left as it is by default.
+/// A row's place in its table. Columns that a table's key does not have are left as they are by default.
 #[derive(Debug, Clone, QueryableByName)]
 pub struct Place {
     #[diesel(sql_type = SqlUuid)]
@@ -49,13 +50,13 @@ pub struct Place {
 
 /// A page's entries, and where the next page begins.
 pub struct Page {
-    /// What Redis may hold.
+    /// Entries that Redis may hold.
     pub entries: Vec<Entry>,
-    /// None: it was the last.
+    /// The place after which the next page begins; none after the last.
     pub next: Option<Place>,
 }
 
-/// The page after a place.
+/// Reads the page after a place, or the first.
 pub async fn page(
     connection: &mut AsyncPgConnection,
     walk: Walk,

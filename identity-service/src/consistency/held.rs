@@ -1,5 +1,5 @@
-//! What Redis holds, compared by meaning: an expired ID is as good as none, and a missing field of ours as one
-//! that says nothing.
+//! Keys as Redis holds them, compared by meaning: an expired ID is as good as none, and a missing field of
+//! ours as one that says nothing.
 
 use std::collections::BTreeMap;
 
@@ -15,18 +15,18 @@ use crate::storage::{
     },
 };
 
-/// What a comparison of one key came to.
+/// The outcome of comparing one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It says what PostgreSQL knows.
+    /// Holds what PostgreSQL knows.
     Equal,
-    /// It is not there, which is always right.
+    /// Not there, which is always right.
     Absent,
-    /// A writer or a reader is at work on it.
+    /// Marked, as a writer or a reader is at work on it.
     Busy,
-    /// It says something else.
+    /// Holds something else than PostgreSQL knows.
     Different,
-    /// PostgreSQL has nothing for it.
+    /// Stands for nothing that PostgreSQL has.
     Orphan,
 }
 
@@ -35,11 +35,11 @@ type Fields = BTreeMap<String, String>;
 enum Held {
     Text(Option<String>),
     Hash(Fields),
-    /// A type that is not its own.
+    /// Redis type that is not the key's own.
     Odd,
 }
 
-/// Compares entries with what is held.
+/// Compares entries with what is held, and answers for each in order.
 pub async fn judge(
     redis: &mut MultiplexedConnection,
     entries: &[Entry],
@@ -94,7 +94,7 @@ fn verdict(expected: &Value, held: &Held, now: OffsetDateTime) -> Verdict {
     if equal { Verdict::Equal } else { Verdict::Different }
 }
 
-/// Whether a text says that a browser has sent no consent, which stands for no row.
+/// True where a text says that a browser has sent no consent, which stands for no row.
 pub fn says_nothing(text: &str, now: OffsetDateTime) -> bool {
     meaning(CONSENT_FIELD, text, now).is_none()
 }
@@ -107,7 +107,7 @@ fn meanings<'a>(
     known.filter_map(|(name, text)| Some((name.as_str(), meaning(name, text, now)?))).collect()
 }
 
-/// What a text means; none where that is nothing.
+/// Reads what a field's text means; none where that is nothing.
 fn meaning(field: &str, text: &str, now: OffsetDateTime) -> Option<Json> {
     if field == DUE_FIELD {
         let mut due: Vec<&str> = text.split(' ').filter(|due| !due.is_empty()).collect();

@@ -1,4 +1,5 @@
-//! `--compare`: whether Redis says what PostgreSQL knows. Reads only; memory is bounded by a page of rows.
+//! The run with `--compare`: does Redis say what PostgreSQL knows? Reads only; memory is bounded by a page of
+//! rows.
 
 mod expected;
 mod held;
@@ -16,19 +17,20 @@ use serve::EnvError;
 use self::{expected::Walk, held::Verdict, report::Report};
 use crate::{clock, error::Error};
 
-/// How often a page is looked at again where it differs: both stores are read one after the other, and the service
-/// goes on. What is being written is not waited for: it is not served, and a writer that died leaves it for 30 s.
+/// Looks at a page that differs, the first included: both stores are read one after the other, and the
+/// service goes on. Keys that are being written are not waited for: they are not served, and a writer that
+/// died leaves its marker for 30 s.
 const TRIES: u32 = 5;
-/// Pause in between. A write is done within a few milliseconds.
+/// Pause between these looks. A write is done within a few milliseconds.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Both stores, each over one connection.
+/// The two stores, each over one connection.
 struct Stores {
     postgres: AsyncPgConnection,
     redis: MultiplexedConnection,
 }
 
-/// Why a comparison came to no end.
+/// Reasons for which a comparison came to no end.
 #[derive(Debug, thiserror::Error)]
 pub enum CompareError {
     /// A variable is missing or malformed.
@@ -96,7 +98,7 @@ async fn compare_page(
     }
 }
 
-/// The kind of a serving key: what its name begins with.
+/// Takes the kind of a serving key from its name: what that begins with.
 fn kind(name: &str) -> &str {
     name.split(':').next().unwrap_or_default()
 }

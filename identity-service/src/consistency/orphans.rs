@@ -26,12 +26,13 @@ use crate::{
     },
 };
 
-/// Keys a SCAN.
+/// Keys asked for in one SCAN.
 const SCAN: u32 = 1_000;
-/// Keys a look-up. Hashed values have no index, so each look-up reads the table: few, and large.
+/// Most keys in a look-up. Hashed values have no index, so each look-up reads the table: few, and large.
 const BATCH: usize = 20_000;
 
-/// Finds them. A key that was compared before is looked up once more, which is simpler than to remember all.
+/// Finds orphans and adds them to the report. A key that was compared before is looked up once more, which is
+/// simpler than to remember all.
 pub async fn find(stores: &mut Stores, report: &mut Report) -> Result<(), CompareError> {
     // PostgreSQL does not know how large a look-up is, and looked for one key after the other in the whole table, or
     // merged by organisation and kind and hashed each pair.
@@ -68,7 +69,7 @@ async fn look_up(stores: &mut Stores, names: &[String], report: &mut Report) -> 
     Ok(())
 }
 
-/// Whether a key without a row is a placeholder, says that there is none, or is gone by now.
+/// True where a key without a row is a placeholder, says that there is none, or is gone by now.
 async fn is_soft(stores: &mut Stores, name: &str) -> Result<bool, CompareError> {
     let hash: Result<Option<String>, _> =
         cmd("HGET").arg(name).arg(VERSION_FIELD).query_async(&mut stores.redis).await;
@@ -85,12 +86,12 @@ async fn is_soft(stores: &mut Stores, name: &str) -> Result<bool, CompareError> 
 
 #[derive(QueryableByName)]
 struct Found {
-    /// Which of the keys asked for it is; the first is 1.
+    /// Position of the key among those asked for; the first is 1.
     #[diesel(sql_type = BigInt)]
     at: i64,
 }
 
-/// Whether PostgreSQL has a row for each key, in the order asked.
+/// Says for each key whether PostgreSQL has a row for it, in the order asked.
 async fn known(stores: &mut Stores, names: &[String]) -> Result<Vec<bool>, CompareError> {
     let parts: Vec<Option<Parts>> = names.iter().map(|name| Parts::of(name)).collect();
     let part = |get: fn(&Parts) -> Option<String>| -> Vec<Option<String>> {
@@ -139,7 +140,7 @@ struct Parts {
 }
 
 impl Parts {
-    /// None for a name that is not built as ours are, which is an orphan.
+    /// Takes a name apart; none where it is not built as ours are, which makes it an orphan.
     fn of(name: &str) -> Option<Self> {
         let (kind, rest) = name.split_once(':')?;
         let (org, rest) = rest.split_once(':')?;

@@ -1,11 +1,11 @@
-//! What a comparison found. Keys are shortened, as they name visitors, and no value is ever printed.
+//! The report of a comparison. Keys are shortened, as they name visitors, and no value is ever printed.
 
 use std::collections::BTreeMap;
 
 use super::{held::Verdict, kind};
 use crate::identifiers::shorten;
 
-/// Counts of one kind of key.
+/// Counts of the keys of one kind, by outcome.
 #[derive(Debug, Default)]
 struct Counts {
     equal: u64,
@@ -15,7 +15,7 @@ struct Counts {
     orphan: u64,
 }
 
-/// All that was found.
+/// Counts of the keys that were looked at, by kind.
 #[derive(Debug, Default)]
 pub struct Report {
     kinds: BTreeMap<String, Counts>,
@@ -47,7 +47,7 @@ impl Report {
         eprintln!("compared {} keys", self.looked_at);
     }
 
-    /// The table.
+    /// Prints the table of counts.
     pub fn print(&self) {
         println!(
             "{:<10} {:>9} {:>9} {:>9} {:>9} {:>9}",
@@ -59,13 +59,13 @@ impl Report {
         }
     }
 
-    /// Whether nothing is wrong. What is being written is not.
+    /// True where nothing is wrong. Keys that are being written are not.
     pub fn is_clean(&self) -> bool {
         self.kinds.values().all(|counts| counts.different + counts.orphan == 0)
     }
 }
 
-/// Kind, organisation and the first characters of what it is about.
+/// Shortens a key's name to its kind, its organisation and the first characters of what it is about.
 fn short(name: &str) -> String {
     let mut parts = name.split(':');
     let (kind, org) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());

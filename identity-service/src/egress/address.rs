@@ -6,13 +6,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{Ipv4Net, Ipv6Net};
 use serve::Networks;
 
-/// Whether a connection to `address` may be made. `allowed` are networks that are open all the same, because the
-/// operator says so (`OUTBOUND_ALLOW_CIDRS`).
+/// True where a connection to `address` may be made. `allowed` are networks that are open all the same,
+/// because the operator says so (`OUTBOUND_ALLOW_CIDRS`).
 pub fn is_permitted(address: IpAddr, allowed: &Networks) -> bool {
     allowed.contains(address) || is_public(address)
 }
 
-/// Whether `address` is that of a public host. IPv6 that holds an IPv4 address is that address.
+/// True where `address` is that of a public host. IPv6 that holds an IPv4 address is that address.
 pub fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => is_public_v4(address),
@@ -29,7 +29,8 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
     !NOT_PUBLIC_V4.iter().any(|network| network.contains(&address))
 }
 
-/// What NAT64 makes of an IPv4 address (RFC 6052): on a network without IPv4 every public host has such a one.
+/// The IPv4 address that NAT64 has translated to `address` (RFC 6052): on a network without IPv4 all public
+/// hosts have such addresses.
 fn translated(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let [0x0064, 0xff9b, 0, 0, 0, 0, high, low] = address.segments() else { return None };
     let [[a, b], [c, d]] = [high, low].map(u16::to_be_bytes);
@@ -64,11 +65,11 @@ const NOT_PUBLIC_V4: [Ipv4Net; 15] = [
     v4(240, 0, 0, 4),
 ];
 
-/// What IANA has given out for hosts; `::1`, `::127.0.0.1`, fc00::/7, fe80::/10, ff00::/8, 5f00::/16 and so on are
-/// outside of it.
+/// The block that IANA has given out for hosts; `::1`, `::127.0.0.1`, fc00::/7, fe80::/10, ff00::/8,
+/// 5f00::/16 and so on are outside of it.
 const GLOBAL_V6: Ipv6Net = v6(0x2000, 0, 3);
 
-/// What is special within.
+/// Special-purpose blocks within [`GLOBAL_V6`].
 const NOT_PUBLIC_V6: [Ipv6Net; 4] = [
     // Protocols: Teredo, which holds IPv4 addresses, benchmarks, ORCHID.
     v6(0x2001, 0, 23),
@@ -88,7 +89,7 @@ mod tests {
         text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
     }
 
-    /// threats.md 2.10: both ends of each range.
+    /// Tries both ends of each range, and IPv6 that holds IPv4.
     #[test]
     fn what_is_no_public_host() {
         for text in [

@@ -1,4 +1,4 @@
-//! Where this service may go on a customer's behalf.
+//! The limits on where this service may go on a customer's behalf.
 
 pub mod address;
 pub mod target;

@@ -8,7 +8,7 @@ use url::{Host, Url};
 
 use super::address;
 
-/// Ends of names that are no public host's.
+/// Last labels of names that are no public host's.
 const PRIVATE_NAMES: [&str; 10] = [
     "localhost",
     "localdomain",
@@ -29,18 +29,18 @@ const CLOSED_PORTS: [u16; 31] = [
     6379, 6380, 6432, 6443, 8500, 9042, 9092, 9200, 9300, 10250, 10255, 11211, 26379, 27017,
 ];
 
-/// What decides where a URL may lead.
+/// The facts that decide where a URL may lead.
 pub struct Reach<'a> {
     /// Networks that the operator has opened (`OUTBOUND_ALLOW_CIDRS`).
     pub allowed: &'a Networks,
-    /// Whether `host[:port]` is a collect host: who called it would call this service itself.
+    /// True where `host[:port]` is a collect host: a call to it would reach this service itself.
     pub is_ours: &'a dyn Fn(&str) -> bool,
 }
 
-/// The URL of a host that may be called, or why not, in words for who has written it.
+/// Reads the URL of a host that may be called, or says why not, in words for the people who have written it.
 ///
-/// https, or http to a network that the operator has opened; no credentials; a public host that is none of our own, and
-/// a port where a web service may be.
+/// Allowed are https, or http to a network that the operator has opened; no credentials; a public host that
+/// is none of our own, and a port where a web service may be.
 pub fn parse(text: &str, reach: &Reach<'_>) -> Result<Url, &'static str> {
     // What a parser mends is no URL that anyone means to write: tabs in the host, backslashes, a missing `//`.
     let clean = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
@@ -57,7 +57,7 @@ pub fn parse(text: &str, reach: &Reach<'_>) -> Result<Url, &'static str> {
     Ok(url)
 }
 
-/// Whether what was parsed leads where it may.
+/// Refuses a parsed URL that leads where it may not.
 fn check(url: &Url, allowed: &Networks) -> Result<(), &'static str> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err("must not hold credentials");
@@ -98,7 +98,8 @@ fn check(url: &Url, allowed: &Networks) -> Result<(), &'static str> {
     }
 }
 
-/// Whether the operator has opened the network of `address`; refused where nobody has.
+/// Says whether the operator has opened the network of `address`; refused where it is neither opened nor
+/// public.
 fn judge(address: IpAddr, allowed: &Networks) -> Result<bool, &'static str> {
     let permitted = address::is_permitted(address, allowed);
     permitted.then(|| allowed.contains(address)).ok_or("must name a public host")
@@ -112,7 +113,7 @@ mod tests {
         Reach { allowed, is_ours: &|_| false }
     }
 
-    /// threats.md 2.10, one list a group.
+    /// Spellings of what leads to no public host, one list a group.
     const REFUSED: [&[&str]; 6] = [
         // IPv4 spellings.
         &[
@@ -190,7 +191,7 @@ mod tests {
         ],
     ];
 
-    /// What a parser makes a public host of, and nobody means to write.
+    /// Texts that a parser makes a public host of, and nobody means to write.
     const SLOPPY: [&str; 6] = [
         "https:example.com",
         "https:/example.com",

@@ -163,7 +163,7 @@ mod tests {
         StoredIds::from([(field.to_owned(), id)])
     }
 
-    /// What is done, in a word, and the ID.
+    /// The step taken, in a word, and the ID.
     fn done(plan: &Plan<'_>, field: &str, cookie: Option<&str>) -> Option<(&'static str, String)> {
         plan.generated(record(field), cookie, 2, [7; 32]).map(|step| match step {
             Step::Store(new) => (if new.is_made { "made" } else { "seen" }, new.value),

@@ -28,19 +28,19 @@ pub struct NewCollected {
     pub now: OffsetDateTime,
 }
 
-/// What became of one ID.
+/// The fate of one ID.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
     /// The ID is stored.
     Stored,
     /// The browser's own was stored a moment ago, and stays: this one, until then.
     Kept(String, OffsetDateTime),
-    /// Nothing was done about the ID.
+    /// The ID was left alone.
     Left,
 }
 
 impl Write for NewCollected {
-    /// One an ID, in their order.
+    /// The fate of each ID, in their order.
     type Output = Vec<Fate>;
 
     fn browser(&self) -> &str {

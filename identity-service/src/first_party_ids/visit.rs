@@ -49,7 +49,7 @@ pub struct Visit<'a> {
     pub observed: &'a ObservedIds,
     /// IDs that the browser's identity has.
     pub stored: &'a StoredIds,
-    /// The browser's consent.
+    /// Consent signals of the browser.
     pub consent: &'a ConsentEntry,
 }
 

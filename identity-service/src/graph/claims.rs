@@ -1,4 +1,4 @@
-//! What one event says about who is who, as the rules work with it.
+//! The claims of one event about who is who, as the rules work with them.
 
 use time::OffsetDateTime;
 

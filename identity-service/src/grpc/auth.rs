@@ -1,4 +1,4 @@
-//! `AuthService`.
+//! `AuthService`: authenticates requests to collect hosts, and says which pages may call.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::{
     settings,
 };
 
-/// The service.
+/// The implementation of `SyncService`.
 pub struct Service {
     /// The core that it calls.
     pub app: Arc<App>,

@@ -1,4 +1,4 @@
-//! From a `Caller` message to the tenant it speaks for.
+//! The step from a `Caller` message to the tenant it speaks for.
 
 use proto::v1::{Caller, ErrorReason, caller::Kind};
 use time::OffsetDateTime;
@@ -15,13 +15,13 @@ use crate::{
     error::{Error, Result},
 };
 
-/// The roles that the guard found.
+/// Returns the roles that the guard found.
 pub fn roles<T>(request: &Request<T>) -> Roles {
     request.extensions().get().copied().unwrap_or_default()
 }
 
-/// The tenant that `caller` speaks for: by its key, or by name where the service's role allows that. A key pays for
-/// at least `subjects` events.
+/// Finds the tenant that `caller` speaks for: by its key, or by name where the service's role allows that. A
+/// key pays for at least `subjects` events.
 pub async fn tenant(
     app: &App,
     caller: Option<Caller>,
@@ -75,7 +75,8 @@ pub async fn authenticate(
     pipeline_key::authenticate(&snapshot, caller, purpose, subjects, now)
 }
 
-/// An organisation that a service names in `field`; one that does not exist is not found.
+/// Reads an organisation that a service names in `field`; one that does not exist is refused as
+/// ORG_NOT_FOUND.
 pub async fn organisation(app: &App, id: &str, field: &str) -> Result<Uuid> {
     let org = Uuid::try_parse(id).map_err(|_| Error::invalid(field))?;
     if app.settings.current().await?.has_org(org) {

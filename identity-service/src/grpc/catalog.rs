@@ -1,4 +1,4 @@
-//! `CatalogService`.
+//! `CatalogService`: lists the vendors that are built in, and checks settings of providers.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ use crate::{
     vendors::{self, Vendor, sync::Mode, sync_url},
 };
 
-/// The service.
+/// The implementation of `SyncService`.
 pub struct Service {
     /// The core that it calls.
     pub app: Arc<App>,
@@ -99,7 +99,7 @@ impl CatalogService for Service {
         Ok(Response::new(CheckProviderResponse { problems }))
     }
 
-    /// Not built yet.
+    /// Answers UNIMPLEMENTED, as it is not built yet.
     async fn dry_run_provider(
         &self,
         _: Request<DryRunProviderRequest>,
@@ -107,7 +107,7 @@ impl CatalogService for Service {
         Err(Reason::of(ErrorReason::NotImplemented).status(None))
     }
 
-    /// Not built yet.
+    /// Answers UNIMPLEMENTED, as it is not built yet.
     async fn provider_status(
         &self,
         _: Request<ProviderStatusRequest>,
@@ -204,7 +204,7 @@ fn evidence(evidence: vendors::Evidence) -> Evidence {
     }
 }
 
-/// The host of a URL of ours.
+/// Takes the host from a URL of ours.
 fn host(url: &str) -> String {
     let url = Url::parse(url).ok();
     url.and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default()

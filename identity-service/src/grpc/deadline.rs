@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-/// Less than that is too little to do anything in; nothing is begun (threats.md concern 31).
+/// The shortest deadline with which a call is begun: less is too little to do anything in.
 pub const LEAST: Duration = Duration::from_millis(5);
 
-/// For methods that are not listed.
+/// The longest a method may take that is not listed.
 const DEFAULT: Duration = Duration::from_secs(3);
 
-/// The longest a method may take (design section 4). Reflection streams as long as the client likes.
+/// The longest a method may take, by the prefix of its path. Reflection streams as long as the client likes.
 const CAPS: &[(&str, Duration)] = &[
     ("/datafly.identity.v1.ResolveService/Resolve", Duration::from_secs(1)),
     ("/datafly.identity.v1.SyncService/BeginSync", Duration::from_secs(1)),
@@ -20,17 +20,18 @@ const CAPS: &[(&str, Duration)] = &[
     ("/datafly.identity.v1.EnrichService/", Duration::from_millis(10_500)),
 ];
 
-/// The cap of the method at `path`.
+/// Finds the cap of the method at `path`.
 pub fn cap(path: &str) -> Duration {
     CAPS.iter().find(|(prefix, _)| path.starts_with(prefix)).map_or(DEFAULT, |(_, cap)| *cap)
 }
 
-/// How long a call may take: what its caller asks for, at most `cap`.
+/// Decides how long a call may take: what its caller asks for, at most `cap`.
 pub fn limit(headers: &HeaderMap, cap: Duration) -> Duration {
     asked(headers).map_or(cap, |asked| asked.min(cap))
 }
 
-/// The `grpc-timeout` header: up to eight digits and a unit. One that can't be read asks for nothing.
+/// Reads the `grpc-timeout` header: up to eight digits and a unit (gRPC over HTTP/2). One that can't be read
+/// asks for nothing.
 fn asked(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;

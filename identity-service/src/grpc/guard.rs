@@ -1,6 +1,6 @@
-//! What stands before every call, in one place, as each layer would cost a visitor's request allocations:
-//! measurement, panics turned into INTERNAL, service tokens, how many at once, the deadline, and the code of messages
-//! that are too large.
+//! The guard before all calls, in one place, as each layer would cost a visitor's request allocations:
+//! measurement, panics turned into INTERNAL, service tokens, how many at once, the deadline, and the code of
+//! messages that are too large.
 
 use std::{
     collections::HashMap,
@@ -32,26 +32,27 @@ use crate::{
     limits::calls::Calls,
 };
 
-/// What is known of calls before they are decoded, and who answers them.
+/// The guard: the methods it knows before a call is decoded, and the service that answers.
 struct Guard<C> {
     service: C,
     tokens: ServiceTokens,
     calls: Calls,
     methods: HashMap<String, Method>,
-    /// Clients may send any path; only known ones become labels.
+    /// The method that all unknown paths count as: clients may send any path, and only known ones become
+    /// labels.
     unknown: Method,
 }
 
-/// A method of the contract.
+/// A method of the contract, with what decides before a call of it is decoded.
 struct Method {
     path: String,
     access: Access,
     cap: Duration,
-    /// By code.
+    /// Histograms of durations by code.
     durations: [OnceLock<Histogram>; CODES],
 }
 
-/// gRPC has the codes 0 to 16.
+/// Number of gRPC's codes, which are 0 to 16.
 const CODES: usize = 17;
 
 /// Puts `service`, whose methods `descriptor_sets` describe, behind the guard.
@@ -152,14 +153,14 @@ impl Method {
     }
 }
 
-/// Whether a header is as the protocol wants metadata: base64, of which there may be several, where the name says
-/// that it is binary (threats.md G14). tonic looks at it only where a handler does.
+/// True where a header is as the protocol wants metadata: base64, of which there may be several, where the
+/// name says that it is binary. tonic looks at it only where a handler does.
 fn is_metadata(name: &HeaderName, value: &HeaderValue) -> bool {
     let is_base64 = |part: &[u8]| BINARY.decode(part.trim_ascii()).is_ok();
     !name.as_str().ends_with("-bin") || value.as_bytes().split(|byte| *byte == b',').all(is_base64)
 }
 
-/// Senders may pad and need not.
+/// Base64 as metadata has it: senders may pad and need not.
 const BINARY: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -169,7 +170,7 @@ fn refused(reason: ErrorReason) -> Response {
     Reason::of(reason).status(None).into_http()
 }
 
-/// Paths of every method in the descriptor sets.
+/// Lists the paths of all methods in the descriptor sets.
 fn paths(descriptor_sets: &[&[u8]]) -> Vec<String> {
     descriptor_sets
         .iter()
@@ -189,7 +190,7 @@ fn paths(descriptor_sets: &[&[u8]]) -> Vec<String> {
         .collect()
 }
 
-/// The code of an answer that is an error from the start; OK for one that streams a message.
+/// Reads the code of an answer that is an error from the start; OK for one that streams a message.
 fn code(response: &Response) -> Code {
     response.headers().get(Status::GRPC_STATUS).map(HeaderValue::as_bytes).map_or(Code::Ok, Code::from_bytes)
 }
@@ -211,7 +212,7 @@ mod tests {
         panic!("as asked for");
     }
 
-    /// threats.md G16, over HTTP/1.1 and so by a client of one line.
+    /// Calls over HTTP/1.1, which the guard takes as well, and so by a client of one line.
     #[tokio::test]
     async fn a_panic_is_internal_and_other_calls_live() {
         let panicked = Arc::new(Notify::new());

@@ -10,9 +10,9 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::storage::Stores;
 
-/// How often the stores are looked at. A loss shows within 2 s (threats.md concern 32).
+/// Pause between looks at the stores, so that a loss shows within 2 s.
 const PERIOD: Duration = Duration::from_secs(1);
-/// The same while PostgreSQL is away: requests are refused until the next look.
+/// The same pause while PostgreSQL is away: requests are refused until the next look.
 const RETRY: Duration = Duration::from_millis(400);
 
 /// The names that follow the whole service rather than a store.

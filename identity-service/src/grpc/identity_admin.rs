@@ -1,4 +1,4 @@
-//! `IdentityAdminService`.
+//! `IdentityAdminService`: looks up, exports, erases and un-merges people.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::{
     storage::lookup::IdentityName,
 };
 
-/// The service.
+/// The implementation of `SyncService`.
 pub struct Service {
     /// The core that it calls.
     pub app: Arc<App>,

@@ -1,4 +1,4 @@
-//! The gRPC surface: one file a service, each translating and calling.
+//! The gRPC surface: one file a service. Each translates messages and calls the feature.
 
 mod auth;
 mod caller;
@@ -39,7 +39,8 @@ const MAX_REQUEST: usize = 4 * 1024 * 1024;
 /// Largest answer, in bytes.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
-/// Every service of the package, reflection, and health, behind the guard and within deadlines.
+/// Builds the whole service: those of the package, reflection, and health, behind the guard and within
+/// deadlines.
 pub fn service<H: Health>(
     app: Arc<App>,
     tokens: ServiceTokens,
@@ -87,7 +88,7 @@ pub fn service<H: Health>(
     Ok(guard::guarded(calls, tokens, &described))
 }
 
-/// The answer of a service that was called without a router.
+/// Answers for a service that is called without a router.
 async fn direct(
     called: impl Future<Output = Result<Response<tonic::body::Body>, Infallible>>,
 ) -> Result<Response<Body>, Infallible> {

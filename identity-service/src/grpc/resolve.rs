@@ -1,4 +1,4 @@
-//! `ResolveService`.
+//! `ResolveService`: resolves subjects, delivers vendor IDs, and makes link tokens.
 
 use std::sync::Arc;
 
@@ -18,14 +18,14 @@ use crate::{
     vendor_ids::read,
 };
 
-/// Subjects, and identities, in one call.
+/// Most subjects, or identities, in one call.
 const MAX_ITEMS: usize = 1000;
-/// Field names in one call; there are far fewer.
+/// Most field names in one call; there are far fewer.
 const MAX_FIELDS: usize = 200;
-/// Bytes of a field's name, as of a custom provider's field. Each is asked of Redis for each identity.
+/// Most bytes of a field's name, as of a custom provider's field. Each is asked of Redis for each identity.
 const MAX_FIELD_BYTES: usize = 64;
 
-/// The service.
+/// The implementation of `SyncService`.
 pub struct Service {
     /// The core that it calls.
     pub app: Arc<App>,

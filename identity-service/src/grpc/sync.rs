@@ -1,4 +1,4 @@
-//! `SyncService`.
+//! `SyncService`: offers, begins, stores and explains syncs.
 
 use std::sync::Arc;
 
@@ -28,13 +28,13 @@ use crate::{
     sync::{self, explain, pending, view},
 };
 
-/// The service.
+/// The implementation of `SyncService`.
 pub struct Service {
     /// The core that it calls.
     pub app: Arc<App>,
 }
 
-/// All that decides what is offered to one identity.
+/// The facts that decide what is offered to one identity.
 struct Schedule {
     source: Arc<Source>,
     consent: ConsentEntry,

@@ -1,4 +1,4 @@
-//! Everything stored about a person as one document, to be handed to them.
+//! The document of all that is stored about a person, to be handed to them.
 
 use prost_types::{Struct, value::Kind};
 use serde_json::{Value, json};
@@ -75,7 +75,7 @@ impl StoredPerson {
     }
 }
 
-/// In hex.
+/// Writes digests in hex; null for those that are not stored.
 fn digests(sha256: Option<&Vec<u8>>, sha1: Option<&Vec<u8>>, md5: Option<&Vec<u8>>) -> Value {
     json!({"sha256": sha256.map(hex::encode), "sha1": sha1.map(hex::encode), "md5": md5.map(hex::encode)})
 }

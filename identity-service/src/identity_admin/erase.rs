@@ -1,4 +1,4 @@
-//! Erasing people, whoever of them is named, in every store.
+//! Erasing people in every store, whatever identifier of theirs is named.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -91,16 +91,16 @@ impl Erase {
 
 /// Forgets roots that nobody has seen since `day`.
 pub struct Forget {
-    /// The organisation.
+    /// The organisation that they belong to.
     pub org: Uuid,
-    /// Whom to forget.
+    /// Roots to be forgotten, of those that are idle still.
     pub roots: Vec<Uuid>,
-    /// Who was seen on it or later stays.
+    /// The day since which they were not seen; one that was seen on it or later stays.
     pub day: Date,
 }
 
 impl Change for Forget {
-    /// How many were forgotten.
+    /// The number of roots that were forgotten.
     type Output = usize;
 
     fn org(&self) -> Uuid {

@@ -1,4 +1,4 @@
-//! A person as they are stored: identifiers with their trust and dates, vendor IDs, merges, refusals.
+//! A person as stored: identifiers with their trust and dates, vendor IDs, merges, refusals.
 
 use std::collections::HashMap;
 
@@ -28,19 +28,19 @@ use crate::{
     vendor_ids::read,
 };
 
-/// Everything that is stored about one person.
+/// The rows that are stored about one person.
 pub struct StoredPerson {
-    /// Identifiers, vendor IDs, schedules.
+    /// Identifiers, vendor IDs and schedules.
     pub cluster: Cluster,
-    /// When the canonical identity was made.
+    /// The time at which the canonical identity was made.
     pub created_at: OffsetDateTime,
-    /// Its browsers' consent.
+    /// Consent of the person's browsers, by anonymous ID.
     pub consents: HashMap<String, ConsentRow>,
     /// Digests of emails and phones.
     pub contacts: Vec<DigestRow>,
-    /// Merges into it, newest first.
+    /// Merges into the canonical identity, and into those merged into it, newest first.
     pub merges: Vec<MergeRow>,
-    /// What was not linked.
+    /// Links that were refused, newest first.
     pub refusals: Vec<RefusalRow>,
 }
 
@@ -75,7 +75,7 @@ async fn read(connection: &mut AsyncPgConnection, org: Uuid, root: Uuid) -> Resu
 }
 
 impl StoredPerson {
-    /// The person as it is answered; vendor IDs that have expired are left out.
+    /// Builds the person as it is answered; vendor IDs that have expired are left out.
     pub fn person(&self, now: OffsetDateTime) -> Person {
         let identifiers = self.cluster.links.iter().map(|(id, link)| LinkedIdentifier {
             kind: id.kind.word().to_owned(),

@@ -12,7 +12,7 @@ use crate::{pii::tombstone::TombstoneKeys, storage::Stores};
 
 /// The administration of people, with what it works on.
 pub struct IdentityAdmin {
-    /// PostgreSQL and Redis.
+    /// The stores, PostgreSQL and Redis.
     pub stores: Stores,
     /// Keys that recognise who was erased.
     pub tombstones: Arc<TombstoneKeys>,

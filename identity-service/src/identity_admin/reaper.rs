@@ -16,13 +16,13 @@ use crate::{
     storage::{Stores, change, postgres::erasure},
 };
 
-/// How often there is a look.
+/// Pause between looks that find nothing.
 const PERIOD: Duration = Duration::from_secs(10);
-/// Rows a table and batch.
+/// Most rows of each table in a batch.
 const BATCH: i64 = 500;
-/// Canonical identities nobody has seen for that long go.
+/// Age without being seen at which canonical identities go.
 const IDLE: time::Duration = time::Duration::days(400);
-/// The advisory lock of whoever reaps: `reap` in ASCII.
+/// Takes the advisory lock of the instance that reaps: `reap` in ASCII.
 const LOCK: &str = "SELECT pg_try_advisory_xact_lock(1919246704) AS taken";
 
 #[derive(QueryableByName)]
@@ -31,7 +31,7 @@ struct Lock {
     taken: bool,
 }
 
-/// Reaps until `stop`.
+/// Reaps batch after batch until `stop`.
 pub async fn reap_until(stores: Stores, stop: CancellationToken) {
     loop {
         match reap(&stores, clock::now()).await {
@@ -53,7 +53,7 @@ pub async fn reap_until(stores: Stores, stop: CancellationToken) {
     }
 }
 
-/// One batch of each kind; how much it was.
+/// Removes one batch of each kind, and returns how much that was.
 async fn reap(stores: &Stores, now: OffsetDateTime) -> Result<usize> {
     let day = (now - IDLE).date();
     let mut connection = stores.connection().await?;

@@ -1,14 +1,14 @@
-//! How many calls the core works on at once. More are refused before anything of them is decoded: what waits
-//! takes memory, and is answered too late.
+//! The limit on calls that the core works on at once. More are refused before any part of them is decoded:
+//! what waits takes memory, and is answered too late.
 
 use metrics::counter;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Calls at once. A warm one takes under a millisecond, so this many wait only where a store is slow; there
-/// they are as many as PostgreSQL's pool answers within its 250 ms.
+/// Most calls at once. A warm one takes under a millisecond, so this many wait only where a store is slow;
+/// there they are as many as PostgreSQL's pool answers within its 250 ms.
 const CALLS: usize = 4096;
 
-/// The places for calls.
+/// The limit on calls, with its places.
 pub struct Calls(Semaphore);
 
 impl Default for Calls {
@@ -18,7 +18,7 @@ impl Default for Calls {
 }
 
 impl Calls {
-    /// A place until it is dropped; none where all are taken.
+    /// Takes a place, held until it is dropped; none where all are taken.
     pub fn enter(&self) -> Option<SemaphorePermit<'_>> {
         let place = self.0.try_acquire().ok();
         if place.is_none() {

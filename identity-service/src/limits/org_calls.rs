@@ -1,4 +1,4 @@
-//! How much one organisation may have at work at once, so that none takes all of a core.
+//! The limit on calls of one organisation at once, so that none takes all of a core.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Calls of one organisation's keys at once: a quarter of what the core takes at all ([`super::calls`]).
 const CALLS: usize = 1024;
 
-/// The places of one organisation, of both its environments.
+/// The limit of one organisation, for both its environments together; clones share it.
 #[derive(Debug, Clone)]
 pub struct OrgCalls(Arc<Semaphore>);
 

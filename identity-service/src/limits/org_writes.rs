@@ -1,6 +1,6 @@
-//! Turns at writing: a few changes of one organisation at a time. Changes of one person wait for each other's locks
-//! with a connection in hand, so without this an organisation that links thousands of browsers to one user would
-//! take the whole pool.
+//! The limit on writes of one organisation: a few of its changes run at a time. Changes of one person wait
+//! for each other's locks with a connection in hand, so without this an organisation that links thousands of
+//! browsers to one user would take the whole pool.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -13,12 +13,13 @@ use tokio::{
 };
 use uuid::Uuid;
 
-/// Changes of one organisation at once: a quarter of the pool.
+/// Most changes of one organisation at once: a quarter of the pool.
 const AT_ONCE: usize = 4;
-/// Organisations that are remembered. One that is forgotten while it writes has as many turns again.
+/// Most organisations that are remembered. One that is forgotten while it writes may run as many changes
+/// again.
 const ORGANISATIONS: usize = 10_000;
 
-/// The turns of all organisations.
+/// The limits of all organisations; clones share them.
 #[derive(Clone)]
 pub struct OrgWrites(Arc<Cache<Uuid, Arc<Semaphore>>>);
 

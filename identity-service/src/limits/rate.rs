@@ -1,4 +1,5 @@
-//! How many events a second a pipeline key may bring. Each core grants it on its own, from memory.
+//! The rate of a pipeline key: how many events a second it may bring. Each core grants it on its own, from
+//! memory.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -9,10 +10,11 @@ use governor::{
 
 /// Events a second of a pipeline that sets none (the product's documented default).
 const DEFAULT: NonZeroU32 = NonZeroU32::new(1000).unwrap();
-/// What may come at once after a pause: so many seconds' worth. A key that is refused for a whole second, as
+/// Seconds' worth of events that may come at once after a pause. A key that is refused for a whole second, as
 /// `Retry-After` has it, loses nothing of its rate that way.
 const BURST_SECONDS: u32 = 2;
-/// Most that one request costs, and so the smallest burst: what could never pass would be refused for ever.
+/// Most events that one request costs, and so the smallest burst: what could never pass would be refused for
+/// ever.
 const MAX_COST: NonZeroU32 = NonZeroU32::new(1000).unwrap();
 
 /// The rate of one key, and what it has left.
@@ -23,7 +25,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// A full one. `per_second` below 1 or none: the default.
+    /// Makes a rate with nothing taken from it. `per_second` below 1 or none: the default.
     pub fn new(per_second: Option<i32>) -> Self {
         let per_second = effective(per_second);
         let burst =
@@ -32,7 +34,7 @@ impl Rate {
         Self { per_second, left: RateLimiter::direct(quota) }
     }
 
-    /// Whether this is what [`Rate::new`] makes of `per_second`.
+    /// True where this rate is what [`Rate::new`] makes of `per_second`.
     pub fn is(&self, per_second: Option<i32>) -> bool {
         self.per_second == effective(per_second)
     }

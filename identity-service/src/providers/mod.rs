@@ -1,4 +1,4 @@
-//! What enrichment and profiles share: checks of settings that a customer writes.
+//! The common part of enrichment and profiles: checks of settings that a customer writes.
 
 pub mod duration;
 pub mod endpoint;

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, Hash, RandomState};
 
 use quick_cache::sync::Cache;
 
-/// The cache.
+/// The cache, of one kind of pairs.
 pub struct HashCache<V> {
     hasher: RandomState,
     kept: Cache<u64, V>,

@@ -33,7 +33,7 @@ use crate::{
 
 /// Resolves requests; with all that it works on.
 pub struct Resolver {
-    /// PostgreSQL and Redis.
+    /// The stores, PostgreSQL and Redis.
     pub stores: Stores,
     /// The maker of canonical identities.
     pub creator: Creator,

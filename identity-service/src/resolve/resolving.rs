@@ -1,4 +1,4 @@
-//! One request, step by step.
+//! Resolving one request, step by step.
 
 use std::{cell::OnceCell, collections::HashSet};
 
@@ -19,10 +19,10 @@ struct Resolving<'a> {
     resolver: &'a Resolver,
     tenant: &'a Tenant,
     now: OffsetDateTime,
-    /// One a subject, in order. One that fails carries its error; the others count.
+    /// The people of the subjects, in order. A subject that fails carries its error; the others count.
     people: Vec<Result<Person>>,
     facts: Facts,
-    /// What came of each of those who could be read, in order.
+    /// Outcomes of those who could be read, in order.
     outcomes: Vec<Outcome>,
     /// Browsers whose consent could not be stored.
     unsaved: HashSet<String>,

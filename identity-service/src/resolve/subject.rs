@@ -22,7 +22,7 @@ const MAX_CONSENT_BYTES: usize = 8 * 1024;
 pub struct NewSignals {
     /// The consent object, verbatim; none where only Sec-GPC came.
     pub json: Option<String>,
-    /// `Sec-GPC: 1`.
+    /// True where the browser sent `Sec-GPC: 1`.
     pub sec_gpc: bool,
 }
 

@@ -1,11 +1,11 @@
-//! When a pipeline key was last used, to the day: who wants to revoke one sees whether it is in use. Kept in memory and
-//! written now and then; what a process that dies had not written is lost.
+//! The last use of pipeline keys, to the day, so that people who want to revoke one see whether it is in use.
+//! Kept in memory and written now and then; what a process that dies had not written is lost.
 
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use time::Date;
 
-/// One key's last use, as Julian days; 0 is never.
+/// The last use of one key, and the last that was written, as Julian days; 0 is never.
 #[derive(Debug, Default)]
 pub struct LastUse {
     used: AtomicI32,
@@ -13,7 +13,8 @@ pub struct LastUse {
 }
 
 impl LastUse {
-    /// It was used on that day. On the way of every visitor: one load, but for the first of a day.
+    /// Notes that the key was used on `day`. Called on the way of every visitor: one load, but for the first
+    /// of a day.
     pub fn mark(&self, day: Date) {
         let day = day.to_julian_day();
         if self.used.load(Ordering::Relaxed) < day {
@@ -21,7 +22,7 @@ impl LastUse {
         }
     }
 
-    /// The day that is to be written.
+    /// Returns the day that is to be written, where there is one.
     pub fn unwritten(&self) -> Option<Date> {
         let used = self.used.load(Ordering::Relaxed);
         (used != self.written.load(Ordering::Relaxed)).then(|| Date::from_julian_day(used).ok()).flatten()

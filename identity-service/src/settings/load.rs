@@ -32,28 +32,28 @@ use crate::{
     vendors::{self, GeneratedId},
 };
 
-/// What a look at the settings finds.
+/// The answer of a look at the settings.
 #[derive(QueryableByName)]
 pub struct Current {
-    /// Grows with each change.
+    /// Version of the settings, which grows with each change.
     #[diesel(sql_type = BigInt)]
     pub version: i64,
-    /// The server takes writes.
+    /// True where the server takes writes.
     #[diesel(sql_type = Bool)]
     pub is_primary: bool,
-    /// Its clock.
+    /// Time by the server's clock.
     #[diesel(sql_type = Timestamptz)]
     pub now: OffsetDateTime,
 }
 
-/// The current version, whether it is a primary that says so, and when.
+/// Reads the current version, whether it is a primary that says so, and when.
 pub async fn current(connection: &mut AsyncPgConnection) -> Result<Current> {
     let sql = "SELECT version, current_setting('transaction_read_only') = 'off' AS is_primary, \
         clock_timestamp() AS now FROM config_version";
     Ok(diesel::sql_query(sql).get_result(connection).await?)
 }
 
-/// `before`, brought up to date.
+/// Brings `before` up to date: reads the organisations that changed since its version.
 pub async fn load(
     connection: &mut AsyncPgConnection,
     before: &Snapshot,
@@ -153,7 +153,7 @@ async fn load_here(
     Ok(before.next(version, result, &existing))
 }
 
-/// Which IDs a pipeline collects without asking their vendors.
+/// The settings that decide which IDs a pipeline collects without asking their vendors.
 struct Collects<'a> {
     pipeline: Uuid,
     syncs: &'a [rows::IdentitySource],
@@ -191,7 +191,8 @@ fn collect_host(row: &rows::CollectHost) -> Option<CollectHost> {
     })
 }
 
-/// A secret that does not open is left out: signed calls of that source are then refused, and the rest works.
+/// Opens a secret. One that does not open is left out: signed calls of that source are then refused, and the
+/// rest works.
 fn open(keys: &SealKeys, row: &rows::ServerSecret) -> Option<(SecretSlice<u8>, Option<OffsetDateTime>)> {
     let place = Place { org: row.org_id, table: "server_secrets", row: row.id, column: "sealed" };
     match keys.open(place, &row.sealed) {
@@ -204,7 +205,8 @@ fn open(keys: &SealKeys, row: &rows::ServerSecret) -> Option<(SecretSlice<u8>, O
     }
 }
 
-/// A row of a vendor that this core does not know, or with an endpoint it would not go to, is left out.
+/// Reads the settings of an enabled vendor. A row of a vendor that this core does not know, or with an
+/// endpoint it would not go to, is left out.
 fn enabled(row: &rows::IdentitySource, own: &[CollectHost]) -> Option<EnabledVendor> {
     let vendor = vendors::find_sync(&row.vendor)?;
     let endpoint = row.endpoint.clone().unwrap_or_else(|| vendor.endpoint.to_owned());

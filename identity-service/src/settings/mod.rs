@@ -1,4 +1,4 @@
-//! What customers configured, as a snapshot in memory that every request reads.
+//! Settings of customers, as a snapshot in memory that every request reads.
 
 mod last_use;
 mod load;

@@ -30,20 +30,20 @@ use crate::{
     error::{Error, Result},
 };
 
-/// How often the version is looked at. A revoked key is refused within 1 s (design section 6).
+/// Pause between looks at the version, so that a revoked key is refused within 1 s everywhere.
 const POLL: Duration = Duration::from_millis(300);
-/// Older than that, and PostgreSQL is asked before an answer is given.
+/// Age beyond which PostgreSQL is asked before an answer is given.
 const FRESH: Duration = Duration::from_secs(1);
-/// Older than that, and nothing is answered.
+/// Age beyond which nothing is answered.
 const MAX_AGE: Duration = Duration::from_mins(1);
-/// How long a look may take.
+/// The longest a look may take.
 const LOOK_TIMEOUT: Duration = Duration::from_millis(800);
-/// How long the first one may take, which reads everything.
+/// The longest the first look may take, which reads everything.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often that is tried: where everything starts at once, a login may take longer than one is given.
+/// Tries of the first look: where everything starts at once, a login may take longer than one is given.
 const LOAD_TRIES: u32 = 5;
 
-/// The settings of all organisations.
+/// The settings of all organisations; clones share them.
 #[derive(Clone)]
 pub struct Settings {
     shared: Arc<Shared>,
@@ -53,7 +53,7 @@ struct Shared {
     snapshot: ArcSwap<Snapshot>,
     /// Milliseconds after `started` at which PostgreSQL last confirmed the snapshot.
     confirmed: AtomicU64,
-    /// The same for the last look that failed.
+    /// Milliseconds after `started` at which the last look that failed ended.
     failed: AtomicU64,
     started: Instant,
     looker: Mutex<Looker>,
@@ -68,7 +68,7 @@ struct Looker {
 }
 
 impl Settings {
-    /// Loads everything once.
+    /// Loads the settings of all organisations, once.
     pub async fn load(pool: PgPool, keys: Arc<SealKeys>) -> Result<Self> {
         let looker = Looker { pool, keys, connection: None, confirmed_by: None };
         let settings = Self {
@@ -91,7 +91,7 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Looks every [`POLL`] until `stop`.
+    /// Looks at the version every [`POLL`] until `stop`.
     pub async fn poll_until(self, stop: CancellationToken) {
         let mut tick = tokio::time::interval(POLL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -107,8 +107,8 @@ impl Settings {
         }
     }
 
-    /// The snapshot, at most a second old while PostgreSQL answers and at most a minute while it does not.
-    /// Refused as UNAVAILABLE beyond, never as a wrong key.
+    /// Returns the snapshot, at most a second old while PostgreSQL answers and at most a minute while it does
+    /// not. Refused as UNAVAILABLE beyond, never as a wrong key.
     pub async fn current(&self) -> Result<Arc<Snapshot>> {
         // A process that was stopped for a while, or a poller that was held up: look before answering. Not
         // when the last look has failed, or every request would wait for a database that is away.
@@ -171,7 +171,7 @@ impl Settings {
 }
 
 impl Looker {
-    /// The next snapshot, or none where nothing has changed.
+    /// Returns the next snapshot, or none where nothing has changed.
     async fn look(&mut self, before: &Snapshot) -> Result<Option<Snapshot>> {
         let mut connection = match self.connection.take_if(Connection::is_usable) {
             Some(connection) => connection,
@@ -196,7 +196,7 @@ impl Looker {
         Ok(next)
     }
 
-    /// A connection on which reading everything may take its time.
+    /// Opens a connection on which reading everything may take its time.
     async fn open(&self) -> Result<Connection> {
         let mut connection = self.pool.open().await.map_err(PgPoolError::User)?;
         let timeout = format!("SET statement_timeout = {}", LOAD_TIMEOUT.as_millis());

@@ -17,12 +17,12 @@ use crate::{
     vendors::{ClickId, GeneratedId, SyncVendor},
 };
 
-/// Which of an organisation's two worlds a key opens.
+/// The environment that a key is for; each has data of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Environment {
-    /// `dk_live_`.
+    /// Real visitors, with keys that begin with `dk_live_`.
     Live,
-    /// `dk_test_`.
+    /// Tests, with keys that begin with `dk_test_`.
     Test,
 }
 
@@ -33,63 +33,63 @@ pub struct CollectHost {
     pub url: String,
     /// `host[:port]`, lower-case, as a Host header has it.
     pub authority: String,
-    /// Plain http, on loopback.
+    /// True for plain http, on loopback.
     pub is_http: bool,
-    /// Domain attribute of `_dfid`.
+    /// Domain attribute of the cookie `_dfid`.
     pub cookie_domain: Option<String>,
 }
 
 /// A vendor that is enabled on a pipeline.
 #[derive(Debug, Clone)]
 pub struct EnabledVendor {
-    /// Its record.
+    /// Record of the vendor, with what is known of all its customers' syncs.
     pub vendor: &'static SyncVendor,
     /// The customer's public tag or pixel ID.
     pub partner_id: String,
-    /// How long its ID is kept.
+    /// Days for which the vendor's ID is kept.
     pub ttl_days: i32,
-    /// Where the browser is sent: the record's endpoint or the administrator's.
+    /// URL that the browser is sent to: the record's endpoint or the administrator's.
     pub endpoint: String,
 }
 
 /// A source with its pipeline, hosts and secrets.
 #[derive(Debug)]
 pub struct Source {
-    /// Its ID.
+    /// ID of the key.
     pub id: Uuid,
     /// The organisation that configured it.
     pub org: Uuid,
-    /// The sibling that holds the data of its test keys.
+    /// The sibling organisation that holds the data of its test keys.
     pub test_org: Option<Uuid>,
-    /// Calls without a signature are refused: nothing but the customer's servers may send.
+    /// True where calls without a signature are refused: nothing but the customer's servers may send.
     pub require_signature: bool,
-    /// Origins that may call. Empty refuses all.
+    /// Origins that may call; an empty list refuses all.
     pub origins: Vec<Origin>,
-    /// Oldest first.
+    /// Collect hosts, the oldest first.
     pub collect_hosts: Vec<CollectHost>,
-    /// Server secrets with the end of their overlap.
+    /// Server secrets, with the end of their overlap where they were replaced.
     pub secrets: Vec<(SecretSlice<u8>, Option<OffsetDateTime>)>,
     /// ID of its pipeline.
     pub pipeline: Uuid,
-    /// What the absence of consent signals means.
+    /// The meaning of the absence of consent signals.
     pub consent_mode: ConsentMode,
-    /// IDs that its pipeline collected are removed when consent is withdrawn.
+    /// True where IDs that its pipeline collected are removed when consent is withdrawn.
     pub purge_on_withdrawal: bool,
     /// Vendors enabled on its pipeline.
     pub vendors: Vec<EnabledVendor>,
     /// Click IDs that its pipeline collects.
     pub click_ids: Vec<&'static ClickId>,
-    /// IDs that its pipeline has made.
+    /// Generated IDs that are made for browsers of its pipeline.
     pub generated_ids: Vec<&'static GeneratedId>,
 }
 
 impl Source {
-    /// The vendor of that name, if it is enabled here.
+    /// Finds the vendor of that name, if it is enabled here.
     pub fn vendor(&self, name: &str) -> Option<&EnabledVendor> {
         self.vendors.iter().find(|enabled| enabled.vendor.name == name)
     }
 
-    /// The collect host that a Host header names, else the first.
+    /// Finds the collect host that a Host header names, else the first.
     pub fn collect_host(&self, host: &str) -> Option<&CollectHost> {
         self.collect_hosts
             .iter()
@@ -97,8 +97,8 @@ impl Source {
             .or_else(|| self.collect_hosts.first())
     }
 
-    /// The organisation whose data a key of that environment reaches; none for a test key of an organisation
-    /// without a sibling.
+    /// Returns the organisation whose data a key of that environment reaches; none for a test key of an
+    /// organisation without a sibling.
     pub fn data_org(&self, environment: Environment) -> Option<Uuid> {
         match environment {
             Environment::Live => Some(self.org),
@@ -107,38 +107,38 @@ impl Source {
     }
 }
 
-/// A key that is not revoked.
+/// A pipeline key that is not revoked.
 #[derive(Debug, Clone)]
 pub struct PipelineKey {
-    /// Its ID.
+    /// ID of the key.
     pub id: Uuid,
-    /// What it opens.
+    /// The source that it opens.
     pub source: Arc<Source>,
-    /// Which world.
+    /// The environment, live or test, that it is for.
     pub environment: Environment,
-    /// Handed on from snapshot to snapshot while the rate is the same.
+    /// Rate of the key; handed on from snapshot to snapshot while the setting is the same.
     pub rate: Arc<Rate>,
-    /// Handed on from snapshot to snapshot.
+    /// Last use of the key; handed on from snapshot to snapshot.
     pub last_use: Arc<LastUse>,
-    /// The organisation's.
+    /// The limit on calls of its organisation.
     pub calls: OrgCalls,
 }
 
-/// Everything of one organisation.
+/// Settings of one organisation.
 #[derive(Debug, Default)]
 pub struct Org {
-    /// Its sources.
+    /// Sources of the organisation.
     pub sources: Vec<Arc<Source>>,
-    /// Hashes of its keys.
+    /// Keys of the organisation by their hash.
     pub keys: Vec<([u8; 32], PipelineKey)>,
     /// Handed on from snapshot to snapshot.
     pub calls: OrgCalls,
 }
 
-/// All organisations at one version of the settings.
+/// Settings of all organisations at one version.
 #[derive(Debug, Default)]
 pub struct Snapshot {
-    /// `config_version` that it was read at.
+    /// The `config_version` that it was read at.
     pub version: i64,
     orgs: HashMap<Uuid, Arc<Org>>,
     existing: HashSet<Uuid>,
@@ -146,12 +146,13 @@ pub struct Snapshot {
     sources: HashMap<Uuid, Arc<Source>>,
     pipelines: HashMap<Uuid, Arc<Source>>,
     hosts: HashMap<String, Vec<Arc<Source>>>,
-    /// By the organisation that has the data: a source collects for two, its own and the sibling.
+    /// Sources that remove IDs when consent is withdrawn, by the organisation that has the data: a source
+    /// collects for two, its own and the sibling.
     purging: HashMap<Uuid, Vec<Arc<Source>>>,
 }
 
 impl Snapshot {
-    /// This snapshot with `changed` organisations replaced, and those not in `existing` gone.
+    /// Makes the next snapshot: `changed` organisations are replaced, and those not in `existing` gone.
     pub fn next(&self, version: i64, changed: HashMap<Uuid, Org>, existing: &[Uuid]) -> Self {
         let mut orgs: HashMap<Uuid, Arc<Org>> =
             existing.iter().filter_map(|id| self.orgs.get(id).map(|org| (*id, org.clone()))).collect();
@@ -177,42 +178,43 @@ impl Snapshot {
         next
     }
 
-    /// Whether there is such an organisation, or sibling for test data.
+    /// True where there is such an organisation, or sibling for test data.
     pub fn has_org(&self, id: Uuid) -> bool {
         self.existing.contains(&id)
     }
 
-    /// The places of an organisation; new ones where it is new.
+    /// Returns the limit on calls of an organisation; a new one where the organisation is new.
     pub fn calls(&self, org: Uuid) -> OrgCalls {
         self.orgs.get(&org).map(|org| org.calls.clone()).unwrap_or_default()
     }
 
-    /// The key of that hash.
+    /// Finds the key of that hash.
     pub fn key(&self, hash: &[u8; 32]) -> Option<&PipelineKey> {
         self.keys.get(hash)
     }
 
-    /// All keys.
+    /// Lists the keys of all organisations.
     pub fn keys(&self) -> impl Iterator<Item = &PipelineKey> {
         self.keys.values()
     }
 
-    /// The source of that ID.
+    /// Finds the source of that ID.
     pub fn source(&self, id: Uuid) -> Option<&Arc<Source>> {
         self.sources.get(&id)
     }
 
-    /// The source of that pipeline.
+    /// Finds the source of that pipeline.
     pub fn pipeline(&self, id: Uuid) -> Option<&Arc<Source>> {
         self.pipelines.get(&id)
     }
 
-    /// Sources that collect for that organisation, or sibling, and remove what they collected when consent is withdrawn.
+    /// Lists sources that collect for that organisation, or sibling, and remove what they collected when
+    /// consent is withdrawn.
     pub fn purging(&self, org: Uuid) -> &[Arc<Source>] {
         self.purging.get(&org).map_or(&[], Vec::as_slice)
     }
 
-    /// Sources that collect on that host.
+    /// Lists sources that collect on that host.
     pub fn on_host(&self, host: &str) -> &[Arc<Source>] {
         self.hosts.get(&host.to_ascii_lowercase()).map_or(&[], Vec::as_slice)
     }

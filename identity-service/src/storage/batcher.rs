@@ -1,7 +1,7 @@
-//! Grouping: requests that come while a statement runs wait together and go into the next one. Rows in a
-//! statement cost PostgreSQL a tenth of rows alone (limits.md), and requests do not queue for connections.
-//! Organisations take turns, so that one with thousands of items waiting holds up nobody else's; where their items
-//! wait for locks, each has its own batches too.
+//! Grouping: requests that come while a statement runs wait together and go into the next one. A row in a
+//! statement of many costs PostgreSQL a tenth of a row alone or less, and requests do not queue for
+//! connections. Organisations take turns, so that one with thousands of items waiting holds up nobody else's;
+//! where their items wait for locks, each has its own batches too.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -22,21 +22,22 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 
-/// Items a batch.
+/// Most items in a batch.
 const BATCH: usize = 500;
-/// Items of one organisation that may wait, about half a second's work; more are refused.
+/// Most items of one organisation that may wait, about half a second's work; more are refused.
 const QUEUE: usize = 4096;
-/// Items of all of them that may wait.
+/// Most items of all organisations together that may wait; more are refused.
 const ALL: usize = 4 * QUEUE;
-/// Batches at work at once, at most; of one organisation where they are apart.
+/// Most batches at work at once; where organisations have their own batches, most of one organisation.
 const WORKERS: usize = 2;
-/// Batches of all organisations at once where they are apart: half the connections for changes.
+/// Most batches of all organisations at once where each has its own: half the connections for changes.
 const ALL_WORKERS: usize = 8;
-/// How long a batch waits for the one before it to end. As long as they are quick there is one at a time, and what
-/// gathers meanwhile shares a statement; one that is held up holds up nobody else's.
+/// The longest a batch waits for the one before it to end. As long as they are quick there is one at a time,
+/// and what gathers meanwhile shares a statement; one that is held up holds up nobody else's.
 const PATIENCE: Duration = Duration::from_millis(20);
-/// How long a batch waits for company after one that had some: whoever was answered by that one is about to come
-/// again, and would else share a statement with half as many. Who comes alone never waits.
+/// The time a batch waits for company after one that had some: callers that were answered by that one are
+/// about to come again, and would else share a statement with half as many. A caller that comes alone never
+/// waits.
 const COMPANY: Duration = Duration::from_millis(1);
 
 /// A queue whose items are worked on in batches.
@@ -52,16 +53,16 @@ struct Shared<T> {
 /// Items by organisation, first come first served within each.
 struct Waiting<T> {
     items: HashMap<Uuid, VecDeque<T>>,
-    /// Organisations that have some, in the order of their turns.
+    /// Organisations that have items waiting, in the order of their turns.
     turns: VecDeque<Uuid>,
     total: usize,
-    /// Items of the last batch.
+    /// Items in the batch that was taken last, in the largest where several were taken together.
     last: usize,
-    /// Batches at work of each organisation that has some, where they are apart.
+    /// Batches at work of each organisation that has some, where each has its own.
     at_work: HashMap<Uuid, usize>,
 }
 
-/// A batch of one organisation is at work, until it is dropped.
+/// A mark that a batch of one organisation is at work, until it is dropped.
 struct AtWork<T> {
     shared: Arc<Shared<T>>,
     org: Uuid,
@@ -81,7 +82,7 @@ impl<T> Clone for Batcher<T> {
 }
 
 impl<T: Send + 'static> Batcher<T> {
-    /// Starts the workers, whose batches are of all organisations; they end with their runtime.
+    /// Starts the workers, whose batches mix all organisations; they end with their runtime.
     pub fn start<F>(work: impl Fn(Vec<T>) -> F + Clone + Send + 'static) -> Self
     where
         F: Future<Output = ()> + Send,
@@ -179,7 +180,7 @@ impl<T> Shared<T> {
 }
 
 impl<T> Waiting<T> {
-    /// Whether there was room.
+    /// Adds an item, and says whether there was room.
     fn add(&mut self, org: Uuid, item: T) -> bool {
         let own = self.items.get(&org).map_or(0, VecDeque::len);
         if own >= QUEUE || self.total >= ALL {
@@ -193,7 +194,7 @@ impl<T> Waiting<T> {
         true
     }
 
-    /// The next batch: one item an organisation and turn.
+    /// Takes the next batch: one item an organisation and turn.
     fn take(&mut self) -> Vec<T> {
         let mut batch = Vec::with_capacity(self.total.min(BATCH));
         while batch.len() < BATCH {
@@ -211,7 +212,7 @@ impl<T> Waiting<T> {
         batch
     }
 
-    /// The next batch of each organisation that may have one more at work.
+    /// Takes the next batch of each organisation that may have one more at work.
     fn take_apart(&mut self) -> Vec<(Uuid, Vec<T>)> {
         let mut batches = Vec::new();
         let mut free = ALL_WORKERS.saturating_sub(self.at_work.values().sum());
@@ -241,7 +242,7 @@ impl<T> Waiting<T> {
         batches
     }
 
-    /// A batch of `org` is done.
+    /// Notes that a batch of `org` is done.
     fn end(&mut self, org: Uuid) {
         if let Some(own) = self.at_work.get_mut(&org) {
             *own -= 1;

@@ -1,4 +1,4 @@
-//! What PostgreSQL's rows look like in Redis, and back.
+//! Cache entries: PostgreSQL's rows as Redis holds them, and the fields that are read back from there.
 
 use std::{borrow::Cow, collections::BTreeMap, sync::OnceLock};
 
@@ -19,21 +19,23 @@ use super::{
 };
 use crate::{clock, consent::Signals, identifiers::Identifier};
 
-/// Serving keys are loaded anew after that long; they hold nothing that PostgreSQL does not.
+/// The life of serving keys, after which they are loaded anew; they hold nothing that PostgreSQL does not.
 const SERVING: Duration = Duration::days(30);
-/// That a browser has sent no consent is kept for less: anybody can name browsers that don't exist.
+/// The life of an entry that says that a browser has sent no consent. Shorter, as anybody can name browsers
+/// that don't exist.
 const NOTHING: Duration = Duration::days(1);
-/// Field of `cvid:` with the newest consent among the identity's browsers. Ours, as it begins with `_`.
+/// Field of `cvid:` with the newest consent among the identity's browsers. A field of ours, as it begins with
+/// `_`.
 pub const CONSENT_FIELD: &str = "_consent";
 
 /// Field of `syncs:` with all that a batch asks of it: `vendor=ms` for each vendor, separated by spaces, the
-/// milliseconds since the Unix epoch from which on it may be tried again. Ours.
+/// milliseconds since the Unix epoch from which on it may be tried again. A field of ours.
 pub const DUE_FIELD: &str = "_due";
 
 /// Consent signals of one browser, as served. They are parsed once, when they are first asked for a decision.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ConsentEntry {
-    /// The consent object, verbatim. None: the browser never sent one.
+    /// The consent object, verbatim; none where the browser never sent one.
     signals: Option<Box<RawValue>>,
     /// True where `Sec-GPC: 1` came with or after it.
     sec_gpc: bool,
@@ -64,7 +66,7 @@ impl ConsentEntry {
         self
     }
 
-    /// The signals, parsed.
+    /// The signals, parsed when they are first asked for.
     pub fn signals(&self) -> &Signals {
         self.parsed.get_or_init(|| Signals::parse(self.text(), self.sec_gpc))
     }
@@ -73,19 +75,19 @@ impl ConsentEntry {
 /// A vendor ID as it is served.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct VendorIdEntry<'a> {
-    /// The ID.
+    /// The vendor's ID for the visitor.
     #[serde(borrow)]
     pub value: Cow<'a, str>,
-    /// `sync`, `enrichment`, `click` or `generated`.
+    /// The way it was come by: `sync`, `enrichment`, `click` or `generated`.
     #[serde(borrow)]
     pub source: Cow<'a, str>,
-    /// When it was received.
+    /// The time at which it was received.
     #[serde(with = "time::serde::rfc3339")]
     pub collected_at: OffsetDateTime,
-    /// When it stops being returned.
+    /// The time from which on it is not returned any more.
     #[serde(with = "time::serde::rfc3339")]
     pub expires_at: OffsetDateTime,
-    /// [`mark`] of the browser that a generated one was made for, or found in.
+    /// The [`mark`] of the browser that a generated ID was made for, or found in.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub by: Option<Cow<'a, str>>,
 }
@@ -103,13 +105,13 @@ struct SyncEntry {
     next_at: OffsetDateTime,
 }
 
-/// `canonical:` of one identifier.
+/// Builds `canonical:` of one identifier; without a canonical identity the key goes.
 pub fn canonical(org: Uuid, id: &Identifier, canonical: Option<Uuid>) -> Entry {
     let value = canonical.map_or(Value::Nothing, |id| Value::Text(id.to_string()));
     Entry { key: keys::canonical(org, id), value, ttl_ms: millis(SERVING) }
 }
 
-/// `consent:` of one browser, also where it has sent none.
+/// Builds `consent:` of one browser, also where it has sent none.
 pub fn consent(org: Uuid, anonymous_id: &str, row: Option<&ConsentRow>) -> Entry {
     let value = Value::Text(consent_text(row));
     let life = if row.is_some() { SERVING } else { NOTHING };
@@ -130,7 +132,7 @@ pub fn consent_entry(row: Option<&ConsentRow>) -> ConsentEntry {
     }
 }
 
-/// `syncs:` of one canonical identity.
+/// Builds `syncs:` of one canonical identity from its vendors' schedules.
 pub fn syncs(org: Uuid, canonical: Uuid, attempts: &BTreeMap<String, Attempt>) -> Entry {
     let mut fields: Vec<(String, String)> =
         attempts.iter().map(|(vendor, attempt)| (vendor.clone(), sync_text(attempt))).collect();
@@ -150,14 +152,15 @@ fn sync_text(attempt: &Attempt) -> String {
     serde_json::to_string(&entry).unwrap_or_default()
 }
 
-/// [`DUE_FIELD`] of these attempts.
+/// Writes [`DUE_FIELD`] of `attempts`.
 pub fn due_text(attempts: &BTreeMap<String, Attempt>) -> String {
     let due =
         attempts.iter().map(|(vendor, attempt)| format!("{vendor}={}", clock::unix_ms(attempt.due_at())));
     due.collect::<Vec<_>>().join(" ")
 }
 
-/// `cvid:` of one canonical identity. The key lives as long as its longest field.
+/// Builds `cvid:` of one canonical identity from what is live at `now`. The key lives as long as its longest
+/// field.
 pub fn vendor_ids(
     org: Uuid,
     canonical: Uuid,
@@ -185,14 +188,15 @@ pub fn vendor_id(row: &VendorIdRow) -> VendorIdEntry<'_> {
     }
 }
 
-/// By what a browser is recognised as the one that an ID is from: 8 bytes of its anonymous ID's SHA-256.
+/// The mark by which a browser is recognised as the one that an ID is from: the first 8 bytes of its
+/// anonymous ID's SHA-256, in URL-safe base64.
 pub fn mark(anonymous_id: &str) -> String {
     let digest = Sha256::digest(anonymous_id.as_bytes());
     URL_SAFE_NO_PAD.encode(digest.get(..8).unwrap_or_default())
 }
 
-/// `identity:` of one browser: plain values for other systems. The key lives as long as its shortest field,
-/// and is gone where there is none.
+/// Builds `identity:` of one browser: plain values for other systems. The key lives as long as its shortest
+/// field, and is gone where there is none.
 pub fn identity(org: Uuid, anonymous_id: &str, ids: &[VendorIdRow], now: OffsetDateTime) -> Entry {
     let live: Vec<&VendorIdRow> = ids.iter().filter(|row| row.expires_at > now).collect();
     let life = live.iter().map(|row| row.expires_at - now).min();

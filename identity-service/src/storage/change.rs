@@ -20,10 +20,10 @@ use crate::error::{Error, Result};
 
 /// A change to what is known about visitors of one organisation.
 pub trait Change: Send + Sync + 'static {
-    /// What the caller learns.
+    /// The answer that the caller gets once the change is committed.
     type Output: Send + 'static;
 
-    /// The organisation.
+    /// The organisation whose visitors are changed.
     fn org(&self) -> Uuid;
 
     /// Locks, decides and writes, inside a transaction. Returns the serving entries as they are to be after
@@ -34,20 +34,20 @@ pub trait Change: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(Self::Output, Vec<Entry>)>> + Send;
 }
 
-/// What became of a change that PostgreSQL has committed.
+/// The outcome of a change that PostgreSQL has committed.
 #[derive(Debug)]
 pub struct Committed<T> {
-    /// What the change returned.
+    /// The answer that the change returned.
     pub output: T,
-    /// Redis could not be marked or written; a repair row stands for it.
+    /// True where Redis could not be marked or written; a repair row stands for the change.
     pub redis_failed: bool,
 }
 
-/// How often a change that met another's lock is tried.
+/// Tries of a change that met another's lock, the first included.
 const TRIES: u32 = 5;
-/// How often one is tried whose rows had changed by the time it had locked them: each time another came through.
+/// Tries of a change whose rows had changed by the time it had locked them: each time another came through.
 const MOVED_TRIES: u32 = 50;
-/// How long a change may take, whatever state the database is in.
+/// The longest a change may take with all its tries, whatever state the database is in.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Commits `change`. Runs in a task of its own, so that a caller that goes away, or its deadline, can't leave

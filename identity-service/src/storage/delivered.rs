@@ -1,5 +1,5 @@
-//! What is delivered of canonical identities, read anew within a change: their `cvid:` entries, and the `identity:`
-//! projections for other systems.
+//! The delivered view of canonical identities, read anew within a change: their `cvid:` entries, and the
+//! `identity:` projections for other systems.
 
 use std::collections::HashMap;
 

@@ -14,7 +14,7 @@ use crate::{
 /// Pause between two looks for new uses: of each key there is at most one a day.
 const PERIOD: Duration = Duration::from_secs(5);
 
-/// Writes what is new until `stop`.
+/// Writes what is new every few seconds, until `stop`.
 pub async fn write_until(stores: Stores, settings: Settings, stop: CancellationToken) {
     loop {
         tokio::select! {

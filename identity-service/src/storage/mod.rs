@@ -26,19 +26,19 @@ use crate::{
     limits::org_writes::OrgWrites,
 };
 
-/// Both stores.
+/// The two stores, and the limit on changes to them.
 #[derive(Clone)]
 pub struct Stores {
-    /// The truth.
+    /// The pool of PostgreSQL, which has the truth.
     pub postgres: PgPool,
-    /// What serves.
+    /// Redis, which serves what PostgreSQL knows.
     pub redis: RedisClient,
-    /// Who may change something.
+    /// The limit on how many changes of one organisation run at once.
     pub org_writes: OrgWrites,
 }
 
 impl Stores {
-    /// A connection to PostgreSQL, within the pool's bound. Waits, and what came of them, are measured.
+    /// Takes a connection to PostgreSQL, within the pool's bound. Waits, and what came of them, are measured.
     pub async fn connection(&self) -> Result<PgPooled> {
         let began = Instant::now();
         let connection = self.postgres.get().await;

@@ -1,4 +1,4 @@
-//! Loading serving keys that are missing, without overtaking a writer.
+//! Reading through: serving keys that are missing are loaded from PostgreSQL, without overtaking a writer.
 
 use std::{collections::HashSet, future::Future};
 
@@ -13,8 +13,9 @@ use super::{
 };
 use crate::error::Result;
 
-/// Claims `missing`, loads from PostgreSQL and fills what was claimed. `load` is called once, after the claim:
-/// it then reads nothing older than what the claim stands for. Redis being away only means nothing is filled.
+/// Claims `missing`, loads from PostgreSQL and fills what was claimed. `load` is called once, after the
+/// claim: it then reads nothing older than what the claim stands for. Redis being away only means that
+/// nothing is filled.
 pub fn through<'a, T: Send + 'a>(
     stores: &'a Stores,
     missing: &'a [Key],

@@ -11,16 +11,16 @@ use tokio_util::sync::CancellationToken;
 use super::{Stores, postgres::repairs, redis::protocol::Invalidated};
 use crate::error::{Error, Result};
 
-/// How often there is a look for repairs. Recovery is due 2 s after Redis is back (threats.md F01).
+/// Pause between looks for repairs. Repairs are due to be made within 2 s after Redis is back.
 const PERIOD: Duration = Duration::from_secs(1);
-/// How soon there is another while Redis is not believed.
+/// The same pause while repairs keep this process from believing Redis.
 const HURRY: Duration = Duration::from_millis(100);
-/// How long a batch may take, whatever state the database is in.
+/// The longest a batch may take, whatever state the database is in.
 const TIMEOUT: Duration = Duration::from_secs(3);
-/// Rows a transaction.
+/// Most rows in a transaction.
 const BATCH: i64 = 500;
 
-/// Drains until `stop`.
+/// Drains the table of repairs until `stop`.
 pub async fn drain_until(stores: Stores, stop: CancellationToken) {
     loop {
         loop {
@@ -49,15 +49,15 @@ pub async fn drain_until(stores: Stores, stop: CancellationToken) {
     }
 }
 
-/// What came of a batch.
+/// The outcome of a batch.
 struct Drained {
     done: usize,
     failed: usize,
-    /// Rows that wait, but for those whose keys a writer has marked: these are not served either.
+    /// Rows that wait, but for those whose keys a writer has marked, which are not served either.
     others: i64,
 }
 
-/// Repairs up to [`BATCH`] rows. They are deleted in the transaction that invalidates their keys; a kill in
+/// Repairs up to [`BATCH`] rows. Rows are deleted in the transaction that invalidates their keys; a kill in
 /// between repeats the harmless half.
 async fn drain_batch(stores: &Stores) -> Result<Drained> {
     let mut connection = stores.connection().await?;

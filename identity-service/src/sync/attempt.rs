@@ -18,7 +18,7 @@ pub struct NewAttempt {
     pub anonymous_id: String,
     /// The source that has the vendor enabled.
     pub source: Arc<Source>,
-    /// The vendor's name.
+    /// The name of the vendor.
     pub vendor: &'static str,
     /// True where `Sec-GPC: 1` came with the request.
     pub sec_gpc: bool,
@@ -27,7 +27,7 @@ pub struct NewAttempt {
 }
 
 impl Write for NewAttempt {
-    /// Why the browser must not go after all.
+    /// The reason why the browser must not go after all.
     type Output = Option<SyncRefusal>;
 
     fn browser(&self) -> &str {

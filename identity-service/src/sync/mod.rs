@@ -25,9 +25,9 @@ use crate::{
 /// Gateway sync, with what it works on: [`GatewaySync::begin`] sends a browser off, [`GatewaySync::store`] takes what
 /// comes back.
 pub struct GatewaySync {
-    /// PostgreSQL and Redis.
+    /// The stores, PostgreSQL and Redis.
     pub stores: Stores,
-    /// The customers' settings.
+    /// The settings that customers made.
     pub settings: Settings,
     /// Keys of sync states.
     pub states: StateKeys,

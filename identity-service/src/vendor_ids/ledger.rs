@@ -17,7 +17,7 @@ use crate::storage::{
     postgres::rows::{BrowserAndVendor, VendorIdRow},
 };
 
-/// What is stored, and what has changed of it.
+/// The ledger: what is stored, and what has changed of it.
 #[derive(Debug, Default)]
 pub struct Ledger {
     /// Locked roots by browser.
@@ -32,7 +32,7 @@ pub struct Ledger {
     pub used: HashMap<BrowserAndVendor, OffsetDateTime>,
     /// States that were used up.
     pub new_used: BTreeMap<BrowserAndVendor, OffsetDateTime>,
-    /// Schedules that changed.
+    /// Schedules that changed in this transaction.
     pub new_attempts: BTreeMap<(Uuid, String), Attempt>,
     /// IDs that came, by canonical identity and field.
     pub new_ids: BTreeMap<(Uuid, &'static str), VendorIdRow>,

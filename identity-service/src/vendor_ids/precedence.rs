@@ -18,7 +18,7 @@ const TURN: Duration = Duration::hours(24);
 pub struct NewId {
     /// The record of its kind.
     pub record: IdRecord,
-    /// The ID.
+    /// The vendor's ID for the visitor.
     pub value: String,
     /// True where it was made just now; otherwise the browser brought it.
     pub is_made: bool,
@@ -61,14 +61,14 @@ impl IdRecord {
     }
 }
 
-/// What becomes of a new ID beside the stored one.
+/// The decision on a new ID beside the stored one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
     /// The new ID is stored in the other's place.
     Replace,
     /// The stored one is this browser's, and stays.
     KeepOwn,
-    /// Nothing changes.
+    /// The new ID changes nothing.
     Ignore,
 }
 

@@ -18,7 +18,7 @@ use crate::storage::{
 /// An ID that is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredId {
-    /// The ID.
+    /// The vendor's ID for the visitor.
     pub value: String,
     /// True where it was made in the vendor's format, or found in its cookie; not the vendor's own word.
     pub generated: bool,

@@ -32,9 +32,9 @@ use crate::{
     },
 };
 
-/// What a producer has to store for one browser.
+/// A write: what a producer has to store for one browser.
 pub trait Write: Send + Sync + 'static {
-    /// What the producer learns.
+    /// The answer that the producer gets.
     type Output: Send + 'static;
 
     /// The browser's anonymous ID.
@@ -149,7 +149,7 @@ struct Batch {
 }
 
 impl Change for Batch {
-    /// One a write, in their order.
+    /// The outputs of the writes, in their order.
     type Output = Vec<Box<dyn Any + Send>>;
 
     fn org(&self) -> Uuid {

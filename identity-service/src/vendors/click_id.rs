@@ -6,7 +6,7 @@ use super::ConsentNeed;
 /// A click ID of a vendor.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ClickId {
-    /// The vendor's name.
+    /// The name of the vendor.
     pub vendor: &'static str,
     /// Field of the identity that holds the ID.
     pub field: &'static str,

@@ -1,6 +1,6 @@
 //! The consent that an ID of a vendor needs.
 
-/// What has to be granted before an ID may be asked for, stored or set.
+/// The consent that has to be granted before an ID may be asked for, stored or set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConsentNeed {
     /// The category, as a site's consent object names it.

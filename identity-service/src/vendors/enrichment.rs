@@ -5,7 +5,7 @@ use super::{ConsentNeed, Evidence};
 /// A vendor that answers a call from a server.
 #[derive(Debug)]
 pub struct EnrichmentVendor {
-    /// The vendor's name.
+    /// The name of the vendor.
     pub name: &'static str,
     /// Help for the customer: what it gives, what it needs to know of a visitor, and where its public contract differs
     /// from the defaults.
@@ -34,7 +34,7 @@ pub struct EnrichmentVendor {
     pub need: ConsentNeed,
 }
 
-/// One value of a vendor's credentials.
+/// A value of a vendor's credentials.
 #[derive(Debug)]
 pub struct Credential {
     /// Name of the value in settings.

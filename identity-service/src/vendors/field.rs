@@ -29,7 +29,7 @@ pub fn owner_of(field: &str) -> (&'static str, ConsentNeed) {
         .map_or((CUSTOM, ConsentNeed::MARKETING), |(_, vendor, need)| (vendor, need))
 }
 
-/// Every need of some field.
+/// The needs of all fields.
 pub fn needs() -> BTreeSet<ConsentNeed> {
     fields().map(|(.., need)| need).chain([ConsentNeed::MARKETING]).collect()
 }

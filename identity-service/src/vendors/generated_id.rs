@@ -6,7 +6,7 @@ use super::{ConsentNeed, cookie_format::Format};
 /// An ID that is made in the vendor's own format.
 #[derive(Debug, PartialEq, Eq)]
 pub struct GeneratedId {
-    /// The vendor's name.
+    /// The name of the vendor.
     pub vendor: &'static str,
     /// Field of the identity that holds the ID.
     pub field: &'static str,
@@ -16,7 +16,7 @@ pub struct GeneratedId {
     pub days: u16,
     /// The consent that it needs.
     pub need: ConsentNeed,
-    /// The cookie's format.
+    /// The format of the cookie.
     pub format: Format,
     /// True where the vendor assigns the same ID in its gateway sync, so that it is made only where that is off.
     pub unless_synced: bool,

@@ -50,7 +50,7 @@ impl Vendor {
     }
 }
 
-/// How well a record's endpoint is evidenced.
+/// The evidence for a record's endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Evidence {
     /// The vendor documents it.

@@ -65,8 +65,8 @@ pub enum Mode {
 /// Form of a vendor's IDs, where that is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UidShape {
-    /// Any printable text is an ID.
+    /// The ID is any printable text.
     Opaque,
-    /// An ID is a UUID.
+    /// The ID is a UUID.
     Uuid,
 }

@@ -1,4 +1,4 @@
-//! What holds for every record.
+//! Rules that hold for every record.
 
 use std::collections::HashSet;
 

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{prepared::Prepared, rows::ConsentRow};
 use crate::error::Result;
 
-/// What is stored for these browsers, in no order; nothing for those that sent none.
+/// Finds the signals stored for these browsers, in no order; browsers that sent none are left out.
 pub async fn find(
     connection: &mut AsyncPgConnection,
     org: Uuid,
@@ -60,7 +60,7 @@ struct Newest {
     row: ConsentRow,
 }
 
-/// The newest signals among the browsers of each canonical identity.
+/// Finds the newest signals among the browsers of each canonical identity.
 pub async fn newest(
     connection: &mut AsyncPgConnection,
     org: Uuid,

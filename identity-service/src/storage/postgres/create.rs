@@ -15,15 +15,15 @@ use crate::{
     storage::{Stores, batcher::Batcher},
 };
 
-/// How long a statement may take, whatever state the database is in.
+/// The longest a batch's statements may take, whatever state the database is in.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The canonical identity of an identifier that was unknown to the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Made {
-    /// Its ID.
+    /// The ID of the canonical identity.
     pub canonical: Uuid,
-    /// This call made it; otherwise another was first.
+    /// True where this call made it; otherwise another was first.
     pub created: bool,
 }
 
@@ -34,14 +34,14 @@ struct Wanted {
     answer: oneshot::Sender<Option<Made>>,
 }
 
-/// Makes canonical identities.
+/// Makes canonical identities for identifiers, in batches.
 #[derive(Clone)]
 pub struct Creator {
     group: Batcher<Wanted>,
 }
 
 impl Creator {
-    /// Starts making; goes on as long as the runtime.
+    /// Starts the work on batches, which goes on as long as the runtime.
     pub fn start(stores: &Stores) -> Self {
         let stores = stores.clone();
         let work = move |batch| {
@@ -51,8 +51,8 @@ impl Creator {
         Self { group: Batcher::start(work) }
     }
 
-    /// The canonical identity of `id`, made now if there is none. Conflict-safe: any number of callers on any
-    /// number of instances get the same one.
+    /// Returns the canonical identity of `id`, made now if there is none. Conflict-safe: any number of
+    /// callers on any number of instances get the same one.
     pub async fn get_or_create(&self, org: Uuid, id: Identifier, verified: bool) -> Result<Made> {
         let (answer, made) = oneshot::channel();
         self.group.push(org, Wanted { org, id, verified, answer })?;
@@ -104,8 +104,8 @@ async fn make(
     })
 }
 
-/// One statement, sorted and without doubles (by the map). Only where it left some out, as they existed, does a look
-/// at all of them follow.
+/// Inserts all in one statement, sorted and without doubles (by the map). Only where it left some out, as
+/// they existed, does a look at all of them follow.
 async fn create(
     connection: &mut AsyncPgConnection,
     wanted: &BTreeMap<(Uuid, Identifier), bool>,

@@ -1,4 +1,4 @@
-//! Who was erased, by digests that tell nobody who it was.
+//! People who were erased, by digests that tell nobody who they were.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::prepared::Prepared;
 use crate::{error::Result, pii::Digest};
 
-/// When each of these was erased last; those that were not are left out.
+/// Finds the time at which each of these was last erased; those that never were are left out.
 pub async fn find(
     connection: &mut AsyncPgConnection,
     org: Uuid,
@@ -33,7 +33,7 @@ pub async fn find(
     Ok(found.into_iter().filter_map(|(digest, at)| Some((digest.try_into().ok()?, at))).collect())
 }
 
-/// Remembers that these were erased.
+/// Remembers that the identifiers with these digests were erased at `now`.
 pub async fn add(
     connection: &mut AsyncPgConnection,
     org: Uuid,

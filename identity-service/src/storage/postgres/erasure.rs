@@ -17,7 +17,7 @@ use crate::{
     identifiers::{Identifier, Kind},
 };
 
-/// The identifiers of these canonical identities.
+/// Finds the identifiers that are linked to these canonical identities.
 pub async fn identifiers(
     connection: &mut AsyncPgConnection,
     org: Uuid,
@@ -32,7 +32,7 @@ pub async fn identifiers(
     Ok(found.into_iter().map(|(kind, value)| Identifier { kind: Kind::from_number(kind), value }).collect())
 }
 
-/// Removes canonical identities with everything that hangs on them, and what is kept by browser.
+/// Removes canonical identities with all that hangs on them, and what is kept by browser.
 pub async fn remove(
     connection: &mut AsyncPgConnection,
     org: Uuid,
@@ -88,7 +88,8 @@ struct Idle {
     id: Uuid,
 }
 
-/// Roots that nobody has seen since `day`, at most `limit`, with their organisation.
+/// Finds roots that nobody has seen since `day`, the longest unseen first, at most `limit`, with their
+/// organisation.
 pub async fn idle(connection: &mut AsyncPgConnection, day: Date, limit: i64) -> Result<Vec<(Uuid, Uuid)>> {
     let idle: Vec<Idle> = Prepared(
         diesel::sql_query(
@@ -103,7 +104,7 @@ pub async fn idle(connection: &mut AsyncPgConnection, day: Date, limit: i64) -> 
     Ok(idle.into_iter().map(|row| (row.org_id, row.id)).collect())
 }
 
-/// Of these roots, those that nobody has seen since `day`.
+/// Keeps those of these roots that nobody has seen since `day`.
 pub async fn still_idle(
     connection: &mut AsyncPgConnection,
     org: Uuid,
@@ -120,7 +121,8 @@ pub async fn still_idle(
         .await?)
 }
 
-/// What is of no use any more by age: one statement a table, each with the oldest age that is kept.
+/// Statements that remove what is of no use any more by age: one a table, each with the oldest age that is
+/// kept.
 const AGED: [&str; 8] = [
     "DELETE FROM vendor_ids WHERE ctid = ANY (ARRAY( \
          SELECT ctid FROM vendor_ids WHERE expires_at < $1 - interval '7 days' LIMIT $2 FOR UPDATE SKIP LOCKED))",
@@ -144,7 +146,7 @@ const AGED: [&str; 8] = [
          SELECT ctid FROM login_failures WHERE since < $1 - interval '1 day' LIMIT $2 FOR UPDATE SKIP LOCKED))",
 ];
 
-/// Removes up to `limit` rows a table that are of no use any more, and returns how many it were.
+/// Removes up to `limit` rows a table that are of no use any more, and returns how many there were.
 pub async fn remove_aged(
     connection: &mut AsyncPgConnection,
     now: OffsetDateTime,

@@ -1,4 +1,5 @@
-//! Reading and writing clusters of the identity graph. Whoever writes has locked their canonical identities.
+//! Reading and writing clusters of the identity graph. Writers have locked the clusters' canonical identities
+//! before.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -24,7 +25,7 @@ use crate::{
     identifiers::{Identifier, Kind},
 };
 
-/// The clusters of these roots, whole.
+/// Reads the clusters of these roots, whole.
 pub async fn clusters(connection: &mut AsyncPgConnection, org: Uuid, roots: &[Uuid]) -> Result<Vec<Cluster>> {
     if roots.is_empty() {
         return Ok(Vec::new());
@@ -109,7 +110,7 @@ pub async fn count(connection: &mut AsyncPgConnection, org: Uuid, counted: &[&Cl
     Ok(())
 }
 
-/// An identifier's new place.
+/// An identifier's new place: the identifier, its canonical identity, and the link between them.
 pub type Place<'a> = (&'a Identifier, Uuid, &'a Link);
 
 /// Links identifiers that nobody had, sorted. [`Error::Moved`] where somebody has one by now.
@@ -132,7 +133,7 @@ pub async fn link(connection: &mut AsyncPgConnection, org: Uuid, new: &[Place<'_
     if linked == new.len() { Ok(()) } else { Err(Error::Moved) }
 }
 
-/// Gives identifiers another place.
+/// Gives linked identifiers another place.
 pub async fn relink(connection: &mut AsyncPgConnection, org: Uuid, moved: &[Place<'_>]) -> Result<()> {
     Prepared(
         diesel::sql_query(
@@ -165,7 +166,7 @@ fn values<'a>(places: &[Place<'a>]) -> Vec<&'a str> {
     places.iter().map(|(id, _, _)| id.value.as_str()).collect()
 }
 
-/// Drops identifiers.
+/// Drops identifiers from their canonical identities.
 pub async fn unlink(connection: &mut AsyncPgConnection, org: Uuid, dropped: &[&Identifier]) -> Result<()> {
     Prepared(
         diesel::sql_query(
@@ -189,8 +190,9 @@ struct Rerooted {
     was: Uuid,
 }
 
-/// Points merged canonical identities, and what had been merged into them before, at their roots: pairs of both.
-/// Returns what had been merged into each. Nothing of theirs is left with them.
+/// Points merged canonical identities, and what had been merged into them before, at their roots. `merged`
+/// has pairs of a merged identity and its root. Returns what had been merged into each. No vendor IDs or
+/// schedules are left with them.
 pub async fn reroot(
     connection: &mut AsyncPgConnection,
     org: Uuid,
@@ -233,7 +235,7 @@ pub async fn reroot(
     Ok(before)
 }
 
-/// Records merges.
+/// Records merges with what each moved.
 pub async fn remember(
     connection: &mut AsyncPgConnection,
     org: Uuid,
@@ -259,7 +261,8 @@ pub async fn remember(
     Ok(())
 }
 
-/// Counts what was refused: canonical identity, name of the identifier, reason. None of them twice.
+/// Counts refused links: canonical identity, name of the identifier, reason. No triple may come twice in one
+/// call.
 pub async fn refuse(
     connection: &mut AsyncPgConnection,
     org: Uuid,

@@ -1,4 +1,4 @@
-//! Merges that were made, and what was refused.
+//! Merges that were made, and links that were refused.
 
 use std::collections::BTreeMap;
 
@@ -14,39 +14,39 @@ use uuid::Uuid;
 use super::{clusters::Moved, prepared::Prepared};
 use crate::error::Result;
 
-/// Merges shown of one person.
+/// Most merges, and most refusals, that are shown of one person.
 const SHOWN: i64 = 200;
 
 /// A merge as it was recorded.
 #[derive(Debug, QueryableByName)]
 pub struct MergeRow {
-    /// Names it.
+    /// The ID that names the merge.
     #[diesel(sql_type = SqlUuid)]
     pub id: Uuid,
-    /// What was left.
+    /// The canonical identity that was left.
     #[diesel(sql_type = SqlUuid)]
     pub survivor_id: Uuid,
-    /// What was merged into it.
+    /// The canonical identity that was merged into it.
     #[diesel(sql_type = SqlUuid)]
     pub merged_id: Uuid,
     #[diesel(sql_type = Text)]
     moved: String,
-    /// When.
+    /// The time of the merge.
     #[diesel(sql_type = Timestamptz)]
     pub merged_at: OffsetDateTime,
-    /// When it was taken apart again.
+    /// The time at which it was taken apart again; none where it stands.
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pub undone_at: Option<OffsetDateTime>,
 }
 
 impl MergeRow {
-    /// What went with it.
+    /// Reads what moved from the merged identity to the survivor.
     pub fn moved(&self) -> Moved {
         serde_json::from_str(&self.moved).unwrap_or_default()
     }
 }
 
-/// One merge.
+/// Finds one merge by its ID.
 pub async fn find(connection: &mut AsyncPgConnection, org: Uuid, merge: Uuid) -> Result<Option<MergeRow>> {
     Ok(Prepared(
         diesel::sql_query(
@@ -61,7 +61,7 @@ pub async fn find(connection: &mut AsyncPgConnection, org: Uuid, merge: Uuid) ->
     .optional()?)
 }
 
-/// The merges among these canonical identities, newest first.
+/// Finds the merges into these canonical identities, newest first.
 pub async fn of(connection: &mut AsyncPgConnection, org: Uuid, canonicals: &[Uuid]) -> Result<Vec<MergeRow>> {
     Ok(Prepared(
         diesel::sql_query(
@@ -77,7 +77,7 @@ pub async fn of(connection: &mut AsyncPgConnection, org: Uuid, canonicals: &[Uui
     .await?)
 }
 
-/// Every merge in which one of these canonical identities took part.
+/// Finds all merges in which one of these canonical identities took part.
 pub async fn among(
     connection: &mut AsyncPgConnection,
     org: Uuid,
@@ -95,7 +95,7 @@ pub async fn among(
     .await?)
 }
 
-/// Records anew what a merge moved.
+/// Records anew what `merge` moved.
 pub async fn correct(
     connection: &mut AsyncPgConnection,
     org: Uuid,
@@ -133,7 +133,7 @@ pub async fn undo(
     Ok(())
 }
 
-/// These roots and every canonical identity that was merged into them, each with its root.
+/// Returns these roots and all canonical identities that were merged into them, each with its root.
 pub async fn all_of(
     connection: &mut AsyncPgConnection,
     org: Uuid,
@@ -149,24 +149,24 @@ pub async fn all_of(
     Ok(roots.iter().map(|root| (*root, *root)).chain(merged).collect())
 }
 
-/// What was refused to a canonical identity, and how often.
+/// A refusal to link an identifier to a canonical identity, and its count.
 #[derive(Debug, QueryableByName)]
 pub struct RefusalRow {
-    /// What the identifier was called.
+    /// The name by which the identifier is recorded.
     #[diesel(sql_type = Text)]
     pub identifier: String,
-    /// Name of the reason.
+    /// Name of the reason in the contract (`RefusalReason`).
     #[diesel(sql_type = Text)]
     pub reason: String,
-    /// How often.
+    /// The number of times it was refused.
     #[diesel(sql_type = Integer)]
     pub times: i32,
-    /// When last.
+    /// The time of the last refusal.
     #[diesel(sql_type = Timestamptz)]
     pub last_at: OffsetDateTime,
 }
 
-/// The refusals of these canonical identities, newest first.
+/// Finds the refusals of these canonical identities, newest first.
 pub async fn refusals(
     connection: &mut AsyncPgConnection,
     org: Uuid,

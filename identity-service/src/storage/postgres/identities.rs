@@ -24,7 +24,7 @@ struct Found {
     canonical_id: Uuid,
 }
 
-/// The root of each identifier's canonical identity, in the order asked; none where it is unknown.
+/// Finds the root of each identifier's canonical identity, in the order asked; none where it is unknown.
 pub async fn find(
     connection: &mut AsyncPgConnection,
     org: Uuid,
@@ -50,7 +50,7 @@ pub async fn find(
     Ok(in_order(ids.len(), found))
 }
 
-/// The root of each canonical ID, in the order asked; none where it is unknown.
+/// Finds the root of each canonical ID, in the order asked; none where it is unknown.
 pub async fn roots(connection: &mut AsyncPgConnection, org: Uuid, ids: &[Uuid]) -> Result<Vec<Option<Uuid>>> {
     let found: Vec<Found> = Prepared(
         diesel::sql_query(
@@ -150,7 +150,7 @@ struct Browser {
     value: String,
 }
 
-/// The browsers of each canonical identity, those used last.
+/// Finds the browsers of each canonical identity, those used last, at most `MAX_IDENTIFIERS` of each.
 pub async fn anonymous_ids(
     connection: &mut AsyncPgConnection,
     org: Uuid,

@@ -1,4 +1,4 @@
-//! Pipeline keys: what is no setting of theirs.
+//! Pipeline keys: the day of their last use, which is no setting.
 
 use diesel::sql_types::{Array, Date as SqlDate, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
@@ -8,8 +8,8 @@ use uuid::Uuid;
 use super::prepared::Prepared;
 use crate::error::Result;
 
-/// Writes down on which day keys, each with its organisation, were last used. One row lock after another in one order,
-/// as other cores do the same.
+/// Writes down on which day keys, each with its organisation, were last used. Rows are locked one after
+/// another in one order, as other cores do the same.
 pub async fn used_on(connection: &mut AsyncPgConnection, keys: &[(Uuid, Uuid, Date)]) -> Result<()> {
     let column = |pick: fn(&(Uuid, Uuid, Date)) -> Uuid| keys.iter().map(pick).collect::<Vec<_>>();
     Prepared(

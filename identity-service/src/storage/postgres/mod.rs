@@ -1,4 +1,4 @@
-//! PostgreSQL: every statement about visitors, one file an idea. Each filters by organisation.
+//! PostgreSQL: statements about visitors, one file an idea. Each filters by organisation.
 
 pub mod clusters;
 pub mod consent;

@@ -21,25 +21,25 @@ use crate::{
 #[diesel(table_name = pii_digests, check_for_backend(diesel::pg::Pg))]
 pub struct DigestRow {
     kind: i16,
-    /// The identifier's value.
+    /// Value of the identifier that the contact belongs to.
     pub value: String,
-    /// `email` or `phone`.
+    /// The kind of contact, `email` or `phone`.
     pub what: String,
-    /// Of the trimmed, lower-case text.
+    /// SHA-256 of the trimmed, lower-case text.
     pub lower_sha256: Vec<u8>,
-    /// SHA-1 of it.
+    /// SHA-1 of the trimmed, lower-case text.
     pub lower_sha1: Option<Vec<u8>>,
-    /// MD5 of it.
+    /// MD5 of the trimmed, lower-case text.
     pub lower_md5: Option<Vec<u8>>,
-    /// Of UID2's normal form.
+    /// SHA-256 of UID2's normal form.
     pub uid2_sha256: Option<Vec<u8>>,
-    /// SHA-1 of it.
+    /// SHA-1 of UID2's normal form.
     pub uid2_sha1: Option<Vec<u8>>,
-    /// MD5 of it.
+    /// MD5 of UID2's normal form.
     pub uid2_md5: Option<Vec<u8>>,
-    /// It was vouched for.
+    /// True where the contact was vouched for.
     pub verified: bool,
-    /// When it came.
+    /// The time at which it came last.
     pub seen_at: OffsetDateTime,
 }
 
@@ -50,7 +50,7 @@ impl DigestRow {
     }
 }
 
-/// What is stored for these identifiers.
+/// Finds the contacts stored for these identifiers.
 pub async fn find(
     connection: &mut AsyncPgConnection,
     org: Uuid,
@@ -71,8 +71,8 @@ pub async fn find(
     Ok(rows.into_iter().filter(is_asked).collect())
 }
 
-/// Stores contacts, each in the place of the identifier's earlier one. What is known of the same address by more than
-/// its SHA-256, or as vouched for, stays so. An identifier that nobody has any more is left out.
+/// Stores contacts, each in the place of the identifier's earlier one. More digests of the same address than
+/// its SHA-256, and that it was vouched for, stay known. An identifier that nobody has any more is left out.
 pub async fn store(
     connection: &mut AsyncPgConnection,
     org: Uuid,

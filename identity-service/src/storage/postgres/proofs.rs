@@ -17,7 +17,7 @@ use crate::{
     pii::Digest,
 };
 
-/// Those that were used before.
+/// Finds those of `digests` that were used before.
 pub async fn used(
     connection: &mut AsyncPgConnection,
     org: Uuid,
@@ -36,7 +36,7 @@ pub async fn used(
     Ok(used.into_iter().filter_map(|digest| digest.try_into().ok()).collect())
 }
 
-/// Uses them up, sorted. [`Error::Moved`] where somebody used one meanwhile.
+/// Uses proofs up, sorted. [`Error::Moved`] where somebody used one meanwhile.
 pub async fn spend(
     connection: &mut AsyncPgConnection,
     org: Uuid,

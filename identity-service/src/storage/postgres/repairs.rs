@@ -17,17 +17,17 @@ use crate::{
     },
 };
 
-/// A repair that failed so often by its own fault is parked.
+/// Failures by its own fault after which a repair is parked.
 const TRIES: i32 = 5;
 
 /// Rows taken for repair, locked until the end of the transaction.
 #[derive(Debug, Default)]
 pub struct Taken {
-    /// The rows.
+    /// IDs of the rows taken.
     pub ids: Vec<i64>,
-    /// Their keys.
+    /// Keys of the rows, in the same order.
     pub keys: Vec<Stale>,
-    /// How long the oldest has waited.
+    /// The time that the oldest has waited, in seconds.
     pub oldest_age_seconds: f64,
 }
 
@@ -75,7 +75,7 @@ pub async fn take(connection: &mut AsyncPgConnection, limit: i64) -> Result<Take
     })
 }
 
-/// How many wait to be made, those that another instance has included.
+/// Counts the repairs that wait to be made, those that another instance has taken included.
 pub async fn waiting(connection: &mut AsyncPgConnection) -> Result<i64> {
     Ok(redis_repairs::table.filter(redis_repairs::tries.lt(TRIES)).count().get_result(connection).await?)
 }

@@ -12,13 +12,13 @@ use crate::storage::attempt::{Attempt, Outcome};
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, QueryableByName, Selectable)]
 #[diesel(table_name = schema::consent, check_for_backend(diesel::pg::Pg))]
 pub struct ConsentRow {
-    /// The browser.
+    /// Anonymous ID of the browser.
     pub anonymous_id: String,
-    /// The consent object, verbatim.
+    /// The consent object, verbatim; none where the browser sent none.
     pub signals: Option<String>,
-    /// `Sec-GPC: 1`.
+    /// True where the browser sent `Sec-GPC: 1`.
     pub sec_gpc: bool,
-    /// When they were stored.
+    /// The time at which they were stored.
     pub updated_at: OffsetDateTime,
 }
 
@@ -26,18 +26,18 @@ pub struct ConsentRow {
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Serialize, Deserialize)]
 #[diesel(table_name = schema::vendor_ids, check_for_backend(diesel::pg::Pg))]
 pub struct VendorIdRow {
-    /// Whose it is.
+    /// The canonical identity that it belongs to.
     pub canonical_id: Uuid,
-    /// Field name.
+    /// Name of its field.
     pub field: String,
-    /// The ID.
+    /// The vendor's ID for the visitor.
     pub value: String,
-    /// `sync`, `enrichment`, `click` or `generated`.
+    /// The way it was come by: `sync`, `enrichment`, `click` or `generated`.
     pub source: String,
-    /// When it was received.
+    /// The time at which it was received.
     #[serde(with = "time::serde::rfc3339")]
     pub collected_at: OffsetDateTime,
-    /// When it stops being returned.
+    /// The time from which on it is not returned any more.
     #[serde(with = "time::serde::rfc3339")]
     pub expires_at: OffsetDateTime,
     /// The browser it was collected from, where that is known.
@@ -49,7 +49,7 @@ pub struct VendorIdRow {
 }
 
 impl VendorIdRow {
-    /// It is that very ID, wherever a merge has brought it.
+    /// True where `other` is the very same ID, wherever a merge has brought it.
     pub fn is_same(&self, other: &Self) -> bool {
         (&self.field, &self.value, self.collected_at) == (&other.field, &other.value, other.collected_at)
     }
@@ -70,7 +70,7 @@ pub struct AttemptRow {
 }
 
 impl AttemptRow {
-    /// Whose, which vendor's, and the schedule.
+    /// Takes the row apart: the canonical identity, the vendor, and the schedule.
     pub fn into_attempt(self) -> (Uuid, String, Attempt) {
         let attempt = Attempt {
             last_synced: self.last_synced,

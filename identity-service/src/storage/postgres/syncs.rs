@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{error::Result, pii::Digest, storage::attempt::Attempt};
 
-/// Every vendor that was tried for each of these canonical identities.
+/// Finds the schedules of all vendors that were tried for each of these canonical identities.
 pub async fn find(
     connection: &mut AsyncPgConnection,
     org: Uuid,
@@ -96,10 +96,10 @@ struct Used {
     issued_at: OffsetDateTime,
 }
 
-/// Until when states of each browser and vendor do not count any more: the last one used, or the browser's erasure. To
-/// be read under the lock on the browser's canonical identity. `pairs` come with the digests that the erased are known
-/// by. One look-up a pair: a plain join reads all states of the organisation where PostgreSQL takes the table for
-/// small, as it does until it has analysed it.
+/// Finds the time up to which states of each browser and vendor do not count any more: the last one used, or
+/// the browser's erasure. To be read under the lock on the browser's canonical identity. `pairs` come with
+/// the digests that the erased are known by. One look-up a pair: a plain join reads all states of the
+/// organisation where PostgreSQL takes the table for small, as it does until it has analysed it.
 pub async fn used_states(
     connection: &mut AsyncPgConnection,
     org: Uuid,

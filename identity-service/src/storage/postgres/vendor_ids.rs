@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{prepared::Prepared, rows::VendorIdRow};
 use crate::error::Result;
 
-/// Everything stored for these canonical identities, expired ones included.
+/// Finds all IDs stored for these canonical identities, expired ones included.
 pub async fn find(
     connection: &mut AsyncPgConnection,
     org: Uuid,

@@ -26,24 +26,25 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// How long a command may take before PostgreSQL is asked instead. Redis answers within 1 ms; on a machine whose
-/// cores are all busy within 20.
+/// The longest a read may take before PostgreSQL is asked instead. Redis answers within 1 ms; on a machine
+/// whose cores are all busy within 20.
 const PATIENCE: Duration = Duration::from_millis(50);
-/// The same for what a writer tells Redis. To do without costs a repair and a failed sync, so it waits longer.
+/// The longest that what a writer tells Redis may take. To do without costs a repair and a failed sync, so it
+/// waits longer.
 const WRITE_PATIENCE: Duration = Duration::from_millis(200);
-/// How long a connection may take to open.
+/// The longest a connection may take to open.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// The lanes to one Redis.
+/// The client of one Redis; clones share its connections.
 #[derive(Clone)]
 pub struct RedisClient {
-    /// One for each of [`serve::workers::threads`], of one connection; with the lane that it gave last, which needs
-    /// no checkout until it is left.
+    /// Pools of one connection, one for each of [`serve::workers::threads`]; with the lane that it gave last,
+    /// which needs no checkout until it is left.
     pools: Arc<[(Pool<Dialer>, ArcSwapOption<Lane>)]>,
     dialer: Dialer,
 }
 
-/// One multiplexed connection, and whether it is to be left. Requests that are under way end on it.
+/// A multiplexed connection, with a mark that it is to be left. Requests that are under way end on it.
 #[derive(Clone)]
 pub struct Lane {
     pub(super) connection: MultiplexedConnection,
@@ -51,7 +52,7 @@ pub struct Lane {
 }
 
 impl Lane {
-    /// Leaves it. Says whether that is new.
+    /// Leaves the lane, and says whether that is new.
     pub(super) fn leave(&self) -> bool {
         !self.left.swap(true, Ordering::Relaxed)
     }
@@ -86,17 +87,18 @@ impl RedisClient {
         self.state().distrust(error);
     }
 
-    /// Redis has been told everything.
+    /// Believes Redis again as to repairs, as it has been told of all changes.
     pub fn trust(&self) {
         self.state().trust();
     }
 
-    /// Whether repairs of this process are still to be made.
+    /// True while repairs of this process are still to be made.
     pub fn waits_for_repairs(&self) -> bool {
         self.state().waits_for_repairs()
     }
 
-    /// Whether a primary answers in time whose values are good, as the supervisor and requests have seen it.
+    /// True where a primary answers in time whose values are good, as the supervisor and requests have seen
+    /// it.
     pub fn is_up(&self) -> bool {
         !self.state().is_away() && !self.state().meets_stranger()
     }
@@ -110,12 +112,12 @@ impl RedisClient {
         self.dialer.dial().await
     }
 
-    /// The lanes that are in use.
+    /// Returns the lanes that are in use.
     pub(super) fn opened(&self) -> Vec<Lane> {
         self.dialer.opened().clone()
     }
 
-    /// Leaves every lane; the next request on each thread opens a new one.
+    /// Leaves all lanes; the next request on each thread opens a new one.
     pub(super) fn leave_all(&self) {
         for lane in self.dialer.opened().iter() {
             lane.leave();
@@ -134,8 +136,8 @@ impl RedisClient {
             .await
     }
 
-    /// Sends what a writer says, or what mends. Also while what Redis says is not believed: it stays true, and a
-    /// writer that kept back would only leave one more repair.
+    /// Sends what a writer says, or what mends. Sent also while what Redis says is not believed: it stays
+    /// true, and a writer that kept back would only leave one more repair.
     pub async fn write<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T> {
         let send = async |lane: &mut MultiplexedConnection| pipeline.query_async(lane).await;
         self.run(false, WRITE_PATIENCE, send).await
@@ -177,7 +179,7 @@ impl RedisClient {
         }
     }
 
-    /// This thread's lane.
+    /// Returns this thread's lane, opened where it has none.
     async fn lane(&self) -> Result<Arc<Lane>> {
         let none = || RedisError::from((ErrorKind::Io, "this thread has no lane"));
         let (pool, last) = self.pools.get(serve::workers::index()).ok_or_else(none)?;
@@ -205,7 +207,7 @@ impl RedisClient {
 struct Dialer {
     client: Client,
     state: Arc<State>,
-    /// Those that were opened for requests and not left, one a pool.
+    /// Lanes that were opened for requests and not left, one a pool.
     opened: Arc<Mutex<Vec<Lane>>>,
 }
 
@@ -243,7 +245,7 @@ impl ManageConnection for Dialer {
         self.dial().await
     }
 
-    /// Looks at the mark only; the supervisor sets it. A PING would double the commands.
+    /// Looks at the mark only, which the supervisor sets. A PING would double the commands.
     async fn is_valid(&self, lane: &mut Lane) -> Result<(), RedisError> {
         if self.has_broken(lane) { Err((ErrorKind::Io, "lane was left").into()) } else { Ok(()) }
     }

@@ -1,5 +1,5 @@
-//! The names of every Redis key (design section 6). Each begins with its kind and the organisation, so no
-//! value a client sends can reach another organisation's keys.
+//! The names of the serving keys, the leases and the server's mark in Redis. Each that holds data begins with
+//! its kind and the organisation, so no value a client sends can reach another organisation's keys.
 
 use std::borrow::Cow;
 
@@ -9,21 +9,21 @@ use uuid::Uuid;
 
 use crate::identifiers::{Identifier, Kind};
 
-/// What a serving key holds.
+/// The Redis type of a serving key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Shape {
-    /// One text.
+    /// A string: one text.
     Text,
-    /// Fields, with `_v` among them.
+    /// A hash: fields, with `_v` among them.
     Hash,
 }
 
 /// A key that serves what PostgreSQL knows.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
-    /// Its name.
+    /// Name of the key in Redis.
     pub name: String,
-    /// What it holds.
+    /// The Redis type that it has.
     pub shape: Shape,
 }
 
@@ -61,10 +61,10 @@ pub fn offers(org: Uuid, canonical: Uuid) -> String {
     of_canonical("offers", org, canonical)
 }
 
-/// The identity of the server whose serving keys were made good, in that server.
+/// Key in which a server holds its own identity once its serving keys were made good.
 pub const SERVER: &str = "datafly:server";
 
-/// Whether that is the name of a serving key.
+/// True where `name` is that of a serving key.
 pub fn serves(name: &str) -> bool {
     ["canonical:", "consent:", "cvid:", "syncs:", "identity:"].iter().any(|prefix| name.starts_with(prefix))
 }
@@ -87,7 +87,8 @@ fn name(prefix: &str, org: Uuid, rest: &[&str]) -> String {
     name
 }
 
-/// As it is where it is plain and short; else hashed, which also keeps separators and braces out of keys.
+/// Returns `value` as it is where it is plain and short; else hashed, which also keeps separators and braces
+/// out of keys.
 fn encoded(value: &str) -> Cow<'_, str> {
     let plain = (1..=64).contains(&value.len())
         && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');

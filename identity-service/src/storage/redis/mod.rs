@@ -1,4 +1,4 @@
-//! Redis: lanes to it, the names of its keys, and the protocol by which it follows PostgreSQL.
+//! Redis: connections to it, the names of its keys, and the protocol by which it follows PostgreSQL.
 
 pub mod client;
 pub mod keys;

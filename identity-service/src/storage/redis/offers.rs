@@ -9,10 +9,11 @@ use uuid::Uuid;
 use super::{client::RedisClient, keys};
 use crate::{clock, error::Result};
 
-/// How long an offered sync is not offered again.
+/// The time for which an offered sync is not offered again.
 const LEASE: Duration = Duration::seconds(60);
 
-/// ARGV: now in ms, lease in ms, limit, vendors in order of preference. Returns those that were free.
+/// Script that takes leases. ARGV: now in ms, lease in ms, limit, vendors in order of preference. Returns
+/// those that were free.
 const TAKE: &str = "local taken = {} \
     for i = 4, #ARGV do \
       if #taken >= tonumber(ARGV[3]) then break end \
@@ -26,7 +27,8 @@ const TAKE: &str = "local taken = {} \
     return taken";
 
 impl RedisClient {
-    /// Takes the lease of at most `limit` of `vendors`, in that order, and returns those it got.
+    /// Takes the lease of at most `limit` of `vendors`, in that order, and returns the vendors whose lease it
+    /// got.
     pub async fn take_offers(
         &self,
         org: Uuid,
@@ -42,7 +44,7 @@ impl RedisClient {
         self.command(&command).await
     }
 
-    /// Drops the leases of vendors, by canonical identity, none of which has none.
+    /// Drops the leases of vendors, by canonical identity; no set may be empty.
     pub async fn end_offers(&self, org: Uuid, offers: &BTreeMap<Uuid, BTreeSet<&str>>) -> Result<()> {
         if offers.is_empty() {
             return Ok(());
@@ -54,7 +56,7 @@ impl RedisClient {
         self.write(&pipe).await
     }
 
-    /// Drops the leases of canonical identities.
+    /// Drops all leases of canonical identities.
     pub async fn forget_offers(&self, org: Uuid, canonicals: &[Uuid]) -> Result<()> {
         if canonicals.is_empty() {
             return Ok(());

@@ -1,7 +1,7 @@
-//! A server that this process does not know may hold old values: it was restored from an older dump, or it is a
-//! replica that was promoted before it had everything. Which ones are old can't be told, so all serving keys go,
-//! which loses nothing, and PostgreSQL serves meanwhile. Every core does so whenever it moves to another server:
-//! what it changed while it was elsewhere is then in nobody's way.
+//! Purging: a server that this process does not know may hold old values: it was restored from an older dump,
+//! or it is a replica that was promoted before it had everything. Old values can't be told from good ones, so
+//! all serving keys go, which loses nothing, and PostgreSQL serves meanwhile. Every core does so whenever it
+//! moves to another server: what it changed while it was elsewhere is then in nobody's way.
 
 use std::time::Duration;
 
@@ -16,16 +16,16 @@ use super::{
 };
 use crate::error::Result;
 
-/// How often there is a look for a stranger; an atomic load.
+/// Pause between looks for an unknown server; a look is an atomic load.
 const PERIOD: Duration = Duration::from_millis(20);
-/// How long to wait after a purge that failed.
+/// Pause after a purge that failed.
 const RETRY: Duration = Duration::from_millis(250);
-/// Keys a SCAN. Redis serves others in between.
+/// Keys asked for in one SCAN. Redis serves others in between.
 const BATCH: u32 = 500;
-/// How long a batch may take.
+/// The longest a batch may take.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Purges whatever server is not known, until `stop`.
+/// Purges servers that are not known, until `stop`.
 pub async fn purge_until(lanes: RedisClient, stop: CancellationToken) {
     // Said once, not four times a second.
     let mut said = false;

@@ -1,4 +1,4 @@
-//! What a server says about itself.
+//! A server's identity and role, as it says them itself.
 
 use bb8_redis::redis::{ErrorKind, Pipeline, RedisError, ServerErrorKind, aio::MultiplexedConnection, pipe};
 
@@ -7,15 +7,17 @@ use super::keys::SERVER;
 /// A server that takes writes.
 #[derive(Debug)]
 pub struct Server {
-    /// Names this process and this line of data: the process changes with a restart, the line with a promotion. It
-    /// also changes when a primary gets its first replica or has had none for an hour, which costs a purge.
+    /// Name of this process and this line of data: the process changes with a restart, the line with a
+    /// promotion. It also changes when a primary gets its first replica or has had none for an hour, which
+    /// costs a purge.
     pub identity: String,
-    /// The identity for which its values were made good.
+    /// The identity for which its values were made good; none where no purge has ended there, or a flush took
+    /// the name.
     pub named: Option<String>,
 }
 
 impl Server {
-    /// Asks. An error where it is no primary, or does not serve data (LOADING, NOAUTH).
+    /// Asks the server who it is. An error where it is no primary, or does not serve data (LOADING, NOAUTH).
     pub async fn ask(connection: &mut MultiplexedConnection) -> Result<Self, RedisError> {
         let (info, named): (String, Option<String>) =
             pipe().cmd("INFO").arg("server").arg("replication").get(SERVER).query_async(connection).await?;
@@ -29,7 +31,7 @@ impl Server {
         Ok(Self { identity: format!("{}:{}", line("run_id"), line("master_replid")), named })
     }
 
-    /// Writes its own name into it, where a flush has taken it.
+    /// Writes the server's own name into it, where a flush has taken it.
     pub fn name_again(&self) -> Pipeline {
         let mut pipe = pipe();
         pipe.cmd("SET").arg(SERVER).arg(&self.identity).arg("NX").ignore();

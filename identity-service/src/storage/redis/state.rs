@@ -1,4 +1,4 @@
-//! Whether Redis is used just now, and if not, why.
+//! The state of Redis: used just now or not, and for what reasons not.
 
 use std::sync::{
     Mutex, PoisonError,
@@ -12,20 +12,20 @@ use tokio::sync::Notify;
 use super::server::Server;
 use crate::error::Error;
 
-/// No lane leads to a primary that answers in time. Nobody but the supervisor tries.
+/// No connection leads to a primary that answers in time. The supervisor alone tries.
 const AWAY: u8 = 1;
-/// Somebody may have committed what Redis was not told, this process or another, each of which finds Redis away at
-/// a moment of its own: until the repairs that they left are made, nothing it says is believed.
+/// Repairs may be left: this process or another, each of which finds Redis away at a moment of its own, may
+/// have committed what Redis was not told. Until they are made, nothing that Redis says is believed.
 const REPAIRS: u8 = 2;
 /// The server is not the one that this process knows, so it may hold old values.
 const STRANGER: u8 = 4;
 
-/// So many late answers in a row, on all lanes together, mean that Redis is away. A single one means nothing: a
-/// machine with more to do than cores is late now and then, and its caller has PostgreSQL. Twenty in a row come
-/// within a moment under load; without load the supervisor sees the same within a second.
+/// Late answers in a row, on all connections together, that mean that Redis is away. A single one means
+/// nothing: a machine with more to do than cores is late now and then, and its caller has PostgreSQL. Twenty
+/// in a row come within a moment under load; without load the supervisor sees the same within a second.
 const LATE: u32 = 20;
 
-/// What a request asks before it sends: one load.
+/// State that a request asks before it sends: one load.
 pub struct State {
     reasons: AtomicU8,
     late: AtomicU32,
@@ -35,18 +35,18 @@ pub struct State {
     supervisor: Notify,
 }
 
-/// What a failure says about the connection it came over.
+/// A failure's meaning for the connection it came over.
 pub enum Failure {
-    /// Nothing: the command's own.
+    /// The command's own failure, which says nothing about the connection.
     Command,
-    /// Nothing yet: the answer was late.
+    /// A late answer, which says nothing yet.
     Late,
-    /// It is to be left.
+    /// A failure of the connection, which is to be left.
     Connection,
 }
 
 impl State {
-    /// Nothing is known of any server yet.
+    /// Begins as an unknown server with repairs to make: nothing is known of any server yet.
     pub fn new() -> Self {
         Self {
             reasons: AtomicU8::new(STRANGER | REPAIRS),
@@ -69,40 +69,40 @@ impl State {
         self.reasons.fetch_and(!reason, Ordering::AcqRel) & reason != 0
     }
 
-    /// Whether no lane is worth trying.
+    /// True while no connection is worth trying.
     pub fn is_away(&self) -> bool {
         self.has(AWAY)
     }
 
-    /// Whether what Redis says may be old.
+    /// True while what Redis says may be old.
     pub fn is_distrusted(&self) -> bool {
         self.has(REPAIRS | STRANGER)
     }
 
-    /// Whether this process has repairs to make.
+    /// True while this process has repairs to make.
     pub fn waits_for_repairs(&self) -> bool {
         self.has(REPAIRS)
     }
 
-    /// Whether the server is another one than before.
+    /// True while the server is not one whose values were made good.
     pub fn meets_stranger(&self) -> bool {
         self.has(STRANGER)
     }
 
-    /// Redis could not be told of a change, so repairs are to be made. Logged once for each time that it ceases to be
-    /// believed, unless it refuses all writes, which is logged already.
+    /// Notes that Redis could not be told of a change, so repairs are to be made. Logged once for each time
+    /// that it ceases to be believed, unless it refuses all writes, which is logged already.
     pub fn distrust(&self, error: &Error) {
         if self.set(REPAIRS) && !self.refuses_writes.load(Ordering::Relaxed) {
             tracing::warn!(%error, "redis was not told of a change, and is not believed until that is repaired");
         }
     }
 
-    /// They have been made.
+    /// Notes that the repairs have been made.
     pub fn trust(&self) {
         self.clear(REPAIRS);
     }
 
-    /// A request was answered.
+    /// Notes that a request was answered, which ends a row of late answers.
     pub fn answered(&self) {
         // Mostly a load; a store would take the cache line from the other threads each time.
         if self.late.load(Ordering::Relaxed) != 0 {
@@ -128,14 +128,14 @@ impl State {
         }
     }
 
-    /// A writer's marker was taken, which is the first that a server without memory refuses.
+    /// Notes that a writer's marker was taken, which is the first that a server without memory refuses.
     pub fn wrote(&self) {
         if self.refuses_writes.load(Ordering::Relaxed) && self.refuses_writes.swap(false, Ordering::Relaxed) {
             tracing::info!("redis takes writes again");
         }
     }
 
-    /// Redis is not used until [`State::back`]; the supervisor sets about that at once.
+    /// Stops the use of Redis until [`State::back`]; the supervisor sets about that at once.
     pub fn leave(&self, error: &RedisError) {
         // Before it can be back.
         self.set(REPAIRS);
@@ -145,7 +145,7 @@ impl State {
         }
     }
 
-    /// A primary answers in time.
+    /// Lets Redis be used again, as a primary answers in time.
     pub fn back(&self) {
         self.late.store(0, Ordering::Relaxed);
         if self.clear(AWAY) {
@@ -158,9 +158,9 @@ impl State {
         self.supervisor.notified().await;
     }
 
-    /// Decides whether a server's values are believed, and says so. They are if it is the server of before, or
-    /// if this process knows none and the server itself says that its values were made good for it: a copy of
-    /// another server's data (an old dump, a replica) names that other one.
+    /// Decides whether a server's values are believed, and says so. Values are believed of the server of
+    /// before, or, where this process knows none, of one that says itself that its values were made good for
+    /// it: a copy of another server's data (an old dump, a replica) names that other one.
     pub fn judge(&self, server: &Server) -> bool {
         let mut believed = self.believed.lock().unwrap_or_else(PoisonError::into_inner);
         let names_itself = server.named.as_ref().map(|named| *named == server.identity);
@@ -178,7 +178,8 @@ impl State {
         known
     }
 
-    /// A server's values have been made good. `leave_lanes` leaves every lane, as some may lead to another.
+    /// Believes a server whose values have been made good. `leave_lanes` leaves all lanes, as some may lead
+    /// to another.
     pub fn believe(&self, identity: String, leave_lanes: impl FnOnce()) {
         // Under the lock: a lane that was judged before is left, one that opens later is judged by the new name.
         let mut believed = self.believed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -188,17 +189,17 @@ impl State {
     }
 }
 
-/// Whether an error tells of the server's or the connection's state, not of the one command.
+/// True where an error tells of the server's or the connection's state, not of the one command.
 pub fn is_the_servers(error: &RedisError) -> bool {
     code(error) != "other"
 }
 
-/// Counts a failure.
+/// Counts a failure by its kind.
 pub fn count(error: &RedisError) {
     counter!("datafly_redis_errors_total", "kind" => code(error)).increment(1);
 }
 
-/// A failure in one word: the server's own code where it matters here.
+/// Names a failure in one word: the server's own code where it matters here.
 fn code(error: &RedisError) -> &'static str {
     if error.is_timeout() {
         return "timeout";
@@ -206,7 +207,8 @@ fn code(error: &RedisError) -> &'static str {
     if error.is_io_error() || error.is_connection_dropped() {
         return "connection";
     }
-    // redis-rs keeps connections on all of these (threats.md finding 1).
+    // redis-rs takes none of these for a broken connection, and a replica answers PING: after a failover
+    // behind a name writes would fail on the old connections for ever.
     match error.kind() {
         ErrorKind::AuthenticationFailed => return "NOAUTH",
         ErrorKind::Server(ServerErrorKind::ReadOnly) => return "READONLY",

@@ -13,21 +13,21 @@ use super::{
     state::count,
 };
 
-/// How often it looks. With [`PATIENCE`] and the second that health takes, a loss shows within 2 s.
+/// Pause between looks. With [`PATIENCE`] and the second that health takes, a loss shows within 2 s.
 const PERIOD: Duration = Duration::from_millis(500);
-/// How long a lane may take to answer. More than a request waits: a busy machine is not a lost server.
+/// The longest a lane may take to answer. More than a request waits: a busy machine is not a lost server.
 const PATIENCE: Duration = Duration::from_millis(300);
-/// How often it tries while Redis is away.
+/// Pause between tries while Redis is away.
 const KNOCK: Duration = Duration::from_millis(100);
 
-/// For how long it looks through one lane. A name that leads to another server shows to new connections only, and
-/// the old one may go on as a primary; writes are due to succeed 5 s after a failover (threats.md F05).
+/// The longest the supervisor looks through one lane. A name that leads to another server shows to new
+/// connections only, and the old one may go on as a primary; writes are due to succeed 5 s after a failover.
 const RENEW: Duration = Duration::from_millis(1500);
 
-/// The supervisor's lane, and when it was opened.
+/// The supervisor's lane, and when it was opened; none before the first and after a failure.
 type Own = Option<(Lane, Instant)>;
 
-/// Watches until `stop`.
+/// Watches the lanes and lets Redis be used or not, until `stop`.
 pub async fn watch(lanes: RedisClient, stop: CancellationToken) {
     // A lane of its own, so that something is looked at even while nobody asks for anything.
     let mut own = None;

@@ -1,4 +1,4 @@
-//! Acxiom Real ID.
+//! Acxiom Real ID: a Person ID by enrichment.
 
 use crate::vendors::{ConsentNeed, Credential, EnrichmentVendor, Evidence, Vendor};
 

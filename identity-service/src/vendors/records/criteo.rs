@@ -1,4 +1,4 @@
-//! Criteo.
+//! Criteo: its cookie ID by gateway sync.
 
 use crate::vendors::{
     ConsentNeed, Evidence, SyncVendor, Vendor,

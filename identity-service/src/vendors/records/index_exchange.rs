@@ -1,4 +1,4 @@
-//! Index Exchange.
+//! Index Exchange: its cookie ID by gateway sync.
 
 use crate::vendors::{
     ConsentNeed, Evidence, SyncVendor, Vendor,

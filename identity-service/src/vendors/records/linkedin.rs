@@ -1,4 +1,4 @@
-//! LinkedIn.
+//! LinkedIn: the click ID of its advertisements.
 
 use crate::vendors::{ClickId, ConsentNeed, Vendor};
 

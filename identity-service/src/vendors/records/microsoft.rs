@@ -1,4 +1,4 @@
-//! Microsoft Advertising.
+//! Microsoft Advertising: the click ID of its advertisements.
 
 use crate::vendors::{ClickId, ConsentNeed, Vendor};
 

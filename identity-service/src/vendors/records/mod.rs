@@ -1,4 +1,5 @@
-//! One file a vendor. A new one is such a file, its line in [`ALL`] and its fixtures; nothing else changes.
+//! The records, a file for each vendor. A new vendor is such a file, its line in [`ALL`] and its fixtures; nothing else
+//! changes.
 
 mod acxiom_realid;
 mod amperity;
@@ -22,7 +23,7 @@ mod x;
 
 use super::Vendor;
 
-/// Every vendor, in the order of the specification's tables.
+/// The vendors, in the order of the specification's tables.
 pub static ALL: &[Vendor] = &[
     meta::META,
     tiktok::TIKTOK,

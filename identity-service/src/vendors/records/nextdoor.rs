@@ -1,4 +1,4 @@
-//! Nextdoor.
+//! Nextdoor: the click ID of its advertisements.
 
 use crate::vendors::{ClickId, ConsentNeed, Vendor};
 

@@ -1,4 +1,4 @@
-//! Outbrain.
+//! Outbrain: the click ID of its advertisements.
 
 use crate::vendors::{ClickId, ConsentNeed, Vendor};
 

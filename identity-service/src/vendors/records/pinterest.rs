@@ -1,4 +1,4 @@
-//! Pinterest.
+//! Pinterest: its cookie ID by gateway sync, and the click ID of its advertisements.
 
 use crate::vendors::{
     ClickId, ConsentNeed, Evidence, SyncVendor, Vendor,

@@ -1,4 +1,4 @@
-//! Snapchat.
+//! Snapchat: the click ID of its advertisements, and the ID of its cookie.
 
 use crate::vendors::{ClickId, ConsentNeed, GeneratedId, Vendor, cookie_format::Format};
 

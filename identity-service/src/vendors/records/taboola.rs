@@ -1,4 +1,4 @@
-//! Taboola.
+//! Taboola: the click ID of its advertisements.
 
 use crate::vendors::{ClickId, ConsentNeed, Vendor};
 

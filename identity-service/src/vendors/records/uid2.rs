@@ -1,4 +1,4 @@
-//! Unified ID 2.0.
+//! Unified ID 2.0: an advertising token by enrichment.
 
 use crate::vendors::{ConsentNeed, Credential, EnrichmentVendor, Evidence, Vendor, enrichment::BEARER};
 

@@ -1,4 +1,4 @@
-//! X, formerly Twitter.
+//! X, formerly Twitter: the click ID of its advertisements.
 
 use crate::vendors::{ClickId, ConsentNeed, Vendor};
 

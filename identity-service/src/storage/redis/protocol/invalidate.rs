@@ -8,8 +8,8 @@ use crate::{
     storage::redis::{client::RedisClient, keys, state},
 };
 
-/// Deletes a value that can't be trusted. ARGV: the marker of the writer that left the
-/// repair; it has committed and comes no more. Says 0 where another writer is at work on it: its value may be older than
+/// Script that deletes a value that can't be trusted. ARGV: the marker of the writer that left the repair; it
+/// has committed and comes no more. Says 0 where another writer is at work on it: its value may be older than
 /// what is to be repaired, so the key has to be looked at again.
 const INVALIDATE: &str = "local kind = redis.call('TYPE', KEYS[1]).ok \
     local now = kind == 'hash' and redis.call('HGET', KEYS[1], '_v') \
@@ -21,20 +21,20 @@ const INVALIDATE: &str = "local kind = redis.call('TYPE', KEYS[1]).ok \
 /// A key whose value may be old.
 #[derive(Debug, Clone)]
 pub struct Stale {
-    /// Its name.
+    /// Name of the key.
     pub key: String,
-    /// Who could not write it, as [`super::Nonce::as_str`]; nobody is empty.
+    /// The writer that could not write it, as [`super::Nonce::as_str`]; empty where there is none.
     pub writer: String,
 }
 
-/// What became of a value that was to be dropped.
+/// The outcome for a value that was to be dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Invalidated {
-    /// It is gone.
+    /// Dropped: the value is gone.
     Done,
-    /// A writer has marked it; it is to be looked at again.
+    /// Marked by a writer; the key is to be looked at again.
     Busy,
-    /// It can't be: the name is none of ours, or Redis refuses this one.
+    /// Kept, as it can't be dropped: the name is none of ours, or Redis refuses this one.
     Failed,
 }
 
@@ -45,7 +45,7 @@ impl RedisClient {
         Ok(invalidated(keys, answers)?)
     }
 
-    /// The same over a given connection.
+    /// Drops values that may be wrong over a given connection, as [`Lanes::invalidate`] does.
     pub(in crate::storage::redis) async fn invalidate_over(
         connection: &mut MultiplexedConnection,
         keys: &[Stale],

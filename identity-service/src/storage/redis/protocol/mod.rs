@@ -1,4 +1,4 @@
-//! How Redis follows PostgreSQL.
+//! The protocol by which Redis follows PostgreSQL.
 //!
 //! A key is ready, or holds a marker instead of its value: a *busy* marker (30 s) while a writer commits, a
 //! *fill* marker (2 s) while a reader loads. Every marker has a nonce, and a value only ever replaces the
@@ -28,44 +28,44 @@ use super::keys::Key;
 pub const VERSION_FIELD: &str = "_v";
 /// Value of [`VERSION_FIELD`] in a hash that is ready.
 pub const READY: &str = "1";
-/// What every marker begins with; no value does.
+/// First character of all markers; no value begins with it.
 const MARKER: char = '!';
 const BUSY: &str = "!busy:";
 const FILL: &str = "!fill:";
 
-/// A value for a key.
+/// A value to be written to a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
-    /// For a text key.
+    /// Text of a text key.
     Text(String),
     /// Fields of a hash key; `_v` is added.
     Hash(Vec<(String, String)>),
-    /// PostgreSQL knows nothing: the key goes.
+    /// No value, as PostgreSQL knows none: the key goes.
     Nothing,
 }
 
 /// A key with its value and the value's life in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Where it belongs.
+    /// The key that it belongs to.
     pub key: Key,
-    /// What it holds.
+    /// The value that the key gets.
     pub value: Value,
-    /// After that many milliseconds it is loaded anew. At least 1.
+    /// Life in milliseconds, after which the key is loaded anew. Less than 1 counts as 1.
     pub ttl_ms: i64,
 }
 
-/// Names one writer or reader.
+/// A random name of one writer or reader.
 #[derive(Debug, Clone)]
 pub struct Nonce(String);
 
 impl Nonce {
-    /// A nonce nobody else has.
+    /// Makes a nonce nobody else has.
     pub fn new() -> Self {
         Self(format!("{:032x}", rand::random::<u128>()))
     }
 
-    /// As it is written.
+    /// Returns the nonce as it is written, 32 hex digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,16 +1,16 @@
-//! What keys say.
+//! Reading keys: values, markers, or nothing.
 
 use bb8_redis::redis::{self, Pipeline};
 
 use super::MARKER;
 use crate::storage::redis::{client::RedisClient, keys::Key};
 
-/// What a text key says.
+/// The state of a key, with its text where it has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cached {
-    /// The value.
+    /// The value of a text key; empty for a hash.
     Hit(String),
-    /// Nothing; it may be filled.
+    /// No value and no marker; the key may be filled.
     Miss,
     /// A marker: PostgreSQL is asked, and nothing filled.
     Busy,
@@ -27,7 +27,7 @@ impl Cached {
     }
 }
 
-/// What a hash key says, from its `_v`.
+/// Judges a hash key by its `_v`.
 pub fn hash_state(version: Option<&str>) -> Cached {
     match version {
         None => Cached::Miss,
@@ -36,7 +36,7 @@ pub fn hash_state(version: Option<&str>) -> Cached {
     }
 }
 
-/// The bulk strings of an array, moved out of it; none for what is nil or no UTF-8.
+/// Moves the bulk strings out of an array; none for what is nil or no UTF-8.
 pub fn strings(answer: redis::Value) -> Vec<Option<String>> {
     let string = |value| match value {
         redis::Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
@@ -49,8 +49,8 @@ pub fn strings(answer: redis::Value) -> Vec<Option<String>> {
 }
 
 impl RedisClient {
-    /// What text keys say, in one round trip. Where Redis is away every one is as if marked: PostgreSQL is
-    /// asked, and nothing filled.
+    /// Reads text keys in one round trip. Where Redis is away each counts as marked: PostgreSQL is asked, and
+    /// nothing filled.
     pub async fn texts(&self, keys: &[Key]) -> Vec<Cached> {
         if keys.is_empty() {
             return Vec::new();

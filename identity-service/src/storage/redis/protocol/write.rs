@@ -13,10 +13,11 @@ use crate::{
 
 const BUSY_MS: u32 = 30_000;
 const FILL_MS: u32 = 2_000;
-/// A new identity's empty hashes live as long as any serving key, 30 days.
+/// Life of a new identity's empty hashes, 30 days as of any serving key.
 const NEW_MS: i64 = 30 * 24 * 3_600_000;
 
-/// Its first write is one that Redis refuses where memory is full; after a DEL it would take any.
+/// Script that marks a hash. The first write is one that Redis refuses where memory is full; after a DEL it
+/// would take any.
 const MARK_HASH: &str = "redis.call('HSET', KEYS[1], '_v', ARGV[1]) \
     redis.call('DEL', KEYS[1]) \
     redis.call('HSET', KEYS[1], '_v', ARGV[1]) \
@@ -27,7 +28,8 @@ const CLAIM_HASH: &str = "if redis.call('EXISTS', KEYS[1]) == 1 then return fals
     redis.call('PEXPIRE', KEYS[1], ARGV[2]) \
     return 'OK'";
 
-/// ARGV: own marker, '1' for a writer, life in ms, then the value: nothing, a text, or fields and values.
+/// Script that puts a value in the place of its own marker. ARGV: own marker, '1' for a writer, life in ms,
+/// 'hash' or 'text', then the value: nothing, a text, or fields and values.
 const PUT: &str = "local hash = ARGV[4] == 'hash' \
     local now = hash and redis.call('HGET', KEYS[1], '_v') or not hash and redis.call('GET', KEYS[1]) \
     if now == ARGV[1] then \
@@ -43,7 +45,7 @@ const PUT: &str = "local hash = ARGV[4] == 'hash' \
     return 0";
 
 impl RedisClient {
-    /// A writer's marker on every key, just before COMMIT.
+    /// Puts a writer's marker on the keys, just before COMMIT.
     pub async fn mark(&self, keys: &[Key], nonce: &Nonce) -> Result<()> {
         if keys.is_empty() {
             return Ok(());
@@ -64,7 +66,7 @@ impl RedisClient {
         Ok(())
     }
 
-    /// A reader's marker on keys that were missing. Says for each whether this reader may fill it.
+    /// Puts a reader's marker on keys that were missing. Says for each whether this reader may fill it.
     pub async fn claim(&self, keys: &[Key], nonce: &Nonce) -> Result<Vec<bool>> {
         if keys.is_empty() {
             return Ok(Vec::new());
@@ -82,12 +84,12 @@ impl RedisClient {
         Ok(answers.iter().map(Option::is_some).collect())
     }
 
-    /// A writer's values, after COMMIT.
+    /// Puts a writer's values, after COMMIT.
     pub async fn put(&self, entries: &[Entry], nonce: &Nonce) -> Result<()> {
         self.put_as(entries, &nonce.busy(), true).await
     }
 
-    /// A reader's values, for keys it has claimed.
+    /// Puts a reader's values, for keys it has claimed.
     pub async fn fill(&self, entries: &[Entry], nonce: &Nonce) -> Result<()> {
         self.put_as(entries, &nonce.fill(), false).await
     }
@@ -122,7 +124,7 @@ impl RedisClient {
         self.write(&pipe).await
     }
 
-    /// Hashes of an identity that was made just now, which know nothing yet. Set only where nothing is.
+    /// Puts hashes of an identity that was made just now, which know nothing yet. Set only where nothing is.
     pub async fn put_new(&self, hashes: &[Key]) -> Result<()> {
         if hashes.is_empty() {
             return Ok(());
