@@ -6,7 +6,7 @@ use std::{
 };
 
 /// So long a thing must not have failed for its next failure to be another state.
-const QUIET: Duration = Duration::from_secs(10);
+const QUIET_PERIOD: Duration = Duration::from_secs(10);
 
 /// When a thing last failed.
 #[derive(Debug, Default)]
@@ -25,7 +25,7 @@ impl Failing {
 
     fn begins_at(&self, now: Instant) -> bool {
         let before = self.0.lock().unwrap_or_else(PoisonError::into_inner).replace(now);
-        before.is_none_or(|before| now.saturating_duration_since(before) >= QUIET)
+        before.is_none_or(|before| now.saturating_duration_since(before) >= QUIET_PERIOD)
     }
 }
 

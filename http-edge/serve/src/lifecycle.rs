@@ -15,7 +15,7 @@ use tracing::{error, info};
 use crate::EnvError;
 
 /// From the first signal to the end of the process, whatever still runs (design section 9).
-const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where the process stands. Clones share one state.
 #[derive(Debug, Clone)]
@@ -81,7 +81,7 @@ impl Lifecycle {
             either(&mut term, &mut int).await;
             info!("draining");
             lifecycle.drain();
-            let _ = tokio::time::timeout(SHUTDOWN_LIMIT, either(&mut term, &mut int)).await;
+            let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, either(&mut term, &mut int)).await;
             error!("ended before everything was drained");
             crate::telemetry::flush();
             std::process::exit(1);

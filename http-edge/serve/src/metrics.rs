@@ -18,17 +18,17 @@ pub use metrics_exporter_prometheus::PrometheusHandle;
 use crate::{EnvError, Lifecycle, Workers, accept, telemetry};
 
 /// Buckets of every `*_seconds` histogram: from a warm Redis round trip to the longest deadline.
-const SECONDS: [f64; 14] =
+const BUCKETS_SECONDS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1., 2.5, 5., 10.];
 /// How often drained samples are folded into the histograms; between scrapes they only grow.
-const UPKEEP: Duration = Duration::from_secs(5);
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Makes the process's recorder; calls after the first return the same one.
 pub fn install() -> PrometheusHandle {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
     let make = || {
         let recorder = PrometheusBuilder::new()
-            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS_SECONDS)
             .unwrap_or_default()
             .build_recorder();
         let handle = recorder.handle();
@@ -68,7 +68,7 @@ pub async fn listen(addr: SocketAddr, lifecycle: &Lifecycle) -> Result<JoinHandl
     let handle = install();
     let router = router(handle.clone(), lifecycle.clone());
     tokio::spawn(async move {
-        let mut tick = tokio::time::interval(UPKEEP);
+        let mut tick = tokio::time::interval(UPKEEP_INTERVAL);
         loop {
             tick.tick().await;
             handle.run_upkeep();
@@ -85,7 +85,7 @@ where
 {
     let start = Instant::now();
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let method = known(request.method());
+    let method = method_label(request.method());
     let response = answer(request).await;
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
     let status = response.status().as_u16();
@@ -114,7 +114,7 @@ fn duration(route: &str, method: &'static str, status: u16) -> Histogram {
 }
 
 /// A bounded label: a client may send any token as its method.
-fn known(method: &Method) -> &'static str {
+fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::POST => "POST",

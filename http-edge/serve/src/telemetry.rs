@@ -20,9 +20,9 @@ const OWN_CRATES: [&str; 6] = ["serve", "http_edge", "identity_service", "manage
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
 /// Lines that wait to be written, a few megabytes of them.
-const MAX_WAITING: usize = 8192;
+const MAX_WAITING_LINES: usize = 8192;
 /// For the last lines to be written when the process ends.
-const FLUSH: Duration = Duration::from_secs(1);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
 static WRITER: Mutex<Option<WorkerGuard>> = Mutex::new(None);
@@ -33,7 +33,7 @@ pub fn init(service: &'static str, level: &str) -> Result<(), EnvError> {
     let filter = directives(level)?;
     let filter = EnvFilter::try_new(filter).map_err(|_| EnvError::malformed("LOG_LEVEL", "is malformed"))?;
     let (output, writer) = NonBlockingBuilder::default()
-        .buffered_lines_limit(MAX_WAITING)
+        .buffered_lines_limit(MAX_WAITING_LINES)
         .thread_name("log")
         .finish(std::io::stdout());
     let dropped = output.error_counter();
@@ -62,7 +62,7 @@ pub fn flush() {
         drop(writer);
         drop(done);
     });
-    let _ = wait.recv_timeout(FLUSH);
+    let _ = wait.recv_timeout(FLUSH_TIMEOUT);
 }
 
 fn panicked(service: &str, info: &PanicHookInfo<'_>) {

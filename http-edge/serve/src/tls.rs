@@ -26,10 +26,10 @@ const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// For a client's TCP connection, and for its handshake, which the other does not cover: each leaves room in the edge's
 /// deadline for a second try elsewhere.
-const CONNECT: Duration = Duration::from_millis(400);
-const HANDSHAKE: Duration = CONNECT;
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(400);
+const HANDSHAKE_TIMEOUT: Duration = CONNECT_TIMEOUT;
 /// A silent connection is asked for a sign of life, and given up after as long again.
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What accepts connections with `TLS_CERT` and `TLS_KEY`; with `TLS_CA` only those whose certificate it has issued. None
 /// where no variable is set: the listener is plain.
@@ -64,10 +64,10 @@ pub fn acceptor(env: &Env) -> Result<Option<TlsAcceptor>, EnvError> {
 pub fn endpoints(env: &Env, name: &'static str) -> Result<Vec<Endpoint>, EnvError> {
     let connect = |endpoint: Endpoint| {
         endpoint
-            .connect_timeout(CONNECT)
+            .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
+            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .keep_alive_timeout(KEEP_ALIVE_INTERVAL)
             .keep_alive_while_idle(true)
     };
     let addresses = env.addresses(name)?;
@@ -141,7 +141,7 @@ impl Files {
     fn client(&self) -> Result<ClientTlsConfig, EnvError> {
         let roots = self.roots()?.ok_or(EnvError::Missing(CA))?;
         let config = ClientTlsConfig::new()
-            .timeout(HANDSHAKE)
+            .timeout(HANDSHAKE_TIMEOUT)
             .ca_certificate(Certificate::from_pem(self.ca.as_deref().unwrap_or_default()));
         let Some((chain, key)) = self.identity()? else { return Ok(config) };
         let fits = ClientConfig::builder_with_provider(provider())

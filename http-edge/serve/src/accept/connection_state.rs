@@ -9,7 +9,7 @@ use tokio::{
 };
 
 /// Most of a request's head that is kept until it is complete. Longer ones are refused for their size.
-const MAX_HEAD: usize = 64 * 1024;
+const MAX_HEAD_BYTES: usize = 64 * 1024;
 
 /// How long a peer may take. One value everywhere but in tests.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +32,7 @@ pub(super) struct Timing {
 
 /// Why a connection is ended from this side; the label `reason` of `datafly_connections_ended_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum EndReason {
     /// A header did not come in time.
     Header,
     /// No request for long.
@@ -45,7 +45,7 @@ pub(super) enum End {
     Full,
 }
 
-impl End {
+impl EndReason {
     pub(super) const fn label(self) -> &'static str {
         match self {
             Self::Header => "header",
@@ -59,15 +59,15 @@ impl End {
 
 /// One connection's state.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct ConnectionState {
     timing: Timing,
-    state: Mutex<State>,
+    inner: Mutex<Inner>,
     /// Told when another connection needs the room.
     pub(super) full: Notify,
 }
 
 #[derive(Debug)]
-struct State {
+struct Inner {
     born: Instant,
     /// When the last request ended, or the next one's first byte came.
     since: Instant,
@@ -79,74 +79,76 @@ struct State {
     leaving: Option<Instant>,
 }
 
-impl Watch {
+impl ConnectionState {
     pub(super) fn new(timing: Timing) -> Arc<Self> {
         let now = Instant::now();
         let (in_flight, asked, http2, head, leaving) = (0, false, false, Vec::new(), None);
-        let state = State { born: now, since: now, in_flight, asked, http2, head, leaving };
-        Arc::new(Self { timing, state: Mutex::new(state), full: Notify::new() })
+        let inner = Inner { born: now, since: now, in_flight, asked, http2, head, leaving };
+        Arc::new(Self { timing, inner: Mutex::new(inner), full: Notify::new() })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Bytes have come.
     pub(super) fn read(&self, bytes: &[u8]) {
-        let mut state = self.state();
-        if state.in_flight > 0 || state.http2 || bytes.is_empty() {
+        let mut inner = self.lock();
+        if inner.in_flight > 0 || inner.http2 || bytes.is_empty() {
             return;
         }
-        if state.head.is_empty() && state.asked {
-            state.since = Instant::now();
+        if inner.head.is_empty() && inner.asked {
+            inner.since = Instant::now();
         }
-        let room = MAX_HEAD.saturating_sub(state.head.len());
-        state.head.extend(bytes.iter().take(room));
+        let room = MAX_HEAD_BYTES.saturating_sub(inner.head.len());
+        inner.head.extend(bytes.iter().take(room));
     }
 
     /// A request's head is complete. Answers with the bytes it came in, as far as they came while nothing else
     /// was in flight, and what follows it in the same packet.
     pub(super) fn request(self: &Arc<Self>, version: Version) -> (Flight, Vec<u8>) {
-        let mut state = self.state();
-        state.in_flight += 1;
-        state.asked = true;
-        state.http2 = version == Version::HTTP_2;
-        (Flight(self.clone()), std::mem::take(&mut state.head))
+        let mut inner = self.lock();
+        inner.in_flight += 1;
+        inner.asked = true;
+        inner.http2 = version == Version::HTTP_2;
+        (Flight(self.clone()), std::mem::take(&mut inner.head))
     }
 
     /// The connection is to end, with what is in flight.
     pub(super) fn leave(&self) {
-        self.state().leaving.get_or_insert_with(Instant::now);
+        self.lock().leaving.get_or_insert_with(Instant::now);
     }
 
     /// Since when no request is in flight.
     pub(super) fn waiting(&self) -> Option<Instant> {
-        let state = self.state();
-        (state.in_flight == 0).then_some(state.since)
+        let inner = self.lock();
+        (inner.in_flight == 0).then_some(inner.since)
     }
 
     /// When the connection has to end if nothing changes.
-    pub(super) fn due(&self) -> Option<(Instant, End)> {
-        let (state, timing) = (self.state(), &self.timing);
-        match state.leaving {
-            Some(leaving) if state.in_flight > 0 => Some((leaving + timing.drain, End::Drain)),
-            Some(leaving) => Some((leaving.max(state.since) + timing.grace, End::Drain)),
-            None if state.asked && state.http2 => Some((state.born + timing.age, End::Age)),
-            None if state.in_flight > 0 => None,
-            None if state.asked && state.head.is_empty() => Some((state.since + timing.idle, End::Idle)),
-            None => Some((state.since + timing.header, End::Header)),
+    pub(super) fn due(&self) -> Option<(Instant, EndReason)> {
+        let (inner, timing) = (self.lock(), &self.timing);
+        match inner.leaving {
+            Some(leaving) if inner.in_flight > 0 => Some((leaving + timing.drain, EndReason::Drain)),
+            Some(leaving) => Some((leaving.max(inner.since) + timing.grace, EndReason::Drain)),
+            None if inner.asked && inner.http2 => Some((inner.born + timing.age, EndReason::Age)),
+            None if inner.in_flight > 0 => None,
+            None if inner.asked && inner.head.is_empty() => {
+                Some((inner.since + timing.idle, EndReason::Idle))
+            }
+            None => Some((inner.since + timing.header, EndReason::Header)),
         }
     }
 }
 
 /// One request, until its answer has been written or given up.
 #[derive(Debug)]
-pub(super) struct Flight(Arc<Watch>);
+pub(super) struct Flight(Arc<ConnectionState>);
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.in_flight -= 1;
-        state.since = Instant::now();
+        let mut inner = self.0.lock();
+        inner.in_flight -= 1;
+        inner.since = Instant::now();
     }
 }

@@ -3,37 +3,37 @@
 
 use std::sync::{Arc, Weak};
 
-use super::watch::Watch;
+use super::connection_state::ConnectionState;
 
 /// The share of all connections that is ended at once, so that a flood does not have all of them looked at for
 /// each new one.
-const BATCH: usize = 64;
+const BATCH_DIVISOR: usize = 64;
 
 /// The connections of a listener.
-pub(super) struct Crowd {
+pub(super) struct Evictor {
     limit: usize,
-    all: Vec<Weak<Watch>>,
+    all: Vec<Weak<ConnectionState>>,
 }
 
-impl Crowd {
+impl Evictor {
     pub(super) const fn new(limit: usize) -> Self {
         Self { limit, all: Vec::new() }
     }
 
-    pub(super) fn join(&mut self, watch: &Arc<Watch>) {
+    pub(super) fn add(&mut self, state: &Arc<ConnectionState>) {
         if self.all.len() >= self.limit.saturating_mul(2) {
-            self.all.retain(|watch| watch.strong_count() > 0);
+            self.all.retain(|state| state.strong_count() > 0);
         }
-        self.all.push(Arc::downgrade(watch));
+        self.all.push(Arc::downgrade(state));
     }
 
     /// Ends those that have waited longest.
-    pub(super) fn thin_out(&mut self) {
+    pub(super) fn evict_longest_waiting(&mut self) {
         let live = self.all.iter().filter_map(Weak::upgrade);
-        let mut waiting: Vec<_> = live.filter_map(|watch| Some((watch.waiting()?, watch))).collect();
+        let mut waiting: Vec<_> = live.filter_map(|state| Some((state.waiting()?, state))).collect();
         waiting.sort_unstable_by_key(|(since, _)| *since);
-        for (_, watch) in waiting.iter().take(self.limit.div_ceil(BATCH)) {
-            watch.full.notify_one();
+        for (_, state) in waiting.iter().take(self.limit.div_ceil(BATCH_DIVISOR)) {
+            state.full.notify_one();
         }
     }
 }
