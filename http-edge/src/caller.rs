@@ -10,11 +10,11 @@ use serve::TrustedProxies;
 use crate::{core_client::Trace, error::ApiError};
 
 /// Longest pipeline key in bytes (`CollectCaller.pipeline_key`); a longer one is none.
-const MAX_KEY: usize = 128;
+const MAX_KEY_BYTES: usize = 128;
 /// Bytes of User-Agent that are kept (`CollectCaller.user_agent`).
-const MAX_USER_AGENT: usize = 1024;
+const MAX_USER_AGENT_BYTES: usize = 1024;
 /// Bytes of Referer that are kept; only its origin matters.
-const MAX_REFERER: usize = 4096;
+const MAX_REFERER_BYTES: usize = 4096;
 
 static SIGNATURE: HeaderName = HeaderName::from_static("x-datafly-signature");
 static TIMESTAMP: HeaderName = HeaderName::from_static("x-datafly-timestamp");
@@ -34,11 +34,11 @@ pub fn collect(
         None => query_key.unwrap_or_default(),
     };
     Ok(CollectCaller {
-        pipeline_key: if key.len() <= MAX_KEY { key.to_owned() } else { String::new() },
+        pipeline_key: if key.len() <= MAX_KEY_BYTES { key.to_owned() } else { String::new() },
         origin: unique(headers, &header::ORIGIN, ErrorReason::OriginNotAllowed)?.map(str::to_owned),
         host: host(parts, peer, proxies).to_owned(),
         client_ip: Some(proxies.client(peer.ip(), headers).to_string()),
-        user_agent: text(headers, &header::USER_AGENT, MAX_USER_AGENT),
+        user_agent: text(headers, &header::USER_AGENT, MAX_USER_AGENT_BYTES),
         signature: unique(headers, &SIGNATURE, ErrorReason::InvalidSignature)?.map(str::to_owned),
         timestamp: unique(headers, &TIMESTAMP, ErrorReason::InvalidSignature)?.map(str::to_owned),
         signed_body: None,
@@ -65,7 +65,7 @@ pub fn sec_gpc(headers: &HeaderMap) -> bool {
 
 /// The Referer header; proxies that take it away may leave an empty one.
 pub fn referer(headers: &HeaderMap) -> Option<String> {
-    text(headers, &header::REFERER, MAX_REFERER).filter(|referer| !referer.is_empty())
+    text(headers, &header::REFERER, MAX_REFERER_BYTES).filter(|referer| !referer.is_empty())
 }
 
 /// The trace this request belongs to; handed on as it is.

@@ -7,9 +7,9 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_enco
 use proto::v1::{Cookie, SameSite};
 
 /// Longest `_dfid` in bytes; a longer one is not ours (design section 4, IDs from a browser).
-const MAX_ANONYMOUS_ID: usize = 128;
+const MAX_ANONYMOUS_ID_BYTES: usize = 128;
 /// Longest value of a vendor's cookie in bytes; they are about 30 to 200 long.
-const MAX_VENDOR_COOKIE: usize = 512;
+const MAX_VENDOR_COOKIE_BYTES: usize = 512;
 /// The vendors' cookies that the core reads (design section 7). No other is forwarded.
 const VENDOR_COOKIES: [&str; 6] = ["_fbp", "_fbc", "_ttp", "_ga", "_scid", "_rdt_uuid"];
 /// What RFC 6265 forbids in a value, and the escape itself.
@@ -31,7 +31,7 @@ fn get<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 /// The browser's anonymous ID in `_dfid`.
 pub fn anonymous_id(headers: &HeaderMap) -> Option<String> {
     let value = percent_decode_str(get(headers, "_dfid")?).decode_utf8().ok()?;
-    (!value.is_empty() && value.len() <= MAX_ANONYMOUS_ID).then(|| value.into_owned())
+    (!value.is_empty() && value.len() <= MAX_ANONYMOUS_ID_BYTES).then(|| value.into_owned())
 }
 
 /// The state cookie of a vendor's sync.
@@ -44,7 +44,7 @@ pub fn vendor_cookies(headers: &HeaderMap) -> impl Iterator<Item = (&'static str
     VENDOR_COOKIES
         .into_iter()
         .filter_map(|name| Some((name, get(headers, name)?)))
-        .filter(|(_, value)| (1..=MAX_VENDOR_COOKIE).contains(&value.len()))
+        .filter(|(_, value)| (1..=MAX_VENDOR_COOKIE_BYTES).contains(&value.len()))
 }
 
 /// `cookie` as a `Set-Cookie` value; `None` where its name, domain or path can't stand in a header.

@@ -16,13 +16,13 @@ pub use batch::{single, split};
 use crate::error::ApiError;
 
 /// Largest event in bytes, without the spaces around it (design section 5).
-pub const MAX_EVENT: usize = 32 * 1024;
+pub const MAX_EVENT_BYTES: usize = 32 * 1024;
 /// Longest text of a field that is kept, in bytes (an ID's bound in design section 4).
-const MAX_TEXT: usize = 1024;
+const MAX_TEXT_BYTES: usize = 1024;
 /// Longest page URL in bytes; a longer one is left out, not an error.
-const MAX_PAGE_URL: usize = 4096;
+const MAX_PAGE_URL_BYTES: usize = 4096;
 /// Largest `context.consent` in bytes.
-const MAX_CONSENT: usize = 8 * 1024;
+const MAX_CONSENT_BYTES: usize = 8 * 1024;
 
 /// What identity needs of an event. A field is absent when it is missing or null.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -86,7 +86,7 @@ impl<'a> Event<'a> {
     /// Reads one event: an object with at least one member, whose text is all valid (no NUL, no lone
     /// surrogate), whose numbers fit a double, nested at most 127 deep.
     pub fn parse(raw: &'a RawValue) -> Result<Self, EventError> {
-        if raw.get().len() > MAX_EVENT {
+        if raw.get().len() > MAX_EVENT_BYTES {
             return Err(EventError { reason: ErrorReason::EventTooLarge, field: None, cause: None });
         }
         let (mut event, mut at) = (Self::default(), None);
@@ -106,7 +106,8 @@ impl<'a> Event<'a> {
 
     fn bounded(mut self) -> Result<Self, EventError> {
         let err = |reason, field| Err(EventError { reason, field: Some(field), cause: None });
-        let long = |text: &Option<Cow<'_, str>>| text.as_ref().is_some_and(|text| text.len() > MAX_TEXT);
+        let long =
+            |text: &Option<Cow<'_, str>>| text.as_ref().is_some_and(|text| text.len() > MAX_TEXT_BYTES);
         let not_a_hash = |text: &Option<Cow<'_, str>>| text.as_ref().is_some_and(|text| !is_sha256(text));
         for (text, field) in [(&self.anonymous_id, "anonymousId"), (&self.user_id, "userId")] {
             if long(text) {
@@ -130,7 +131,7 @@ impl<'a> Event<'a> {
                 return err(ErrorReason::InvalidEvent, field);
             }
         }
-        self.page_url = self.page_url.filter(|url| url.len() <= MAX_PAGE_URL);
+        self.page_url = self.page_url.filter(|url| url.len() <= MAX_PAGE_URL_BYTES);
         Ok(self)
     }
 }

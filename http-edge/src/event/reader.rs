@@ -6,7 +6,7 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, Vi
 use serde_json::value::RawValue;
 
 use super::{
-    Event, MAX_CONSENT,
+    Event, MAX_CONSENT_BYTES,
     checked::{Checked, without_nul},
 };
 
@@ -106,7 +106,7 @@ impl<'e, 'a> Reader<'e, 'a> {
     fn consent<E: Error>(&mut self, value: Option<&'a RawValue>) -> Result<(), E> {
         let value = value.map(RawValue::get);
         if let Some(text) = value {
-            if text.len() > MAX_CONSENT {
+            if text.len() > MAX_CONSENT_BYTES {
                 return Err(E::custom("too large"));
             }
             serde_json::from_str::<Checked>(text).map_err(E::custom)?;

@@ -14,7 +14,7 @@ use super::{Edge, is_head, is_vendor, no_store};
 use crate::{caller, cookies};
 
 /// Longest query that is handed on, in bytes (`StoreSyncResultRequest.raw_query`).
-const MAX_QUERY: usize = 8 * 1024;
+const MAX_QUERY_BYTES: usize = 8 * 1024;
 
 /// One transparent pixel, 43 bytes.
 #[rustfmt::skip]
@@ -58,7 +58,7 @@ fn message(
     state_cookie: Option<String>,
 ) -> Option<StoreSyncResultRequest> {
     let raw_query = parts.uri.query().unwrap_or_default();
-    (raw_query.len() <= MAX_QUERY).then(|| StoreSyncResultRequest {
+    (raw_query.len() <= MAX_QUERY_BYTES).then(|| StoreSyncResultRequest {
         vendor,
         raw_query: raw_query.to_owned(),
         state_cookie,

@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tracing::error;
 
-use super::{Edge, allow_origin, no_store, preflight, set_cookies};
+use super::{Edge, allow_origin, cors, no_store, set_cookies};
 use crate::{
     body::discard,
     caller,
@@ -109,7 +109,7 @@ async fn collect(edge: &Edge, peer: SocketAddr, request: Request, split: Split, 
     match result {
         Ok(response) => response,
         Err(error) if signed => error.into_response(),
-        Err(error) => preflight::readable(edge, &parts, peer, &sender, error).await,
+        Err(error) => cors::readable(edge, &parts, peer, &sender, error).await,
     }
 }
 

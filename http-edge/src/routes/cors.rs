@@ -15,14 +15,14 @@ use crate::{caller, error::ApiError, throttle::Sender};
 
 /// What an allowed page may send. Ten minutes: a removed domain stops working soon, and the answer depends on
 /// nothing else.
-const ALLOWED: [(HeaderName, &str); 3] = [
+const PREFLIGHT_HEADERS: [(HeaderName, &str); 3] = [
     (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST"),
     (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type"),
     (header::ACCESS_CONTROL_MAX_AGE, "600"),
 ];
 
 /// Answers every `OPTIONS` under `/v1/`, whatever the path.
-pub async fn answer(edge: &Edge, peer: SocketAddr, request: Request, next: Next) -> Response {
+pub async fn answer_preflight(edge: &Edge, peer: SocketAddr, request: Request, next: Next) -> Response {
     if request.method() != Method::OPTIONS || !request.uri().path().starts_with("/v1/") {
         return next.run(request).await;
     }
@@ -41,7 +41,7 @@ async fn check(edge: &Edge, headers: &HeaderMap, host: String) -> Result<Respons
     let request = CheckOriginRequest { host, origin: origin.to_owned() };
     if edge.core.check_origin(&caller::trace(headers), request).await?.allowed {
         allow_origin(&mut response, origin);
-        for (name, value) in ALLOWED {
+        for (name, value) in PREFLIGHT_HEADERS {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
         }
     } else {

@@ -12,7 +12,7 @@ use http::request::Parts;
 use proto::v1::{CollectCaller, CreateLinkRequest, ErrorReason};
 use serde::Serialize;
 
-use super::{Edge, allow_origin, no_store, preflight};
+use super::{Edge, allow_origin, cors, no_store};
 use crate::{
     body::discard,
     caller, cookies,
@@ -61,7 +61,7 @@ pub async fn create(
             response
         }
         Err(error) if signed => error.into_response(),
-        Err(error) => preflight::readable(&edge, &parts, peer, &sender, error).await,
+        Err(error) => cors::readable(&edge, &parts, peer, &sender, error).await,
     }
 }
 

@@ -2,10 +2,10 @@
 
 mod callback;
 mod collect;
+mod cors;
 mod link;
-mod not_built;
-mod preflight;
 mod sync;
+mod unimplemented;
 
 use std::{net::SocketAddr, panic::AssertUnwindSafe, sync::Arc};
 
@@ -25,7 +25,7 @@ use tracing::error;
 use crate::{
     body::Bodies,
     cookies,
-    core_client::Core,
+    core_client::CoreClient,
     error::ApiError,
     throttle::{Counted, Throttle},
 };
@@ -33,7 +33,7 @@ use crate::{
 /// What every route works with.
 pub struct Edge {
     /// The core.
-    pub core: Core,
+    pub core: CoreClient,
     /// Whose `X-Forwarded-*` counts.
     pub proxies: Arc<TrustedProxies>,
     /// Memory for bodies.
@@ -61,7 +61,7 @@ pub fn app(edge: Edge) -> Router {
         .route("/v1/i", post(collect::single))
         .route("/v1/sync/{vendor}", get(sync::begin))
         .route("/v1/sync/{vendor}/callback", get(callback::store))
-        .route("/v1/enrich", get(not_built::answer).post(not_built::answer))
+        .route("/v1/enrich", get(unimplemented::answer).post(unimplemented::answer))
         .route("/v1/link", post(link::create))
         .fallback(async || ApiError::from(ErrorReason::NotFound))
         .method_not_allowed_fallback(async || ApiError::from(ErrorReason::MethodNotAllowed))
@@ -79,7 +79,7 @@ async fn around(
 ) -> Response {
     let answer = async |request| {
         // What requests share is behind locks and atomics, which a panic does not leave half-written.
-        let answer = AssertUnwindSafe(preflight::answer(&edge, peer, request, next));
+        let answer = AssertUnwindSafe(cors::answer_preflight(&edge, peer, request, next));
         // The panic hook has logged it.
         answer.catch_unwind().await.unwrap_or_else(|_| ApiError::from(ErrorReason::Internal).into_response())
     };

@@ -53,7 +53,7 @@ impl Fake {
 }
 
 /// `bad` is an unknown key, `limited` is over its rate, `slow` never answers.
-async fn judge(caller: Option<&proto::v1::Caller>) -> Result<(), Status> {
+async fn check_key(caller: Option<&proto::v1::Caller>) -> Result<(), Status> {
     let Some(Kind::Collect(caller)) = caller.and_then(|caller| caller.kind.as_ref()) else {
         return Err(Reason::of(ErrorReason::InvalidArgument).status(None));
     };
@@ -80,7 +80,7 @@ impl ResolveService for Fake {
             asked.traces.push(trace);
             asked.resolve.push(request.clone());
         });
-        judge(request.caller.as_ref()).await?;
+        check_key(request.caller.as_ref()).await?;
         let resolution = |subject: &proto::v1::Subject| {
             let retry = subject.user_id.as_deref() == Some("away");
             Resolution {
@@ -131,7 +131,7 @@ impl AuthService for Fake {
     ) -> Result<Answer<AuthenticateResponse>, Status> {
         self.asked(|asked| asked.authenticate += 1);
         let caller = request.into_inner().caller.map(caller_message);
-        judge(caller.as_ref()).await.map(|()| Answer::new(AuthenticateResponse::default()))
+        check_key(caller.as_ref()).await.map(|()| Answer::new(AuthenticateResponse::default()))
     }
 
     async fn check_origin(
@@ -161,7 +161,7 @@ impl SyncService for Fake {
         request: tonic::Request<BeginSyncRequest>,
     ) -> Result<Answer<BeginSyncResponse>, Status> {
         let request = request.into_inner();
-        judge(request.caller.as_ref()).await?;
+        check_key(request.caller.as_ref()).await?;
         self.asked(|asked| asked.begin.push(request.clone()));
         let outcome = match request.vendor.as_str() {
             "pinterest" => Outcome::Redirect(SyncRedirect {
@@ -211,7 +211,7 @@ async fn start() -> (Router, Fake) {
 fn edge(cores: &[SocketAddr]) -> Router {
     let urls: Vec<_> = cores.iter().map(|addr| format!("http://{addr}").parse().unwrap()).collect();
     app(Edge {
-        core: Core::new(&urls, "Bearer token".parse().unwrap()),
+        core: CoreClient::new(&urls, "Bearer token".parse().unwrap()),
         proxies: Arc::default(),
         bodies: Bodies::default(),
         throttle: Arc::default(),
