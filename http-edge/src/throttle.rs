@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_a_subscriber_s_and_bounded_in_number() {
+    fn addresses_are_counted_by_subscriber_and_bounded_in_number() {
         let throttle = Throttle::default();
         let charge = |address: &str| throttle.charge(address.parse().unwrap(), Counted::Sync);
         let refused = (0..1000).filter(|last| charge(&format!("2001:db8::{last:x}")).is_err()).count();

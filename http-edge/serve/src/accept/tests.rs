@@ -102,7 +102,7 @@ async fn a_half_sent_header_is_closed_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn the_time_between_two_requests_is_not_the_header_s() {
+async fn idle_time_between_two_requests_does_not_count_for_the_header() {
     let (addr, ..) = start(Timing { header: SHORT, ..TIMES }).await;
     let mut kept = send(addr, GET).await;
     one(&mut kept).await;
