@@ -26,17 +26,19 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// Makes the process's recorder; calls after the first return the same one.
 pub fn install() -> PrometheusHandle {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
-    let make = || {
-        let recorder = PrometheusBuilder::new()
-            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS_SECONDS)
-            .unwrap_or_default()
-            .build_recorder();
-        let handle = recorder.handle();
-        // An error means that some other recorder was installed first; then ours renders nothing.
-        let _ = metrics::set_global_recorder(recorder);
-        handle
-    };
-    HANDLE.get_or_init(make).clone()
+    HANDLE.get_or_init(make_recorder).clone()
+}
+
+#[expect(clippy::expect_used, reason = "the library refuses only an empty list of buckets, and this is none")]
+fn make_recorder() -> PrometheusHandle {
+    let recorder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS_SECONDS)
+        .expect("the list of buckets is not empty")
+        .build_recorder();
+    let handle = recorder.handle();
+    // An error means that some other recorder was installed first; then ours renders nothing.
+    let _ = metrics::set_global_recorder(recorder);
+    handle
 }
 
 /// `/healthz`: 200 while the process lives. `/readyz`: 200 when it is ready, else 503.

@@ -109,50 +109,63 @@ impl Files {
         set.into_iter().find_map(|(name, is_set)| is_set.then_some(name))
     }
 
-    /// Certificate chain and key.
-    fn identity(&self) -> Result<Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>, EnvError> {
+    /// Certificate chain and key in PEM, both set or neither.
+    fn identity_pem(&self) -> Result<Option<(&str, &str)>, EnvError> {
         match (&self.cert, &self.key) {
             (None, None) => Ok(None),
             (Some(_), None) => Err(EnvError::Missing(KEY)),
             (None, Some(_)) => Err(EnvError::Missing(CERT)),
-            (Some(cert), Some(key)) => {
-                let chain = certificates(CERT, cert)?;
-                if chain.iter().any(|certificate| ParsedCertificate::try_from(certificate).is_err()) {
-                    return Err(EnvError::malformed(CERT, "has a certificate that can't be used"));
-                }
-                let key = PrivateKeyDer::from_pem_slice(key.expose_secret().as_bytes());
-                Ok(Some((chain, key.map_err(|_| EnvError::malformed(KEY, "must be a private key in PEM"))?)))
-            }
+            (Some(cert), Some(key)) => Ok(Some((cert, key.expose_secret()))),
         }
     }
 
+    /// Certificate chain and key, parsed.
+    fn identity(&self) -> Result<Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>, EnvError> {
+        self.identity_pem()?.map(|(cert, key)| parse_identity(cert, key)).transpose()
+    }
+
     fn roots(&self) -> Result<Option<RootCertStore>, EnvError> {
-        let Some(ca) = &self.ca else { return Ok(None) };
-        let mut roots = RootCertStore::empty();
-        for certificate in certificates(CA, ca)? {
-            roots
-                .add(certificate)
-                .map_err(|_| EnvError::malformed(CA, "has a certificate that can't be used"))?;
-        }
-        Ok(Some(roots))
+        self.ca.as_deref().map(parse_roots).transpose()
     }
 
     /// What a client needs, checked here, as the library says of no variable what is wrong with it.
     fn client(&self) -> Result<ClientTlsConfig, EnvError> {
-        let roots = self.roots()?.ok_or(EnvError::Missing(CA))?;
-        let config = ClientTlsConfig::new()
-            .timeout(HANDSHAKE_TIMEOUT)
-            .ca_certificate(Certificate::from_pem(self.ca.as_deref().unwrap_or_default()));
-        let Some((chain, key)) = self.identity()? else { return Ok(config) };
+        let ca = self.ca.as_deref().ok_or(EnvError::Missing(CA))?;
+        let roots = parse_roots(ca)?;
+        let config =
+            ClientTlsConfig::new().timeout(HANDSHAKE_TIMEOUT).ca_certificate(Certificate::from_pem(ca));
+        let Some((cert_pem, key_pem)) = self.identity_pem()? else { return Ok(config) };
+        let (chain, key) = parse_identity(cert_pem, key_pem)?;
         let fits = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map(|builder| builder.with_root_certificates(roots).with_client_auth_cert(chain, key));
         if !matches!(fits, Ok(Ok(_))) {
             return Err(unfit());
         }
-        let key = self.key.as_ref().map(ExposeSecret::expose_secret).unwrap_or_default();
-        Ok(config.identity(Identity::from_pem(self.cert.as_deref().unwrap_or_default(), key)))
+        Ok(config.identity(Identity::from_pem(cert_pem, key_pem)))
     }
+}
+
+fn parse_identity(
+    cert: &str,
+    key: &str,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), EnvError> {
+    let chain = certificates(CERT, cert)?;
+    if chain.iter().any(|certificate| ParsedCertificate::try_from(certificate).is_err()) {
+        return Err(EnvError::malformed(CERT, "has a certificate that can't be used"));
+    }
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes());
+    Ok((chain, key.map_err(|_| EnvError::malformed(KEY, "must be a private key in PEM"))?))
+}
+
+fn parse_roots(ca: &str) -> Result<RootCertStore, EnvError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(CA, ca)? {
+        roots
+            .add(certificate)
+            .map_err(|_| EnvError::malformed(CA, "has a certificate that can't be used"))?;
+    }
+    Ok(roots)
 }
 
 fn provider() -> Arc<CryptoProvider> {
