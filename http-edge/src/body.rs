@@ -68,8 +68,8 @@ impl Bodies {
             discard(headers, body).await;
             return Err(ErrorReason::PayloadTooLarge.into());
         }
-        let late = |_| Err(ErrorReason::RequestTimeout.into());
-        let read = timeout(self.deadline, self.collect(&mut body, signed)).await.unwrap_or_else(late);
+        let read = timeout(self.deadline, self.collect(&mut body, signed)).await;
+        let read = read.unwrap_or_else(|_| Err(ErrorReason::RequestTimeout.into()));
         // A sender that is late is not waited for once more.
         if matches!(&read, Err(error) if error.reason() != ErrorReason::RequestTimeout) {
             discard(headers, body).await;

@@ -75,30 +75,40 @@ pub fn subjects(groups: &[Group<'_>], headers: &HeaderMap, signed: bool) -> Vec<
     let cookie_anonymous_id = if signed { None } else { cookies::anonymous_id(headers) };
     let sec_gpc = caller::sec_gpc(headers);
     let last = groups.len().saturating_sub(1);
-    let subject = |(at, group): (usize, &Group<'_>)| {
-        let event = &group.event;
-        let own = |text: &Option<Cow<'_, str>>| text.as_deref().map(str::to_owned);
+    let mut subjects = Vec::with_capacity(groups.len());
+    for (at, group) in groups.iter().enumerate() {
         let vendor_cookies = cookies::vendor_cookies(headers).filter(|_| !signed);
-        Subject {
-            anonymous_id: own(&event.anonymous_id),
+        subjects.push(Subject {
             cookie_anonymous_id: cookie_anonymous_id.clone(),
-            user_id: own(&event.user_id),
-            user_hash: own(&event.user_hash),
-            reset: event.reset,
-            link_token: None,
-            page_url: own(&event.page_url),
             vendor_cookies: vendor_cookies.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
-            consent: (event.consent.is_some() || sec_gpc)
-                .then(|| ConsentSignals { json: event.consent.map(str::to_owned), sec_gpc }),
-            email: own(&event.email),
-            phone: own(&event.phone),
-            email_sha256: own(&event.email_sha256),
-            phone_sha256: own(&event.phone_sha256),
             want_pending_syncs: !signed && at == last,
-            message_id: own(&event.message_id),
-        }
-    };
-    groups.iter().enumerate().map(subject).collect()
+            ..subject(&group.event, sec_gpc)
+        });
+    }
+    subjects
+}
+
+/// The subject as `event` alone tells it.
+fn subject(event: &Event<'_>, sec_gpc: bool) -> Subject {
+    Subject {
+        anonymous_id: owned(event.anonymous_id.as_deref()),
+        user_id: owned(event.user_id.as_deref()),
+        user_hash: owned(event.user_hash.as_deref()),
+        reset: event.reset,
+        page_url: owned(event.page_url.as_deref()),
+        consent: (event.consent.is_some() || sec_gpc)
+            .then(|| ConsentSignals { json: owned(event.consent), sec_gpc }),
+        email: owned(event.email.as_deref()),
+        phone: owned(event.phone.as_deref()),
+        email_sha256: owned(event.email_sha256.as_deref()),
+        phone_sha256: owned(event.phone_sha256.as_deref()),
+        message_id: owned(event.message_id.as_deref()),
+        ..Subject::default()
+    }
+}
+
+fn owned(text: Option<&str>) -> Option<String> {
+    text.map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -57,10 +57,9 @@ const TIMING: Timing = Timing {
 
 /// Listens at `addr`, the value of the variable `name`. Port 0 takes any free one.
 pub async fn bind(name: &'static str, addr: SocketAddr) -> Result<TcpListener, EnvError> {
-    let failed = |error: std::io::Error| {
+    TcpListener::bind(addr).await.map_err(|error| {
         EnvError::malformed(name, format_args!("can't be listened at ({addr}): {}", error.kind()))
-    };
-    TcpListener::bind(addr).await.map_err(failed)
+    })
 }
 
 /// Serves what `workers` answer on `listener` until 2 s after `lifecycle` drains, then for at most 7 s what is in
@@ -208,8 +207,8 @@ fn connection_limit() -> usize {
         Ok(()) => limit.maximum,
         Err(_) => limit.current,
     };
-    let most = |all: u64| (all / 5 * 4).saturating_sub(OWN_DESCRIPTORS).min(MAX_CONNECTIONS);
-    let connections = descriptors.map_or(MAX_CONNECTIONS, most);
+    let connections = descriptors
+        .map_or(MAX_CONNECTIONS, |all| (all / 5 * 4).saturating_sub(OWN_DESCRIPTORS).min(MAX_CONNECTIONS));
     usize::try_from(connections.max(1)).unwrap_or(usize::MAX)
 }
 

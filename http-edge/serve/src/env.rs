@@ -123,22 +123,10 @@ impl Env {
 
     /// The addresses in `name`: one or more `http://host:port` or `https://host:port`, separated by commas.
     pub fn addresses(&self, name: &'static str) -> Result<Vec<Uri>, EnvError> {
-        let parse = |part: &str| {
-            part.trim()
-                .parse::<Uri>()
-                .ok()
-                .filter(|uri| {
-                    let known = [Some(&Scheme::HTTP), Some(&Scheme::HTTPS)].contains(&uri.scheme());
-                    known && uri.path() == "/" && uri.query().is_none()
-                })
-                .ok_or_else(|| {
-                    EnvError::malformed(
-                        name,
-                        "must be http://host:port or https://host:port, or several with commas",
-                    )
-                })
-        };
-        self.required(name)?.split(',').map(parse).collect()
+        let addresses = self.required(name)?.split(',').map(address).collect::<Option<_>>();
+        addresses.ok_or_else(|| {
+            EnvError::malformed(name, "must be http://host:port or https://host:port, or several with commas")
+        })
     }
 
     /// Refuses a variable of the contract whose function is not built yet: ignoring it silently would
@@ -149,6 +137,12 @@ impl Env {
             Some(_) => Err(EnvError::malformed(name, "is not supported yet; unset it")),
         }
     }
+}
+
+fn address(text: &str) -> Option<Uri> {
+    let uri: Uri = text.trim().parse().ok()?;
+    let is_http = [Some(&Scheme::HTTP), Some(&Scheme::HTTPS)].contains(&uri.scheme());
+    (is_http && uri.path() == "/" && uri.query().is_none()).then_some(uri)
 }
 
 fn unreadable(name: &'static str, error: &io::Error) -> EnvError {

@@ -48,11 +48,12 @@ fn is_framed_once(method: &Method, head: &[u8]) -> bool {
     let head = head.trim_ascii_start();
     let mut lines =
         head.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end).take_while(|line| !line.is_empty());
-    let is_length = |line: &[u8]| {
-        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
-        name.eq_ignore_ascii_case(header::CONTENT_LENGTH.as_str().as_bytes())
-    };
-    head.starts_with(method.as_str().as_bytes()) && !lines.any(is_length)
+    head.starts_with(method.as_str().as_bytes()) && !lines.any(is_content_length)
+}
+
+fn is_content_length(line: &[u8]) -> bool {
+    let name = line.split(|byte| *byte == b':').next();
+    name.is_some_and(|name| name.eq_ignore_ascii_case(header::CONTENT_LENGTH.as_str().as_bytes()))
 }
 
 #[cfg(test)]

@@ -17,16 +17,17 @@ impl FromStr for Networks {
     type Err = BadNetworks;
 
     fn from_str(text: &str) -> Result<Self, BadNetworks> {
-        let network = |part: &str| {
-            part.parse().or_else(|_| part.parse::<IpAddr>().map(IpNet::from)).map_err(|_| BadNetworks)
-        };
         text.split(',')
             .map(str::trim)
             .filter(|part| !part.is_empty())
-            .map(network)
+            .map(parse_network)
             .collect::<Result<_, _>>()
             .map(Self)
     }
+}
+
+fn parse_network(text: &str) -> Result<IpNet, BadNetworks> {
+    text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| BadNetworks)
 }
 
 impl Networks {

@@ -62,20 +62,11 @@ pub fn acceptor(env: &Env) -> Result<Option<TlsAcceptor>, EnvError> {
 /// The addresses in `name`, `http://host:port` or `https://host:port`, separated by commas, ready to be connected
 /// to. With https the server's certificate has to be issued by `TLS_CA`, and `TLS_CERT` and `TLS_KEY` are shown to it.
 pub fn endpoints(env: &Env, name: &'static str) -> Result<Vec<Endpoint>, EnvError> {
-    let connect = |endpoint: Endpoint| {
-        endpoint
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-            .keep_alive_timeout(KEEP_ALIVE_INTERVAL)
-            .keep_alive_while_idle(true)
-    };
     let addresses = env.addresses(name)?;
     let files = Files::read(env)?;
-    let is_tls = |uri: &Uri| uri.scheme() == Some(&Scheme::HTTPS);
     if !addresses.iter().any(is_tls) {
         return match files.first() {
-            None => Ok(addresses.into_iter().map(|uri| connect(uri.into())).collect()),
+            None => Ok(addresses.into_iter().map(endpoint).collect()),
             Some(set) => Err(EnvError::malformed(set, format_args!("is for https; {name} is http"))),
         };
     }
@@ -83,11 +74,24 @@ pub fn endpoints(env: &Env, name: &'static str) -> Result<Vec<Endpoint>, EnvErro
         return Err(EnvError::malformed(name, "must be all https or all http"));
     }
     let config = files.client()?;
-    let secured = |uri: Uri| {
-        let endpoint = connect(uri.into()).tls_config(config.clone());
-        endpoint.map_err(|_| EnvError::malformed(name, "can't be connected to with TLS"))
-    };
-    addresses.into_iter().map(secured).collect()
+    addresses
+        .into_iter()
+        .map(|uri| endpoint(uri).tls_config(config.clone()))
+        .collect::<Result<_, _>>()
+        .map_err(|_| EnvError::malformed(name, "can't be connected to with TLS"))
+}
+
+fn is_tls(address: &Uri) -> bool {
+    address.scheme() == Some(&Scheme::HTTPS)
+}
+
+fn endpoint(address: Uri) -> Endpoint {
+    Endpoint::from(address)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_INTERVAL)
+        .keep_alive_while_idle(true)
 }
 
 /// The three variables as they were set.

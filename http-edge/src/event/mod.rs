@@ -69,6 +69,12 @@ const CAUSES: &[(&str, &str)] = &[
     ("too large", "It is over 8 KiB."),
 ];
 
+impl EventError {
+    const fn of_field(reason: ErrorReason, field: &'static str) -> Self {
+        Self { reason, field: Some(field), cause: None }
+    }
+}
+
 impl From<EventError> for ApiError {
     fn from(error: EventError) -> Self {
         let mut message = proto::Reason::of(error.reason).message.to_owned();
@@ -80,6 +86,13 @@ impl From<EventError> for ApiError {
         }
         Self::new(error.reason, message)
     }
+}
+
+fn cause_of(error: &serde_json::Error) -> Option<&'static str> {
+    let text = error.to_string();
+    let known =
+        CAUSES.iter().find(|(part, _)| error.is_syntax() && text.contains(part) || text.starts_with(part));
+    known.map(|(_, cause)| *cause)
 }
 
 impl<'a> Event<'a> {
@@ -94,24 +107,15 @@ impl<'a> Event<'a> {
         match reader.deserialize(&mut Deserializer::from_str(raw.get())) {
             Ok(()) => event.bounded(),
             Err(error) => {
-                let text = error.to_string();
-                let known = CAUSES
-                    .iter()
-                    .find(|(part, _)| error.is_syntax() && text.contains(part) || text.starts_with(part));
-                let cause = known.map(|(_, cause)| *cause);
-                Err(EventError { reason: ErrorReason::InvalidEvent, field: at, cause })
+                Err(EventError { reason: ErrorReason::InvalidEvent, field: at, cause: cause_of(&error) })
             }
         }
     }
 
     fn bounded(mut self) -> Result<Self, EventError> {
-        let err = |reason, field| Err(EventError { reason, field: Some(field), cause: None });
-        let long =
-            |text: &Option<Cow<'_, str>>| text.as_ref().is_some_and(|text| text.len() > MAX_TEXT_BYTES);
-        let not_a_hash = |text: &Option<Cow<'_, str>>| text.as_ref().is_some_and(|text| !is_sha256(text));
         for (text, field) in [(&self.anonymous_id, "anonymousId"), (&self.user_id, "userId")] {
-            if long(text) {
-                return err(ErrorReason::InvalidIdentifier, field);
+            if text.as_deref().is_some_and(is_too_long) {
+                return Err(EventError::of_field(ErrorReason::InvalidIdentifier, field));
             }
         }
         for (text, field) in [
@@ -120,20 +124,24 @@ impl<'a> Event<'a> {
             (&self.email, "traits.email"),
             (&self.phone, "traits.phone"),
         ] {
-            if long(text) {
-                return err(ErrorReason::InvalidEvent, field);
+            if text.as_deref().is_some_and(is_too_long) {
+                return Err(EventError::of_field(ErrorReason::InvalidEvent, field));
             }
         }
         for (text, field) in
             [(&self.email_sha256, "traits.email_sha256"), (&self.phone_sha256, "traits.phone_sha256")]
         {
-            if not_a_hash(text) {
-                return err(ErrorReason::InvalidEvent, field);
+            if text.as_deref().is_some_and(|text| !is_sha256(text)) {
+                return Err(EventError::of_field(ErrorReason::InvalidEvent, field));
             }
         }
         self.page_url = self.page_url.filter(|url| url.len() <= MAX_PAGE_URL_BYTES);
         Ok(self)
     }
+}
+
+fn is_too_long(text: &str) -> bool {
+    text.len() > MAX_TEXT_BYTES
 }
 
 fn is_sha256(text: &str) -> bool {

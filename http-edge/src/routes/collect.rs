@@ -16,14 +16,13 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tracing::error;
 
-use super::{Edge, allow_origin, cors, no_store, set_cookies};
+use super::{Edge, cors, no_store, set_cookies};
 use crate::{
     body::discard,
     caller,
     core_client::Trace,
     error::ApiError,
     event::{self, Event},
-    query::Query,
     subjects,
     throttle::{Counted, Sender},
 };
@@ -91,7 +90,7 @@ type Write = fn(Answer) -> Response;
 
 async fn collect(edge: &Edge, peer: SocketAddr, request: Request, split: Split, write: Write) -> Response {
     let (parts, body) = request.into_parts();
-    let caller = match caller_of(edge, &parts, peer) {
+    let caller = match edge.caller(&parts, peer) {
         Ok(caller) => caller,
         Err(error) => return error.into_response(),
     };
@@ -113,11 +112,6 @@ async fn collect(edge: &Edge, peer: SocketAddr, request: Request, split: Split, 
     }
 }
 
-fn caller_of(edge: &Edge, parts: &Parts, peer: SocketAddr) -> Result<CollectCaller, ApiError> {
-    let query = Query::parse(parts.uri.query())?;
-    caller::collect(parts, peer, &edge.proxies, query.one("pipeline_key")?)
-}
-
 async fn take(
     edge: &Edge,
     parts: &Parts,
@@ -133,13 +127,7 @@ async fn take(
     let count = raw_events.len();
     sender.admit(count)?;
     caller.events = u32::try_from(count).unwrap_or(u32::MAX);
-    let (mut events, mut errors) = (Vec::with_capacity(count), Vec::new());
-    for (index, raw) in raw_events.into_iter().enumerate() {
-        match Event::parse(raw) {
-            Ok(event) => events.push((index, event)),
-            Err(error) => errors.push(Rejected { index, error: error.into(), retry: false }),
-        }
-    }
+    let (events, mut errors) = parse(raw_events);
 
     let groups = subjects::collapse(events);
     let origin = caller.origin.clone().filter(|_| !signed);
@@ -152,8 +140,7 @@ async fn take(
     let (mut anonymous_id, mut pending_syncs, mut cookies) = (None, Vec::new(), BTreeMap::new());
     for (indices, resolution) in groups.into_iter().zip(resolutions) {
         if let Some((error, retry)) = rejection(&resolution) {
-            let rejected = |index| Rejected { index, error: error.clone(), retry };
-            errors.extend(indices.into_iter().map(rejected));
+            errors.extend(indices.into_iter().map(|index| Rejected { index, error: error.clone(), retry }));
         } else {
             anonymous_id = Some(resolution.anonymous_id).filter(|id| !id.is_empty()).or(anonymous_id);
             pending_syncs = resolution.pending_syncs;
@@ -168,10 +155,22 @@ async fn take(
     let mut response = write(Answer { success: true, accepted, errors, anonymous_id, pending_syncs });
     no_store(&mut response);
     if let Some(origin) = origin {
-        allow_origin(&mut response, &origin);
+        cors::allow_origin(&mut response, &origin);
     }
     set_cookies(&mut response, cookies.values().filter(|_| !signed));
     Ok(response)
+}
+
+/// The valid events with their indices, and the errors of the others.
+fn parse(raw_events: Vec<&RawValue>) -> (Vec<(usize, Event<'_>)>, Vec<Rejected>) {
+    let (mut events, mut errors) = (Vec::with_capacity(raw_events.len()), Vec::new());
+    for (index, raw) in raw_events.into_iter().enumerate() {
+        match Event::parse(raw) {
+            Ok(event) => events.push((index, event)),
+            Err(error) => errors.push(Rejected { index, error: error.into(), retry: false }),
+        }
+    }
+    (events, errors)
 }
 
 /// The one call of a request. Where no event is valid the caller must be known all the same.

@@ -9,8 +9,9 @@ use axum::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
 use proto::v1::{CheckOriginRequest, ErrorReason};
+use tonic::Status;
 
-use super::{Edge, allow_origin};
+use super::Edge;
 use crate::{caller, error::ApiError, throttle::Sender};
 
 /// What an allowed page may send. Ten minutes: a removed domain stops working soon, and the answer depends on
@@ -38,16 +39,33 @@ async fn check(edge: &Edge, headers: &HeaderMap, host: String) -> Result<Respons
     else {
         return Ok(response);
     };
-    let request = CheckOriginRequest { host, origin: origin.to_owned() };
-    if edge.core.check_origin(&caller::trace(headers), request).await?.allowed {
+    if is_allowed(edge, headers, host, origin).await? {
         allow_origin(&mut response, origin);
         for (name, value) in PREFLIGHT_HEADERS {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
         }
     } else {
-        response.headers_mut().append(header::VARY, HeaderValue::from_static("Origin"));
+        vary_by_origin(&mut response);
     }
     Ok(response)
+}
+
+async fn is_allowed(edge: &Edge, headers: &HeaderMap, host: String, origin: &str) -> Result<bool, Status> {
+    let request = CheckOriginRequest { host, origin: origin.to_owned() };
+    Ok(edge.core.check_origin(&caller::trace(headers), request).await?.allowed)
+}
+
+/// Lets the page of `origin` read `response`.
+pub fn allow_origin(response: &mut Response, origin: &str) {
+    let Ok(origin) = HeaderValue::from_str(origin) else { return };
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+    vary_by_origin(response);
+}
+
+fn vary_by_origin(response: &mut Response) {
+    response.headers_mut().append(header::VARY, HeaderValue::from_static("Origin"));
 }
 
 /// A refusal of a browser's call from `origin`, readable by its page where that may call this host: without the
@@ -65,17 +83,17 @@ pub async fn readable(
     let mut response = error.into_response();
     let (Some(origin), false) = (origin, reason == ErrorReason::OriginNotAllowed) else { return response };
     let busy = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
-    let request = CheckOriginRequest {
-        host: caller::host(parts, peer, &edge.proxies).to_owned(),
-        origin: origin.to_owned(),
-    };
-    let asked = async { edge.core.check_origin(&caller::trace(&parts.headers), request).await };
     let remembered = sender.is_known();
-    let allowed = if busy { remembered } else { asked.await.map_or(remembered, |answer| answer.allowed) };
+    let allowed = if busy {
+        remembered
+    } else {
+        let host = caller::host(parts, peer, &edge.proxies).to_owned();
+        is_allowed(edge, &parts.headers, host, origin).await.unwrap_or(remembered)
+    };
     if allowed {
         allow_origin(&mut response, origin);
     } else {
-        response.headers_mut().append(header::VARY, HeaderValue::from_static("Origin"));
+        vary_by_origin(&mut response);
     }
     response
 }

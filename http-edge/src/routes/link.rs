@@ -12,12 +12,11 @@ use http::request::Parts;
 use proto::v1::{CollectCaller, CreateLinkRequest, ErrorReason};
 use serde::Serialize;
 
-use super::{Edge, allow_origin, cors, no_store};
+use super::{Edge, cors, no_store};
 use crate::{
     body::discard,
     caller, cookies,
     error::ApiError,
-    query::Query,
     throttle::{Counted, Sender},
 };
 
@@ -37,10 +36,7 @@ pub async fn create(
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    let query_key =
-        Query::parse(parts.uri.query()).and_then(|query| Ok(query.one("pipeline_key")?.map(str::to_owned)));
-    let caller = query_key.and_then(|key| caller::collect(&parts, peer, &edge.proxies, key.as_deref()));
-    let caller = match caller {
+    let caller = match edge.caller(&parts, peer) {
         Ok(caller) => caller,
         Err(error) => {
             discard(&parts.headers, body).await;
@@ -56,7 +52,7 @@ pub async fn create(
             let mut response = Json(answer).into_response();
             no_store(&mut response);
             if let Some(origin) = origin {
-                allow_origin(&mut response, &origin);
+                cors::allow_origin(&mut response, &origin);
             }
             response
         }

@@ -18,15 +18,16 @@ use axum::{
 };
 use futures_util::FutureExt;
 use http::{HeaderValue, Method, header, request::Parts};
-use proto::v1::{Cookie, ErrorReason};
+use proto::v1::{CollectCaller, Cookie, ErrorReason};
 use serve::TrustedProxies;
 use tracing::error;
 
 use crate::{
     body::Bodies,
-    cookies,
+    caller, cookies,
     core_client::CoreClient,
     error::ApiError,
+    query::Query,
     throttle::{Counted, Throttle},
 };
 
@@ -43,6 +44,11 @@ pub struct Edge {
 }
 
 impl Edge {
+    fn caller(&self, parts: &Parts, peer: SocketAddr) -> Result<CollectCaller, ApiError> {
+        let query = Query::parse(parts.uri.query())?;
+        caller::collect(parts, peer, &self.proxies, query.one("pipeline_key")?)
+    }
+
     /// Counts a request of the visitor's address. Behind a proxy that does not say for whom it speaks may be anyone:
     /// it is not counted.
     fn charge(&self, parts: &Parts, peer: SocketAddr, what: Counted) -> Result<(), ApiError> {
@@ -84,15 +90,6 @@ async fn around(
         answer.catch_unwind().await.unwrap_or_else(|_| ApiError::from(ErrorReason::Internal).into_response())
     };
     serve::metrics::record(request, answer).await
-}
-
-/// Lets the page of `origin` read `response`.
-fn allow_origin(response: &mut Response, origin: &str) {
-    let Ok(origin) = HeaderValue::from_str(origin) else { return };
-    let headers = response.headers_mut();
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-    headers.append(header::VARY, HeaderValue::from_static("Origin"));
 }
 
 fn no_store(response: &mut Response) {

@@ -118,7 +118,7 @@ impl AuthService for FakeCore {
         request: tonic::Request<AuthenticateRequest>,
     ) -> Result<Answer<AuthenticateResponse>, Status> {
         self.asked(|asked| asked.authenticate += 1);
-        let caller = request.into_inner().caller.map(caller_message);
+        let caller = request.into_inner().caller.map(crate::caller::message);
         check_key(caller.as_ref()).await.map(|()| Answer::new(AuthenticateResponse::default()))
     }
 
@@ -129,10 +129,6 @@ impl AuthService for FakeCore {
         let allowed = request.get_ref().origin == ORIGIN && request.get_ref().host == "collect.example";
         Ok(Answer::new(CheckOriginResponse { allowed }))
     }
-}
-
-fn caller_message(caller: proto::v1::CollectCaller) -> proto::v1::Caller {
-    crate::caller::message(caller)
 }
 
 #[tonic::async_trait]
