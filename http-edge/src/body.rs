@@ -13,24 +13,27 @@ use tokio::{
 
 use crate::error::ApiError;
 
-/// Largest body in bytes (design section 5).
+/// Largest body in bytes; a larger one is 413 `PAYLOAD_TOO_LARGE`.
 pub const MAX_BODY_BYTES: u64 = 512 * 1024;
-/// For the whole body to arrive (threats.md T03).
+/// Time for the whole body to arrive; later it is 408, so that a body sent byte by byte gives its memory
+/// back.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// What is read and thrown away of a body that is refused: closing on a sender that still writes would reset
-/// the connection, and it might never see why.
+/// Bytes that are read and thrown away of a body that is refused: closing on a sender that still writes would
+/// reset the connection, and the sender might never see why.
 const MAX_DISCARD_BYTES: u64 = 1024 * 1024;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
-/// Bytes of all bodies being read or worked on. Two hundred of the largest at once then grow the process by less
-/// than 64 MiB, of which half are their connections' buffers (threats.md concern 14). Slow senders take no more
-/// of it than they have sent.
+/// Bytes of all bodies being read or worked on. Two hundred of the largest at once then grow the process by
+/// less than 64 MiB, of which half are their connections' buffers. Slow senders take no more of it than they
+/// have sent.
 const MAX_MEMORY_BYTES: usize = 8 * 1024 * 1024;
-/// What a request takes beside its body. So at most 8,192 are read at once, should all senders have stopped.
+/// Bytes that a request takes beside its body. So at most 8,192 are read at once, should all senders have
+/// stopped.
 const REQUEST_OVERHEAD_BYTES: u32 = 1024;
-/// How often a signed call's body is held: as it was read, for a second try, and twice while it is written to the core.
+/// Copies of a signed call's body in memory: as it was read, for a second try, and twice while it is written
+/// to the core.
 const SIGNED_COPIES: u32 = 4;
 
-/// The memory that bodies share.
+/// Memory that bodies share.
 #[derive(Clone)]
 pub struct Bodies {
     memory: Arc<Semaphore>,
@@ -43,16 +46,16 @@ impl Default for Bodies {
     }
 }
 
-/// A body that was read; its memory is given back when it is dropped.
+/// Body that was read; its memory is given back when it is dropped.
 pub struct BufferedBody {
-    /// At most [`MAX_BODY_BYTES`].
+    /// Bytes of the body, at most [`MAX_BODY_BYTES`].
     pub bytes: Vec<u8>,
     permit: OwnedSemaphorePermit,
 }
 
 impl Bodies {
-    /// Reads the `body` of a call that is `signed` or not. One that announces too much is refused before anything of
-    /// it is read, and so before `100 Continue` is sent.
+    /// Reads the `body` of a call that is `signed` or not. A body that announces too much is refused before
+    /// any of it is read, and so before `100 Continue` is sent.
     pub async fn read(
         &self,
         headers: &HeaderMap,
@@ -103,7 +106,7 @@ impl Bodies {
     }
 }
 
-/// Reads on for a little, keeping nothing.
+/// Reads on for 1 s or 1 MiB, whichever comes first, and keeps nothing.
 pub async fn discard(headers: &HeaderMap, mut body: Body) {
     // Who waits for `100 Continue` has sent nothing yet.
     if headers.contains_key(header::EXPECT) {
@@ -135,7 +138,7 @@ mod tests {
 
     use super::*;
 
-    /// A sender that has stopped.
+    /// Sender that has stopped.
     struct Silent;
 
     impl HttpBody for Silent {

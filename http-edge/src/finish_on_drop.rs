@@ -17,7 +17,7 @@ impl<F> FinishOnDrop<F>
 where
     F: Future<Output: Send> + Send + 'static,
 {
-    /// Nothing of it is done before it is waited for.
+    /// Wraps `work`, which does not begin before it is polled.
     pub fn new(work: F) -> Self {
         Self(Some(Box::pin(work)))
     }

@@ -1,5 +1,5 @@
 //! The HTTP edge: translates what browsers, customers' servers and vendors send into one gRPC call each, and
-//! the answer back. No store, no customer's secret, no domain rule.
+//! the answer back. It has no store, no customer's secret and no domain rule.
 
 use std::{process::ExitCode, sync::Arc};
 

@@ -7,7 +7,7 @@ use proto::v1::ErrorReason;
 
 use crate::error::ApiError;
 
-/// The parameters of a request, decoded.
+/// Parameters of a request, decoded.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 

@@ -7,11 +7,11 @@ use proto::v1::{ConsentSignals, Subject};
 
 use crate::{caller, cookies, event::Event};
 
-/// Events that are one subject.
+/// Events that make one subject.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Group<'a> {
     event: Event<'a>,
-    /// Their indices in the batch.
+    /// Indices of the events in their batch.
     pub indices: Vec<usize>,
 }
 
@@ -30,7 +30,7 @@ pub fn collapse<'a>(events: impl IntoIterator<Item = (usize, Event<'a>)>) -> Vec
     groups
 }
 
-/// Whether both say the same about who this is, and neither says what the other would hide.
+/// True where both events say the same about who the person is, and neither says what the other would hide.
 fn same(a: &Event<'_>, b: &Event<'_>) -> bool {
     fn agree<T: PartialEq>(a: Option<&T>, b: Option<&T>) -> bool {
         a.is_none() || b.is_none() || a == b
@@ -46,12 +46,12 @@ fn same(a: &Event<'_>, b: &Event<'_>) -> bool {
         && agree(clicked(a), clicked(b))
 }
 
-/// The page's URL where it can hold a click ID.
+/// URL of the event's page where it can hold a click ID.
 fn clicked<'e, 'a>(event: &'e Event<'a>) -> Option<&'e Cow<'a, str>> {
     event.page_url.as_ref().filter(|url| url.contains('?'))
 }
 
-/// Adds the later event to the earlier one; what it says wins.
+/// Adds the later event to the earlier one; the later one wins.
 fn merge<'a>(into: &mut Event<'a>, later: Event<'a>) {
     fn take<T>(into: &mut Option<T>, later: Option<T>) {
         if later.is_some() {
@@ -69,8 +69,8 @@ fn merge<'a>(into: &mut Event<'a>, later: Event<'a>) {
     take(&mut into.phone_sha256, later.phone_sha256);
 }
 
-/// The subjects of `groups`. A browser's request adds what its cookies say, and asks for pending syncs once;
-/// a signed call has neither.
+/// Subjects of `groups`. A browser's request adds what its cookies say, and asks for pending syncs once; a
+/// signed call has neither.
 pub fn subjects(groups: &[Group<'_>], headers: &HeaderMap, signed: bool) -> Vec<Subject> {
     let cookie_anonymous_id = if signed { None } else { cookies::anonymous_id(headers) };
     let sec_gpc = caller::sec_gpc(headers);
@@ -88,7 +88,7 @@ pub fn subjects(groups: &[Group<'_>], headers: &HeaderMap, signed: bool) -> Vec<
     subjects
 }
 
-/// The subject as `event` alone tells it.
+/// Subject as `event` alone tells it.
 fn subject(event: &Event<'_>, sec_gpc: bool) -> Subject {
     Subject {
         anonymous_id: owned(event.anonymous_id.as_deref()),

@@ -1,6 +1,6 @@
-//! Refusing here what the core would refuse anyway, so that a flood costs it nothing: keys that it has just called
-//! over their rate, and addresses that try keys or fire syncs by the hundred. All of it is memory of this process,
-//! and bounded.
+//! Refusals made here, of what the core would refuse anyway, so that a flood costs it nothing: keys that it
+//! has just called over their rate, and addresses that try keys or fire syncs by the hundred. All of it is
+//! memory of this process, and bounded.
 
 use std::{
     convert::Infallible,
@@ -20,46 +20,48 @@ use quick_cache::sync::Cache;
 
 use crate::error::ApiError;
 
-/// Keys with their origins that are remembered; about 100 bytes each.
+/// Most keys with their origins that are remembered; about 100 bytes each.
 const MAX_KEYS: usize = 20_000;
-/// How long the core's word on them counts, as far as it allows anything.
+/// Time for which the core's word on a key counts, as far as it allows anything.
 const ADMITTED_FOR: Duration = Duration::from_mins(1);
-/// Addresses that are counted; about 300 bytes each.
+/// Most addresses that are counted; about 300 bytes each.
 const MAX_ADDRESSES: usize = 50_000;
-/// Requests a second of one address, of each kind of [`Counted`]. Behind it may be a whole office, or the hundred
-/// households that share a carrier's IPv4 address: that many pages may open at the same moment, each firing the five
-/// syncs of an answer, and another twenty each second. One machine gets no further (threats.md Y12).
+/// Requests a second of one address, of each kind of [`Counted`]. Behind it may be a whole office, or the
+/// hundred households that share a carrier's IPv4 address: that many pages may open at the same moment, each
+/// firing the five syncs of an answer, and another twenty each second. One machine that fires a thousand a
+/// second is soon refused nine of ten.
 const ADDRESS_RATE_PER_SECOND: NonZeroU32 = NonZeroU32::new(100).unwrap();
-/// What an address may have counted at once after a pause.
+/// Requests that an address may have counted at once after a pause.
 const ADDRESS_BURST_REQUESTS: NonZeroU32 = NonZeroU32::new(500).unwrap();
 
-/// What this process remembers.
+/// Memory of this process on keys and addresses.
 pub struct Throttle {
-    /// Keys with origins that the core let in, by hash.
+    /// Keys with their origins that the core let in, by hash.
     admitted_keys: Cache<u64, AdmittedKey>,
     hasher: RandomState,
     addresses: Cache<(IpAddr, Counted), Arc<DefaultDirectRateLimiter>>,
 }
 
-/// What is counted for an address. Each for itself: a flood of one must not stop the others behind that address.
+/// Kind of request that is counted for an address. A kind is counted by itself: a flood of one must not stop
+/// the others behind that address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Counted {
     /// A request whose key the core has not let in lately.
     UnknownKey,
-    /// A sync's first hop.
+    /// First hop of a sync.
     Sync,
 }
 
-/// A key with an origin that the core lets in.
+/// Key with an origin that the core lets in.
 #[derive(Debug, Clone, Copy)]
 struct AdmittedKey {
-    /// When it did.
+    /// Instant at which the core let the key in.
     since: Instant,
-    /// Requests of at least that many events are refused until then.
+    /// Number of events from which on requests are refused, and until when.
     over_rate: Option<(usize, Instant)>,
 }
 
-/// Who sent a request: a key from a page of an origin, or with a signature.
+/// Sender of a request: a key from a page of an origin, or with a signature.
 #[derive(Debug)]
 pub struct Sender {
     key_hash: u64,
@@ -68,7 +70,7 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Whether the core let the key in from that origin within the last minute.
+    /// True where the core let the key in from that origin within the last minute.
     pub fn is_known(&self) -> bool {
         self.admitted.is_some()
     }
@@ -94,7 +96,7 @@ impl Default for Throttle {
 }
 
 impl Throttle {
-    /// Who `caller` is. The origin of a signed call is nobody's word.
+    /// Sender that `caller` is. The origin of a signed call is nobody's word.
     pub fn sender(&self, caller: &CollectCaller) -> Sender {
         let signed = caller.signature.is_some();
         let origin = caller.origin.as_deref().filter(|_| !signed);
@@ -117,7 +119,7 @@ impl Throttle {
         left.check().map_err(|until| refusal("address", until.wait_time_from(DefaultClock::default().now())))
     }
 
-    /// Takes note of how the core judged a request of `events`.
+    /// Takes note of what the core made of a request of `events`.
     pub fn learn(&self, sender: &mut Sender, events: usize, refused: Option<&ApiError>) {
         let admitted = match refused.map(ApiError::reason) {
             None if sender.is_known() => return,
@@ -147,7 +149,8 @@ fn refusal(by: &'static str, delay: Duration) -> ApiError {
     ApiError::after(ErrorReason::RateLimited, delay)
 }
 
-/// What one subscriber has: an IPv4 address, or an IPv6 /64, within which anybody can pick addresses at will.
+/// Address that stands for one subscriber: an IPv4 address, or an IPv6 /64, within which anybody can pick
+/// addresses at will.
 fn subscriber(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,

@@ -31,15 +31,15 @@ use crate::{EnvError, Lifecycle, Serve, Workers, limits};
 
 /// Most connections at once on one listener. More wait in the kernel's backlog.
 const MAX_CONNECTIONS: u64 = 8192;
-/// Descriptors of the process itself: listeners, stores, channels.
+/// Descriptors that the process itself needs: listeners, stores, channels.
 const OWN_DESCRIPTORS: u64 = 64;
 /// Pause after a failed accept, and between looks for room: trying again at once would spin.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
-/// Streams at once on one HTTP/2 connection.
+/// Most streams at once on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 256;
-/// Streams a peer may open and reset before they are accepted (rapid reset, CVE-2023-44487). h2 allows 20; but a
-/// proxy or an edge that loses one client resets all that it carries for him in one burst, and closing on it would
-/// cut everybody else's requests with them. So: as many as can be open.
+/// Streams a peer may open and reset before they are accepted (rapid reset, CVE-2023-44487). h2 allows 20;
+/// but a proxy or an edge that loses one client resets all that it carries for that client in one burst, and
+/// closing on it would cut everybody else's requests with them. So as many are allowed as can be open.
 const MAX_PENDING_RESETS: usize = 256;
 /// Silence after which an HTTP/2 peer is asked for a sign of life.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
@@ -62,9 +62,9 @@ pub async fn bind(name: &'static str, addr: SocketAddr) -> Result<TcpListener, E
     })
 }
 
-/// Serves what `workers` answer on `listener` until 2 s after `lifecycle` drains, then for at most 7 s what is in
-/// flight. `name` is the `listener` label of the log line `listening` and of the metrics. Requests carry the
-/// peer as [`ConnectInfo<SocketAddr>`](axum::extract::ConnectInfo).
+/// Serves what `workers` answer on `listener` until 2 s after `lifecycle` drains, then for at most 7 s what
+/// is in flight. `name` is the `listener` label of the log line `listening` and of the metrics. Requests
+/// carry the peer as [`ConnectInfo<SocketAddr>`](axum::extract::ConnectInfo).
 pub async fn serve<S: Serve>(
     listener: TcpListener,
     name: &'static str,
@@ -74,7 +74,7 @@ pub async fn serve<S: Serve>(
     serve_tls(listener, name, None, workers, lifecycle).await;
 }
 
-/// The same, behind TLS where there is `tls`.
+/// Serves as [`serve`] does, behind TLS where there is `tls`.
 pub async fn serve_tls<S: Serve>(
     listener: TcpListener,
     name: &'static str,
@@ -161,7 +161,8 @@ async fn serve_with<S: Serve>(
     tasks.wait().await;
 }
 
-/// A place for one more connection; where there is none, those that do nothing make some.
+/// Takes a place for one more connection; where there is none, connections that wait for a request are ended
+/// to make some.
 async fn room(permits: &Arc<Semaphore>, evictor: &mut Evictor) -> Option<OwnedSemaphorePermit> {
     if let Ok(permit) = permits.clone().try_acquire_owned() {
         return Some(permit);

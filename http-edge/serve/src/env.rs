@@ -5,29 +5,29 @@ use std::{collections::HashMap, ffi::OsString, fmt::Display, fs, io, str::FromSt
 use http::{Uri, uri::Scheme};
 use secrecy::SecretString;
 
-/// Names with this prefix are ours, so an unknown one is a mistake worth stopping for.
+/// Prefix of the names that are ours, so that an unknown one is a mistake worth stopping for.
 const OWN_PREFIX: &str = "DATAFLY_";
 /// Suffix of the variable that names a file holding the secret.
 const FILE_SUFFIX: &str = "_FILE";
 
-/// What is wrong with the environment, in one line.
+/// Error of the environment, told in one line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EnvError {
     /// A required variable is absent or empty.
     #[error("{0} is not set")]
     Missing(&'static str),
-    /// Begins with `DATAFLY_`, but this binary reads no such variable.
+    /// A variable begins with `DATAFLY_`, but this binary reads none of that name.
     #[error("{0} is not a variable this program knows")]
     Unknown(String),
-    /// Both `NAME` and `NAME_FILE` are set.
+    /// The variable is set twice, as `NAME` and as `NAME_FILE`.
     #[error("{0} and {0}_FILE are both set; keep one")]
     Both(&'static str),
-    /// The value can't be used.
+    /// The value of the variable can't be used.
     #[error("{name} {why}")]
     Malformed {
-        /// The variable.
+        /// Name of the variable.
         name: &'static str,
-        /// What is expected of it; never the value.
+        /// Text that follows the name and says what is expected; never the value.
         why: String,
     },
 }
@@ -53,7 +53,7 @@ impl Env {
         Self::from_pairs(known, std::env::vars_os())
     }
 
-    /// Like [`Env::read`], from given pairs.
+    /// Reads as [`Env::read`] does, from given pairs.
     pub fn from_pairs<K, V>(
         known: &'static [&'static str],
         pairs: impl IntoIterator<Item = (K, V)>,

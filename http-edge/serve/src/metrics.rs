@@ -20,7 +20,7 @@ use crate::{EnvError, Lifecycle, Workers, accept, telemetry};
 /// Buckets of every `*_seconds` histogram: from a warm Redis round trip to the longest deadline.
 const BUCKETS_SECONDS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1., 2.5, 5., 10.];
-/// How often drained samples are folded into the histograms; between scrapes they only grow.
+/// Interval at which drained samples are folded into the histograms; between scrapes they only grow.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Makes the process's recorder; calls after the first return the same one.
@@ -41,7 +41,7 @@ fn make_recorder() -> PrometheusHandle {
     handle
 }
 
-/// `/healthz`: 200 while the process lives. `/readyz`: 200 when it is ready, else 503.
+/// Router of health. `/healthz` is 200 while the process lives; `/readyz` is 200 when it is ready, else 503.
 pub fn health(lifecycle: Lifecycle) -> Router {
     let ready = move || {
         let answer = if lifecycle.is_ready() {
@@ -54,7 +54,7 @@ pub fn health(lifecycle: Lifecycle) -> Router {
     Router::new().route("/healthz", get(async || "ok\n")).route("/readyz", get(ready))
 }
 
-/// `/metrics` beside [`health`].
+/// Router of `/metrics` and [`health`].
 pub fn router(handle: PrometheusHandle, lifecycle: Lifecycle) -> Router {
     let render = move || {
         counter!("datafly_log_lines_dropped_total").absolute(telemetry::dropped_lines());
@@ -79,8 +79,8 @@ pub async fn listen(addr: SocketAddr, lifecycle: &Lifecycle) -> Result<JoinHandl
     Ok(tokio::spawn(accept::serve(listener, "metrics", Workers::here(router), Lifecycle::new())))
 }
 
-/// For a middleware of a `Router`: the duration of each request until its answer's head, by route pattern (never the
-/// path, which is unbounded), method and status. `answer` is what answers it.
+/// Records the duration of each request until its answer's head, by route pattern (never the path, which is
+/// unbounded), method and status. Made for a middleware of a `Router`; `answer` answers the request.
 pub async fn record<F>(request: Request, answer: impl FnOnce(Request) -> F) -> Response
 where
     F: Future<Output = Response>,
@@ -102,11 +102,11 @@ where
     response
 }
 
-/// Histograms by method and status.
+/// Histograms of one route, by method and status.
 type Durations = HashMap<(&'static str, u16), Histogram>;
 
 thread_local! {
-    /// Those of each route: to look one up in the recorder takes its labels as text.
+    /// Histograms of each route, kept here because looking one up in the recorder takes its labels as text.
     static DURATIONS: RefCell<HashMap<String, Durations>> = RefCell::default();
 }
 
@@ -115,7 +115,7 @@ fn duration(route: &str, method: &'static str, status: u16) -> Histogram {
     histogram!("datafly_http_request_duration_seconds", "route" => route, "method" => method, "status" => status)
 }
 
-/// A bounded label: a client may send any token as its method.
+/// Label of a method, bounded because a client may send any token as its method.
 fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

@@ -1,5 +1,5 @@
-//! TLS between our own services, of rustls with aws-lc-rs: `TLS_CERT`, `TLS_KEY` and `TLS_CA`, all PEM. A certificate
-//! says who may connect; what a caller may do is still said by its service token.
+//! TLS between our own services, of rustls with aws-lc-rs: `TLS_CERT`, `TLS_KEY` and `TLS_CA`, all PEM. A
+//! certificate says who may connect; what a caller may do is still said by its service token.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,23 +16,23 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
 use crate::{Env, EnvError};
 
-/// The variables read here.
+/// Variables that are read here.
 const CERT: &str = "TLS_CERT";
 const KEY: &str = "TLS_KEY";
 const CA: &str = "TLS_CA";
 
-/// What is offered, most wanted first: gRPC is HTTP/2.
+/// Protocols that are offered, most wanted first: gRPC is HTTP/2.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// For a client's TCP connection, and for its handshake, which the other does not cover: each leaves room in the edge's
-/// deadline for a second try elsewhere.
+/// Time for a client's TCP connection, and for its handshake, which the other does not cover: each leaves
+/// room in the edge's deadline for a second try elsewhere.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(400);
 const HANDSHAKE_TIMEOUT: Duration = CONNECT_TIMEOUT;
-/// A silent connection is asked for a sign of life, and given up after as long again.
+/// Silence after which a connection is asked for a sign of life, and given up after as long again.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What accepts connections with `TLS_CERT` and `TLS_KEY`; with `TLS_CA` only those whose certificate it has issued. None
-/// where no variable is set: the listener is plain.
+/// Acceptor of connections with `TLS_CERT` and `TLS_KEY`; with `TLS_CA` it takes only those whose certificate
+/// that authority has issued. None where no variable is set: the listener is plain.
 pub fn acceptor(env: &Env) -> Result<Option<TlsAcceptor>, EnvError> {
     let files = Files::read(env)?;
     let Some((chain, key)) = files.identity()? else {
@@ -53,14 +53,16 @@ pub fn acceptor(env: &Env) -> Result<Option<TlsAcceptor>, EnvError> {
     };
     let mut config = builder.with_single_cert(chain, key).map_err(|_| unfit())?;
     config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
-    // Who resumes a session is not asked for a certificate, and would get in with one that has expired meanwhile.
+    // A client that resumes a session is not asked for a certificate, and would get in with one that has
+    // expired meanwhile.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(Some(TlsAcceptor::from(Arc::new(config))))
 }
 
-/// The addresses in `name`, `http://host:port` or `https://host:port`, separated by commas, ready to be connected
-/// to. With https the server's certificate has to be issued by `TLS_CA`, and `TLS_CERT` and `TLS_KEY` are shown to it.
+/// Endpoints of the addresses in `name`, `http://host:port` or `https://host:port`, separated by commas,
+/// ready to be connected to. With https the server's certificate has to be issued by `TLS_CA`, and `TLS_CERT`
+/// and `TLS_KEY` are shown to it.
 pub fn endpoints(env: &Env, name: &'static str) -> Result<Vec<Endpoint>, EnvError> {
     let addresses = env.addresses(name)?;
     let files = Files::read(env)?;
@@ -94,7 +96,7 @@ fn endpoint(address: Uri) -> Endpoint {
         .keep_alive_while_idle(true)
 }
 
-/// The three variables as they were set.
+/// Values of the three variables as they were set.
 struct Files {
     cert: Option<String>,
     key: Option<SecretString>,
@@ -107,13 +109,13 @@ impl Files {
         Ok(Self { cert: text(CERT)?, key: env.secret(KEY)?, ca: text(CA)? })
     }
 
-    /// A variable that is set.
+    /// Name of the first variable that is set.
     fn first(&self) -> Option<&'static str> {
         let set = [(CERT, self.cert.is_some()), (KEY, self.key.is_some()), (CA, self.ca.is_some())];
         set.into_iter().find_map(|(name, is_set)| is_set.then_some(name))
     }
 
-    /// Certificate chain and key in PEM, both set or neither.
+    /// Certificate chain and key in PEM. An error where only one of them is set.
     fn identity_pem(&self) -> Result<Option<(&str, &str)>, EnvError> {
         match (&self.cert, &self.key) {
             (None, None) => Ok(None),
@@ -132,7 +134,8 @@ impl Files {
         self.ca.as_deref().map(parse_roots).transpose()
     }
 
-    /// What a client needs, checked here, as the library says of no variable what is wrong with it.
+    /// Configuration of a client, checked here first, because the library does not say which variable is
+    /// wrong.
     fn client(&self) -> Result<ClientTlsConfig, EnvError> {
         let ca = self.ca.as_deref().ok_or(EnvError::Missing(CA))?;
         let roots = parse_roots(ca)?;
@@ -199,7 +202,7 @@ mod tests {
 
     const KNOWN: &[&str] = &[CERT, KEY, CA];
 
-    /// An authority, and a certificate of it for `localhost` with its key.
+    /// PEM of an authority, and of a certificate it issued for `localhost` with its key.
     fn issued() -> (String, String, String) {
         let own = KeyPair::generate().unwrap();
         let mut authority = CertificateParams::new(Vec::new()).unwrap();

@@ -1,5 +1,5 @@
-//! Events as browsers and servers send them. Each is read by itself, in one pass, into borrowed text, so that
-//! a broken one never spoils the others.
+//! Events as browsers and servers send them. An event is read by itself, in one pass, into borrowed text, so
+//! that a broken one never spoils the others.
 
 mod batch;
 mod checked;
@@ -15,31 +15,31 @@ pub use batch::{single, split};
 
 use crate::error::ApiError;
 
-/// Largest event in bytes, without the spaces around it (design section 5).
+/// Largest event in bytes, without the spaces around it.
 pub const MAX_EVENT_BYTES: usize = 32 * 1024;
-/// Longest text of a field that is kept, in bytes (an ID's bound in design section 4).
+/// Longest text of a field that is kept, in bytes: the core's bound for an ID.
 const MAX_TEXT_BYTES: usize = 1024;
 /// Longest page URL in bytes; a longer one is left out, not an error.
 const MAX_PAGE_URL_BYTES: usize = 4096;
 /// Largest `context.consent` in bytes.
 const MAX_CONSENT_BYTES: usize = 8 * 1024;
 
-/// What identity needs of an event. A field is absent when it is missing or null.
+/// Members of an event that identity needs. A field is absent when it is missing or null.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Event<'a> {
-    /// `anonymousId`.
+    /// Member `anonymousId`, the browser's own ID.
     pub anonymous_id: Option<Cow<'a, str>>,
-    /// `userId`.
+    /// Member `userId`, the customer's ID of the person.
     pub user_id: Option<Cow<'a, str>>,
     /// `context.userHash`, which proves `userId`.
     pub user_hash: Option<Cow<'a, str>>,
-    /// `messageId`.
+    /// Member `messageId`, the ID of the event itself.
     pub message_id: Option<Cow<'a, str>>,
     /// `context.page.url`, at most 4 KiB.
     pub page_url: Option<Cow<'a, str>>,
-    /// `traits.email`, in clear.
+    /// Member `traits.email`, in clear.
     pub email: Option<Cow<'a, str>>,
-    /// `traits.phone`, in clear.
+    /// Member `traits.phone`, in clear.
     pub phone: Option<Cow<'a, str>>,
     /// `traits.email_sha256`, 64 hex digits.
     pub email_sha256: Option<Cow<'a, str>>,
@@ -47,11 +47,11 @@ pub struct Event<'a> {
     pub phone_sha256: Option<Cow<'a, str>>,
     /// `context.reset`: a new person on this device.
     pub reset: bool,
-    /// `context.consent`, verbatim.
+    /// Member `context.consent`, as it was sent.
     pub consent: Option<&'a str>,
 }
 
-/// Why an event does not count.
+/// Reason for which an event does not count, with the field and the cause where they are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventError {
     reason: ErrorReason,
@@ -59,7 +59,7 @@ pub struct EventError {
     cause: Option<&'static str>,
 }
 
-/// What the parser says, and how we say it: its own text may quote the event.
+/// Parts of the parser's messages with our own text for each: the parser's text may quote the event.
 const CAUSES: &[(&str, &str)] = &[
     ("NUL", "A text has a NUL."),
     ("hex escape", "A text has a lone surrogate."),

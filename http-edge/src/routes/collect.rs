@@ -27,7 +27,7 @@ use crate::{
     throttle::{Counted, Sender},
 };
 
-/// `{"batch":[…]}`: 200, with the errors of single events by their index.
+/// Answers `{"batch":[…]}` with 200, and the errors of single events by their index.
 pub async fn batch(
     State(edge): State<Arc<Edge>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -36,7 +36,7 @@ pub async fn batch(
     collect(&edge, peer, request, event::split, |answer| Json(answer).into_response()).await
 }
 
-/// One event as the body: its error is the answer's.
+/// Answers a body that is one event: the event's error is the answer's.
 pub async fn single(
     State(edge): State<Arc<Edge>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -49,25 +49,25 @@ pub async fn single(
     .await
 }
 
-/// What is answered, in the words of the product.
+/// Answer to a batch or an event; its names are the product's.
 #[derive(Serialize)]
 struct Answer {
     success: bool,
-    /// Events taken for identity.
+    /// Number of events taken for identity.
     accepted: usize,
     errors: Vec<Rejected>,
-    /// Null only for a call that knows nobody but by user ID.
+    /// ID of the visitor; null only for a call that knows nobody but by user ID.
     anonymous_id: Option<String>,
     pending_syncs: Vec<Pending>,
 }
 
-/// An event that was not taken.
+/// Event that was not taken, with its place in the batch.
 #[derive(Serialize)]
 struct Rejected {
     index: usize,
     #[serde(flatten)]
     error: ApiError,
-    /// Present where the same event may be taken later.
+    /// Flag, present where the same event may be taken later.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     retry: bool,
 }
@@ -161,7 +161,7 @@ async fn take(
     Ok(response)
 }
 
-/// The valid events with their indices, and the errors of the others.
+/// Parses events into those that are valid, with their indices, and the errors of the others.
 fn parse(raw_events: Vec<&RawValue>) -> (Vec<(usize, Event<'_>)>, Vec<Rejected>) {
     let (mut events, mut errors) = (Vec::with_capacity(raw_events.len()), Vec::new());
     for (index, raw) in raw_events.into_iter().enumerate() {
@@ -173,7 +173,7 @@ fn parse(raw_events: Vec<&RawValue>) -> (Vec<(usize, Event<'_>)>, Vec<Rejected>)
     (events, errors)
 }
 
-/// The one call of a request. Where no event is valid the caller must be known all the same.
+/// Makes the one call of a request. Where no event is valid the caller must be known all the same.
 async fn call(
     edge: &Edge,
     trace: &Trace,
@@ -194,7 +194,7 @@ async fn call(
     Err(ErrorReason::Unavailable.into())
 }
 
-/// The error of a subject, and whether it may pass later.
+/// Error of a subject, and true where the subject may pass later.
 fn rejection(resolution: &Resolution) -> Option<(ApiError, bool)> {
     let error = resolution.error.as_ref()?;
     let message = Some(error.message.clone()).filter(|message| !message.is_empty());

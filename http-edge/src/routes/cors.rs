@@ -1,4 +1,4 @@
-//! `OPTIONS`: may a page of that origin call this host? A preflight carries no key.
+//! Cross-origin calls: a preflight asks if pages of an origin may call this host, and carries no key.
 
 use std::net::SocketAddr;
 
@@ -14,8 +14,8 @@ use tonic::Status;
 use super::Edge;
 use crate::{caller, error::ApiError, throttle::Sender};
 
-/// What an allowed page may send. Ten minutes: a removed domain stops working soon, and the answer depends on
-/// nothing else.
+/// Headers that allow a page its call. Ten minutes: a removed domain stops working soon, and the answer
+/// depends on nothing else.
 const PREFLIGHT_HEADERS: [(HeaderName, &str); 3] = [
     (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST"),
     (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type"),
@@ -68,9 +68,9 @@ fn vary_by_origin(response: &mut Response) {
     response.headers_mut().append(header::VARY, HeaderValue::from_static("Origin"));
 }
 
-/// A refusal of a browser's call from `origin`, readable by its page where that may call this host: without the
-/// headers a browser shows its script no more than a failed fetch. A core that is busy is not asked; there, and where it
-/// is away, what `sender` was allowed a moment ago is what counts.
+/// Refuses a browser's call, readable by its page where that may call this host: without the headers a
+/// browser shows its script no more than a failed fetch. A core that is busy is not asked; there, and where
+/// it is away, what `sender` was allowed a moment ago is what counts.
 pub async fn readable(
     edge: &Edge,
     parts: &Parts,

@@ -1,4 +1,5 @@
-//! `POST /v1/link`: a token for a link to another of the customer's domains, so that the visitor is known there.
+//! `POST /v1/link`: a token for a link to another of the customer's domains, so that the visitor is known
+//! there.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -22,14 +23,14 @@ use crate::{
 
 #[derive(Serialize)]
 struct Answer {
-    /// To be put into the link's URL as `parameter`; good for one visit.
+    /// Token for the link's URL, as `parameter`; good for one visit.
     link_token: String,
     parameter: &'static str,
-    /// Seconds.
+    /// Seconds for which the token is good.
     expires_in: u32,
 }
 
-/// 200 with a token of the visitor whom the `_dfid` cookie names, and nobody else.
+/// Answers 200 with a token of the visitor whom the `_dfid` cookie names, and nobody else.
 pub async fn create(
     State(edge): State<Arc<Edge>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,

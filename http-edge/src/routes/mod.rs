@@ -1,4 +1,4 @@
-//! Paths and methods. Each route translates to one call and back.
+//! Paths and methods of the edge. A route translates to one call and back.
 
 mod callback;
 mod collect;
@@ -31,15 +31,15 @@ use crate::{
     throttle::{Counted, Throttle},
 };
 
-/// What every route works with.
+/// State that every route works with.
 pub struct Edge {
-    /// The core.
+    /// Client of the core.
     pub core: CoreClient,
-    /// Whose `X-Forwarded-*` counts.
+    /// Proxies whose `X-Forwarded-*` counts.
     pub proxies: Arc<TrustedProxies>,
-    /// Memory for bodies.
+    /// Memory that bodies share.
     pub bodies: Bodies,
-    /// What need not go as far as the core.
+    /// Refusals that need not go as far as the core.
     pub throttle: Arc<Throttle>,
 }
 
@@ -49,15 +49,15 @@ impl Edge {
         caller::collect(parts, peer, &self.proxies, query.one("pipeline_key")?)
     }
 
-    /// Counts a request of the visitor's address. Behind a proxy that does not say for whom it speaks may be anyone:
-    /// it is not counted.
+    /// Counts a request of the visitor's address. Behind a proxy that does not say for whom it speaks may be
+    /// anyone: the request is not counted.
     fn charge(&self, parts: &Parts, peer: SocketAddr, what: Counted) -> Result<(), ApiError> {
         let address = self.proxies.client(peer.ip(), &parts.headers);
         if self.proxies.trusts(address) { Ok(()) } else { self.throttle.charge(address, what) }
     }
 }
 
-/// All routes under `/v1`, and the answers for what is none.
+/// Router of all paths under `/v1`, with the answers for what is no route.
 pub fn app(edge: Edge) -> Router {
     let edge = Arc::new(edge);
     Router::new()
@@ -75,7 +75,7 @@ pub fn app(edge: Edge) -> Router {
         .with_state(edge)
 }
 
-/// What stands around every route, in one layer, as each would cost a visitor's request allocations: measurement,
+/// Wraps every route in one layer, as each more would cost a visitor's request allocations: measurement,
 /// panics turned into INTERNAL, and preflights.
 async fn around(
     State(edge): State<Arc<Edge>>,
@@ -106,8 +106,8 @@ fn set_cookies<'a>(response: &mut Response, jar: impl IntoIterator<Item = &'a Co
     }
 }
 
-/// Whether `name` can be a vendor's at all: lower-case letters, digits and `_`, as in the core's table. What
-/// cannot must not reach a cookie's name.
+/// True where `name` can be a vendor's at all: lower-case letters, digits and `_`, as in the core's table.
+/// What cannot must not reach a cookie's name.
 fn is_vendor(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')

@@ -13,7 +13,7 @@ use tracing::error;
 use super::{Edge, is_head, is_vendor, no_store, set_cookies};
 use crate::{caller, cookies, error::ApiError, query::Query, throttle::Counted};
 
-/// 302 to the vendor; 204 where nothing is to be sent, or the core can't say.
+/// Answers 302 to the vendor; 204 where nothing is to be sent, or the core can't say.
 pub async fn begin(
     State(edge): State<Arc<Edge>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -62,7 +62,7 @@ pub async fn begin(
     Ok(send_on(redirect))
 }
 
-/// 302 with the state cookie; 204 where the location can't stand in a header.
+/// Answers 302 with the state cookie; 204 where the location can't stand in a header.
 fn send_on(redirect: SyncRedirect) -> Response {
     let Ok(location) = HeaderValue::try_from(redirect.location) else {
         error!("the core's location can't be written");
@@ -84,7 +84,7 @@ fn nothing() -> Response {
     response
 }
 
-/// A speculative load: the visitor may never see the page, so nothing may happen for it.
+/// True for a speculative load: the visitor may never see the page, so nothing may happen for it.
 fn is_prefetch(headers: &HeaderMap) -> bool {
     let says = |name: &str| {
         headers

@@ -1,4 +1,4 @@
-//! One connection, from its first byte to its end.
+//! The life of one connection, from its first byte to its end.
 
 use std::{
     convert::Infallible,
@@ -30,25 +30,26 @@ use super::{
 };
 use crate::{Serve, limits};
 
-/// How far a timer is put off that nothing is due for.
+/// Time that a timer is put off by when nothing is due.
 const RECHECK_INTERVAL: Duration = Duration::from_hours(1);
 
 pub(super) struct Connection<S> {
     pub(super) builder: Builder<TokioExecutor>,
-    /// What the first bytes have to be; none: requests.
+    /// TLS that the connection has to begin with; where there is none, it begins with requests.
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) service: S,
     pub(super) peer: SocketAddr,
     pub(super) timing: Timing,
     pub(super) state: Arc<ConnectionState>,
-    /// From here on each HTTP/1.1 answer is its connection's last.
+    /// Cancelled when the process drains; each later HTTP/1.1 answer is its connection's last.
     pub(super) draining: CancellationToken,
-    /// From here on what waits is left and what is in flight has `timing.drain`.
+    /// Cancelled when listening ends; a connection that waits is left then, and one with requests in flight
+    /// has `timing.drain` left.
     pub(super) leaving: CancellationToken,
 }
 
 impl<S: Serve> Connection<S> {
-    /// Serves until the peer ends it, or answers why this side did.
+    /// Serves until the peer ends the connection (`None`) or this side does (why).
     pub(super) async fn serve(self, stream: TcpStream) -> Option<EndReason> {
         // Small answers must not wait for the peer's delayed acknowledgement.
         let _ = stream.set_nodelay(true);
@@ -105,7 +106,8 @@ impl<S: Serve> Connection<S> {
     }
 }
 
-/// The stream that requests come on. A peer has as long for its handshake as for a header, and both together.
+/// Accepts the TLS stream that requests come on. A peer has as long for its handshake as for a header, and no
+/// longer for both together.
 async fn shake_hands(
     tls: &TlsAcceptor,
     stream: TcpStream,

@@ -1,4 +1,4 @@
-//! What a connection is doing, and until when it may.
+//! State of a connection: which requests are in flight, and how long it may go on like that.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,40 +8,44 @@ use tokio::{
     time::{Duration, Instant},
 };
 
-/// Most of a request's head that is kept until it is complete. Longer ones are refused for their size.
+/// Bytes of a request's head that are kept until it is complete. Longer heads are refused for their size.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 
-/// How long a peer may take. One value everywhere but in tests.
+/// Time limits of a connection. Only tests have others than the listeners' own.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Timing {
-    /// For a request's header, from its first byte on; for the first one from the connection's (threats.md T01).
+    /// Time for a request's header, from its first byte on; for the first one from the connection's. So a
+    /// client that sends half a header holds its place no longer than this.
     pub(super) header: Duration,
-    /// Between two requests of an HTTP/1.1 connection. Longer than the 60 s of common load balancers, who would
-    /// else send into a connection that is just being closed; nginx' `keepalive_timeout` has the same 75 s.
+    /// Time between two requests of an HTTP/1.1 connection. Longer than the 60 s of common load balancers,
+    /// which would else send into a connection that is just being closed; nginx' `keepalive_timeout` has the
+    /// same 75 s.
     pub(super) idle: Duration,
-    /// Life of an HTTP/2 connection. A peer that never takes its answers holds their memory so long, and no longer.
+    /// Life of an HTTP/2 connection. A peer that never takes its answers holds their memory so long, and no
+    /// longer.
     pub(super) age: Duration,
-    /// Between the signal and the end of listening: load balancers learn meanwhile that we are not ready.
+    /// Time between the signal and the end of listening: load balancers learn meanwhile that the process is
+    /// not ready.
     pub(super) notice: Duration,
-    /// For a request that has not arrived when its connection is to end.
+    /// Time for a request that has not arrived when its connection is to end.
     pub(super) grace: Duration,
-    /// For the requests in flight when their connection is to end. With `notice` it leaves 1 s of the 10 s that a
-    /// shutdown may take.
+    /// Time for the requests in flight when their connection is to end. With `notice` it leaves 1 s of the 10
+    /// s that a shutdown may take.
     pub(super) drain: Duration,
 }
 
-/// Why a connection is ended from this side; the label `reason` of `datafly_connections_ended_total`.
+/// Reason to end a connection from this side; the label `reason` of `datafly_connections_ended_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EndReason {
     /// A header did not come in time.
     Header,
-    /// No request for long.
+    /// No request came for as long as a connection may be idle.
     Idle,
-    /// It is old, and may end what is in flight.
+    /// The connection is old, and may end what is in flight.
     Age,
-    /// What was in flight when it was to end took too long.
+    /// The requests in flight took too long when the connection was to end.
     Drain,
-    /// The listener is full, and this one waited longest.
+    /// The listener is full, and the connection waited longest of all.
     Full,
 }
 
@@ -57,24 +61,24 @@ impl EndReason {
     }
 }
 
-/// One connection's state.
+/// State of a connection, shared by its task, its socket, its answers and the evictor.
 #[derive(Debug)]
 pub(super) struct ConnectionState {
     timing: Timing,
     inner: Mutex<Inner>,
-    /// Told when another connection needs the room.
+    /// Notified when another connection needs the room.
     pub(super) full: Notify,
 }
 
 #[derive(Debug)]
 struct Inner {
     born: Instant,
-    /// When the last request ended, or the next one's first byte came.
+    /// Instant at which the last request ended, or the next one's first byte came.
     since: Instant,
     in_flight: usize,
     asked: bool,
     http2: bool,
-    /// What has come of the next request's head; not in HTTP/2.
+    /// Bytes of the next request's head that have come; empty in HTTP/2.
     head: Vec<u8>,
     leaving: Option<Instant>,
 }
@@ -91,7 +95,7 @@ impl ConnectionState {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes have come.
+    /// Takes note of bytes that have come.
     pub(super) fn read(&self, bytes: &[u8]) {
         let mut inner = self.lock();
         if inner.in_flight > 0 || inner.http2 || bytes.is_empty() {
@@ -104,8 +108,8 @@ impl ConnectionState {
         inner.head.extend(bytes.iter().take(room));
     }
 
-    /// A request's head is complete. Answers with the bytes it came in, as far as they came while nothing else
-    /// was in flight, and what follows it in the same packet.
+    /// Takes note of a request whose head is complete. Answers with the bytes it came in, as far as they came
+    /// while nothing else was in flight, and what follows it in the same packet.
     pub(super) fn request(self: &Arc<Self>, version: Version) -> (Flight, Vec<u8>) {
         let mut inner = self.lock();
         inner.in_flight += 1;
@@ -114,18 +118,18 @@ impl ConnectionState {
         (Flight(self.clone()), std::mem::take(&mut inner.head))
     }
 
-    /// The connection is to end, with what is in flight.
+    /// Marks the connection as one that is to end, with what is in flight.
     pub(super) fn leave(&self) {
         self.lock().leaving.get_or_insert_with(Instant::now);
     }
 
-    /// Since when no request is in flight.
+    /// Instant since which no request is in flight; `None` while one is.
     pub(super) fn waiting(&self) -> Option<Instant> {
         let inner = self.lock();
         (inner.in_flight == 0).then_some(inner.since)
     }
 
-    /// When the connection has to end if nothing changes.
+    /// Instant at which the connection has to end if nothing changes, and why; `None` where nothing is due.
     pub(super) fn due(&self) -> Option<(Instant, EndReason)> {
         let (inner, timing) = (self.lock(), &self.timing);
         match inner.leaving {
@@ -141,7 +145,7 @@ impl ConnectionState {
     }
 }
 
-/// One request, until its answer has been written or given up.
+/// Guard of a request in flight, kept until its answer has been written or given up.
 #[derive(Debug)]
 pub(super) struct Flight(Arc<ConnectionState>);
 

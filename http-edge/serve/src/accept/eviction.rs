@@ -1,15 +1,15 @@
-//! Room on a full listener. Idle sockets must not keep others out, so the ones that waited longest for a request
-//! go first, as nginx does with its reusable connections; what is in flight is never cut.
+//! Room on a full listener. Idle sockets must not keep others out, so the ones that waited longest for a
+//! request go first, as nginx does with its reusable connections; what is in flight is never cut.
 
 use std::sync::{Arc, Weak};
 
 use super::connection_state::ConnectionState;
 
-/// The share of all connections that is ended at once, so that a flood does not have all of them looked at for
-/// each new one.
+/// Divisor of a listener's limit that gives how many connections are ended at once, so that a flood does not
+/// have all of them looked at for each new one.
 const BATCH_DIVISOR: usize = 64;
 
-/// The connections of a listener.
+/// Connections of a listener, of which the longest waiting can be ended.
 pub(super) struct Evictor {
     limit: usize,
     all: Vec<Weak<ConnectionState>>,
@@ -27,7 +27,7 @@ impl Evictor {
         self.all.push(Arc::downgrade(state));
     }
 
-    /// Ends those that have waited longest.
+    /// Ends the connections that have waited longest for a request.
     pub(super) fn evict_longest_waiting(&mut self) {
         let live = self.all.iter().filter_map(Weak::upgrade);
         let mut waiting: Vec<_> = live.filter_map(|state| Some((state.waiting()?, state))).collect();

@@ -1,4 +1,4 @@
-//! What tells a [`ConnectionState`] of bytes and answers: the socket and the body of an answer.
+//! The socket and the body of an answer, which tell a [`ConnectionState`] of bytes and of answers.
 
 use std::{
     io::{self, IoSlice},
@@ -24,13 +24,13 @@ pub(super) struct InstrumentedSocket {
     pub(super) state: Arc<ConnectionState>,
 }
 
-/// What a request's bytes come through.
+/// Stream that a connection's bytes come through.
 pub(super) enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// Does the same with whichever it is.
+/// Does the same with whichever stream the socket has.
 macro_rules! either {
     ($socket:expr, $stream:ident => $done:expr) => {
         match &mut $socket.stream {
@@ -97,7 +97,7 @@ impl AsyncWrite for InstrumentedSocket {
     }
 }
 
-/// An answer's body; its request is in flight for as long.
+/// Body of an answer; its request is in flight for as long as the body lives.
 pub(super) struct InstrumentedBody {
     pub(super) body: Body,
     pub(super) _flight: Flight,

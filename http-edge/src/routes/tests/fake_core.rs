@@ -21,7 +21,7 @@ use tonic::{Response as Answer, Status};
 
 use super::ORIGIN;
 
-/// What the fake core was asked.
+/// Fake core with a record of what it was asked.
 #[derive(Clone, Default)]
 pub(super) struct FakeCore(Arc<Mutex<Asked>>);
 
@@ -40,7 +40,7 @@ impl FakeCore {
     }
 }
 
-/// `bad` is an unknown key, `limited` is over its rate, `slow` never answers.
+/// Answers for a key: `bad` is unknown, `limited` is over its rate, `slow` is never answered.
 async fn check_key(caller: Option<&proto::v1::Caller>) -> Result<(), Status> {
     let Some(Kind::Collect(caller)) = caller.and_then(|caller| caller.kind.as_ref()) else {
         return Err(Reason::of(ErrorReason::InvalidArgument).status(None));

@@ -27,7 +27,7 @@ use super::*;
 const ORIGIN: &str = "https://shop.example";
 const KEY: (&str, &str) = ("authorization", "Bearer dk_live_x");
 
-/// An edge before a fake core.
+/// Edge before a fake core.
 async fn start() -> (Router, FakeCore) {
     let fake = FakeCore::default();
     let listener = serve::bind("LISTEN_ADDR", ([127, 0, 0, 1], 0).into()).await.unwrap();
