@@ -13,24 +13,27 @@ use tokio::{
 
 use crate::error::ApiError;
 
-/// Largest body in bytes (design section 5).
-pub const MAX_BODY: u64 = 512 * 1024;
-/// For the whole body to arrive (threats.md T03).
-const DEADLINE: Duration = Duration::from_secs(10);
-/// What is read and thrown away of a body that is refused: closing on a sender that still writes would reset
-/// the connection, and it might never see why.
-const MAX_DISCARD: u64 = 1024 * 1024;
-const DISCARD_DEADLINE: Duration = Duration::from_secs(1);
-/// Bytes of all bodies being read or worked on. Two hundred of the largest at once then grow the process by less
-/// than 64 MiB, of which half are their connections' buffers (threats.md concern 14). Slow senders take no more
-/// of it than they have sent.
-const MAX_MEMORY: usize = 8 * 1024 * 1024;
-/// What a request takes beside its body. So at most 8,192 are read at once, should all senders have stopped.
-const OVERHEAD: u32 = 1024;
-/// How often a signed call's body is held: as it was read, for a second try, and twice while it is written to the core.
+/// Largest body in bytes; a larger one is 413 `PAYLOAD_TOO_LARGE`.
+pub const MAX_BODY_BYTES: u64 = 512 * 1024;
+/// Time for the whole body to arrive; later it is 408, so that a body sent byte by byte gives its memory
+/// back.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes that are read and thrown away of a body that is refused: closing on a sender that still writes would
+/// reset the connection, and the sender might never see why.
+const MAX_DISCARD_BYTES: u64 = 1024 * 1024;
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
+/// Bytes of all bodies being read or worked on. Two hundred of the largest at once then grow the process by
+/// less than 64 MiB, of which half are their connections' buffers. Slow senders take no more of it than they
+/// have sent.
+const MAX_MEMORY_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes that a request takes beside its body. So at most 8,192 are read at once, should all senders have
+/// stopped.
+const REQUEST_OVERHEAD_BYTES: u32 = 1024;
+/// Copies of a signed call's body in memory: as it was read, for a second try, and twice while it is written
+/// to the core.
 const SIGNED_COPIES: u32 = 4;
 
-/// The memory that bodies share.
+/// Memory that bodies share.
 #[derive(Clone)]
 pub struct Bodies {
     memory: Arc<Semaphore>,
@@ -39,32 +42,37 @@ pub struct Bodies {
 
 impl Default for Bodies {
     fn default() -> Self {
-        Self { memory: Arc::new(Semaphore::new(MAX_MEMORY)), deadline: DEADLINE }
+        Self { memory: Arc::new(Semaphore::new(MAX_MEMORY_BYTES)), deadline: READ_TIMEOUT }
     }
 }
 
-/// A body that was read; its memory is given back when it is dropped.
-pub struct Held {
-    /// At most [`MAX_BODY`].
+/// Body that was read; its memory is given back when it is dropped.
+pub struct BufferedBody {
+    /// Bytes of the body, at most [`MAX_BODY_BYTES`].
     pub bytes: Vec<u8>,
     permit: OwnedSemaphorePermit,
 }
 
 impl Bodies {
-    /// Reads the `body` of a call that is `signed` or not. One that announces too much is refused before anything of
-    /// it is read, and so before `100 Continue` is sent.
-    pub async fn read(&self, headers: &HeaderMap, mut body: Body, signed: bool) -> Result<Held, ApiError> {
+    /// Reads the `body` of a call that is `signed` or not. A body that announces too much is refused before
+    /// any of it is read, and so before `100 Continue` is sent.
+    pub async fn read(
+        &self,
+        headers: &HeaderMap,
+        mut body: Body,
+        signed: bool,
+    ) -> Result<BufferedBody, ApiError> {
         let encoding =
             headers.get(header::CONTENT_ENCODING).map_or(&b"identity"[..], |value| value.as_bytes());
         if !encoding.eq_ignore_ascii_case(b"identity") {
             return Err(ErrorReason::UnsupportedEncoding.into());
         }
-        if body.size_hint().lower() > MAX_BODY {
+        if body.size_hint().lower() > MAX_BODY_BYTES {
             discard(headers, body).await;
             return Err(ErrorReason::PayloadTooLarge.into());
         }
-        let late = |_| Err(ErrorReason::RequestTimeout.into());
-        let read = timeout(self.deadline, self.collect(&mut body, signed)).await.unwrap_or_else(late);
+        let read = timeout(self.deadline, self.collect(&mut body, signed)).await;
+        let read = read.unwrap_or_else(|_| Err(ErrorReason::RequestTimeout.into()));
         // A sender that is late is not waited for once more.
         if matches!(&read, Err(error) if error.reason() != ErrorReason::RequestTimeout) {
             discard(headers, body).await;
@@ -72,24 +80,25 @@ impl Bodies {
         read
     }
 
-    async fn collect(&self, body: &mut Body, signed: bool) -> Result<Held, ApiError> {
+    async fn collect(&self, body: &mut Body, signed: bool) -> Result<BufferedBody, ApiError> {
         let copies = if signed { SIGNED_COPIES } else { 1 };
         // Room for what is announced; pages that nothing is written to take no memory.
-        let announced = usize::try_from(body.size_hint().lower().min(MAX_BODY)).unwrap_or_default();
-        let mut held = Held { bytes: Vec::with_capacity(announced), permit: self.take(OVERHEAD)? };
+        let announced = usize::try_from(body.size_hint().lower().min(MAX_BODY_BYTES)).unwrap_or_default();
+        let mut buffered =
+            BufferedBody { bytes: Vec::with_capacity(announced), permit: self.take(REQUEST_OVERHEAD_BYTES)? };
         while let Some(frame) = body.frame().await {
             // The sender went away or broke the framing; nobody is there to read the answer.
             let frame = frame.map_err(|_| ApiError::from(ErrorReason::InvalidJson))?;
             let Ok(data) = frame.into_data() else { continue };
-            let total = held.bytes.len().saturating_add(data.len());
-            if u64::try_from(total).is_ok_and(|total| total > MAX_BODY) {
+            let total = buffered.bytes.len().saturating_add(data.len());
+            if u64::try_from(total).is_ok_and(|total| total > MAX_BODY_BYTES) {
                 return Err(ErrorReason::PayloadTooLarge.into());
             }
             let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
-            held.permit.merge(self.take(length.saturating_mul(copies))?);
-            held.bytes.extend_from_slice(&data);
+            buffered.permit.merge(self.take(length.saturating_mul(copies))?);
+            buffered.bytes.extend_from_slice(&data);
         }
-        Ok(held)
+        Ok(buffered)
     }
 
     fn take(&self, bytes: u32) -> Result<OwnedSemaphorePermit, ApiError> {
@@ -97,13 +106,13 @@ impl Bodies {
     }
 }
 
-/// Reads on for a little, keeping nothing.
+/// Reads on for 1 s or 1 MiB, whichever comes first, and keeps nothing.
 pub async fn discard(headers: &HeaderMap, mut body: Body) {
     // Who waits for `100 Continue` has sent nothing yet.
     if headers.contains_key(header::EXPECT) {
         return;
     }
-    let mut left = MAX_DISCARD;
+    let mut left = MAX_DISCARD_BYTES;
     let read = async {
         while let Some(Ok(frame)) = body.frame().await {
             let length = frame.data_ref().map_or(0, Bytes::len);
@@ -114,7 +123,7 @@ pub async fn discard(headers: &HeaderMap, mut body: Body) {
         }
     };
     // The time is as much a bound as the size; either way the answer follows.
-    let _ = timeout(DISCARD_DEADLINE, read).await;
+    let _ = timeout(DISCARD_TIMEOUT, read).await;
 }
 
 #[cfg(test)]
@@ -129,7 +138,7 @@ mod tests {
 
     use super::*;
 
-    /// A sender that has stopped.
+    /// Sender that has stopped.
     struct Silent;
 
     impl HttpBody for Silent {
@@ -146,24 +155,28 @@ mod tests {
 
     async fn read(bodies: &Bodies, encoding: &str, body: Body) -> Result<usize, StatusCode> {
         let headers = HeaderMap::from_iter([(header::CONTENT_ENCODING, encoding.parse().unwrap())]);
-        bodies.read(&headers, body, false).await.map(|held| held.bytes.len()).map_err(|error| error.status())
+        bodies
+            .read(&headers, body, false)
+            .await
+            .map(|buffered| buffered.bytes.len())
+            .map_err(|error| error.status())
     }
 
     #[tokio::test]
     async fn size_and_encoding_are_bounded() {
         let bodies = Bodies::default();
-        let max = usize::try_from(MAX_BODY).unwrap();
+        let max = usize::try_from(MAX_BODY_BYTES).unwrap();
         assert_eq!(read(&bodies, "identity", vec![b' '; max].into()).await, Ok(max));
         let too_long = read(&bodies, "identity", vec![b' '; max + 1].into()).await;
         assert_eq!(too_long, Err(StatusCode::PAYLOAD_TOO_LARGE));
         let gzip = read(&bodies, "gzip", "{}".into()).await;
         assert_eq!(gzip, Err(StatusCode::UNSUPPORTED_MEDIA_TYPE));
-        assert_eq!(bodies.memory.available_permits(), MAX_MEMORY);
+        assert_eq!(bodies.memory.available_permits(), MAX_MEMORY_BYTES);
     }
 
     #[tokio::test]
     async fn memory_is_bounded_and_a_slow_sender_is_left() {
-        let room = usize::try_from(2 * OVERHEAD + 7 * SIGNED_COPIES + 3).unwrap();
+        let room = usize::try_from(2 * REQUEST_OVERHEAD_BYTES + 7 * SIGNED_COPIES + 3).unwrap();
         let memory = Arc::new(Semaphore::new(room));
         let bodies = Bodies { memory, deadline: Duration::from_millis(20) };
         let first = bodies.read(&HeaderMap::new(), "1234567".into(), true).await.unwrap();

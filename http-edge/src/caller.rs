@@ -1,5 +1,5 @@
-//! Who sent a request, as the core wants to know it. Nothing is judged here but what can't be expressed
-//! there: a header that must be unique and is not.
+//! The sender of a request, as the core wants to know it. The core decides what counts; refused here is only
+//! what can't be expressed there: a header that must be unique and is not.
 
 use std::net::SocketAddr;
 
@@ -9,18 +9,18 @@ use serve::TrustedProxies;
 
 use crate::{core_client::Trace, error::ApiError};
 
-/// Longest pipeline key in bytes (`CollectCaller.pipeline_key`); a longer one is none.
-const MAX_KEY: usize = 128;
+/// Longest pipeline key in bytes (`CollectCaller.pipeline_key`); a longer one counts as no key.
+const MAX_KEY_BYTES: usize = 128;
 /// Bytes of User-Agent that are kept (`CollectCaller.user_agent`).
-const MAX_USER_AGENT: usize = 1024;
+const MAX_USER_AGENT_BYTES: usize = 1024;
 /// Bytes of Referer that are kept; only its origin matters.
-const MAX_REFERER: usize = 4096;
+const MAX_REFERER_BYTES: usize = 4096;
 
 static SIGNATURE: HeaderName = HeaderName::from_static("x-datafly-signature");
 static TIMESTAMP: HeaderName = HeaderName::from_static("x-datafly-timestamp");
 
-/// The caller of the request with `parts`, sent by `peer`. `query_key` is its `pipeline_key` parameter,
-/// which counts where there is no Authorization header.
+/// Caller of the request with `parts`, sent by `peer`. `query_key` is its `pipeline_key` parameter, which
+/// counts where there is no Authorization header.
 pub fn collect(
     parts: &Parts,
     peer: SocketAddr,
@@ -34,11 +34,11 @@ pub fn collect(
         None => query_key.unwrap_or_default(),
     };
     Ok(CollectCaller {
-        pipeline_key: if key.len() <= MAX_KEY { key.to_owned() } else { String::new() },
+        pipeline_key: if key.len() <= MAX_KEY_BYTES { key.to_owned() } else { String::new() },
         origin: unique(headers, &header::ORIGIN, ErrorReason::OriginNotAllowed)?.map(str::to_owned),
         host: host(parts, peer, proxies).to_owned(),
         client_ip: Some(proxies.client(peer.ip(), headers).to_string()),
-        user_agent: text(headers, &header::USER_AGENT, MAX_USER_AGENT),
+        user_agent: text(headers, &header::USER_AGENT, MAX_USER_AGENT_BYTES),
         signature: unique(headers, &SIGNATURE, ErrorReason::InvalidSignature)?.map(str::to_owned),
         timestamp: unique(headers, &TIMESTAMP, ErrorReason::InvalidSignature)?.map(str::to_owned),
         signed_body: None,
@@ -51,30 +51,30 @@ pub fn message(caller: CollectCaller) -> Caller {
     Caller { kind: Some(Kind::Collect(caller)) }
 }
 
-/// The host the request was sent to; empty where it names none.
+/// Host the request was sent to; empty where it names none.
 pub fn host<'a>(parts: &'a Parts, peer: SocketAddr, proxies: &TrustedProxies) -> &'a str {
     let authority = parts.uri.authority().map(http::uri::Authority::as_str);
     let own = parts.headers.get(header::HOST).and_then(|value| value.to_str().ok()).or(authority);
     proxies.host(peer.ip(), &parts.headers, own.unwrap_or_default())
 }
 
-/// `Sec-GPC: 1`.
+/// True where the browser sends `Sec-GPC: 1` (Global Privacy Control).
 pub fn sec_gpc(headers: &HeaderMap) -> bool {
     headers.get("sec-gpc").is_some_and(|value| value.as_bytes() == b"1")
 }
 
-/// The Referer header; proxies that take it away may leave an empty one.
+/// Referer header of the request; a proxy that takes it away may leave an empty one, which is none.
 pub fn referer(headers: &HeaderMap) -> Option<String> {
-    text(headers, &header::REFERER, MAX_REFERER).filter(|referer| !referer.is_empty())
+    text(headers, &header::REFERER, MAX_REFERER_BYTES).filter(|referer| !referer.is_empty())
 }
 
-/// The trace this request belongs to; handed on as it is.
+/// Trace that the request belongs to, handed on as it is; a `traceparent` over 128 bytes is none.
 pub fn trace(headers: &HeaderMap) -> Trace {
     let value = headers.get("traceparent").filter(|value| value.len() <= 128)?;
     value.to_str().ok()?.parse().ok()
 }
 
-/// The header's value; `reason` where it is repeated or not ASCII.
+/// Value of the header; the error `reason` where it is repeated or not ASCII.
 fn unique<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
@@ -88,7 +88,7 @@ fn unique<'a>(
     }
 }
 
-/// The first `max` bytes of a header, lossily as text.
+/// First `max` bytes of a header, lossily as text.
 fn text(headers: &HeaderMap, name: &HeaderName, max: usize) -> Option<String> {
     let mut text = String::from_utf8_lossy(headers.get(name)?.as_bytes()).into_owned();
     text.truncate(text.floor_char_boundary(max));

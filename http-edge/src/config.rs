@@ -1,4 +1,4 @@
-//! What the edge reads from its environment.
+//! Settings of the edge, read from its environment.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -9,7 +9,7 @@ use tonic::{
     transport::Endpoint,
 };
 
-/// Every variable the edge knows.
+/// Variables that the edge knows; a secret may also be given as `NAME_FILE`.
 pub const KNOWN: &[&str] = &[
     "SERVICE_TOKEN",
     "IDENTITY_URL",
@@ -23,24 +23,24 @@ pub const KNOWN: &[&str] = &[
     "TRUSTED_PROXIES",
 ];
 
-/// The edge's settings.
+/// Settings of the edge, all checked.
 pub struct Config {
     /// `Bearer …` for the core; marked sensitive, so that it is never printed.
     pub service_token: MetadataValue<Ascii>,
-    /// The cores, with TLS where it is wanted.
+    /// Addresses of the cores, with TLS where it is wanted.
     pub cores: Vec<Endpoint>,
-    /// Where browsers arrive.
+    /// Address that browsers arrive at.
     pub listen_addr: SocketAddr,
-    /// Where `/metrics` and health are.
+    /// Address of `/metrics` and health.
     pub metrics_addr: SocketAddr,
-    /// See [`serve::telemetry::init`].
+    /// Log level, as [`serve::telemetry::init`] takes it.
     pub log_level: String,
-    /// Whose `X-Forwarded-*` counts.
+    /// Proxies whose `X-Forwarded-*` counts.
     pub trusted_proxies: TrustedProxies,
 }
 
 impl Config {
-    /// Reads and checks all of it.
+    /// Reads and checks all settings; an error names the variable.
     pub fn from_env(env: &Env) -> Result<Self, EnvError> {
         env.not_built("OTLP_ENDPOINT")?;
         let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));

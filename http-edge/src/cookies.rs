@@ -1,4 +1,4 @@
-//! Cookie syntax. Which cookies are set, and what they hold, is the core's decision.
+//! Syntax of cookies. Which ones are set, and what they hold, is the core's decision.
 
 use std::fmt::Write;
 
@@ -6,17 +6,17 @@ use http::{HeaderMap, HeaderValue, header};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use proto::v1::{Cookie, SameSite};
 
-/// Longest `_dfid` in bytes; a longer one is not ours (design section 4, IDs from a browser).
-const MAX_ANONYMOUS_ID: usize = 128;
+/// Longest `_dfid` in bytes, as for each ID that a browser sends; a longer one is not ours.
+const MAX_ANONYMOUS_ID_BYTES: usize = 128;
 /// Longest value of a vendor's cookie in bytes; they are about 30 to 200 long.
-const MAX_VENDOR_COOKIE: usize = 512;
-/// The vendors' cookies that the core reads (design section 7). No other is forwarded.
+const MAX_VENDOR_COOKIE_BYTES: usize = 512;
+/// Cookies of vendors that the core reads (generated IDs and click IDs). No other cookie is forwarded.
 const VENDOR_COOKIES: [&str; 6] = ["_fbp", "_fbc", "_ttp", "_ga", "_scid", "_rdt_uuid"];
-/// What RFC 6265 forbids in a value, and the escape itself.
+/// Bytes that RFC 6265 forbids in a value, and the escape itself.
 const NOT_IN_VALUE: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b',').add(b';').add(b'\\').add(b'%');
 
-/// The value of the first cookie called `name`, as sent; none where that is no ASCII, which ours and the vendors' are.
-/// Beside it may stand the site's own, with any bytes.
+/// Value of the first cookie called `name`, as sent; none where that is no ASCII, which ours and the vendors'
+/// are. Beside it may stand the site's own, with any bytes.
 fn get<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     // HTTP/2 may send several fields.
     headers
@@ -28,23 +28,23 @@ fn get<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
         .and_then(|value| str::from_utf8(value).ok())
 }
 
-/// The browser's anonymous ID in `_dfid`.
+/// Anonymous ID of the browser, from `_dfid`; none where it is empty, too long or not UTF-8.
 pub fn anonymous_id(headers: &HeaderMap) -> Option<String> {
     let value = percent_decode_str(get(headers, "_dfid")?).decode_utf8().ok()?;
-    (!value.is_empty() && value.len() <= MAX_ANONYMOUS_ID).then(|| value.into_owned())
+    (!value.is_empty() && value.len() <= MAX_ANONYMOUS_ID_BYTES).then(|| value.into_owned())
 }
 
-/// The state cookie of a vendor's sync.
+/// Value of the state cookie of a vendor's sync.
 pub fn state(headers: &HeaderMap, vendor: &str) -> Option<String> {
     get(headers, &state_name(vendor)).map(str::to_owned)
 }
 
-/// The vendors' own cookies.
+/// Names and values of the vendors' own cookies, at most 512 bytes each.
 pub fn vendor_cookies(headers: &HeaderMap) -> impl Iterator<Item = (&'static str, &str)> {
     VENDOR_COOKIES
         .into_iter()
         .filter_map(|name| Some((name, get(headers, name)?)))
-        .filter(|(_, value)| (1..=MAX_VENDOR_COOKIE).contains(&value.len()))
+        .filter(|(_, value)| (1..=MAX_VENDOR_COOKIE_BYTES).contains(&value.len()))
 }
 
 /// `cookie` as a `Set-Cookie` value; `None` where its name, domain or path can't stand in a header.
@@ -88,7 +88,7 @@ fn state_name(vendor: &str) -> String {
     format!("_dfs_{vendor}")
 }
 
-/// Whether `host[:port]` is `localhost`, below it, or a loopback address.
+/// True where `host[:port]` is `localhost`, below it, or a loopback address.
 fn is_loopback(host: &str) -> bool {
     let name = host.rsplit_once(':').map_or(host, |(name, port)| {
         if port.bytes().all(|byte| byte.is_ascii_digit()) { name } else { host }

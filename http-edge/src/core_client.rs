@@ -29,43 +29,44 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use crate::finishing::Finishing;
+use crate::finish_on_drop::FinishOnDrop;
 
-/// Deadline of every call made here (design section 4): sent to the core, and kept here as well.
-const DEADLINE: Duration = Duration::from_secs(1);
-/// Calls that callers on one thread wait for at once. More are refused: they would only wait here, and in the core, which
-/// takes 4,096 from all of its edges.
-const CALLS: usize = 1024;
-/// Calls at once over one connection, which is as many as the core takes there; others wait here.
-const STREAMS: usize = 256;
-/// Largest request and answer (design section 4).
-const MAX_REQUEST: usize = 4 * 1024 * 1024;
-const MAX_ANSWER: usize = 16 * 1024 * 1024;
+/// Deadline of every call: sent to the core, and kept here as well.
+const CALL_TIMEOUT: Duration = Duration::from_secs(1);
+/// Most calls that callers on one thread wait for at once. More are refused: they would only wait here, and
+/// in the core, which takes 4,096 from all of its edges.
+const MAX_CALLS: usize = 1024;
+/// Most calls at once over one connection, which is as many as the core takes there; others wait here.
+const MAX_STREAMS: usize = 256;
+/// Largest request and answer in bytes, as the core bounds them.
+const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
+const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
-/// The W3C `traceparent` of the request being served.
+/// W3C `traceparent` of the request being served, where there is one.
 pub type Trace = Option<MetadataValue<Ascii>>;
 
-/// The core, whichever instance answers.
+/// Client of the core, whichever instance answers.
 #[derive(Clone)]
-pub struct Core {
-    ways: Arc<[Way]>,
+pub struct CoreClient {
+    endpoints: Arc<[CoreEndpoint]>,
     next: Arc<AtomicUsize>,
     calls: Arc<Semaphore>,
     token: MetadataValue<Ascii>,
 }
 
-impl Core {
+impl CoreClient {
     /// Connects to `cores` on first use. `token` is the whole `authorization` value.
     pub fn new(cores: &[Endpoint], token: MetadataValue<Ascii>) -> Self {
-        // One for each address and thread (`serve::workers`): calls that share a connection share its system calls,
-        // and a call costs this side more than it does the core's, so none of them is too much for one thread there.
-        let ways = cores.iter().map(Way::new).collect();
-        Self { ways, next: Arc::default(), calls: Arc::new(Semaphore::new(CALLS)), token }
+        // One for each address and thread (`serve::workers`): calls that share a connection share its system
+        // calls, and a call costs this side more than it does the core's, so none of them is too much for one
+        // thread there.
+        let endpoints = cores.iter().map(CoreEndpoint::new).collect();
+        Self { endpoints, next: Arc::default(), calls: Arc::new(Semaphore::new(MAX_CALLS)), token }
     }
 
-    /// A call that was sent goes on when its caller has gone. To cancel it would be a reset, of which the core takes
-    /// only so many on a connection before it closes it: with a crowd of clients that leaves, everybody else's calls
-    /// would end.
+    /// Calls the core. A call that was sent goes on when its caller has gone: to cancel it would be a reset,
+    /// of which the core takes only so many on a connection before it closes it, and with a crowd of clients
+    /// that leaves, everybody else's calls would end.
     async fn call<M: Clone, R, F>(
         &self,
         rpc: &'static str,
@@ -80,16 +81,16 @@ impl Core {
         let Ok(_place) = self.calls.try_acquire() else {
             return Err(Reason::of(ErrorReason::Overloaded).status(None));
         };
-        let until = Instant::now() + DEADLINE;
+        let until = Instant::now() + CALL_TIMEOUT;
         let attempt = async |turn| {
-            let way = self.way(turn)?;
-            let stream = way.stream(until).await?;
-            let call = send(way.channel.clone(), self.request(trace, message.clone()));
+            let endpoint = self.endpoint(turn)?;
+            let stream = endpoint.stream(until).await?;
+            let call = send(endpoint.channel.clone(), self.request(trace, message.clone()));
             let call = async move {
                 let _stream = stream;
                 timeout_at(until, call).await.unwrap_or_else(|_| Err(late()))
             };
-            Finishing::new(call).await
+            FinishOnDrop::new(call).await
         };
         let first = self.next.fetch_add(1, Ordering::Relaxed);
         let result = match attempt(first).await {
@@ -105,14 +106,14 @@ impl Core {
         result.map(Response::into_inner)
     }
 
-    fn way(&self, turn: usize) -> Result<&Way, Status> {
-        let turn = turn % self.ways.len().max(1);
-        self.ways.get(turn).ok_or_else(|| Status::unavailable("no core is configured"))
+    fn endpoint(&self, turn: usize) -> Result<&CoreEndpoint, Status> {
+        let turn = turn % self.endpoints.len().max(1);
+        self.endpoints.get(turn).ok_or_else(|| Status::unavailable("no core is configured"))
     }
 
     fn request<M>(&self, trace: &Trace, message: M) -> Request<M> {
         let mut request = Request::new(message);
-        request.set_timeout(DEADLINE);
+        request.set_timeout(CALL_TIMEOUT);
         let metadata = request.metadata_mut();
         metadata.insert("authorization", self.token.clone());
         if let Some(trace) = trace {
@@ -122,18 +123,19 @@ impl Core {
     }
 }
 
-/// A connection to one core, made on first use.
-struct Way {
+/// Connection to one core, made on first use.
+struct CoreEndpoint {
     channel: Channel,
     streams: Arc<Semaphore>,
 }
 
-impl Way {
+impl CoreEndpoint {
     fn new(core: &Endpoint) -> Self {
-        Self { channel: core.connect_lazy(), streams: Arc::new(Semaphore::new(STREAMS)) }
+        Self { channel: core.connect_lazy(), streams: Arc::new(Semaphore::new(MAX_STREAMS)) }
     }
 
-    /// Leave to call over it. Who waits for that has sent nothing yet, and may go.
+    /// Takes a place for one call over the connection. A caller that waits for it has sent nothing yet, and
+    /// may go.
     async fn stream(&self, until: Instant) -> Result<OwnedSemaphorePermit, Status> {
         if let Ok(stream) = self.streams.clone().try_acquire_owned() {
             return Ok(stream);
@@ -147,16 +149,16 @@ fn late() -> Status {
     Status::deadline_exceeded("the core did not answer in time")
 }
 
-/// One method an rpc: the same call each time, with another client.
+/// Writes one method an rpc: the same call each time, with another client.
 macro_rules! rpcs {
     ($($(#[$doc:meta])* $name:ident, $client:ident($message:ident) -> $answer:ident;)*) => {
-        impl Core {$(
+        impl CoreClient {$(
             $(#[$doc])*
             pub async fn $name(&self, trace: &Trace, message: $message) -> Result<$answer, Status> {
                 self.call(stringify!($name), trace, message, |channel, request| async move {
                     $client::new(channel)
-                        .max_encoding_message_size(MAX_REQUEST)
-                        .max_decoding_message_size(MAX_ANSWER)
+                        .max_encoding_message_size(MAX_REQUEST_BYTES)
+                        .max_decoding_message_size(MAX_ANSWER_BYTES)
                         .$name(request)
                         .await
                 })
@@ -167,22 +169,22 @@ macro_rules! rpcs {
 }
 
 rpcs! {
-    /// Identities of a request's subjects.
+    /// Resolves a request's subjects to identities.
     resolve, ResolveServiceClient(ResolveRequest) -> ResolveResponse;
-    /// Who is calling, where there is nothing to resolve.
+    /// Authenticates the caller where there is nothing to resolve.
     authenticate, AuthServiceClient(AuthenticateRequest) -> AuthenticateResponse;
-    /// For a preflight.
+    /// Asks if pages of an origin may call a host.
     check_origin, AuthServiceClient(CheckOriginRequest) -> CheckOriginResponse;
-    /// `ResolveService.CreateLink`.
+    /// Makes a token for a link to another domain of the customer.
     create_link, ResolveServiceClient(CreateLinkRequest) -> CreateLinkResponse;
-    /// Where to send the browser.
+    /// Asks where to send the browser for a sync.
     begin_sync, SyncServiceClient(BeginSyncRequest) -> BeginSyncResponse;
-    /// What the vendor sent back.
+    /// Hands on what the vendor sent back to the callback.
     store_sync_result, SyncServiceClient(StoreSyncResultRequest) -> StoreSyncResultResponse;
 }
 
-/// Whether nothing was sent: no connection was had, or it closed while the call waited to be sent, as when a core
-/// is restarted. Anything later may have had its effect already.
+/// True where nothing was sent: no connection was had, or it closed while the call waited to be sent, as when
+/// a core is restarted. Anything later may have had its effect already.
 fn was_not_sent(status: &Status) -> bool {
     let mut cause: Option<&(dyn Error + 'static)> = status.source();
     while let Some(error) = cause {

@@ -9,38 +9,38 @@ use serde::{Serialize, Serializer, ser::SerializeStruct};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-/// A refusal in HTTP.
+/// Refusal as it is told over HTTP.
 #[derive(Debug, Clone)]
 pub struct ApiError {
     reason: &'static Reason,
-    /// Replaces the reason's own text.
+    /// Text that replaces the reason's own.
     message: Option<String>,
-    /// Sent with 429 and 503: when another try makes sense.
+    /// Delay until another try makes sense, sent with 429 and 503.
     retry_after: Duration,
 }
 
 impl ApiError {
-    /// `reason` with a text of its own, which must name no internals.
+    /// Error of `reason` with a text of its own, which must name no internals.
     pub fn new(reason: ErrorReason, message: impl Into<Option<String>>) -> Self {
         Self { reason: Reason::of(reason), message: message.into(), retry_after: Duration::from_secs(1) }
     }
 
-    /// `reason`; another try makes sense after `delay`.
+    /// Error of `reason` after which another try makes sense in `delay`.
     pub fn after(reason: ErrorReason, delay: Duration) -> Self {
         Self { retry_after: delay, ..reason.into() }
     }
 
-    /// Why.
+    /// Reason of the refusal.
     pub fn reason(&self) -> ErrorReason {
         self.reason.reason
     }
 
-    /// When another try makes sense, in whole seconds, at least one; sent with 429 and 503.
+    /// Whole seconds until another try makes sense, at least one; sent with 429 and 503.
     pub fn retry_after(&self) -> u64 {
         u64::try_from(self.retry_after.as_millis().div_ceil(1000).max(1)).unwrap_or(u64::MAX)
     }
 
-    /// The stable name, `INVALID_EVENT`.
+    /// Stable name of the reason, `INVALID_EVENT`.
     pub fn code(&self) -> &'static str {
         self.reason.name()
     }
@@ -49,7 +49,7 @@ impl ApiError {
         self.message.as_deref().unwrap_or(self.reason.message)
     }
 
-    /// The status of the answer.
+    /// Status of the answer.
     pub fn status(&self) -> StatusCode {
         self.reason.http
     }
@@ -61,7 +61,7 @@ impl From<ErrorReason> for ApiError {
     }
 }
 
-/// What the core refused is passed on. What failed between us and it, or inside it, is 503: neither the
+/// Passes on what the core refused. A failure between us and the core, or inside it, is 503: neither the
 /// visitor nor the customer can do anything about it but try again.
 impl From<Status> for ApiError {
     fn from(status: Status) -> Self {
@@ -83,7 +83,7 @@ impl From<Status> for ApiError {
     }
 }
 
-/// `{"code","message"}`, as in the list of a batch's errors.
+/// Writes `{"code","message"}`, as in the list of a batch's errors.
 impl Serialize for ApiError {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut error = serializer.serialize_struct("Error", 2)?;

@@ -1,11 +1,11 @@
 //! The HTTP edge: translates what browsers, customers' servers and vendors send into one gRPC call each, and
-//! the answer back. No store, no customer's secret, no domain rule.
+//! the answer back. It has no store, no customer's secret and no domain rule.
 
 use std::{process::ExitCode, sync::Arc};
 
 use serve::{Env, EnvError, Lifecycle, Workers};
 
-use crate::{body::Bodies, config::Config, core_client::Core, routes::Edge};
+use crate::{body::Bodies, config::Config, core_client::CoreClient, routes::Edge};
 
 mod body;
 mod caller;
@@ -14,7 +14,7 @@ mod cookies;
 mod core_client;
 mod error;
 mod event;
-mod finishing;
+mod finish_on_drop;
 mod query;
 mod routes;
 mod subjects;
@@ -44,7 +44,7 @@ async fn run() -> Result<(), EnvError> {
     let (proxies, bodies) = (config.trusted_proxies.into(), Bodies::default());
     let throttle = Arc::default();
     let workers = Workers::per_core(|| {
-        let core = Core::new(&config.cores, config.service_token.clone());
+        let core = CoreClient::new(&config.cores, config.service_token.clone());
         let edge = Edge {
             core,
             proxies: Arc::clone(&proxies),

@@ -7,7 +7,7 @@ use proto::v1::ErrorReason;
 
 use crate::error::ApiError;
 
-/// The parameters of a request, decoded.
+/// Parameters of a request, decoded.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
@@ -15,11 +15,7 @@ impl<'a> Query<'a> {
     /// Reads `raw` (without the `?`): form encoding, where `+` is a space. A broken escape, invalid UTF-8 or
     /// a control character anywhere is 400.
     pub fn parse(raw: Option<&'a str>) -> Result<Self, ApiError> {
-        let pair = |pair: &'a str| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            Some((decode(name)?, decode(value)?))
-        };
-        let pairs = raw.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()).map(pair);
+        let pairs = raw.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()).map(decode_pair);
         pairs.collect::<Option<_>>().map(Self).ok_or_else(|| malformed("The query string is malformed."))
     }
 
@@ -35,6 +31,11 @@ impl<'a> Query<'a> {
 
 fn malformed(message: &str) -> ApiError {
     ApiError::new(ErrorReason::InvalidArgument, message.to_owned())
+}
+
+fn decode_pair(pair: &str) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
+    let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+    Some((decode(name)?, decode(value)?))
 }
 
 fn decode(text: &str) -> Option<Cow<'_, str>> {

@@ -7,11 +7,11 @@ use proto::v1::{ConsentSignals, Subject};
 
 use crate::{caller, cookies, event::Event};
 
-/// Events that are one subject.
+/// Events that make one subject.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Group<'a> {
     event: Event<'a>,
-    /// Their indices in the batch.
+    /// Indices of the events in their batch.
     pub indices: Vec<usize>,
 }
 
@@ -30,7 +30,7 @@ pub fn collapse<'a>(events: impl IntoIterator<Item = (usize, Event<'a>)>) -> Vec
     groups
 }
 
-/// Whether both say the same about who this is, and neither says what the other would hide.
+/// True where both events say the same about who the person is, and neither says what the other would hide.
 fn same(a: &Event<'_>, b: &Event<'_>) -> bool {
     fn agree<T: PartialEq>(a: Option<&T>, b: Option<&T>) -> bool {
         a.is_none() || b.is_none() || a == b
@@ -46,12 +46,12 @@ fn same(a: &Event<'_>, b: &Event<'_>) -> bool {
         && agree(clicked(a), clicked(b))
 }
 
-/// The page's URL where it can hold a click ID.
+/// URL of the event's page where it can hold a click ID.
 fn clicked<'e, 'a>(event: &'e Event<'a>) -> Option<&'e Cow<'a, str>> {
     event.page_url.as_ref().filter(|url| url.contains('?'))
 }
 
-/// Adds the later event to the earlier one; what it says wins.
+/// Adds the later event to the earlier one; the later one wins.
 fn merge<'a>(into: &mut Event<'a>, later: Event<'a>) {
     fn take<T>(into: &mut Option<T>, later: Option<T>) {
         if later.is_some() {
@@ -69,36 +69,46 @@ fn merge<'a>(into: &mut Event<'a>, later: Event<'a>) {
     take(&mut into.phone_sha256, later.phone_sha256);
 }
 
-/// The subjects of `groups`. A browser's request adds what its cookies say, and asks for pending syncs once;
-/// a signed call has neither.
+/// Subjects of `groups`. A browser's request adds what its cookies say, and asks for pending syncs once; a
+/// signed call has neither.
 pub fn subjects(groups: &[Group<'_>], headers: &HeaderMap, signed: bool) -> Vec<Subject> {
     let cookie_anonymous_id = if signed { None } else { cookies::anonymous_id(headers) };
     let sec_gpc = caller::sec_gpc(headers);
     let last = groups.len().saturating_sub(1);
-    let subject = |(at, group): (usize, &Group<'_>)| {
-        let event = &group.event;
-        let own = |text: &Option<Cow<'_, str>>| text.as_deref().map(str::to_owned);
+    let mut subjects = Vec::with_capacity(groups.len());
+    for (at, group) in groups.iter().enumerate() {
         let vendor_cookies = cookies::vendor_cookies(headers).filter(|_| !signed);
-        Subject {
-            anonymous_id: own(&event.anonymous_id),
+        subjects.push(Subject {
             cookie_anonymous_id: cookie_anonymous_id.clone(),
-            user_id: own(&event.user_id),
-            user_hash: own(&event.user_hash),
-            reset: event.reset,
-            link_token: None,
-            page_url: own(&event.page_url),
             vendor_cookies: vendor_cookies.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
-            consent: (event.consent.is_some() || sec_gpc)
-                .then(|| ConsentSignals { json: event.consent.map(str::to_owned), sec_gpc }),
-            email: own(&event.email),
-            phone: own(&event.phone),
-            email_sha256: own(&event.email_sha256),
-            phone_sha256: own(&event.phone_sha256),
             want_pending_syncs: !signed && at == last,
-            message_id: own(&event.message_id),
-        }
-    };
-    groups.iter().enumerate().map(subject).collect()
+            ..subject(&group.event, sec_gpc)
+        });
+    }
+    subjects
+}
+
+/// Subject as `event` alone tells it.
+fn subject(event: &Event<'_>, sec_gpc: bool) -> Subject {
+    Subject {
+        anonymous_id: owned(event.anonymous_id.as_deref()),
+        user_id: owned(event.user_id.as_deref()),
+        user_hash: owned(event.user_hash.as_deref()),
+        reset: event.reset,
+        page_url: owned(event.page_url.as_deref()),
+        consent: (event.consent.is_some() || sec_gpc)
+            .then(|| ConsentSignals { json: owned(event.consent), sec_gpc }),
+        email: owned(event.email.as_deref()),
+        phone: owned(event.phone.as_deref()),
+        email_sha256: owned(event.email_sha256.as_deref()),
+        phone_sha256: owned(event.phone_sha256.as_deref()),
+        message_id: owned(event.message_id.as_deref()),
+        ..Subject::default()
+    }
+}
+
+fn owned(text: Option<&str>) -> Option<String> {
+    text.map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What the crate as a whole must be, and what all of them share.
+//! Properties of the crate as a whole, and of the packages that all of them share.
 
 use std::process::Command;
 
@@ -18,7 +18,7 @@ fn tree(of: &[&str]) -> Vec<String> {
     names
 }
 
-/// Design section 2: the edge has no store.
+/// Holds the edge to having no store: it translates, and data is the core's alone.
 #[test]
 fn the_dependency_tree_has_no_store() {
     for name in tree(&["--edges", "normal", "--package", "http-edge"]) {
@@ -28,8 +28,8 @@ fn the_dependency_tree_has_no_store() {
     }
 }
 
-/// Of two of them rustls would take neither, and panic at the first handshake. The lock file names what optional
-/// features would bring as well, so it can't tell.
+/// Holds the workspace to one TLS stack: of two rustls would take neither, and panic at the first handshake.
+/// The lock file names what optional features would bring as well, so it can't tell.
 #[test]
 fn there_is_one_tls_stack() {
     let names = tree(&["--workspace", "--edges", "normal,build,dev"]);

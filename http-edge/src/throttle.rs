@@ -1,6 +1,6 @@
-//! Refusing here what the core would refuse anyway, so that a flood costs it nothing: keys that it has just called
-//! over their rate, and addresses that try keys or fire syncs by the hundred. All of it is memory of this process,
-//! and bounded.
+//! Refusals made here, of what the core would refuse anyway, so that a flood costs it nothing: keys that it
+//! has just called over their rate, and addresses that try keys or fire syncs by the hundred. All of it is
+//! memory of this process, and bounded.
 
 use std::{
     convert::Infallible,
@@ -20,62 +20,66 @@ use quick_cache::sync::Cache;
 
 use crate::error::ApiError;
 
-/// Keys with their origins that are remembered; about 100 bytes each.
-const PAIRS: usize = 20_000;
-/// How long the core's word on them counts, as far as it allows anything.
-const MEMORY: Duration = Duration::from_mins(1);
-/// Addresses that are counted; about 300 bytes each.
-const ADDRESSES: usize = 50_000;
-/// Requests a second of one address, of each kind of [`Counted`]. Behind it may be a whole office, or the hundred
-/// households that share a carrier's IPv4 address: that many pages may open at the same moment, each firing the five
-/// syncs of an answer, and another twenty each second. One machine gets no further (threats.md Y12).
-const ADDRESS_RATE: NonZeroU32 = NonZeroU32::new(100).unwrap();
-/// What an address may have counted at once after a pause.
-const ADDRESS_BURST: NonZeroU32 = NonZeroU32::new(500).unwrap();
+/// Most keys with their origins that are remembered; about 100 bytes each.
+const MAX_KEYS: usize = 20_000;
+/// Time for which the core's word on a key counts, as far as it allows anything.
+const ADMITTED_FOR: Duration = Duration::from_mins(1);
+/// Most addresses that are counted; about 300 bytes each.
+const MAX_ADDRESSES: usize = 50_000;
+/// Requests a second of one address, of each kind of [`Counted`]. Behind it may be a whole office, or the
+/// hundred households that share a carrier's IPv4 address: that many pages may open at the same moment, each
+/// firing the five syncs of an answer, and another twenty each second. One machine that fires a thousand a
+/// second is soon refused nine of ten.
+const ADDRESS_RATE_PER_SECOND: NonZeroU32 = NonZeroU32::new(100).unwrap();
+/// Requests that an address may have counted at once after a pause.
+const ADDRESS_BURST_REQUESTS: NonZeroU32 = NonZeroU32::new(500).unwrap();
 
-/// What this process remembers.
+/// Memory of this process on keys and addresses.
 pub struct Throttle {
-    /// Keys with origins that the core let in, by hash.
-    pairs: Cache<u64, Known>,
+    /// Keys with their origins that the core let in, by hash.
+    admitted_keys: Cache<u64, AdmittedKey>,
     hasher: RandomState,
     addresses: Cache<(IpAddr, Counted), Arc<DefaultDirectRateLimiter>>,
 }
 
-/// What is counted for an address. Each for itself: a flood of one must not stop the others behind that address.
+/// Kind of request that is counted for an address. A kind is counted by itself: a flood of one must not stop
+/// the others behind that address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Counted {
     /// A request whose key the core has not let in lately.
     UnknownKey,
-    /// A sync's first hop.
+    /// First hop of a sync.
     Sync,
 }
 
-/// A key with an origin that the core lets in.
+/// Key with an origin that the core lets in.
 #[derive(Debug, Clone, Copy)]
-struct Known {
-    /// When it did.
+struct AdmittedKey {
+    /// Instant at which the core let the key in.
     since: Instant,
-    /// Requests of at least that many events are refused until then.
-    over: Option<(usize, Instant)>,
+    /// Number of events from which on requests are refused, and until when.
+    over_rate: Option<(usize, Instant)>,
 }
 
-/// Who sent a request: a key from a page of an origin, or with a signature.
+/// Sender of a request: a key from a page of an origin, or with a signature.
 #[derive(Debug)]
 pub struct Sender {
-    pair: u64,
+    key_hash: u64,
     signed: bool,
-    known: Option<Known>,
+    admitted: Option<AdmittedKey>,
 }
 
 impl Sender {
-    /// Whether the core let the key in from that origin within the last minute.
+    /// True where the core let the key in from that origin within the last minute.
     pub fn is_known(&self) -> bool {
-        self.known.is_some()
+        self.admitted.is_some()
     }
 
     /// Refuses a request of `events` where the core said not long ago that so many are too many.
     pub fn admit(&self, events: usize) -> Result<(), ApiError> {
-        let Some((least, until)) = self.known.and_then(|known| known.over) else { return Ok(()) };
+        let Some((least, until)) = self.admitted.and_then(|admitted| admitted.over_rate) else {
+            return Ok(());
+        };
         let left = until.saturating_duration_since(Instant::now());
         if events < least || left.is_zero() { Ok(()) } else { Err(refusal("key", left)) }
     }
@@ -83,49 +87,60 @@ impl Sender {
 
 impl Default for Throttle {
     fn default() -> Self {
-        Self { pairs: Cache::new(PAIRS), hasher: RandomState::new(), addresses: Cache::new(ADDRESSES) }
+        Self {
+            admitted_keys: Cache::new(MAX_KEYS),
+            hasher: RandomState::new(),
+            addresses: Cache::new(MAX_ADDRESSES),
+        }
     }
 }
 
 impl Throttle {
-    /// Who `caller` is. The origin of a signed call is nobody's word.
+    /// Sender that `caller` is. The origin of a signed call is nobody's word.
     pub fn sender(&self, caller: &CollectCaller) -> Sender {
         let signed = caller.signature.is_some();
         let origin = caller.origin.as_deref().filter(|_| !signed);
-        let pair = self.hasher.hash_one((&caller.pipeline_key, origin, signed));
-        Sender { pair, signed, known: self.pairs.get(&pair).filter(|known| known.since.elapsed() < MEMORY) }
+        let key_hash = self.hasher.hash_one((&caller.pipeline_key, origin, signed));
+        Sender {
+            key_hash,
+            signed,
+            admitted: self
+                .admitted_keys
+                .get(&key_hash)
+                .filter(|admitted| admitted.since.elapsed() < ADMITTED_FOR),
+        }
     }
 
     /// Counts a request of an address, and refuses it where there were too many.
     pub fn charge(&self, address: IpAddr, what: Counted) -> Result<(), ApiError> {
-        let quota = Quota::per_second(ADDRESS_RATE).allow_burst(ADDRESS_BURST);
+        let quota = Quota::per_second(ADDRESS_RATE_PER_SECOND).allow_burst(ADDRESS_BURST_REQUESTS);
         let full = || Ok::<_, Infallible>(Arc::new(RateLimiter::direct(quota)));
         let Ok(left) = self.addresses.get_or_insert_with(&(subscriber(address), what), full);
         left.check().map_err(|until| refusal("address", until.wait_time_from(DefaultClock::default().now())))
     }
 
-    /// Takes note of how the core judged a request of `events`.
+    /// Takes note of what the core made of a request of `events`.
     pub fn learn(&self, sender: &mut Sender, events: usize, refused: Option<&ApiError>) {
-        let known = match refused.map(ApiError::reason) {
+        let admitted = match refused.map(ApiError::reason) {
             None if sender.is_known() => return,
-            None => Some(Known { since: Instant::now(), over: None }),
+            None => Some(AdmittedKey { since: Instant::now(), over_rate: None }),
             // For as long as the sender was told.
             Some(ErrorReason::RateLimited) => {
                 let since = Instant::now();
                 let until = since + Duration::from_secs(refused.map_or(0, ApiError::retry_after));
-                Some(Known { since, over: Some((events, until)) })
+                Some(AdmittedKey { since, over_rate: Some((events, until)) })
             }
             Some(ErrorReason::InvalidPipelineKey | ErrorReason::OriginNotAllowed) => None,
             // The source has begun to require one. A bad one says nothing about whoever else signs.
             Some(ErrorReason::InvalidSignature) if !sender.signed => None,
             Some(_) => return,
         };
-        match known {
-            Some(known) => self.pairs.insert(sender.pair, known),
-            None if sender.is_known() => _ = self.pairs.remove(&sender.pair),
+        match admitted {
+            Some(admitted) => self.admitted_keys.insert(sender.key_hash, admitted),
+            None if sender.is_known() => _ = self.admitted_keys.remove(&sender.key_hash),
             None => {}
         }
-        sender.known = known;
+        sender.admitted = admitted;
     }
 }
 
@@ -134,7 +149,8 @@ fn refusal(by: &'static str, delay: Duration) -> ApiError {
     ApiError::after(ErrorReason::RateLimited, delay)
 }
 
-/// What one subscriber has: an IPv4 address, or an IPv6 /64, within which anybody can pick addresses at will.
+/// Address that stands for one subscriber: an IPv4 address, or an IPv6 /64, within which anybody can pick
+/// addresses at will.
 fn subscriber(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
@@ -196,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_a_subscriber_s_and_bounded_in_number() {
+    fn addresses_are_counted_by_subscriber_and_bounded_in_number() {
         let throttle = Throttle::default();
         let charge = |address: &str| throttle.charge(address.parse().unwrap(), Counted::Sync);
         let refused = (0..1000).filter(|last| charge(&format!("2001:db8::{last:x}")).is_err()).count();
@@ -204,9 +220,9 @@ mod tests {
         charge("2001:db8:0:1::1").unwrap();
         charge("192.0.2.1").unwrap();
         throttle.charge("2001:db8::1".parse().unwrap(), Counted::UnknownKey).unwrap();
-        for number in 0..ADDRESSES + 1000 {
+        for number in 0..MAX_ADDRESSES + 1000 {
             throttle.charge(Ipv6Addr::from_bits((number as u128) << 64).into(), Counted::Sync).unwrap();
         }
-        assert!(throttle.addresses.len() <= ADDRESSES);
+        assert!(throttle.addresses.len() <= MAX_ADDRESSES);
     }
 }

@@ -2,9 +2,9 @@
 //! binaries drive hyper themselves: HTTP/1.1, and HTTP/2 by prior knowledge, on one port.
 
 mod connection;
-mod crowd;
-mod watch;
-mod watched;
+mod connection_state;
+mod eviction;
+mod instrumented;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -24,25 +24,27 @@ use tracing::{info, warn};
 
 use self::{
     connection::Connection,
-    crowd::Crowd,
-    watch::{End, Timing, Watch},
+    connection_state::{ConnectionState, EndReason, Timing},
+    eviction::Evictor,
 };
 use crate::{EnvError, Lifecycle, Serve, Workers, limits};
 
 /// Most connections at once on one listener. More wait in the kernel's backlog.
 const MAX_CONNECTIONS: u64 = 8192;
-/// Descriptors of the process itself: listeners, stores, channels.
+/// Descriptors that the process itself needs: listeners, stores, channels.
 const OWN_DESCRIPTORS: u64 = 64;
 /// Pause after a failed accept, and between looks for room: trying again at once would spin.
-const BACKOFF: Duration = Duration::from_millis(100);
-/// Streams at once on one HTTP/2 connection.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+/// Most streams at once on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 256;
-/// Streams a peer may open and reset before they are accepted (rapid reset, CVE-2023-44487). h2 allows 20; but a
-/// proxy or an edge that loses one client resets all that it carries for him in one burst, and closing on it would
-/// cut everybody else's requests with them. So: as many as can be open.
+/// Streams a peer may open and reset before they are accepted (rapid reset, CVE-2023-44487). h2 allows 20;
+/// but a proxy or an edge that loses one client resets all that it carries for that client in one burst, and
+/// closing on it would cut everybody else's requests with them. So as many are allowed as can be open.
 const MAX_PENDING_RESETS: usize = 256;
-/// A silent HTTP/2 peer is asked for a sign of life, and has this long to give it.
-const PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
+/// Silence after which an HTTP/2 peer is asked for a sign of life.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
+/// Time in which a peer has to give a sign of life that it was asked for.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 const TIMING: Timing = Timing {
     header: Duration::from_secs(10),
@@ -55,15 +57,14 @@ const TIMING: Timing = Timing {
 
 /// Listens at `addr`, the value of the variable `name`. Port 0 takes any free one.
 pub async fn bind(name: &'static str, addr: SocketAddr) -> Result<TcpListener, EnvError> {
-    let failed = |error: std::io::Error| {
+    TcpListener::bind(addr).await.map_err(|error| {
         EnvError::malformed(name, format_args!("can't be listened at ({addr}): {}", error.kind()))
-    };
-    TcpListener::bind(addr).await.map_err(failed)
+    })
 }
 
-/// Serves what `workers` answer on `listener` until 2 s after `lifecycle` drains, then for at most 7 s what is in
-/// flight. `name` is the `listener` label of the log line `listening` and of the metrics. Requests carry the
-/// peer as [`ConnectInfo<SocketAddr>`](axum::extract::ConnectInfo).
+/// Serves what `workers` answer on `listener` until 2 s after `lifecycle` drains, then for at most 7 s what
+/// is in flight. `name` is the `listener` label of the log line `listening` and of the metrics. Requests
+/// carry the peer as [`ConnectInfo<SocketAddr>`](axum::extract::ConnectInfo).
 pub async fn serve<S: Serve>(
     listener: TcpListener,
     name: &'static str,
@@ -73,7 +74,7 @@ pub async fn serve<S: Serve>(
     serve_tls(listener, name, None, workers, lifecycle).await;
 }
 
-/// The same, behind TLS where there is `tls`.
+/// Serves as [`serve`] does, behind TLS where there is `tls`.
 pub async fn serve_tls<S: Serve>(
     listener: TcpListener,
     name: &'static str,
@@ -101,7 +102,7 @@ async fn serve_with<S: Serve>(
     let tasks = TaskTracker::new();
     let accept = async {
         let permits = Arc::new(Semaphore::new(limit));
-        let mut crowd = Crowd::new(limit);
+        let mut evictor = Evictor::new(limit);
         let builder = builder();
         let open = metrics::gauge!("datafly_connections", "listener" => name);
         loop {
@@ -111,21 +112,21 @@ async fn serve_with<S: Serve>(
                 Ok(accepted) => accepted,
                 Err(error) => {
                     warn!(listener = name, %error, "accept failed");
-                    sleep(BACKOFF).await;
+                    sleep(ACCEPT_BACKOFF).await;
                     continue;
                 }
             };
-            let Some(permit) = room(&permits, &mut crowd).await else { return };
+            let Some(permit) = room(&permits, &mut evictor).await else { return };
             let Some((worker, busy)) = workers.next() else { return };
-            let watch = Watch::new(timing);
-            crowd.join(&watch);
+            let state = ConnectionState::new(timing);
+            evictor.add(&state);
             let connection = Connection {
                 builder: builder.clone(),
                 tls: tls.clone(),
                 service: worker.service.clone(),
                 peer,
                 timing,
-                watch,
+                state,
                 draining: draining.clone(),
                 leaving: leaving.clone(),
             };
@@ -160,41 +161,42 @@ async fn serve_with<S: Serve>(
     tasks.wait().await;
 }
 
-/// A place for one more connection; where there is none, those that do nothing make some.
-async fn room(permits: &Arc<Semaphore>, crowd: &mut Crowd) -> Option<OwnedSemaphorePermit> {
+/// Takes a place for one more connection; where there is none, connections that wait for a request are ended
+/// to make some.
+async fn room(permits: &Arc<Semaphore>, evictor: &mut Evictor) -> Option<OwnedSemaphorePermit> {
     if let Ok(permit) = permits.clone().try_acquire_owned() {
         return Some(permit);
     }
     loop {
-        crowd.thin_out();
-        if let Ok(permit) = tokio::time::timeout(BACKOFF, permits.clone().acquire_owned()).await {
+        evictor.evict_longest_waiting();
+        if let Ok(permit) = tokio::time::timeout(ACCEPT_BACKOFF, permits.clone().acquire_owned()).await {
             return permit.ok();
         }
     }
 }
 
-fn count(listener: &'static str, end: End) {
+fn count(listener: &'static str, end: EndReason) {
     metrics::counter!("datafly_connections_ended_total", "listener" => listener, "reason" => end.label())
         .increment(1);
 }
 
 fn builder() -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    // hyper's own deadline for headers counts idle time as well; `watch` tells the two apart.
+    // hyper's own deadline for headers counts idle time as well; `connection_state` tells the two apart.
     builder
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(None)
-        .max_buf_size(limits::MAX_BUFFER)
+        .max_buf_size(limits::MAX_BUFFER_BYTES)
         .max_headers(limits::MAX_HEADERS);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(limits::MAX_HEADER_LIST)
+        .max_header_list_size(limits::MAX_HEADER_LIST_BYTES)
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
-        .keep_alive_interval(PING.0)
-        .keep_alive_timeout(PING.1);
+        .keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
     builder
 }
 
@@ -206,8 +208,8 @@ fn connection_limit() -> usize {
         Ok(()) => limit.maximum,
         Err(_) => limit.current,
     };
-    let most = |all: u64| (all / 5 * 4).saturating_sub(OWN_DESCRIPTORS).min(MAX_CONNECTIONS);
-    let connections = descriptors.map_or(MAX_CONNECTIONS, most);
+    let connections = descriptors
+        .map_or(MAX_CONNECTIONS, |all| (all / 5 * 4).saturating_sub(OWN_DESCRIPTORS).min(MAX_CONNECTIONS));
     usize::try_from(connections.max(1)).unwrap_or(usize::MAX)
 }
 

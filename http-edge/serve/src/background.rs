@@ -7,12 +7,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Lifecycle;
 
-/// Before work that panicked begins anew.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Pause before work that panicked begins anew.
+const RESTART_DELAY: Duration = Duration::from_secs(1);
 
 impl Lifecycle {
-    /// Runs `work`, which ends when draining begins. Should it panic, that is counted and it begins anew: nobody
-    /// waits for it, so nobody would miss it. `name` is the label of the metric.
+    /// Runs `work`, which ends when draining begins. Should it panic, that is counted and it begins anew:
+    /// nobody waits for it, so nobody would miss it. `name` is the label of the metric.
     pub fn keep_up<F>(
         &self,
         name: &'static str,
@@ -25,7 +25,7 @@ impl Lifecycle {
         tokio::spawn(async move {
             while tokio::spawn(work(draining.clone())).await.is_err_and(|error| error.is_panic()) {
                 metrics::counter!("datafly_background_panics_total", "task" => name).increment(1);
-                sleep(PAUSE).await;
+                sleep(RESTART_DELAY).await;
             }
         })
     }

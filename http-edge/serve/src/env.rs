@@ -5,29 +5,29 @@ use std::{collections::HashMap, ffi::OsString, fmt::Display, fs, io, str::FromSt
 use http::{Uri, uri::Scheme};
 use secrecy::SecretString;
 
-/// Names with this prefix are ours, so an unknown one is a mistake worth stopping for.
+/// Prefix of the names that are ours, so that an unknown one is a mistake worth stopping for.
 const OWN_PREFIX: &str = "DATAFLY_";
 /// Suffix of the variable that names a file holding the secret.
 const FILE_SUFFIX: &str = "_FILE";
 
-/// What is wrong with the environment, in one line.
+/// Error of the environment, told in one line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EnvError {
     /// A required variable is absent or empty.
     #[error("{0} is not set")]
     Missing(&'static str),
-    /// Begins with `DATAFLY_`, but this binary reads no such variable.
+    /// A variable begins with `DATAFLY_`, but this binary reads none of that name.
     #[error("{0} is not a variable this program knows")]
     Unknown(String),
-    /// Both `NAME` and `NAME_FILE` are set.
+    /// The variable is set twice, as `NAME` and as `NAME_FILE`.
     #[error("{0} and {0}_FILE are both set; keep one")]
     Both(&'static str),
-    /// The value can't be used.
+    /// The value of the variable can't be used.
     #[error("{name} {why}")]
     Malformed {
-        /// The variable.
+        /// Name of the variable.
         name: &'static str,
-        /// What is expected of it; never the value.
+        /// Text that follows the name and says what is expected; never the value.
         why: String,
     },
 }
@@ -53,7 +53,7 @@ impl Env {
         Self::from_pairs(known, std::env::vars_os())
     }
 
-    /// Like [`Env::read`], from given pairs.
+    /// Reads as [`Env::read`] does, from given pairs.
     pub fn from_pairs<K, V>(
         known: &'static [&'static str],
         pairs: impl IntoIterator<Item = (K, V)>,
@@ -123,22 +123,10 @@ impl Env {
 
     /// The addresses in `name`: one or more `http://host:port` or `https://host:port`, separated by commas.
     pub fn addresses(&self, name: &'static str) -> Result<Vec<Uri>, EnvError> {
-        let parse = |part: &str| {
-            part.trim()
-                .parse::<Uri>()
-                .ok()
-                .filter(|uri| {
-                    let known = [Some(&Scheme::HTTP), Some(&Scheme::HTTPS)].contains(&uri.scheme());
-                    known && uri.path() == "/" && uri.query().is_none()
-                })
-                .ok_or_else(|| {
-                    EnvError::malformed(
-                        name,
-                        "must be http://host:port or https://host:port, or several with commas",
-                    )
-                })
-        };
-        self.required(name)?.split(',').map(parse).collect()
+        let addresses = self.required(name)?.split(',').map(address).collect::<Option<_>>();
+        addresses.ok_or_else(|| {
+            EnvError::malformed(name, "must be http://host:port or https://host:port, or several with commas")
+        })
     }
 
     /// Refuses a variable of the contract whose function is not built yet: ignoring it silently would
@@ -149,6 +137,12 @@ impl Env {
             Some(_) => Err(EnvError::malformed(name, "is not supported yet; unset it")),
         }
     }
+}
+
+fn address(text: &str) -> Option<Uri> {
+    let uri: Uri = text.trim().parse().ok()?;
+    let is_http = [Some(&Scheme::HTTP), Some(&Scheme::HTTPS)].contains(&uri.scheme());
+    (is_http && uri.path() == "/" && uri.query().is_none()).then_some(uri)
 }
 
 fn unreadable(name: &'static str, error: &io::Error) -> EnvError {

@@ -1,4 +1,4 @@
-//! The shape of every error over HTTP.
+//! The one shape that every error over HTTP has.
 
 use axum::{
     Json,
@@ -7,7 +7,7 @@ use axum::{
 use http::StatusCode;
 use serde_json::json;
 
-/// `{"error":{"code":"UPPER_SNAKE","message":"…"}}`. Neither may name internals.
+/// Answer `{"error":{"code":"UPPER_SNAKE","message":"…"}}`. Neither `code` nor `message` may name internals.
 pub fn envelope(status: StatusCode, code: &str, message: &str) -> Response {
     (status, Json(json!({ "error": { "code": code, "message": message } }))).into_response()
 }

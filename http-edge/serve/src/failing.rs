@@ -1,36 +1,37 @@
-//! One line for a state, however many requests meet it.
+//! A warning once for a state of failure, however many requests meet it.
 
 use std::{
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-/// So long a thing must not have failed for its next failure to be another state.
-const QUIET: Duration = Duration::from_secs(10);
+/// Time without a failure after which the next failure is another state.
+const QUIET_PERIOD: Duration = Duration::from_secs(10);
 
-/// When a thing last failed.
+/// Instant of the last failure of a thing, if any.
 #[derive(Debug, Default)]
 pub struct Failing(Mutex<Option<Instant>>);
 
 impl Failing {
-    /// It has not yet.
+    /// A thing that has not failed yet.
     pub const fn new() -> Self {
         Self(Mutex::new(None))
     }
 
-    /// It failed just now. Whether that begins a state.
+    /// Takes note of a failure just now. True where it begins a state.
     pub fn begins(&self) -> bool {
         self.begins_at(Instant::now())
     }
 
     fn begins_at(&self, now: Instant) -> bool {
         let before = self.0.lock().unwrap_or_else(PoisonError::into_inner).replace(now);
-        before.is_none_or(|before| now.saturating_duration_since(before) >= QUIET)
+        before.is_none_or(|before| now.saturating_duration_since(before) >= QUIET_PERIOD)
     }
 }
 
-/// Logs what fails again and again while a store or the core is away: at the level given when it begins to, and at
-/// debug until it has not for ten seconds. What it is, is the place in the code: `failing!(WARN, %error, "not stored")`.
+/// Logs a failure that comes again and again while a store or the core is away: at the level given when it
+/// begins, and at debug until it has not come for ten seconds. The place in the code tells one kind of
+/// failure from another: `failing!(WARN, %error, "not stored")`.
 #[macro_export]
 macro_rules! failing {
     ($level:ident, $($line:tt)*) => {{

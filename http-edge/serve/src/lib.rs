@@ -25,7 +25,7 @@ pub use networks::{BadNetworks, Networks};
 pub use proxies::TrustedProxies;
 pub use workers::{Serve, Workers};
 
-/// gRPC and JSON are many small allocations: with mimalloc the core takes about a quarter less CPU a request than
-/// with the system's allocator.
+/// Allocator of all three binaries. gRPC and JSON are many small allocations: with mimalloc the core takes
+/// about a quarter less CPU a request than with the system's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -14,10 +14,10 @@ use tracing::{error, info};
 
 use crate::EnvError;
 
-/// From the first signal to the end of the process, whatever still runs (design section 9).
-const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
+/// Time from the first signal to the end of the process, whatever still runs then.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where the process stands. Clones share one state.
+/// State of the process. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Lifecycle(Arc<State>);
 
@@ -35,7 +35,7 @@ impl Default for Lifecycle {
 }
 
 impl Lifecycle {
-    /// Not started, not draining, dependencies good.
+    /// A process that has not started and is not draining, with good dependencies.
     pub fn new() -> Self {
         Self(Arc::new(State {
             started: AtomicBool::new(false),
@@ -44,24 +44,24 @@ impl Lifecycle {
         }))
     }
 
-    /// Everything needed to answer is there.
+    /// Marks the process as started, once all that is needed to answer is there.
     pub fn set_started(&self) {
         self.0.started.store(true, Ordering::Relaxed);
     }
 
-    /// Whether enough of what this process depends on is there to answer anything at all.
+    /// Records if enough of what this process depends on is there to answer anything at all.
     pub fn set_dependencies(&self, ok: bool) {
         self.0.dependencies.store(ok, Ordering::Relaxed);
     }
 
-    /// Started, not draining, dependencies good.
+    /// True where the process has started, is not draining, and has good dependencies.
     pub fn is_ready(&self) -> bool {
         self.0.started.load(Ordering::Relaxed)
             && self.0.dependencies.load(Ordering::Relaxed)
             && !self.0.draining.is_cancelled()
     }
 
-    /// Cancelled when draining begins.
+    /// Token that is cancelled when draining begins.
     pub fn draining(&self) -> CancellationToken {
         self.0.draining.clone()
     }
@@ -81,7 +81,7 @@ impl Lifecycle {
             either(&mut term, &mut int).await;
             info!("draining");
             lifecycle.drain();
-            let _ = tokio::time::timeout(SHUTDOWN_LIMIT, either(&mut term, &mut int)).await;
+            let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, either(&mut term, &mut int)).await;
             error!("ended before everything was drained");
             crate::telemetry::flush();
             std::process::exit(1);

@@ -5,25 +5,29 @@ use http::{Method, Request, StatusCode, header};
 
 use crate::envelope;
 
-/// Header fields of a request.
+/// Most header fields of a request.
 pub(crate) const MAX_HEADERS: usize = 100;
-/// Bytes of a request's header fields, counted as HTTP/2 does: name, value and 32 each.
-pub(crate) const MAX_HEADER_LIST: u32 = 16 * 1024;
-/// Bytes that one HTTP/1 connection buffers: room for the largest head that is answered, and for no more of a body
-/// than that (hyper's own 400 KiB would let a thousand uploads hold 400 MB beside the bodies themselves).
-pub(crate) const MAX_BUFFER: usize = 32 * 1024;
-/// Bytes of a request's target.
-const MAX_TARGET: usize = 8 * 1024;
+/// Most bytes of a request's header fields, counted as HTTP/2 does (RFC 9113, 6.5.2): name, value and 32
+/// each.
+pub(crate) const MAX_HEADER_LIST_BYTES: u32 = 16 * 1024;
+/// Bytes that one HTTP/1 connection buffers: room for the largest head that is answered, and for no more of a
+/// body than that (hyper's own 400 KiB would let a thousand uploads hold 400 MB beside the bodies
+/// themselves).
+pub(crate) const MAX_BUFFER_BYTES: usize = 32 * 1024;
+/// Most bytes of a request's target.
+const MAX_TARGET_BYTES: usize = 8 * 1024;
 
-/// 414 or 431 where the head of `request` is over a bound, 400 where it tells two lengths of its body. `head` is
-/// what it was read from.
+/// Answers 414 or 431 where the head of `request` is over a bound, and 400 where it tells two lengths of its
+/// body. `head` holds the bytes that it was read from.
 pub(crate) fn refuse<B>(request: &Request<B>, head: &[u8]) -> Option<Response> {
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     let headers = request.headers();
     let bytes = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum::<usize>();
-    if target > MAX_TARGET {
+    if target > MAX_TARGET_BYTES {
         Some(envelope(StatusCode::URI_TOO_LONG, "URI_TOO_LONG", "The request's target is over 8 KiB."))
-    } else if headers.len() > MAX_HEADERS || u32::try_from(bytes).is_ok_and(|bytes| bytes > MAX_HEADER_LIST) {
+    } else if headers.len() > MAX_HEADERS
+        || u32::try_from(bytes).is_ok_and(|bytes| bytes > MAX_HEADER_LIST_BYTES)
+    {
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         Some(envelope(
             status,
@@ -38,19 +42,21 @@ pub(crate) fn refuse<B>(request: &Request<B>, head: &[u8]) -> Option<Response> {
     }
 }
 
-/// Whether the head of a request with Transfer-Encoding has no Content-Length as well, which would let a proxy in
-/// front of us see other requests than we do. hyper drops the length before anyone can see it, and ends the
-/// connection after the answer. Where the head does not begin `head`, because it was sent before the last answer
-/// had been given, nobody can say, and no client has a reason to.
+/// True where the head of a request with Transfer-Encoding has no Content-Length as well, which would let a
+/// proxy in front of us see other requests than we do. hyper drops the length before anyone can see it, and
+/// ends the connection after the answer. False where `head` does not begin with the request's own head: it
+/// was then sent before the last answer had been given, nobody can say what it had, and no client has a
+/// reason to.
 fn is_framed_once(method: &Method, head: &[u8]) -> bool {
     let head = head.trim_ascii_start();
     let mut lines =
         head.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end).take_while(|line| !line.is_empty());
-    let is_length = |line: &[u8]| {
-        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
-        name.eq_ignore_ascii_case(header::CONTENT_LENGTH.as_str().as_bytes())
-    };
-    head.starts_with(method.as_str().as_bytes()) && !lines.any(is_length)
+    head.starts_with(method.as_str().as_bytes()) && !lines.any(is_content_length)
+}
+
+fn is_content_length(line: &[u8]) -> bool {
+    let name = line.split(|byte| *byte == b':').next();
+    name.is_some_and(|name| name.eq_ignore_ascii_case(header::CONTENT_LENGTH.as_str().as_bytes()))
 }
 
 #[cfg(test)]

@@ -18,28 +18,30 @@ pub use metrics_exporter_prometheus::PrometheusHandle;
 use crate::{EnvError, Lifecycle, Workers, accept, telemetry};
 
 /// Buckets of every `*_seconds` histogram: from a warm Redis round trip to the longest deadline.
-const SECONDS: [f64; 14] =
+const BUCKETS_SECONDS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1., 2.5, 5., 10.];
-/// How often drained samples are folded into the histograms; between scrapes they only grow.
-const UPKEEP: Duration = Duration::from_secs(5);
+/// Interval at which drained samples are folded into the histograms; between scrapes they only grow.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Makes the process's recorder; calls after the first return the same one.
 pub fn install() -> PrometheusHandle {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
-    let make = || {
-        let recorder = PrometheusBuilder::new()
-            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
-            .unwrap_or_default()
-            .build_recorder();
-        let handle = recorder.handle();
-        // An error means that some other recorder was installed first; then ours renders nothing.
-        let _ = metrics::set_global_recorder(recorder);
-        handle
-    };
-    HANDLE.get_or_init(make).clone()
+    HANDLE.get_or_init(make_recorder).clone()
 }
 
-/// `/healthz`: 200 while the process lives. `/readyz`: 200 when it is ready, else 503.
+#[expect(clippy::expect_used, reason = "the library refuses only an empty list of buckets, and this is none")]
+fn make_recorder() -> PrometheusHandle {
+    let recorder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS_SECONDS)
+        .expect("the list of buckets is not empty")
+        .build_recorder();
+    let handle = recorder.handle();
+    // An error means that some other recorder was installed first; then ours renders nothing.
+    let _ = metrics::set_global_recorder(recorder);
+    handle
+}
+
+/// Router of health. `/healthz` is 200 while the process lives; `/readyz` is 200 when it is ready, else 503.
 pub fn health(lifecycle: Lifecycle) -> Router {
     let ready = move || {
         let answer = if lifecycle.is_ready() {
@@ -52,7 +54,7 @@ pub fn health(lifecycle: Lifecycle) -> Router {
     Router::new().route("/healthz", get(async || "ok\n")).route("/readyz", get(ready))
 }
 
-/// `/metrics` beside [`health`].
+/// Router of `/metrics` and [`health`].
 pub fn router(handle: PrometheusHandle, lifecycle: Lifecycle) -> Router {
     let render = move || {
         counter!("datafly_log_lines_dropped_total").absolute(telemetry::dropped_lines());
@@ -68,7 +70,7 @@ pub async fn listen(addr: SocketAddr, lifecycle: &Lifecycle) -> Result<JoinHandl
     let handle = install();
     let router = router(handle.clone(), lifecycle.clone());
     tokio::spawn(async move {
-        let mut tick = tokio::time::interval(UPKEEP);
+        let mut tick = tokio::time::interval(UPKEEP_INTERVAL);
         loop {
             tick.tick().await;
             handle.run_upkeep();
@@ -77,15 +79,15 @@ pub async fn listen(addr: SocketAddr, lifecycle: &Lifecycle) -> Result<JoinHandl
     Ok(tokio::spawn(accept::serve(listener, "metrics", Workers::here(router), Lifecycle::new())))
 }
 
-/// For a middleware of a `Router`: the duration of each request until its answer's head, by route pattern (never the
-/// path, which is unbounded), method and status. `answer` is what answers it.
+/// Records the duration of each request until its answer's head, by route pattern (never the path, which is
+/// unbounded), method and status. Made for a middleware of a `Router`; `answer` answers the request.
 pub async fn record<F>(request: Request, answer: impl FnOnce(Request) -> F) -> Response
 where
     F: Future<Output = Response>,
 {
     let start = Instant::now();
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let method = known(request.method());
+    let method = method_label(request.method());
     let response = answer(request).await;
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
     let status = response.status().as_u16();
@@ -100,11 +102,11 @@ where
     response
 }
 
-/// Histograms by method and status.
+/// Histograms of one route, by method and status.
 type Durations = HashMap<(&'static str, u16), Histogram>;
 
 thread_local! {
-    /// Those of each route: to look one up in the recorder takes its labels as text.
+    /// Histograms of each route, kept here because looking one up in the recorder takes its labels as text.
     static DURATIONS: RefCell<HashMap<String, Durations>> = RefCell::default();
 }
 
@@ -113,8 +115,8 @@ fn duration(route: &str, method: &'static str, status: u16) -> Histogram {
     histogram!("datafly_http_request_duration_seconds", "route" => route, "method" => method, "status" => status)
 }
 
-/// A bounded label: a client may send any token as its method.
-fn known(method: &Method) -> &'static str {
+/// Label of a method, bounded because a client may send any token as its method.
+fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::POST => "POST",

@@ -1,4 +1,4 @@
-//! Which peers may say for whom they speak (`TRUSTED_PROXIES`).
+//! Trusted proxies (`TRUSTED_PROXIES`): the peers that may say for whom they speak.
 
 use std::{net::IpAddr, str::FromStr};
 
@@ -19,13 +19,13 @@ impl FromStr for TrustedProxies {
 }
 
 impl TrustedProxies {
-    /// Whether `peer` is one of them.
+    /// True where `peer` is a trusted proxy.
     pub fn trusts(&self, peer: IpAddr) -> bool {
         self.0.contains(peer)
     }
 
-    /// The address of whoever sent the request: the last one in `X-Forwarded-For` that is not a trusted
-    /// proxy, else `peer`. What stands before it was written by the client itself.
+    /// Address of the sender of the request: the last one in `X-Forwarded-For` that is not a trusted proxy,
+    /// else `peer`. What stands before it was written by the client itself.
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer.to_canonical();
         let chain = headers.get_all("x-forwarded-for").iter().rev();
@@ -40,7 +40,7 @@ impl TrustedProxies {
         client
     }
 
-    /// The host the client asked for, `host[:port]`: `X-Forwarded-Host` of a trusted proxy, else the
+    /// Host that the client asked for, `host[:port]`: `X-Forwarded-Host` of a trusted proxy, else the
     /// request's own (`own`).
     pub fn host<'a>(&self, peer: IpAddr, headers: &'a HeaderMap, own: &'a str) -> &'a str {
         let forwarded = headers.get("x-forwarded-host").and_then(|value| value.to_str().ok());

@@ -1,5 +1,5 @@
-//! Structured logs on standard output. A reader that has stopped costs lines, never a request: they are written
-//! by a thread of their own, and dropped when too many wait for it.
+//! Structured logs on standard output. A reader that has stopped costs lines, never a request: they are
+//! written by a thread of their own, and dropped when too many wait for it.
 
 use std::{
     panic::PanicHookInfo,
@@ -16,13 +16,13 @@ use crate::EnvError;
 
 /// Crates of this workspace; they log at the level asked for, all others at `warn`.
 const OWN_CRATES: [&str; 6] = ["serve", "http_edge", "identity_service", "management", "migrations", "proto"];
-/// What `LOG_LEVEL` may be.
+/// Values that `LOG_LEVEL` may have.
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
-/// Lines that wait to be written, a few megabytes of them.
-const MAX_WAITING: usize = 8192;
-/// For the last lines to be written when the process ends.
-const FLUSH: Duration = Duration::from_secs(1);
+/// Lines that may wait to be written, a few megabytes of them.
+const MAX_WAITING_LINES: usize = 8192;
+/// Time in which the last lines are to be written when the process ends.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
 static WRITER: Mutex<Option<WorkerGuard>> = Mutex::new(None);
@@ -33,7 +33,7 @@ pub fn init(service: &'static str, level: &str) -> Result<(), EnvError> {
     let filter = directives(level)?;
     let filter = EnvFilter::try_new(filter).map_err(|_| EnvError::malformed("LOG_LEVEL", "is malformed"))?;
     let (output, writer) = NonBlockingBuilder::default()
-        .buffered_lines_limit(MAX_WAITING)
+        .buffered_lines_limit(MAX_WAITING_LINES)
         .thread_name("log")
         .finish(std::io::stdout());
     let dropped = output.error_counter();
@@ -48,7 +48,7 @@ pub fn init(service: &'static str, level: &str) -> Result<(), EnvError> {
     Ok(())
 }
 
-/// Lines that nobody read, so far.
+/// Lines that were dropped so far because nobody read them.
 pub(crate) fn dropped_lines() -> u64 {
     DROPPED.get().map_or(0, |counter| u64::try_from(counter.dropped_lines()).unwrap_or(u64::MAX))
 }
@@ -62,7 +62,7 @@ pub fn flush() {
         drop(writer);
         drop(done);
     });
-    let _ = wait.recv_timeout(FLUSH);
+    let _ = wait.recv_timeout(FLUSH_TIMEOUT);
 }
 
 fn panicked(service: &str, info: &PanicHookInfo<'_>) {
@@ -84,7 +84,7 @@ mod tests {
 
     use super::*;
 
-    /// What the tests of everything else look for in the services' logs.
+    /// Pins the text that the tests of other crates look for in the services' logs.
     #[test]
     fn a_panic_is_called_so() {
         let (sender, lines) = mpsc::channel::<Vec<u8>>();

@@ -1,5 +1,5 @@
-//! TLS between our own services, of rustls with aws-lc-rs: `TLS_CERT`, `TLS_KEY` and `TLS_CA`, all PEM. A certificate
-//! says who may connect; what a caller may do is still said by its service token.
+//! TLS between our own services, of rustls with aws-lc-rs: `TLS_CERT`, `TLS_KEY` and `TLS_CA`, all PEM. A
+//! certificate says who may connect; what a caller may do is still said by its service token.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,23 +16,23 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
 use crate::{Env, EnvError};
 
-/// The variables read here.
+/// Variables that are read here.
 const CERT: &str = "TLS_CERT";
 const KEY: &str = "TLS_KEY";
 const CA: &str = "TLS_CA";
 
-/// What is offered, most wanted first: gRPC is HTTP/2.
+/// Protocols that are offered, most wanted first: gRPC is HTTP/2.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// For a client's TCP connection, and for its handshake, which the other does not cover: each leaves room in the edge's
-/// deadline for a second try elsewhere.
-const CONNECT: Duration = Duration::from_millis(400);
-const HANDSHAKE: Duration = CONNECT;
-/// A silent connection is asked for a sign of life, and given up after as long again.
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// Time for a client's TCP connection, and for its handshake, which the other does not cover: each leaves
+/// room in the edge's deadline for a second try elsewhere.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(400);
+const HANDSHAKE_TIMEOUT: Duration = CONNECT_TIMEOUT;
+/// Silence after which a connection is asked for a sign of life, and given up after as long again.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What accepts connections with `TLS_CERT` and `TLS_KEY`; with `TLS_CA` only those whose certificate it has issued. None
-/// where no variable is set: the listener is plain.
+/// Acceptor of connections with `TLS_CERT` and `TLS_KEY`; with `TLS_CA` it takes only those whose certificate
+/// that authority has issued. None where no variable is set: the listener is plain.
 pub fn acceptor(env: &Env) -> Result<Option<TlsAcceptor>, EnvError> {
     let files = Files::read(env)?;
     let Some((chain, key)) = files.identity()? else {
@@ -53,29 +53,22 @@ pub fn acceptor(env: &Env) -> Result<Option<TlsAcceptor>, EnvError> {
     };
     let mut config = builder.with_single_cert(chain, key).map_err(|_| unfit())?;
     config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
-    // Who resumes a session is not asked for a certificate, and would get in with one that has expired meanwhile.
+    // A client that resumes a session is not asked for a certificate, and would get in with one that has
+    // expired meanwhile.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(Some(TlsAcceptor::from(Arc::new(config))))
 }
 
-/// The addresses in `name`, `http://host:port` or `https://host:port`, separated by commas, ready to be connected
-/// to. With https the server's certificate has to be issued by `TLS_CA`, and `TLS_CERT` and `TLS_KEY` are shown to it.
+/// Endpoints of the addresses in `name`, `http://host:port` or `https://host:port`, separated by commas,
+/// ready to be connected to. With https the server's certificate has to be issued by `TLS_CA`, and `TLS_CERT`
+/// and `TLS_KEY` are shown to it.
 pub fn endpoints(env: &Env, name: &'static str) -> Result<Vec<Endpoint>, EnvError> {
-    let connect = |endpoint: Endpoint| {
-        endpoint
-            .connect_timeout(CONNECT)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
-            .keep_alive_while_idle(true)
-    };
     let addresses = env.addresses(name)?;
     let files = Files::read(env)?;
-    let is_tls = |uri: &Uri| uri.scheme() == Some(&Scheme::HTTPS);
     if !addresses.iter().any(is_tls) {
         return match files.first() {
-            None => Ok(addresses.into_iter().map(|uri| connect(uri.into())).collect()),
+            None => Ok(addresses.into_iter().map(endpoint).collect()),
             Some(set) => Err(EnvError::malformed(set, format_args!("is for https; {name} is http"))),
         };
     }
@@ -83,14 +76,27 @@ pub fn endpoints(env: &Env, name: &'static str) -> Result<Vec<Endpoint>, EnvErro
         return Err(EnvError::malformed(name, "must be all https or all http"));
     }
     let config = files.client()?;
-    let secured = |uri: Uri| {
-        let endpoint = connect(uri.into()).tls_config(config.clone());
-        endpoint.map_err(|_| EnvError::malformed(name, "can't be connected to with TLS"))
-    };
-    addresses.into_iter().map(secured).collect()
+    addresses
+        .into_iter()
+        .map(|uri| endpoint(uri).tls_config(config.clone()))
+        .collect::<Result<_, _>>()
+        .map_err(|_| EnvError::malformed(name, "can't be connected to with TLS"))
 }
 
-/// The three variables as they were set.
+fn is_tls(address: &Uri) -> bool {
+    address.scheme() == Some(&Scheme::HTTPS)
+}
+
+fn endpoint(address: Uri) -> Endpoint {
+    Endpoint::from(address)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_INTERVAL)
+        .keep_alive_while_idle(true)
+}
+
+/// Values of the three variables as they were set.
 struct Files {
     cert: Option<String>,
     key: Option<SecretString>,
@@ -103,56 +109,70 @@ impl Files {
         Ok(Self { cert: text(CERT)?, key: env.secret(KEY)?, ca: text(CA)? })
     }
 
-    /// A variable that is set.
+    /// Name of the first variable that is set.
     fn first(&self) -> Option<&'static str> {
         let set = [(CERT, self.cert.is_some()), (KEY, self.key.is_some()), (CA, self.ca.is_some())];
         set.into_iter().find_map(|(name, is_set)| is_set.then_some(name))
     }
 
-    /// Certificate chain and key.
-    fn identity(&self) -> Result<Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>, EnvError> {
+    /// Certificate chain and key in PEM. An error where only one of them is set.
+    fn identity_pem(&self) -> Result<Option<(&str, &str)>, EnvError> {
         match (&self.cert, &self.key) {
             (None, None) => Ok(None),
             (Some(_), None) => Err(EnvError::Missing(KEY)),
             (None, Some(_)) => Err(EnvError::Missing(CERT)),
-            (Some(cert), Some(key)) => {
-                let chain = certificates(CERT, cert)?;
-                if chain.iter().any(|certificate| ParsedCertificate::try_from(certificate).is_err()) {
-                    return Err(EnvError::malformed(CERT, "has a certificate that can't be used"));
-                }
-                let key = PrivateKeyDer::from_pem_slice(key.expose_secret().as_bytes());
-                Ok(Some((chain, key.map_err(|_| EnvError::malformed(KEY, "must be a private key in PEM"))?)))
-            }
+            (Some(cert), Some(key)) => Ok(Some((cert, key.expose_secret()))),
         }
+    }
+
+    /// Certificate chain and key, parsed.
+    fn identity(&self) -> Result<Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>, EnvError> {
+        self.identity_pem()?.map(|(cert, key)| parse_identity(cert, key)).transpose()
     }
 
     fn roots(&self) -> Result<Option<RootCertStore>, EnvError> {
-        let Some(ca) = &self.ca else { return Ok(None) };
-        let mut roots = RootCertStore::empty();
-        for certificate in certificates(CA, ca)? {
-            roots
-                .add(certificate)
-                .map_err(|_| EnvError::malformed(CA, "has a certificate that can't be used"))?;
-        }
-        Ok(Some(roots))
+        self.ca.as_deref().map(parse_roots).transpose()
     }
 
-    /// What a client needs, checked here, as the library says of no variable what is wrong with it.
+    /// Configuration of a client, checked here first, because the library does not say which variable is
+    /// wrong.
     fn client(&self) -> Result<ClientTlsConfig, EnvError> {
-        let roots = self.roots()?.ok_or(EnvError::Missing(CA))?;
-        let config = ClientTlsConfig::new()
-            .timeout(HANDSHAKE)
-            .ca_certificate(Certificate::from_pem(self.ca.as_deref().unwrap_or_default()));
-        let Some((chain, key)) = self.identity()? else { return Ok(config) };
+        let ca = self.ca.as_deref().ok_or(EnvError::Missing(CA))?;
+        let roots = parse_roots(ca)?;
+        let config =
+            ClientTlsConfig::new().timeout(HANDSHAKE_TIMEOUT).ca_certificate(Certificate::from_pem(ca));
+        let Some((cert_pem, key_pem)) = self.identity_pem()? else { return Ok(config) };
+        let (chain, key) = parse_identity(cert_pem, key_pem)?;
         let fits = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map(|builder| builder.with_root_certificates(roots).with_client_auth_cert(chain, key));
         if !matches!(fits, Ok(Ok(_))) {
             return Err(unfit());
         }
-        let key = self.key.as_ref().map(ExposeSecret::expose_secret).unwrap_or_default();
-        Ok(config.identity(Identity::from_pem(self.cert.as_deref().unwrap_or_default(), key)))
+        Ok(config.identity(Identity::from_pem(cert_pem, key_pem)))
     }
+}
+
+fn parse_identity(
+    cert: &str,
+    key: &str,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), EnvError> {
+    let chain = certificates(CERT, cert)?;
+    if chain.iter().any(|certificate| ParsedCertificate::try_from(certificate).is_err()) {
+        return Err(EnvError::malformed(CERT, "has a certificate that can't be used"));
+    }
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes());
+    Ok((chain, key.map_err(|_| EnvError::malformed(KEY, "must be a private key in PEM"))?))
+}
+
+fn parse_roots(ca: &str) -> Result<RootCertStore, EnvError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(CA, ca)? {
+        roots
+            .add(certificate)
+            .map_err(|_| EnvError::malformed(CA, "has a certificate that can't be used"))?;
+    }
+    Ok(roots)
 }
 
 fn provider() -> Arc<CryptoProvider> {
@@ -182,7 +202,7 @@ mod tests {
 
     const KNOWN: &[&str] = &[CERT, KEY, CA];
 
-    /// An authority, and a certificate of it for `localhost` with its key.
+    /// PEM of an authority, and of a certificate it issued for `localhost` with its key.
     fn issued() -> (String, String, String) {
         let own = KeyPair::generate().unwrap();
         let mut authority = CertificateParams::new(Vec::new()).unwrap();

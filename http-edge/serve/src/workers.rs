@@ -1,6 +1,7 @@
-//! Who serves connections: one thread a core, each with a single-threaded runtime and a service of its own.
+//! Threads that serve connections: one a core, each with a single-threaded runtime and a service of its own.
 //! A connection stays on its thread, with whatever its service opened there, so a request crosses no core: on
-//! two cores that gave more than twice the requests of one work-stealing runtime (`make bench` measures both).
+//! two cores that gave more than twice the requests of one work-stealing runtime (`make bench` measures
+//! both).
 
 use std::{
     cell::Cell,
@@ -23,7 +24,7 @@ use tower::Service;
 
 use crate::EnvError;
 
-/// What answers requests: an axum router, or a service around one.
+/// Service that answers requests: an axum router, or a service around one.
 pub trait Serve:
     Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
     + Clone
@@ -44,13 +45,13 @@ thread_local! {
     static INDEX: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Which of [`threads`] the caller runs on: 0 for the process's main runtime, from 1 on for a worker. What is
-/// kept for each of them needs no lock that another would hold.
+/// Index of the thread that the caller runs on, below [`threads`]: 0 for the process's main runtime, from 1
+/// on for a worker. What is kept for each of them needs no lock that another would hold.
 pub fn index() -> usize {
     INDEX.get()
 }
 
-/// How many threads [`index`] tells apart.
+/// Number of threads that [`index`] tells apart.
 pub fn threads() -> usize {
     cores() + 1
 }
@@ -62,22 +63,22 @@ fn cores() -> usize {
 /// Runtimes that serve connections.
 pub struct Workers<S> {
     all: Vec<Worker<S>>,
-    /// Ends the threads.
+    /// Guard that ends the threads when it is dropped.
     _stop: Option<DropGuard>,
 }
 
-/// One runtime, and what it serves.
+/// Runtime of one thread, with the service that answers there.
 pub(crate) struct Worker<S> {
-    /// Where its connections live.
+    /// Handle to the runtime that the connections live on.
     pub(crate) runtime: Handle,
-    /// Answers them.
+    /// Service that answers the connections' requests.
     pub(crate) service: S,
     connections: Arc<AtomicUsize>,
 }
 
 impl<S: Serve> Workers<S> {
-    /// A thread a core. `service` is called once for each, within its runtime: what it opens there, as channels to
-    /// another service, belongs to that thread alone.
+    /// Starts a thread a core. `service` is called once for each, within its runtime: what it opens there, as
+    /// channels to another service, belongs to that thread alone.
     pub fn per_core(service: impl FnMut() -> S) -> Result<Self, EnvError> {
         Self::start(service).map_err(|error| {
             EnvError::malformed("THREADS", format_args!("can't be started: {}", error.kind()))
@@ -99,14 +100,14 @@ impl<S: Serve> Workers<S> {
         Ok(Self { all, _stop: Some(stop.drop_guard()) })
     }
 
-    /// The caller's own runtime.
+    /// Serves on the caller's own runtime, without a thread more.
     pub fn here(service: S) -> Self {
         let worker = Worker { runtime: Handle::current(), service, connections: Arc::default() };
         Self { all: vec![worker], _stop: None }
     }
 
-    /// Who takes the next connection: whoever has the fewest. Few and long-lived ones, as a service's, are spread
-    /// evenly that way, which the kernel's choice (SO_REUSEPORT) would leave to chance.
+    /// Chooses the worker with the fewest connections for the next one. Few and long-lived connections, as a
+    /// service's, are spread evenly that way, which the kernel's choice (SO_REUSEPORT) would leave to chance.
     pub(crate) fn next(&self) -> Option<(&Worker<S>, Open)> {
         let worker = self.all.iter().min_by_key(|worker| worker.connections.load(Ordering::Relaxed))?;
         worker.connections.fetch_add(1, Ordering::Relaxed);
@@ -114,7 +115,7 @@ impl<S: Serve> Workers<S> {
     }
 }
 
-/// One open connection of a worker, until it is dropped.
+/// Count of one open connection of a worker, until it is dropped.
 pub(crate) struct Open(Arc<AtomicUsize>);
 
 impl Drop for Open {

@@ -6,10 +6,10 @@ use proto::v1::ErrorReason;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// Most events in a batch (design section 5).
+/// Most events in a batch; one with more is 413 as a whole.
 pub const MAX_EVENTS: usize = 500;
 
-/// The events of `{"batch":[…]}`, 1 to 500. Other members are ignored: whose data these are, the key says.
+/// Events of `{"batch":[…]}`, 1 to 500. Other members are ignored: whose data these are, the key says.
 pub fn split(body: &[u8]) -> Result<Vec<&RawValue>, ErrorReason> {
     let body: Body<'_> = read(body)?;
     match body.batch {
@@ -20,7 +20,7 @@ pub fn split(body: &[u8]) -> Result<Vec<&RawValue>, ErrorReason> {
     }
 }
 
-/// The one event that is the whole body: an object.
+/// Event that is the whole body: an object.
 pub fn single(body: &[u8]) -> Result<Vec<&RawValue>, ErrorReason> {
     let event: &RawValue = read(body)?;
     if event.get().starts_with('{') { Ok(vec![event]) } else { Err(ErrorReason::InvalidJson) }

@@ -1,4 +1,4 @@
-//! Walks a JSON value without keeping it.
+//! Checks of a JSON value that is read and not kept.
 
 use std::fmt;
 
@@ -56,7 +56,7 @@ impl<'de> Visitor<'de> for Checked {
     }
 }
 
-/// PostgreSQL can't store a NUL in text.
+/// Refuses text with a NUL, which PostgreSQL can't store.
 pub fn without_nul<E: Error>(text: &str) -> Result<(), E> {
     if text.as_bytes().contains(&0) { Err(E::custom("NUL")) } else { Ok(()) }
 }

@@ -1,5 +1,5 @@
-//! Events as browsers and servers send them. Each is read by itself, in one pass, into borrowed text, so that
-//! a broken one never spoils the others.
+//! Events as browsers and servers send them. An event is read by itself, in one pass, into borrowed text, so
+//! that a broken one never spoils the others.
 
 mod batch;
 mod checked;
@@ -15,31 +15,31 @@ pub use batch::{single, split};
 
 use crate::error::ApiError;
 
-/// Largest event in bytes, without the spaces around it (design section 5).
-pub const MAX_EVENT: usize = 32 * 1024;
-/// Longest text of a field that is kept, in bytes (an ID's bound in design section 4).
-const MAX_TEXT: usize = 1024;
+/// Largest event in bytes, without the spaces around it.
+pub const MAX_EVENT_BYTES: usize = 32 * 1024;
+/// Longest text of a field that is kept, in bytes: the core's bound for an ID.
+const MAX_TEXT_BYTES: usize = 1024;
 /// Longest page URL in bytes; a longer one is left out, not an error.
-const MAX_PAGE_URL: usize = 4096;
+const MAX_PAGE_URL_BYTES: usize = 4096;
 /// Largest `context.consent` in bytes.
-const MAX_CONSENT: usize = 8 * 1024;
+const MAX_CONSENT_BYTES: usize = 8 * 1024;
 
-/// What identity needs of an event. A field is absent when it is missing or null.
+/// Members of an event that identity needs. A field is absent when it is missing or null.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Event<'a> {
-    /// `anonymousId`.
+    /// Member `anonymousId`, the browser's own ID.
     pub anonymous_id: Option<Cow<'a, str>>,
-    /// `userId`.
+    /// Member `userId`, the customer's ID of the person.
     pub user_id: Option<Cow<'a, str>>,
     /// `context.userHash`, which proves `userId`.
     pub user_hash: Option<Cow<'a, str>>,
-    /// `messageId`.
+    /// Member `messageId`, the ID of the event itself.
     pub message_id: Option<Cow<'a, str>>,
     /// `context.page.url`, at most 4 KiB.
     pub page_url: Option<Cow<'a, str>>,
-    /// `traits.email`, in clear.
+    /// Member `traits.email`, in clear.
     pub email: Option<Cow<'a, str>>,
-    /// `traits.phone`, in clear.
+    /// Member `traits.phone`, in clear.
     pub phone: Option<Cow<'a, str>>,
     /// `traits.email_sha256`, 64 hex digits.
     pub email_sha256: Option<Cow<'a, str>>,
@@ -47,11 +47,11 @@ pub struct Event<'a> {
     pub phone_sha256: Option<Cow<'a, str>>,
     /// `context.reset`: a new person on this device.
     pub reset: bool,
-    /// `context.consent`, verbatim.
+    /// Member `context.consent`, as it was sent.
     pub consent: Option<&'a str>,
 }
 
-/// Why an event does not count.
+/// Reason for which an event does not count, with the field and the cause where they are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventError {
     reason: ErrorReason,
@@ -59,7 +59,7 @@ pub struct EventError {
     cause: Option<&'static str>,
 }
 
-/// What the parser says, and how we say it: its own text may quote the event.
+/// Parts of the parser's messages with our own text for each: the parser's text may quote the event.
 const CAUSES: &[(&str, &str)] = &[
     ("NUL", "A text has a NUL."),
     ("hex escape", "A text has a lone surrogate."),
@@ -68,6 +68,12 @@ const CAUSES: &[(&str, &str)] = &[
     ("two values", "It comes twice, with two values."),
     ("too large", "It is over 8 KiB."),
 ];
+
+impl EventError {
+    const fn of_field(reason: ErrorReason, field: &'static str) -> Self {
+        Self { reason, field: Some(field), cause: None }
+    }
+}
 
 impl From<EventError> for ApiError {
     fn from(error: EventError) -> Self {
@@ -82,11 +88,18 @@ impl From<EventError> for ApiError {
     }
 }
 
+fn cause_of(error: &serde_json::Error) -> Option<&'static str> {
+    let text = error.to_string();
+    let known =
+        CAUSES.iter().find(|(part, _)| error.is_syntax() && text.contains(part) || text.starts_with(part));
+    known.map(|(_, cause)| *cause)
+}
+
 impl<'a> Event<'a> {
     /// Reads one event: an object with at least one member, whose text is all valid (no NUL, no lone
     /// surrogate), whose numbers fit a double, nested at most 127 deep.
     pub fn parse(raw: &'a RawValue) -> Result<Self, EventError> {
-        if raw.get().len() > MAX_EVENT {
+        if raw.get().len() > MAX_EVENT_BYTES {
             return Err(EventError { reason: ErrorReason::EventTooLarge, field: None, cause: None });
         }
         let (mut event, mut at) = (Self::default(), None);
@@ -94,23 +107,15 @@ impl<'a> Event<'a> {
         match reader.deserialize(&mut Deserializer::from_str(raw.get())) {
             Ok(()) => event.bounded(),
             Err(error) => {
-                let text = error.to_string();
-                let known = CAUSES
-                    .iter()
-                    .find(|(part, _)| error.is_syntax() && text.contains(part) || text.starts_with(part));
-                let cause = known.map(|(_, cause)| *cause);
-                Err(EventError { reason: ErrorReason::InvalidEvent, field: at, cause })
+                Err(EventError { reason: ErrorReason::InvalidEvent, field: at, cause: cause_of(&error) })
             }
         }
     }
 
     fn bounded(mut self) -> Result<Self, EventError> {
-        let err = |reason, field| Err(EventError { reason, field: Some(field), cause: None });
-        let long = |text: &Option<Cow<'_, str>>| text.as_ref().is_some_and(|text| text.len() > MAX_TEXT);
-        let not_a_hash = |text: &Option<Cow<'_, str>>| text.as_ref().is_some_and(|text| !is_sha256(text));
         for (text, field) in [(&self.anonymous_id, "anonymousId"), (&self.user_id, "userId")] {
-            if long(text) {
-                return err(ErrorReason::InvalidIdentifier, field);
+            if text.as_deref().is_some_and(is_too_long) {
+                return Err(EventError::of_field(ErrorReason::InvalidIdentifier, field));
             }
         }
         for (text, field) in [
@@ -119,20 +124,24 @@ impl<'a> Event<'a> {
             (&self.email, "traits.email"),
             (&self.phone, "traits.phone"),
         ] {
-            if long(text) {
-                return err(ErrorReason::InvalidEvent, field);
+            if text.as_deref().is_some_and(is_too_long) {
+                return Err(EventError::of_field(ErrorReason::InvalidEvent, field));
             }
         }
         for (text, field) in
             [(&self.email_sha256, "traits.email_sha256"), (&self.phone_sha256, "traits.phone_sha256")]
         {
-            if not_a_hash(text) {
-                return err(ErrorReason::InvalidEvent, field);
+            if text.as_deref().is_some_and(|text| !is_sha256(text)) {
+                return Err(EventError::of_field(ErrorReason::InvalidEvent, field));
             }
         }
-        self.page_url = self.page_url.filter(|url| url.len() <= MAX_PAGE_URL);
+        self.page_url = self.page_url.filter(|url| url.len() <= MAX_PAGE_URL_BYTES);
         Ok(self)
     }
+}
+
+fn is_too_long(text: &str) -> bool {
+    text.len() > MAX_TEXT_BYTES
 }
 
 fn is_sha256(text: &str) -> bool {

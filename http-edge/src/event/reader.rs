@@ -6,11 +6,11 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, Vi
 use serde_json::value::RawValue;
 
 use super::{
-    Event, MAX_CONSENT,
+    Event, MAX_CONSENT_BYTES,
     checked::{Checked, without_nul},
 };
 
-/// An object within an event whose members are known.
+/// Object within an event whose members are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Path {
     Event,
@@ -20,7 +20,7 @@ enum Path {
     Page,
 }
 
-/// What a member is.
+/// Kind of a member, by what is done with it.
 enum Member {
     Text(Field),
     Object(Path),
@@ -29,7 +29,7 @@ enum Member {
     Unknown,
 }
 
-/// Text that is read.
+/// Text member that is read.
 #[derive(Clone, Copy)]
 enum Field {
     AnonymousId,
@@ -41,7 +41,7 @@ enum Field {
     Phone,
     EmailSha256,
     PhoneSha256,
-    /// Must be text, but identity has no use for it.
+    /// Member that must be text, though identity has no use for it.
     Unkept,
 }
 
@@ -72,7 +72,7 @@ fn member(path: Path, key: &str) -> (Member, Option<&'static str>) {
     (member, Some(name))
 }
 
-/// Reads one object into the event.
+/// Reader of one object into the event.
 pub struct Reader<'e, 'a> {
     event: &'e mut Event<'a>,
     /// The known member being read, for the error.
@@ -106,7 +106,7 @@ impl<'e, 'a> Reader<'e, 'a> {
     fn consent<E: Error>(&mut self, value: Option<&'a RawValue>) -> Result<(), E> {
         let value = value.map(RawValue::get);
         if let Some(text) = value {
-            if text.len() > MAX_CONSENT {
+            if text.len() > MAX_CONSENT_BYTES {
                 return Err(E::custom("too large"));
             }
             serde_json::from_str::<Checked>(text).map_err(E::custom)?;

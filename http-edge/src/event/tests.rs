@@ -126,8 +126,8 @@ fn the_cause_is_said_without_quoting_the_event() {
 #[test]
 fn sizes_are_bounded() {
     let of = |bytes: usize| format!(r#"{{"x":"{}"}}"#, "a".repeat(bytes - 8));
-    assert!(parse(&of(MAX_EVENT)).is_ok());
-    assert_eq!(parse(&of(MAX_EVENT + 1)).unwrap_err().reason, ErrorReason::EventTooLarge);
+    assert!(parse(&of(MAX_EVENT_BYTES)).is_ok());
+    assert_eq!(parse(&of(MAX_EVENT_BYTES + 1)).unwrap_err().reason, ErrorReason::EventTooLarge);
     let id = |bytes: usize| format!(r#"{{"userId":"{}"}}"#, "a".repeat(bytes));
     assert!(parse(&id(1024)).is_ok());
     let error = EventError { reason: ErrorReason::InvalidIdentifier, field: Some("userId"), cause: None };

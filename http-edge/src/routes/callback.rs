@@ -14,16 +14,16 @@ use super::{Edge, is_head, is_vendor, no_store};
 use crate::{caller, cookies};
 
 /// Longest query that is handed on, in bytes (`StoreSyncResultRequest.raw_query`).
-const MAX_QUERY: usize = 8 * 1024;
+const MAX_QUERY_BYTES: usize = 8 * 1024;
 
-/// One transparent pixel, 43 bytes.
+/// Image of one transparent pixel, 43 bytes.
 #[rustfmt::skip]
 const GIF: [u8; 43] = [
     b'G', b'I', b'F', b'8', b'9', b'a', 1, 0, 1, 0, 0x80, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff,
     0x21, 0xf9, 4, 1, 0, 0, 0, 0, 0x2c, 0, 0, 0, 0, 1, 0, 1, 0, 0, 2, 2, 0x44, 1, 0, 0x3b,
 ];
 
-/// The GIF.
+/// Hands the vendor's answer on, and answers with the pixel in any case.
 pub async fn store(
     State(edge): State<Arc<Edge>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -58,7 +58,7 @@ fn message(
     state_cookie: Option<String>,
 ) -> Option<StoreSyncResultRequest> {
     let raw_query = parts.uri.query().unwrap_or_default();
-    (raw_query.len() <= MAX_QUERY).then(|| StoreSyncResultRequest {
+    (raw_query.len() <= MAX_QUERY_BYTES).then(|| StoreSyncResultRequest {
         vendor,
         raw_query: raw_query.to_owned(),
         state_cookie,

@@ -16,19 +16,18 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tracing::error;
 
-use super::{Edge, allow_origin, no_store, preflight, set_cookies};
+use super::{Edge, cors, no_store, set_cookies};
 use crate::{
     body::discard,
     caller,
     core_client::Trace,
     error::ApiError,
     event::{self, Event},
-    query::Query,
     subjects,
     throttle::{Counted, Sender},
 };
 
-/// `{"batch":[…]}`: 200, with the errors of single events by their index.
+/// Answers `{"batch":[…]}` with 200, and the errors of single events by their index.
 pub async fn batch(
     State(edge): State<Arc<Edge>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -37,7 +36,7 @@ pub async fn batch(
     collect(&edge, peer, request, event::split, |answer| Json(answer).into_response()).await
 }
 
-/// One event as the body: its error is the answer's.
+/// Answers a body that is one event: the event's error is the answer's.
 pub async fn single(
     State(edge): State<Arc<Edge>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -50,25 +49,25 @@ pub async fn single(
     .await
 }
 
-/// What is answered, in the words of the product.
+/// Answer to a batch or an event; its names are the product's.
 #[derive(Serialize)]
 struct Answer {
     success: bool,
-    /// Events taken for identity.
+    /// Number of events taken for identity.
     accepted: usize,
     errors: Vec<Rejected>,
-    /// Null only for a call that knows nobody but by user ID.
+    /// ID of the visitor; null only for a call that knows nobody but by user ID.
     anonymous_id: Option<String>,
     pending_syncs: Vec<Pending>,
 }
 
-/// An event that was not taken.
+/// Event that was not taken, with its place in the batch.
 #[derive(Serialize)]
 struct Rejected {
     index: usize,
     #[serde(flatten)]
     error: ApiError,
-    /// Present where the same event may be taken later.
+    /// Flag, present where the same event may be taken later.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     retry: bool,
 }
@@ -91,7 +90,7 @@ type Write = fn(Answer) -> Response;
 
 async fn collect(edge: &Edge, peer: SocketAddr, request: Request, split: Split, write: Write) -> Response {
     let (parts, body) = request.into_parts();
-    let caller = match caller_of(edge, &parts, peer) {
+    let caller = match edge.caller(&parts, peer) {
         Ok(caller) => caller,
         Err(error) => return error.into_response(),
     };
@@ -109,13 +108,8 @@ async fn collect(edge: &Edge, peer: SocketAddr, request: Request, split: Split, 
     match result {
         Ok(response) => response,
         Err(error) if signed => error.into_response(),
-        Err(error) => preflight::readable(edge, &parts, peer, &sender, error).await,
+        Err(error) => cors::readable(edge, &parts, peer, &sender, error).await,
     }
-}
-
-fn caller_of(edge: &Edge, parts: &Parts, peer: SocketAddr) -> Result<CollectCaller, ApiError> {
-    let query = Query::parse(parts.uri.query())?;
-    caller::collect(parts, peer, &edge.proxies, query.one("pipeline_key")?)
 }
 
 async fn take(
@@ -133,13 +127,7 @@ async fn take(
     let count = raw_events.len();
     sender.admit(count)?;
     caller.events = u32::try_from(count).unwrap_or(u32::MAX);
-    let (mut events, mut errors) = (Vec::with_capacity(count), Vec::new());
-    for (index, raw) in raw_events.into_iter().enumerate() {
-        match Event::parse(raw) {
-            Ok(event) => events.push((index, event)),
-            Err(error) => errors.push(Rejected { index, error: error.into(), retry: false }),
-        }
-    }
+    let (events, mut errors) = parse(raw_events);
 
     let groups = subjects::collapse(events);
     let origin = caller.origin.clone().filter(|_| !signed);
@@ -152,8 +140,7 @@ async fn take(
     let (mut anonymous_id, mut pending_syncs, mut cookies) = (None, Vec::new(), BTreeMap::new());
     for (indices, resolution) in groups.into_iter().zip(resolutions) {
         if let Some((error, retry)) = rejection(&resolution) {
-            let rejected = |index| Rejected { index, error: error.clone(), retry };
-            errors.extend(indices.into_iter().map(rejected));
+            errors.extend(indices.into_iter().map(|index| Rejected { index, error: error.clone(), retry }));
         } else {
             anonymous_id = Some(resolution.anonymous_id).filter(|id| !id.is_empty()).or(anonymous_id);
             pending_syncs = resolution.pending_syncs;
@@ -168,13 +155,25 @@ async fn take(
     let mut response = write(Answer { success: true, accepted, errors, anonymous_id, pending_syncs });
     no_store(&mut response);
     if let Some(origin) = origin {
-        allow_origin(&mut response, &origin);
+        cors::allow_origin(&mut response, &origin);
     }
     set_cookies(&mut response, cookies.values().filter(|_| !signed));
     Ok(response)
 }
 
-/// The one call of a request. Where no event is valid the caller must be known all the same.
+/// Parses events into those that are valid, with their indices, and the errors of the others.
+fn parse(raw_events: Vec<&RawValue>) -> (Vec<(usize, Event<'_>)>, Vec<Rejected>) {
+    let (mut events, mut errors) = (Vec::with_capacity(raw_events.len()), Vec::new());
+    for (index, raw) in raw_events.into_iter().enumerate() {
+        match Event::parse(raw) {
+            Ok(event) => events.push((index, event)),
+            Err(error) => errors.push(Rejected { index, error: error.into(), retry: false }),
+        }
+    }
+    (events, errors)
+}
+
+/// Makes the one call of a request. Where no event is valid the caller must be known all the same.
 async fn call(
     edge: &Edge,
     trace: &Trace,
@@ -195,7 +194,7 @@ async fn call(
     Err(ErrorReason::Unavailable.into())
 }
 
-/// The error of a subject, and whether it may pass later.
+/// Error of a subject, and true where the subject may pass later.
 fn rejection(resolution: &Resolution) -> Option<(ApiError, bool)> {
     let error = resolution.error.as_ref()?;
     let message = Some(error.message.clone()).filter(|message| !message.is_empty());

@@ -1,4 +1,5 @@
-//! `POST /v1/link`: a token for a link to another of the customer's domains, so that the visitor is known there.
+//! `POST /v1/link`: a token for a link to another of the customer's domains, so that the visitor is known
+//! there.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -12,35 +13,31 @@ use http::request::Parts;
 use proto::v1::{CollectCaller, CreateLinkRequest, ErrorReason};
 use serde::Serialize;
 
-use super::{Edge, allow_origin, no_store, preflight};
+use super::{Edge, cors, no_store};
 use crate::{
     body::discard,
     caller, cookies,
     error::ApiError,
-    query::Query,
     throttle::{Counted, Sender},
 };
 
 #[derive(Serialize)]
 struct Answer {
-    /// To be put into the link's URL as `parameter`; good for one visit.
+    /// Token for the link's URL, as `parameter`; good for one visit.
     link_token: String,
     parameter: &'static str,
-    /// Seconds.
+    /// Seconds for which the token is good.
     expires_in: u32,
 }
 
-/// 200 with a token of the visitor whom the `_dfid` cookie names, and nobody else.
+/// Answers 200 with a token of the visitor whom the `_dfid` cookie names, and nobody else.
 pub async fn create(
     State(edge): State<Arc<Edge>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    let query_key =
-        Query::parse(parts.uri.query()).and_then(|query| Ok(query.one("pipeline_key")?.map(str::to_owned)));
-    let caller = query_key.and_then(|key| caller::collect(&parts, peer, &edge.proxies, key.as_deref()));
-    let caller = match caller {
+    let caller = match edge.caller(&parts, peer) {
         Ok(caller) => caller,
         Err(error) => {
             discard(&parts.headers, body).await;
@@ -56,12 +53,12 @@ pub async fn create(
             let mut response = Json(answer).into_response();
             no_store(&mut response);
             if let Some(origin) = origin {
-                allow_origin(&mut response, &origin);
+                cors::allow_origin(&mut response, &origin);
             }
             response
         }
         Err(error) if signed => error.into_response(),
-        Err(error) => preflight::readable(&edge, &parts, peer, &sender, error).await,
+        Err(error) => cors::readable(&edge, &parts, peer, &sender, error).await,
     }
 }
 

@@ -1,11 +1,11 @@
-//! Paths and methods. Each route translates to one call and back.
+//! Paths and methods of the edge. A route translates to one call and back.
 
 mod callback;
 mod collect;
+mod cors;
 mod link;
-mod not_built;
-mod preflight;
 mod sync;
+mod unimplemented;
 
 use std::{net::SocketAddr, panic::AssertUnwindSafe, sync::Arc};
 
@@ -18,40 +18,46 @@ use axum::{
 };
 use futures_util::FutureExt;
 use http::{HeaderValue, Method, header, request::Parts};
-use proto::v1::{Cookie, ErrorReason};
+use proto::v1::{CollectCaller, Cookie, ErrorReason};
 use serve::TrustedProxies;
 use tracing::error;
 
 use crate::{
     body::Bodies,
-    cookies,
-    core_client::Core,
+    caller, cookies,
+    core_client::CoreClient,
     error::ApiError,
+    query::Query,
     throttle::{Counted, Throttle},
 };
 
-/// What every route works with.
+/// State that every route works with.
 pub struct Edge {
-    /// The core.
-    pub core: Core,
-    /// Whose `X-Forwarded-*` counts.
+    /// Client of the core.
+    pub core: CoreClient,
+    /// Proxies whose `X-Forwarded-*` counts.
     pub proxies: Arc<TrustedProxies>,
-    /// Memory for bodies.
+    /// Memory that bodies share.
     pub bodies: Bodies,
-    /// What need not go as far as the core.
+    /// Refusals that need not go as far as the core.
     pub throttle: Arc<Throttle>,
 }
 
 impl Edge {
-    /// Counts a request of the visitor's address. Behind a proxy that does not say for whom it speaks may be anyone:
-    /// it is not counted.
+    fn caller(&self, parts: &Parts, peer: SocketAddr) -> Result<CollectCaller, ApiError> {
+        let query = Query::parse(parts.uri.query())?;
+        caller::collect(parts, peer, &self.proxies, query.one("pipeline_key")?)
+    }
+
+    /// Counts a request of the visitor's address. Behind a proxy that does not say for whom it speaks may be
+    /// anyone: the request is not counted.
     fn charge(&self, parts: &Parts, peer: SocketAddr, what: Counted) -> Result<(), ApiError> {
         let address = self.proxies.client(peer.ip(), &parts.headers);
         if self.proxies.trusts(address) { Ok(()) } else { self.throttle.charge(address, what) }
     }
 }
 
-/// All routes under `/v1`, and the answers for what is none.
+/// Router of all paths under `/v1`, with the answers for what is no route.
 pub fn app(edge: Edge) -> Router {
     let edge = Arc::new(edge);
     Router::new()
@@ -61,7 +67,7 @@ pub fn app(edge: Edge) -> Router {
         .route("/v1/i", post(collect::single))
         .route("/v1/sync/{vendor}", get(sync::begin))
         .route("/v1/sync/{vendor}/callback", get(callback::store))
-        .route("/v1/enrich", get(not_built::answer).post(not_built::answer))
+        .route("/v1/enrich", get(unimplemented::answer).post(unimplemented::answer))
         .route("/v1/link", post(link::create))
         .fallback(async || ApiError::from(ErrorReason::NotFound))
         .method_not_allowed_fallback(async || ApiError::from(ErrorReason::MethodNotAllowed))
@@ -69,7 +75,7 @@ pub fn app(edge: Edge) -> Router {
         .with_state(edge)
 }
 
-/// What stands around every route, in one layer, as each would cost a visitor's request allocations: measurement,
+/// Wraps every route in one layer, as each more would cost a visitor's request allocations: measurement,
 /// panics turned into INTERNAL, and preflights.
 async fn around(
     State(edge): State<Arc<Edge>>,
@@ -79,20 +85,11 @@ async fn around(
 ) -> Response {
     let answer = async |request| {
         // What requests share is behind locks and atomics, which a panic does not leave half-written.
-        let answer = AssertUnwindSafe(preflight::answer(&edge, peer, request, next));
+        let answer = AssertUnwindSafe(cors::answer_preflight(&edge, peer, request, next));
         // The panic hook has logged it.
         answer.catch_unwind().await.unwrap_or_else(|_| ApiError::from(ErrorReason::Internal).into_response())
     };
     serve::metrics::record(request, answer).await
-}
-
-/// Lets the page of `origin` read `response`.
-fn allow_origin(response: &mut Response, origin: &str) {
-    let Ok(origin) = HeaderValue::from_str(origin) else { return };
-    let headers = response.headers_mut();
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-    headers.append(header::VARY, HeaderValue::from_static("Origin"));
 }
 
 fn no_store(response: &mut Response) {
@@ -109,8 +106,8 @@ fn set_cookies<'a>(response: &mut Response, jar: impl IntoIterator<Item = &'a Co
     }
 }
 
-/// Whether `name` can be a vendor's at all: lower-case letters, digits and `_`, as in the core's table. What
-/// cannot must not reach a cookie's name.
+/// True where `name` can be a vendor's at all: lower-case letters, digits and `_`, as in the core's table.
+/// What cannot must not reach a cookie's name.
 fn is_vendor(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')

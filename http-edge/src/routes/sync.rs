@@ -7,13 +7,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use proto::v1::{BeginSyncRequest, ErrorReason, begin_sync_response::Outcome};
+use proto::v1::{BeginSyncRequest, ErrorReason, SyncRedirect, begin_sync_response::Outcome};
 use tracing::error;
 
 use super::{Edge, is_head, is_vendor, no_store, set_cookies};
 use crate::{caller, cookies, error::ApiError, query::Query, throttle::Counted};
 
-/// 302 to the vendor; 204 where nothing is to be sent, or the core can't say.
+/// Answers 302 to the vendor; 204 where nothing is to be sent, or the core can't say.
 pub async fn begin(
     State(edge): State<Arc<Edge>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -59,9 +59,14 @@ pub async fn begin(
             };
         }
     };
+    Ok(send_on(redirect))
+}
+
+/// Answers 302 with the state cookie; 204 where the location can't stand in a header.
+fn send_on(redirect: SyncRedirect) -> Response {
     let Ok(location) = HeaderValue::try_from(redirect.location) else {
         error!("the core's location can't be written");
-        return Ok(nothing());
+        return nothing();
     };
     let mut response = nothing();
     *response.status_mut() = StatusCode::FOUND;
@@ -70,7 +75,7 @@ pub async fn begin(
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers.insert("x-robots-tag", HeaderValue::from_static("noindex"));
     set_cookies(&mut response, &redirect.state_cookie);
-    Ok(response)
+    response
 }
 
 fn nothing() -> Response {
@@ -79,7 +84,7 @@ fn nothing() -> Response {
     response
 }
 
-/// A speculative load: the visitor may never see the page, so nothing may happen for it.
+/// True for a speculative load: the visitor may never see the page, so nothing may happen for it.
 fn is_prefetch(headers: &HeaderMap) -> bool {
     let says = |name: &str| {
         headers

@@ -1,4 +1,4 @@
-//! One connection, from its first byte to its end.
+//! The life of one connection, from its first byte to its end.
 
 use std::{
     convert::Infallible,
@@ -25,38 +25,39 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::{
-    watch::{End, Flight, Timing, Watch},
-    watched::{Answer, Socket, Stream},
+    connection_state::{ConnectionState, EndReason, Flight, Timing},
+    instrumented::{InstrumentedBody, InstrumentedSocket, Stream},
 };
 use crate::{Serve, limits};
 
-/// How far a timer is put off that nothing is due for.
-const RECHECK: Duration = Duration::from_hours(1);
+/// Time that a timer is put off by when nothing is due.
+const RECHECK_INTERVAL: Duration = Duration::from_hours(1);
 
 pub(super) struct Connection<S> {
     pub(super) builder: Builder<TokioExecutor>,
-    /// What the first bytes have to be; none: requests.
+    /// TLS that the connection has to begin with; where there is none, it begins with requests.
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) service: S,
     pub(super) peer: SocketAddr,
     pub(super) timing: Timing,
-    pub(super) watch: Arc<Watch>,
-    /// From here on each HTTP/1.1 answer is its connection's last.
+    pub(super) state: Arc<ConnectionState>,
+    /// Cancelled when the process drains; each later HTTP/1.1 answer is its connection's last.
     pub(super) draining: CancellationToken,
-    /// From here on what waits is left and what is in flight has `timing.drain`.
+    /// Cancelled when listening ends; a connection that waits is left then, and one with requests in flight
+    /// has `timing.drain` left.
     pub(super) leaving: CancellationToken,
 }
 
 impl<S: Serve> Connection<S> {
-    /// Serves until the peer ends it, or answers why this side did.
-    pub(super) async fn serve(self, stream: TcpStream) -> Option<End> {
+    /// Serves until the peer ends the connection (`None`) or this side does (why).
+    pub(super) async fn serve(self, stream: TcpStream) -> Option<EndReason> {
         // Small answers must not wait for the peer's delayed acknowledgement.
         let _ = stream.set_nodelay(true);
         let stream = match &self.tls {
             None => Stream::Plain(stream),
             // Boxed, as a plain connection would have to carry the room for it.
             Some(tls) => {
-                let hands = shake_hands(tls, stream, &self.watch, &self.leaving, self.timing.header);
+                let hands = shake_hands(tls, stream, &self.state, &self.leaving, self.timing.header);
                 match Box::pin(hands).await {
                     Ok(stream) => stream,
                     Err(end) => return end,
@@ -64,14 +65,14 @@ impl<S: Serve> Connection<S> {
             }
         };
         let service = {
-            let (service, peer, watch, draining) =
-                (self.service, self.peer, self.watch.clone(), self.draining);
+            let (service, peer, state, draining) =
+                (self.service, self.peer, self.state.clone(), self.draining);
             service_fn(move |request: Request<Incoming>| {
-                let (flight, head) = watch.request(request.version());
+                let (flight, head) = state.request(request.version());
                 answer(service.clone(), peer, flight, head, draining.clone(), request)
             })
         };
-        let socket = Socket { stream, watch: self.watch.clone() };
+        let socket = InstrumentedSocket { stream, state: self.state.clone() };
         let mut connection = pin!(self.builder.serve_connection(TokioIo::new(socket), service));
         let mut timer = pin!(sleep(self.timing.header));
         let (mut leaving, mut ended) = (false, None);
@@ -85,34 +86,35 @@ impl<S: Serve> Connection<S> {
                     return ended;
                 }
                 () = self.leaving.cancelled(), if !leaving => {}
-                () = self.watch.full.notified() => {
-                    if self.watch.waiting().is_some() {
-                        return Some(End::Full);
+                () = self.state.full.notified() => {
+                    if self.state.waiting().is_some() {
+                        return Some(EndReason::Full);
                     }
                     continue;
                 }
-                end = overdue(&self.watch, timer.as_mut()) => {
+                end = overdue(&self.state, timer.as_mut()) => {
                     ended = Some(end);
-                    if end != End::Age {
+                    if end != EndReason::Age {
                         return ended;
                     }
                 }
             }
             leaving = true;
-            self.watch.leave();
+            self.state.leave();
             connection.as_mut().graceful_shutdown();
         }
     }
 }
 
-/// The stream that requests come on. A peer has as long for its handshake as for a header, and both together.
+/// Accepts the TLS stream that requests come on. A peer has as long for its handshake as for a header, and no
+/// longer for both together.
 async fn shake_hands(
     tls: &TlsAcceptor,
     stream: TcpStream,
-    watch: &Watch,
+    state: &ConnectionState,
     leaving: &CancellationToken,
     limit: Duration,
-) -> Result<Stream, Option<End>> {
+) -> Result<Stream, Option<EndReason>> {
     tokio::select! {
         accepted = tls.accept(stream) => accepted.map(|stream| Stream::Tls(Box::new(stream))).map_err(|error| {
             debug!(%error, "no handshake");
@@ -120,18 +122,18 @@ async fn shake_hands(
             None
         }),
         // Nothing was asked yet.
-        () = leaving.cancelled() => Err(Some(End::Drain)),
-        () = watch.full.notified() => Err(Some(End::Full)),
-        () = sleep(limit) => Err(Some(End::Header)),
+        () = leaving.cancelled() => Err(Some(EndReason::Drain)),
+        () = state.full.notified() => Err(Some(EndReason::Full)),
+        () = sleep(limit) => Err(Some(EndReason::Header)),
     }
 }
 
-/// Waits until `watch` is due. What is due changes with every request, and the timer is only touched when it
+/// Waits until `state` is due. What is due changes with every request, and the timer is only touched when it
 /// would come too late, or has come too early.
-async fn overdue(watch: &Watch, mut timer: Pin<&mut Sleep>) -> End {
+async fn overdue(state: &ConnectionState, mut timer: Pin<&mut Sleep>) -> EndReason {
     poll_fn(move |context| {
         loop {
-            let due = watch.due();
+            let due = state.due();
             if let Some((at, _)) = due
                 && at < timer.deadline()
             {
@@ -142,7 +144,7 @@ async fn overdue(watch: &Watch, mut timer: Pin<&mut Sleep>) -> End {
                 Some((at, end)) if at <= timer.deadline() => return Poll::Ready(end),
                 Some((at, _)) => timer.as_mut().reset(at),
                 // A request is in flight; what follows it is due later than this.
-                None => timer.as_mut().reset(Instant::now() + RECHECK),
+                None => timer.as_mut().reset(Instant::now() + RECHECK_INTERVAL),
             }
         }
     })
@@ -156,7 +158,7 @@ async fn answer<S: Serve>(
     head: Vec<u8>,
     draining: CancellationToken,
     mut request: Request<Incoming>,
-) -> Result<Response<Answer>, Infallible> {
+) -> Result<Response<InstrumentedBody>, Infallible> {
     let version = request.version();
     let mut response = if let Some(refusal) = limits::refuse(&request, &head) {
         refusal
@@ -169,5 +171,5 @@ async fn answer<S: Serve>(
     if draining.is_cancelled() && version != Version::HTTP_2 {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    Ok(response.map(|body| Answer { body, _flight: flight }))
+    Ok(response.map(|body| InstrumentedBody { body, _flight: flight }))
 }

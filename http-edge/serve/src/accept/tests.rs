@@ -13,7 +13,7 @@ use super::*;
 
 const SHORT: Duration = Duration::from_millis(500);
 const LONG: Duration = Duration::from_mins(1);
-/// Each test shortens what it is about.
+/// Limits that no test runs into but by its own doing; each test shortens the one it is about.
 const TIMES: Timing = Timing {
     header: LONG,
     idle: LONG,
@@ -22,7 +22,7 @@ const TIMES: Timing = Timing {
     grace: Duration::from_millis(50),
     drain: Duration::from_millis(300),
 };
-/// Far above every deadline in use, so that a miss is a failure and not a slow machine.
+/// Bound far above every deadline in use, so that a miss is a failure and not a slow machine.
 const BOUND: Duration = Duration::from_secs(10);
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 /// HTTP/2: preface, SETTINGS with an initial window of one byte, GET / that ends its stream.
@@ -30,7 +30,7 @@ const GET_AND_READ_ONE_BYTE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\
     \x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x04\x00\x00\x00\x01\
     \x00\x00\x06\x01\x05\x00\x00\x00\x01\x82\x84\x86\x41\x01x";
 
-/// The last one tells that a slow request has begun.
+/// A running listener: address, lifecycle, task, and a notice that a slow request has begun.
 type Started = (SocketAddr, Lifecycle, JoinHandle<()>, Arc<Notify>);
 
 async fn start(timing: Timing) -> Started {
@@ -74,14 +74,14 @@ async fn send(addr: SocketAddr, bytes: &[u8]) -> TcpStream {
     stream
 }
 
-/// Everything up to the peer's close; a reset counts as one.
+/// Reads all up to the peer's close; a reset counts as a close.
 async fn rest(mut stream: TcpStream) -> String {
     let mut all = Vec::new();
     let _ = timeout(BOUND, stream.read_to_end(&mut all)).await.expect("the connection was left open");
     String::from_utf8_lossy(&all).into_owned()
 }
 
-/// One answer of a connection that stays open.
+/// Reads an answer of a connection that stays open.
 async fn one(stream: &mut TcpStream) -> String {
     let mut answer = vec![0; 1024];
     let length = timeout(BOUND, stream.read(&mut answer)).await.expect("no answer").unwrap();
@@ -102,7 +102,7 @@ async fn a_half_sent_header_is_closed_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn the_time_between_two_requests_is_not_the_header_s() {
+async fn idle_time_between_two_requests_does_not_count_for_the_header() {
     let (addr, ..) = start(Timing { header: SHORT, ..TIMES }).await;
     let mut kept = send(addr, GET).await;
     one(&mut kept).await;

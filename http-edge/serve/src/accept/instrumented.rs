@@ -1,4 +1,4 @@
-//! What tells a [`Watch`] of bytes and answers: the socket and the body of an answer.
+//! The socket and the body of an answer, which tell a [`ConnectionState`] of bytes and of answers.
 
 use std::{
     io::{self, IoSlice},
@@ -16,21 +16,21 @@ use tokio::{
 
 use tokio_rustls::server::TlsStream;
 
-use super::watch::{Flight, Watch};
+use super::connection_state::{ConnectionState, Flight};
 
-/// A socket whose bytes are seen by a [`Watch`].
-pub(super) struct Socket {
+/// A socket whose bytes are seen by a [`ConnectionState`].
+pub(super) struct InstrumentedSocket {
     pub(super) stream: Stream,
-    pub(super) watch: Arc<Watch>,
+    pub(super) state: Arc<ConnectionState>,
 }
 
-/// What a request's bytes come through.
+/// Stream that a connection's bytes come through.
 pub(super) enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// Does the same with whichever it is.
+/// Does the same with whichever stream the socket has.
 macro_rules! either {
     ($socket:expr, $stream:ident => $done:expr) => {
         match &mut $socket.stream {
@@ -46,7 +46,7 @@ macro_rules! either {
     };
 }
 
-impl AsyncRead for Socket {
+impl AsyncRead for InstrumentedSocket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -54,12 +54,17 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(either!(self, stream => stream.poll_read(context, buffer)))?;
-        self.watch.read(buffer.filled().get(before..).unwrap_or_default());
+        #[expect(
+            clippy::expect_used,
+            reason = "a socket adds to the buffer; bytes missed here would hide a head"
+        )]
+        let read = buffer.filled().get(before..).expect("a read takes nothing out of the buffer");
+        self.state.read(read);
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for Socket {
+impl AsyncWrite for InstrumentedSocket {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -92,13 +97,13 @@ impl AsyncWrite for Socket {
     }
 }
 
-/// An answer's body; its request is in flight for as long.
-pub(super) struct Answer {
+/// Body of an answer; its request is in flight for as long as the body lives.
+pub(super) struct InstrumentedBody {
     pub(super) body: Body,
     pub(super) _flight: Flight,
 }
 
-impl HttpBody for Answer {
+impl HttpBody for InstrumentedBody {
     type Data = Bytes;
     type Error = axum::Error;
 

@@ -1,10 +1,10 @@
-//! Enrichment: part of the contract, not there yet.
+//! Enrichment: part of the contract, and not built yet.
 
 use proto::v1::ErrorReason;
 
 use crate::error::ApiError;
 
-/// 501 for everyone.
+/// Answers 501, whoever asks.
 pub async fn answer() -> ApiError {
     ErrorReason::NotImplemented.into()
 }

@@ -9,21 +9,21 @@ use std::{
 use tokio::runtime::Handle;
 
 /// A future that goes on, in a task of its own, when it is dropped before its end.
-pub struct Finishing<F>(Option<Pin<Box<F>>>)
+pub struct FinishOnDrop<F>(Option<Pin<Box<F>>>)
 where
     F: Future<Output: Send> + Send + 'static;
 
-impl<F> Finishing<F>
+impl<F> FinishOnDrop<F>
 where
     F: Future<Output: Send> + Send + 'static,
 {
-    /// Nothing of it is done before it is waited for.
+    /// Wraps `work`, which does not begin before it is polled.
     pub fn new(work: F) -> Self {
         Self(Some(Box::pin(work)))
     }
 }
 
-impl<F> Future for Finishing<F>
+impl<F> Future for FinishOnDrop<F>
 where
     F: Future<Output: Send> + Send + 'static,
 {
@@ -40,7 +40,7 @@ where
     }
 }
 
-impl<F> Drop for Finishing<F>
+impl<F> Drop for FinishOnDrop<F>
 where
     F: Future<Output: Send> + Send + 'static,
 {
@@ -61,7 +61,7 @@ mod tests {
     async fn goes_on_when_it_is_dropped() {
         let (go, wait) = oneshot::channel();
         let (done, end) = oneshot::channel();
-        let mut work = Box::pin(Finishing::new(async move {
+        let mut work = Box::pin(FinishOnDrop::new(async move {
             wait.await.unwrap();
             done.send("done").unwrap();
         }));
@@ -73,6 +73,6 @@ mod tests {
 
     #[tokio::test]
     async fn answers_who_waits() {
-        assert_eq!(Finishing::new(std::future::ready(7)).await, 7);
+        assert_eq!(FinishOnDrop::new(std::future::ready(7)).await, 7);
     }
 }

@@ -1,4 +1,4 @@
-//! `OPTIONS`: may a page of that origin call this host? A preflight carries no key.
+//! Cross-origin calls: a preflight asks if pages of an origin may call this host, and carries no key.
 
 use std::net::SocketAddr;
 
@@ -9,20 +9,21 @@ use axum::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
 use proto::v1::{CheckOriginRequest, ErrorReason};
+use tonic::Status;
 
-use super::{Edge, allow_origin};
+use super::Edge;
 use crate::{caller, error::ApiError, throttle::Sender};
 
-/// What an allowed page may send. Ten minutes: a removed domain stops working soon, and the answer depends on
-/// nothing else.
-const ALLOWED: [(HeaderName, &str); 3] = [
+/// Headers that allow a page its call. Ten minutes: a removed domain stops working soon, and the answer
+/// depends on nothing else.
+const PREFLIGHT_HEADERS: [(HeaderName, &str); 3] = [
     (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST"),
     (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type"),
     (header::ACCESS_CONTROL_MAX_AGE, "600"),
 ];
 
 /// Answers every `OPTIONS` under `/v1/`, whatever the path.
-pub async fn answer(edge: &Edge, peer: SocketAddr, request: Request, next: Next) -> Response {
+pub async fn answer_preflight(edge: &Edge, peer: SocketAddr, request: Request, next: Next) -> Response {
     if request.method() != Method::OPTIONS || !request.uri().path().starts_with("/v1/") {
         return next.run(request).await;
     }
@@ -38,21 +39,38 @@ async fn check(edge: &Edge, headers: &HeaderMap, host: String) -> Result<Respons
     else {
         return Ok(response);
     };
-    let request = CheckOriginRequest { host, origin: origin.to_owned() };
-    if edge.core.check_origin(&caller::trace(headers), request).await?.allowed {
+    if is_allowed(edge, headers, host, origin).await? {
         allow_origin(&mut response, origin);
-        for (name, value) in ALLOWED {
+        for (name, value) in PREFLIGHT_HEADERS {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
         }
     } else {
-        response.headers_mut().append(header::VARY, HeaderValue::from_static("Origin"));
+        vary_by_origin(&mut response);
     }
     Ok(response)
 }
 
-/// A refusal of a browser's call from `origin`, readable by its page where that may call this host: without the
-/// headers a browser shows its script no more than a failed fetch. A core that is busy is not asked; there, and where it
-/// is away, what `sender` was allowed a moment ago is what counts.
+async fn is_allowed(edge: &Edge, headers: &HeaderMap, host: String, origin: &str) -> Result<bool, Status> {
+    let request = CheckOriginRequest { host, origin: origin.to_owned() };
+    Ok(edge.core.check_origin(&caller::trace(headers), request).await?.allowed)
+}
+
+/// Lets the page of `origin` read `response`.
+pub fn allow_origin(response: &mut Response, origin: &str) {
+    let Ok(origin) = HeaderValue::from_str(origin) else { return };
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+    vary_by_origin(response);
+}
+
+fn vary_by_origin(response: &mut Response) {
+    response.headers_mut().append(header::VARY, HeaderValue::from_static("Origin"));
+}
+
+/// Refuses a browser's call, readable by its page where that may call this host: without the headers a
+/// browser shows its script no more than a failed fetch. A core that is busy is not asked; there, and where
+/// it is away, what `sender` was allowed a moment ago is what counts.
 pub async fn readable(
     edge: &Edge,
     parts: &Parts,
@@ -65,17 +83,17 @@ pub async fn readable(
     let mut response = error.into_response();
     let (Some(origin), false) = (origin, reason == ErrorReason::OriginNotAllowed) else { return response };
     let busy = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
-    let request = CheckOriginRequest {
-        host: caller::host(parts, peer, &edge.proxies).to_owned(),
-        origin: origin.to_owned(),
-    };
-    let asked = async { edge.core.check_origin(&caller::trace(&parts.headers), request).await };
     let remembered = sender.is_known();
-    let allowed = if busy { remembered } else { asked.await.map_or(remembered, |answer| answer.allowed) };
+    let allowed = if busy {
+        remembered
+    } else {
+        let host = caller::host(parts, peer, &edge.proxies).to_owned();
+        is_allowed(edge, &parts.headers, host, origin).await.unwrap_or(remembered)
+    };
     if allowed {
         allow_origin(&mut response, origin);
     } else {
-        response.headers_mut().append(header::VARY, HeaderValue::from_static("Origin"));
+        vary_by_origin(&mut response);
     }
     response
 }

@@ -1,0 +1,91 @@
+//! Events of pages and of customers' servers, `POST /v1/batch` and the single ones.
+
+use http::StatusCode;
+use proto::v1::caller::Kind;
+use serde_json::Value;
+
+use super::{KEY, ORIGIN, send, start};
+
+#[tokio::test]
+async fn a_batch_is_one_call_and_its_broken_events_are_named() {
+    let (app, fake) = start().await;
+    let body = r#"{"batch":[{"anonymousId":"a"},{"anonymousId":"a","type":"page"},{"anonymousId":"\ud800"},
+        {"userId":"away"},{"anonymousId":"b"}]}"#;
+    let headers = [KEY, ("origin", ORIGIN), ("traceparent", "00-aa-bb-01")];
+    let got = send(&app, "POST", "/v1/batch", &headers, body).await;
+    assert_eq!(got.status, StatusCode::OK);
+    let json = got.json();
+    assert_eq!((&json["success"], &json["accepted"]), (&true.into(), &3.into()));
+    assert_eq!(json["anonymous_id"], "b");
+    assert_eq!(json["pending_syncs"][0]["partner_id"], "26");
+    assert_eq!(json["errors"][0]["index"], 2);
+    assert_eq!(json["errors"][0]["code"], "INVALID_EVENT");
+    assert_eq!(
+        json["errors"][0]["message"],
+        "The event is not valid. A text has a lone surrogate. Field: anonymousId."
+    );
+    assert!(json["errors"][0].get("retry").is_none());
+    assert_eq!(json["errors"][1]["index"], 3);
+    assert_eq!(
+        (&json["errors"][1]["code"], &json["errors"][1]["retry"]),
+        (&"UNAVAILABLE".into(), &true.into())
+    );
+    assert_eq!(got.header("access-control-allow-origin"), ORIGIN);
+    assert_eq!(got.header("access-control-allow-credentials"), "true");
+    assert_eq!(got.header("vary"), "Origin");
+    assert_eq!(got.header("set-cookie"), "_dfid=b; Max-Age=0; Path=/");
+    fake.asked(|asked| {
+        assert_eq!((asked.resolve.len(), asked.authenticate), (1, 0));
+        assert_eq!(asked.resolve[0].subjects.len(), 3);
+        assert_eq!(asked.traces, [Some("00-aa-bb-01".to_owned())]);
+        let Some(Kind::Collect(caller)) = asked.resolve[0].caller.clone().unwrap().kind else { panic!() };
+        assert_eq!(
+            (caller.host.as_str(), caller.client_ip.as_deref()),
+            ("collect.example", Some("192.0.2.7"))
+        );
+        assert!(caller.signed_body.is_none());
+    });
+}
+
+#[tokio::test]
+async fn without_a_valid_event_the_caller_is_authenticated_all_the_same() {
+    let (app, fake) = start().await;
+    let got = send(&app, "POST", "/v1/batch", &[KEY], r#"{"batch":[null,1]}"#).await;
+    assert_eq!((got.status, &got.json()["accepted"]), (StatusCode::OK, &0.into()));
+    assert_eq!(got.json()["anonymous_id"], Value::Null);
+    let got = send(&app, "POST", "/v1/batch?pipeline_key=bad", &[], r#"{"batch":[null]}"#).await;
+    assert_eq!((got.status, got.code().as_str()), (StatusCode::UNAUTHORIZED, "INVALID_PIPELINE_KEY"));
+    let headers = [KEY, ("origin", ORIGIN)];
+    let got = send(&app, "POST", "/v1/t", &headers, r#"{"userId":5}"#).await;
+    assert_eq!((got.status, got.code().as_str()), (StatusCode::BAD_REQUEST, "INVALID_EVENT"));
+    assert_eq!(got.header("access-control-allow-origin"), ORIGIN);
+    assert_eq!(fake.asked(|asked| (asked.authenticate, asked.resolve.len())), (3, 0));
+}
+
+#[tokio::test]
+async fn the_error_of_a_single_event_is_the_answer() {
+    let (app, _) = start().await;
+    let got = send(&app, "POST", "/v1/i", &[KEY], r#"{"userId":"u","anonymousId":"a"}"#).await;
+    assert_eq!((got.status, &got.json()["accepted"]), (StatusCode::OK, &1.into()));
+    let got = send(&app, "POST", "/v1/t", &[KEY], r#"{"userId":"away"}"#).await;
+    assert_eq!((got.status, got.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "1"));
+    let large = format!(r#"{{"x":"{}"}}"#, "a".repeat(33_000));
+    let got = send(&app, "POST", "/v1/p", &[KEY], &large).await;
+    assert_eq!((got.status, got.code().as_str()), (StatusCode::PAYLOAD_TOO_LARGE, "EVENT_TOO_LARGE"));
+}
+
+#[tokio::test]
+async fn a_signed_call_sends_its_body_and_gets_neither_cors_nor_cookies() {
+    let (app, fake) = start().await;
+    let headers = [KEY, ("x-datafly-signature", "sha256=00"), ("origin", ORIGIN), ("cookie", "_dfid=c")];
+    let got = send(&app, "POST", "/v1/t", &headers, r#"{"userId":"u"} "#).await;
+    assert_eq!(got.status, StatusCode::OK);
+    assert!(
+        !got.headers.contains_key("access-control-allow-origin") && !got.headers.contains_key("set-cookie")
+    );
+    fake.asked(|asked| {
+        let Some(Kind::Collect(caller)) = asked.resolve[0].caller.clone().unwrap().kind else { panic!() };
+        assert_eq!(caller.signed_body.as_deref(), Some(&br#"{"userId":"u"} "#[..]));
+        assert!(asked.resolve[0].subjects[0].cookie_anonymous_id.is_none());
+    });
+}
