@@ -3,25 +3,32 @@
 //!
 //! Nothing here is a mock of something this project ships: only the vendors are simulated.
 
+pub mod answers;
 pub mod browser;
 pub mod certificates;
 pub mod cluster;
 pub mod control;
 pub mod database;
 pub mod grpc;
+pub mod health;
 pub mod http2;
 pub mod metrics;
+pub mod people;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod raw;
+pub mod recovery;
 pub mod redis;
+pub mod round_trips;
 pub mod seed;
 pub mod shop;
+pub mod signature;
 pub mod stores;
 pub mod story;
 pub mod system;
 pub mod vendor_sim;
+pub mod visits;
 pub mod wire;
 pub mod world;
 pub mod writers;

@@ -189,3 +189,9 @@ impl Customer {
         format!("{vendor}-{}", &self.source_id.simple().to_string()[20..])
     }
 }
+
+/// Keys from hex digits: the current one and the previous one.
+pub fn seal_keys(current: &str, previous: Option<&str>) -> SealKeys {
+    let key = |hex: &str| SealKey::from_hex(&SecretString::from(hex)).unwrap();
+    SealKeys::new(key(current), previous.map(key))
+}

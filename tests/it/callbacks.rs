@@ -1,13 +1,13 @@
 //! Forged callbacks: nothing is stored, `bad_state` is counted, and the browser still gets its GIF.
 
-use harness::{browser::Browser, system::now, vendor_sim::vendor, world::World};
+use harness::{
+    answers::assert_gif, browser::Browser, system::now, vendor_sim::vendor, visits::granted, world::World,
+};
 use identity_service::sync::state::{StateKeys, SyncState};
 use migrations::sealed::{SealKey, SealKeys};
 use secrecy::SecretString;
 use time::Duration;
 use url::Url;
-
-use crate::{assert_gif, granted};
 
 async fn world() -> World {
     harness::world::World::with(harness::world::Options {

@@ -4,7 +4,13 @@
 use std::time::{Duration, Instant};
 
 use diesel_async::SimpleAsyncConnection;
-use harness::{eventually, world::World};
+use harness::{
+    answers::assert_accepted,
+    eventually,
+    recovery::{assert_healed, assert_no_open_transaction},
+    visits::granted,
+    world::World,
+};
 use prost::Message;
 use proto::v1::{
     Caller, ConsentSignals, IdentityRef, ResolveRequest, Subject, VendorIdsRequest, caller::Kind,
@@ -13,8 +19,6 @@ use proto::v1::{
 use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::timeout};
 use tonic::{Code, Request, Status};
-
-use crate::{assert_accepted, assert_no_open_transaction, compare::assert_healed, granted};
 
 /// Clients in all; half of them over HTTP, half over gRPC (threats.md T15).
 const CLIENTS: u32 = 10_000;
@@ -244,7 +248,7 @@ async fn nothing_is_begun_with_too_little_time_left() {
     let world = World::start().await;
     for (number, deadline) in (0..).zip(["0n", "1m", "4999u"]) {
         let message = resolve_request(&world, number).encode_to_vec();
-        let answer = crate::grpc::raw(&world, "Resolve", 0, &message, deadline).await;
+        let answer = harness::grpc::raw(&world, "Resolve", 0, &message, deadline).await;
         let status = Status::from_header_map(answer.headers()).map(|status| status.code());
         assert_eq!(status, Some(Code::DeadlineExceeded), "{deadline}: {:?}", answer.headers());
     }

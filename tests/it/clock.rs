@@ -9,6 +9,7 @@ use std::{
 use harness::{
     control::{Control, PASSWORD, start_management},
     eventually, system,
+    visits::{denied, granted},
     world::{Options, World},
 };
 use hmac::{Hmac, KeyInit, Mac};
@@ -20,8 +21,6 @@ use serde_json::Value;
 use sha2::Sha256;
 use tonic::Status;
 use url::Url;
-
-use crate::{denied, granted};
 
 /// A file that says how far a process' clock is off, and can be changed while it runs.
 struct Clock(PathBuf);

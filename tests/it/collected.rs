@@ -1,19 +1,16 @@
 //! IDs that are collected without asking a vendor: click IDs of page URLs, and IDs made in the vendors' own format.
 
 use harness::{
+    answers::{assert_accepted, assert_gif},
     browser::{Answer, Browser},
+    recovery::repaired,
+    round_trips::caused,
+    signature::sign,
+    visits::{delivered, denied, granted},
     world::{Options, World},
 };
 use proto::v1::{DeleteRequest, IdentityRef, LookupRequest, Person, UnmergeRequest, identity_ref::Id};
 use serde_json::{Value, json};
-
-use crate::{
-    assert_accepted, assert_gif, denied,
-    faults::{delivered, repaired},
-    granted,
-    round_trips::caused,
-    signed_calls::sign,
-};
 
 const PAGE: &str = "https://shop.example.com/";
 

@@ -1,38 +1,12 @@
 //! `identity-service --compare`: finds every kind of wrong value, and nothing in a world that is right.
 
-use std::time::Duration;
-
 use harness::{
-    process::{Ended, run},
-    within,
+    answers::{assert_accepted, assert_gif},
+    recovery::compare,
+    visits::{denied, granted, synced},
     world::{Options, World, all_vendors},
 };
 use serde_json::{Value, json};
-
-use crate::{assert_accepted, assert_gif, denied, faults::synced, granted};
-
-async fn compare(world: &World) -> Ended {
-    let env = [("DATABASE_URL", world.database.url.as_str()), ("REDIS_URL", &world.redis.url())];
-    run("identity-service", &["--compare"], &env, "").await.unwrap()
-}
-
-/// What every fault ends with: repairs are made, Redis says nothing that PostgreSQL doesn't, and nothing panicked.
-pub async fn assert_healed(world: &World) {
-    within(Duration::from_secs(10), "the repairs to be made", async || {
-        match world.database.count("redis_repairs", "tries < 5").await {
-            0 => Ok(()),
-            rows => Err(format!("{rows} rows")),
-        }
-    })
-    .await;
-    let compared = compare(world).await;
-    assert!(compared.status.success(), "{}", compared.text());
-    for service in world.cluster.cores.iter().chain([&world.cluster.edge]) {
-        let panics: Vec<String> =
-            service.log().into_iter().filter(|line| line.contains("panicked")).collect();
-        assert_eq!(panics, [""; 0]);
-    }
-}
 
 #[tokio::test]
 async fn a_world_that_is_right_has_no_difference() {

@@ -3,8 +3,10 @@
 use std::{collections::HashSet, time::Duration};
 
 use harness::{
+    answers::assert_accepted,
     browser::Browser,
     eventually,
+    visits::{denied, granted},
     world::{Options, World},
 };
 use proto::v1::{
@@ -13,8 +15,6 @@ use proto::v1::{
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
-
-use crate::{assert_accepted, granted};
 
 async fn two_cores() -> World {
     World::with(Options { cores: 2, ..Options::default() }).await
@@ -135,7 +135,7 @@ async fn both_cores_see_a_change_at_once() {
     browser.sync("pinterest").await;
     for round in 0..20 {
         // Each change goes through whichever core the edge picks; each core must answer with it.
-        let consent = if round % 2 == 0 { crate::denied() } else { granted() };
+        let consent = if round % 2 == 0 { denied() } else { granted() };
         assert_accepted(&browser.view(&consent).await, 1);
         for core in 0..2 {
             let request = proto::v1::VendorIdsRequest {

@@ -1,10 +1,12 @@
 //! No consent, no sync: at the offer, at the redirect and at the callback.
 
-use harness::world::{Options, World};
+use harness::{
+    answers::{assert_accepted, assert_gif},
+    visits::{denied, granted},
+    world::{Options, World},
+};
 use reqwest::Method;
 use serde_json::{Value, json};
-
-use crate::{assert_accepted, assert_gif, denied, granted};
 
 #[tokio::test]
 async fn in_explicit_mode_silence_and_anything_but_true_deny() {

@@ -1,14 +1,16 @@
 //! Emails and phones: kept as digests for the identifier that brought them, and in clear nowhere.
 
 use harness::{
+    answers::assert_accepted,
     browser::{Answer, Browser},
+    round_trips::caused,
+    signature::sign,
+    visits::granted,
     world::{Options, World},
 };
 use proto::v1::{DeleteRequest, ExportRequest, IdentityRef, identity_ref::Id};
 use reqwest::Method;
 use serde_json::{Value, json};
-
-use crate::{assert_accepted, granted, round_trips::caused, signed_calls::sign};
 
 const EMAIL: &str = " Jane.Saoirse+UID2@Gmail.com";
 const PHONE: &str = "+1 (234) 567-8901";

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harness::{control::Control, eventually, within};
+use harness::{control::Control, eventually, recovery::assert_no_open_transaction, within};
 use reqwest::Method;
 use serde_json::json;
 
@@ -91,7 +91,7 @@ async fn a_client_that_goes_leaves_nothing_half_done() {
         }
     }
     assert!(left > CLIENTS / 10, "only {left} clients went away");
-    crate::assert_no_open_transaction(&control.world).await;
+    assert_no_open_transaction(&control.world).await;
     let database = &control.world.database;
     let org = format!("org_id = '{}'", control.owner.org_id);
     assert!(database.count("sources", &org).await > 0);

@@ -1,13 +1,13 @@
 //! The visitor's cookie and the state cookie, as browsers see them.
 
 use harness::{
+    answers::assert_accepted,
     browser::Answer,
+    visits::granted,
     world::{Options, World},
 };
 use reqwest::Method;
 use serde_json::{Value, json};
-
-use crate::{assert_accepted, granted};
 
 /// The attributes of a cookie in an answer, sorted, with its value left out.
 #[track_caller]

@@ -3,17 +3,17 @@
 use std::time::{Duration, Instant};
 
 use harness::{
+    answers::{assert_accepted, assert_gif},
     browser::Browser,
     eventually,
     process::Service,
     proxy::Proxy,
+    visits::granted,
     wire::Protocol,
     within,
     world::{Options, World},
 };
 use serde_json::json;
-
-use crate::{assert_accepted, assert_gif, granted};
 
 /// The edge serves again that long after a core does (threats.md F32, F48): 2 s, and as much for a busy machine.
 const RECOVERY: Duration = Duration::from_secs(4);

@@ -1,18 +1,15 @@
 //! kill -9 of a core at every point of a change: the state is that before or that after, and heals by itself.
 
 use harness::{
+    answers::{assert_accepted, assert_gif},
     browser::Browser,
     eventually,
     proxy::{Hold, Proxy},
+    recovery::takes_visitors,
+    visits::{denied, granted, synced},
     world::{Options, World},
 };
 use serde_json::Value;
-
-use crate::{
-    assert_accepted, assert_gif, denied,
-    faults::{synced, takes_visitors},
-    granted,
-};
 
 /// More flights to a store than any request takes; the sweep ends before, where one was answered.
 const MOST_FLIGHTS: usize = 80;

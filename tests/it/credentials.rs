@@ -3,20 +3,14 @@
 use harness::{
     control::{Admin, Answer, Control},
     eventually,
+    seed::seal_keys,
 };
 use migrations::sealed::{
-    MOST_SEALINGS, SealKey, SealKeys,
+    MOST_SEALINGS,
     columns::{self, Column},
 };
 use reqwest::Method;
-use secrecy::SecretString;
 use serde_json::{Value, json};
-
-/// Keys from hex digits: the current one and the previous one.
-pub fn keys(current: &str, previous: Option<&str>) -> SealKeys {
-    let key = |hex: &str| SealKey::from_hex(&SecretString::from(hex)).unwrap();
-    SealKeys::new(key(current), previous.map(key))
-}
 
 /// What is sealed in the one row of a table that meets a condition.
 async fn opened(control: &Control, column: Column, condition: &str) -> String {
@@ -25,7 +19,7 @@ async fn opened(control: &Control, column: Column, condition: &str) -> String {
         async move { control.world.database.text(&sql).await }
     };
     let (id, org, blob) = (row("id").await, row("org_id").await, row("encode(sealed, 'hex')").await);
-    let keys = keys(&control.world.cluster.secrets.encryption_key, None);
+    let keys = seal_keys(&control.world.cluster.secrets.encryption_key, None);
     let place = column.place(org.parse().unwrap(), id.parse().unwrap());
     String::from_utf8(keys.open(place, &hex::decode(blob).unwrap()).unwrap().to_vec()).unwrap()
 }
@@ -440,7 +434,7 @@ async fn the_keys_health_is_told_to_anyone() {
     let control = Control::start().await;
     let key = &control.world.cluster.secrets.encryption_key;
     let health = control.owner.anyone().get("/health/crypto").await.expect(200);
-    let key_id = hex::encode(keys(key, None).current().id());
+    let key_id = hex::encode(seal_keys(key, None).current().id());
     let checks = json!({"key_valid": true, "round_trip": true, "previous_key_valid": null});
     assert_eq!(
         health,

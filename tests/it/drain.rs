@@ -15,6 +15,7 @@ use harness::{
     http2::{Connection, END_HEADERS, HEADERS, PREFACE, SETTINGS, fields, frame},
     process::Service,
     raw::{rest, send},
+    visits::granted,
     world::{Options, World},
 };
 use serde_json::{Value, json};
@@ -22,8 +23,6 @@ use tokio::{
     net::TcpStream,
     task::{AbortHandle, JoinSet},
 };
-
-use crate::granted;
 
 /// The design's bound, from the signal to the end.
 const LIMIT: Duration = Duration::from_secs(10);

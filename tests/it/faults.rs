@@ -2,66 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use harness::{browser::Browser, eventually, vendor_sim::vendor, world::World};
-use proto::v1::IdentityVendorIds;
+use harness::{
+    answers::{assert_accepted, assert_gif},
+    browser::Browser,
+    eventually,
+    health::health,
+    recovery::{assert_serves, repaired, takes_visitors},
+    vendor_sim::vendor,
+    visits::{delivered, denied, granted, synced},
+    world::World,
+};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
-use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
-
-use crate::{assert_accepted, assert_gif, denied, granted, postgres_faults::assert_serves};
-
-/// A visitor whose Pinterest sync is stored.
-pub async fn synced(world: &World) -> Browser {
-    let mut browser = world.browser();
-    browser.view(&granted()).await;
-    assert_gif(browser.sync("pinterest").await.last().unwrap());
-    browser
-}
-
-/// A service's state at the first core, as `grpc.health.v1` tells it.
-pub(crate) async fn health(world: &World, service: &str) -> String {
-    health_at(world, 0, service).await
-}
-
-/// The same at one of the cores.
-pub(crate) async fn health_at(world: &World, core: usize, service: &str) -> String {
-    let api = world.cluster.api(core, &world.cluster.secrets.internal_token).unwrap();
-    let request = HealthCheckRequest { service: service.to_owned() };
-    match HealthClient::new(api.channel).check(request).await {
-        Ok(answer) => answer.get_ref().status().as_str_name().to_owned(),
-        Err(status) => status.to_string(),
-    }
-}
-
-/// Waits until PostgreSQL holds no repair and Redis serves again.
-pub async fn repaired(world: &World) {
-    eventually("the repairs to be drained", async || {
-        match world.database.count("redis_repairs", "true").await {
-            0 => Ok(()),
-            rows => Err(format!("{rows} rows")),
-        }
-    })
-    .await;
-}
-
-/// Waits until the edge reaches a core that takes visitors and stores what they bring.
-pub async fn takes_visitors(world: &World) {
-    eventually("a visitor to be taken", async || match world.browser().view(&granted()).await {
-        answer if answer.status == 200 && answer.json()["accepted"] == json!(1) => Ok(()),
-        answer => Err(answer.text()),
-    })
-    .await;
-}
-
-/// What delivery gets while a store is away: asked again where a busy machine reads too late from the other.
-pub async fn delivered(world: &World, anonymous_id: &str) -> IdentityVendorIds {
-    eventually("an answer for delivery", async || {
-        let answer = world.ask_vendor_ids(&world.customer.org_id.to_string(), anonymous_id).await;
-        answer.map_err(|status| status.to_string())
-    })
-    .await
-}
 
 #[tokio::test]
 async fn a_flush_in_the_middle_changes_no_answer() {

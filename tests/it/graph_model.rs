@@ -17,6 +17,8 @@ use std::{
 
 use harness::{
     PATIENCE,
+    people::{People, browser, user},
+    recovery::{assert_healed, assert_no_open_transaction},
     system::env,
     world::{Options, World},
 };
@@ -31,11 +33,6 @@ use tonic::{Code, Status};
 use self::{
     model::{Canonical, Model},
     op::{Op, Vid, lives},
-};
-use crate::{
-    assert_no_open_transaction,
-    compare::assert_healed,
-    people::{People, browser, user},
 };
 
 const FAMILIES: usize = 60;

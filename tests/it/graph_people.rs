@@ -1,15 +1,17 @@
 //! People looked up, taken apart, erased and forgotten, as every core and both stores tell it.
 
-use harness::world::{Options, World};
+use harness::{
+    answers::{assert_accepted, assert_gif},
+    people::{People, browser, canonical, cookie, give, login, user, visit},
+    round_trips::caused,
+    visits::{denied, granted},
+    world::{Options, World},
+};
 use proto::v1::{IdentityVendorIds, RefusalReason, VendorId, identity_ref::Id};
 use serde_json::Value;
 use tonic::Code;
 
-use crate::{
-    assert_accepted, assert_gif, denied, granted,
-    graph_model::{assert_shape, assert_sound, resolve_in_the_end},
-    people::{People, browser, canonical, cookie, give, login, user, visit},
-};
+use crate::{graph_model::assert_shape, graph_model::assert_sound, graph_model::resolve_in_the_end};
 
 async fn two_cores() -> World {
     World::with(Options { cores: 2, ..Options::default() }).await
@@ -160,7 +162,7 @@ async fn assert_stores_agree(world: &World, people: &People, ids: &[Id]) -> Vec<
     let served = harness::eventually("Redis to answer alone", async || {
         world.postgres_proxy.take();
         let served = ask(&named).await;
-        let sent = crate::round_trips::caused(world.postgres_proxy.take().0);
+        let sent = caused(world.postgres_proxy.take().0);
         if sent.is_empty() { Ok(served) } else { Err(format!("{sent:?}")) }
     })
     .await;
@@ -460,7 +462,7 @@ async fn a_refusal_is_known_without_postgresql() {
             let refused = people.see(0, cookie("one", "two")).await;
             let reasons: Vec<RefusalReason> = refused.refusals.iter().map(|one| one.reason()).collect();
             assert_eq!(reasons, [RefusalReason::DifferentUsers]);
-            let sent = crate::round_trips::caused(world.postgres_proxy.take().0);
+            let sent = caused(world.postgres_proxy.take().0);
             if sent.is_empty() { Ok(()) } else { Err(format!("{sent:?}")) }
         })
         .await;

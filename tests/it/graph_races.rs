@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use harness::{
     eventually,
+    people::{People, browser, cookie, login, user, visit},
     world::{Options, World},
 };
 use tokio::task::JoinSet;
 
 use crate::{
-    graph_model::{assert_shape, assert_sound, resolve_in_the_end, vendor_ids_of},
-    people::{People, browser, cookie, login, user, visit},
+    graph_model::assert_shape, graph_model::assert_sound, graph_model::resolve_in_the_end,
+    graph_model::vendor_ids_of,
 };
 
 async fn two_cores() -> World {

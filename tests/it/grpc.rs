@@ -1,14 +1,10 @@
 //! The core's own interface: reflection, health, tokens, roles, bounds.
 
-use axum::{
-    body::Body,
-    http::{Request, Response},
-};
 use harness::{
-    grpc::Api,
+    grpc::{Api, raw},
+    visits::{denied, granted},
     world::{Options, World},
 };
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
 use proto::v1::{
     AuthenticateRequest, Caller, CollectCaller, ConsentMode, Environment, ExplainRequest, IdentityRef,
@@ -20,8 +16,6 @@ use tonic::{Code, Status};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_types::StatusExt;
 
-use crate::granted;
-
 const SERVICES: [&str; 7] = [
     "datafly.identity.v1.AuthService",
     "datafly.identity.v1.CatalogService",
@@ -31,8 +25,6 @@ const SERVICES: [&str; 7] = [
     "datafly.identity.v1.ResolveService",
     "datafly.identity.v1.SyncService",
 ];
-
-type Answer = Response<hyper::body::Incoming>;
 
 /// A refusal has the code, and a reason of ours in `google.rpc.ErrorInfo`.
 #[track_caller]
@@ -266,24 +258,6 @@ async fn bounds_and_malformed_fields() {
     assert_eq!(refused.code(), Code::ResourceExhausted, "5 MiB: {refused:?}");
 }
 
-/// Sends bytes as a message of `ResolveService`, compressed if `flag` says so.
-pub(crate) async fn raw(world: &World, method: &str, flag: u8, message: &[u8], timeout: &str) -> Answer {
-    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
-    let core = world.cluster.cores[0].addr("grpc");
-    let stream = TokioIo::new(tokio::net::TcpStream::connect(core).await.unwrap());
-    let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
-    tokio::spawn(connection);
-    let request = Request::post(format!("http://{core}/datafly.identity.v1.ResolveService/{method}"))
-        .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .header("grpc-timeout", timeout)
-        .header("authorization", format!("Bearer {}", world.cluster.secrets.operator_token))
-        .body(Body::from([&[flag][..], &length, message].concat()))
-        .unwrap();
-    sender.send_request(request).await.unwrap()
-}
-
 #[tokio::test]
 async fn what_the_framework_refuses_has_a_reason_too() {
     let world = World::start().await;
@@ -357,7 +331,7 @@ async fn an_engineer_is_told_why_a_vendor_is_offered_or_not() {
     browser.sync("pinterest").await;
     browser.sync_to_vendor("criteo").await;
     assert_eq!(explained(browser.aid()).await, told(Synced, Waiting));
-    browser.view(&crate::denied()).await;
+    browser.view(&denied()).await;
     assert_eq!(explained(browser.aid()).await, told(Synced, Consent), "what is stored stays");
 
     let nobody = ExplainRequest {

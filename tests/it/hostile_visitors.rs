@@ -1,11 +1,13 @@
 //! Rows of threats.md 2.2 and 2.3 that belong to no other module: visitors' IDs, clocks, claims and tabs as they are,
 //! or as somebody makes them.
 
-use harness::world::{Options, World, all_vendors};
+use harness::{
+    answers::{assert_accepted, assert_gif},
+    visits::granted,
+    world::{Options, World, all_vendors},
+};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
-
-use crate::{assert_accepted, assert_gif, granted};
 
 async fn all() -> World {
     let vendors = &["criteo", "index_exchange", "pinterest", "trade_desk"];

@@ -1,6 +1,12 @@
 //! Who is whom: linking that never fuses two users, and what other systems read of it.
 
-use harness::{eventually, grpc::Api, world::World};
+use harness::{
+    answers::{assert_accepted, assert_gif},
+    eventually,
+    grpc::Api,
+    visits::granted,
+    world::World,
+};
 use proto::v1::{
     Caller, IdentityRef, RefusalReason, Resolution, ResolveRequest, Subject, VendorIdsRequest, caller::Kind,
     identity_ref::Id,
@@ -9,8 +15,6 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
 use uuid::Uuid;
-
-use crate::{assert_accepted, assert_gif, granted};
 
 async fn resolve(world: &World, anonymous_id: &str, user_id: &str) -> Resolution {
     resolve_over(world.internal(), world.customer.org_id, anonymous_id.to_owned(), user_id.to_owned())

@@ -1,10 +1,15 @@
 //! One visitor, all the way: batch, offer, redirect, callback, delivery; and what comes after.
 
-use harness::{browser::Browser, system::now, vendor_sim::vendor, world::World};
+use harness::{
+    answers::{assert_accepted, assert_gif},
+    browser::Browser,
+    system::now,
+    vendor_sim::vendor,
+    visits::granted,
+    world::World,
+};
 use proto::v1::{IdentityRef, VendorIdSource, VendorIdsRequest, identity_ref::Id};
 use serde_json::{Value, json};
-
-use crate::{assert_accepted, assert_gif, granted};
 
 #[tokio::test]
 async fn a_visitor_is_synced_and_delivered() {

@@ -1,8 +1,6 @@
 //! When a pipeline key was last used.
 
-use harness::{eventually, world::World};
-
-use crate::{assert_accepted, granted};
+use harness::{answers::assert_accepted, eventually, visits::granted, world::World};
 
 #[tokio::test]
 async fn the_day_of_a_key_s_last_use_is_written_down() {

@@ -7,18 +7,19 @@ use std::{
 
 use harness::{
     PATIENCE,
+    answers::assert_accepted,
     browser::{Answer, Browser},
     control::{Admin, Control, start_management},
     eventually,
     shop::{DUE, Issued, Shop, every_core},
+    signature::sign,
+    visits::granted,
     within,
     world::Options,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
-
-use crate::{assert_accepted, granted, signed_calls::sign};
 
 async fn secret(owner: &Admin, shop: &Shop, rotation: &Value) -> String {
     let answer = owner.post(&format!("{}/server-secret", shop.source), rotation).await;

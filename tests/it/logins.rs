@@ -6,12 +6,11 @@ use argon2::{Algorithm, Argon2, Params, PasswordHasher, Version};
 use harness::{
     control::{Admin, Answer, Control, PASSWORD},
     eventually,
+    visits::granted,
 };
 use reqwest::Method;
 use serde_json::json;
 use tokio::task::JoinSet;
-
-use crate::granted;
 
 const LOGIN: &str = "/v1/admin/auth/login";
 const WRONG: &str = "not-the-password-at-all";

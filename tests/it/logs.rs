@@ -3,16 +3,16 @@
 use std::{net::SocketAddr, process::Stdio};
 
 use harness::{
+    answers::assert_accepted,
     eventually,
     metrics::Metrics,
     process::Service,
     system::{binary, free_port, signal, tied},
+    visits::{denied, granted},
     world::World,
 };
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
-
-use crate::{assert_accepted, denied, granted};
 
 /// An edge without a core logs a line for each request that fails, at debug.
 #[tokio::test]

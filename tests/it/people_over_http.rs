@@ -1,10 +1,12 @@
 //! People over the management API: looked up, exported, erased and taken apart.
 
-use harness::{control::Control, eventually};
+use harness::{
+    control::Control,
+    eventually,
+    people::{People, login, visit},
+};
 use serde_json::json;
 use uuid::Uuid;
-
-use crate::people::{People, login, visit};
 
 /// The owner's own people, once the core knows the organisation.
 async fn people(control: &Control, org: Uuid) -> People {

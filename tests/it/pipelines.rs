@@ -1,15 +1,15 @@
 //! Pipelines, their identity sources and generated IDs over the management API, and what comes of them at the edge.
 
 use harness::{
+    answers::assert_gif,
     control::{Admin, Control},
     eventually,
     shop::{DUE, Shop},
+    visits::{denied, granted},
     within,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
-
-use crate::{assert_gif, denied, granted};
 
 /// Pinterest as the simulator is.
 fn pinterest(control: &Control) -> Value {

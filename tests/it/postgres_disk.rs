@@ -8,18 +8,17 @@
 use std::time::Duration;
 
 use harness::{
+    answers::{assert_accepted, assert_gif, assert_retry},
     eventually,
+    health::postgres_is,
     postgres::PostgresServer,
+    recovery::{assert_healed, assert_no_open_transaction},
+    visits::{granted, synced},
     world::{Options, World},
     writers::Writers,
 };
 use serde_json::json;
 use uuid::Uuid;
-
-use crate::{
-    assert_accepted, assert_gif, assert_no_open_transaction, assert_retry, compare::assert_healed,
-    faults::synced, granted, postgres_is,
-};
 
 /// Writes are due to succeed that long after there is space: 2 s, and some for a machine that runs other tests as well.
 const RECOVERY: Duration = Duration::from_secs(5);

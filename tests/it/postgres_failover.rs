@@ -3,20 +3,18 @@
 use std::time::Duration;
 
 use harness::{
+    answers::{assert_accepted, assert_retry},
     eventually,
+    health::postgres_is,
+    people::{People, visit},
     postgres::PostgresServer,
+    recovery::{assert_no_open_transaction, assert_serves},
+    visits::granted,
     within,
     world::{Options, World},
     writers::Writers,
 };
 use uuid::Uuid;
-
-use crate::{
-    assert_accepted, assert_no_open_transaction, assert_retry, granted,
-    people::{People, visit},
-    postgres_faults::assert_serves,
-    postgres_is,
-};
 
 /// Writes are due to succeed that long after a failover (threats.md F15).
 const RECOVERY: Duration = Duration::from_secs(5);

@@ -7,12 +7,14 @@ use diesel::sql_types::Text;
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use harness::{
     PATIENCE,
-    browser::Browser,
+    answers::{assert_accepted, assert_gif, assert_retry},
     eventually,
+    health::postgres_is,
     postgres::PostgresServer,
     proxy::Hold,
+    recovery::{ANSWER_LIMIT, assert_no_open_transaction, assert_serves},
     system::signal,
-    within,
+    visits::{denied, granted},
     world::{Options, World},
     writers::Writers,
 };
@@ -22,42 +24,19 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tonic::Code;
 
-use crate::{
-    assert_accepted, assert_gif, assert_no_open_transaction, assert_retry, denied, granted, postgres_is,
-};
-
 /// Writes are due to succeed that long after PostgreSQL is back: 2 s (threats.md F13, F14), and some for a machine
 /// that runs other tests as well.
 const RECOVERY: Duration = Duration::from_secs(5);
-/// A visitor is answered within that, whatever state PostgreSQL is in: the deadline of 1 s, and some for such a
-/// machine. Outages last longer.
-const ANSWER: Duration = Duration::from_secs(3);
 
 async fn two_cores() -> World {
     World::with(Options { cores: 2, ..Options::default() }).await
-}
-
-/// A batch of a known visitor is answered in time, and taken. On a machine that runs other tests as well Redis may miss
-/// its own bound of 50 ms, and PostgreSQL is not there to ask; one of the next tries must do.
-pub(crate) async fn assert_serves(known: &mut Browser) {
-    within(Duration::from_secs(5), "a known visitor to be served", async || {
-        let began = Instant::now();
-        let answer = known.view(&granted()).await;
-        assert!(began.elapsed() < ANSWER, "{:?}", began.elapsed());
-        if answer.status == 200 && answer.json()["accepted"] == json!(1) {
-            Ok(())
-        } else {
-            Err(answer.text())
-        }
-    })
-    .await;
 }
 
 /// A new visitor is told to come again, in time: their event, or the whole request at its deadline.
 async fn assert_refuses_new(world: &World) {
     let began = Instant::now();
     let answer = world.browser().view(&granted()).await;
-    assert!(began.elapsed() < ANSWER, "{:?}", began.elapsed());
+    assert!(began.elapsed() < ANSWER_LIMIT, "{:?}", began.elapsed());
     match answer.status {
         200 => assert_retry(&answer),
         status => assert!([503, 504].contains(&status), "{status} {}", answer.text()),
@@ -187,7 +166,7 @@ async fn a_full_pool_refuses_in_time_and_looks_healthy() {
     while let Some(answer) = calls.join_next().await {
         let (answer, took) = answer.unwrap();
         assert_eq!(answer, Err(Code::Unavailable), "after {took:?}");
-        assert!(took < ANSWER, "{took:?}");
+        assert!(took < ANSWER_LIMIT, "{took:?}");
         postgres_is(&world, "SERVING").await;
     }
     // The holders of the 16 connections wait for a lock for 500 ms; who gets none is told after 250.

@@ -1,10 +1,12 @@
 //! What must not be seen: by vendors, in logs, by other customers.
 
-use harness::world::{Options, World, all_vendors};
+use harness::{
+    answers::{assert_accepted, assert_gif},
+    visits::granted,
+    world::{Options, World, all_vendors},
+};
 use proto::v1::{IdentityRef, VendorIdsRequest, identity_ref::Id};
 use serde_json::json;
-
-use crate::{assert_accepted, assert_gif, granted};
 
 #[tokio::test]
 async fn a_vendor_sees_neither_the_visitor_nor_the_key() {

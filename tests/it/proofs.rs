@@ -3,16 +3,16 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use harness::{
+    answers::assert_accepted,
     browser::{Answer, Browser},
     seed::Customer,
+    visits::granted,
     world::World,
 };
 use hmac::{Hmac, KeyInit, Mac};
 use proto::v1::{DeleteRequest, IdentityRef, LookupRequest, Person, identity_ref::Id};
 use serde_json::{Value, json};
 use sha2::Sha256;
-
-use crate::{assert_accepted, granted};
 
 async fn person(world: &World, id: Id) -> Person {
     let org_id = world.customer.org_id.to_string();

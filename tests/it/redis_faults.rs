@@ -3,20 +3,17 @@
 use std::time::{Duration, Instant};
 
 use bb8_redis::redis;
-use harness::{browser::Browser, within, world::World, writers::Writers};
+use harness::{
+    answers::{assert_accepted, assert_gif},
+    browser::Browser,
+    health::{health, redis_is},
+    recovery::{assert_healed, writes_reach_redis},
+    visits::{denied, granted, synced},
+    within,
+    world::World,
+    writers::Writers,
+};
 use serde_json::json;
-
-use crate::{assert_accepted, assert_gif, compare::assert_healed, denied, faults, faults::synced, granted};
-
-/// Waits until `dependency.redis` says so; a loss and a return are each due to show within 2 s, and on a machine that
-/// runs other tests as well within three times that.
-pub(crate) async fn redis_is(world: &World, state: &str) {
-    within(Duration::from_secs(6), state, async || match faults::health(world, "dependency.redis").await {
-        now if now == state => Ok(()),
-        now => Err(now),
-    })
-    .await;
-}
 
 /// A page view that is taken. A 503 after all the time that the edge has may be a busy machine's doing, once.
 async fn assert_served(browser: &mut Browser) {
@@ -26,19 +23,6 @@ async fn assert_served(browser: &mut Browser) {
         answer = browser.view(&granted()).await;
     }
     assert_accepted(&answer, 1);
-}
-
-/// Waits until a change reaches Redis without a repair.
-pub(crate) async fn writes_reach_redis(world: &World, limit: Duration) {
-    within(limit, "a change to reach Redis", async || {
-        let before = world.metric("datafly_redis_repairs_added_total", &[]).await;
-        let mut browser = world.browser();
-        assert_accepted(&browser.view(&granted()).await, 1);
-        assert_accepted(&browser.view(&denied()).await, 1);
-        let after = world.metric("datafly_redis_repairs_added_total", &[]).await;
-        if after > before { Err(format!("consent of {} needs a repair", browser.aid())) } else { Ok(()) }
-    })
-    .await;
 }
 
 #[tokio::test]
@@ -220,7 +204,7 @@ async fn is_not_believed(world: &World, browser: &mut Browser) {
         let stored = world.vendor_ids(browser.aid()).await.consent.and_then(|consent| consent.json);
         assert_eq!(stored, Some(denied().to_string()), "stale consent was delivered");
         assert_eq!(browser.get(&browser.sync_url("pinterest")).await.status, 204, "stale consent was used");
-        match faults::health(world, "dependency.redis").await {
+        match health(world, "dependency.redis").await {
             up if up == "SERVING" => Ok(()),
             other => Err(other),
         }

@@ -3,17 +3,17 @@
 
 use std::time::Duration;
 
-use harness::{browser::Browser, eventually, within, world::World};
-use proto::v1::IdentityVendorIds;
-
-use crate::{
-    assert_accepted,
-    compare::assert_healed,
-    denied,
-    faults::synced,
-    granted,
-    redis_faults::{redis_is, writes_reach_redis},
+use harness::{
+    answers::assert_accepted,
+    browser::Browser,
+    eventually,
+    health::redis_is,
+    recovery::{assert_healed, writes_reach_redis},
+    visits::{denied, granted, synced},
+    within,
+    world::World,
 };
+use proto::v1::IdentityVendorIds;
 
 /// Redis is used again that long after the fault (threats.md F09).
 const RECOVERY: Duration = Duration::from_secs(2);

@@ -3,9 +3,12 @@
 use std::time::{Duration, Instant};
 
 use harness::{
+    answers::assert_gif,
     browser::Browser,
     eventually,
     proxy::Proxy,
+    recovery::assert_healed,
+    visits::synced,
     wire::Protocol,
     within,
     world::{Options, World},
@@ -16,8 +19,6 @@ use proto::v1::{
 };
 use serde_json::json;
 use tonic::Code;
-
-use crate::{assert_gif, compare::assert_healed, faults::synced};
 
 /// How long the first core is cut off, each time.
 const CUT: Duration = Duration::from_secs(3);

@@ -8,11 +8,15 @@ use diesel::{
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use harness::{
+    answers::assert_accepted,
     control::{Admin, Control, start_management},
     database::TestDatabase,
     eventually,
     process::{Service, run},
-    system, within,
+    seed::seal_keys,
+    system,
+    visits::granted,
+    within,
     world::World,
 };
 use hmac::{Hmac, KeyInit, Mac};
@@ -30,8 +34,6 @@ use sha2::Sha256;
 use tokio::sync::watch;
 use tonic::Status;
 use uuid::Uuid;
-
-use crate::credentials::keys;
 
 const PATH: &str = "/v1/admin/crypto/re-encrypt";
 /// For 100,000 values on a busy machine.
@@ -94,7 +96,7 @@ async fn rows(connection: &mut AsyncPgConnection, ids: &[Uuid]) -> Vec<Row> {
 
 /// How many values of a table are sealed with a key.
 async fn sealed_with(database: &TestDatabase, column: Column, key: &str) -> i64 {
-    let id = hex::encode(keys(key, None).current().id());
+    let id = hex::encode(seal_keys(key, None).current().id());
     let with = format!("substring({} FROM 2 FOR 4) = '\\x{id}'::bytea", column.column);
     database.count(column.table, &with).await
 }
@@ -155,7 +157,7 @@ async fn a_hundred_thousand_values_are_sealed_anew_while_they_are_used() {
     let new = random_key();
     let sibling = format!("SELECT id FROM orgs WHERE test_of = '{}'", owner.org_id);
     let sibling: Uuid = database.text(&sibling).await.parse().unwrap();
-    let with_old = keys(&old, None);
+    let with_old = seal_keys(&old, None);
     let mut ids = add(database, &with_old, owner.org_id, "live", VALUES - 1000).await;
     ids.extend(add(database, &with_old, sibling, "test", 1000).await);
     let foreign = control.another_owner().await;
@@ -165,7 +167,7 @@ async fn a_hundred_thousand_values_are_sealed_anew_while_they_are_used() {
     let rewritten: Vec<String> = (0..REWRITTEN).map(|number| format!("live{}", number * 4000)).collect();
     let written = Arc::new(rewritten.iter().map(|name| (name.clone(), format!("{name} anew"))).collect());
     let (stop, stopped) = watch::channel(false);
-    let both = Arc::new(keys(&new, Some(&old)));
+    let both = Arc::new(seal_keys(&new, Some(&old)));
     let reader = |both: &Arc<SealKeys>| {
         let (url, ids, written) = (database.url.clone(), ids.clone(), Arc::clone(&written));
         tokio::spawn(read_on(url, Arc::clone(both), ids, written, stopped.clone()))
@@ -233,7 +235,7 @@ async fn a_hundred_thousand_values_are_sealed_anew_while_they_are_used() {
         10,
         "another organisation's stay as they are"
     );
-    let with_new = keys(&new, None);
+    let with_new = seal_keys(&new, None);
     let mut connection = database.connection().await.unwrap();
     for row in rows(&mut connection, &ids).await {
         let expected = written.get(&row.name).unwrap_or(&row.name);
@@ -257,10 +259,10 @@ async fn what_does_not_open_is_told_and_left() {
     let old = control.world.cluster.secrets.encryption_key.clone();
     let new = random_key();
     assert_eq!(progress(owner).await["state"], "never");
-    let with_old = keys(&old, None);
+    let with_old = seal_keys(&old, None);
     let ids = add(database, &with_old, owner.org_id, "good", 5).await;
     let bad = add(database, &with_old, owner.org_id, "bad", 3).await;
-    let lost = add(database, &keys(&random_key(), None), owner.org_id, "lost", 1).await;
+    let lost = add(database, &seal_keys(&random_key(), None), owner.org_id, "lost", 1).await;
     let foreign = control.another_owner().await;
     let theirs = add(database, &with_old, foreign.org_id, "theirs", 1).await;
     database
@@ -287,7 +289,7 @@ async fn what_does_not_open_is_told_and_left() {
     assert_eq!(database.text(version).await, settings, "the cores need not hear of it");
     let mut connection = database.connection().await.unwrap();
     for row in rows(&mut connection, &ids).await {
-        assert_eq!(row.open(&keys(&new, None)), Some(row.name.clone()));
+        assert_eq!(row.open(&seal_keys(&new, None)), Some(row.name.clone()));
     }
     for id in bad.iter().chain(&lost) {
         let told = eventually("each to be told", async || {
@@ -363,8 +365,8 @@ async fn a_key_is_rotated_with_nothing_lost() {
     let refused = signed_call(&control.world).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::Unauthenticated, "{refused}");
     let mut browser = control.world.browser();
-    let view = browser.view(&crate::granted()).await;
-    crate::assert_accepted(&view, 1);
+    let view = browser.view(&granted()).await;
+    assert_accepted(&view, 1);
     let too_early = management(&control, &new, None).await;
     let admin = owner.at(&too_early);
     assert_eq!(admin.get(&vendor).await.expect(200)["credentials"]["api_key"], json!({"configured": true}));
@@ -406,7 +408,7 @@ async fn who_drains_leaves_the_rest_to_others() {
     let (owner, database) = (&control.owner, &control.world.database);
     let old = control.world.cluster.secrets.encryption_key.clone();
     let new = random_key();
-    add(database, &keys(&old, None), owner.org_id, "value", VALUES).await;
+    add(database, &seal_keys(&old, None), owner.org_id, "value", VALUES).await;
     let mut first = management(&control, &new, Some(&old)).await;
     owner.at(&first).post(PATH, &json!({})).await.expect(202);
     within(LIMIT, "some to be done", async || match progress(owner).await["done"].as_u64() {
@@ -426,7 +428,7 @@ async fn who_drains_leaves_the_rest_to_others() {
     drop(stranger);
     let heir = management(&control, &third, Some(&new)).await;
     let begun = owner.at(&heir).post(PATH, &json!({})).await.expect(202);
-    assert_eq!(begun["key_id"], hex::encode(keys(&third, None).current().id()));
+    assert_eq!(begun["key_id"], hex::encode(seal_keys(&third, None).current().id()));
     let end = finished(&owner.at(&heir)).await;
     let count = |key: String| async move { sealed_with(database, columns::SECRETS, &key).await };
     let (anew, left) = (count(third).await, count(old).await);

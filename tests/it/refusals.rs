@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use harness::{
+    answers::assert_accepted,
     browser::{Answer, Browser},
     eventually,
+    visits::granted,
     world::World,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
-
-use crate::{assert_accepted, granted};
 
 #[track_caller]
 fn assert_refused(answer: &Answer, status: u16, code: &str, what: &str) {

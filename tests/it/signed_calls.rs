@@ -4,13 +4,15 @@
 use std::time::Duration;
 
 use harness::{
+    answers::{assert_accepted, assert_gif},
     browser::{Answer, Browser},
     eventually,
     seed::Customer,
+    signature::sign,
     system::now,
+    visits::granted,
     world::World,
 };
-use hmac::{Hmac, KeyInit, Mac};
 use proto::{
     reason_of,
     v1::{
@@ -19,17 +21,7 @@ use proto::{
 };
 use reqwest::Method;
 use serde_json::{Value, json};
-use sha2::Sha256;
 use tokio::{process::Command, task::JoinSet};
-
-use crate::{assert_accepted, assert_gif, granted};
-
-/// `X-Datafly-Signature` for a text.
-pub fn sign(secret: &str, text: &str) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
-    mac.update(text.as_bytes());
-    format!("sha256={}", hex::encode(mac.finalize().into_bytes()))
-}
 
 /// A customer's server.
 fn server(world: &World, customer: &Customer) -> Browser {

@@ -13,9 +13,14 @@ use std::{
 use diesel_async::SimpleAsyncConnection;
 use harness::{
     PATIENCE,
+    answers::assert_accepted,
     browser::{Answer, Browser},
     eventually,
+    people::{People, cookie, login, visit},
     process::Service,
+    round_trips::caused,
+    signature::sign,
+    visits::granted,
     world::{Options, World},
 };
 use proto::{
@@ -31,13 +36,6 @@ use tokio::task::JoinSet;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use uuid::Uuid;
-
-use crate::{
-    assert_accepted, granted,
-    people::{People, cookie, login, visit},
-    round_trips::caused,
-    signed_calls::sign,
-};
 
 /// The burst of the slow rates that are used here: the largest cost of one request.
 const BURST: usize = 1000;

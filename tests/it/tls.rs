@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use harness::{
+    answers::{assert_accepted, assert_gif},
     browser::{Answer, Browser},
     certificates::{Authority, Identity},
     control::start_management,
     eventually,
     process::{Service, run},
+    visits::granted,
     world::World,
 };
 use tokio::{
@@ -15,8 +17,6 @@ use tokio::{
     net::{TcpListener, TcpStream},
     time::{Instant, timeout},
 };
-
-use crate::{assert_accepted, assert_gif, granted};
 
 const HERE: &str = "127.0.0.1";
 /// The edge gives up on a call after a second.

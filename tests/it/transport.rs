@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use harness::{
+    answers::assert_accepted,
     browser::Browser,
     eventually,
     process::Service,
     raw::{rest, send, until},
+    visits::granted,
     world::World,
 };
 use serde_json::json;
 use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinSet};
-
-use crate::{assert_accepted, granted};
 
 /// The end of a head's first lines; what follows is up to the test.
 fn batch_head(browser: &Browser) -> String {

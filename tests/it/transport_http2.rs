@@ -7,6 +7,7 @@ use std::{
 };
 
 use harness::{
+    answers::assert_accepted,
     browser::Browser,
     eventually,
     http2::{
@@ -14,12 +15,11 @@ use harness::{
         RST_STREAM, SETTINGS, fields, frame, setting,
     },
     process::Service,
+    visits::granted,
     world::World,
 };
 use tokio::task::JoinSet;
 use tonic::Code;
-
-use crate::{assert_accepted, granted};
 
 /// What an attack may add to a service's memory. The allocator keeps what a few hundred streams took at once; what
 /// grew with each frame or stream of an attack would be far more.

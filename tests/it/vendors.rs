@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use harness::{
+    answers::assert_gif,
     vendor_sim::{Fault, vendor},
+    visits::granted,
     world::{Options, World, all_vendors},
 };
-
-use crate::{assert_gif, granted};
 
 /// Vendor and the field its ID is stored in.
 const FIELDS: [(&str, &str); 4] = [

@@ -1,22 +1,18 @@
 //! `purge_on_withdrawal`: what a pipeline collected from a browser goes when that browser withdraws its consent.
 
 use harness::{
+    answers::{assert_accepted, assert_gif},
     browser::{Answer, Browser},
+    health::health,
+    people::{self, People},
+    recovery::{assert_healed, repaired},
     seed::Customer,
+    visits::{denied, granted, synced},
     world::{Options, World},
 };
 use proto::v1::ConsentSignals;
 use reqwest::Method;
 use serde_json::{Value, json};
-
-use crate::{
-    assert_accepted, assert_gif,
-    compare::assert_healed,
-    denied,
-    faults::{health, repaired, synced},
-    granted,
-    people::{self, People},
-};
 
 async fn purging(options: Options) -> World {
     World::with(Options { purge_on_withdrawal: true, ..options }).await

@@ -1,11 +1,12 @@
 //! Calls about people, as services make them: over any core, in any organisation.
 
-use harness::{grpc::Api, world::World};
 use proto::v1::{
     Caller, DeleteRequest, IdentityRef, IdentityVendorIds, LookupRequest, Person, Resolution, ResolveRequest,
     Subject, UnmergeRequest, VendorIdsRequest, caller::Kind, identity_ref::Id,
 };
 use tonic::Status;
+
+use crate::{grpc::Api, world::World};
 
 /// An operator of one organisation: reaches every core with the roles `internal` and `admin`.
 #[derive(Debug, Clone)]
