@@ -11,7 +11,7 @@ use proto::v1::{IdentityVendorIds, RefusalReason, VendorId, identity_ref::Id};
 use serde_json::Value;
 use tonic::Code;
 
-use crate::{graph_model::assert_shape, graph_model::assert_sound, graph_model::resolve_in_the_end};
+use super::graph_model::{assert_shape, assert_sound, resolve_in_the_end};
 
 async fn two_cores() -> World {
     World::with(Options { cores: 2, ..Options::default() }).await

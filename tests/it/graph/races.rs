@@ -9,10 +9,7 @@ use harness::{
 };
 use tokio::task::JoinSet;
 
-use crate::{
-    graph_model::assert_shape, graph_model::assert_sound, graph_model::resolve_in_the_end,
-    graph_model::vendor_ids_of,
-};
+use super::graph_model::{assert_shape, assert_sound, resolve_in_the_end, vendor_ids_of};
 
 async fn two_cores() -> World {
     World::with(Options { cores: 2, ..Options::default() }).await

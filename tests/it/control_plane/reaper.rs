@@ -1,4 +1,4 @@
-//! What the reaper takes of the control plane. Of visitors it is in `graph_people`.
+//! What the reaper takes of the control plane. Of visitors it is in `graph::people`.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
 //! gRPC as attackers speak it (threats.md G01 to G20), over real sockets. Health, reflection, roles and bounds have
-//! their tests in `grpc.rs`, floods of frames in `transport_http2.rs`.
+//! their tests in `grpc.rs`, floods of frames in `http2.rs`.
 
 use std::time::Duration;
 

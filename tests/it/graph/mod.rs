@@ -1,0 +1,6 @@
+//! The identity graph: who is one person with whom, and what a merge, an un-merge or an erasure leaves.
+
+mod graph_model;
+mod identities;
+mod people;
+mod races;
