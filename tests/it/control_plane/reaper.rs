@@ -1,4 +1,4 @@
-//! What the reaper takes of the control plane. Of visitors it is in `graph::people`.
+//! What the reaper takes of the control plane. Of visitors it is in `graph::erasure`.
 
 use std::time::Duration;
 

@@ -5,15 +5,10 @@ use std::collections::BTreeSet;
 use harness::{
     eventually,
     people::{People, browser, cookie, login, user, visit},
-    world::{Options, World},
 };
 use tokio::task::JoinSet;
 
-use super::graph_model::{assert_shape, assert_sound, resolve_in_the_end, vendor_ids_of};
-
-async fn two_cores() -> World {
-    World::with(Options { cores: 2, ..Options::default() }).await
-}
+use super::support::{assert_shape, assert_sound, resolve_in_the_end, two_cores, vendor_ids_of};
 
 #[tokio::test]
 async fn sixty_four_clients_with_one_user_and_a_ring_of_cookies_end_as_one() {

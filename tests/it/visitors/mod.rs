@@ -1,9 +1,9 @@
 //! Visitors at the edge: what browsers and customers' servers bring, what of it counts, and what is refused.
 
-mod collected;
 mod concurrency;
 mod contacts;
 mod cookies;
+mod first_party_ids;
 mod hostile;
 mod privacy;
 mod proofs;

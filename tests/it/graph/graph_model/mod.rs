@@ -10,25 +10,19 @@ mod model;
 mod op;
 mod seen;
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::collections::BTreeMap;
 
 use harness::{
-    PATIENCE,
     people::{People, browser, user},
-    recovery::{assert_healed, assert_no_open_transaction},
     system::env,
-    world::{Options, World},
+    world::World,
 };
-use proto::{
-    reason_of,
-    v1::{ErrorReason, IdentityVendorIds, Resolution, Subject, identity_ref::Id},
-};
+use proto::v1::{IdentityVendorIds, Subject, identity_ref::Id};
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
-use tokio::{task::JoinSet, time::sleep};
-use tonic::{Code, Status};
+use tokio::task::JoinSet;
+use tonic::Status;
+
+use super::support::{LATE, assert_sound, is_late, two_cores, vendor_ids_of};
 
 use self::{
     model::{Canonical, Model},
@@ -117,40 +111,6 @@ impl Family {
     }
 }
 
-/// What a machine says that is busy with other tests.
-const LATE: [ErrorReason; 3] =
-    [ErrorReason::DeadlineExceeded, ErrorReason::Unavailable, ErrorReason::Overloaded];
-
-fn is_late(status: &Status) -> bool {
-    // Whose deadline passes on the way has no reason of ours.
-    status.code() == Code::DeadlineExceeded
-        || reason_of(status).is_some_and(|found| LATE.contains(&found.reason))
-}
-
-/// Between two tries.
-const PAUSE: Duration = Duration::from_millis(20);
-
-/// Resolves subjects in one call, and again where a busy machine was late.
-pub async fn resolve_in_the_end(people: &People, core: usize, subjects: Vec<Subject>) -> Vec<Resolution> {
-    // No `eventually`, whose future can't be spawned.
-    let began = Instant::now();
-    loop {
-        match people.resolve(core, subjects.clone()).await {
-            Err(status) if is_late(&status) && began.elapsed() < PATIENCE => sleep(PAUSE).await,
-            answer => return answer.unwrap(),
-        }
-    }
-}
-
-/// What delivery gets, in calls of a size that a busy machine answers in time though Redis holds nothing.
-pub async fn vendor_ids_of(people: &People, core: usize, ids: &[Id]) -> Vec<IdentityVendorIds> {
-    let mut found = Vec::new();
-    for part in ids.chunks(200) {
-        found.extend(people.vendor_ids(core, part.to_vec()).await);
-    }
-    found
-}
-
 async fn merge_id(world: &World, merged: &str) -> String {
     let undone = format!("merged_id = '{merged}' AND undone_at IS NULL");
     world.database.text(&format!("SELECT id FROM merge_history WHERE {undone}")).await
@@ -162,7 +122,7 @@ async fn random_histories_find_what_the_model_finds() {
     let seed: u64 = env("GRAPH_SEED").map_or_else(rand::random, |text| text.parse().unwrap());
     println!("GRAPH_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
-    let world = World::with(Options { cores: 2, ..Options::default() }).await;
+    let world = two_cores().await;
     let people = People::of(&world);
     let (mut numbers, mut done, mut vid, mut late) = (0.., 0, 0, 0);
     let mut families: Vec<Family> = numbers.by_ref().take(FAMILIES).map(Family::new).collect();
@@ -308,40 +268,4 @@ fn shown(seen: &[IdentityVendorIds]) -> String {
         format!("{id}: {} {ids:?}\n", seen.canonical_id)
     };
     seen.iter().enumerate().map(line).collect()
-}
-
-/// What holds of every graph, whatever was done to it.
-pub async fn assert_sound(world: &World) {
-    assert_healed(world).await;
-    assert_shape(world).await;
-}
-
-/// The same but for Redis, which takes long to compare where there are thousands of people.
-pub async fn assert_shape(world: &World) {
-    assert_no_open_transaction(world).await;
-    for (what, table, condition) in [
-        (
-            "links to what is merged",
-            "links l JOIN canonicals c ON c.org_id = l.org_id AND c.id = l.canonical_id",
-            "c.merged_into IS NOT NULL",
-        ),
-        (
-            "chains",
-            "canonicals c JOIN canonicals r ON r.org_id = c.org_id AND r.id = c.merged_into",
-            "r.merged_into IS NOT NULL",
-        ),
-        (
-            "merged into nothing",
-            "canonicals c",
-            "merged_into IS NOT NULL AND NOT EXISTS (SELECT FROM canonicals r WHERE r.org_id = c.org_id AND r.id = c.merged_into)",
-        ),
-        (
-            "two users",
-            "(SELECT FROM links WHERE kind = 1 GROUP BY org_id, canonical_id HAVING count(*) > 1) two",
-            "true",
-        ),
-        ("deadlocks", "pg_stat_database", "datname = current_database() AND deadlocks > 0"),
-    ] {
-        assert_eq!(world.database.count(table, condition).await, 0, "{what}");
-    }
 }

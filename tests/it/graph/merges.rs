@@ -1,33 +1,17 @@
-//! People looked up, taken apart, erased and forgotten, as every core and both stores tell it.
+//! Merges as every core and both stores tell them: seen, bounded, refused, and taken apart again.
 
 use harness::{
-    answers::{assert_accepted, assert_gif},
     people::{People, browser, canonical, cookie, give, login, user, visit},
     round_trips::caused,
-    visits::{denied, granted},
-    world::{Options, World},
+    world::World,
 };
 use proto::v1::{IdentityVendorIds, RefusalReason, VendorId, identity_ref::Id};
-use serde_json::Value;
 use tonic::Code;
 
-use super::graph_model::{assert_shape, assert_sound, resolve_in_the_end};
-
-async fn two_cores() -> World {
-    World::with(Options { cores: 2, ..Options::default() }).await
-}
-
-/// Two browsers with a vendor ID each, merged; the survivor is the first, and the second's ID is the newer one.
-async fn merged(world: &World, people: &People) -> (String, String) {
-    let one = people.see(0, visit("phone")).await.canonical_id;
-    let other = people.see(1, visit("laptop")).await.canonical_id;
-    give(world, &one, "pin_unauth", "canary-of-phone").await;
-    give(world, &other, "pin_unauth", "canary-of-laptop").await;
-    give(world, &other, "ttd_id", "canary-of-trade").await;
-    let joined = people.see(0, cookie("phone", "laptop")).await;
-    assert_eq!((joined.canonical_id, joined.merged_from), (one.clone(), vec![other.clone()]));
-    (one, other)
-}
+use super::support::{
+    assert_gone, assert_own, assert_shape, assert_sound, merged, resolve_in_the_end, two_cores,
+    with_an_id_each,
+};
 
 #[tokio::test]
 async fn a_merge_is_seen_everywhere_and_can_be_undone() {
@@ -82,26 +66,6 @@ async fn a_merge_is_seen_everywhere_and_can_be_undone() {
     }
     assert!(people.lookup(canonical(&one)).await.unwrap().merges[0].undone_at.is_some());
     assert_sound(&world).await;
-}
-
-/// Browsers that are strangers to one another, each with a vendor ID that is its name, and their canonical IDs. The later,
-/// the younger, and so is its vendor ID.
-async fn with_an_id_each(world: &World, people: &People, names: &[&str]) -> Vec<String> {
-    let mut ids = Vec::new();
-    for name in names {
-        let id = people.see(0, visit(*name)).await.canonical_id;
-        give(world, &id, "pin_unauth", name).await;
-        ids.push(id);
-    }
-    ids
-}
-
-/// Each of them stands on its own, with its own vendor ID.
-async fn assert_own(people: &People, names: &[&str], ids: &[String]) {
-    for (name, id) in names.iter().zip(ids) {
-        let found = people.delivered(browser(*name)).await;
-        assert_eq!((&found.canonical_id, found.vendor_ids["pin_unauth"].value.as_str()), (id, *name));
-    }
 }
 
 /// Of merges in a row within one call each one's survivor is merged in turn.
@@ -266,133 +230,6 @@ async fn what_an_inner_merge_had_displaced_further_out_comes_back() {
     assert_sound(&world).await;
 }
 
-/// Every key of Redis with what it holds.
-async fn redis_texts(world: &World) -> Vec<String> {
-    let mut texts = Vec::new();
-    for key in world.redis::<Vec<String>>(&["KEYS", "*"]).await {
-        let kind: String = world.redis(&["TYPE", &key]).await;
-        let text = match kind.as_str() {
-            "hash" => world.redis::<Vec<String>>(&["HGETALL", &key]).await.join(" "),
-            "string" => world.redis::<Option<String>>(&["GET", &key]).await.unwrap_or_default(),
-            _ => String::new(),
-        };
-        texts.push(format!("{key} {text}"));
-    }
-    texts
-}
-
-/// No store and no log has any of these.
-async fn assert_gone(world: &World, canaries: &[&str]) {
-    let tables = world.database.text("SELECT string_agg(relname, ' ') FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace").await;
-    for table in tables.split_whitespace() {
-        for canary in canaries {
-            let rows = world
-                .database
-                .count(&format!("{table} t"), &format!("position('{canary}' IN t::text) > 0"))
-                .await;
-            assert_eq!(rows, 0, "{canary} in {table}");
-        }
-    }
-    for text in redis_texts(world).await {
-        for canary in canaries {
-            assert!(!text.contains(canary), "{canary} in {text}");
-        }
-    }
-    for core in &world.cluster.cores {
-        for canary in canaries {
-            assert_eq!(core.log().iter().find(|line| line.contains(canary)), None);
-        }
-    }
-}
-
-#[tokio::test]
-async fn an_erased_person_is_nowhere_by_whatever_name() {
-    let world = two_cores().await;
-    let people = People::of(&world);
-    for name in 0..3 {
-        let (one, other) = merged(&world, &people).await;
-        let mut page = world.browser();
-        page.anonymous_id = Some("phone".to_owned());
-        assert_accepted(&page.view(&denied()).await, 1);
-        people.see(1, login("phone", "anna@canary.example")).await;
-        let id = match name {
-            0 => browser("laptop"),
-            1 => user("anna@canary.example"),
-            _ => canonical(&other),
-        };
-        let mut reading = tokio::task::JoinSet::new();
-        for core in 0..8 {
-            let (people, id) = (people.clone(), canonical(&one));
-            reading.spawn(async move { people.vendor_ids(core, vec![id, browser("phone")]).await });
-        }
-        people.delete(0, id.clone()).await.unwrap();
-        reading.join_all().await;
-        people.delete(1, id).await.unwrap();
-        let left = ["phone", "laptop", "anna@canary.example", "canary-of-", &one, &other];
-        // A reader's marker holds nothing and ends by itself; those that hold something must be gone at once.
-        assert_gone(&world, &left[2..4]).await;
-        for id in [browser("phone"), user("anna@canary.example"), canonical(&one), canonical(&other)] {
-            assert_eq!(people.canonical(id).await, "");
-        }
-        harness::eventually("markers to end", async || {
-            let texts = redis_texts(&world).await;
-            let own = texts.into_iter().find(|text| left.iter().any(|canary| text.contains(canary)));
-            own.map_or(Ok(()), Err)
-        })
-        .await;
-        assert_gone(&world, &left).await;
-        let back = people.see(0, visit("phone")).await;
-        assert!(back.created && back.canonical_id != one, "a stranger: {back:?}");
-        assert!(people.delivered(browser("phone")).await.vendor_ids.is_empty());
-        people.delete(0, browser("phone")).await.unwrap();
-    }
-    people.delete(0, browser("nobody")).await.unwrap();
-    assert_sound(&world).await;
-}
-
-#[tokio::test]
-async fn what_a_merge_recorded_of_a_browser_goes_with_its_last_owner() {
-    let world = two_cores().await;
-    let people = People::of(&world);
-    people.see(0, login("home", "anna")).await;
-    people.see(0, visit("wandering-tablet")).await;
-    people.see(0, cookie("home", "wandering-tablet")).await;
-    people.see(0, login("wandering-tablet", "bert")).await;
-    people.delete(1, user("bert")).await.unwrap();
-    assert_gone(&world, &["wandering-tablet", "bert"]).await;
-    assert_eq!(people.lookup(user("anna")).await.unwrap().identifiers.len(), 2);
-}
-
-#[tokio::test]
-async fn a_callback_after_an_erasure_stores_nothing() {
-    let world = World::start().await;
-    let people = People::of(&world);
-    let mut page = world.browser();
-    page.view(&granted()).await;
-    let callback = page.sync_to_vendor("pinterest").await;
-    people.delete(0, browser(page.aid())).await.unwrap();
-    assert_accepted(&page.view(&granted()).await, 1);
-    assert_gif(&page.get(callback.as_str()).await);
-    assert_eq!(world.vendor_id(page.aid(), "pin_unauth").await, None, "its state is older than the erasure");
-}
-
-/// threats.md Y13, where silence is consent.
-#[tokio::test]
-async fn a_page_that_was_open_when_its_visitor_was_erased_sends_nobody_to_a_vendor() {
-    let world = World::with(Options { consent_mode: "implicit", ..Options::default() }).await;
-    let people = People::of(&world);
-    let mut page = world.browser();
-    assert_accepted(&page.view(&Value::Null).await, 1);
-    people.delete(0, browser(page.aid())).await.unwrap();
-    assert_eq!(page.get(&page.sync_url("pinterest")).await.status, 204);
-    let refused = [("vendor", "pinterest"), ("reason", "erased")];
-    assert_eq!(world.metric("datafly_sync_refused_total", &refused).await, 1.0);
-    assert_eq!(world.browser().sync("pinterest").await[0].status, 302, "who is unknown was not erased");
-    // Who comes back is a stranger, and as welcome as any.
-    assert_eq!(page.view(&Value::Null).await.offered(), ["pinterest"]);
-    assert_eq!(page.get(&page.sync_url("pinterest")).await.status, 302);
-}
-
 #[tokio::test]
 async fn a_merge_bomb_is_bounded_and_bothers_nobody_else() {
     let world = two_cores().await;
@@ -471,44 +308,4 @@ async fn a_refusal_is_known_without_postgresql() {
     let moved = people.see(0, login("one", "bert")).await;
     assert_eq!(moved.canonical_id, people.canonical(user("bert")).await);
     assert_eq!(people.lookup(user("anna")).await.unwrap().refusals.len(), 1);
-}
-
-#[tokio::test]
-async fn the_reaper_takes_what_is_old_and_nothing_else() {
-    let world = two_cores().await;
-    let people = People::of(&world);
-    for id in ["old", "back", "fresh"] {
-        let own = people.see(0, login(id, format!("{id}-user"))).await.canonical_id;
-        give(&world, &own, "pin_unauth", "live").await;
-        give(&world, &own, "ttd_id", "expired").await;
-    }
-    // `back` has been away long, and Redis has forgotten them.
-    world
-        .database
-        .execute(
-            "UPDATE canonicals SET last_seen_on = CURRENT_DATE - 399
-         WHERE id = (SELECT canonical_id FROM links WHERE value = 'back')",
-        )
-        .await;
-    world.flush_redis().await;
-    people.see(1, visit("back")).await;
-    let seen =
-        "id = (SELECT canonical_id FROM links WHERE value = 'back') AND last_seen_on >= CURRENT_DATE - 1";
-    assert_eq!(world.database.count("canonicals", seen).await, 1, "they were seen");
-    world
-        .database
-        .execute(
-            "UPDATE vendor_ids SET expires_at = now() - interval '8 days' WHERE field = 'ttd_id';
-         UPDATE canonicals SET last_seen_on = CURRENT_DATE - 402
-         WHERE id = (SELECT canonical_id FROM links WHERE value = 'old')",
-        )
-        .await;
-    harness::eventually("the reaper", async || {
-        let left = world.database.text("SELECT string_agg(value, ' ' ORDER BY value) FROM (SELECT value FROM links UNION ALL SELECT value FROM vendor_ids) all_values").await;
-        if left == "back back-user fresh fresh-user live live" { Ok(()) } else { Err(left) }
-    })
-    .await;
-    assert_eq!(people.canonical(browser("old")).await, "");
-    assert!(people.see(0, visit("old")).await.created);
-    assert_sound(&world).await;
 }

@@ -1,41 +1,28 @@
-//! Tenants beside each other: rates, what they cost once they are passed, and what a flood does to the others. How
-//! fast anybody is served meanwhile is measured by `make bench`, never asserted here.
+//! Rates of keys and addresses: who is over theirs is told when to return, and costs neither store nor neighbour.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use diesel_async::SimpleAsyncConnection;
 use harness::{
     PATIENCE,
     answers::assert_accepted,
     browser::{Answer, Browser},
     eventually,
-    people::{People, cookie, login, visit},
     process::Service,
     round_trips::caused,
-    signature::sign,
-    visits::granted,
     world::{Options, World},
 };
 use proto::{
     reason_of,
-    v1::{
-        AuthenticateRequest, AuthenticateResponse, Caller, CollectCaller, ConsentMode, ErrorReason,
-        ResolveRequest, Subject, caller::Kind,
-    },
+    v1::{AuthenticateResponse, ConsentMode, ErrorReason},
 };
-use reqwest::{Client, Method};
+use reqwest::Client;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use uuid::Uuid;
+
+use super::support::{Counts, assert_served, retry_after, visitor_of};
 
 /// The burst of the slow rates that are used here: the largest cost of one request.
 const BURST: usize = 1000;
@@ -44,36 +31,9 @@ async fn limited(rate: i32, cores: usize) -> World {
     World::with(Options { rate_limit_rps: Some(rate), cores, ..Options::default() }).await
 }
 
-/// A batch of events of new visitors.
-fn strangers(count: usize) -> Value {
-    (0..count).map(|_| json!({"type": "page", "anonymousId": Uuid::new_v4()})).collect()
-}
-
 /// A batch of 500 events of one new visitor: little work for what it costs.
 fn costly() -> Value {
     json!(vec![json!({"type": "page", "anonymousId": Uuid::new_v4()}); 500])
-}
-
-/// A page view that is taken. On a machine that is busy with other tests a call may pass its deadline, which is no
-/// refusal; whatever else comes back is a failure.
-async fn assert_served(browser: &mut Browser) {
-    eventually("the core to answer in time", async || {
-        let answer = browser.view(&granted()).await;
-        if answer.status == 503 && ["UNAVAILABLE", "DEADLINE_EXCEEDED"].contains(&&*answer.code()) {
-            return Err(answer.text());
-        }
-        assert_accepted(&answer, 1);
-        Ok(())
-    })
-    .await;
-}
-
-fn retry_after(answer: &Answer) -> u64 {
-    answer
-        .header("retry-after")
-        .unwrap_or_else(|| panic!("no Retry-After: {:?}", answer.headers))
-        .parse()
-        .unwrap()
 }
 
 #[track_caller]
@@ -134,16 +94,6 @@ async fn a_key_over_its_rate_passes_when_it_was_told_and_not_before() {
     assert!(asked < 3.0, "the core was asked {asked} times for {refusals} refusals");
 }
 
-fn visitor_of(world: &World, key: &str, events: usize) -> AuthenticateRequest {
-    let caller = CollectCaller {
-        pipeline_key: key.to_owned(),
-        host: world.cluster.edge.addr("http").to_string(),
-        events: events.try_into().unwrap(),
-        ..CollectCaller::default()
-    };
-    AuthenticateRequest { caller: Some(caller) }
-}
-
 async fn authenticate(
     world: &World,
     core: usize,
@@ -182,9 +132,6 @@ async fn each_core_grants_the_rate_and_keeps_count_through_changes_of_settings()
     })
     .await;
 }
-
-/// Statuses, and how many answers had each.
-type Counts = BTreeMap<u16, usize>;
 
 /// Page views of new visitors with a key, as fast as `senders` can, until `end`.
 async fn flood(browser: Browser, senders: usize, end: Instant) -> Counts {
@@ -381,202 +328,4 @@ async fn random_keys_cost_no_store_and_no_memory() {
     assert_rate_limited(&refused);
     assert_eq!(refused.header("access-control-allow-origin"), None, "nobody has vouched for the origin");
     assert_accepted(&visitor.view(&Value::Null).await, 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_visitors_of_one_user_leave_the_neighbour_alone() {
-    let world = World::start().await;
-    let other = world.another_customer("implicit").await;
-    let mut bomb = JoinSet::new();
-    for _ in 0..20 {
-        let mut browser = world.browser();
-        bomb.spawn(async move {
-            let mut events = strangers(500);
-            for event in events.as_array_mut().unwrap() {
-                event["userId"] = json!("everybody");
-            }
-            browser.batch(&events).await
-        });
-    }
-    let mut answers = Vec::new();
-    let mut served = 0;
-    while answers.len() < 20 {
-        assert_served(&mut world.browser_of(&other)).await;
-        served += 1;
-        answers.extend(std::iter::from_fn(|| bomb.try_join_next()).map(Result::unwrap));
-    }
-    assert!(served > 0);
-    for answer in answers {
-        match answer.status {
-            200 => {
-                let errors = answer.json()["errors"].as_array().unwrap().clone();
-                assert!(errors.iter().all(|error| error["retry"] == json!(true)), "{errors:?}");
-            }
-            429 | 503 => assert!(retry_after(&answer) >= 1),
-            status => panic!("HTTP {status}: {}", answer.text()),
-        }
-    }
-}
-
-/// One new visitor.
-fn stranger(world: &World, key: &str) -> ResolveRequest {
-    let caller = visitor_of(world, key, 1).caller.map(Kind::Collect);
-    let subject = Subject { anonymous_id: Some(Uuid::new_v4().to_string()), ..Subject::default() };
-    ResolveRequest { caller: Some(Caller { kind: caller }), subjects: vec![subject] }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn calls_that_hang_take_one_tenant_s_places_and_no_more() {
-    /// Calls of one organisation at once (identity-service/src/auth/places.rs).
-    const PLACES: usize = 1024;
-    let world = World::start().await;
-    let other = world.another_customer("implicit").await;
-    let token = &world.cluster.secrets.edge_token;
-    let known = stranger(&world, &other.live_key);
-    let ask = async || world.cluster.api(0, token).unwrap().resolve().resolve(known.clone()).await;
-    ask().await.unwrap();
-
-    // Whoever is new has to be stored, and that waits now.
-    let mut lock = world.database.connection().await.unwrap();
-    lock.batch_execute("BEGIN; LOCK TABLE links IN ACCESS EXCLUSIVE MODE").await.unwrap();
-    let mut calls = JoinSet::new();
-    let (mut refused, mut served, mut waves) = (0, 0, 0);
-    loop {
-        // All of them have to be there before the first give up, which a busy machine may not manage every time.
-        if calls.is_empty() && refused == 0 && waves < 10 {
-            waves += 1;
-            for _ in 0..12 {
-                let core = world.cluster.api(0, token).unwrap().resolve();
-                for _ in 0..2 * PLACES / 12 {
-                    let (mut core, request) = (core.clone(), stranger(&world, &world.customer.live_key));
-                    calls.spawn(async move { core.resolve(request).await });
-                }
-            }
-        }
-        let Some(answer) = calls.join_next().await else { break };
-        if let Some(status) = answer.unwrap().err().filter(|status| status.code() == Code::ResourceExhausted)
-        {
-            assert_eq!(reason_of(&status).map(|row| row.reason), Some(ErrorReason::Overloaded));
-            let delay = status.get_details_retry_info().unwrap().retry_delay.unwrap();
-            assert!(delay >= Duration::from_secs(1));
-            refused += 1;
-        }
-        if refused == 1 && served == 0 {
-            // A machine that is busy with other tests may be too late; refused the neighbour must not be.
-            match ask().await {
-                Ok(answer) => {
-                    let error = answer.get_ref().resolutions[0].error.as_ref().map(|error| error.reason());
-                    assert!(matches!(error, None | Some(ErrorReason::Unavailable)), "{error:?}");
-                }
-                Err(status) => assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}"),
-            }
-            served += 1;
-        }
-    }
-    assert!(refused > 0 && served > 0, "{refused} refused, {served} served");
-    lock.batch_execute("COMMIT").await.unwrap();
-    eventually("a place again", async || {
-        let mut core = world.cluster.api(0, token).unwrap().resolve();
-        let answer = core.resolve(stranger(&world, &world.customer.live_key)).await;
-        let answer = answer.map_err(|status| status.to_string())?.into_inner();
-        answer.resolutions[0].error.clone().map_or(Ok(()), |error| Err(format!("{error:?}")))
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn merges_that_wait_for_a_lock_hold_up_their_own_tenant_alone() {
-    /// Calls that wait for the lock until their deadline, while the neighbour goes on.
-    const HELD_UP: usize = 32;
-    /// Calls of the neighbour, of which some may be late.
-    const CALLS: usize = 100;
-    let world = World::start().await;
-    let stuck = People::of(&world);
-    let neighbour = People::in_org(&world, &world.another_customer("explicit").await.org_id.to_string());
-    let victim = stuck.see(0, login("first", "victim")).await.canonical_id;
-    let mut lock = world.database.connection().await.unwrap();
-    let row = format!("BEGIN; SELECT FROM canonicals WHERE id = '{victim}' FOR UPDATE");
-    lock.batch_execute(&row).await.unwrap();
-    let held_up = Arc::new(AtomicUsize::new(0));
-    let mut bombers = JoinSet::new();
-    for bomber in 0..16 {
-        let (stuck, held_up) = (stuck.clone(), held_up.clone());
-        bombers.spawn(async move {
-            // Until the neighbour has made its calls, however long that takes.
-            for n in 0.. {
-                let refused =
-                    stuck.resolve(0, vec![login(format!("bot-{bomber}-{n}"), "victim")]).await.is_err();
-                held_up.fetch_add(refused.into(), Ordering::Relaxed);
-            }
-        });
-    }
-    eventually("merges to wait for the lock", async || {
-        let waiting = "datname = current_database() AND wait_event_type = 'Lock'";
-        match world.database.count("pg_stat_activity", waiting).await {
-            0 | 1 => Err("fewer than two".to_owned()),
-            _ => Ok(()),
-        }
-    })
-    .await;
-    let (mut calls, mut late) = (0, Vec::new());
-    while held_up.load(Ordering::Relaxed) < HELD_UP || calls < CALLS {
-        let (one, other) = (format!("one-{calls}"), format!("other-{calls}"));
-        for subject in [visit(&one), visit(&other), cookie(&one, &other)] {
-            late.extend(neighbour.resolve(0, vec![subject]).await.err());
-            calls += 1;
-        }
-    }
-    lock.batch_execute("COMMIT").await.unwrap();
-    bombers.shutdown().await;
-    // A machine that is busy with other tests may be too late at times.
-    assert!(late.iter().all(|status| status.code() == Code::DeadlineExceeded), "{late:?}");
-    assert!(late.len() * 10 <= calls, "{} of {calls} calls of the neighbour waited", late.len());
-}
-
-#[cfg(target_os = "linux")]
-#[tokio::test(flavor = "multi_thread")]
-async fn two_hundred_of_the_largest_bodies_at_once_fit() {
-    const GROWTH: u64 = 64 << 20;
-    let world = World::start().await;
-    let mut browser = world.browser();
-    assert_accepted(&browser.view(&granted()).await, 1);
-    let services = [&world.cluster.edge, &world.cluster.cores[0]];
-    let before = services.map(|service| service.memory().unwrap_or(0));
-    let largest: u64 = 512 * 1024;
-    let event =
-        json!({"type": "page", "anonymousId": browser.aid(), "properties": {"x": "y".repeat(32_000)}})
-            .to_string();
-    let count = usize::try_from(largest).unwrap() / (event.len() + 1);
-    let mut body = format!("{{\"batch\":[{}]}}", vec![event; count - 1].join(","));
-    body.push_str(&" ".repeat(512 * 1024 - body.len()));
-
-    let mut senders = JoinSet::new();
-    let signature = sign(&world.customer.server_secret, &body);
-    for number in 0..200 {
-        let (mut browser, body, signature) = (browser.clone(), body.clone(), signature.clone());
-        senders.spawn(async move {
-            let mut request = browser.request(Method::POST, "/v1/batch").bearer_auth(&browser.key);
-            // The bodies of signed calls go on to the core.
-            if number % 2 == 0 {
-                request = request.header("x-datafly-signature", signature);
-            }
-            browser.send(request.body(body)).await
-        });
-    }
-    let mut peak = before;
-    let mut counts = Counts::new();
-    while !senders.is_empty() {
-        if let Ok(answer) = tokio::time::timeout(Duration::from_millis(2), senders.join_next()).await {
-            let answer = answer.unwrap().unwrap();
-            *counts.entry(answer.status).or_default() += 1;
-            match answer.status {
-                200 => assert_accepted(&answer, count - 1),
-                _ => assert_eq!((answer.status, retry_after(&answer)), (503, 1), "{}", answer.text()),
-            }
-        }
-        peak = std::array::from_fn(|at| peak[at].max(services[at].memory().unwrap_or(0)));
-    }
-    assert!(counts.contains_key(&200), "{counts:?}");
-    assert!(peak.iter().zip(before).all(|(peak, before)| *peak < before + GROWTH), "{before:?} {peak:?}");
-    assert_accepted(&browser.view(&granted()).await, 1);
 }
