@@ -35,7 +35,7 @@ pub const END_HEADERS: u8 = 4;
 pub const REFUSED_STREAM: u32 = 7;
 
 /// How long a flood may take until the peer closes or has taken all of it.
-const PATIENCE: Duration = Duration::from_secs(30);
+const FLOOD_LIMIT: Duration = Duration::from_secs(30);
 
 /// One frame.
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -151,7 +151,7 @@ impl Connection {
                 () = &mut write => read.await,
             }
         };
-        timeout(PATIENCE, both).await.expect("the peer neither closes nor reads");
+        timeout(FLOOD_LIMIT, both).await.expect("the peer neither closes nor reads");
         outcome
     }
 }

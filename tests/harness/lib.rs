@@ -38,11 +38,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long [`eventually`] waits. Generous: a slow machine is no defect, a condition that never comes is.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const EVENTUALLY_LIMIT: Duration = Duration::from_secs(20);
 
-/// Polls `check` until it answers `Ok`, and panics with its last complaint when [`PATIENCE`] is over.
+/// Polls `check` until it answers `Ok`, and panics with its last complaint when [`EVENTUALLY_LIMIT`] is over.
 pub async fn eventually<T>(what: &str, check: impl AsyncFnMut() -> Result<T, String>) -> T {
-    within(PATIENCE, what, check).await
+    within(EVENTUALLY_LIMIT, what, check).await
 }
 
 /// The same for what is due within `limit`.

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// How long a service may take to listen; a busy machine is slow to load a large binary.
-const START: Duration = Duration::from_secs(20);
+const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// A running service. Killed when dropped.
 #[derive(Debug)]
@@ -230,7 +230,7 @@ pub async fn run(name: &str, arguments: &[&str], env: &[(&str, &str)], input: &s
     let (mut out, mut err) = (out.context("standard output")?, err.context("standard error")?);
     let ends =
         async { tokio::try_join!(out.read_to_end(&mut stdout), err.read_to_end(&mut stderr), child.wait()) };
-    let ended = tokio::time::timeout(START, ends).await;
+    let ended = tokio::time::timeout(START_LIMIT, ends).await;
     let status = match ended {
         Ok(ended) => ended?.2,
         Err(_) => bail!("{name} {arguments:?} does not end:\n{}", String::from_utf8_lossy(&stderr)),
@@ -277,7 +277,7 @@ async fn listening(
     listener: &str,
     from: usize,
 ) -> Result<SocketAddr> {
-    let deadline = tokio::time::Instant::now() + START;
+    let deadline = tokio::time::Instant::now() + START_LIMIT;
     loop {
         let grown = log.grown.notified();
         let lines: Vec<String> = log.lines().iter().skip(from).cloned().collect();

@@ -9,7 +9,7 @@ use crate::{browser::Browser, control::Admin, eventually, world::World};
 
 /// When a change of settings is to have reached every core. A second is promised; a machine that runs other tests as well
 /// may take a look's time and its repetition longer.
-pub const DUE: Duration = Duration::from_secs(4);
+pub const SETTINGS_LIMIT: Duration = Duration::from_secs(4);
 
 /// A source and its pipeline.
 #[derive(Debug, Clone)]

@@ -114,7 +114,7 @@ pub enum Fault {
 
 /// A request that a vendor saw: all there is in it.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub struct SeenRequest {
     /// The vendor.
     pub vendor: &'static str,
     /// Path and query.
@@ -137,7 +137,7 @@ struct Shared {
     faults: HashMap<&'static str, Fault>,
     /// Vendor and partner ID → callback agreed out of band.
     registered: HashMap<(&'static str, String), String>,
-    seen: Vec<Seen>,
+    seen: Vec<SeenRequest>,
 }
 
 impl VendorSim {
@@ -172,7 +172,7 @@ impl VendorSim {
     }
 
     /// Every request so far.
-    pub fn seen(&self) -> Vec<Seen> {
+    pub fn seen(&self) -> Vec<SeenRequest> {
         self.shared().seen.clone()
     }
 
@@ -199,7 +199,7 @@ async fn answer(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> R
     let (fault, registered) = {
         let mut shared = lock(&shared);
         let target = request.uri().to_string();
-        shared.seen.push(Seen { vendor: vendor.name, target, headers: request.headers().clone() });
+        shared.seen.push(SeenRequest { vendor: vendor.name, target, headers: request.headers().clone() });
         let partner = parameter(&query, vendor.partner).unwrap_or_default();
         (shared.faults.get(vendor.name).cloned(), shared.registered.get(&(vendor.name, partner)).cloned())
     };

@@ -62,7 +62,7 @@ impl Writers {
     /// the machine's affair.
     pub async fn take(&self, more: usize, limit: Duration) {
         let before = self.taken();
-        for (goal, limit) in [(before + 1, limit), (before + more, crate::PATIENCE)] {
+        for (goal, limit) in [(before + 1, limit), (before + more, crate::EVENTUALLY_LIMIT)] {
             crate::within(limit, "visitors to be taken", async || match self.taken() {
                 taken if taken >= goal => Ok(()),
                 taken => Err(format!("{taken} of {goal}")),

@@ -6,12 +6,12 @@ use harness::{control::Control, system};
 use tokio::{process::Command, time::timeout};
 
 /// Calls that end the tester's own session, or change what it logs in with.
-const LEFT_OUT: &[&str] = &["/v1/admin/auth/logout", "/v1/admin/me/password"];
+const EXCLUDED_PATHS: &[&str] = &["/v1/admin/auth/logout", "/v1/admin/me/password"];
 
 /// Checks of schemathesis that are left out; all others are on. What a schema can't say (that a domain has no path, that a
 /// cursor is one of ours) is refused although it fits the schema. And a part of a source that nobody has configured is not
 /// found, which it takes for the source itself.
-const UNFIT: &str = "positive_data_acceptance,ensure_resource_availability";
+const EXCLUDED_CHECKS: &str = "positive_data_acceptance,ensure_resource_availability";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_is_as_its_document_says() {
@@ -26,13 +26,13 @@ async fn the_api_is_as_its_document_says() {
         .args(["--header", &format!("Authorization: Bearer {}", control.owner.access_token)])
         .args([
             "--exclude-checks",
-            UNFIT,
+            EXCLUDED_CHECKS,
             "--generation-deterministic",
             "--max-examples",
             "10",
             "--no-color",
         ]);
-    for path in LEFT_OUT {
+    for path in EXCLUDED_PATHS {
         command.args(["--exclude-path", path]);
     }
     let ended = timeout(Duration::from_mins(10), command.kill_on_drop(true).output()).await;

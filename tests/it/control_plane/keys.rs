@@ -6,12 +6,12 @@ use std::{
 };
 
 use harness::{
-    PATIENCE,
+    EVENTUALLY_LIMIT,
     answers::assert_accepted,
     browser::{Answer, Browser},
     control::{Admin, Control, start_management},
     eventually,
-    shop::{DUE, Issued, Shop, every_core},
+    shop::{Issued, SETTINGS_LIMIT, Shop, every_core},
     signature::sign,
     visits::granted,
     within,
@@ -43,7 +43,7 @@ fn server(control: &Control, shop: &Shop, key: &Issued) -> Browser {
 
 async fn passes(server: &mut Browser, secret: &str, expected: u16) {
     let what = format!("a signed call to be answered with {expected}");
-    within(DUE, &what, async || match signed(server, secret).await {
+    within(SETTINGS_LIMIT, &what, async || match signed(server, secret).await {
         answer if answer.status == expected => Ok(()),
         answer => Err(answer.text()),
     })
@@ -79,8 +79,10 @@ async fn a_key_is_told_once_and_refused_everywhere_within_a_second_once_it_is_re
 
     for _ in 0..2 {
         owner.delete(&first.path).await.expect(204);
-        within(DUE, "the key to be refused", async || every_core(&control.world, &first.key, false).await)
-            .await;
+        within(SETTINGS_LIMIT, "the key to be refused", async || {
+            every_core(&control.world, &first.key, false).await
+        })
+        .await;
         let refused = browser.view(&granted()).await;
         assert_eq!((refused.status, refused.code().as_str()), (401, "INVALID_PIPELINE_KEY"));
         assert_eq!(browser.get(&browser.sync_url("pinterest")).await.status, 401);
@@ -98,10 +100,16 @@ async fn a_key_is_told_once_and_refused_everywhere_within_a_second_once_it_is_re
     control.world.redis.kill9().await;
     let third = shop.issue(&control.world, &owner, "live").await;
     owner.delete(&second.path).await.expect(204);
-    within(DUE, "the key to be refused", async || every_core(&control.world, &second.key, false).await).await;
+    within(SETTINGS_LIMIT, "the key to be refused", async || {
+        every_core(&control.world, &second.key, false).await
+    })
+    .await;
     // And a source takes its keys with it.
     owner.delete(&shop.source).await.expect(204);
-    within(DUE, "the key to be refused", async || every_core(&control.world, &third.key, false).await).await;
+    within(SETTINGS_LIMIT, "the key to be refused", async || {
+        every_core(&control.world, &third.key, false).await
+    })
+    .await;
     assert_eq!(shop.browser(&control.world, &third).view(&granted()).await.status, 401);
     owner.get(&keys).await.refused(404, "NOT_FOUND");
     owner.delete(&third.path).await.refused(404, "NOT_FOUND");
@@ -121,7 +129,7 @@ async fn a_source_has_at_most_twenty_good_keys_however_many_ask_at_once() {
             let began = Instant::now();
             loop {
                 let answer = owner.post(&keys, &json!({"environment": "test"})).await;
-                if answer.status != 503 || began.elapsed() > PATIENCE {
+                if answer.status != 503 || began.elapsed() > EVENTUALLY_LIMIT {
                     return answer;
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;

@@ -127,13 +127,13 @@ const PROVIDERS: [(&str, &str); 3] = [
 ];
 
 /// An organisation with one of everything.
-struct Shop {
+struct FurnishedOrg {
     owner: Admin,
     /// What `{id}` stands for below each area.
     ids: BTreeMap<&'static str, String>,
 }
 
-impl Shop {
+impl FurnishedOrg {
     async fn furnish(control: &Control) -> Self {
         let owner = control.owner.clone();
         let source =
@@ -233,7 +233,7 @@ async fn the_table_is_the_document() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_role_may_do_what_the_table_says_and_no_more() {
     let control = Control::start().await;
-    let shop = Shop::furnish(&control).await;
+    let shop = FurnishedOrg::furnish(&control).await;
     let mut people = vec![("", shop.owner.anyone())];
     for role in ["viewer", "editor", "admin"] {
         people.push((role, shop.owner.colleague(role).await));
@@ -262,7 +262,7 @@ async fn every_role_may_do_what_the_table_says_and_no_more() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_reaches_into_another_organisation() {
     let control = Control::start().await;
-    let shop = Shop::furnish(&control).await;
+    let shop = FurnishedOrg::furnish(&control).await;
     let stranger = control.another_owner().await;
     let state = async || {
         let mut state = Vec::new();

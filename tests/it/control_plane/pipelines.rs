@@ -4,7 +4,7 @@ use harness::{
     answers::assert_gif,
     control::{Admin, Control},
     eventually,
-    shop::{DUE, Shop},
+    shop::{SETTINGS_LIMIT, Shop},
     visits::{denied, granted},
     within,
 };
@@ -241,7 +241,7 @@ async fn a_vendor_is_not_at_the_shop_s_own_host() {
         [control.world.cluster.collect_url().as_str(), "http://127.0.0.1:9"].map(|url| json!({"url": url}));
     let changed = json!({"name": "Shop", "domains": ["boutique.example.com"], "collect_hosts": hosts});
     owner.put(&shop.source, &changed).await.expect(200);
-    within(DUE, "the vendor to be left out", async || match browser.get(&sync).await.status {
+    within(SETTINGS_LIMIT, "the vendor to be left out", async || match browser.get(&sync).await.status {
         404 => Ok(()),
         status => Err(status.to_string()),
     })

@@ -37,7 +37,7 @@ use uuid::Uuid;
 
 const PATH: &str = "/v1/admin/crypto/re-encrypt";
 /// For 100,000 values on a busy machine.
-const LIMIT: Duration = Duration::from_secs(60);
+const REENCRYPTION_LIMIT: Duration = Duration::from_secs(60);
 
 fn random_key() -> String {
     format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple())
@@ -45,7 +45,7 @@ fn random_key() -> String {
 
 /// A sealed row of `secrets`.
 #[derive(Debug, QueryableByName)]
-struct Row {
+struct SealedRow {
     #[diesel(sql_type = SqlUuid)]
     id: Uuid,
     #[diesel(sql_type = SqlUuid)]
@@ -56,7 +56,7 @@ struct Row {
     sealed: Vec<u8>,
 }
 
-impl Row {
+impl SealedRow {
     fn open(&self, keys: &SealKeys) -> Option<String> {
         let place = columns::SECRETS.place(self.org_id, self.id);
         Some(String::from_utf8(keys.open(place, &self.sealed).ok()?.to_vec()).unwrap())
@@ -89,7 +89,7 @@ async fn add(database: &TestDatabase, keys: &SealKeys, org: Uuid, prefix: &str, 
     all
 }
 
-async fn rows(connection: &mut AsyncPgConnection, ids: &[Uuid]) -> Vec<Row> {
+async fn rows(connection: &mut AsyncPgConnection, ids: &[Uuid]) -> Vec<SealedRow> {
     let sql = "SELECT id, org_id, name, sealed FROM secrets WHERE id = ANY($1)";
     sql_query(sql).bind::<Array<SqlUuid>, _>(ids).load(connection).await.unwrap()
 }
@@ -106,7 +106,7 @@ async fn progress(admin: &Admin) -> Value {
 }
 
 async fn finished(admin: &Admin) -> Value {
-    within(LIMIT, "re-encryption to finish", async || {
+    within(REENCRYPTION_LIMIT, "re-encryption to finish", async || {
         let progress = progress(admin).await;
         if progress["state"] == "finished" { Ok(progress) } else { Err(progress.to_string()) }
     })
@@ -182,7 +182,7 @@ async fn a_hundred_thousand_values_are_sealed_anew_while_they_are_used() {
     let same = owner.post(PATH, &json!({})).await.expect(202);
     assert_eq!((&same["started_at"], &same["key_id"]), (&begun["started_at"], &begun["key_id"]));
 
-    within(LIMIT, "some to be done", async || {
+    within(REENCRYPTION_LIMIT, "some to be done", async || {
         let done = progress(owner).await["done"].as_u64().unwrap();
         if done > 10_000 { Ok(()) } else { Err(done.to_string()) }
     })
@@ -191,7 +191,7 @@ async fn a_hundred_thousand_values_are_sealed_anew_while_they_are_used() {
         let process = if number % 2 == 0 { owner.at(&first) } else { owner.clone() };
         let value = json!({"value": format!("{name} anew")});
         // All of it is busy now: it may say so.
-        within(LIMIT, "it to be written", async || {
+        within(REENCRYPTION_LIMIT, "it to be written", async || {
             match process.put(&format!("/v1/admin/secrets/{name}"), &value).await.status {
                 200 => Ok(()),
                 status => Err(status.to_string()),
@@ -411,7 +411,7 @@ async fn who_drains_leaves_the_rest_to_others() {
     add(database, &seal_keys(&old, None), owner.org_id, "value", VALUES).await;
     let mut first = management(&control, &new, Some(&old)).await;
     owner.at(&first).post(PATH, &json!({})).await.expect(202);
-    within(LIMIT, "some to be done", async || match progress(owner).await["done"].as_u64() {
+    within(REENCRYPTION_LIMIT, "some to be done", async || match progress(owner).await["done"].as_u64() {
         Some(1..) => Ok(()),
         done => Err(format!("{done:?}")),
     })

@@ -23,14 +23,14 @@ use tonic::{Code, Request, Status};
 /// Clients in all; half of them over HTTP, half over gRPC (threats.md T15).
 const CLIENTS: u32 = 10_000;
 /// How many are there at once.
-const AT_ONCE: u32 = 16;
+const CLIENTS_AT_ONCE: u32 = 16;
 /// Connections of a core's pool.
-const POOL: usize = 16;
+const POOL_CONNECTIONS: usize = 16;
 
 /// How long clients wait at most. It follows the machine's pace, so that about half of them see their answer.
-struct Patience(Duration);
+struct ClientTimeout(Duration);
 
-impl Patience {
+impl ClientTimeout {
     fn new() -> Self {
         Self(Duration::from_millis(20))
     }
@@ -87,15 +87,15 @@ async fn waiting(world: &World) -> i64 {
 async fn ten_thousand_clients_that_go_away() {
     let world = World::start().await;
     let mut clients = JoinSet::new();
-    for first in 0..AT_ONCE {
+    for first in 0..CLIENTS_AT_ONCE {
         let core = world.internal().resolve();
         let requests: Vec<(u32, ResolveRequest)> = (first..CLIENTS)
-            .step_by(AT_ONCE as usize)
+            .step_by(CLIENTS_AT_ONCE as usize)
             .map(|number| (number, resolve_request(&world, number)))
             .collect();
         let mut browser = world.browser();
         clients.spawn(async move {
-            let (mut acknowledged, mut patience) = (Vec::new(), Patience::new());
+            let (mut acknowledged, mut patience) = (Vec::new(), ClientTimeout::new());
             for (number, request) in requests {
                 let taken = if number % 2 == 0 {
                     // Its stream is reset.
@@ -137,8 +137,8 @@ async fn ten_thousand_clients_that_go_away() {
     world.database.execute("VACUUM ANALYZE").await;
     assert_healed(&world).await;
     eventually("every connection to be had", async || match connections_to_be_had(&world).await {
-        POOL => Ok(()),
-        connections => Err(format!("{connections} of {POOL}")),
+        POOL_CONNECTIONS => Ok(()),
+        connections => Err(format!("{connections} of {POOL_CONNECTIONS}")),
     })
     .await;
 }
@@ -188,13 +188,13 @@ async fn connections_to_be_had(world: &World) -> usize {
     let mut blocker = world.database.connection().await.unwrap();
     blocker.batch_execute("BEGIN; LOCK TABLE links IN ACCESS EXCLUSIVE MODE").await.unwrap();
     let mut calls = JoinSet::new();
-    for number in 0..POOL {
+    for number in 0..POOL_CONNECTIONS {
         let mut core = world.internal().resolve();
         let request = vendor_ids_request(world, &format!("stranger-{number}"));
         calls.spawn(async move { core.vendor_ids(request).await.map(drop) });
     }
     let mut most = 0;
-    while most < POOL && calls.try_join_next().is_none() {
+    while most < POOL_CONNECTIONS && calls.try_join_next().is_none() {
         most = most.max(usize::try_from(waiting(world).await).unwrap());
     }
     blocker.batch_execute("ROLLBACK").await.unwrap();

@@ -16,7 +16,7 @@ use harness::{
 use serde_json::json;
 
 /// The edge serves again that long after a core does (threats.md F32, F48): 2 s, and as much for a busy machine.
-const RECOVERY: Duration = Duration::from_secs(4);
+const RECOVERY_LIMIT: Duration = Duration::from_secs(4);
 
 /// What visitors get while no core answers: told to come again, and images that are never an error.
 async fn assert_away(browser: &mut Browser, callback: &str) {
@@ -28,7 +28,7 @@ async fn assert_away(browser: &mut Browser, callback: &str) {
 }
 
 async fn is_back(browser: &mut Browser) {
-    within(RECOVERY, "the edge to reach a core", async || match browser.view(&granted()).await {
+    within(RECOVERY_LIMIT, "the edge to reach a core", async || match browser.view(&granted()).await {
         answer if answer.status == 200 && answer.json()["accepted"] == json!(1) => Ok(()),
         answer => Err(answer.text()),
     })
@@ -36,7 +36,7 @@ async fn is_back(browser: &mut Browser) {
 }
 
 #[tokio::test]
-async fn all_cores_killed_and_back() {
+async fn without_cores_visitors_are_told_to_return_and_are_served_again() {
     let mut world = World::with(Options { cores: 2, ..Options::default() }).await;
     let mut browser = world.browser();
     assert_accepted(&browser.view(&granted()).await, 1);
@@ -58,7 +58,7 @@ async fn all_cores_killed_and_back() {
 }
 
 #[tokio::test]
-async fn a_core_that_hears_and_is_not_heard() {
+async fn a_core_whose_answers_are_lost_takes_each_visitor_once() {
     let world = World::start().await;
     let proxy = Proxy::start(world.cluster.cores[0].addr("grpc"), Protocol::Opaque).await.unwrap();
     let env = [

@@ -12,25 +12,25 @@ use harness::{
 use serde_json::Value;
 
 /// More flights to a store than any request takes; the sweep ends before, where one was answered.
-const MOST_FLIGHTS: usize = 80;
+const FLIGHT_LIMIT: usize = 80;
 
 /// Where a core is killed: the store that falls silent, after how many flights, and what of the next it holds.
 #[derive(Debug, Clone, Copy)]
-struct Point {
+struct KillPoint {
     redis: bool,
     flights: usize,
     hold: Hold,
 }
 
 /// What a change that a kill cut off has left in PostgreSQL, and whether the request was answered before.
-struct Left {
+struct AfterKill {
     changed: bool,
     answered: bool,
 }
 
 /// Sweeps over both stores until there were kills on either side of the commit. One sweep may miss a side: what the
 /// core sends on its own account counts among the flights.
-async fn sweep(mut killed_at: impl AsyncFnMut(Point) -> Left) {
+async fn sweep(mut killed_at: impl AsyncFnMut(KillPoint) -> AfterKill) {
     for redis in [false, true] {
         let (mut before, mut after) = (0, 0);
         for _ in 0..10 {
@@ -50,20 +50,20 @@ async fn sweep(mut killed_at: impl AsyncFnMut(Point) -> Left) {
 /// Tries every point of a store, until a request is answered before its point comes.
 async fn every_point(
     redis: bool,
-    killed_at: &mut impl AsyncFnMut(Point) -> Left,
+    killed_at: &mut impl AsyncFnMut(KillPoint) -> AfterKill,
     before: &mut usize,
     after: &mut usize,
 ) {
     for flights in 0.. {
-        assert!(flights < MOST_FLIGHTS, "a request takes ever more flights");
+        assert!(flights < FLIGHT_LIMIT, "a request takes ever more flights");
         let mut answered = true;
         for hold in [Hold::Flight, Hold::Answer] {
-            let left = killed_at(Point { redis, flights, hold }).await;
+            let left = killed_at(KillPoint { redis, flights, hold }).await;
             answered &= left.answered;
             match left {
-                Left { answered: true, .. } => {}
-                Left { changed: true, .. } => *after += 1,
-                Left { changed: false, .. } => *before += 1,
+                AfterKill { answered: true, .. } => {}
+                AfterKill { changed: true, .. } => *after += 1,
+                AfterKill { changed: false, .. } => *before += 1,
             }
         }
         if answered {
@@ -74,7 +74,7 @@ async fn every_point(
 
 /// Sends a request while a store falls silent at a point, kills the core there, and starts it again over
 /// stores that answer. Answers whether the request was answered first; then the core is killed after it.
-async fn killed_at<T>(world: &mut World, point: Point, request: impl Future<Output = T>) -> bool {
+async fn killed_at<T>(world: &mut World, point: KillPoint, request: impl Future<Output = T>) -> bool {
     let proxy: &Proxy = if point.redis { &world.redis_proxy } else { &world.postgres_proxy };
     proxy.freeze_after(point.flights, point.hold);
     tokio::pin!(request);
@@ -123,7 +123,7 @@ async fn a_callback_is_stored_wholly_or_not_at_all() {
         .await;
         assert_eq!(world.database.count("vendor_ids", &condition).await, 1, "{point:?}");
         assert_eq!(browser.view(&granted()).await.offered(), [""; 0], "{point:?}: synced");
-        Left { changed: rows == 1, answered }
+        AfterKill { changed: rows == 1, answered }
     })
     .await;
     let repairs = world.database.count("redis_repairs", "true").await;
@@ -156,7 +156,7 @@ async fn a_withdrawal_counts_wholly_or_not_at_all() {
             "{point:?}: withdrawn at last"
         );
         assert_eq!(world.vendor_id(browser.aid(), "pin_unauth").await, None, "{point:?}: removed at last");
-        Left { changed: truth == denial, answered }
+        AfterKill { changed: truth == denial, answered }
     })
     .await;
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use diesel::sql_types::Text;
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use harness::{
-    PATIENCE,
+    EVENTUALLY_LIMIT,
     answers::{assert_accepted, assert_gif, assert_retry},
     eventually,
     health::postgres_is,
@@ -26,7 +26,7 @@ use tonic::Code;
 
 /// Writes are due to succeed that long after PostgreSQL is back: 2 s (threats.md F13, F14), and some for a machine
 /// that runs other tests as well.
-const RECOVERY: Duration = Duration::from_secs(5);
+const RECOVERY_LIMIT: Duration = Duration::from_secs(5);
 
 async fn two_cores() -> World {
     World::with(Options { cores: 2, ..Options::default() }).await
@@ -51,13 +51,13 @@ async fn a_crash_under_load_loses_nothing_that_was_acknowledged() {
     assert_accepted(&known.view(&granted()).await, 1);
     let writers = Writers::start(&world, 4);
     for _ in 0..2 {
-        writers.take(20, RECOVERY).await;
+        writers.take(20, RECOVERY_LIMIT).await;
         server.crash().await;
         postgres_is(&world, "NOT_SERVING").await;
         assert_serves(&mut known).await;
         assert_retry(&world.browser().view(&granted()).await);
         server.revive().await.unwrap();
-        writers.take(20, RECOVERY).await;
+        writers.take(20, RECOVERY_LIMIT).await;
         postgres_is(&world, "SERVING").await;
     }
     writers.check(&world).await;
@@ -71,7 +71,7 @@ async fn a_server_that_is_stopped_for_ten_seconds() {
     let mut known = world.browser();
     assert_accepted(&known.view(&granted()).await, 1);
     let writers = Writers::start(&world, 4);
-    writers.take(20, RECOVERY).await;
+    writers.take(20, RECOVERY_LIMIT).await;
     // The postmaster comes first, so that it makes no session that is missed.
     let postmaster = server.processes().await[0].to_string();
     let mut listing = world.database.connection().await.unwrap();
@@ -90,7 +90,7 @@ async fn a_server_that_is_stopped_for_ten_seconds() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     signal("CONT", &format!("{postmaster} {others}"));
-    writers.take(20, RECOVERY).await;
+    writers.take(20, RECOVERY_LIMIT).await;
     postgres_is(&world, "SERVING").await;
     writers.check(&world).await;
     assert_no_open_transaction(&world).await;
@@ -102,13 +102,13 @@ async fn a_network_that_drops_everything() {
     let mut known = world.browser();
     assert_accepted(&known.view(&granted()).await, 1);
     let writers = Writers::start(&world, 4);
-    writers.take(20, RECOVERY).await;
+    writers.take(20, RECOVERY_LIMIT).await;
     world.postgres_proxy.blackhole().await;
     postgres_is(&world, "NOT_SERVING").await;
     assert_serves(&mut known).await;
     assert_refuses_new(&world).await;
     world.postgres_proxy.heal().await;
-    writers.take(20, RECOVERY).await;
+    writers.take(20, RECOVERY_LIMIT).await;
     postgres_is(&world, "SERVING").await;
     writers.check(&world).await;
     assert_no_open_transaction(&world).await;
@@ -120,7 +120,7 @@ async fn a_table_that_is_locked_for_five_seconds() {
     let mut known = world.browser();
     assert_accepted(&known.view(&granted()).await, 1);
     let writers = Writers::start(&world, 4);
-    writers.take(20, RECOVERY).await;
+    writers.take(20, RECOVERY_LIMIT).await;
     let mut blocker = world.database.connection().await.unwrap();
     blocker.batch_execute("BEGIN; LOCK TABLE links IN ACCESS EXCLUSIVE MODE").await.unwrap();
     let locked = Instant::now();
@@ -133,7 +133,7 @@ async fn a_table_that_is_locked_for_five_seconds() {
         postgres_is(&world, "SERVING").await;
     }
     blocker.batch_execute("ROLLBACK").await.unwrap();
-    writers.take(20, RECOVERY).await;
+    writers.take(20, RECOVERY_LIMIT).await;
     writers.check(&world).await;
     assert_no_open_transaction(&world).await;
 }
@@ -189,7 +189,7 @@ async fn a_server_without_room_meets_no_storm() {
     let mut known = world.browser();
     assert_accepted(&known.view(&granted()).await, 1);
     let writers = Writers::start(&world, 16);
-    writers.take(50, RECOVERY).await;
+    writers.take(50, RECOVERY_LIMIT).await;
 
     // Takes all the room there is, and ends the core's own sessions until it has none.
     let mut seated = Vec::new();
@@ -233,7 +233,7 @@ async fn sessions_that_are_ended_in_mid_transaction() {
         let sql = format!("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE {victim}");
         ended += world.database.text(&sql).await.parse::<usize>().unwrap();
     }
-    writers.take(20, RECOVERY).await;
+    writers.take(20, RECOVERY_LIMIT).await;
     writers.check(&world).await;
     assert_no_open_transaction(&world).await;
 }
@@ -344,7 +344,12 @@ async fn sixty_four_writers_of_the_same_visitors() {
                     }
                     let errors = answer.json()["errors"].as_array().cloned().unwrap_or_default();
                     let obeys = errors.iter().all(|error| error["retry"] == json!(true));
-                    assert!(obeys && began.elapsed() < PATIENCE, "{} {}", answer.status, answer.text());
+                    assert!(
+                        obeys && began.elapsed() < EVENTUALLY_LIMIT,
+                        "{} {}",
+                        answer.status,
+                        answer.text()
+                    );
                 }
             }
         });

@@ -21,12 +21,12 @@ use serde_json::json;
 use uuid::Uuid;
 
 /// Writes are due to succeed that long after there is space: 2 s, and some for a machine that runs other tests as well.
-const RECOVERY: Duration = Duration::from_secs(5);
+const RECOVERY_LIMIT: Duration = Duration::from_secs(5);
 /// The size of each table when the disk is full. More than that of a file of the log, and of any other file.
-const SIZE: u32 = 1 << 20;
-const PAGE: u32 = 8192;
+const TABLE_BYTES: u32 = 1 << 20;
+const PAGE_BYTES: u32 = 8192;
 
-/// Strangers' rows, until each table that visitors are stored in has [`SIZE`] and a page more.
+/// Strangers' rows, until each table that visitors are stored in has [`TABLE_BYTES`] and a page more.
 async fn fill(world: &World, org: Uuid) {
     let [canonicals, links, consent, vendor_ids, attempts] = [
         ("canonicals", "(org_id, id) SELECT O, gen_random_uuid()"),
@@ -46,7 +46,7 @@ async fn fill(world: &World, org: Uuid) {
     .map(|(table, rows)| {
         let rows = rows.replace('O', &format!("'{org}'"));
         format!(
-            "WHILE pg_relation_size('{table}') <= {SIZE} LOOP \
+            "WHILE pg_relation_size('{table}') <= {TABLE_BYTES} LOOP \
                INSERT INTO {table} {rows} FROM generate_series(1, 20); \
              END LOOP;"
         )
@@ -71,10 +71,10 @@ async fn a_full_disk_stops_no_read_and_heals_by_itself() {
     let strangers = world.another_customer("explicit").await.org_id;
     fill(&world, strangers).await;
     let writers = Writers::start(&world, 4);
-    writers.take(20, RECOVERY).await;
+    writers.take(20, RECOVERY_LIMIT).await;
 
     // In the middle of the page that each table gets next.
-    server.limit_files(Some(u64::from(SIZE + PAGE + PAGE / 2))).await.unwrap();
+    server.limit_files(Some(u64::from(TABLE_BYTES + PAGE_BYTES + PAGE_BYTES / 2))).await.unwrap();
     eventually("the disk to be full", async || {
         match world.metric("datafly_postgres_errors_total", &[("kind", "disk_full")]).await {
             0.0 => Err("it is not".to_owned()),
@@ -105,7 +105,7 @@ async fn a_full_disk_stops_no_read_and_heals_by_itself() {
     assert!(!log.contains("PANIC"), "{log}");
 
     server.limit_files(None).await.unwrap();
-    writers.take(20, RECOVERY).await;
+    writers.take(20, RECOVERY_LIMIT).await;
     assert_gif(synced(&world).await.sync("pinterest").await.last().unwrap());
     writers.check(&world).await;
     assert_no_open_transaction(&world).await;

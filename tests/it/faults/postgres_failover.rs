@@ -17,7 +17,7 @@ use harness::{
 use uuid::Uuid;
 
 /// Writes are due to succeed that long after a failover (threats.md F15).
-const RECOVERY: Duration = Duration::from_secs(5);
+const RECOVERY_LIMIT: Duration = Duration::from_secs(5);
 
 /// A primary with a standby that has each commit before it is acknowledged, and a world over it.
 async fn replicated() -> (PostgresServer, PostgresServer, World) {
@@ -39,17 +39,17 @@ async fn replicated() -> (PostgresServer, PostgresServer, World) {
 async fn fails_over(demote: impl AsyncFnOnce(&mut PostgresServer)) {
     let (mut primary, standby, mut world) = replicated().await;
     let writers = Writers::start(&world, 4);
-    writers.take(20, RECOVERY).await;
+    writers.take(20, RECOVERY_LIMIT).await;
 
     standby.execute(&["SELECT pg_promote()"]).await;
     demote(&mut primary).await;
     world.postgres_proxy.repoint(standby.addr);
     world.database.move_to(&standby).unwrap();
-    writers.take(20, RECOVERY).await;
+    writers.take(20, RECOVERY_LIMIT).await;
     // The writers are content with one core.
     let people = People::of(&world);
     for core in 0..world.cluster.cores.len() {
-        within(RECOVERY, "the core to take a visitor", async || {
+        within(RECOVERY_LIMIT, "the core to take a visitor", async || {
             let taken = people.resolve(core, vec![visit(Uuid::new_v4().to_string())]).await;
             match taken.map(|mut resolutions| resolutions.remove(0).error) {
                 Ok(None) => Ok(()),
@@ -102,7 +102,7 @@ async fn a_standby_behind_the_name_is_no_primary() {
     let mut known = world.browser();
     assert_accepted(&known.view(&granted()).await, 1);
     let writers = Writers::start(&world, 2);
-    writers.take(5, RECOVERY).await;
+    writers.take(5, RECOVERY_LIMIT).await;
     world.postgres_proxy.repoint(standby.addr);
     world.postgres_proxy.cut();
 
@@ -122,7 +122,7 @@ async fn a_standby_behind_the_name_is_no_primary() {
     standby.execute(&["SELECT pg_promote()"]).await;
     world.database.move_to(&standby).unwrap();
     postgres_is(&world, "SERVING").await;
-    writers.take(20, RECOVERY).await;
+    writers.take(20, RECOVERY_LIMIT).await;
     writers.check(&world).await;
     assert_no_open_transaction(&world).await;
 }

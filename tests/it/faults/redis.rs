@@ -26,7 +26,7 @@ async fn assert_served(browser: &mut Browser) {
 }
 
 #[tokio::test]
-async fn killed_and_back() {
+async fn killed_under_load_it_loses_nothing_and_is_used_again() {
     let mut world = World::start().await;
     let writers = Writers::start(&world, 4);
     writers.take(20, Duration::from_secs(10)).await;
@@ -97,7 +97,7 @@ async fn slow_by_more_than_a_request_waits() {
 }
 
 #[tokio::test]
-async fn flushed_under_load() {
+async fn flushed_under_load_it_changes_no_answer() {
     let world = World::start().await;
     let known = synced(&world).await;
     let before = world.vendor_ids(known.aid()).await;
@@ -112,7 +112,7 @@ async fn flushed_under_load() {
 }
 
 #[tokio::test]
-async fn failed_over_behind_one_name_with_sockets_open() {
+async fn failed_over_behind_one_name_it_is_written_to_though_sockets_stay_open() {
     let world = World::start().await;
     let known = synced(&world).await;
     let before = world.vendor_ids(known.aid()).await;

@@ -16,15 +16,15 @@ use harness::{
 use proto::v1::IdentityVendorIds;
 
 /// Redis is used again that long after the fault (threats.md F09).
-const RECOVERY: Duration = Duration::from_secs(2);
+const RECOVERY_LIMIT: Duration = Duration::from_secs(2);
 
 /// A visitor, and what delivery gets for them.
-struct Known {
+struct KnownVisitor {
     browser: Browser,
     ids: IdentityVendorIds,
 }
 
-impl Known {
+impl KnownVisitor {
     async fn of(world: &World) -> Self {
         let browser = synced(world).await;
         let ids = world.vendor_ids(browser.aid()).await;
@@ -59,7 +59,7 @@ impl Known {
 
     /// What holds when the cause is gone.
     async fn returns_to_redis(self, world: &World) {
-        writes_reach_redis(world, RECOVERY).await;
+        writes_reach_redis(world, RECOVERY_LIMIT).await;
         redis_is(world, "SERVING").await;
         self.is_known(world).await;
         assert_healed(world).await;
@@ -81,9 +81,9 @@ async fn assert_told(world: &World) {
 }
 
 #[tokio::test]
-async fn it_loads_for_seconds() {
+async fn while_it_loads_visitors_are_served() {
     let mut world = World::start().await;
-    let mut known = Known::of(&world).await;
+    let mut known = KnownVisitor::of(&world).await;
     let fill = "for n = 1, 5400 do redis.call('SET', 'filler:' .. n, string.rep('x', 100)) end";
     let () = world.redis.ask(&["EVAL", fill, "0"]).await.unwrap();
     let () = world.redis.ask(&["SAVE"]).await.unwrap();
@@ -105,9 +105,9 @@ async fn it_loads_for_seconds() {
 }
 
 #[tokio::test]
-async fn it_is_a_replica_whose_primary_is_gone() {
+async fn while_its_primary_is_gone_visitors_are_served() {
     let world = World::start().await;
-    let mut known = Known::of(&world).await;
+    let mut known = KnownVisitor::of(&world).await;
     let () = world.redis(&["CONFIG", "SET", "replica-serve-stale-data", "no"]).await;
     // Nobody listens there.
     let () = world.redis(&["REPLICAOF", "127.0.0.1", "1"]).await;
@@ -119,9 +119,9 @@ async fn it_is_a_replica_whose_primary_is_gone() {
 }
 
 #[tokio::test]
-async fn it_wants_a_password() {
+async fn while_it_wants_a_password_visitors_are_served() {
     let world = World::start().await;
-    let mut known = Known::of(&world).await;
+    let mut known = KnownVisitor::of(&world).await;
     let mut admin = world.redis.connection().await.unwrap();
     let mut ask = async |command: &[&str]| {
         let mut request = bb8_redis::redis::cmd(command[0]);
@@ -146,9 +146,9 @@ async fn it_wants_a_password() {
 }
 
 #[tokio::test]
-async fn it_can_not_save() {
+async fn while_it_can_not_save_visitors_are_served() {
     let world = World::start().await;
-    let mut known = Known::of(&world).await;
+    let mut known = KnownVisitor::of(&world).await;
     world.redis.let_save(false).unwrap();
     let saves = async |state: &str| {
         let () = world.redis(&["BGSAVE"]).await;

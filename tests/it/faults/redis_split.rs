@@ -21,14 +21,14 @@ use serde_json::json;
 use tonic::Code;
 
 /// How long the first core is cut off, each time.
-const CUT: Duration = Duration::from_secs(3);
+const OUTAGE: Duration = Duration::from_secs(3);
 /// It uses Redis again that long after: twice what threats.md F05 says, for a machine that runs other tests as well.
-const RECOVERY: Duration = Duration::from_secs(10);
+const RECOVERY_LIMIT: Duration = Duration::from_secs(10);
 /// What the core without Redis changes reaches the other by a repair, which any core makes (threats.md F01): within 2 s
 /// where the machine is idle.
-const REPAIR: Duration = Duration::from_secs(5);
+const REPAIR_LIMIT: Duration = Duration::from_secs(5);
 /// A change that took longer may have found Redis counted as away. One that waits for it in vain takes half a second.
-const SUSPICION: Duration = Duration::from_millis(700);
+const PROMPT_CHANGE_LIMIT: Duration = Duration::from_millis(700);
 
 /// Two cores, and what the first reaches Redis through.
 async fn split() -> (World, Proxy) {
@@ -43,7 +43,7 @@ async fn split() -> (World, Proxy) {
 
 /// Waits until the first core uses Redis.
 async fn uses_redis(world: &World) {
-    within(RECOVERY, "the core to use Redis", async || {
+    within(RECOVERY_LIMIT, "the core to use Redis", async || {
         let up = [("dependency", "redis")];
         match world.cluster.cores[0].metrics().await.sum("datafly_dependency_up", &up) {
             1.0 => Ok(()),
@@ -105,7 +105,7 @@ async fn changes_count(world: &World, browser: &mut Browser, until: Instant, lea
             }
         }
         assert_gif(browser.sync("pinterest").await.last().unwrap());
-        within(REPAIR, "both cores to deliver the new ID", async || {
+        within(REPAIR_LIMIT, "both cores to deliver the new ID", async || {
             let [first, second] = [delivered(world, 0, browser).await, delivered(world, 1, browser).await];
             if first == second && collected(&first) > before {
                 Ok(())
@@ -129,13 +129,13 @@ async fn a_core_without_redis_serves_what_another_changes() {
             "silent" => own.blackhole().await,
             _ => own.mute().await,
         }
-        changes_count(&world, &mut browser, Instant::now() + CUT, 3).await;
+        changes_count(&world, &mut browser, Instant::now() + OUTAGE, 3).await;
         own.heal().await;
         let healed = Instant::now();
         // From the first moment on, and not only when Redis is used again.
         changes_count(&world, &mut browser, healed + Duration::from_secs(1), 1).await;
         uses_redis(&world).await;
-        assert!(healed.elapsed() < RECOVERY, "{cut}: {:?}", healed.elapsed());
+        assert!(healed.elapsed() < RECOVERY_LIMIT, "{cut}: {:?}", healed.elapsed());
         changes_count(&world, &mut browser, Instant::now() + Duration::from_millis(300), 1).await;
     }
     assert_healed(&world).await;
@@ -156,9 +156,9 @@ async fn a_core_that_stood_still_believes_nothing_old() {
         let took = stopped.elapsed();
         world.redis.signal("CONT");
         world.cluster.cores[0].signal("CONT");
-        if took > SUSPICION {
+        if took > PROMPT_CHANGE_LIMIT {
             // By then Redis may have counted as away, and was not told that a change comes: a repair says so.
-            within(REPAIR, "both cores to know the change", async || {
+            within(REPAIR_LIMIT, "both cores to know the change", async || {
                 for core in [0, 1] {
                     let found =
                         delivered(&world, core, &browser).await.consent.and_then(|consent| consent.json);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use harness::{
-    PATIENCE,
+    EVENTUALLY_LIMIT,
     people::{People, browser, cookie, give, visit},
     recovery::{assert_healed, assert_no_open_transaction},
     world::{Options, World},
@@ -91,17 +91,17 @@ pub(super) async fn assert_gone(world: &World, canaries: &[&str]) {
 }
 
 /// What a machine says that is busy with other tests.
-pub(super) const LATE: [ErrorReason; 3] =
+pub(super) const LATE_REASONS: [ErrorReason; 3] =
     [ErrorReason::DeadlineExceeded, ErrorReason::Unavailable, ErrorReason::Overloaded];
 
 pub(super) fn is_late(status: &Status) -> bool {
     // Whose deadline passes on the way has no reason of ours.
     status.code() == Code::DeadlineExceeded
-        || reason_of(status).is_some_and(|found| LATE.contains(&found.reason))
+        || reason_of(status).is_some_and(|found| LATE_REASONS.contains(&found.reason))
 }
 
 /// Between two tries.
-const PAUSE: Duration = Duration::from_millis(20);
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Resolves subjects in one call, and again where a busy machine was late.
 pub(super) async fn resolve_in_the_end(
@@ -113,7 +113,7 @@ pub(super) async fn resolve_in_the_end(
     let began = Instant::now();
     loop {
         match people.resolve(core, subjects.clone()).await {
-            Err(status) if is_late(&status) && began.elapsed() < PATIENCE => sleep(PAUSE).await,
+            Err(status) if is_late(&status) && began.elapsed() < EVENTUALLY_LIMIT => sleep(RETRY_PAUSE).await,
             answer => return answer.unwrap(),
         }
     }

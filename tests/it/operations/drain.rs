@@ -25,13 +25,13 @@ use tokio::{
 };
 
 /// The design's bound, from the signal to the end.
-const LIMIT: Duration = Duration::from_secs(10);
+const EXIT_LIMIT: Duration = Duration::from_secs(10);
 
 /// A request that took this long has met its deadline of 1 s.
-const DEADLINE: Duration = Duration::from_millis(900);
+const DEADLINE_MET: Duration = Duration::from_millis(900);
 
 /// A machine that stands still for this long is taken for the cause of that.
-const STALL: Duration = Duration::from_millis(300);
+const STALL_LEAST: Duration = Duration::from_millis(300);
 
 /// What a load balancer does: it asks an edge for its readiness, and keeps clients from one that is not.
 #[derive(Clone)]
@@ -72,9 +72,9 @@ async fn visitors(
     members: Vec<Member>,
     stop: Arc<AtomicBool>,
     done: Arc<AtomicUsize>,
-) -> Seen {
+) -> VisitorResults {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let mut seen = Seen::default();
+    let mut seen = VisitorResults::default();
     let mut turn = 0;
     while !stop.load(Ordering::Relaxed) {
         turn += 1;
@@ -96,7 +96,7 @@ async fn visitors(
             Err(error) => Some(error),
         };
         match error {
-            Some(error) if began.elapsed() >= DEADLINE => seen.late.push((began, Instant::now(), error)),
+            Some(error) if began.elapsed() >= DEADLINE_MET => seen.late.push((began, Instant::now(), error)),
             error => seen.errors.extend(error),
         }
         done.fetch_add(1, Ordering::Relaxed);
@@ -116,7 +116,7 @@ async fn answer(request: reqwest::RequestBuilder) -> Result<Value, String> {
 }
 
 #[derive(Debug, Default)]
-struct Seen {
+struct VisitorResults {
     acknowledged: Vec<String>,
     errors: Vec<String>,
     /// Those that took all the time there is, with when they began and ended.
@@ -131,7 +131,7 @@ fn watch(stalls: Stalls) -> Checks {
         loop {
             let slept = Instant::now();
             tokio::time::sleep(Duration::from_millis(10)).await;
-            if slept.elapsed() >= STALL {
+            if slept.elapsed() >= STALL_LEAST {
                 stalls.lock().unwrap().push((slept, Instant::now()));
             }
         }
@@ -141,7 +141,7 @@ fn watch(stalls: Stalls) -> Checks {
 
 /// Visitors that come as fast as they are served.
 struct Load {
-    tasks: JoinSet<Seen>,
+    tasks: JoinSet<VisitorResults>,
     stop: Arc<AtomicBool>,
     done: Arc<AtomicUsize>,
     stalls: Stalls,
@@ -171,9 +171,9 @@ impl Load {
 
     /// What all of them have seen. An error of a restart is quick: reset, or refused. One that took the whole deadline
     /// while the machine stood still is the machine's.
-    async fn end(self) -> Seen {
+    async fn end(self) -> VisitorResults {
         self.stop.store(true, Ordering::Relaxed);
-        let mut all = Seen::default();
+        let mut all = VisitorResults::default();
         for seen in self.tasks.join_all().await {
             all.acknowledged.extend(seen.acknowledged);
             all.errors.extend(seen.errors);
@@ -240,7 +240,7 @@ async fn an_edge_under_load_goes_unnoticed_and_in_time() {
     load.more(200).await;
     let (status, took) = world.cluster.edge.terminate().await;
     assert!(status.success(), "{status}");
-    assert!(took < LIMIT, "gone after {took:?}");
+    assert!(took < EXIT_LIMIT, "gone after {took:?}");
     for stream in half {
         rest(stream).await;
     }
@@ -260,7 +260,7 @@ async fn a_core_under_load_loses_nothing_and_goes_in_time() {
     load.more(200).await;
     let (status, took) = world.cluster.cores[0].terminate().await;
     assert!(status.success(), "{status}");
-    assert!(took < LIMIT, "gone after {took:?}");
+    assert!(took < EXIT_LIMIT, "gone after {took:?}");
     for stream in half {
         rest(stream).await;
     }
@@ -286,14 +286,14 @@ async fn a_rolling_restart_is_seen_by_nobody() {
     load.more(500).await;
     for core in &mut world.cluster.cores {
         let (status, took) = core.terminate().await;
-        assert!(status.success() && took < LIMIT, "{status} after {took:?}");
+        assert!(status.success() && took < EXIT_LIMIT, "{status} after {took:?}");
         load.more(200).await;
         core.restart().await.unwrap();
         load.more(500).await;
     }
     for edge in [&mut world.cluster.edge, &mut second] {
         let (status, took) = edge.terminate().await;
-        assert!(status.success() && took < LIMIT, "{status} after {took:?}");
+        assert!(status.success() && took < EXIT_LIMIT, "{status} after {took:?}");
         load.more(200).await;
         edge.restart().await.unwrap();
         load.more(500).await;

@@ -23,7 +23,7 @@ use tonic::Code;
 
 /// What an attack may add to a service's memory. The allocator keeps what a few hundred streams took at once; what
 /// grew with each frame or stream of an attack would be far more.
-const GROWTH: u64 = 96 * 1024 * 1024;
+const MEMORY_GROWTH_BYTES: u64 = 96 * 1024 * 1024;
 
 /// Who is attacked, and a request that it answers.
 #[derive(Clone)]
@@ -127,7 +127,7 @@ where
     for (service, before) in services.iter().zip(before) {
         if let (Some(before), Some(after)) = (before, service.memory()) {
             assert!(
-                after < before + GROWTH,
+                after < before + MEMORY_GROWTH_BYTES,
                 "{} grew from {before} to {after} bytes",
                 service.addr("metrics")
             );

@@ -18,9 +18,9 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-const HERE: &str = "127.0.0.1";
+const LOOPBACK: &str = "127.0.0.1";
 /// The edge gives up on a call after a second.
-const LATE: Duration = Duration::from_millis(900);
+const LATE_AFTER: Duration = Duration::from_millis(900);
 
 /// A core over the world's stores that wants certificates of `authority`.
 async fn core(world: &World, authority: &Authority, own: &Identity) -> Service {
@@ -70,7 +70,7 @@ async fn view(browser: &mut Browser) -> Answer {
     for _ in 0..3 {
         let asked = Instant::now();
         let answer = browser.view(&granted()).await;
-        if answer.status != 503 || asked.elapsed() < LATE {
+        if answer.status != 503 || asked.elapsed() < LATE_AFTER {
             return answer;
         }
     }
@@ -91,7 +91,7 @@ fn assert_silent(services: &[&Service], keys: &[&Identity]) {
 async fn a_visitor_s_path_works_with_certificates_on_both_sides() {
     let world = World::start().await;
     let authority = Authority::new().unwrap();
-    let (server, client) = (authority.issue(HERE).unwrap(), authority.issue("edge").unwrap());
+    let (server, client) = (authority.issue(LOOPBACK).unwrap(), authority.issue("edge").unwrap());
     let mut core = core(&world, &authority, &server).await;
     let edge = edge(&world, &core, &authority, Some(&client)).await;
     let url = format!("http://{}", edge.addr("http"));
@@ -131,9 +131,9 @@ async fn a_visitor_s_path_works_with_certificates_on_both_sides() {
 async fn a_core_that_does_not_shake_hands_costs_no_visitor_anything() {
     let world = World::start().await;
     let authority = Authority::new().unwrap();
-    let (server, client) = (authority.issue(HERE).unwrap(), authority.issue("edge").unwrap());
+    let (server, client) = (authority.issue(LOOPBACK).unwrap(), authority.issue("edge").unwrap());
     let core = core(&world, &authority, &server).await;
-    let silent = TcpListener::bind((HERE, 0)).await.unwrap();
+    let silent = TcpListener::bind((LOOPBACK, 0)).await.unwrap();
     let urls = format!("https://{},https://{}", silent.local_addr().unwrap(), core.addr("grpc"));
     let edge = edge_to(&world, &urls, &authority, Some(&client)).await;
     // Every other one is meant for the one that is silent. A few may be late for all else that this machine does.
@@ -141,7 +141,7 @@ async fn a_core_that_does_not_shake_hands_costs_no_visitor_anything() {
     for _ in 0..12 {
         let asked = Instant::now();
         let answer = browser(&world, &edge).view(&granted()).await;
-        if answer.status == 503 && asked.elapsed() >= LATE {
+        if answer.status == 503 && asked.elapsed() >= LATE_AFTER {
             late += 1;
         } else {
             assert_accepted(&answer, 1);
@@ -155,7 +155,7 @@ async fn a_core_that_does_not_shake_hands_costs_no_visitor_anything() {
 async fn a_core_drains_under_tls() {
     let world = World::start().await;
     let authority = Authority::new().unwrap();
-    let (server, client) = (authority.issue(HERE).unwrap(), authority.issue("edge").unwrap());
+    let (server, client) = (authority.issue(LOOPBACK).unwrap(), authority.issue("edge").unwrap());
     let mut cores = [core(&world, &authority, &server).await, core(&world, &authority, &server).await];
     let [first, second] = &cores;
     let urls = format!("https://{},https://{}", first.addr("grpc"), second.addr("grpc"));
@@ -181,7 +181,7 @@ async fn a_core_drains_under_tls() {
 async fn who_can_not_show_a_good_certificate_does_not_get_in() {
     let world = World::start().await;
     let (authority, other) = (Authority::new().unwrap(), Authority::new().unwrap());
-    let server = authority.issue(HERE).unwrap();
+    let server = authority.issue(LOOPBACK).unwrap();
     let core = core(&world, &authority, &server).await;
     let good = authority.issue("edge").unwrap();
     let stranger = other.issue("edge").unwrap();
@@ -230,7 +230,7 @@ async fn who_can_not_show_a_good_certificate_does_not_get_in() {
 async fn a_handshake_that_does_not_end_is_left() {
     let world = World::start().await;
     let authority = Authority::new().unwrap();
-    let mut core = core(&world, &authority, &authority.issue(HERE).unwrap()).await;
+    let mut core = core(&world, &authority, &authority.issue(LOOPBACK).unwrap()).await;
     let began = Instant::now();
     let mut slow = TcpStream::connect(core.addr("grpc")).await.unwrap();
     // The beginning of a ClientHello.
@@ -252,7 +252,7 @@ async fn a_handshake_that_does_not_end_is_left() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_configuration_stops_the_start_in_one_line() {
     let authority = Authority::new().unwrap();
-    let (one, two) = (authority.issue(HERE).unwrap(), authority.issue(HERE).unwrap());
+    let (one, two) = (authority.issue(LOOPBACK).unwrap(), authority.issue(LOOPBACK).unwrap());
     let (https, http) = ("https://127.0.0.1:1", "http://127.0.0.1:1");
     let key = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
     let core = [

@@ -93,7 +93,7 @@ async fn what_is_signed_as_it_should_be_is_a_server_s() {
 }
 
 #[tokio::test]
-async fn what_is_not_is_refused_and_leaves_nothing() {
+async fn what_is_not_signed_as_it_should_be_is_refused_and_leaves_nothing() {
     let world = World::start().await;
     let other = world.another_customer("explicit").await;
     let secret = &world.customer.server_secret;

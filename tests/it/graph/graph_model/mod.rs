@@ -22,7 +22,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use tokio::task::JoinSet;
 use tonic::Status;
 
-use super::support::{LATE, assert_sound, is_late, two_cores, vendor_ids_of};
+use super::support::{LATE_REASONS, assert_sound, is_late, two_cores, vendor_ids_of};
 
 use self::{
     model::{Canonical, Model},
@@ -184,7 +184,7 @@ async fn random_histories_find_what_the_model_finds() {
             // On a machine that is busy with other tests nobody knows what became of it. New families begin.
             late += 1;
             let is_late = refused.iter().all(|status| is_late(status))
-                && failed.iter().all(|error| LATE.contains(&error.reason()));
+                && failed.iter().all(|error| LATE_REASONS.contains(&error.reason()));
             assert!(is_late && late < 20, "GRAPH_SEED={seed}: {refused:?} {failed:?}");
             families = numbers.by_ref().take(FAMILIES).map(Family::new).collect();
             continue;

@@ -80,7 +80,7 @@ fn stranger(world: &World, key: &str) -> ResolveRequest {
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_that_hang_take_one_tenant_s_places_and_no_more() {
     /// Calls of one organisation at once (identity-service/src/auth/places.rs).
-    const PLACES: usize = 1024;
+    const CALLS_AT_ONCE: usize = 1024;
     let world = World::start().await;
     let other = world.another_customer("implicit").await;
     let token = &world.cluster.secrets.edge_token;
@@ -99,7 +99,7 @@ async fn calls_that_hang_take_one_tenant_s_places_and_no_more() {
             waves += 1;
             for _ in 0..12 {
                 let core = world.cluster.api(0, token).unwrap().resolve();
-                for _ in 0..2 * PLACES / 12 {
+                for _ in 0..2 * CALLS_AT_ONCE / 12 {
                     let (mut core, request) = (core.clone(), stranger(&world, &world.customer.live_key));
                     calls.spawn(async move { core.resolve(request).await });
                 }
@@ -139,9 +139,9 @@ async fn calls_that_hang_take_one_tenant_s_places_and_no_more() {
 #[tokio::test(flavor = "multi_thread")]
 async fn merges_that_wait_for_a_lock_hold_up_their_own_tenant_alone() {
     /// Calls that wait for the lock until their deadline, while the neighbour goes on.
-    const HELD_UP: usize = 32;
+    const HELD_UP_CALLS: usize = 32;
     /// Calls of the neighbour, of which some may be late.
-    const CALLS: usize = 100;
+    const NEIGHBOUR_CALLS: usize = 100;
     let world = World::start().await;
     let stuck = People::of(&world);
     let neighbour = People::in_org(&world, &world.another_customer("explicit").await.org_id.to_string());
@@ -171,7 +171,7 @@ async fn merges_that_wait_for_a_lock_hold_up_their_own_tenant_alone() {
     })
     .await;
     let (mut calls, mut late) = (0, Vec::new());
-    while held_up.load(Ordering::Relaxed) < HELD_UP || calls < CALLS {
+    while held_up.load(Ordering::Relaxed) < HELD_UP_CALLS || calls < NEIGHBOUR_CALLS {
         let (one, other) = (format!("one-{calls}"), format!("other-{calls}"));
         for subject in [visit(&one), visit(&other), cookie(&one, &other)] {
             late.extend(neighbour.resolve(0, vec![subject]).await.err());
@@ -188,7 +188,7 @@ async fn merges_that_wait_for_a_lock_hold_up_their_own_tenant_alone() {
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_of_the_largest_bodies_at_once_fit() {
-    const GROWTH: u64 = 64 << 20;
+    const MEMORY_GROWTH_BYTES: u64 = 64 << 20;
     let world = World::start().await;
     let mut browser = world.browser();
     assert_accepted(&browser.view(&granted()).await, 1);
@@ -229,6 +229,9 @@ async fn two_hundred_of_the_largest_bodies_at_once_fit() {
         peak = std::array::from_fn(|at| peak[at].max(services[at].memory().unwrap_or(0)));
     }
     assert!(counts.contains_key(&200), "{counts:?}");
-    assert!(peak.iter().zip(before).all(|(peak, before)| *peak < before + GROWTH), "{before:?} {peak:?}");
+    assert!(
+        peak.iter().zip(before).all(|(peak, before)| *peak < before + MEMORY_GROWTH_BYTES),
+        "{before:?} {peak:?}"
+    );
     assert_accepted(&browser.view(&granted()).await, 1);
 }

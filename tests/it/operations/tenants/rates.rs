@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use harness::{
-    PATIENCE,
+    EVENTUALLY_LIMIT,
     answers::assert_accepted,
     browser::{Answer, Browser},
     eventually,
@@ -25,7 +25,7 @@ use uuid::Uuid;
 use super::support::{Counts, assert_served, retry_after, visitor_of};
 
 /// The burst of the slow rates that are used here: the largest cost of one request.
-const BURST: usize = 1000;
+const BURST_EVENTS: usize = 1000;
 
 async fn limited(rate: i32, cores: usize) -> World {
     World::with(Options { rate_limit_rps: Some(rate), cores, ..Options::default() }).await
@@ -44,7 +44,7 @@ fn assert_rate_limited(answer: &Answer) {
 
 #[tokio::test]
 async fn a_key_over_its_rate_passes_when_it_was_told_and_not_before() {
-    const RATE: usize = 250;
+    const EVENTS_PER_SECOND: usize = 250;
     let world = limited(250, 1).await;
     let mut browser = world.browser();
     let began = Instant::now();
@@ -88,7 +88,9 @@ async fn a_key_over_its_rate_passes_when_it_was_told_and_not_before() {
     assert!(sent.elapsed() >= wait, "passed {:?} early", wait - sent.elapsed());
     assert_accepted(&passed, 500);
     admitted += 500;
-    assert!(admitted as f64 <= BURST as f64 + RATE as f64 * began.elapsed().as_secs_f64());
+    assert!(
+        admitted as f64 <= BURST_EVENTS as f64 + EVENTS_PER_SECOND as f64 * began.elapsed().as_secs_f64()
+    );
     assert!(refusals > 1);
     let asked = world.metric("datafly_key_checks_total", &[("outcome", "rate")]).await;
     assert!(asked < 3.0, "the core was asked {asked} times for {refusals} refusals");
@@ -109,13 +111,13 @@ async fn each_core_grants_the_rate_and_keeps_count_through_changes_of_settings()
     let world = limited(1, 2).await;
     let key = &world.customer.live_key;
     for core in [0, 1] {
-        authenticate(&world, core, key, BURST).await.unwrap();
-        let refused = authenticate(&world, core, key, BURST).await.unwrap_err();
+        authenticate(&world, core, key, BURST_EVENTS).await.unwrap();
+        let refused = authenticate(&world, core, key, BURST_EVENTS).await.unwrap_err();
         assert_eq!(refused.code(), Code::ResourceExhausted);
         assert_eq!(reason_of(&refused).map(|row| row.reason), Some(ErrorReason::RateLimited));
         let delay = refused.get_details_retry_info().unwrap().retry_delay.unwrap();
         let full = Duration::from_secs(1000);
-        assert!(delay <= full && delay > full - PATIENCE, "{delay:?}");
+        assert!(delay <= full && delay > full - EVENTUALLY_LIMIT, "{delay:?}");
     }
     world.database.execute("UPDATE pipelines SET consent_mode = 'implicit'").await;
     eventually("the core to know the change", async || {
@@ -124,11 +126,11 @@ async fn each_core_grants_the_rate_and_keeps_count_through_changes_of_settings()
         if answer.consent_mode() == ConsentMode::Implicit { Ok(()) } else { Err(format!("{answer:?}")) }
     })
     .await;
-    authenticate(&world, 0, key, BURST).await.unwrap_err();
+    authenticate(&world, 0, key, BURST_EVENTS).await.unwrap_err();
 
     world.database.execute("UPDATE pipelines SET rate_limit_rps = 2").await;
     eventually("the new rate, which begins full", async || {
-        authenticate(&world, 0, key, BURST).await.map_err(|error| error.to_string())
+        authenticate(&world, 0, key, BURST_EVENTS).await.map_err(|error| error.to_string())
     })
     .await;
 }
@@ -161,8 +163,8 @@ async fn flood(browser: Browser, senders: usize, end: Instant) -> Counts {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tenant_over_its_rate_costs_the_stores_and_its_neighbour_nothing() {
-    const RATE: i32 = 20;
-    let world = limited(RATE, 1).await;
+    const EVENTS_PER_SECOND: i32 = 20;
+    let world = limited(EVENTS_PER_SECOND, 1).await;
     let other = world.another_customer("implicit").await;
     let mut neighbour = world.browser_of(&other);
     let mut loud = world.browser();
@@ -194,7 +196,10 @@ async fn a_tenant_over_its_rate_costs_the_stores_and_its_neighbour_nothing() {
     assert!(counts.keys().all(|status| [200, 429, 503].contains(status)), "{counts:?}");
     assert!(refused > 10 * passed && served > 0, "no flood: {counts:?}, {served}");
     let events = 500.0 * batches as f64 + passed as f64;
-    assert!(events <= BURST as f64 + f64::from(RATE) * seconds, "{passed} in {seconds} s");
+    assert!(
+        events <= BURST_EVENTS as f64 + f64::from(EVENTS_PER_SECOND) * seconds,
+        "{passed} in {seconds} s"
+    );
 
     let own = format!("org_id = '{}'", world.customer.org_id);
     let stored = world.database.count("links", &own).await;
@@ -283,7 +288,7 @@ async fn syncs_are_counted_by_the_visitor_s_own_address() {
 async fn random_keys_cost_no_store_and_no_memory() {
     const KEYS: u32 = 10_000;
     /// Allocators keep some of what a burst of connections needed.
-    const SLACK: u64 = 24 << 20;
+    const MEMORY_GROWTH_BYTES: u64 = 24 << 20;
     let world = World::start().await;
     let proxied = behind_proxy(&world).await;
     let client = Client::builder().no_proxy().build().unwrap();
@@ -308,7 +313,10 @@ async fn random_keys_cost_no_store_and_no_memory() {
     let sent = [caused(world.redis_proxy.take().0), caused(world.postgres_proxy.take().0)];
     assert!(sent.iter().all(Vec::is_empty), "{sent:#?}");
     let after = [world.cluster.cores[0].memory().unwrap_or(0), proxied.memory().unwrap_or(0)];
-    assert!(after.iter().zip(before).all(|(after, before)| *after < before + SLACK), "{before:?} {after:?}");
+    assert!(
+        after.iter().zip(before).all(|(after, before)| *after < before + MEMORY_GROWTH_BYTES),
+        "{before:?} {after:?}"
+    );
 
     // One machine that tries keys, on any route, soon doesn't reach the core; keys in use pass all the same.
     let mut visitor = world.browser();

@@ -8,7 +8,7 @@ use harness::{
 };
 use serde_json::{Value, json};
 
-use super::support::{ALL, PAGE, both, collecting, lookup, visit};
+use super::support::{GENERATING_VENDORS, PAGE_URL, both, collecting, lookup, visit};
 
 #[tokio::test]
 async fn a_click_id_is_delivered_as_it_came_and_the_newest_wins() {
@@ -44,7 +44,7 @@ async fn a_click_id_is_delivered_as_it_came_and_the_newest_wins() {
     // Two pages of one batch: the later one counts.
     let mut events = [browser.page_view(&Value::Null), browser.page_view(&Value::Null)];
     for (event, click) in events.iter_mut().zip(["fourth", "fifth"]) {
-        event["context"]["page"]["url"] = json!(format!("{PAGE}?gclid={click}"));
+        event["context"]["page"]["url"] = json!(format!("{PAGE_URL}?gclid={click}"));
     }
     assert_accepted(&browser.batch(&json!(events)).await, 2);
     assert_eq!(world.vendor_id(browser.aid(), "gclid").await.as_deref(), Some("fifth"));
@@ -52,10 +52,10 @@ async fn a_click_id_is_delivered_as_it_came_and_the_newest_wins() {
 
 #[tokio::test]
 async fn a_server_s_call_brings_click_ids_and_gets_no_cookies() {
-    let world = collecting(&[], ALL).await;
+    let world = collecting(&[], GENERATING_VENDORS).await;
     let mut browser = world.browser();
     let mut event = browser.page_view(&both());
-    event["context"]["page"]["url"] = json!(format!("{PAGE}?fbclid=IwAR1"));
+    event["context"]["page"]["url"] = json!(format!("{PAGE_URL}?fbclid=IwAR1"));
     let body = json!({"batch": [event]}).to_string();
     let request = browser.request(reqwest::Method::POST, "/v1/batch").bearer_auth(&browser.key);
     let signature = sign(&world.customer.server_secret, &body);
@@ -73,7 +73,7 @@ async fn without_postgres_a_known_visitor_s_events_count_and_what_they_bring_com
     let mut browser = world.browser();
     visit(&mut browser, &granted(), "?gclid=first").await;
     let mut event = browser.page_view(&granted());
-    event["context"]["page"]["url"] = json!(format!("{PAGE}?gclid=late"));
+    event["context"]["page"]["url"] = json!(format!("{PAGE_URL}?gclid=late"));
     event["traits"] = json!({"email": "late@example.com"});
     world.postgres_proxy.blackhole().await;
     // A busy machine may read too late from Redis, and has nothing else to ask.

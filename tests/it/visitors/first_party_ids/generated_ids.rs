@@ -10,7 +10,9 @@ use harness::{
 };
 use serde_json::json;
 
-use super::support::{ALL, COOKIES, PAGE, both, collecting, cookie, set, sorted, visit};
+use super::support::{
+    GENERATED_COOKIES, GENERATING_VENDORS, PAGE_URL, both, collecting, cookie, set, sorted, visit,
+};
 
 /// `Max-Age` of a cookie in an answer.
 fn max_age(answer: &Answer, name: &str) -> i64 {
@@ -22,10 +24,10 @@ fn max_age(answer: &Answer, name: &str) -> i64 {
 
 #[tokio::test]
 async fn a_browser_gets_its_ids_once_and_a_lost_cookie_comes_back() {
-    let world = collecting(&[], ALL).await;
+    let world = collecting(&[], GENERATING_VENDORS).await;
     let mut browser = world.browser();
     let first = visit(&mut browser, &both(), "?gclid=1").await;
-    assert_eq!(set(&first), sorted(COOKIES));
+    assert_eq!(set(&first), sorted(GENERATED_COOKIES));
     for (name, days) in [("_fbp", 90), ("_ttp", 395), ("_ga", 400), ("_scid", 395), ("_rdt_uuid", 90)] {
         assert_eq!(max_age(&first, name), days * 86_400, "{name}");
     }
@@ -55,8 +57,8 @@ async fn a_browser_gets_its_ids_once_and_a_lost_cookie_comes_back() {
     browser.jar.clear();
     world.age("10 days").await;
     let again = visit(&mut browser, &both(), "").await;
-    assert_eq!(set(&again), sorted(COOKIES));
-    for name in COOKIES {
+    assert_eq!(set(&again), sorted(GENERATED_COOKIES));
+    for name in GENERATED_COOKIES {
         assert_eq!(Some(cookie(&browser, name)), before.value(&browser.collect, name), "{name}");
     }
     assert!((79 * 86_400..80 * 86_400).contains(&max_age(&again, "_fbp")), "{}", max_age(&again, "_fbp"));
@@ -73,7 +75,7 @@ async fn a_browser_gets_its_ids_once_and_a_lost_cookie_comes_back() {
 
 #[tokio::test]
 async fn a_cookie_that_is_there_wins_and_a_malformed_one_does_not() {
-    let world = collecting(&[], ALL).await;
+    let world = collecting(&[], GENERATING_VENDORS).await;
     let mut browser = world.browser();
     let collect = browser.collect.clone();
     let (fbp, ga) = ("fb.1.1596403881668.1116446470", "GA1.2.1234567890.1596403881");
@@ -81,7 +83,7 @@ async fn a_cookie_that_is_there_wins_and_a_malformed_one_does_not() {
     browser.jar.set(&collect, "_ga", ga);
     browser.jar.set(&collect, "_scid", "<script>");
     let answer = visit(&mut browser, &both(), "").await;
-    assert_eq!(set(&answer), sorted(COOKIES), "those that came are set to live their full life");
+    assert_eq!(set(&answer), sorted(GENERATED_COOKIES), "those that came are set to live their full life");
     assert_eq!((cookie(&browser, "_fbp"), cookie(&browser, "_ga")), (fbp, ga));
     let ids = world.vendor_ids(browser.aid()).await.vendor_ids;
     assert_eq!((ids["fbp"].value.as_str(), ids["client_id"].value.as_str()), (fbp, "1234567890.1596403881"));
@@ -123,12 +125,12 @@ async fn a_click_makes_an_fbc_that_keeps_its_time() {
 
 #[tokio::test]
 async fn another_browser_of_the_person_gets_its_own_and_sees_nothing_of_the_first_s() {
-    let world = collecting(&[], ALL).await;
+    let world = collecting(&[], GENERATING_VENDORS).await;
     let (mut owner, mut stranger) = (world.browser(), world.browser());
     let login = |browser: &Browser, query: &str| {
         let mut event = browser.page_view(&both());
         event["userId"] = json!("customer-7");
-        event["context"]["page"]["url"] = json!(format!("{PAGE}{query}"));
+        event["context"]["page"]["url"] = json!(format!("{PAGE_URL}{query}"));
         json!([event])
     };
     let event = login(&owner, "?fbclid=IwAR_owner");
@@ -138,7 +140,7 @@ async fn another_browser_of_the_person_gets_its_own_and_sees_nothing_of_the_firs
     assert_accepted(&answer, 1);
     let (one, other) = (world.vendor_ids(owner.aid()).await, world.vendor_ids(stranger.aid()).await);
     assert_eq!((&one.canonical_id, one.vendor_ids.len()), (&other.canonical_id, 7));
-    assert_eq!(set(&answer), sorted(COOKIES), "no fbc: that was another browser's click");
+    assert_eq!(set(&answer), sorted(GENERATED_COOKIES), "no fbc: that was another browser's click");
     let seen = format!("{} {:?}", answer.text(), answer.headers);
     for (field, id) in &one.vendor_ids {
         assert!(!seen.contains(&id.value), "{field} is shown to somebody who only claims to be the person");
@@ -155,7 +157,7 @@ async fn another_browser_of_the_person_gets_its_own_and_sees_nothing_of_the_firs
     assert_eq!(world.vendor_id(owner.aid(), "fbp").await.as_deref(), Some(cookie(&owner, "_fbp")));
     // The stranger's cookies lost, it gets others, and still not the owner's.
     stranger.jar.clear();
-    assert_eq!(set(&visit(&mut stranger, &both(), "").await), sorted(COOKIES));
+    assert_eq!(set(&visit(&mut stranger, &both(), "").await), sorted(GENERATED_COOKIES));
     assert_ne!(cookie(&stranger, "_fbp"), cookie(&owner, "_fbp"));
     // A day later the browser in use takes its turn.
     world.age("25 hours").await;
@@ -165,7 +167,7 @@ async fn another_browser_of_the_person_gets_its_own_and_sees_nothing_of_the_firs
 
 #[tokio::test]
 async fn one_request_makes_one_of_each() {
-    let world = collecting(&[], ALL).await;
+    let world = collecting(&[], GENERATING_VENDORS).await;
     let mut browser = world.browser();
     let mut later = browser.page_view(&both());
     later["traits"] = json!({"email": "a@example.com"});
@@ -175,13 +177,13 @@ async fn one_request_makes_one_of_each() {
     // Three subjects of one browser.
     let answer = browser.batch(&json!([event, other, later])).await;
     assert_accepted(&answer, 3);
-    assert_eq!(set(&answer), sorted(COOKIES));
+    assert_eq!(set(&answer), sorted(GENERATED_COOKIES));
     assert_eq!(world.database.count("vendor_ids", "true").await, 5);
     assert_eq!(world.vendor_id(browser.aid(), "ttp").await.as_deref(), Some(cookie(&browser, "_ttp")));
     // A single event's route sets them as well.
     let mut single = world.browser();
     let event = single.page_view(&both()).to_string();
-    assert_eq!(set(&single.post("/v1/t", event).await), sorted(COOKIES));
+    assert_eq!(set(&single.post("/v1/t", event).await), sorted(GENERATED_COOKIES));
     // And of two requests at once the first one's count.
     let racing = world.browser();
     let mut visits = tokio::task::JoinSet::new();
@@ -229,14 +231,14 @@ async fn where_the_vendor_syncs_its_id_is_not_made() {
 
 #[tokio::test]
 async fn of_several_ids_in_a_request_the_last_one_has_the_cookies() {
-    let world = collecting(&[], ALL).await;
+    let world = collecting(&[], GENERATING_VENDORS).await;
     let (mut browser, before) = (world.browser(), world.browser());
     let mut click = before.page_view(&both());
-    click["context"]["page"]["url"] = json!(format!("{PAGE}?gclid=1"));
+    click["context"]["page"]["url"] = json!(format!("{PAGE_URL}?gclid=1"));
     let last = browser.page_view(&both());
     let answer = browser.batch(&json!([click, last])).await;
     assert_accepted(&answer, 2);
-    assert_eq!(set(&answer), sorted(COOKIES));
+    assert_eq!(set(&answer), sorted(GENERATED_COOKIES));
     let ids = world.vendor_ids(before.aid()).await.vendor_ids;
     assert_eq!(ids.keys().collect::<Vec<_>>(), ["gclid"], "clicks are the event's own");
     assert_eq!(world.vendor_id(browser.aid(), "fbp").await.as_deref(), Some(cookie(&browser, "_fbp")));

@@ -11,11 +11,11 @@ use harness::{
 use proto::v1::{DeleteRequest, IdentityRef, UnmergeRequest, identity_ref::Id};
 use serde_json::{Value, json};
 
-use super::support::{ALL, PAGE, both, collecting, cookie, lookup, set, sorted, visit};
+use super::support::{GENERATING_VENDORS, PAGE_URL, both, collecting, cookie, lookup, set, sorted, visit};
 
 #[tokio::test]
 async fn without_consent_nothing_is_made_stored_or_set() {
-    let world = collecting(&[], ALL).await;
+    let world = collecting(&[], GENERATING_VENDORS).await;
     let mut browser = world.browser();
     let clicks = "?gclid=1&fbclid=2";
     for consent in [Value::Null, denied(), json!({"marketing": true, "us_privacy": "1YYN"})] {
@@ -58,7 +58,7 @@ async fn what_is_not_enabled_is_not_collected() {
 
 #[tokio::test]
 async fn what_is_collected_counts_as_no_sync() {
-    let world = collecting(&["pinterest"], ALL).await;
+    let world = collecting(&["pinterest"], GENERATING_VENDORS).await;
     let mut browser = world.browser();
     assert_eq!(visit(&mut browser, &both(), "?epik=1").await.offered(), ["pinterest"]);
     assert_gif(browser.sync("pinterest").await.last().unwrap());
@@ -98,13 +98,13 @@ async fn login(browser: &mut Browser, user: &str, query: &str) {
     let mut event = browser.page_view(&both());
     event["userId"] = json!(user);
     event["traits"] = json!({"email": format!("{user}@example.com")});
-    event["context"]["page"]["url"] = json!(format!("{PAGE}{query}"));
+    event["context"]["page"]["url"] = json!(format!("{PAGE_URL}{query}"));
     assert_accepted(&browser.batch(&json!([event])).await, 1);
 }
 
 #[tokio::test]
 async fn a_browser_that_is_erased_leaves_no_trace_with_those_it_belonged_to_before() {
-    let world = collecting(&[], ALL).await;
+    let world = collecting(&[], GENERATING_VENDORS).await;
     let (mut tablet, mut annas) = (world.browser(), world.browser());
     login(&mut annas, "anna", "").await;
     // The tablet is somebody before it is Anna's, so there is a merge; then it is Bert's.
@@ -123,7 +123,7 @@ async fn a_browser_that_is_erased_leaves_no_trace_with_those_it_belonged_to_befo
 
 #[tokio::test]
 async fn a_merge_that_is_taken_apart_gives_a_browser_its_ids_back_and_leaves_no_trace_of_it() {
-    let world = collecting(&[], ALL).await;
+    let world = collecting(&[], GENERATING_VENDORS).await;
     let (mut tablet, mut annas) = (world.browser(), world.browser());
     login(&mut annas, "anna", "").await;
     visit(&mut tablet, &both(), "").await;

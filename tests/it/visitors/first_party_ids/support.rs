@@ -8,12 +8,12 @@ use harness::{
 use proto::v1::{IdentityRef, LookupRequest, Person, identity_ref::Id};
 use serde_json::{Value, json};
 
-pub(super) const PAGE: &str = "https://shop.example.com/";
+pub(super) const PAGE_URL: &str = "https://shop.example.com/";
 
 /// Everything that is generated, whatever is synced.
-pub(super) const ALL: &[&str] = &["google", "meta", "tiktok", "snapchat", "reddit"];
+pub(super) const GENERATING_VENDORS: &[&str] = &["google", "meta", "tiktok", "snapchat", "reddit"];
 
-pub(super) const COOKIES: [&str; 5] = ["_fbp", "_ttp", "_ga", "_scid", "_rdt_uuid"];
+pub(super) const GENERATED_COOKIES: [&str; 5] = ["_fbp", "_ttp", "_ga", "_scid", "_rdt_uuid"];
 
 pub(super) async fn collecting(
     vendors: &'static [&'static str],
@@ -26,10 +26,10 @@ pub(super) fn both() -> Value {
     json!({"marketing": true, "analytics": true})
 }
 
-/// A page view of `PAGE` with this query.
+/// A page view of `PAGE_URL` with this query.
 pub(super) async fn visit(browser: &mut Browser, consent: &Value, query: &str) -> Answer {
     let mut event = browser.page_view(consent);
-    event["context"]["page"]["url"] = json!(format!("{PAGE}{query}"));
+    event["context"]["page"]["url"] = json!(format!("{PAGE_URL}{query}"));
     let answer = browser.batch(&json!([event])).await;
     assert_accepted(&answer, 1);
     answer
