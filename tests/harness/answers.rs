@@ -1,10 +1,10 @@
-//! What a test expects of the edge's answers.
+//! Checks of the edge's answers that many tests make.
 
 use serde_json::json;
 
 use crate::browser::Answer;
 
-/// A batch's answer that took `accepted` events and found no fault.
+/// Checks that a batch's answer took `accepted` events and found no fault.
 #[track_caller]
 pub fn assert_accepted(answer: &Answer, accepted: usize) {
     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -14,7 +14,7 @@ pub fn assert_accepted(answer: &Answer, accepted: usize) {
     assert_eq!(body["errors"], json!([]), "{body}");
 }
 
-/// A batch's answer whose only event is to be sent again.
+/// Checks that a batch's answer took nothing, and tells the client to send its first faulty event again.
 #[track_caller]
 pub fn assert_retry(answer: &Answer) {
     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -23,7 +23,7 @@ pub fn assert_retry(answer: &Answer) {
     assert_eq!(body["errors"][0]["retry"], json!(true), "{body}");
 }
 
-/// The last hop of a sync is the GIF.
+/// Checks that an answer, such as the last hop of a sync, is the GIF.
 #[track_caller]
 pub fn assert_gif(answer: &Answer) {
     assert!(answer.is_gif(), "{} answered {} {:?}", answer.url, answer.status, answer.headers);

@@ -46,7 +46,7 @@ impl Interceptor for Bearer {
 /// The core as one caller sees it.
 #[derive(Debug, Clone)]
 pub struct Api {
-    /// The plain channel.
+    /// The channel whose calls carry no token.
     pub channel: Channel,
     bearer: Bearer,
 }
@@ -64,27 +64,27 @@ impl Api {
         InterceptedService::new(self.channel.clone(), self.bearer.clone())
     }
 
-    /// `ResolveService`.
+    /// A client of `ResolveService` with the token.
     pub fn resolve(&self) -> ResolveServiceClient<Authorized> {
         ResolveServiceClient::new(self.authorized())
     }
 
-    /// `SyncService`.
+    /// A client of `SyncService` with the token.
     pub fn sync(&self) -> SyncServiceClient<Authorized> {
         SyncServiceClient::new(self.authorized())
     }
 
-    /// `AuthService`.
+    /// A client of `AuthService` with the token.
     pub fn auth(&self) -> AuthServiceClient<Authorized> {
         AuthServiceClient::new(self.authorized())
     }
 
-    /// `CatalogService`.
+    /// A client of `CatalogService` with the token.
     pub fn catalog(&self) -> CatalogServiceClient<Authorized> {
         CatalogServiceClient::new(self.authorized())
     }
 
-    /// `IdentityAdminService`.
+    /// A client of `IdentityAdminService` with the token.
     pub fn people(&self) -> IdentityAdminServiceClient<Authorized> {
         IdentityAdminServiceClient::new(self.authorized())
     }
@@ -108,7 +108,8 @@ impl Api {
     }
 }
 
-/// Sends bytes as a message of `ResolveService`, compressed if `flag` says so.
+/// Sends bytes as the message of a method of `ResolveService`. `flag` is the frame's first byte, where 1 says
+/// that the message is compressed; `timeout` is the value of `grpc-timeout`.
 pub async fn raw(world: &World, method: &str, flag: u8, message: &[u8], timeout: &str) -> Response<Incoming> {
     let length = u32::try_from(message.len()).unwrap().to_be_bytes();
     let core = world.cluster.cores[0].addr("grpc");

@@ -1,5 +1,6 @@
-//! What the end-to-end tests and the demo are built from: private PostgreSQL and Redis, the built binaries as
-//! processes, a proxy that counts and breaks connections, vendors over real HTTP, and a small browser.
+//! Parts that the end-to-end tests and the demo are built from: private PostgreSQL and Redis, the built
+//! binaries as processes, a proxy that counts and breaks connections, vendors over real HTTP, and a small
+//! browser.
 //!
 //! Nothing here is a mock of something this project ships: only the vendors are simulated.
 
@@ -37,7 +38,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long [`eventually`] waits. Generous: a slow machine is no defect, a condition that never comes is.
+/// Time that [`eventually`] waits. Generous: a slow machine is no defect, a condition that never comes is.
 pub const EVENTUALLY_LIMIT: Duration = Duration::from_secs(20);
 
 /// Polls `check` until it answers `Ok`, and panics with its last complaint when [`EVENTUALLY_LIMIT`] is over.
@@ -45,7 +46,7 @@ pub async fn eventually<T>(what: &str, check: impl AsyncFnMut() -> Result<T, Str
     within(EVENTUALLY_LIMIT, what, check).await
 }
 
-/// The same for what is due within `limit`.
+/// Polls `check` until it answers `Ok`, and panics with its last complaint when `limit` is over.
 pub async fn within<T>(limit: Duration, what: &str, mut check: impl AsyncFnMut() -> Result<T, String>) -> T {
     let deadline = Instant::now() + limit;
     loop {

@@ -16,12 +16,12 @@ pub struct People {
 }
 
 impl People {
-    /// Of the world's customer.
+    /// An operator of the organisation of the world's customer.
     pub fn of(world: &World) -> Self {
         Self::in_org(world, &world.customer.org_id.to_string())
     }
 
-    /// Of another organisation.
+    /// An operator of the organisation with the ID `org`.
     pub fn in_org(world: &World, org: &str) -> Self {
         let token = &world.cluster.secrets.operator_token;
         let cores = (0..world.cluster.cores.len()).map(|core| world.cluster.api(core, token).unwrap());
@@ -39,7 +39,7 @@ impl People {
         Ok(self.core(core).resolve().resolve(request).await?.into_inner().resolutions)
     }
 
-    /// Resolves one subject, without an error.
+    /// Resolves one subject, and panics at the caller's place where that fails.
     #[track_caller]
     pub fn see(&self, core: usize, subject: Subject) -> impl Future<Output = Resolution> + Send + use<> {
         let own = self.clone();
@@ -52,14 +52,14 @@ impl People {
         }
     }
 
-    /// What delivery gets.
+    /// Vendor IDs of each identity, as delivery gets them from a core.
     pub async fn vendor_ids(&self, core: usize, identities: Vec<Id>) -> Vec<IdentityVendorIds> {
         let identities = identities.into_iter().map(|id| IdentityRef { id: Some(id) }).collect();
         let request = VendorIdsRequest { org_id: self.org.clone(), identities, fields: Vec::new() };
         self.core(core).resolve().vendor_ids(request).await.unwrap().into_inner().identities
     }
 
-    /// What delivery gets for one, and all cores say so.
+    /// Vendor IDs of one identity, on which all cores must agree.
     pub async fn delivered(&self, id: Id) -> IdentityVendorIds {
         let mut answers = Vec::new();
         for core in 0..self.cores.len() {
@@ -69,7 +69,7 @@ impl People {
         answers.remove(0)
     }
 
-    /// The canonical ID of one; empty for nobody.
+    /// The canonical ID of an identity; empty where nobody has it.
     pub async fn canonical(&self, id: Id) -> String {
         self.delivered(id).await.canonical_id
     }
@@ -81,7 +81,7 @@ impl People {
         Ok(self.core(0).people().lookup(request).await?.into_inner().person.unwrap())
     }
 
-    /// Erases a person.
+    /// Erases the person whom an ID names.
     pub async fn delete(&self, core: usize, id: Id) -> Result<(), Status> {
         let request =
             DeleteRequest { org_id: self.org.clone(), identity: Some(IdentityRef { id: Some(id) }) };
@@ -95,22 +95,22 @@ impl People {
     }
 }
 
-/// By anonymous ID.
+/// Names a person by an anonymous ID.
 pub fn browser(id: impl Into<String>) -> Id {
     Id::AnonymousId(id.into())
 }
 
-/// By user ID.
+/// Names a person by a user ID.
 pub fn user(id: impl Into<String>) -> Id {
     Id::UserId(id.into())
 }
 
-/// By canonical ID.
+/// Names a person by a canonical ID.
 pub fn canonical(id: impl Into<String>) -> Id {
     Id::CanonicalId(id.into())
 }
 
-/// A browser's event.
+/// An event of a browser whose visitor is not logged in.
 pub fn visit(browser: impl Into<String>) -> Subject {
     Subject { anonymous_id: Some(browser.into()), ..Subject::default() }
 }
@@ -120,7 +120,7 @@ pub fn login(browser: impl Into<String>, user: impl Into<String>) -> Subject {
     Subject { user_id: Some(user.into()), ..visit(browser) }
 }
 
-/// A browser's event with what its cookie has.
+/// An event of a browser, with the anonymous ID that its cookie has.
 pub fn cookie(browser: impl Into<String>, cookie: impl Into<String>) -> Subject {
     Subject { cookie_anonymous_id: Some(cookie.into()), ..visit(browser) }
 }

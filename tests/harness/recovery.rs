@@ -1,4 +1,4 @@
-//! What holds during a fault and after it: who is served, and when all is well again.
+//! Checks during a fault and after it: that visitors are served, and that all is well again.
 
 use std::time::{Duration, Instant};
 
@@ -14,12 +14,13 @@ use crate::{
     world::World,
 };
 
-/// A visitor is answered within that, whatever state PostgreSQL is in: the deadline of 1 s, and some for such a
-/// machine. Outages last longer.
+/// Time within which a visitor is answered, whatever state PostgreSQL is in: the deadline of 1 s, and some
+/// for a machine that runs other tests as well. Outages last longer.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 
-/// A batch of a known visitor is answered in time, and taken. On a machine that runs other tests as well Redis may miss
-/// its own bound of 50 ms, and PostgreSQL is not there to ask; one of the next tries must do.
+/// Checks that a batch of a known visitor is answered in time, and taken. On a machine that runs other tests
+/// as well Redis may miss its own bound of 50 ms, and PostgreSQL is not there to ask; one of the next tries
+/// must do.
 pub async fn assert_serves(known: &mut Browser) {
     within(Duration::from_secs(5), "a known visitor to be served", async || {
         let began = Instant::now();
@@ -67,12 +68,14 @@ pub async fn writes_reach_redis(world: &World, limit: Duration) {
     .await;
 }
 
+/// Runs `identity-service --compare` over the world's stores.
 pub async fn compare(world: &World) -> Ended {
     let env = [("DATABASE_URL", world.database.url.as_str()), ("REDIS_URL", &world.redis.url())];
     run("identity-service", &["--compare"], &env, "").await.unwrap()
 }
 
-/// What every fault ends with: repairs are made, Redis says nothing that PostgreSQL doesn't, and nothing panicked.
+/// Checks the end of every fault: repairs are made, Redis says nothing that PostgreSQL doesn't, and no
+/// service panicked.
 pub async fn assert_healed(world: &World) {
     within(Duration::from_secs(10), "the repairs to be made", async || {
         match world.database.count("redis_repairs", "tries < 5").await {
@@ -90,7 +93,7 @@ pub async fn assert_healed(world: &World) {
     }
 }
 
-/// Nothing holds on to a transaction any more.
+/// Waits until no session holds on to a transaction any more.
 pub async fn assert_no_open_transaction(world: &World) {
     within(Duration::from_secs(5), "transactions to end", async || {
         let open = "datname = current_database() AND state LIKE 'idle in transaction%'";

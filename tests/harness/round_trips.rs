@@ -2,8 +2,9 @@
 
 use crate::proxy::Exchange;
 
-/// What the core sends on its own account: watching the stores, setting up connections, looking for changed
-/// settings and repairs, reaping, writing down that keys are in use, beginning and ending transactions.
+/// Words of the commands that the core sends on its own account: watching the stores, setting up connections,
+/// looking for changed settings and repairs, reaping, writing down that keys are in use, beginning and ending
+/// transactions.
 const HOUSEKEEPING: [&str; 17] = [
     "datafly:server",
     "HELLO",

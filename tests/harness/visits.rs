@@ -10,12 +10,12 @@ pub fn granted() -> Value {
     json!({"marketing": true})
 }
 
-/// Consent that denies it.
+/// Consent that denies what gateway sync needs.
 pub fn denied() -> Value {
     json!({"marketing": false})
 }
 
-/// A visitor whose Pinterest sync is stored.
+/// Sends a new visitor to Pinterest and back, until the sync is stored.
 pub async fn synced(world: &World) -> Browser {
     let mut browser = world.browser();
     browser.view(&granted()).await;
@@ -23,7 +23,8 @@ pub async fn synced(world: &World) -> Browser {
     browser
 }
 
-/// What delivery gets while a store is away: asked again where a busy machine reads too late from the other.
+/// Vendor IDs that delivery gets while a store is away: asked for again where a busy machine reads too late
+/// from the other store.
 pub async fn delivered(world: &World, anonymous_id: &str) -> IdentityVendorIds {
     eventually("an answer for delivery", async || {
         let answer = world.ask_vendor_ids(&world.customer.org_id.to_string(), anonymous_id).await;

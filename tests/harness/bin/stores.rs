@@ -10,7 +10,7 @@ use harness::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 
-/// How long the command may take to end after it was told to.
+/// Time that the command has to end after it was told to; then it is killed.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
 
 /// Private stores for a command.
