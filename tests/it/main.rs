@@ -1,9 +1,9 @@
-//! End to end: real processes, real stores, vendors over real HTTP. A folder is a part of the system or of its life, a
-//! module one concern of that.
+//! End to end: real processes, real stores, vendors over real HTTP. A folder is a part of the system or of
+//! its life, a module one concern of that.
 //!
-//! Beside the parts that the workspace names itself there are two folders for what is no part: `visitors` has what
-//! browsers and customers' servers send to the edge, whether it ends in a sync or not; `operations` has what a person on
-//! call does and watches.
+//! Two folders hold what is no part by itself: `visitors` has all that browsers and customers' servers send
+//! to the edge, except for gateway sync, and what becomes of it; `operations` has what a person on call does
+//! and watches, and what the system costs.
 
 mod control_plane;
 mod faults;

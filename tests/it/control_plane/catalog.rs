@@ -1,4 +1,4 @@
-//! The catalogue, as the management service asks for it.
+//! The catalogue over gRPC, as the management service asks for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use proto::{
 use serde_json::{Value, json};
 use tonic::Code;
 
-/// What is configured of each vendor of enrichment (design section 5), and the host it is called at.
+/// Vendors of enrichment, each with the field it fills, its credentials, and the host it is called at.
 const ENRICHMENT: [(&str, &str, &[&str], &str); 5] = [
     ("acxiom_realid", "acxiom_person_id", &["api_key"], "api.us-east-1.a.realid.rapid.acxiom.io"),
     ("amperity", "amperity_id", &["token"], "api.amperity.com"),
@@ -78,7 +78,7 @@ async fn vendors_with_all_that_a_customer_has_to_know() {
     }
 }
 
-/// Path and text of each problem.
+/// Path and text of each problem with settings, as the core finds it.
 async fn check(world: &World, kind: ProviderKind, name: &str, settings: &Value) -> Vec<(String, String)> {
     let answer = world.admin().catalog().check_provider(request(world, kind, name, settings)).await.unwrap();
     answer.into_inner().problems.into_iter().map(|problem| (problem.field, problem.message)).collect()

@@ -12,7 +12,7 @@ use migrations::sealed::{
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// What is sealed in the one row of a table that meets a condition.
+/// Opens what is sealed in the one row of a table that meets a condition.
 async fn opened(control: &Control, column: Column, condition: &str) -> String {
     let row = |what: &str| {
         let sql = format!("SELECT {what} FROM {} WHERE {condition}", column.table);
@@ -24,7 +24,8 @@ async fn opened(control: &Control, column: Column, condition: &str) -> String {
     String::from_utf8(keys.open(place, &hex::decode(blob).unwrap()).unwrap().to_vec()).unwrap()
 }
 
-/// A source that the core knows the organisation of, `/v1/admin/sources/…`.
+/// Makes a source, waits until the core knows its organisation, and answers with its path,
+/// `/v1/admin/sources/…`.
 async fn source(owner: &Admin) -> String {
     let made = owner.post("/v1/admin/sources", &json!({"name": "Shop"})).await;
     let path = format!("/v1/admin/sources/{}", made.text("id"));
@@ -37,7 +38,7 @@ async fn source(owner: &Admin) -> String {
     path
 }
 
-/// Every action on record for a kind of thing, in order.
+/// Actions on record for a kind of thing, in order.
 async fn actions(control: &Control, resource: &str) -> String {
     let sql = format!(
         "SELECT string_agg(action, ' ' ORDER BY id) FROM audit_log WHERE resource_type = '{resource}'"
@@ -182,7 +183,7 @@ async fn an_enabled_vendor_has_exactly_its_credentials() {
     );
 }
 
-/// The specification's example.
+/// A provider as in the specification's example.
 fn provider() -> Value {
     json!({
         "name": "internal_cdp",
@@ -357,7 +358,7 @@ async fn amperity_is_configured_as_the_specification_says() {
     owner.get(&path).await.refused(404, "NOT_FOUND");
 }
 
-/// PUT, and again where all connections are busy, which is found out by waiting for one.
+/// Sends a PUT, and again where all connections are busy, which is found out by waiting for one.
 async fn put_at_last(admin: &Admin, path: &str, body: &Value) -> u16 {
     for _ in 0..50 {
         match admin.put(path, body).await.status {
@@ -368,7 +369,7 @@ async fn put_at_last(admin: &Admin, path: &str, body: &Value) -> u16 {
     503
 }
 
-/// Many writers of the same things at once: none is lost, and none waits for another for ever.
+/// Writers of the same things at once: no change is lost, and no writer waits for another for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn writers_at_once_all_count() {
     const WRITERS: usize = 12;
@@ -394,7 +395,8 @@ async fn writers_at_once_all_count() {
     assert_eq!(one.version, Some(WRITERS.to_string()));
 }
 
-/// threats.md concern 1: the count is kept with what was sealed, and its end is an end.
+/// A key seals so many values and no more, as random nonces of AES-GCM must not repeat (NIST SP 800-38D,
+/// 8.3): the count is kept with what was sealed, and its end is an end.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_has_sealed_too_often_seals_no_more() {
     let control = Control::start().await;
@@ -428,7 +430,7 @@ async fn a_key_that_has_sealed_too_often_seals_no_more() {
     owner.get(&secret("another")).await.refused(404, "NOT_FOUND");
 }
 
-/// Anyone may ask whether the keys work, and learns nothing that is secret.
+/// The health of the keys is open to all, and tells nothing that is secret.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_keys_health_is_told_to_anyone() {
     let control = Control::start().await;
@@ -447,7 +449,7 @@ async fn the_keys_health_is_told_to_anyone() {
     assert_eq!((&health["status"], &health["dual_key_mode"]), (&json!("degraded"), &json!(true)));
 }
 
-/// Every sealed column of the database is one that is re-encrypted.
+/// Sealed columns of the database are all among those that are re-encrypted.
 #[tokio::test]
 async fn no_sealed_column_is_forgotten() {
     let database = harness::database::TestDatabase::create().await.unwrap();

@@ -1,4 +1,5 @@
-//! The management API against its own document, by a tester nobody here wrote, and in a browser nobody here wrote.
+//! The management API against its own document, by a tester nobody here wrote, and in a browser nobody here
+//! wrote.
 
 use std::time::Duration;
 
@@ -8,9 +9,9 @@ use tokio::{process::Command, time::timeout};
 /// Calls that end the tester's own session, or change what it logs in with.
 const EXCLUDED_PATHS: &[&str] = &["/v1/admin/auth/logout", "/v1/admin/me/password"];
 
-/// Checks of schemathesis that are left out; all others are on. What a schema can't say (that a domain has no path, that a
-/// cursor is one of ours) is refused although it fits the schema. And a part of a source that nobody has configured is not
-/// found, which it takes for the source itself.
+/// Checks of schemathesis that are left out; all others are on. What a schema can't say (that a domain has no
+/// path, that a cursor is one of ours) is refused although it fits the schema. And a part of a source that
+/// nobody has configured is not found, which it takes for the source itself.
 const EXCLUDED_CHECKS: &str = "positive_data_acceptance,ensure_resource_availability";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -42,7 +43,7 @@ async fn the_api_is_as_its_document_says() {
     assert!(told.contains("Stateful") && told.contains("passed"), "nothing was tested: {told}");
 }
 
-/// What the page is made of comes from the same host, and its policy lets it load nothing else.
+/// Parts of the page come from the same host, and its policy lets it load nothing else.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_to_browse_it_needs_no_other_host() {
     let control = Control::start().await;

@@ -1,5 +1,5 @@
-//! Tokens of an independent library, PyJWT: what it forges is refused, and it accepts what we issue, which has the
-//! claims of the specification.
+//! Tokens of an independent library, PyJWT: what it forges is refused, and it accepts what we issue, which
+//! has the claims of the specification.
 
 use std::{
     io::Write,
@@ -13,8 +13,8 @@ use harness::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// Reads `[{claims, headers, algorithm, secret}]`, prints the tokens. `RS256` and the like are signed with the secret,
-/// as a verifier computes them that takes it for a key of theirs.
+/// Reads `[{claims, headers, algorithm, secret}]`, prints the tokens. `RS256` and the like are signed with
+/// the secret, as a verifier computes them that takes it for a key of theirs.
 const SIGN: &str = r"
 import json, sys, jwt
 from jwt.algorithms import HMACAlgorithm
@@ -52,7 +52,7 @@ fn python(script: &str, input: &Value) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// A token to be forged.
+/// A token that is to be forged.
 struct Forged {
     what: String,
     claims: Value,
@@ -69,7 +69,7 @@ impl Forged {
     }
 }
 
-/// Header and claims of good tokens.
+/// Headers and claims of tokens, all of which must be good.
 fn opened(control: &Control, tokens: &[&str]) -> Vec<(Value, Value)> {
     let opened = python(CHECK, &json!({"secret": control.jwt_secret, "tokens": tokens}));
     serde_json::from_value(opened).unwrap()
@@ -254,14 +254,14 @@ async fn claims_that_are_not_ours_are_refused_though_the_signature_is() {
         let refused = me(&control, token).await;
         assert_eq!(refused.status, 401, "{}: {refused:?}", forged.what);
     }
-    // Within the leeway of 5 s: what is refused above is refused for its time. A slow machine may take longer than that
-    // to ask, and signs anew.
+    // Within the leeway of 5 s: what is refused above is refused for its time. A slow machine may take longer
+    // than that to ask, and signs anew.
     eventually("tokens within the leeway to be good", async || {
         let now = system::now().unix_timestamp();
         let good = [
             with(access, json!({"exp": now - 1, "iat": now - 900})),
             with(access, json!({"iat": now + 3, "exp": now + 900})),
-            // What he was does not count, only what he is.
+            // The role at the time of the login does not count, only the one of now.
             with(access, json!({"role": "viewer"})),
         ];
         for (token, good) in Forged::sign(&good).iter().zip(&good) {

@@ -1,4 +1,4 @@
-//! When a pipeline key was last used.
+//! The last use of a pipeline key.
 
 use harness::{answers::assert_accepted, eventually, visits::granted, world::World};
 

@@ -27,7 +27,7 @@ async fn secret(owner: &Admin, shop: &Shop, rotation: &Value) -> String {
     answer.text("secret")
 }
 
-/// A signed event of a server.
+/// Sends a signed event of a server.
 async fn signed(server: &mut Browser, secret: &str) -> Answer {
     let body = json!({"type": "track", "event": "Order Completed", "userId": "user_123"}).to_string();
     let request = server.request(Method::POST, "/v1/t").bearer_auth(&server.key);
@@ -122,7 +122,8 @@ async fn a_source_has_at_most_twenty_good_keys_however_many_ask_at_once() {
     let shop = Shop::open(&control.world, owner).await;
     let keys = format!("{}/keys", shop.source);
     let mut asking = JoinSet::new();
-    // Fewer at each process than it has connections; on a busy machine some are told to come again all the same.
+    // Fewer at each process than it has connections; on a busy machine some are told to come again all the
+    // same.
     for n in 0..24 {
         let (owner, keys) = (control.at(n % 2, owner), keys.clone());
         asking.spawn(async move {

@@ -15,13 +15,13 @@ use tokio::task::JoinSet;
 const LOGIN: &str = "/v1/admin/auth/login";
 const WRONG: &str = "not-the-password-at-all";
 
-/// A login through a proxy, from that address.
+/// Logs in through a proxy, from that address.
 async fn from(address: &str, who: &Admin, email: &str, password: &str) -> Answer {
     let body = json!({"email": email, "password": password});
     who.with_token("").call(Method::POST, LOGIN, Some(&body), &[("x-forwarded-for", address)]).await
 }
 
-/// Several at once, each from its own address.
+/// Tries several logins at once with a wrong password, each from its own address.
 async fn at_once(who: &Admin, email: &str, addresses: impl Iterator<Item = String>) -> Vec<Answer> {
     let mut all = JoinSet::new();
     for address in addresses {
@@ -51,7 +51,7 @@ async fn a_guesser_is_slowed_and_the_owner_comes_in_elsewhere() {
     from("192.0.2.1", owner, &colleague.email, PASSWORD).await.expect(200);
     from("2001:db8::1", owner, &owner.email, PASSWORD).await.expect(200);
 
-    // A thousand more change nothing for him.
+    // A thousand more change nothing for the owner.
     let storm = at_once(owner, &owner.email, (0..1000).map(|one| format!("192.0.2.{}", one % 256))).await;
     assert!(storm.iter().all(|answer| answer.status == 429 || answer.code() == "UNAVAILABLE"), "{storm:?}");
     from("203.0.113.9", owner, &owner.email, PASSWORD).await.expect(200);
@@ -80,7 +80,7 @@ async fn guesses_at_once_are_no_better_than_one_by_one_and_a_success_forgets() {
         let answer = from("198.51.100.1", owner, &owner.email, PASSWORD).await;
         assert_eq!(answer.status, 200, "round {round}: {answer:?}");
     }
-    // The current password is not to be guessed either, with a token of his that was stolen.
+    // The current password is not to be guessed either, with a token of theirs that was stolen.
     let mut me = owner.clone();
     me.log_in(PASSWORD).await.expect(200);
     let guess = json!({"current_password": WRONG, "new_password": "granite-otter-51-telescope"});
@@ -136,7 +136,8 @@ async fn nobody_learns_who_exists() {
         medians.iter().fold((f64::MAX, 0_f64), |(least, most), one| (least.min(*one), most.max(*one)));
     // Without the hash it takes a tenth of the time.
     assert!(most / least < 2.5, "{kinds:?} take {medians:?}");
-    // One hash each, and as little beside it: what the processor does is told more exactly than what time passes.
+    // One hash each, and as little beside it: what the processor does is told more exactly than what time
+    // passes.
     let (least, most) = (work.iter().min().unwrap(), work.iter().max().unwrap());
     assert!(most.as_secs_f64() <= least.as_secs_f64() * 1.3, "{kinds:?} cost {work:?}");
 
@@ -174,7 +175,8 @@ async fn many_logins_at_once_take_bounded_memory_and_leave_the_rest_alone() {
         let began = Instant::now();
         assert_eq!(owner.get("/healthz").await.status, 200);
         slowest = slowest.max(began.elapsed());
-        // F46: visitors are other processes' work, and theirs goes on.
+        // Visitors are other processes' work, which goes on while passwords are hashed on threads of their
+        // own.
         accepted += usize::from(browser.view(&granted()).await.json()["accepted"] == json!(1));
         most = most.max(control.management[0].memory().unwrap_or_default());
         batches += 1;
@@ -199,7 +201,8 @@ async fn many_logins_at_once_take_bounded_memory_and_leave_the_rest_alone() {
     }
     let counted = control.world.database.count("login_failures", "times > 0").await;
     assert!(counted <= 2 * tried.len() as i64 + 20, "{counted} for {} that were tried", tried.len());
-    // On a slow machine the database may have refused all of these before the hashing could; another storm must do.
+    // On a slow machine the database may have refused all of these before the hashing could; another storm
+    // must do.
     let mut shed = refused;
     eventually("some to be too many", async || {
         if shed.iter().any(|answer| answer.code() == "OVERLOADED") {

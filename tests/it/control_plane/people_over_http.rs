@@ -8,7 +8,7 @@ use harness::{
 use serde_json::json;
 use uuid::Uuid;
 
-/// The owner's own people, once the core knows the organisation.
+/// People of the owner's organisation, once the core knows it.
 async fn people(control: &Control, org: Uuid) -> People {
     let people = People::in_org(&control.world, &org.to_string());
     eventually("the core to know the organisation", async || {

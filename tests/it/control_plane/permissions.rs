@@ -1,5 +1,6 @@
-//! Every route of the management API × every role × two organisations, from one table. The table is kept here once more,
-//! so that nobody widens a permission by the way; the routes are those of the API's document.
+//! Permissions: each route of the management API × each role × two organisations, from one table. The table
+//! is kept here once more, so that nobody widens a permission by the way; the routes are those of the API's
+//! document.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +10,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// Who may do what; an owner may do everything.
+/// Permissions with the roles that have them; an owner may do everything.
 const PERMISSIONS: &[(&str, &[&str])] = &[
     ("public", &["admin", "editor", "viewer", ""]),
     ("self", &["admin", "editor", "viewer"]),
@@ -24,7 +25,7 @@ const PERMISSIONS: &[(&str, &[&str])] = &[
     ("crypto:write", &["admin"]),
 ];
 
-/// Method, path below `/v1/admin`, and what it needs.
+/// Routes: method, path below `/v1/admin`, and the permission it needs.
 #[rustfmt::skip]
 const ROUTES: &[(&str, &str, &str)] = &[
     ("POST",   "/auth/login", "public"),
@@ -106,7 +107,7 @@ const TABLES: &[&str] = &[
     "links",
 ];
 
-/// A secret of the organisation's.
+/// The value of a secret of the organisation's.
 const SECRET: &str = "a-secret-of-the-shop";
 
 /// Providers of a source, and what they are configured with.
@@ -129,7 +130,7 @@ const PROVIDERS: [(&str, &str); 3] = [
 /// An organisation with one of everything.
 struct FurnishedOrg {
     owner: Admin,
-    /// What `{id}` stands for below each area.
+    /// IDs that `{id}` stands for below each area.
     ids: BTreeMap<&'static str, String>,
 }
 
@@ -170,7 +171,7 @@ impl FurnishedOrg {
         Self { owner, ids: ids.into() }
     }
 
-    /// `path` with this shop's own IDs, or with others that nothing has.
+    /// The route of `path` with this organisation's own IDs, or with others that nothing has.
     fn path(&self, path: &str, own: bool) -> String {
         let area = path.split('/').nth(1).unwrap_or_default();
         let nobody = Uuid::now_v7().to_string();
@@ -186,7 +187,7 @@ impl FurnishedOrg {
     }
 }
 
-/// A visitor of an organisation, by their canonical ID.
+/// Makes a visitor of an organisation, and answers with their canonical ID.
 async fn visitor(control: &Control, org: Uuid) -> String {
     let subject = Subject { anonymous_id: Some("visitor".to_owned()), ..Subject::default() };
     let request = ResolveRequest {

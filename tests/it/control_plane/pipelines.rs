@@ -1,4 +1,5 @@
-//! Pipelines, their identity sources and generated IDs over the management API, and what comes of them at the edge.
+//! Pipelines, their identity sources and generated IDs over the management API, and what comes of them at the
+//! edge.
 
 use harness::{
     answers::assert_gif,
@@ -11,7 +12,7 @@ use harness::{
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// Pinterest as the simulator is.
+/// Settings of Pinterest that lead to the simulator.
 fn pinterest(control: &Control) -> Value {
     json!({"partner_id": "2612345678901", "endpoint": control.world.vendors.endpoint("pinterest")})
 }
@@ -219,7 +220,8 @@ async fn what_is_wrong_with_a_pipeline_is_told_field_by_field() {
     }
 }
 
-/// threats.md Y14. Whichever of the two is set first.
+/// A vendor whose endpoint is the service itself would have the edge redirect browsers to itself: it is
+/// refused, whichever of the two is set first.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vendor_is_not_at_the_shop_s_own_host() {
     let control = Control::start().await;
@@ -285,7 +287,7 @@ async fn of_two_writers_who_saw_the_same_version_one_is_told() {
     }
 }
 
-/// Every call that names an object of a shop.
+/// Calls that name an object of a shop, one for each route.
 fn calls(shop: &Shop, key: &str) -> Vec<(Method, String, Option<Value>)> {
     let (source, pipeline) = (&shop.source, &shop.pipeline);
     let partner = json!({"partner_id": "theirs"});

@@ -1,4 +1,4 @@
-//! What the reaper takes of the control plane. Of visitors it is in `graph::erasure`.
+//! Rows of the control plane that the reaper takes. Those of visitors are in `graph::erasure`.
 
 use std::time::Duration;
 

@@ -36,7 +36,7 @@ use tonic::Status;
 use uuid::Uuid;
 
 const PATH: &str = "/v1/admin/crypto/re-encrypt";
-/// For 100,000 values on a busy machine.
+/// Time that re-encryption may take: 100,000 values on a busy machine.
 const REENCRYPTION_LIMIT: Duration = Duration::from_secs(60);
 
 fn random_key() -> String {
@@ -63,7 +63,7 @@ impl SealedRow {
     }
 }
 
-/// Adds secrets to an organisation that hold their own name; their IDs.
+/// Adds secrets to an organisation that hold their own name, and answers with their IDs.
 async fn add(database: &TestDatabase, keys: &SealKeys, org: Uuid, prefix: &str, count: usize) -> Vec<Uuid> {
     // A new version of the settings for each row would take longer than all the rest.
     database.execute("ALTER TABLE secrets DISABLE TRIGGER bump").await;
@@ -94,7 +94,7 @@ async fn rows(connection: &mut AsyncPgConnection, ids: &[Uuid]) -> Vec<SealedRow
     sql_query(sql).bind::<Array<SqlUuid>, _>(ids).load(connection).await.unwrap()
 }
 
-/// How many values of a table are sealed with a key.
+/// Number of values of a table that are sealed with a key.
 async fn sealed_with(database: &TestDatabase, column: Column, key: &str) -> i64 {
     let id = hex::encode(seal_keys(key, None).current().id());
     let with = format!("substring({} FROM 2 FOR 4) = '\\x{id}'::bytea", column.column);
@@ -113,15 +113,15 @@ async fn finished(admin: &Admin) -> Value {
     .await
 }
 
-/// With the key `current`, and the previous one where there is one.
+/// Starts a management process with the key `current`, and the previous one where there is one.
 async fn management(control: &Control, current: &str, previous: Option<&str>) -> Service {
     let mut env = vec![("DATAFLY_ENCRYPTION_KEY", current)];
     env.extend(previous.map(|previous| ("DATAFLY_ENCRYPTION_KEY_PREVIOUS", previous)));
     start_management(&control.world, &control.jwt_secret, &env).await.unwrap()
 }
 
-/// Reads values over and over again until told to stop: each opens, and holds its name or what was `written`. How many
-/// were read.
+/// Reads values over and over again until told to stop: each opens, and holds its name or what was `written`.
+/// Answers with how many were read.
 async fn read_on(
     database_url: String,
     keys: Arc<SealKeys>,
@@ -145,8 +145,8 @@ async fn read_on(
     read
 }
 
-/// threats.md concern 4 and F41: 100,000 values, under reads and writes, by a process that is killed half way; another
-/// one has the old key alone, and neither helps nor hinders.
+/// Re-encryption of 100,000 values, each readable all the time, under reads and writes, by a process that is
+/// killed half way and resumes; another one has the old key alone, and neither helps nor hinders.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_thousand_values_are_sealed_anew_while_they_are_used() {
     const VALUES: usize = 100_000;
@@ -251,7 +251,7 @@ async fn a_hundred_thousand_values_are_sealed_anew_while_they_are_used() {
     );
 }
 
-/// threats.md F40: a damaged value, and one that was copied elsewhere, are found and left; all others are sealed anew.
+/// A damaged value, and one that was copied elsewhere, are found and left; all others are sealed anew.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_open_is_told_and_left() {
     let control = Control::start().await;
@@ -313,7 +313,7 @@ async fn what_does_not_open_is_told_and_left() {
     assert_eq!(database.text(record).await, "crypto.reencryption_started crypto.reencryption_started");
 }
 
-/// A call signed by the customer's server now.
+/// Makes a call that the customer's server has signed now.
 async fn signed_call(world: &World) -> Result<(), Status> {
     let timestamp = system::now().unix_timestamp().to_string();
     let mut mac = Hmac::<Sha256>::new_from_slice(world.customer.server_secret.as_bytes()).unwrap();
@@ -341,8 +341,8 @@ async fn restart_core(control: &mut Control, current: &str, previous: &str) {
     core.restart_with(&keys).await.unwrap();
 }
 
-/// threats.md F37 and F38, with the operator's command: the new key is added, everything is sealed with it, the old one
-/// is removed; before that it is removed too early, which costs what it sealed and nothing else.
+/// A rotation with the operator's command: the new key is added, everything is sealed with it, the old one is
+/// removed; before that it is removed too early, which costs what it sealed and nothing else.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_rotated_with_nothing_lost() {
     let mut control = Control::start().await;
@@ -400,7 +400,8 @@ async fn a_key_is_rotated_with_nothing_lost() {
     assert!(nothing.text().contains("finished: 0 values"), "{}", nothing.text());
 }
 
-/// A process that drains leaves the rest to others; one that is asked to seal with another key than its own does not.
+/// A process that drains leaves the rest to others; one that is asked to seal with another key than its own
+/// does not.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_drains_leaves_the_rest_to_others() {
     const VALUES: usize = 20_000;

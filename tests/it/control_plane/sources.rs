@@ -1,4 +1,4 @@
-//! Sources over the management API.
+//! Sources over the management API: made, changed, removed, and no more than a bound.
 
 use harness::control::Control;
 use reqwest::Method;
@@ -93,7 +93,7 @@ async fn what_is_wrong_is_told_field_by_field() {
     assert_eq!(control.world.database.count("sources", "name <> 'Shop'").await, 0);
 }
 
-/// Every core holds what is configured in memory: nobody may fill it.
+/// Settings are held in the memory of every core, which no organisation may fill.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_organisation_makes_so_much_and_no_more() {
     let control = Control::start().await;

@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::{sync::Notify, task::JoinSet};
 use uuid::Uuid;
 
-/// Awaits all of them at once.
+/// Awaits all calls at once.
 async fn together<T: Send + 'static>(
     all: impl Iterator<Item = impl Future<Output = T> + Send + 'static>,
 ) -> Vec<T> {
@@ -26,13 +26,13 @@ async fn sessions(control: &Control, whose: &Admin, which: &str) -> i64 {
     control.world.database.count("sessions", &of).await
 }
 
-/// Lets what was used long ago be so.
+/// Makes what was used appear a minute older.
 async fn a_minute_passes(control: &Control) {
     control.world.database.execute("UPDATE refresh_tokens SET used_at = used_at - interval '1 minute'").await;
 }
 
-/// The tokens are worth nothing at any process, and are not within a second: twice that, for a machine that runs other
-/// tests as well.
+/// Checks that the tokens are worth nothing at any process. A second is promised; the check allows twice
+/// that, for a machine that runs other tests as well.
 async fn is_dead(control: &Control, whose: &Admin) {
     within(Duration::from_secs(2), "every token to be dead", async || {
         for process in 0..control.management.len() {

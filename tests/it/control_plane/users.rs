@@ -1,4 +1,4 @@
-//! Users, and who may change whom.
+//! Users of the API, and who may change whom.
 
 use harness::control::{Admin, Control, PASSWORD};
 use reqwest::Method;
@@ -37,7 +37,7 @@ async fn a_user_is_made_changed_and_removed_and_all_of_it_is_on_record() {
     assert!(permissions.contains(&json!("settings:read")) && !permissions.contains(&json!("users:read")));
     assert!(!owner.get(&path).await.expect(200)["last_login_at"].is_null());
 
-    // His new role counts at once, with the token that he has.
+    // The new role counts at once, with the token that was issued before.
     ada.get(USERS).await.refused(403, "FORBIDDEN");
     let changed = json!({"name": "Ada King", "role": "admin"});
     let stale = owner.call(Method::PUT, &path, Some(&changed), &[("if-match", "\"7\"")]).await;
@@ -83,7 +83,8 @@ async fn what_is_wrong_with_a_user_is_told_field_by_field() {
         (json!({"email": "ada", "name": "a\nb"}), vec!["email", "name"]),
         (json!({"email": "a\u{0}@shop.example"}), vec!["email"]),
         (json!({"email": format!("a@{}", "b".repeat(253))}), vec!["email"]),
-        // Of these two accounts one reader can't tell, and which is which would be up to the database's locale.
+        // Of these two accounts one reader can't tell, and which is which would be up to the database's
+        // locale.
         (json!({"email": "ada\u{200b}@shop.example"}), vec!["email"]),
         (json!({"email": "Été@shop.example"}), vec!["email"]),
         (json!({"name": "\u{202e}ada"}), vec!["name"]),
@@ -113,7 +114,7 @@ async fn what_is_wrong_with_a_user_is_told_field_by_field() {
     let change = json!({"current_password": "not-it-but-long-enough", "new_password": PASSWORD});
     colleague.put("/v1/admin/me/password", &change).await.refused(401, "INVALID_CREDENTIALS");
 
-    // What is too long for a password is not worth a hash (threats.md M04).
+    // What is too long for a password is refused before it costs a hash.
     let change = json!({"current_password": "a".repeat(200_000), "new_password": PASSWORD});
     let answer = colleague.put("/v1/admin/me/password", &change).await;
     assert_eq!((answer.status, answer.fields()), (422, vec!["current_password".to_owned()]), "{answer:?}");
@@ -125,7 +126,7 @@ async fn what_is_wrong_with_a_user_is_told_field_by_field() {
         owner.post(path, &body).await.refused(422, "VALIDATION_FAILED");
     }
 
-    // An address is someone's, whatever its case and wherever he is; nothing says whose.
+    // An address is someone's, whatever its case and organisation; nothing says whose.
     let foreign = control.another_owner().await;
     for email in [owner.email.clone(), owner.email.to_uppercase()] {
         let taken = foreign.post(USERS, &user(&email, "viewer")).await;
@@ -157,7 +158,7 @@ async fn an_owner_is_for_owners_alone_and_one_stays() {
     admin.put(&of_editor, &as_role("viewer")).await.expect(200);
     editor.get(USERS).await.refused(403, "FORBIDDEN");
     editor.post(USERS, &user("new@shop.example", "viewer")).await.refused(403, "FORBIDDEN");
-    // With a stolen token alone nobody gets a password of his choice.
+    // With a stolen token alone nobody gets a password of their choice.
     owner.put(&format!("{own}/password"), &json!({"password": PASSWORD})).await.refused(403, "FORBIDDEN");
 
     owner.put(&own, &as_role("admin")).await.refused(409, "LAST_OWNER");

@@ -1,4 +1,4 @@
-//! One machine's clock is wrong, or is set: what the cores do together stays right.
+//! A clock that is wrong or is set on one machine: what the cores do together stays right.
 
 use std::{
     fs,
@@ -31,12 +31,12 @@ impl Clock {
         Self(std::env::temp_dir().join(name))
     }
 
-    /// `+300s`, or as the machine's own: `+0s`.
+    /// Sets the clock off by `+300s` or the like; `+0s` is the machine's own time.
     fn set(&self, offset: &str) {
         fs::write(&self.0, offset).unwrap();
     }
 
-    /// The environment of a process that has it.
+    /// The environment of a process that has this clock.
     fn env<'a>(&'a self, libfaketime: &'a Path) -> [(&'static str, &'a str); 4] {
         [
             ("LD_PRELOAD", libfaketime.to_str().unwrap()),
@@ -61,7 +61,7 @@ fn libfaketime() -> PathBuf {
     found.find(|file| file.is_file()).expect("libfaketime is not installed; `make test` installs it")
 }
 
-/// Two cores, of which the first has that clock.
+/// Starts two cores, of which the first has that clock.
 async fn world_with(clock: &Clock) -> World {
     clock.set("+0s");
     let mut world = World::with(Options { cores: 2, ..Options::default() }).await;
@@ -84,7 +84,7 @@ fn of_org(world: &World) -> Option<Caller> {
     Some(Caller { kind: Some(Kind::OrgId(world.customer.org_id.to_string())) })
 }
 
-/// Consent sent to one core.
+/// Sends a visitor's consent to one core.
 async fn consents(world: &World, core: usize, visitor: &str, consent: &Value) {
     let consent = ConsentSignals { json: Some(consent.to_string()), sec_gpc: false };
     let subject =
@@ -95,7 +95,7 @@ async fn consents(world: &World, core: usize, visitor: &str, consent: &Value) {
     assert_eq!(answer.resolutions[0].error, None);
 }
 
-/// A sync that begins at one core and comes back to the other.
+/// Takes a sync that begins at one core and comes back to the other.
 async fn sync_across(world: &World, begin: usize, visitor: &str) -> SyncOutcome {
     let host = world.cluster.edge.addr("http").to_string();
     let collect = CollectCaller {
@@ -123,7 +123,7 @@ async fn sync_across(world: &World, begin: usize, visitor: &str) -> SyncOutcome 
     core(1 - begin).store_sync_result(request).await.unwrap().into_inner().outcome()
 }
 
-/// A call signed by the customer's server now, to one core.
+/// Makes a call to one core, signed by the customer's server now.
 async fn signed_call(world: &World, core: usize) -> Result<(), Status> {
     let timestamp = system::now().unix_timestamp().to_string();
     let mut mac = Hmac::<Sha256>::new_from_slice(world.customer.server_secret.as_bytes()).unwrap();

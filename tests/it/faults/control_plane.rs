@@ -6,7 +6,7 @@ use harness::{control::Control, eventually, recovery::assert_no_open_transaction
 use reqwest::Method;
 use serde_json::json;
 
-/// Without PostgreSQL everything is 503, login included, and nothing is wrong once it is back (threats.md F13).
+/// Calls without PostgreSQL are all answered 503, login included, and nothing is wrong once it is back.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_postgres_everything_is_to_be_tried_again() {
     let control = Control::start().await;
@@ -45,7 +45,7 @@ async fn without_postgres_everything_is_to_be_tried_again() {
     assert_eq!(kept, 1, "what was refused was not done");
 }
 
-/// Settings can be read and changed; people have to wait (threats.md F32).
+/// Settings can be read and changed without a core; calls about people are told 503.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_core_settings_still_work() {
     let mut control = Control::start().await;
@@ -71,8 +71,8 @@ async fn without_a_core_settings_still_work() {
     .await;
 }
 
-/// What is begun is finished: a source never is there without its pipeline and its entry in the audit log, and no
-/// transaction stays open.
+/// Calls that were begun are finished: a source never is there without its pipeline and its entry in the
+/// audit log, and no transaction stays open.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_goes_leaves_nothing_half_done() {
     const CLIENTS: u64 = 200;
@@ -113,7 +113,8 @@ async fn a_client_that_goes_leaves_nothing_half_done() {
     }
 }
 
-/// No browser page of anybody's reads an answer: no cookie is used, and no origin is allowed (threats.md M49).
+/// Pages of any site read no answer, so that none can use the session of a person who has it open: no cookie
+/// is used, and no origin is allowed.
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_of_other_sites_get_nothing() {
     let control = Control::start().await;

@@ -15,10 +15,11 @@ use harness::{
 };
 use serde_json::json;
 
-/// The edge serves again that long after a core does (threats.md F32, F48): 2 s, and as much for a busy machine.
+/// Time within which the edge serves again after a core does: 2 s, and as much for a busy machine.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(4);
 
-/// What visitors get while no core answers: told to come again, and images that are never an error.
+/// Checks what visitors get while no core answers: they are told to come again, and images are never an
+/// error.
 async fn assert_away(browser: &mut Browser, callback: &str) {
     let batch = browser.view(&granted()).await;
     assert_eq!((batch.status, batch.code().as_str()), (503, "UNAVAILABLE"), "{}", batch.text());

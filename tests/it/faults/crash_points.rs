@@ -11,10 +11,11 @@ use harness::{
 };
 use serde_json::Value;
 
-/// More flights to a store than any request takes; the sweep ends before, where one was answered.
+/// Number of flights to a store that no request reaches; the sweep ends before, where one was answered.
 const FLIGHT_LIMIT: usize = 80;
 
-/// Where a core is killed: the store that falls silent, after how many flights, and what of the next it holds.
+/// The point at which a core is killed: the store that falls silent, after how many flights, and what of the
+/// next it holds.
 #[derive(Debug, Clone, Copy)]
 struct KillPoint {
     redis: bool,
@@ -22,14 +23,15 @@ struct KillPoint {
     hold: Hold,
 }
 
-/// What a change that a kill cut off has left in PostgreSQL, and whether the request was answered before.
+/// The state after a kill that cut a change off: `changed` where PostgreSQL has it, `answered` where the
+/// request was answered before.
 struct AfterKill {
     changed: bool,
     answered: bool,
 }
 
-/// Sweeps over both stores until there were kills on either side of the commit. One sweep may miss a side: what the
-/// core sends on its own account counts among the flights.
+/// Sweeps over both stores until there were kills on either side of the commit. One sweep may miss a side:
+/// what the core sends on its own account counts among the flights.
 async fn sweep(mut killed_at: impl AsyncFnMut(KillPoint) -> AfterKill) {
     for redis in [false, true] {
         let (mut before, mut after) = (0, 0);
@@ -111,8 +113,8 @@ async fn a_callback_is_stored_wholly_or_not_at_all() {
             Ok(rows),
             "{point:?}: {ids:?} is not what PostgreSQL has"
         );
-        // The browser calls once more, as it might: the state is used, or it still counts. Another of the edge's
-        // connections than the one that was waited for may still find out that its core is a new one.
+        // The browser calls once more, as it might: the state is used, or it still counts. Another of the
+        // edge's connections than the one that was waited for may still find out that its core is a new one.
         eventually("the callback to be stored", async || {
             assert_gif(&browser.get(callback.as_str()).await);
             match world.vendor_ids(browser.aid()).await.vendor_ids.len() {

@@ -1,5 +1,5 @@
-//! PostgreSQL crashes, falls silent, blocks and refuses: what is known is served, what can't be stored is that
-//! event's error, and nothing acknowledged is lost.
+//! PostgreSQL crashes, falls silent, blocks and refuses: what is known is served, what can't be stored is
+//! that event's error, and nothing acknowledged is lost.
 
 use std::time::{Duration, Instant};
 
@@ -24,15 +24,16 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tonic::Code;
 
-/// Writes are due to succeed that long after PostgreSQL is back: 2 s (threats.md F13, F14), and some for a machine
-/// that runs other tests as well.
+/// Time within which writes are due to succeed after PostgreSQL is back: 2 s, and some for a machine that
+/// runs other tests as well.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(5);
 
 async fn two_cores() -> World {
     World::with(Options { cores: 2, ..Options::default() }).await
 }
 
-/// A new visitor is told to come again, in time: their event, or the whole request at its deadline.
+/// Checks that a new visitor is told to come again, in time: by their event's error, or for the whole request
+/// at its deadline.
 async fn assert_refuses_new(world: &World) {
     let began = Instant::now();
     let answer = world.browser().view(&granted()).await;

@@ -1,9 +1,10 @@
-//! PostgreSQL's disk is full: what is known is served, what can't be stored is to be sent again, and all is well as
-//! soon as there is space.
+//! PostgreSQL's disk is full: what is known is served, what can't be stored is to be sent again, and all is
+//! well as soon as there is space.
 //!
-//! How it becomes full: the server's own sessions may write no further than so many bytes into any file, which needs
-//! no privilege, no mount and no other file system. PostgreSQL 15 finds that fewer bytes were written than asked for,
-//! and answers with SQLSTATE 53100 as on a disk without space; later ones have another SQLSTATE, and the same hint.
+//! The disk becomes full by a limit: the server's own sessions may write no further than so many bytes into
+//! any file, which needs no privilege, no mount and no other file system. PostgreSQL 15 finds that fewer
+//! bytes were written than asked for, and answers with SQLSTATE 53100 as on a disk without space; later ones
+//! have another SQLSTATE, and the same hint.
 
 use std::time::Duration;
 
@@ -20,13 +21,15 @@ use harness::{
 use serde_json::json;
 use uuid::Uuid;
 
-/// Writes are due to succeed that long after there is space: 2 s, and some for a machine that runs other tests as well.
+/// Time within which writes are due to succeed after there is space: 2 s, and some for a machine that runs
+/// other tests as well.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(5);
-/// The size of each table when the disk is full. More than that of a file of the log, and of any other file.
+/// Size of each table when the disk is full: more than that of a file of the log, and of any other file.
 const TABLE_BYTES: u32 = 1 << 20;
 const PAGE_BYTES: u32 = 8192;
 
-/// Strangers' rows, until each table that visitors are stored in has [`TABLE_BYTES`] and a page more.
+/// Stores rows of strangers, until each table that visitors are stored in has [`TABLE_BYTES`] and a page
+/// more.
 async fn fill(world: &World, org: Uuid) {
     let [canonicals, links, consent, vendor_ids, attempts] = [
         ("canonicals", "(org_id, id) SELECT O, gen_random_uuid()"),

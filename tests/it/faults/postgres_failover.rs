@@ -16,10 +16,10 @@ use harness::{
 };
 use uuid::Uuid;
 
-/// Writes are due to succeed that long after a failover (threats.md F15).
+/// Time within which writes are due to succeed after a failover.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(5);
 
-/// A primary with a standby that has each commit before it is acknowledged, and a world over it.
+/// Starts a primary with a standby that has each commit before it is acknowledged, and a world over it.
 async fn replicated() -> (PostgresServer, PostgresServer, World) {
     let primary = PostgresServer::start().await.unwrap();
     let world = World::over(&primary, Options { cores: 2, ..Options::default() }).await;

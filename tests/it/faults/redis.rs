@@ -15,7 +15,8 @@ use harness::{
 };
 use serde_json::json;
 
-/// A page view that is taken. A 503 after all the time that the edge has may be a busy machine's doing, once.
+/// Checks that a page view is taken. A 503 after all the time that the edge has may be a busy machine's
+/// doing, once.
 async fn assert_served(browser: &mut Browser) {
     let asked = Instant::now();
     let mut answer = browser.view(&granted()).await;
@@ -198,7 +199,8 @@ async fn a_demoted_primary_shows_while_nobody_writes() {
     assert_healed(&world).await;
 }
 
-/// A visitor whose consent Redis holds, and whose withdrawal only PostgreSQL and a lost server saw.
+/// Checks that Redis is not believed about a visitor whose consent it holds, and whose withdrawal only
+/// PostgreSQL and a lost server saw.
 async fn is_not_believed(world: &World, browser: &mut Browser) {
     within(Duration::from_secs(10), "Redis to be used again", async || {
         let stored = world.vendor_ids(browser.aid()).await.consent.and_then(|consent| consent.json);

@@ -1,5 +1,5 @@
-//! Redis that runs and says that it does not serve: it loads, it lost its primary, it wants a password, it can't
-//! save. Each is as if it were away, is told apart, and is over when its cause is.
+//! Redis that runs and says that it does not serve: it loads, it lost its primary, it wants a password, it
+//! can't save. Each state is as if it were away, is told apart, and is over when its cause is.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use harness::{
 };
 use proto::v1::IdentityVendorIds;
 
-/// Redis is used again that long after the fault (threats.md F09).
+/// Time within which Redis is used again after the fault.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(2);
 
 /// A visitor, and what delivery gets for them.
@@ -31,7 +31,8 @@ impl KnownVisitor {
         Self { browser, ids }
     }
 
-    /// What holds while Redis refuses with `code`: visitors are served, and changes are stored and left for repair.
+    /// Checks what holds while Redis refuses with `code`: visitors are served, and changes are stored and
+    /// left for repair.
     async fn is_served(&mut self, world: &World, code: &str) {
         within(Duration::from_secs(2), &format!("{code} to be counted"), async || {
             assert_accepted(&self.browser.view(&granted()).await, 1);
@@ -50,14 +51,14 @@ impl KnownVisitor {
         assert_accepted(&world.browser().view(&granted()).await, 1);
     }
 
-    /// Delivery gets what it got before, and the consent that was taken last.
+    /// Checks that delivery gets what it got before, and the consent that was taken last.
     async fn is_known(&self, world: &World) {
         let ids = world.vendor_ids(self.browser.aid()).await;
         assert_eq!((&ids.canonical_id, &ids.vendor_ids), (&self.ids.canonical_id, &self.ids.vendor_ids));
         assert_eq!(ids.consent.and_then(|consent| consent.json), Some(denied().to_string()));
     }
 
-    /// What holds when the cause is gone.
+    /// Checks what holds when the cause is gone.
     async fn returns_to_redis(self, world: &World) {
         writes_reach_redis(world, RECOVERY_LIMIT).await;
         redis_is(world, "SERVING").await;
@@ -66,8 +67,8 @@ impl KnownVisitor {
     }
 }
 
-/// It was said that Redis is not used, and not to each visitor. Why, the counter knows: what showed first may have been
-/// an answer that was late, or a connection that closed.
+/// Checks that the log says that Redis is not used, and not for each visitor. The cause is the counter's to
+/// tell: what showed first may have been an answer that was late, or a connection that closed.
 async fn assert_told(world: &World) {
     let told = eventually("it to be said", async || {
         let log = world.cluster.cores[0].log();

@@ -1,4 +1,5 @@
-//! One of two cores can't reach the Redis that both use: what the other changes meanwhile must count for it at once.
+//! A core that can't reach the Redis that two use: what the other changes meanwhile must count for it at
+//! once.
 
 use std::time::{Duration, Instant};
 
@@ -20,17 +21,19 @@ use proto::v1::{
 use serde_json::json;
 use tonic::Code;
 
-/// How long the first core is cut off, each time.
+/// Time for which the first core is cut off, each time.
 const OUTAGE: Duration = Duration::from_secs(3);
-/// It uses Redis again that long after: twice what threats.md F05 says, for a machine that runs other tests as well.
+/// Time within which it uses Redis again: 5 s, as after a failover of Redis, and as much for a machine that
+/// runs other tests as well.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(10);
-/// What the core without Redis changes reaches the other by a repair, which any core makes (threats.md F01): within 2 s
-/// where the machine is idle.
+/// Time within which a change of the core without Redis reaches the other, by a repair, which any core makes:
+/// 2 s where the machine is idle.
 const REPAIR_LIMIT: Duration = Duration::from_secs(5);
-/// A change that took longer may have found Redis counted as away. One that waits for it in vain takes half a second.
+/// Time that a prompt change takes. A slower one may have found Redis counted as away: a change that waits
+/// for it in vain takes half a second.
 const PROMPT_CHANGE_LIMIT: Duration = Duration::from_millis(700);
 
-/// Two cores, and what the first reaches Redis through.
+/// Starts two cores, and the proxy through which the first reaches Redis.
 async fn split() -> (World, Proxy) {
     let mut world = World::with(Options { cores: 2, ..Options::default() }).await;
     let own = Proxy::start(world.redis.addr, Protocol::Redis).await.unwrap();
@@ -75,7 +78,7 @@ async fn consent(world: &World, browser: &Browser, marketing: bool) -> String {
     consent
 }
 
-/// What a core delivers.
+/// Vendor IDs that a core delivers.
 async fn delivered(world: &World, core: usize, browser: &Browser) -> IdentityVendorIds {
     let request = VendorIdsRequest {
         org_id: world.customer.org_id.to_string(),
@@ -86,13 +89,13 @@ async fn delivered(world: &World, core: usize, browser: &Browser) -> IdentityVen
     api.resolve().vendor_ids(request).await.unwrap().into_inner().identities.remove(0)
 }
 
-/// When the delivered ID was collected.
+/// Time at which the delivered ID was collected, in seconds and nanoseconds.
 fn collected(ids: &IdentityVendorIds) -> Option<(i64, i32)> {
     ids.vendor_ids["pin_unauth"].collected_at.map(|at| (at.seconds, at.nanos))
 }
 
-/// Changes consent through the second core, which both know of as soon as it is acknowledged, and vendor IDs through
-/// either; until then, and `least` times.
+/// Changes consent through the second core, which both know of as soon as it is acknowledged, and vendor IDs
+/// through either; until then, and `least` times.
 async fn changes_count(world: &World, browser: &mut Browser, until: Instant, least: usize) {
     let mut rounds = 0;
     while Instant::now() < until || rounds < least {

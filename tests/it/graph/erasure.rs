@@ -81,7 +81,8 @@ async fn a_callback_after_an_erasure_stores_nothing() {
     assert_eq!(world.vendor_id(page.aid(), "pin_unauth").await, None, "its state is older than the erasure");
 }
 
-/// threats.md Y13, where silence is consent.
+/// A page may hold the ID of a visitor who was erased meanwhile: the sync that it starts has to end with 204,
+/// also where silence is consent.
 #[tokio::test]
 async fn a_page_that_was_open_when_its_visitor_was_erased_sends_nobody_to_a_vendor() {
     let world = World::with(Options { consent_mode: "implicit", ..Options::default() }).await;

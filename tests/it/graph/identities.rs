@@ -1,4 +1,4 @@
-//! Who is whom: linking that never fuses two users, and what other systems read of it.
+//! Identity of visitors: linking that never fuses two users, and what other systems read of it.
 
 use harness::{
     answers::{assert_accepted, assert_gif},
@@ -84,7 +84,8 @@ async fn sixty_four_users_racing_for_one_browser_stay_sixty_four() {
         });
     }
     for (user, first) in racing.join_all().await {
-        // Who loses the race, or waits too long, is told to come again, and then has an identity of their own.
+        // Who loses the race, or waits too long, is told to come again, and then has an identity of their
+        // own.
         let has_lost = match first {
             Ok(first) => first.error.is_some(),
             Err(status) => {

@@ -68,7 +68,7 @@ async fn a_merge_is_seen_everywhere_and_can_be_undone() {
     assert_sound(&world).await;
 }
 
-/// Of merges in a row within one call each one's survivor is merged in turn.
+/// Merges in a row within one call, where each one's survivor is merged in turn.
 #[tokio::test]
 async fn merges_in_a_row_within_one_call_lead_to_the_last_survivor() {
     let world = two_cores().await;
@@ -91,8 +91,8 @@ async fn merges_in_a_row_within_one_call_lead_to_the_last_survivor() {
     assert_sound(&world).await;
 }
 
-/// One's ID displaced the survivor's, and was displaced by another's in turn: undone in that order, it does not come
-/// back to the survivor, whose own does.
+/// An ID displaced the survivor's, and was displaced by another's in turn: undone in that order, it does not
+/// come back to the survivor, whose own does.
 #[tokio::test]
 async fn what_was_displaced_twice_is_not_somebody_else_s_afterwards() {
     let world = two_cores().await;
@@ -111,8 +111,8 @@ async fn what_was_displaced_twice_is_not_somebody_else_s_afterwards() {
     assert_sound(&world).await;
 }
 
-/// What both cores, asked at once, say of all of these, from Redis as from PostgreSQL alone. A canonical ID may be a
-/// merged one's, which only PostgreSQL knows: of the others Redis answers without it.
+/// Asks both cores at once for all of these, and checks that Redis says what PostgreSQL says. A canonical ID
+/// may be a merged one's, which only PostgreSQL knows: of the others Redis answers without it.
 async fn assert_stores_agree(world: &World, people: &People, ids: &[Id]) -> Vec<IdentityVendorIds> {
     let ask = async |ids: &[Id]| {
         tokio::join!(people.vendor_ids(0, ids.to_vec()), people.vendor_ids(1, ids.to_vec()))

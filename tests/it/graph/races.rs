@@ -114,7 +114,7 @@ async fn a_thousand_pairs_who_share_a_device_are_never_fused() {
         let (now, users) = tokio::join!(vendor_ids_of(&people, 0, &ids), vendor_ids_of(&people, 1, &users));
         assert_eq!(now, users, "each device is with its newest login");
         if round == 0 {
-            // What is collected while she is logged in stays hers.
+            // What is collected while they are logged in stays theirs.
             world.database.execute(
                 "INSERT INTO vendor_ids (org_id, canonical_id, field, value, source, collected_at, expires_at)
                  SELECT org_id, canonical_id, 'pin_unauth', value, 'sync', now(), now() + interval '90 days'

@@ -19,7 +19,8 @@ pub(super) async fn two_cores() -> World {
     World::with(Options { cores: 2, ..Options::default() }).await
 }
 
-/// Two browsers with a vendor ID each, merged; the survivor is the first, and the second's ID is the newer one.
+/// Two browsers with a vendor ID each, merged; the survivor is the first, and the second's ID is the newer
+/// one.
 pub(super) async fn merged(world: &World, people: &People) -> (String, String) {
     let one = people.see(0, visit("phone")).await.canonical_id;
     let other = people.see(1, visit("laptop")).await.canonical_id;
@@ -31,8 +32,8 @@ pub(super) async fn merged(world: &World, people: &People) -> (String, String) {
     (one, other)
 }
 
-/// Browsers that are strangers to one another, each with a vendor ID that is its name, and their canonical IDs. The later,
-/// the younger, and so is its vendor ID.
+/// Browsers that are strangers to one another, each with a vendor ID that is its name, and their canonical
+/// IDs. The later, the younger, and so is its vendor ID.
 pub(super) async fn with_an_id_each(world: &World, people: &People, names: &[&str]) -> Vec<String> {
     let mut ids = Vec::new();
     for name in names {
@@ -43,7 +44,7 @@ pub(super) async fn with_an_id_each(world: &World, people: &People, names: &[&st
     ids
 }
 
-/// Each of them stands on its own, with its own vendor ID.
+/// Checks that each browser stands on its own, with its own vendor ID.
 pub(super) async fn assert_own(people: &People, names: &[&str], ids: &[String]) {
     for (name, id) in names.iter().zip(ids) {
         let found = people.delivered(browser(*name)).await;
@@ -51,7 +52,7 @@ pub(super) async fn assert_own(people: &People, names: &[&str], ids: &[String]) 
     }
 }
 
-/// Every key of Redis with what it holds.
+/// Keys of Redis, each with what it holds.
 pub(super) async fn redis_texts(world: &World) -> Vec<String> {
     let mut texts = Vec::new();
     for key in world.redis::<Vec<String>>(&["KEYS", "*"]).await {
@@ -66,7 +67,7 @@ pub(super) async fn redis_texts(world: &World) -> Vec<String> {
     texts
 }
 
-/// No store and no log has any of these.
+/// Checks that no store and no log has any of these texts.
 pub(super) async fn assert_gone(world: &World, canaries: &[&str]) {
     let tables = world.database.text("SELECT string_agg(relname, ' ') FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace").await;
     for table in tables.split_whitespace() {
@@ -90,7 +91,7 @@ pub(super) async fn assert_gone(world: &World, canaries: &[&str]) {
     }
 }
 
-/// What a machine says that is busy with other tests.
+/// Reasons that a machine gives that is busy with other tests.
 pub(super) const LATE_REASONS: [ErrorReason; 3] =
     [ErrorReason::DeadlineExceeded, ErrorReason::Unavailable, ErrorReason::Overloaded];
 
@@ -100,7 +101,7 @@ pub(super) fn is_late(status: &Status) -> bool {
         || reason_of(status).is_some_and(|found| LATE_REASONS.contains(&found.reason))
 }
 
-/// Between two tries.
+/// Time between two tries.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Resolves subjects in one call, and again where a busy machine was late.
@@ -119,7 +120,8 @@ pub(super) async fn resolve_in_the_end(
     }
 }
 
-/// What delivery gets, in calls of a size that a busy machine answers in time though Redis holds nothing.
+/// Vendor IDs as delivery gets them, in calls of a size that a busy machine answers in time though Redis
+/// holds nothing.
 pub(super) async fn vendor_ids_of(people: &People, core: usize, ids: &[Id]) -> Vec<IdentityVendorIds> {
     let mut found = Vec::new();
     for part in ids.chunks(200) {
@@ -128,13 +130,14 @@ pub(super) async fn vendor_ids_of(people: &People, core: usize, ids: &[Id]) -> V
     found
 }
 
-/// What holds of every graph, whatever was done to it.
+/// Checks what holds of every graph, whatever was done to it.
 pub(super) async fn assert_sound(world: &World) {
     assert_healed(world).await;
     assert_shape(world).await;
 }
 
-/// The same but for Redis, which takes long to compare where there are thousands of people.
+/// Checks what holds of every graph in PostgreSQL alone: Redis takes long to compare where there are
+/// thousands of people.
 pub(super) async fn assert_shape(world: &World) {
     assert_no_open_transaction(world).await;
     for (what, table, condition) in [

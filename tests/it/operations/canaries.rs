@@ -1,5 +1,5 @@
-//! Secrets that stand out, put through every path that takes one: they are nowhere but where they belong (threats.md
-//! concern 40).
+//! Secrets that stand out, put through every path that takes one: they are nowhere but where they belong,
+//! which is in no log, metric, answer or unsealed column.
 
 use harness::{
     control::{Admin, Control, PASSWORD, start_management},
@@ -11,21 +11,21 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// Everything that was sent as a secret, and must not be seen.
+/// Texts that were sent as secrets, and must not be seen.
 struct Canaries {
     caller: Admin,
     sent: Vec<String>,
 }
 
 impl Canaries {
-    /// A new one; without a dash, so that it is one word wherever it is.
+    /// Makes a new secret; without a dash, so that it is one word wherever it is.
     fn hatch(&mut self) -> String {
         let canary = format!("canary{}", Uuid::new_v4().simple());
         self.sent.push(canary.clone());
         canary
     }
 
-    /// A call whose answer holds none.
+    /// Makes a call, and checks that its answer holds no secret.
     async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> u16 {
         let answer = self.caller.call(method, path, body, &[]).await;
         let text = answer.json.to_string();
@@ -35,7 +35,8 @@ impl Canaries {
         answer.status
     }
 
-    /// A secret at `pointer` of a body, in every form that a mistake may give it, and then as it should be.
+    /// Sends a secret at `pointer` of a body, in every form that a mistake may give it, and then as it should
+    /// be.
     async fn put(&mut self, path: &str, body: &Value, pointer: &str) {
         for form in 0..8 {
             let canary = self.hatch();
@@ -71,7 +72,7 @@ impl Canaries {
     }
 }
 
-/// Everything in every table, as text; bytes are hex digits there.
+/// Contents of all tables, as text; bytes are hex digits there.
 async fn dump(control: &Control) -> String {
     let database = &control.world.database;
     let tables =

@@ -1,5 +1,5 @@
-//! SIGTERM (threats.md F33, F34): who is being answered is answered, nothing acknowledged is lost, nobody who looks
-//! at readiness sees an error, and the process goes in time, whatever half-sent things are open.
+//! SIGTERM: calls under way are answered, nothing acknowledged is lost, nobody who looks at readiness sees an
+//! error, and the process goes in time, whatever half-sent things are open.
 
 use std::{
     net::SocketAddr,
@@ -24,16 +24,17 @@ use tokio::{
     task::{AbortHandle, JoinSet},
 };
 
-/// The design's bound, from the signal to the end.
+/// Time within which a process has to end after the signal.
 const EXIT_LIMIT: Duration = Duration::from_secs(10);
 
-/// A request that took this long has met its deadline of 1 s.
+/// Time from which on a request has met its deadline of 1 s.
 const DEADLINE_MET: Duration = Duration::from_millis(900);
 
-/// A machine that stands still for this long is taken for the cause of that.
+/// Time for which a machine has to stand still to be taken for the cause of that.
 const STALL_LEAST: Duration = Duration::from_millis(300);
 
-/// What a load balancer does: it asks an edge for its readiness, and keeps clients from one that is not.
+/// A load balancer's view of an edge: it asks for readiness, and keeps clients from an edge that is not
+/// ready.
 #[derive(Clone)]
 struct Member {
     collect: String,
@@ -65,8 +66,8 @@ impl Member {
     }
 }
 
-/// One visitor after the other, each with one page view, over whichever member is ready, until `stop` or until none
-/// is. Answers with those that were acknowledged and with what else was seen.
+/// Sends one visitor after the other, each with one page view, over whichever member is ready, until `stop`
+/// or until none is. Answers with those that were acknowledged and with what else was seen.
 async fn visitors(
     template: Browser,
     members: Vec<Member>,
@@ -119,11 +120,11 @@ async fn answer(request: reqwest::RequestBuilder) -> Result<Value, String> {
 struct VisitorResults {
     acknowledged: Vec<String>,
     errors: Vec<String>,
-    /// Those that took all the time there is, with when they began and ended.
+    /// Requests that took all the time there is, with when they began and ended.
     late: Vec<(Instant, Instant, String)>,
 }
 
-/// When the machine stood still, as one sees it who only sleeps.
+/// Times for which the machine stood still, as a task sees it that only sleeps.
 type Stalls = Arc<Mutex<Vec<(Instant, Instant)>>>;
 
 fn watch(stalls: Stalls) -> Checks {
@@ -159,7 +160,7 @@ impl Load {
         Self { tasks, stop, done, _watch: watch(Arc::clone(&stalls)), stalls }
     }
 
-    /// Waits for so many more.
+    /// Waits until so many more visitors are served.
     async fn more(&self, count: usize) {
         let from = self.done.load(Ordering::Relaxed);
         harness::eventually("visitors to be served", async || {
@@ -169,8 +170,8 @@ impl Load {
         .await;
     }
 
-    /// What all of them have seen. An error of a restart is quick: reset, or refused. One that took the whole deadline
-    /// while the machine stood still is the machine's.
+    /// Ends the load, and answers with what all visitors have seen. An error of a restart is quick: reset, or
+    /// refused. One that took the whole deadline while the machine stood still is the machine's.
     async fn end(self) -> VisitorResults {
         self.stop.store(true, Ordering::Relaxed);
         let mut all = VisitorResults::default();
@@ -189,7 +190,7 @@ impl Load {
     }
 }
 
-/// 200 connections that have begun something and don't go on.
+/// Opens 200 connections that have begun something and don't go on.
 async fn half_sent(addr: SocketAddr) -> Vec<TcpStream> {
     let request = fields(&[(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "x")]);
     let halves = [
@@ -205,7 +206,7 @@ async fn half_sent(addr: SocketAddr) -> Vec<TcpStream> {
     open
 }
 
-/// Streams whose bodies never end.
+/// Opens a connection of streams whose bodies never end.
 async fn open_streams(addr: SocketAddr, path: &str, authorization: &str) -> Connection {
     let mut connection = Connection::open(addr, &frame(SETTINGS, 0, 0, b"")).await;
     let request = fields(&[

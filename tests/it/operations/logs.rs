@@ -1,4 +1,5 @@
-//! Standard output that nobody reads (threats.md F43), and how much is written while a part is away.
+//! Standard output that nobody reads, which costs log lines and never a request, and how much is written
+//! while a part is away.
 
 use std::{net::SocketAddr, process::Stdio};
 
@@ -14,7 +15,8 @@ use harness::{
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-/// An edge without a core logs a line for each request that fails, at debug.
+/// Requests to an edge without a core, which logs a line for each that fails, at debug: a full pipe drops
+/// lines.
 #[tokio::test]
 async fn a_full_pipe_costs_lines_and_no_request() {
     let [http, metrics, nobody] = [(); 3].map(|()| SocketAddr::from(([127, 0, 0, 1], free_port().unwrap())));
@@ -67,7 +69,7 @@ fn alarms(service: &Service) -> Vec<String> {
     service.log().into_iter().filter(is_alarm).collect()
 }
 
-/// The same, once there is one.
+/// Lines that want somebody to look, once there is one.
 async fn first_alarms(service: &Service) -> Vec<String> {
     eventually("an alarm", async || match alarms(service) {
         none if none.is_empty() => Err("there is none".to_owned()),

@@ -1,4 +1,4 @@
-//! What a known visitor costs, counted on the wire between the core and its stores.
+//! The cost of a known visitor, counted on the wire between the core and its stores.
 
 use harness::{
     answers::{assert_accepted, assert_gif},
@@ -31,7 +31,8 @@ async fn cost(world: &World, browser: &mut Browser, consent: &Value) -> (Vec<Vec
     }
 }
 
-/// Warm: one round trip, cold: at most two, PostgreSQL: none; whatever consent the page repeats.
+/// Checks the cost: one round trip warm, at most two cold, none to PostgreSQL; whatever consent the page
+/// repeats.
 async fn assert_cheap(world: &mut World, browser: &mut Browser, consent: &Value, who: &str) {
     ready(world).await;
     for consent in [consent, &Value::Null] {
@@ -47,7 +48,8 @@ async fn assert_cheap(world: &mut World, browser: &mut Browser, consent: &Value,
     assert!(postgres.is_empty(), "{who}, cold: {postgres:#?}");
 }
 
-/// The edge's connections to the core stand, and it believes Redis: a stranger is looked for there.
+/// Waits until the edge's connections to the core stand, and the core believes Redis: a stranger is looked
+/// for there.
 async fn ready(world: &World) {
     harness::eventually("the core to serve from Redis", async || {
         world.redis_proxy.take();

@@ -1,4 +1,4 @@
-//! How the binaries start: migrations on request, and one line that names what is missing.
+//! Starts of the binaries: migrations on request, and one line that names what is missing.
 
 use harness::{
     database::TestDatabase,

@@ -1,4 +1,4 @@
-//! One visitor, all the way: batch, offer, redirect, callback, delivery; and what comes after.
+//! A visitor's whole way: batch, offer, redirect, callback, delivery; and what comes after.
 
 use harness::{
     answers::{assert_accepted, assert_gif},

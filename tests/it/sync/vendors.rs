@@ -9,7 +9,7 @@ use harness::{
     world::{Options, World, all_vendors},
 };
 
-/// Vendor and the field its ID is stored in.
+/// Vendors, each with the field its ID is stored in.
 const FIELDS: [(&str, &str); 4] = [
     ("criteo", "criteo_gum_id"),
     ("index_exchange", "ix_id"),

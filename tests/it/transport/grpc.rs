@@ -26,7 +26,7 @@ const SERVICES: [&str; 7] = [
     "datafly.identity.v1.SyncService",
 ];
 
-/// A refusal has the code, and a reason of ours in `google.rpc.ErrorInfo`.
+/// Checks that a refusal has the code, and a reason of ours in `google.rpc.ErrorInfo`.
 #[track_caller]
 fn assert_refused<T: std::fmt::Debug>(answer: Result<T, Status>, code: Code, reason: &str, what: &str) {
     let status = match answer {

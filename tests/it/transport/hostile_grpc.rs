@@ -1,5 +1,5 @@
-//! gRPC as attackers speak it (threats.md G01 to G20), over real sockets. Health, reflection, roles and bounds have
-//! their tests in `grpc.rs`, floods of frames in `http2.rs`.
+//! gRPC as attackers speak it, over real sockets (`docs/threats.md` lists the attacks). Health, reflection,
+//! roles and bounds have their tests in `grpc.rs`, floods of frames in `http2.rs`.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use tonic::{Code, Status, codegen::tokio_stream};
 
 const RESOLVE: &str = "/datafly.identity.v1.ResolveService/Resolve";
 
-/// A connection to the core.
+/// A connection to the core, with the token of an operator.
 struct Client {
     sender: SendRequest<Body>,
     origin: String,
@@ -38,7 +38,7 @@ impl Client {
         Self { sender, origin: format!("http://{core}"), token }
     }
 
-    /// Sends a body with these headers besides the usual ones; one that is given replaces the usual one.
+    /// Sends a body with these headers besides the usual ones; a header that is given replaces the usual one.
     async fn send(
         &mut self,
         path: &str,
@@ -82,7 +82,7 @@ impl Client {
         (status.code(), reason_of(&status).map(proto::Reason::name))
     }
 
-    /// The same for one message.
+    /// Sends one message to `Resolve`, and answers with the code and our reason for it.
     async fn call(
         &mut self,
         headers: &[(&str, &str)],
@@ -98,7 +98,7 @@ fn framed(flag: u8, message: &[u8]) -> Body {
     Body::from([&[flag][..], &length, message].concat())
 }
 
-/// What never ends.
+/// A body that never ends.
 fn endless() -> Body {
     Body::from_stream(tokio_stream::pending::<Result<Bytes, std::io::Error>>())
 }
@@ -109,7 +109,7 @@ fn good(world: &World, anonymous_id: &str) -> ResolveRequest {
     ResolveRequest { caller, subjects: vec![subject] }
 }
 
-/// G01: before anything of the body is read, let alone decoded.
+/// Tokens are looked at before anything of the body is read, let alone decoded.
 #[tokio::test]
 async fn who_has_no_token_is_refused_before_his_message_is_read() {
     let world = World::start().await;
@@ -124,7 +124,8 @@ async fn who_has_no_token_is_refused_before_his_message_is_read() {
     }
 }
 
-/// G05, G13, G14, and lengths that are not what follows.
+/// Compressed bombs, methods that no service has, metadata of 64 KiB or with a bad `-bin` value, and lengths
+/// that are not what follows.
 #[tokio::test]
 async fn frames_and_metadata_that_are_none() {
     let world = World::start().await;
@@ -191,7 +192,8 @@ async fn frames_and_metadata_that_are_none() {
     assert_eq!(client.call(&[], 0, &message).await.0, Code::Ok, "the core is well");
 }
 
-/// G10, G11: nothing begins that can't end in time, and odd timeouts ask for nothing.
+/// Deadlines of a millisecond or of the past, and timeouts beyond any clock: nothing begins that can't end in
+/// time, and odd timeouts ask for nothing.
 #[tokio::test]
 async fn deadlines_that_are_short_or_odd() {
     let world = World::start().await;
@@ -213,7 +215,7 @@ async fn deadlines_that_are_short_or_odd() {
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
 
-/// SplitMix64: the same bytes in each run.
+/// Random numbers by SplitMix64: the same in each run.
 struct Bytes64(u64);
 
 impl Bytes64 {
@@ -259,7 +261,8 @@ async fn fuzz(mut client: Client, valid: Vec<u8>, seed: u64) {
     }
 }
 
-/// G06: whatever comes as a message is answered as what it is, and never a defect of ours.
+/// Random bytes, wrong wire types and unknown fields: whatever comes as a message is answered as what it is,
+/// and never a defect of ours.
 #[tokio::test]
 async fn messages_of_random_bytes() {
     let world = World::start().await;
@@ -279,7 +282,7 @@ async fn messages_of_random_bytes() {
     assert_eq!(client.call(&[], 0, b"\x10\x01").await, (Code::InvalidArgument, Some("INVALID_ARGUMENT")));
 }
 
-/// G12, as far as the transport goes: others on the same connection don't notice who cancels.
+/// Cancellation as far as the transport goes: others on the same connection don't notice it.
 #[tokio::test]
 async fn calls_that_are_cancelled_at_random_points() {
     let world = World::start().await;

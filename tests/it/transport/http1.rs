@@ -1,4 +1,4 @@
-//! HTTP/1.1 as attackers speak it (threats.md T01 to T16), over real sockets.
+//! HTTP/1.1 as attackers speak it, over real sockets (`docs/threats.md` lists the attacks).
 
 use std::time::Duration;
 
@@ -27,7 +27,8 @@ fn status(answer: &str) -> &str {
     answer.split(' ').nth(1).unwrap_or(answer)
 }
 
-/// T01 and T03, with the deadlines as they are in production; the rest of the suite runs meanwhile.
+/// Headers that are never finished and bodies of a byte a second, with the deadlines as they are in
+/// production; the rest of the suite runs meanwhile.
 #[tokio::test]
 async fn slow_headers_and_slow_bodies_are_left_and_nobody_else_is() {
     let world = World::start().await;
@@ -74,7 +75,7 @@ async fn slow_headers_and_slow_bodies_are_left_and_nobody_else_is() {
     assert_accepted(&browser.post("/v1/batch", padded).await, 1);
 }
 
-/// T02, with a limit that makes 1,000 sockets what 10,000 are to the default one.
+/// Idle sockets, with a limit that makes 1,000 of them what 10,000 are to the default one.
 #[tokio::test]
 async fn idle_sockets_by_the_thousand_keep_nobody_out() {
     const DESCRIPTORS: u32 = 300;
@@ -103,7 +104,8 @@ async fn idle_sockets_by_the_thousand_keep_nobody_out() {
     assert!(made_room > 500.0, "{made_room} made room");
 }
 
-/// T04 and its kin: one request is answered once, what is ambiguous is refused, and nothing is smuggled.
+/// Content-Length beside Transfer-Encoding and its kin: one request is answered once, what is ambiguous is
+/// refused, and nothing is smuggled.
 #[tokio::test]
 async fn ambiguous_framing_is_refused_and_nothing_is_smuggled() {
     let world = World::start().await;
@@ -161,7 +163,8 @@ async fn ambiguous_framing_is_refused_and_nothing_is_smuggled() {
     }
 }
 
-/// T06, T07, T08, T11, T16.
+/// Headers, targets and bodies over their bounds, methods that no route has, a gzip bomb, and `Expect:
+/// 100-continue` for a gigabyte: each is refused before it costs anything.
 #[tokio::test]
 async fn heads_and_bodies_over_the_bounds_and_methods_that_are_none() {
     let world = World::start().await;
@@ -224,7 +227,8 @@ async fn heads_and_bodies_over_the_bounds_and_methods_that_are_none() {
     assert_eq!(status(&answer), "413", "before 100 Continue: {answer}");
 }
 
-/// T12 and T13: what a stranger says about who he is and where he came in is not believed.
+/// Claims of a stranger about who they are (`X-Forwarded-For`) and where they came in (`Host`) are not
+/// believed: the peer's address and the settings count.
 #[tokio::test]
 async fn forwarded_headers_and_hosts_of_strangers_do_not_count() {
     let world = World::start().await;

@@ -1,5 +1,5 @@
-//! HTTP/2 as attackers speak it (threats.md T10 and G15, concern 33), to the edge and to the core. Each attack is
-//! refused or bounded, costs no memory that stays, and meanwhile everybody else is served.
+//! HTTP/2 as attackers speak it, to the edge and to the core (`docs/threats.md` lists the attacks). Each
+//! attack is refused or bounded, costs no memory that stays, and meanwhile everybody else is served.
 
 use std::{
     net::SocketAddr,
@@ -21,15 +21,15 @@ use harness::{
 use tokio::task::JoinSet;
 use tonic::Code;
 
-/// What an attack may add to a service's memory. The allocator keeps what a few hundred streams took at once; what
-/// grew with each frame or stream of an attack would be far more.
+/// Bytes that an attack may add to a service's memory. The allocator keeps what a few hundred streams took at
+/// once; what grew with each frame or stream of an attack would be far more.
 const MEMORY_GROWTH_BYTES: u64 = 96 * 1024 * 1024;
 
-/// Who is attacked, and a request that it answers.
+/// A service that is attacked, and a request that it answers.
 #[derive(Clone)]
 struct Target {
     addr: SocketAddr,
-    /// Its fields in HPACK.
+    /// Fields of the request in HPACK.
     request: Vec<u8>,
 }
 
@@ -53,7 +53,7 @@ impl Target {
         Self { addr: service.addr(listener), request: fields(&[&first, more].concat()) }
     }
 
-    /// HEADERS of the request that opens the stream of that number.
+    /// The HEADERS frame of the request that opens the stream of that number.
     fn open(&self, number: u32, flags: u8) -> Vec<u8> {
         frame(HEADERS, flags, stream(number), &self.request)
     }
@@ -68,8 +68,8 @@ fn stream(number: u32) -> u32 {
     2 * number + 1
 }
 
-/// A page view that is taken, if not at once: under an attack the edge may say that it is overloaded, or be late. A
-/// call that is cut is answered sooner, and that is what must not happen.
+/// Checks that a page view is taken, if not at once: under an attack the edge may say that it is overloaded,
+/// or be late. A call that is cut is answered sooner, and that is what must not happen.
 async fn assert_served(browser: &mut Browser) {
     for _ in 0..20 {
         let asked = Instant::now();
@@ -84,7 +84,7 @@ async fn assert_served(browser: &mut Browser) {
     panic!("the visitor is kept out");
 }
 
-/// A page view that is taken once the attack is digested.
+/// Waits until a page view is taken, once the attack is digested.
 async fn assert_recovered(browser: &mut Browser) {
     let answer = eventually("the visitor to be served", async || match browser.view(&granted()).await {
         answer if answer.status == 503 => Err(answer.text()),
@@ -94,8 +94,8 @@ async fn assert_recovered(browser: &mut Browser) {
     assert_accepted(&answer, 1);
 }
 
-/// Runs `attack` on the edge and on the core at once, while a browser and an event processor work on, and answers
-/// with both outcomes.
+/// Runs `attack` on the edge and on the core at once, while a browser and an event processor work on, and
+/// answers with both outcomes.
 async fn under_attack<F>(attack: impl Fn(Target) -> F) -> Vec<Outcome>
 where
     F: Future<Output = Outcome> + Send + 'static,
@@ -137,7 +137,7 @@ where
     outcomes
 }
 
-/// CVE-2023-44487, from eight connections.
+/// Rapid reset (CVE-2023-44487), from eight connections.
 #[tokio::test]
 async fn rapid_resets() {
     let outcomes = under_attack(|target| async move {
@@ -212,7 +212,7 @@ async fn settings_and_pings_that_want_an_answer() {
     }
 }
 
-/// One large field in the table, then one byte for each time it is repeated.
+/// A large field in the table, then one byte for each time it is repeated.
 #[tokio::test]
 async fn header_lists_that_grow_when_unpacked() {
     let outcomes = under_attack(|target| async move {
@@ -244,8 +244,8 @@ async fn a_thousand_streams_too_many() {
     }
 }
 
-/// Answers that their peer has no room for: they take the room of the streams that wait with them, once. How long
-/// that may be is tested beside the accept loop.
+/// Answers that their peer has no room for: they take the room of the streams that wait with them, once. How
+/// long that may be is tested beside the accept loop.
 #[tokio::test]
 async fn windows_that_never_open() {
     const INITIAL_WINDOW_SIZE: u16 = 4;
@@ -260,8 +260,8 @@ async fn windows_that_never_open() {
     .await;
 }
 
-/// The edge carries everybody's calls over a few connections, on which the core takes only so many resets. Whoever
-/// leaves may not end the others' calls with his own.
+/// The edge carries everybody's calls over a few connections, on which the core takes only so many resets. A
+/// client that leaves may not end the others' calls with its own.
 #[tokio::test]
 async fn clients_that_leave_while_the_core_stands_still() {
     let world = World::start().await;

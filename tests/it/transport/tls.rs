@@ -19,10 +19,10 @@ use tokio::{
 };
 
 const LOOPBACK: &str = "127.0.0.1";
-/// The edge gives up on a call after a second.
+/// Time from which on an answer was late: the edge gives up on a call after a second.
 const LATE_AFTER: Duration = Duration::from_millis(900);
 
-/// A core over the world's stores that wants certificates of `authority`.
+/// Starts a core over the world's stores that wants certificates of `authority`.
 async fn core(world: &World, authority: &Authority, own: &Identity) -> Service {
     let tokens = world.cluster.secrets.service_tokens();
     let redis = format!("redis://{}/", world.redis.addr);
@@ -39,12 +39,12 @@ async fn core(world: &World, authority: &Authority, own: &Identity) -> Service {
     Service::start("identity-service", &env, &["grpc", "metrics"]).await.unwrap()
 }
 
-/// An edge in front of `core`, which it believes if `authority` does.
+/// Starts an edge in front of `core`, which it believes if `authority` does.
 async fn edge(world: &World, core: &Service, authority: &Authority, own: Option<&Identity>) -> Service {
     edge_to(world, &format!("https://{}", core.addr("grpc")), authority, own).await
 }
 
-/// The same, in front of several.
+/// Starts an edge in front of several cores, by their URLs.
 async fn edge_to(world: &World, urls: &str, authority: &Authority, own: Option<&Identity>) -> Service {
     let mut env = vec![
         ("IDENTITY_URL", urls),
@@ -64,8 +64,8 @@ fn browser(world: &World, edge: &Service) -> Browser {
     Browser::new(&collect, &world.customer.live_key, &world.customer.origin)
 }
 
-/// A page view's answer. A 503 after all the time that the edge has is a machine that is busy with other tests, and is
-/// asked for again; a call that was cut is answered sooner.
+/// Sends a page view. A 503 after all the time that the edge has is a machine that is busy with other tests,
+/// and is asked for again; a call that was cut is answered sooner.
 async fn view(browser: &mut Browser) -> Answer {
     for _ in 0..3 {
         let asked = Instant::now();
@@ -126,7 +126,7 @@ async fn a_visitor_s_path_works_with_certificates_on_both_sides() {
     assert!(status.success() && took < Duration::from_secs(10), "{status} after {took:?}");
 }
 
-/// It takes connections, as a machine does whose process hangs, and never says a word.
+/// A core that takes connections, as a machine does whose process hangs, and never says a word.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_core_that_does_not_shake_hands_costs_no_visitor_anything() {
     let world = World::start().await;
@@ -136,7 +136,8 @@ async fn a_core_that_does_not_shake_hands_costs_no_visitor_anything() {
     let silent = TcpListener::bind((LOOPBACK, 0)).await.unwrap();
     let urls = format!("https://{},https://{}", silent.local_addr().unwrap(), core.addr("grpc"));
     let edge = edge_to(&world, &urls, &authority, Some(&client)).await;
-    // Every other one is meant for the one that is silent. A few may be late for all else that this machine does.
+    // Every other one is meant for the one that is silent. A few may be late for all else that this machine
+    // does.
     let mut late = 0;
     for _ in 0..12 {
         let asked = Instant::now();
@@ -150,7 +151,7 @@ async fn a_core_that_does_not_shake_hands_costs_no_visitor_anything() {
     assert!(late <= 3, "{late} of 12 waited");
 }
 
-/// Each of two is ended in turn, while visitors come.
+/// Cores are ended in turn, each of two, while visitors come.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_core_drains_under_tls() {
     let world = World::start().await;
@@ -176,7 +177,8 @@ async fn a_core_drains_under_tls() {
     }
 }
 
-/// threats.md G03.
+/// Plaintext to TLS, a certificate of another authority, an expired one, or none at all: the handshake fails,
+/// and nothing is served.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_can_not_show_a_good_certificate_does_not_get_in() {
     let world = World::start().await;

@@ -1,4 +1,4 @@
-//! Many at once: over two cores, over one visitor.
+//! Calls at once: over two cores, and of one visitor.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -20,7 +20,7 @@ async fn two_cores() -> World {
     World::with(Options { cores: 2, ..Options::default() }).await
 }
 
-/// Repeats a call that a busy machine was too late for. Answers also how often.
+/// Repeats a call that a busy machine was too late for, and answers also how often.
 async fn at_last<T>(mut call: impl AsyncFnMut() -> Result<T, Status>) -> (T, usize) {
     for repeated in 0..20 {
         match call().await {

@@ -29,7 +29,7 @@ async fn say(browser: &mut Browser, traits: &Value) -> Answer {
     answer
 }
 
-/// What a row holds: `what`, some digest, and whether it is verified.
+/// Rows as text: `what`, one of the digests, and `verified`.
 async fn stored(world: &World, digest: &str) -> String {
     let sql = format!(
         "SELECT string_agg(what || ' ' || coalesce({digest}, '-') || ' ' || verified, ', ' ORDER BY what) \

@@ -1,5 +1,5 @@
-//! Rows of threats.md 2.2 and 2.3 that belong to no other module: visitors' IDs, clocks, claims and tabs as they are,
-//! or as somebody makes them.
+//! Attacks on events and syncs that belong to no other module (`docs/threats.md` lists all): visitors' IDs,
+//! clocks, claims and tabs as they are, or as somebody makes them.
 
 use harness::{
     answers::{assert_accepted, assert_gif},
@@ -18,7 +18,7 @@ fn event(anonymous_id: &str) -> Value {
     json!({"type": "page", "anonymousId": anonymous_id, "context": {"consent": granted()}})
 }
 
-/// Everything that is stored about visitors, as text.
+/// Rows of all tables about visitors, as text.
 async fn stored(world: &World) -> String {
     let mut all = String::new();
     for table in ["canonicals", "links", "consent", "vendor_ids", "sync_attempts", "merge_history"] {
@@ -28,7 +28,8 @@ async fn stored(world: &World) -> String {
     all
 }
 
-/// B04 and B05.
+/// A key with the origin of another source is refused, and `org_id`, `source_id` or `canonical_id` in a body
+/// is ignored: the tenant comes from the key.
 #[tokio::test]
 async fn whose_data_these_are_the_key_says_alone() {
     let world = World::start().await;
@@ -58,7 +59,8 @@ async fn whose_data_these_are_the_key_says_alone() {
     assert_eq!(world.database.count("links", &theirs).await, 1);
 }
 
-/// B27 and B28.
+/// Placeholders of broken pages (`null`, `undefined`, `guest`) link nobody, as user ID or as anonymous ID:
+/// all visitors of such a page would be one.
 #[tokio::test]
 async fn placeholders_are_nobody_in_either_place() {
     let junk = [
@@ -97,7 +99,8 @@ async fn placeholders_are_nobody_in_either_place() {
     assert!(refused >= 2.0 * junk.len() as f64, "{refused}");
 }
 
-/// B30, Y09: what is one ID, what is another, and that each is itself on every way.
+/// IDs that differ in case, normal form or invisible characters are different ones, only ASCII space around
+/// them does not count, and each is itself on every way.
 #[tokio::test]
 async fn ids_that_look_alike_are_not_the_same_and_odd_ones_come_through() {
     let world = all().await;
@@ -133,7 +136,8 @@ async fn ids_that_look_alike_are_not_the_same_and_odd_ones_come_through() {
     assert_eq!(world.database.count("links", "true").await, i64::try_from(ids.len()).unwrap());
 }
 
-/// B35 and B37.
+/// Events that come a thousand times change nothing, nor do timestamps of year 0 or 9999: the server's time
+/// decides.
 #[tokio::test]
 async fn what_is_said_again_or_at_an_odd_time_changes_nothing() {
     let world = World::start().await;
@@ -154,7 +158,7 @@ async fn what_is_said_again_or_at_an_odd_time_changes_nothing() {
     assert_eq!(stored(&world).await, before);
 }
 
-/// B42.
+/// Consent counts by the names of the categories that vendors need, and others are ignored.
 #[tokio::test]
 async fn a_category_that_no_vendor_names_grants_nothing() {
     let world = World::start().await;
@@ -171,7 +175,7 @@ async fn a_category_that_no_vendor_names_grants_nothing() {
     }
 }
 
-/// B47.
+/// A vendor is offered to one of twenty tabs, as its lease of 60 s is taken once.
 #[tokio::test]
 async fn of_twenty_tabs_one_is_offered_each_vendor() {
     let world = all().await;
@@ -189,7 +193,8 @@ async fn of_twenty_tabs_one_is_offered_each_vendor() {
     assert_eq!(offered, vendors);
 }
 
-/// Y01 and Y07.
+/// Paths that name no vendor exactly are 404, and a line break in any parameter is refused before it reaches
+/// a header.
 #[tokio::test]
 async fn paths_and_parameters_that_split_a_header_or_name_no_vendor() {
     let world = World::start().await;
@@ -279,7 +284,7 @@ async fn a_reset_is_stronger_than_all_that_comes_with_it() {
     let anna = world.vendor_ids(browser.aid()).await;
     assert_eq!(anna.vendor_ids.len(), 1);
 
-    // The cookie still names her, and so does the page's own storage.
+    // The cookie still names Anna, and so does the page's own storage.
     let mut logout = browser.page_view(&granted());
     logout["context"]["reset"] = json!(true);
     let again = browser.page_view(&granted());

@@ -1,4 +1,4 @@
-//! What must not be seen: by vendors, in logs, by other customers.
+//! Data that must not be seen: by vendors, in logs, by other customers.
 
 use harness::{
     answers::{assert_accepted, assert_gif},
@@ -43,7 +43,7 @@ async fn a_vendor_sees_neither_the_visitor_nor_the_key() {
     }
 }
 
-/// Everything in a text that base64 opens.
+/// Bytes of all words in a text that base64 opens.
 fn opened(text: &str) -> Vec<Vec<u8>> {
     use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
     let text = percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();

@@ -1,4 +1,5 @@
-//! Who vouches for whom: link tokens between a customer's domains, hashes of user IDs, signed calls and their replay.
+//! Proofs of who is whom: link tokens between a customer's domains, hashes of user IDs, signed calls and
+//! their replay.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -32,7 +33,7 @@ fn hmac(secret: &str, parts: &[&str]) -> String {
     hex::encode(mac.finalize().into_bytes())
 }
 
-/// A visitor on another domain of the same organisation, with a source of its own.
+/// A visitor's browser on another domain of the same organisation, with a source of its own.
 async fn other_domain(world: &World) -> Browser {
     let mut database = world.database.connection().await.unwrap();
     let (org, test) = (world.customer.org_id, world.customer.test_org_id);

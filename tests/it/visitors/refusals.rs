@@ -18,7 +18,7 @@ fn assert_refused(answer: &Answer, status: u16, code: &str, what: &str) {
     assert_eq!(answer.header("content-type"), Some("application/json"), "{what}");
 }
 
-/// A batch whose Authorization header is given as a whole.
+/// Sends a batch whose Authorization header is given as a whole.
 async fn with_authorization(browser: &mut Browser, value: Option<&str>) -> Answer {
     let body = json!({"batch": [browser.page_view(&granted())]}).to_string();
     let mut request = browser.request(Method::POST, "/v1/batch").body(body);
@@ -74,7 +74,8 @@ async fn a_revoked_key_is_refused_within_a_second() {
     assert_eq!(browser.get(&browser.sync_url("pinterest")).await.status, 401);
 }
 
-/// Origins beside which exactly those of [`DOMAINS`] may call (threats.md concern 17).
+/// Origins that may not call where a source has those of [`DOMAINS`]: they differ from one in scheme, host or
+/// port, or only look like one.
 const FOREIGN: [&str; 36] = [
     "null",
     "*",
@@ -126,7 +127,7 @@ async fn preflight(browser: &mut Browser) -> Answer {
     browser.send(request.header("access-control-request-headers", "authorization,content-type")).await
 }
 
-/// Headers that let a page do something.
+/// Number of headers that let a page do something.
 fn cors(answer: &Answer) -> usize {
     answer.headers.keys().filter(|name| name.as_str().starts_with("access-control")).count()
 }

@@ -1,5 +1,4 @@
-//! Calls of a customer's server, signed with its secret, and sources that take no others. `H…` are rows of the catalogue
-//! of threats (2.6).
+//! Calls of a customer's server, signed with its secret, and sources that take no others.
 
 use std::time::Duration;
 
@@ -23,14 +22,14 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::{process::Command, task::JoinSet};
 
-/// A customer's server.
+/// A customer's server, which sends no Origin.
 fn server(world: &World, customer: &Customer) -> Browser {
     let mut server = world.browser_of(customer);
     server.origin = None;
     server
 }
 
-/// An event of its own, with these headers beside the key.
+/// Sends one event, with these headers beside the key.
 async fn send(server: &mut Browser, body: impl Into<reqwest::Body>, headers: &[(&str, &str)]) -> Answer {
     let mut request = server.request(Method::POST, "/v1/t").bearer_auth(&server.key);
     for (name, value) in headers {
@@ -68,7 +67,7 @@ async fn what_is_signed_as_it_should_be_is_a_server_s() {
     let body = identify("device-1", "customer-7", "m");
     let signature = sign(secret, &body);
     assert_accepted(&send_signed(&mut server, secret, &body).await, 1);
-    // H04: the bytes are compared, not the letters.
+    // The bytes of the signature are compared, not the letters.
     let upper = format!("sha256={}", signature["sha256=".len()..].to_uppercase());
     assert_accepted(&send(&mut server, body.clone(), &[("x-datafly-signature", &upper)]).await, 1);
     for seconds in [0, -290, 290] {
@@ -77,7 +76,7 @@ async fn what_is_signed_as_it_should_be_is_a_server_s() {
         let headers = [("x-datafly-signature", &*signature), ("x-datafly-timestamp", &*at)];
         assert_accepted(&send(&mut server, body, &headers).await, 1);
     }
-    // H21: no CORS, whatever the Origin, and no cookies, whatever the event.
+    // No CORS, whatever the Origin, and no cookies, whatever the event: no browser is to sign.
     for origin in [&*world.customer.origin, "https://evil.example", "null"] {
         server.origin = Some(origin.to_owned());
         let answer = send_signed(&mut server, secret, &body).await;
@@ -107,23 +106,23 @@ async fn what_is_not_signed_as_it_should_be_is_refused_and_leaves_nothing() {
     };
     let timed = |seconds| sign(secret, &format!("{}.{body}", at(seconds)));
     let rows: Vec<(&str, Vec<(&str, String)>)> = vec![
-        ("H02 of another text", vec![("x-datafly-signature", sign(secret, &format!("{body} ")))]),
-        ("H02 first bit off", vec![("x-datafly-signature", bit_off(0))]),
-        ("H02 a bit off", vec![("x-datafly-signature", bit_off(31))]),
-        ("H02 last bit off", vec![("x-datafly-signature", bit_off(63))]),
-        ("H03 no prefix", vec![("x-datafly-signature", hex.to_owned())]),
-        ("H03 another hash", vec![("x-datafly-signature", format!("sha1={}", &hex[..40]))]),
-        ("H03 another hash's name", vec![("x-datafly-signature", format!("sha1={hex}"))]),
-        ("H03 empty", vec![("x-datafly-signature", String::new())]),
-        ("H03 prefix alone", vec![("x-datafly-signature", "sha256=".to_owned())]),
-        ("H03 63 digits", vec![("x-datafly-signature", good[..good.len() - 1].to_owned())]),
-        ("H03 65 digits", vec![("x-datafly-signature", format!("{good}0"))]),
-        ("H03 half of it", vec![("x-datafly-signature", good[..7 + 32].to_owned())]),
-        ("H03 no digits", vec![("x-datafly-signature", format!("sha256={}", "zz".repeat(32)))]),
-        ("H05 two", vec![("x-datafly-signature", good.clone()), ("x-datafly-signature", good.clone())]),
-        ("H08 another source's", vec![("x-datafly-signature", sign(&other.server_secret, &body))]),
-        ("H09 no secret", vec![("x-datafly-signature", sign("", &body))]),
-        ("H13 time not signed", vec![("x-datafly-signature", good.clone()), ("x-datafly-timestamp", at(0))]),
+        ("of another text", vec![("x-datafly-signature", sign(secret, &format!("{body} ")))]),
+        ("first bit off", vec![("x-datafly-signature", bit_off(0))]),
+        ("a bit off", vec![("x-datafly-signature", bit_off(31))]),
+        ("last bit off", vec![("x-datafly-signature", bit_off(63))]),
+        ("no prefix", vec![("x-datafly-signature", hex.to_owned())]),
+        ("another hash", vec![("x-datafly-signature", format!("sha1={}", &hex[..40]))]),
+        ("another hash's name", vec![("x-datafly-signature", format!("sha1={hex}"))]),
+        ("empty", vec![("x-datafly-signature", String::new())]),
+        ("prefix alone", vec![("x-datafly-signature", "sha256=".to_owned())]),
+        ("63 digits", vec![("x-datafly-signature", good[..good.len() - 1].to_owned())]),
+        ("65 digits", vec![("x-datafly-signature", format!("{good}0"))]),
+        ("half of it", vec![("x-datafly-signature", good[..7 + 32].to_owned())]),
+        ("no digits", vec![("x-datafly-signature", format!("sha256={}", "zz".repeat(32)))]),
+        ("two", vec![("x-datafly-signature", good.clone()), ("x-datafly-signature", good.clone())]),
+        ("another source's", vec![("x-datafly-signature", sign(&other.server_secret, &body))]),
+        ("no secret", vec![("x-datafly-signature", sign("", &body))]),
+        ("time not signed", vec![("x-datafly-signature", good.clone()), ("x-datafly-timestamp", at(0))]),
         ("signed time left out", vec![("x-datafly-signature", timed(0))]),
         ("too old", vec![("x-datafly-signature", timed(-400)), ("x-datafly-timestamp", at(-400))]),
         ("from the future", vec![("x-datafly-signature", timed(400)), ("x-datafly-timestamp", at(400))]),
@@ -154,25 +153,31 @@ async fn what_is_not_signed_as_it_should_be_is_refused_and_leaves_nothing() {
     }
     server.origin = None;
 
-    // H15: what is too long is not even hashed, whoever signed it. H17: nothing is unpacked.
+    // What is too long is not even hashed, whoever signed it, and nothing is unpacked: the signature is over
+    // the bytes on the wire.
     let long = " ".repeat(512 * 1024 + 1);
     for signature in [sign(secret, &long), bit_off(0)] {
         let answer = send(&mut server, long.clone(), &[("x-datafly-signature", &signature)]).await;
-        assert_refused(&answer, 413, "PAYLOAD_TOO_LARGE", "H15");
+        assert_refused(&answer, 413, "PAYLOAD_TOO_LARGE", "too long");
     }
     let packed = [("x-datafly-signature", good.as_str()), ("content-encoding", "gzip")];
-    assert_refused(&send(&mut server, body.clone(), &packed).await, 415, "UNSUPPORTED_ENCODING", "H17");
-    // H19.
+    assert_refused(
+        &send(&mut server, body.clone(), &packed).await,
+        415,
+        "UNSUPPORTED_ENCODING",
+        "compressed",
+    );
+    // A good signature makes no event of what is none.
     for broken in ["", "{", "null", "7"] {
         let answer = send_signed(&mut server, secret, broken).await;
-        assert_eq!(answer.status, 400, "H19 {broken:?}: {}", answer.text());
+        assert_eq!(answer.status, 400, "no event: {broken:?}: {}", answer.text());
     }
     let nobody = json!({"type": "identify"}).to_string();
     let answer = send_signed(&mut server, secret, &nobody).await;
     assert_refused(&answer, 400, "MISSING_IDENTIFIER", "a signed event that names nobody");
     assert_eq!(world.database.count("links", "true").await, 0, "something was stored");
 
-    // H10.
+    // A good signature opens nothing with a key that was revoked.
     world.database.execute("UPDATE pipeline_keys SET revoked_at = now()").await;
     eventually("the key to be refused", async || {
         let answer = send_signed(&mut server, secret, &body).await;
@@ -180,7 +185,7 @@ async fn what_is_not_signed_as_it_should_be_is_refused_and_leaves_nothing() {
     })
     .await;
     let answer = send_signed(&mut server, secret, &body).await;
-    assert_refused(&answer, 401, "INVALID_PIPELINE_KEY", "H10");
+    assert_refused(&answer, 401, "INVALID_PIPELINE_KEY", "a revoked key");
 }
 
 #[tokio::test]
@@ -211,7 +216,7 @@ async fn secrets_overlap_while_they_are_rotated() {
     status(&mut server, &old, 401).await;
     assert_accepted(&send_signed(&mut server, new, &body).await, 1);
 
-    // H09: without a secret, or with an empty one, nothing verifies.
+    // Without a secret, or with an empty one, nothing verifies.
     world.database.execute("DELETE FROM server_secrets").await;
     status(&mut server, new, 401).await;
     world.customer.add_server_secret(&mut database, key, "").await.unwrap();
@@ -238,7 +243,7 @@ async fn a_replay_has_no_second_effect() {
         [world.database.text(links).await, world.database.text(counts).await]
     };
     let before = stored().await;
-    // H11.
+    // A message sent again a thousand times has the same answer, and one effect.
     let mut replays = JoinSet::new();
     for _ in 0..20 {
         let (mut server, signature, login) = (server.clone(), sign(secret, &login), login.clone());
@@ -267,7 +272,7 @@ async fn a_replay_has_no_second_effect() {
     assert_eq!(stored().await, before);
 }
 
-/// The example of the product's documentation, with its placeholders.
+/// The example of the product's documentation, with its placeholders in it.
 const EXAMPLE: &str = r#"# Compute the signature
 BODY='{"type":"track","event":"Order Completed","userId":"user_123","properties":{"total":99.99}}'
 SIGNATURE=$(echo -n "$BODY" | openssl dgst -sha256 -hmac "your_server_secret" | awk '{print $2}')
@@ -318,7 +323,7 @@ async fn a_source_that_requires_signatures_takes_nothing_else() {
     world.database.execute("DELETE FROM canonicals").await;
     world.flush_redis().await;
 
-    // H01: nothing of a page, nor of an app.
+    // Nothing is taken of a page, nor of an app: neither can keep a secret.
     for origin in [Some(world.customer.origin.clone()), Some("https://evil.example".to_owned()), None] {
         browser.origin = origin;
         assert_refused(&browser.view(&granted()).await, 401, "INVALID_SIGNATURE", "a batch");

@@ -1,4 +1,5 @@
-//! `purge_on_withdrawal`: what a pipeline collected from a browser goes when that browser withdraws its consent.
+//! `purge_on_withdrawal`: what a pipeline collected from a browser goes when that browser withdraws its
+//! consent.
 
 use harness::{
     answers::{assert_accepted, assert_gif},
@@ -18,7 +19,7 @@ async fn purging(options: Options) -> World {
     World::with(Options { purge_on_withdrawal: true, ..options }).await
 }
 
-/// A page view whose URL has this query.
+/// Sends a page view whose URL has this query.
 async fn visit(browser: &mut Browser, consent: &Value, query: &str) -> Answer {
     let mut event = browser.page_view(consent);
     event["context"]["page"]["url"] = json!(format!("https://shop.example.com/{query}"));
@@ -221,7 +222,8 @@ async fn taking_a_merge_apart_brings_nothing_back() {
     assert_eq!(delivered(&world, first).await, [""; 0]);
     assert_eq!(first.view(&granted()).await.offered(), ["pinterest"]);
 
-    // Taken apart first: whose the older one was nobody knows any more, and it is the only browser that is left.
+    // Taken apart first: whose the older one was nobody knows any more, and it is the only browser that is
+    // left.
     assert_eq!(delivered(&world, &anna).await, ["gclid", "pin_unauth"]);
     anna.view(&denied()).await;
     assert_eq!(delivered(&world, &anna).await, [""; 0]);

@@ -1,10 +1,12 @@
-//! Random histories over two cores find what a sequential model finds: the same partition, the same vendor IDs.
+//! Random histories over two cores find what a sequential model finds: the same partition, the same vendor
+//! IDs.
 //!
-//! 10^5 operations. `GRAPH_OPERATIONS=1000000` does more, `GRAPH_SEED=…` repeats a run's histories (which of its
-//! concurrent calls comes first stays the machine's choice).
+//! A run has 10^5 operations. `GRAPH_OPERATIONS=1000000` does more, `GRAPH_SEED=…` repeats a run's histories
+//! (which of its concurrent calls comes first stays the machine's choice).
 //!
-//! Families of nine identifiers each are written to by several calls at once. After each round one VendorIds call
-//! reads all of them, and what it says must be what the model says after some order of the round's operations.
+//! Families of nine identifiers each are written to by several calls at once. After each round one VendorIds
+//! call reads all of them, and what it says must be what the model says after some order of the round's
+//! operations.
 
 mod model;
 mod op;
@@ -35,8 +37,8 @@ const BROWSERS: u8 = 6;
 const IDS: u8 = 9;
 const FIELDS: [&str; 3] = ["pin_unauth", "ttd_id", "muid"];
 
-/// Everything the model can be after some order of the calls that agrees with what was seen: orders may differ in what
-/// only shows later. Events of a call that share an identifier keep their order.
+/// Finds all states that the model can be in after some order of the calls that agrees with what was seen:
+/// orders may differ in what only shows later. Events of a call that share an identifier keep their order.
 fn explain(
     model: &Model,
     calls: &[(usize, &Op)],
@@ -66,7 +68,7 @@ fn explain(
 
 struct Family {
     name: String,
-    /// All that it may be.
+    /// States that the family may be in.
     models: Vec<Model>,
     age: usize,
 }
@@ -91,7 +93,7 @@ impl Family {
         Op::See { browser, user, cookie, reset: random.random_bool(0.1) }
     }
 
-    /// An erasure, or the undoing of a merge that was seen.
+    /// Draws an erasure, or the undoing of a merge that was seen.
     fn draw_rare(&self, random: &mut StdRng) -> Op {
         let merged = self.models[0].0.iter().filter(|own| own.merged_into.is_some());
         let merged: Vec<_> = merged.filter_map(|own| own.name.clone()).collect();
@@ -223,7 +225,7 @@ async fn random_histories_find_what_the_model_finds() {
     assert_sound(&world).await;
 }
 
-/// Vendor IDs for some families, in one statement.
+/// Stores vendor IDs for some families, in one statement.
 async fn give(world: &World, families: &mut [Family], vid: &mut Vid, random: &mut StdRng) {
     let (mut rows, mut gone) = (Vec::new(), Vec::new());
     for family in families {

@@ -10,17 +10,17 @@ use super::{
 /// A canonical identity. One that is merged is kept as it was, to be taken out again.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Canonical {
-    /// Its canonical ID, once it was seen.
+    /// The canonical ID, once it was seen.
     pub name: Option<Arc<str>>,
     pub merged_into: Option<usize>,
     pub links: BTreeSet<u8>,
-    /// Of a field the last one counts. Where that is taken out, the one before comes back.
+    /// Vendor IDs by field, of which the last one counts. Where that is taken out, the one before comes back.
     pub ids: Vec<(&'static str, Vid)>,
     pub new_links: usize,
 }
 
 impl Canonical {
-    /// What it has in a field, and whether that lives.
+    /// The vendor ID in a field; true where it has not expired.
     pub fn id(&self, field: &str) -> Option<(bool, Vid)> {
         self.ids.iter().rfind(|(own, _)| *own == field).map(|(_, id)| (lives(*id), *id))
     }
@@ -30,7 +30,7 @@ impl Canonical {
     }
 }
 
-/// All canonical identities, the older first.
+/// Canonical identities, the older first.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Model(pub Vec<Canonical>);
 
@@ -70,7 +70,7 @@ impl Model {
         own.ids.extend(newer.copied().collect::<Vec<_>>());
     }
 
-    /// Who comes together with somebody is the same.
+    /// Links an identifier to an identity that it came together with: they are one person.
     fn link(&mut self, id: u8, own: usize) {
         match self.home(id) {
             Some(other) => self.join(own, other),
@@ -97,7 +97,7 @@ impl Model {
         }
     }
 
-    /// Itself and what it was merged into, one after the other; the root is the last.
+    /// The identity itself and those it was merged into, one after the other; the root is the last.
     fn path(&self, at: usize) -> Vec<usize> {
         successors(Some(at), |at| self.0[*at].merged_into).collect()
     }

@@ -1,4 +1,4 @@
-//! What a history consists of.
+//! Operations that a history consists of.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ pub enum Op {
         reset: bool,
     },
     Erase(u8),
-    /// By the canonical ID that is to stand on its own again.
+    /// Takes a merge apart, by the canonical ID that is to stand on its own again.
     Unmerge(Arc<str>),
 }
 
@@ -38,7 +38,7 @@ impl Op {
     }
 }
 
-/// A vendor ID: the later, the greater. Every fifth has expired.
+/// Number of a vendor ID: the later, the greater. Every fifth has expired.
 pub type Vid = u64;
 
 pub fn lives(id: Vid) -> bool {

@@ -1,4 +1,4 @@
-//! What was seen, compared with what the model says.
+//! Comparison of what was seen with what the model says.
 
 use std::{collections::BTreeMap, mem::take};
 
@@ -10,7 +10,7 @@ use super::{
 };
 
 impl Model {
-    /// Learns the canonical IDs that were seen, if what was seen is what it says.
+    /// Learns the canonical IDs that were seen, if what was seen is what the model says.
     pub fn agrees(&mut self, seen: &[IdentityVendorIds]) -> bool {
         for (id, seen) in (0..IDS).zip(seen) {
             let Some(home) = self.home(id) else {
@@ -25,8 +25,8 @@ impl Model {
         self.tidy()
     }
 
-    /// Those that came and went unseen can't be named any more. The rest is put in order, so that states that are the
-    /// same look the same. Nobody has another's name.
+    /// Drops identities that came and went unseen, which can't be named any more, and puts the rest in order,
+    /// so that states that are the same look the same. Answers false where two have the same name.
     fn tidy(&mut self) -> bool {
         let all = || self.0.iter().enumerate().filter_map(|(at, own)| Some((own.name.clone()?, at)));
         let (count, by_name) = (all().count(), all().collect::<BTreeMap<_, _>>());
@@ -42,7 +42,7 @@ impl Model {
     }
 }
 
-/// These are its vendor IDs.
+/// True where the vendor IDs that were seen are those that the identity has.
 fn has(own: &Canonical, seen: &IdentityVendorIds) -> bool {
     let seen_of = |field| seen.vendor_ids.get(field).map(|id| id.value.clone());
     let expected = |field| own.id(field).filter(|(lives, _)| *lives).map(|(_, id)| id.to_string());

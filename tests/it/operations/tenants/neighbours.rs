@@ -70,7 +70,7 @@ async fn ten_thousand_visitors_of_one_user_leave_the_neighbour_alone() {
     }
 }
 
-/// One new visitor.
+/// A request that resolves one new visitor.
 fn stranger(world: &World, key: &str) -> ResolveRequest {
     let caller = visitor_of(world, key, 1).caller.map(Kind::Collect);
     let subject = Subject { anonymous_id: Some(Uuid::new_v4().to_string()), ..Subject::default() };
@@ -79,7 +79,7 @@ fn stranger(world: &World, key: &str) -> ResolveRequest {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_that_hang_take_one_tenant_s_places_and_no_more() {
-    /// Calls of one organisation at once (identity-service/src/auth/places.rs).
+    /// Calls of one organisation that a core takes at once.
     const CALLS_AT_ONCE: usize = 1024;
     let world = World::start().await;
     let other = world.another_customer("implicit").await;
@@ -94,7 +94,8 @@ async fn calls_that_hang_take_one_tenant_s_places_and_no_more() {
     let mut calls = JoinSet::new();
     let (mut refused, mut served, mut waves) = (0, 0, 0);
     loop {
-        // All of them have to be there before the first give up, which a busy machine may not manage every time.
+        // All of them have to be there before the first give up, which a busy machine may not manage every
+        // time.
         if calls.is_empty() && refused == 0 && waves < 10 {
             waves += 1;
             for _ in 0..12 {

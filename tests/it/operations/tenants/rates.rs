@@ -1,4 +1,5 @@
-//! Rates of keys and addresses: who is over theirs is told when to return, and costs neither store nor neighbour.
+//! Rates of keys and addresses: a caller over the rate is told when to return, and costs neither store nor
+//! neighbour.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,7 @@ use uuid::Uuid;
 
 use super::support::{Counts, assert_served, retry_after, visitor_of};
 
-/// The burst of the slow rates that are used here: the largest cost of one request.
+/// Events that a key may send at once at the slow rates that are used here: the largest cost of one request.
 const BURST_EVENTS: usize = 1000;
 
 async fn limited(rate: i32, cores: usize) -> World {
@@ -135,7 +136,7 @@ async fn each_core_grants_the_rate_and_keeps_count_through_changes_of_settings()
     .await;
 }
 
-/// Page views of new visitors with a key, as fast as `senders` can, until `end`.
+/// Sends page views of new visitors with a key, as fast as `senders` can, until `end`.
 async fn flood(browser: Browser, senders: usize, end: Instant) -> Counts {
     let mut flood = JoinSet::new();
     for _ in 0..senders {
@@ -214,7 +215,7 @@ async fn a_tenant_over_its_rate_costs_the_stores_and_its_neighbour_nothing() {
     assert!(asked <= 8.0 * (seconds + 1.0), "the core was asked {asked} times for {refused} refusals");
 }
 
-/// A second edge, behind a proxy at 127.0.0.1.
+/// Starts a second edge, behind a proxy at 127.0.0.1.
 async fn behind_proxy(world: &World) -> Service {
     let core = format!("http://{}", world.cluster.cores[0].addr("grpc"));
     let env = [
@@ -287,7 +288,7 @@ async fn syncs_are_counted_by_the_visitor_s_own_address() {
 #[tokio::test(flavor = "multi_thread")]
 async fn random_keys_cost_no_store_and_no_memory() {
     const KEYS: u32 = 10_000;
-    /// Allocators keep some of what a burst of connections needed.
+    /// Bytes by which a service may grow: allocators keep some of what a burst of connections needed.
     const MEMORY_GROWTH_BYTES: u64 = 24 << 20;
     let world = World::start().await;
     let proxied = behind_proxy(&world).await;
@@ -301,7 +302,8 @@ async fn random_keys_cost_no_store_and_no_memory() {
         let counts = statuses(&client, &url, (0..keys).map(address)).await;
         let count = |status| counts.get(&status).copied().unwrap_or(0);
         assert_eq!(count(401) + count(204), keys as usize, "{counts:?}");
-        // An image whose call is late, on a machine that is busy with other tests, is nothing rather than an error.
+        // An image whose call is late, on a machine that is busy with other tests, is nothing rather than an
+        // error.
         assert!(count(204) as f64 <= late().await - before, "{counts:?}");
     };
     refuse(500).await;

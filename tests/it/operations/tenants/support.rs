@@ -14,8 +14,8 @@ use proto::v1::{AuthenticateRequest, CollectCaller};
 /// Statuses, and how many answers had each.
 pub(super) type Counts = BTreeMap<u16, usize>;
 
-/// A page view that is taken. On a machine that is busy with other tests a call may pass its deadline, which is no
-/// refusal; whatever else comes back is a failure.
+/// Checks that a page view is taken. On a machine that is busy with other tests a call may pass its deadline,
+/// which is no refusal; whatever else comes back is a failure.
 pub(super) async fn assert_served(browser: &mut Browser) {
     eventually("the core to answer in time", async || {
         let answer = browser.view(&granted()).await;

@@ -42,7 +42,8 @@ async fn a_browser_gets_its_ids_once_and_a_lost_cookie_comes_back() {
     }
     assert_eq!(format!("GA1.1.{}", ids["client_id"].value), cookie(&browser, "_ga"));
 
-    // They come back with each event, and the page's URL stays: nothing is written, and one round trip is all.
+    // They come back with each event, and the page's URL stays: nothing is written, and one round trip is
+    // all.
     world.redis_proxy.take();
     world.postgres_proxy.take();
     for _ in 0..2 {

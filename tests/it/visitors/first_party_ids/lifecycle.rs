@@ -73,7 +73,7 @@ async fn what_is_collected_counts_as_no_sync() {
     assert_eq!(world.vendor_ids(browser.aid()).await.vendor_ids, ids);
 }
 
-/// Nothing in either store names the browser.
+/// Checks that nothing in either store names the browser.
 async fn assert_forgotten(world: &World, anonymous_id: &str) {
     // What Redis was told too late on a busy machine is repaired first.
     repaired(world).await;

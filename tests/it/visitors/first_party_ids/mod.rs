@@ -1,4 +1,5 @@
-//! IDs that are collected without asking a vendor: click IDs of page URLs, and IDs made in the vendors' own format.
+//! IDs that are collected without asking a vendor: click IDs of page URLs, and IDs made in the vendors' own
+//! format.
 
 mod click_ids;
 mod generated_ids;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 pub(super) const PAGE_URL: &str = "https://shop.example.com/";
 
-/// Everything that is generated, whatever is synced.
+/// Vendors whose IDs are made, whatever is synced.
 pub(super) const GENERATING_VENDORS: &[&str] = &["google", "meta", "tiktok", "snapchat", "reddit"];
 
 pub(super) const GENERATED_COOKIES: [&str; 5] = ["_fbp", "_ttp", "_ga", "_scid", "_rdt_uuid"];
@@ -26,7 +26,7 @@ pub(super) fn both() -> Value {
     json!({"marketing": true, "analytics": true})
 }
 
-/// A page view of `PAGE_URL` with this query.
+/// Sends a page view of `PAGE_URL` with this query.
 pub(super) async fn visit(browser: &mut Browser, consent: &Value, query: &str) -> Answer {
     let mut event = browser.page_view(consent);
     event["context"]["page"]["url"] = json!(format!("{PAGE_URL}{query}"));
