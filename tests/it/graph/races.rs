@@ -125,7 +125,7 @@ async fn a_thousand_pairs_who_share_a_device_are_never_fused() {
         }
         last = users;
     }
-    assert!(last.iter().all(|bert| bert.vendor_ids.is_empty()), "nothing of hers is his");
+    assert!(last.iter().all(|bert| bert.vendor_ids.is_empty()), "nothing of Anna's is Bert's");
     let annas: Vec<_> = (0..1000).map(|n| user(format!("anna-{n}"))).collect();
     let annas = vendor_ids_of(&people, 0, &annas).await;
     for (n, anna) in annas.iter().enumerate() {

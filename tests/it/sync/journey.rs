@@ -163,7 +163,7 @@ async fn without_an_anonymous_id_the_cookie_counts_and_else_one_is_minted() {
     assert_eq!(world.database.count("canonicals", "true").await, 1);
 }
 
-/// A visitor whose Pinterest sync is stored.
+/// Syncs a new visitor with Pinterest, and checks that the vendor was offered and its ID is stored.
 async fn synced(world: &World) -> Browser {
     let mut browser = world.browser();
     assert_eq!(browser.view(&granted()).await.offered(), ["pinterest"]);

@@ -111,7 +111,7 @@ fn good(world: &World, anonymous_id: &str) -> ResolveRequest {
 
 /// Tokens are looked at before anything of the body is read, let alone decoded.
 #[tokio::test]
-async fn who_has_no_token_is_refused_before_his_message_is_read() {
+async fn who_has_no_token_is_refused_before_their_message_is_read() {
     let world = World::start().await;
     let mut client = Client::connect(&world).await;
     for token in ["", "Bearer", "Bearer ", "Bearer wrong", "Basic b3BlcmF0b3I6eA=="] {

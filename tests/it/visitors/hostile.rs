@@ -308,6 +308,6 @@ async fn a_reset_is_stronger_than_all_that_comes_with_it() {
     };
     let known = world.internal().resolve().vendor_ids(request).await.unwrap().into_inner().identities;
     assert_eq!(known[0].canonical_id, anna.canonical_id);
-    assert_eq!(known[0].vendor_ids, anna.vendor_ids, "what was hers stays hers");
+    assert_eq!(known[0].vendor_ids, anna.vendor_ids, "what was Anna's stays Anna's");
     assert_eq!(known[1].canonical_id, next.canonical_id);
 }

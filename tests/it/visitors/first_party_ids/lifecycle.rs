@@ -116,7 +116,7 @@ async fn a_browser_that_is_erased_leaves_no_trace_with_those_it_belonged_to_befo
     assert_eq!(
         world.vendor_id(annas.aid(), "gclid").await.as_deref(),
         Some("Click"),
-        "what Anna has stays hers"
+        "what Anna has stays Anna's"
     );
     assert_forgotten(&world, tablet.aid()).await;
 }
