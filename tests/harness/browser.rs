@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 use url::Url;
 use uuid::Uuid;
 
-/// What `encodeURIComponent` escapes, near enough.
+/// Characters that `encodeURIComponent` escapes, near enough.
 const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// One visitor's browser.
+/// A browser of one visitor, with one page of the customer's open.
 #[derive(Debug, Clone)]
 pub struct Browser {
     client: Client,
@@ -26,22 +26,22 @@ pub struct Browser {
     pub key: String,
     /// The page's origin; none for what is not a browser.
     pub origin: Option<String>,
-    /// What Datafly.js keeps in the page's own storage and sends with every event.
+    /// The ID that Datafly.js keeps in the page's own storage and sends with every event.
     pub anonymous_id: Option<String>,
-    /// Its cookies.
+    /// Cookies that the browser holds.
     pub jar: Jar,
 }
 
 /// An answer, read to its end.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// What was asked for.
+    /// The URL that was asked for.
     pub url: Url,
-    /// HTTP status.
+    /// Status code of HTTP.
     pub status: u16,
-    /// Headers.
+    /// Headers as they were received.
     pub headers: HeaderMap,
-    /// Body.
+    /// Body, with all its bytes.
     pub body: Vec<u8>,
 }
 
@@ -50,7 +50,7 @@ pub struct Answer {
 pub struct Jar(BTreeMap<(String, String, String), String>);
 
 impl Browser {
-    /// With an empty jar and a new anonymous ID.
+    /// Opens a page in a browser with an empty jar and a new anonymous ID.
     pub fn new(collect: &str, key: &str, origin: &str) -> Self {
         let client = Client::builder().redirect(Policy::none()).no_proxy().build().unwrap();
         Self {
@@ -143,7 +143,7 @@ impl Browser {
         panic!("{url} redirects for ever");
     }
 
-    /// One request without following its redirect.
+    /// Sends one GET without following its redirect.
     pub async fn get(&mut self, url: &str) -> Answer {
         self.send(self.client.get(url)).await
     }
@@ -157,13 +157,13 @@ impl Browser {
         )
     }
 
-    /// Fires it and follows it to its end.
+    /// Fires the image of a pending sync and follows it to its end.
     pub async fn sync(&mut self, vendor: &str) -> Vec<Answer> {
         self.follow(&self.sync_url(vendor)).await
     }
 
-    /// Fires it, and follows it until the vendor has redirected back: answers with the callback's URL, which
-    /// was not called yet.
+    /// Fires the image of a pending sync, and follows it until the vendor has redirected back: answers with
+    /// the callback's URL, which was not called yet.
     pub async fn sync_to_vendor(&mut self, vendor: &str) -> Url {
         let redirect = self.get(&self.sync_url(vendor)).await;
         assert_eq!(redirect.status, 302, "GET /v1/sync/{vendor}: {}", redirect.text());
@@ -174,7 +174,7 @@ impl Browser {
 }
 
 impl Answer {
-    /// A header's text.
+    /// Text of a header; none where it is absent or no text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
@@ -190,7 +190,7 @@ impl Answer {
             .unwrap_or_else(|error| panic!("{} answered {} {error}: {}", self.url, self.status, self.text()))
     }
 
-    /// Every Set-Cookie header.
+    /// Values of all Set-Cookie headers.
     pub fn set_cookies(&self) -> Vec<String> {
         let values = self.headers.get_all(header::SET_COOKIE).iter();
         values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
@@ -212,7 +212,7 @@ impl Answer {
         self.json()["error"]["code"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// Whether it is the 1×1 GIF that must not be stored.
+    /// True where the answer is the 1×1 GIF that must not be stored.
     pub fn is_gif(&self) -> bool {
         self.status == 200
             && self.header("content-type") == Some("image/gif")
@@ -234,7 +234,7 @@ impl Jar {
         self.0.insert((site, "/".to_owned(), name.to_owned()), value.to_owned());
     }
 
-    /// Forgets all cookies.
+    /// Forgets all cookies at once.
     pub fn clear(&mut self) {
         self.0.clear();
     }

@@ -5,24 +5,24 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
 use crate::system::now;
 
-/// An authority.
+/// An authority that signs certificates.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    /// `TLS_CA`.
+    /// Certificate of the authority as PEM, for `TLS_CA`.
     pub pem: String,
 }
 
 /// A certificate with its key, both PEM: `TLS_CERT` and `TLS_KEY`.
 #[derive(Debug, Clone)]
 pub struct Identity {
-    /// The certificate.
+    /// The certificate as PEM.
     pub cert: String,
-    /// Its private key.
+    /// The private key as PEM.
     pub key: String,
 }
 
 impl Authority {
-    /// A new one, whom nobody knows.
+    /// Makes a new authority, which nobody trusts yet.
     pub fn new() -> Result<Self> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(Vec::new())?;
@@ -31,12 +31,12 @@ impl Authority {
         Ok(Self { issuer: Issuer::new(params, key), pem })
     }
 
-    /// A certificate for a name or an address.
+    /// Issues a certificate for a name or an address.
     pub fn issue(&self, name: &str) -> Result<Identity> {
         self.sign(CertificateParams::new(vec![name.to_owned()])?)
     }
 
-    /// One that was good until yesterday.
+    /// Issues a certificate that was good until yesterday.
     pub fn issue_expired(&self, name: &str) -> Result<Identity> {
         let mut params = CertificateParams::new(vec![name.to_owned()])?;
         params.not_after = now() - time::Duration::days(1);

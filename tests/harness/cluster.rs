@@ -12,17 +12,17 @@ use crate::{eventually, grpc::Api, process::Service, seed::Customer, vendor_sim:
 /// Stores, ports and log level of a cluster.
 #[derive(Debug, Clone)]
 pub struct Setup {
-    /// Where the cores find PostgreSQL.
+    /// `DATABASE_URL` of the cores, which leads to PostgreSQL.
     pub database_url: String,
-    /// Where the cores find Redis.
+    /// `REDIS_URL` of the cores, which leads to Redis.
     pub redis_url: String,
-    /// How many cores.
+    /// Number of cores to start.
     pub cores: usize,
     /// `LISTEN_ADDR` of the first core; others take free ports.
     pub core_addr: SocketAddr,
     /// `LISTEN_ADDR` of the edge.
     pub edge_addr: SocketAddr,
-    /// `LOG_LEVEL` of all.
+    /// `LOG_LEVEL` of all services.
     pub log_level: String,
     /// `TRUSTED_PROXIES` of the edge.
     pub trusted_proxies: String,
@@ -33,9 +33,9 @@ pub struct Setup {
 /// Secrets that one cluster shares. All are random.
 #[derive(Debug, Clone)]
 pub struct Secrets {
-    /// `DATAFLY_ENCRYPTION_KEY`.
+    /// `DATAFLY_ENCRYPTION_KEY` of the services, 64 hex digits.
     pub encryption_key: String,
-    /// The edge's token.
+    /// Token that the edge calls the cores with.
     pub edge_token: String,
     /// A token with the role `internal`.
     pub internal_token: String,
@@ -45,19 +45,19 @@ pub struct Secrets {
     pub operator_token: String,
 }
 
-/// Running services.
+/// Services that run together; they end when dropped.
 #[derive(Debug)]
 pub struct Cluster {
-    /// The cores.
+    /// The cores, in the order in which they were started.
     pub cores: Vec<Service>,
     /// The edge, which knows all of them.
     pub edge: Service,
-    /// Their secrets.
+    /// Secrets that the services share.
     pub secrets: Secrets,
 }
 
 impl Secrets {
-    /// New ones.
+    /// Makes new secrets, each at random.
     pub fn random() -> Self {
         let random = || format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
         Self {
@@ -69,7 +69,7 @@ impl Secrets {
         }
     }
 
-    /// The cores' `SERVICE_TOKENS`.
+    /// Value of `SERVICE_TOKENS` for the cores.
     pub fn service_tokens(&self) -> String {
         let Self { edge_token, internal_token, admin_token, operator_token, .. } = self;
         format!(
@@ -103,12 +103,12 @@ impl Cluster {
         Ok(Self { cores, edge, secrets })
     }
 
-    /// Another edge in front of the same cores.
+    /// Starts another edge in front of the same cores.
     pub async fn another_edge(&self) -> Result<Service> {
         start_edge(&self.cores, &self.secrets, "127.0.0.1:0", "info", "").await
     }
 
-    /// Where browsers find the edge.
+    /// The URL at which browsers find the edge.
     pub fn collect_url(&self) -> String {
         format!("http://{}", self.edge.addr("http"))
     }
@@ -154,7 +154,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// A core as the holder of that token sees it.
+    /// A core as the holder of `token` sees it.
     pub fn api(&self, core: usize, token: &str) -> Result<Api> {
         Api::new(self.cores[core].addr("grpc"), Some(token))
     }

@@ -1,5 +1,5 @@
-//! The control plane of one test: a world, management processes over it, an organisation of its own, and people who
-//! call the API as anyone would, over HTTP.
+//! The control plane of one test: a world, management processes over it, an organisation of its own, and
+//! people who call the API as anyone would, over HTTP.
 
 use std::net::SocketAddr;
 
@@ -22,7 +22,7 @@ pub const PASSWORD: &str = "tugboat-lantern-38-orchard";
 pub struct Control {
     /// The management processes, which share everything.
     pub management: Vec<Service>,
-    /// What they sign tokens with.
+    /// Secret that the management processes sign tokens with.
     pub jwt_secret: String,
     /// The owner of an organisation without sources.
     pub owner: Admin,
@@ -30,37 +30,37 @@ pub struct Control {
     pub world: World,
 }
 
-/// Someone who calls the API.
+/// A person who calls the API.
 #[derive(Debug, Clone)]
 pub struct Admin {
-    /// `http://127.0.0.1:…`.
+    /// Base URL of the management process, `http://127.0.0.1:…`.
     pub url: String,
-    /// His organisation.
+    /// Organisation of the person.
     pub org_id: Uuid,
-    /// How he logs in.
+    /// Email that the person logs in with.
     pub email: String,
-    /// His access token.
+    /// Access token of the person's session; empty until they log in.
     pub access_token: String,
-    /// His refresh token.
+    /// Refresh token of the person's session; empty until they log in.
     pub refresh_token: String,
     client: Client,
 }
 
-/// What the API answered.
+/// An answer of the API.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// As a number.
+    /// Status code of HTTP.
     pub status: u16,
-    /// `ETag`, without quotes.
+    /// The version in `ETag`, without quotes.
     pub version: Option<String>,
-    /// `Retry-After`, in seconds.
+    /// The delay in `Retry-After`, in seconds.
     pub retry_after: Option<u64>,
     /// The body; null where it is none, or no JSON.
     pub json: Value,
 }
 
 impl Answer {
-    /// `error.code`, or nothing.
+    /// The text of `error.code`, or an empty one.
     pub fn code(&self) -> &str {
         self.json["error"]["code"].as_str().unwrap_or_default()
     }
@@ -71,20 +71,20 @@ impl Answer {
         fields.filter_map(|problem| Some(problem["field"].as_str()?.to_owned())).collect()
     }
 
-    /// The body of an answer with that status.
+    /// Body of the answer, which must have that status.
     #[track_caller]
     pub fn expect(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.json);
         self.json
     }
 
-    /// Refused with that status and code.
+    /// Checks that the call was refused with that status and code.
     #[track_caller]
     pub fn refused(&self, status: u16, code: &str) {
         assert_eq!((self.status, self.code()), (status, code), "{}", self.json);
     }
 
-    /// A text of the body.
+    /// Text of one field of the body.
     #[track_caller]
     pub fn text(&self, name: &str) -> String {
         self.json[name].as_str().unwrap_or_else(|| panic!("no {name} in {}", self.json)).to_owned()
@@ -92,12 +92,12 @@ impl Answer {
 }
 
 impl Control {
-    /// One management process over a world with one core.
+    /// Starts one management process over a world with one core.
     pub async fn start() -> Self {
         Self::with(1, Options::default()).await
     }
 
-    /// So many of them over another world.
+    /// Starts so many management processes over a world with other options.
     pub async fn with(processes: usize, options: Options) -> Self {
         let world = World::with(options).await;
         Self::over(processes, world).await.unwrap_or_else(|error| panic!("no control plane: {error:#}"))
@@ -114,18 +114,18 @@ impl Control {
         Ok(Self { management, jwt_secret, owner, world })
     }
 
-    /// The owner of yet another organisation.
+    /// Makes yet another organisation, and answers with its owner.
     pub async fn another_owner(&self) -> Admin {
         new_owner(&self.world.database.url, self.management[0].addr("http")).await.unwrap()
     }
 
-    /// The same person at another process.
+    /// The person `admin` with their tokens, as a client of another of the processes.
     pub fn at(&self, process: usize, admin: &Admin) -> Admin {
         admin.at(&self.management[process])
     }
 }
 
-/// A management process over `world`, behind its proxy of PostgreSQL, with `more` in its environment.
+/// Starts a management process over `world`, behind its proxy of PostgreSQL, with `more` in its environment.
 pub async fn start_management(world: &World, jwt_secret: &str, more: &[(&str, &str)]) -> Result<Service> {
     let identity_url = format!("http://{}", world.cluster.cores[0].addr("grpc"));
     let mut database_url = Url::parse(&world.database.url)?;
@@ -142,7 +142,7 @@ pub async fn start_management(world: &World, jwt_secret: &str, more: &[(&str, &s
     Service::start("management", &env, &["http", "metrics"]).await
 }
 
-/// Makes an organisation and its owner from the shell, and logs him in.
+/// Makes an organisation and its owner from the shell, and logs the owner in.
 async fn new_owner(database_url: &str, management: SocketAddr) -> Result<Admin> {
     let email = format!("owner-{}@shop.example", &Uuid::new_v4().simple().to_string()[..12]);
     let arguments = ["create-owner", "--email", &email, "--org", "Test Shop"];
@@ -156,13 +156,13 @@ async fn new_owner(database_url: &str, management: SocketAddr) -> Result<Admin> 
 }
 
 impl Admin {
-    /// Someone at that management process who is not logged in yet.
+    /// Makes a client of the management process at `url` for a person who is not logged in yet.
     pub fn new(url: String, org_id: Uuid, email: String) -> Result<Self> {
         let client = Client::builder().no_proxy().build()?;
         Ok(Self { url, org_id, email, access_token: String::new(), refresh_token: String::new(), client })
     }
 
-    /// The same without a token.
+    /// A client of the same process that has no token.
     pub fn anyone(&self) -> Self {
         Self { access_token: String::new(), ..self.clone() }
     }
@@ -188,22 +188,22 @@ impl Admin {
         answer
     }
 
-    /// What a refresh token brings, or anything else in its place.
+    /// Sends a refresh token, or anything else in its place, and keeps nothing of the answer.
     pub async fn refresh_with(&self, token: &str) -> Answer {
         self.post("/v1/admin/auth/refresh", &json!({ "refresh_token": token })).await
     }
 
-    /// The same person at that management process.
+    /// The same person with their tokens at the management process of that URL.
     pub fn at(&self, service: &Service) -> Self {
         Self { url: format!("http://{}", service.addr("http")), ..self.clone() }
     }
 
-    /// The same person with that access token.
+    /// The same person with another access token.
     pub fn with_token(&self, access_token: &str) -> Self {
         Self { access_token: access_token.to_owned(), ..self.clone() }
     }
 
-    /// Someone else of the same organisation, who exists and has [`PASSWORD`]; logged in.
+    /// Makes another user of the same organisation who has [`PASSWORD`], and logs them in.
     pub async fn colleague(&self, role: &str) -> Self {
         let email = format!("{role}-{}@shop.example", &Uuid::new_v4().simple().to_string()[..12]);
         let user = json!({"email": email, "name": role, "role": role, "password": PASSWORD});
@@ -213,27 +213,27 @@ impl Admin {
         colleague
     }
 
-    /// GET.
+    /// Sends a GET without further headers.
     pub async fn get(&self, path: &str) -> Answer {
         self.call(Method::GET, path, None, &[]).await
     }
 
-    /// POST with JSON.
+    /// Sends a POST with a JSON body.
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
         self.call(Method::POST, path, Some(body), &[]).await
     }
 
-    /// PUT with JSON.
+    /// Sends a PUT with a JSON body.
     pub async fn put(&self, path: &str, body: &Value) -> Answer {
         self.call(Method::PUT, path, Some(body), &[]).await
     }
 
-    /// DELETE.
+    /// Sends a DELETE without a body.
     pub async fn delete(&self, path: &str) -> Answer {
         self.call(Method::DELETE, path, None, &[]).await
     }
 
-    /// Any call, with further headers.
+    /// Makes a call of any method, with further headers.
     pub async fn call(
         &self,
         method: Method,

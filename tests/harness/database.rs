@@ -23,33 +23,33 @@ const TEMPLATE_LOCK: i64 = 0x5147_4e41_4c49_4431;
 pub struct TestDatabase {
     name: String,
     server: String,
-    /// How to reach it.
+    /// URL at which clients reach the database.
     pub url: String,
 }
 
 impl TestDatabase {
-    /// A fresh one with the whole schema and no data.
+    /// Makes a database with the whole schema and no data.
     pub async fn create() -> Result<Self> {
         static TEMPLATE: OnceCell<String> = OnceCell::const_new();
         let template = TEMPLATE.get_or_try_init(template).await?;
         Self::of(server_url()?, &format!("TEMPLATE {template}")).await
     }
 
-    /// The same on a server of the test's own.
+    /// Makes such a database on a server of the test's own.
     pub async fn on(server: &PostgresServer) -> Result<Self> {
         let database = Self::of(server.url.clone(), "TEMPLATE template0").await?;
         migrate(&database.url).await?;
         Ok(database)
     }
 
-    /// Follows it to a server that has taken over.
+    /// Follows the database to a server that has taken over.
     pub fn move_to(&mut self, server: &PostgresServer) -> Result<()> {
         self.server.clone_from(&server.url);
         self.url = url_of(&self.server, &self.name)?;
         Ok(())
     }
 
-    /// A fresh one without a schema.
+    /// Makes a database without a schema.
     pub async fn empty() -> Result<Self> {
         Self::of(server_url()?, "TEMPLATE template0").await
     }
@@ -61,12 +61,12 @@ impl TestDatabase {
         Ok(Self { url: url_of(&server, &name)?, name, server })
     }
 
-    /// A connection to it, past any proxy.
+    /// Connects to the database, past any proxy.
     pub async fn connection(&self) -> Result<AsyncPgConnection> {
         Ok(AsyncPgConnection::establish(&self.url).await?)
     }
 
-    /// Runs statements.
+    /// Runs one or more statements.
     pub async fn execute(&self, sql: &str) {
         let mut connection = self.connection().await.unwrap();
         connection.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
@@ -85,7 +85,7 @@ impl TestDatabase {
         row.unwrap_or_else(|error| panic!("{sql}: {error}")).value
     }
 
-    /// How many rows of a table meet a condition.
+    /// Counts the rows of a table that meet a condition.
     pub async fn count(&self, table: &str, condition: &str) -> i64 {
         #[derive(QueryableByName)]
         struct Row {
@@ -100,7 +100,7 @@ impl TestDatabase {
 }
 
 impl Drop for TestDatabase {
-    /// On a thread of its own: the test's runtime may be gone or busy.
+    /// Drops the database on a thread of its own, as the test's runtime may be gone or busy.
     fn drop(&mut self) {
         let (name, server) = (self.name.clone(), self.server.clone());
         let dropping = thread::spawn(move || -> Result<()> {
@@ -115,7 +115,7 @@ impl Drop for TestDatabase {
     }
 }
 
-/// Where the tests' server is.
+/// The URL of the tests' server, which `DATABASE_URL` names.
 pub fn server_url() -> Result<String> {
     env("DATABASE_URL").context(
         "DATABASE_URL is not set: run `make test`, or `target/debug/stores run -- cargo test …` for a few tests",

@@ -3,6 +3,12 @@
 use std::net::SocketAddr;
 
 use anyhow::Result;
+use axum::{
+    body::Body,
+    http::{Request as HttpRequest, Response},
+};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use proto::v1::{
     auth_service_client::AuthServiceClient, catalog_service_client::CatalogServiceClient,
     identity_admin_service_client::IdentityAdminServiceClient, resolve_service_client::ResolveServiceClient,
@@ -18,6 +24,8 @@ use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
 };
+
+use crate::world::World;
 
 /// A channel whose calls carry the token.
 pub type Authorized = InterceptedService<Channel, Bearer>;
@@ -38,7 +46,7 @@ impl Interceptor for Bearer {
 /// The core as one caller sees it.
 #[derive(Debug, Clone)]
 pub struct Api {
-    /// The plain channel.
+    /// The channel whose calls carry no token.
     pub channel: Channel,
     bearer: Bearer,
 }
@@ -56,27 +64,27 @@ impl Api {
         InterceptedService::new(self.channel.clone(), self.bearer.clone())
     }
 
-    /// `ResolveService`.
+    /// A client of `ResolveService` with the token.
     pub fn resolve(&self) -> ResolveServiceClient<Authorized> {
         ResolveServiceClient::new(self.authorized())
     }
 
-    /// `SyncService`.
+    /// A client of `SyncService` with the token.
     pub fn sync(&self) -> SyncServiceClient<Authorized> {
         SyncServiceClient::new(self.authorized())
     }
 
-    /// `AuthService`.
+    /// A client of `AuthService` with the token.
     pub fn auth(&self) -> AuthServiceClient<Authorized> {
         AuthServiceClient::new(self.authorized())
     }
 
-    /// `CatalogService`.
+    /// A client of `CatalogService` with the token.
     pub fn catalog(&self) -> CatalogServiceClient<Authorized> {
         CatalogServiceClient::new(self.authorized())
     }
 
-    /// `IdentityAdminService`.
+    /// A client of `IdentityAdminService` with the token.
     pub fn people(&self) -> IdentityAdminServiceClient<Authorized> {
         IdentityAdminServiceClient::new(self.authorized())
     }
@@ -98,4 +106,23 @@ impl Api {
             other => Err(Status::internal(format!("reflection answered {other:?}"))),
         }
     }
+}
+
+/// Sends bytes as the message of a method of `ResolveService`. `flag` is the frame's first byte, where 1 says
+/// that the message is compressed; `timeout` is the value of `grpc-timeout`.
+pub async fn raw(world: &World, method: &str, flag: u8, message: &[u8], timeout: &str) -> Response<Incoming> {
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    let core = world.cluster.cores[0].addr("grpc");
+    let stream = TokioIo::new(tokio::net::TcpStream::connect(core).await.unwrap());
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    tokio::spawn(connection);
+    let request = HttpRequest::post(format!("http://{core}/datafly.identity.v1.ResolveService/{method}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("grpc-timeout", timeout)
+        .header("authorization", format!("Bearer {}", world.cluster.secrets.operator_token))
+        .body(Body::from([&[flag][..], &length, message].concat()))
+        .unwrap();
+    sender.send_request(request).await.unwrap()
 }

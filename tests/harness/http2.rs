@@ -11,33 +11,33 @@ use tokio::{
     time::timeout,
 };
 
-/// What a connection begins with.
+/// Bytes that a client's connection begins with (RFC 9113, 3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Types of frames.
+/// Type of a frame of body bytes; this type and those below are of RFC 9113, section 6.
 pub const DATA: u8 = 0;
-/// …
+/// Type of a frame that begins a block of header fields.
 pub const HEADERS: u8 = 1;
-/// …
+/// Type of a frame that resets one stream.
 pub const RST_STREAM: u8 = 3;
-/// …
+/// Type of a frame of settings.
 pub const SETTINGS: u8 = 4;
-/// …
+/// Type of a frame that asks for an echo.
 pub const PING: u8 = 6;
-/// …
+/// Type of a frame that ends a connection.
 pub const GOAWAY: u8 = 7;
-/// …
+/// Type of a frame that goes on with a block of header fields.
 pub const CONTINUATION: u8 = 9;
 /// Flag of DATA and HEADERS; of SETTINGS and PING it means ACK.
 pub const END_STREAM: u8 = 1;
 /// Flag of HEADERS and CONTINUATION.
 pub const END_HEADERS: u8 = 4;
-/// Codes of RST_STREAM and GOAWAY.
+/// Error code of RST_STREAM for a stream of which nothing was processed (RFC 9113, 7).
 pub const REFUSED_STREAM: u32 = 7;
 
-/// How long a flood may take until the peer closes or has taken all of it.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Time that a flood may take until the peer closes or has taken all of it.
+const FLOOD_LIMIT: Duration = Duration::from_secs(30);
 
-/// One frame.
+/// Bytes of one frame, its head included.
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
@@ -61,7 +61,7 @@ pub fn fields(fields: &[(&str, &str)]) -> Vec<u8> {
     block
 }
 
-/// With a prefix of seven bits (RFC 7541, 5.1).
+/// Appends an integer with a prefix of seven bits (RFC 7541, 5.1).
 fn integer(value: usize, block: &mut Vec<u8>) {
     let Some(mut rest) = value.checked_sub(127) else { return block.push(u8::try_from(value).unwrap()) };
     block.push(127);
@@ -79,21 +79,21 @@ pub struct Connection {
     writer: OwnedWriteHalf,
 }
 
-/// What came back for a flood.
+/// Answers of the peer to a flood.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// The peer closed.
+    /// True where the peer closed the connection.
     pub closed: bool,
-    /// The code of its GOAWAY.
+    /// Error code of the peer's GOAWAY.
     pub goaway: Option<u32>,
-    /// Codes of RST_STREAM, one a stream.
+    /// Error codes of RST_STREAM, one a stream.
     pub resets: Vec<u32>,
     /// Streams that were answered.
     pub answers: usize,
 }
 
 impl Connection {
-    /// Connects. `settings` is one or more SETTINGS frames.
+    /// Connects and sends the preface with `settings`, one or more SETTINGS frames.
     pub async fn open(addr: SocketAddr, settings: &[u8]) -> Self {
         let stream = TcpStream::connect(addr).await.unwrap();
         let (reader, writer) = stream.into_split();
@@ -107,8 +107,8 @@ impl Connection {
         let _ = self.writer.write_all(bytes).await;
     }
 
-    /// Sends `bytes` over and over, `times` in all, while reading what comes, then waits until the peer closes or
-    /// has answered a PING, and so has taken all.
+    /// Sends `bytes` over and over, `times` in all, while reading what comes, then waits until the peer
+    /// closes or has answered a PING, and so has taken all.
     pub async fn flood(&mut self, times: u32, mut bytes: impl FnMut(u32) -> Vec<u8>) -> Outcome {
         const LAST: &[u8; 8] = b"the last";
         let mut outcome = Outcome::default();
@@ -151,7 +151,7 @@ impl Connection {
                 () = &mut write => read.await,
             }
         };
-        timeout(PATIENCE, both).await.expect("the peer neither closes nor reads");
+        timeout(FLOOD_LIMIT, both).await.expect("the peer neither closes nor reads");
         outcome
     }
 }

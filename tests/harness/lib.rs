@@ -1,27 +1,35 @@
-//! What the end-to-end tests and the demo are built from: private PostgreSQL and Redis, the built binaries as
-//! processes, a proxy that counts and breaks connections, vendors over real HTTP, and a small browser.
+//! Parts that the end-to-end tests and the demo are built from: private PostgreSQL and Redis, the built
+//! binaries as processes, a proxy that counts and breaks connections, vendors over real HTTP, and a small
+//! browser.
 //!
 //! Nothing here is a mock of something this project ships: only the vendors are simulated.
 
+pub mod answers;
 pub mod browser;
 pub mod certificates;
 pub mod cluster;
 pub mod control;
 pub mod database;
 pub mod grpc;
+pub mod health;
 pub mod http2;
 pub mod metrics;
+pub mod people;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod raw;
+pub mod recovery;
 pub mod redis;
+pub mod round_trips;
 pub mod seed;
 pub mod shop;
+pub mod signature;
 pub mod stores;
 pub mod story;
 pub mod system;
 pub mod vendor_sim;
+pub mod visits;
 pub mod wire;
 pub mod world;
 pub mod writers;
@@ -30,15 +38,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long [`eventually`] waits. Generous: a slow machine is no defect, a condition that never comes is.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// Time that [`eventually`] waits. Generous: a slow machine is no defect, a condition that never comes is.
+pub const EVENTUALLY_LIMIT: Duration = Duration::from_secs(20);
 
-/// Polls `check` until it answers `Ok`, and panics with its last complaint when [`PATIENCE`] is over.
+/// Polls `check` until it answers `Ok`, and panics with its last complaint when [`EVENTUALLY_LIMIT`] is over.
 pub async fn eventually<T>(what: &str, check: impl AsyncFnMut() -> Result<T, String>) -> T {
-    within(PATIENCE, what, check).await
+    within(EVENTUALLY_LIMIT, what, check).await
 }
 
-/// The same for what is due within `limit`.
+/// Polls `check` until it answers `Ok`, and panics with its last complaint when `limit` is over.
 pub async fn within<T>(limit: Duration, what: &str, mut check: impl AsyncFnMut() -> Result<T, String>) -> T {
     let deadline = Instant::now() + limit;
     loop {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-/// One scrape.
+/// Metrics of one scrape, as text.
 #[derive(Debug, Clone)]
 pub struct Metrics(String);
 

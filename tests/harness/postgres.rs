@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::system::{Folder, ServerAccount, end, free_port, program};
 
-/// What `ALTER SYSTEM` may change.
+/// Settings of a new server, which `ALTER SYSTEM` may change.
 const SETTINGS: &str = "
 unix_socket_directories = ''
 max_connections = 400
@@ -29,26 +29,26 @@ shared_buffers = 128MB
 autovacuum_naptime = 10min
 ";
 
-/// A running server.
+/// A running server, stopped when dropped.
 #[derive(Debug)]
 pub struct PostgresServer {
     child: Child,
     folder: Folder,
-    /// Where it listens.
+    /// Address at which the server listens.
     pub addr: SocketAddr,
-    /// How to reach it as its superuser.
+    /// URL at which clients reach the server as its superuser.
     pub url: String,
-    /// `PostgreSQL 15.18`.
+    /// Name and version, such as `PostgreSQL 15.18`.
     pub version: String,
 }
 
 impl PostgresServer {
-    /// Makes a new, empty one and waits until it answers.
+    /// Makes a new, empty server and waits until it answers.
     pub async fn start() -> Result<Self> {
         Self::made_with(&[]).await
     }
 
-    /// The same with a write-ahead log in files of 1 MiB, so that tables can be larger than those.
+    /// Makes a new server with a write-ahead log in files of 1 MiB, so that tables can be larger than those.
     pub async fn with_small_log_files() -> Result<Self> {
         Self::made_with(&["--wal-segsize=1"]).await
     }
@@ -124,29 +124,30 @@ impl PostgresServer {
         Self::over(folder, url.password().unwrap_or_default()).await
     }
 
-    /// Stops it at once, as a crash does; its connections end.
+    /// Stops the server at once, as a crash does; its connections end.
     pub async fn crash(&mut self) {
         end(&mut self.child, "QUIT", Duration::from_secs(5)).await;
     }
 
-    /// Makes it a standby when it starts again: the way in which a primary that has crashed must come back.
+    /// Makes the server a standby when it starts again: the way in which a primary that has crashed must come
+    /// back.
     pub fn demote(&self) -> Result<()> {
         Ok(fs::write(self.folder.path().join("data/standby.signal"), "")?)
     }
 
-    /// What it has logged.
+    /// Text that the server has logged.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
-    /// Starts it again after a crash, on the same port, and waits until it answers.
+    /// Starts the server again after a crash, on the same port, and waits until it answers.
     pub async fn revive(&mut self) -> Result<()> {
         self.child = serve(self.folder.path(), self.addr)?;
         ready(&mut self.child, &self.url).await
     }
 
-    /// Forbids its postmaster and sessions, present and future, to write beyond so many bytes of any file
-    /// (`RLIMIT_FSIZE`), or lets them again. Its own account may do so, without a privilege.
+    /// Forbids the postmaster and its sessions, present and future, to write beyond so many bytes of any file
+    /// (`RLIMIT_FSIZE`), or lets them again. The server's own account may do so, without a privilege.
     #[cfg(target_os = "linux")]
     pub async fn limit_files(&self, bytes: Option<u64>) -> Result<()> {
         let limit = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
@@ -197,7 +198,7 @@ impl PostgresServer {
         self.child.id().into_iter().chain(backends).collect()
     }
 
-    /// Stops it at once; its data are not kept anyway.
+    /// Stops the server at once; its data are not kept anyway.
     pub async fn stop(mut self) {
         self.crash().await;
     }

@@ -23,8 +23,8 @@ use crate::{
     system::{binary, end, hold, tied},
 };
 
-/// How long a service may take to listen; a busy machine is slow to load a large binary.
-const START: Duration = Duration::from_secs(20);
+/// Time that a service may take to listen; a busy machine is slow to load a large binary.
+const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// A running service. Killed when dropped.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub struct Service {
     child: Child,
     log: Arc<Log>,
     listeners: BTreeMap<String, SocketAddr>,
-    /// Its ports while it is gone: what starts meanwhile must not get them.
+    /// Ports of the service while it is gone: other processes that start meanwhile must not get them.
     held: Vec<TcpSocket>,
 }
 
@@ -52,7 +52,7 @@ impl Service {
         Self::start_limited(name, None, env, listeners).await
     }
 
-    /// The same, with at most so many open descriptors.
+    /// Starts a binary that may have at most so many open descriptors.
     pub async fn start_with_descriptors(
         name: &'static str,
         most: u32,
@@ -80,15 +80,15 @@ impl Service {
         Ok(Self { name, descriptors, env: all, child, log, listeners: found, held: Vec::new() })
     }
 
-    /// Bytes of memory it holds now, where the system tells.
+    /// Bytes of memory that the service holds now, where the system tells.
     pub fn memory(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()?)).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
         line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1024)
     }
 
-    /// CPU time of its threads so far, where the system tells. Unlike the time that passes, it does not depend on what else
-    /// the machine does.
+    /// CPU time of its threads so far, where the system tells. Unlike the time that passes, it does not
+    /// depend on what else the machine does.
     pub fn cpu(&self) -> Option<Duration> {
         let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id()?)).ok()?;
         // One that ends just now had nothing to do.
@@ -98,22 +98,22 @@ impl Service {
         Some(Duration::from_nanos(nanos.sum()))
     }
 
-    /// How many descriptors it has open now, where the system tells.
+    /// Number of descriptors that the service has open now, where the system tells.
     pub fn open_descriptors(&self) -> Option<usize> {
         Some(std::fs::read_dir(format!("/proc/{}/fd", self.child.id()?)).ok()?.count())
     }
 
-    /// Where it listens with that listener.
+    /// Address of the listener with that name.
     pub fn addr(&self, listener: &str) -> SocketAddr {
         *self.listeners.get(listener).unwrap_or_else(|| panic!("{} has no listener {listener}", self.name))
     }
 
-    /// Its process.
+    /// ID of the service's process.
     pub fn pid(&self) -> u32 {
         self.child.id().unwrap_or_else(|| panic!("{} has ended", self.name))
     }
 
-    /// Ends it without warning.
+    /// Ends the service without warning.
     pub async fn kill9(&mut self) {
         let _ = self.child.kill().await;
         self.hold();
@@ -123,7 +123,7 @@ impl Service {
         self.held = self.listeners.values().filter_map(|addr| hold(*addr).ok()).collect();
     }
 
-    /// Sends a signal.
+    /// Sends the service a signal, such as `TERM`.
     pub fn signal(&self, name: &str) {
         if let Some(pid) = self.child.id() {
             crate::system::signal(name, &pid.to_string());
@@ -140,13 +140,13 @@ impl Service {
         (status, took)
     }
 
-    /// Starts it again with variables added, as another machine would run it.
+    /// Starts the service again with variables added, as another machine would run it.
     pub async fn restart_with(&mut self, env: &[(&str, &str)]) -> Result<()> {
         self.env.extend(env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         self.restart().await
     }
 
-    /// Starts it again after its end, on the same ports.
+    /// Starts the service again after its end, on the same ports.
     pub async fn restart(&mut self) -> Result<()> {
         for (listener, addr) in &self.listeners {
             let name = if listener == "metrics" { "METRICS_ADDR" } else { "LISTEN_ADDR" };
@@ -161,12 +161,12 @@ impl Service {
         Ok(())
     }
 
-    /// Every line it has written, to standard output and error, in all its lives.
+    /// Lines that the service has written to standard output and error, in all its lives.
     pub fn log(&self) -> Vec<String> {
         self.log.lines().clone()
     }
 
-    /// What it exports now.
+    /// Metrics that the service exports now.
     pub async fn metrics(&self) -> Metrics {
         Metrics::fetch(self.addr("metrics")).await
     }
@@ -197,7 +197,7 @@ impl Log {
     }
 }
 
-/// How a command ended and what it wrote.
+/// Status with which a command ended, and the text it wrote.
 #[derive(Debug)]
 pub struct Ended(Output);
 
@@ -210,7 +210,7 @@ impl std::ops::Deref for Ended {
 }
 
 impl Ended {
-    /// Standard output and error.
+    /// Standard output and error as one text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).into_owned() + &String::from_utf8_lossy(&self.stderr)
     }
@@ -230,7 +230,7 @@ pub async fn run(name: &str, arguments: &[&str], env: &[(&str, &str)], input: &s
     let (mut out, mut err) = (out.context("standard output")?, err.context("standard error")?);
     let ends =
         async { tokio::try_join!(out.read_to_end(&mut stdout), err.read_to_end(&mut stderr), child.wait()) };
-    let ended = tokio::time::timeout(START, ends).await;
+    let ended = tokio::time::timeout(START_LIMIT, ends).await;
     let status = match ended {
         Ok(ended) => ended?.2,
         Err(_) => bail!("{name} {arguments:?} does not end:\n{}", String::from_utf8_lossy(&stderr)),
@@ -277,7 +277,7 @@ async fn listening(
     listener: &str,
     from: usize,
 ) -> Result<SocketAddr> {
-    let deadline = tokio::time::Instant::now() + START;
+    let deadline = tokio::time::Instant::now() + START_LIMIT;
     loop {
         let grown = log.grown.notified();
         let lines: Vec<String> = log.lines().iter().skip(from).cloned().collect();

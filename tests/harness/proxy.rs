@@ -21,12 +21,12 @@ use crate::{
     wire::{Decoder, Protocol},
 };
 
-/// All proxies run here, so that connections close also while a test's own runtime is blocked or ending:
-/// PostgreSQL drops no database while any session hangs half-way through its login.
+/// The runtime of all proxies, so that connections close also while a test's own runtime is blocked or
+/// ending: PostgreSQL drops no database while any session hangs half-way through its login.
 static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
 
-/// What a proxy does with connections.
+/// Ways in which a proxy treats connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Pass,
@@ -34,11 +34,11 @@ enum Mode {
     Refuse,
     /// Connections stand and nothing passes, as when packets are dropped.
     Blackhole,
-    /// The same in one direction: what clients send arrives, and no answer does.
+    /// Connections stand, and bytes pass in one direction: requests of clients arrive, and no answer does.
     Mute,
 }
 
-/// What of the flight at which a proxy freezes is held.
+/// The part that is held of the flight at which a proxy freezes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hold {
     /// The flight: the server never sees it.
@@ -47,7 +47,7 @@ pub enum Hold {
     Answer,
 }
 
-/// One round trip: all that the client sent after the server's last bytes, until the server spoke again.
+/// A round trip: all that the client sent after the server's last bytes, until the server spoke again.
 #[derive(Debug, Clone)]
 pub struct Exchange {
     /// Number of the connection.
@@ -59,7 +59,7 @@ pub struct Exchange {
 /// A proxy in front of one server. Ends when dropped.
 #[derive(Debug)]
 pub struct Proxy {
-    /// Where clients connect to.
+    /// Address to which clients connect.
     pub addr: SocketAddr,
     shared: Arc<Shared>,
     acceptor: AbortHandle,
@@ -82,12 +82,12 @@ struct Record {
     connections: usize,
     exchanges: Vec<Exchange>,
     bytes: usize,
-    /// How many flights pass before a freeze, where one is set.
+    /// Number of flights that pass before a freeze, where one is set.
     freeze: Option<(usize, Hold)>,
 }
 
 impl Proxy {
-    /// Starts one that passes everything on.
+    /// Starts a proxy that passes everything on.
     pub async fn start(upstream: SocketAddr, protocol: Protocol) -> Result<Self> {
         RUNTIME.spawn(Self::start_here(upstream, protocol)).await?
     }

@@ -19,14 +19,14 @@ use crate::system::{Folder, ServerAccount, end, free_port, program};
 #[derive(Debug)]
 pub struct RedisServer {
     child: Child,
-    /// Where it listens.
+    /// Address at which the server listens.
     pub addr: SocketAddr,
-    /// Where `SAVE` puts its dump, from which it comes back.
+    /// Folder in which `SAVE` puts its dump, from which the server comes back.
     folder: Folder,
 }
 
 impl RedisServer {
-    /// Starts one and waits until it answers.
+    /// Starts a server and waits until it answers.
     pub async fn start() -> Result<Self> {
         // Another process may take the port between our look and the server's.
         for _ in 0..5 {
@@ -55,7 +55,7 @@ impl RedisServer {
         Ok(replica)
     }
 
-    /// Makes it a replica of another, or a primary. Its clients' connections stand.
+    /// Makes the server a replica of another, or a primary. Its clients' connections stand.
     pub async fn follow(&self, primary: Option<&Self>) -> Result<()> {
         match primary {
             Some(primary) => self.ask(&["REPLICAOF", "127.0.0.1", &primary.addr.port().to_string()]).await,
@@ -70,34 +70,34 @@ impl RedisServer {
         Ok(request.query_async(&mut self.connection().await?).await?)
     }
 
-    /// Sends it a signal.
+    /// Sends the server a signal.
     pub fn signal(&self, name: &str) {
         if let Some(pid) = self.child.id() {
             crate::system::signal(name, &pid.to_string());
         }
     }
 
-    /// How to reach it.
+    /// URL at which clients reach the server.
     pub fn url(&self) -> String {
         format!("redis://{}/", self.addr)
     }
 
-    /// A connection to it, past any proxy.
+    /// Connects to the server, past any proxy.
     pub async fn connection(&self) -> Result<MultiplexedConnection> {
         connect(&self.url()).await
     }
 
-    /// Ends it without warning; what it held and did not save is lost.
+    /// Ends the server without warning; data that it did not save are lost.
     pub async fn kill9(&mut self) {
         let _ = self.child.kill().await;
     }
 
-    /// Starts it again on the same port, with what it saved.
+    /// Starts the server again on the same port, with the data that it saved.
     pub async fn revive(&mut self) -> Result<()> {
         self.revive_with(&[]).await
     }
 
-    /// The same with further settings, `--name value`.
+    /// Starts the server again with further settings, `--name value`.
     pub async fn revive_with(&mut self, settings: &[&str]) -> Result<()> {
         self.child = serve(self.addr, self.folder.path(), settings).await?;
         Ok(())
@@ -109,7 +109,7 @@ impl RedisServer {
         Ok(fs::set_permissions(self.folder.path(), fs::Permissions::from_mode(mode))?)
     }
 
-    /// Stops it.
+    /// Stops the server and waits for its end.
     pub async fn stop(mut self) {
         end(&mut self.child, "TERM", Duration::from_secs(5)).await;
     }
@@ -148,7 +148,7 @@ async fn serve(addr: SocketAddr, folder: &Path, settings: &[&str]) -> Result<Chi
     }
 }
 
-/// Whether the server that answers there is this child, not one that took the port first.
+/// True where the server that answers at `addr` is this child, not one that took the port first.
 async fn ours(addr: SocketAddr, child: &Child) -> bool {
     let Ok(mut connection) = connect(&format!("redis://{addr}/")).await else { return false };
     let Ok(info) = redis::cmd("INFO").arg("server").query_async::<String>(&mut connection).await else {

@@ -13,25 +13,26 @@ use migrations::{
 use secrecy::SecretString;
 use uuid::Uuid;
 
-/// Events a second of a seeded pipeline's keys: more than a test or a try-out of the demo brings, unless it means to.
+/// Events a second of a seeded pipeline's keys: more than a test or a try-out of the demo brings, unless it
+/// means to.
 const RATE_LIMIT_RPS: i32 = 10_000;
 
 /// An organisation with one source, its keys, its secret and its pipeline.
 #[derive(Debug, Clone)]
 pub struct Customer {
-    /// The organisation.
+    /// ID of the organisation.
     pub org_id: Uuid,
-    /// Its sibling, for the data of the test key.
+    /// ID of the sibling organisation, for the data of the test key.
     pub test_org_id: Uuid,
-    /// The source.
+    /// ID of the source.
     pub source_id: Uuid,
-    /// Its pipeline.
+    /// ID of the source's pipeline.
     pub pipeline_id: Uuid,
-    /// `dk_live_…`.
+    /// The live key, `dk_live_…`.
     pub live_key: String,
-    /// `dk_test_…`.
+    /// The test key, `dk_test_…`.
     pub test_key: String,
-    /// What its server signs with.
+    /// Secret that the customer's server signs with.
     pub server_secret: String,
     /// The origin of its page.
     pub origin: String,
@@ -117,7 +118,7 @@ impl Customer {
         Ok(())
     }
 
-    /// Issues a key.
+    /// Issues a key for `live` or `test`.
     pub async fn add_key(
         &self,
         database: &mut AsyncPgConnection,
@@ -188,4 +189,10 @@ impl Customer {
     pub fn partner_id(&self, vendor: &str) -> String {
         format!("{vendor}-{}", &self.source_id.simple().to_string()[20..])
     }
+}
+
+/// Keys that seal, from hex digits: the current one and the previous one.
+pub fn seal_keys(current: &str, previous: Option<&str>) -> SealKeys {
+    let key = |hex: &str| SealKey::from_hex(&SecretString::from(hex)).unwrap();
+    SealKeys::new(key(current), previous.map(key))
 }

@@ -7,16 +7,16 @@ use serde_json::json;
 
 use crate::{browser::Browser, control::Admin, eventually, world::World};
 
-/// When a change of settings is to have reached every core. A second is promised; a machine that runs other tests as well
-/// may take a look's time and its repetition longer.
-pub const DUE: Duration = Duration::from_secs(4);
+/// Time within which a change of settings is to have reached every core. A second is promised; a machine that
+/// runs other tests as well may take a look's time and its repetition longer.
+pub const SETTINGS_LIMIT: Duration = Duration::from_secs(4);
 
 /// A source and its pipeline.
 #[derive(Debug, Clone)]
 pub struct Shop {
-    /// `/v1/admin/sources/…`.
+    /// Path of the source, `/v1/admin/sources/…`.
     pub source: String,
-    /// `/v1/admin/pipelines/…`.
+    /// Path of the pipeline, `/v1/admin/pipelines/…`.
     pub pipeline: String,
     /// The origin of its pages.
     pub origin: String,
@@ -25,9 +25,9 @@ pub struct Shop {
 /// A key that was issued.
 #[derive(Debug, Clone)]
 pub struct Issued {
-    /// `/v1/admin/sources/…/keys/…`.
+    /// Path of the key, `/v1/admin/sources/…/keys/…`.
     pub path: String,
-    /// The key.
+    /// The key in clear.
     pub key: String,
 }
 
@@ -64,7 +64,7 @@ impl Shop {
     }
 }
 
-/// Whether every core lets `key` in, or none.
+/// Checks that every core lets `key` in, or that none does; an error names the first that differs.
 pub async fn every_core(world: &World, key: &str, lets_in: bool) -> Result<(), String> {
     let caller = CollectCaller {
         pipeline_key: key.to_owned(),

@@ -8,7 +8,7 @@ use diesel_async::{AsyncConnection, AsyncPgConnection};
 
 use crate::{postgres::PostgresServer, redis::RedisServer, system::env};
 
-/// Both stores, as far as they are this process' own.
+/// PostgreSQL and Redis, as far as they are this process' own.
 #[derive(Debug, Default)]
 pub struct Stores {
     postgres: Option<PostgresServer>,

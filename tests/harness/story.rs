@@ -1,4 +1,4 @@
-//! One visitor's story, told with real requests and answers: for the demo.
+//! The story of one visitor, told with real requests and answers: for the demo.
 
 use anyhow::{Context, Result, ensure};
 use proto::v1::{IdentityRef, IdentityVendorIds, VendorIdsRequest, identity_ref::Id};
@@ -11,13 +11,13 @@ use crate::{
     vendor_sim::vendor,
 };
 
-/// The visitor's anonymous ID: a fixed one, so that the README's call has an answer.
+/// The visitor's anonymous ID: a fixed one, so that the documented call has an answer.
 const VISITOR: &str = "demo-visitor";
 
 /// The click ID in the URL of the first page.
 const CLICK: &str = "Demo-Click_1";
 
-/// Tells it. An answer that is not as it should be ends the story with an error that says so.
+/// Tells the story. An answer that is not as it should be ends it with an error that says so.
 pub async fn tell(cluster: &Cluster, customer: &Customer) -> Result<()> {
     let mut browser = Browser::new(&cluster.collect_url(), &customer.live_key, &customer.origin);
     browser.anonymous_id = Some(VISITOR.to_owned());

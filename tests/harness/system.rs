@@ -1,4 +1,4 @@
-//! What the harness asks of the machine: environment, time, programs, folders, and an account for servers.
+//! Requests of the harness to the machine: environment, time, programs, folders, and an account for servers.
 
 use std::{
     fs, io,
@@ -23,13 +23,13 @@ pub fn env(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// The time.
+/// The time of the machine's clock.
 #[expect(clippy::disallowed_methods, reason = "the harness has no caller who could pass it in")]
 pub fn now() -> OffsetDateTime {
     OffsetDateTime::now_utc()
 }
 
-/// Where cargo put this build's binaries, `target/debug`.
+/// Folder in which cargo put this build's binaries, `target/debug`.
 pub fn build_folder() -> Result<PathBuf> {
     let own = std::env::current_exe()?;
     let folder = own.parent().context("the executable has no folder")?;
@@ -83,7 +83,7 @@ pub fn program(name: &str) -> Result<PathBuf> {
     found.with_context(|| format!("{name} is not installed; `make demo` and `make test` install it"))
 }
 
-/// A TCP port that was free a moment ago. Who uses it must be ready to try another.
+/// A TCP port that was free a moment ago. A caller must be ready to try another.
 pub fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
@@ -106,8 +106,8 @@ pub async fn end(child: &mut Child, with: &str, patience: std::time::Duration) {
     }
 }
 
-/// A command that, where the system can, gets this signal when the thread that starts it ends: a test run or a
-/// demo that is killed leaves nothing behind. `more` are further arguments of `setpriv`.
+/// A command that, where the system can, gets this signal when the thread that starts it ends: a test run or
+/// a demo that is killed leaves nothing behind. `more` are further arguments of `setpriv`.
 pub fn tied(program: &Path, signal: &str, more: impl IntoIterator<Item = String>) -> Command {
     match setpriv().filter(|_| cfg!(target_os = "linux")) {
         Some(setpriv) => {
@@ -181,7 +181,7 @@ impl ServerAccount {
 pub struct Folder(PathBuf);
 
 impl Folder {
-    /// Where it is.
+    /// Path of the folder.
     pub fn path(&self) -> &Path {
         &self.0
     }
@@ -189,7 +189,8 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // A server that was killed may still be writing; what stays is under `target` or the temporary folder.
+        // A server that was killed may still be writing; what stays is under `target` or the temporary
+        // folder.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
@@ -199,7 +200,7 @@ fn setpriv() -> Option<&'static Path> {
     FOUND.as_deref()
 }
 
-/// What `id` says; there is no safe call for it in the standard library.
+/// Number that `id` prints; there is no safe call for it in the standard library.
 fn id(flag: &str, name: Option<&str>) -> Option<u32> {
     let output = Blocking::new("id").arg(flag).args(name).output().ok()?;
     String::from_utf8(output.stdout).ok()?.trim().parse().ok()

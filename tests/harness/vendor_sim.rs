@@ -17,14 +17,14 @@ use axum::{
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use tokio::task::AbortHandle;
 
-/// How a vendor brings its ID back.
+/// Ways in which a vendor brings its ID back.
 #[derive(Debug, Clone, Copy)]
 enum Return {
-    /// As a query parameter added to the callback's URL.
+    /// Adds the ID to the callback's URL, as a query parameter.
     Parameter(&'static str),
-    /// In place of a macro in the callback's URL.
+    /// Puts the ID in place of a macro in the callback's URL.
     Macro(&'static str),
-    /// Raw, glued to the end of the callback's URL.
+    /// Glues the ID, raw, to the end of the callback's URL.
     Glued,
 }
 
@@ -46,7 +46,8 @@ pub struct Vendor {
     pub id: &'static str,
 }
 
-/// What is known about four of them: shared/reference/sync-vendors.md, sections 2 and 3.
+/// Four vendors that differ in how they bring their ID back, with the paths, parameters and forms of IDs that
+/// their public endpoints use.
 pub const VENDORS: [Vendor; 4] = [
     Vendor {
         name: "pinterest",
@@ -91,7 +92,7 @@ pub fn vendor(name: &str) -> &'static Vendor {
     VENDORS.iter().find(|vendor| vendor.name == name).unwrap_or_else(|| panic!("no vendor {name}"))
 }
 
-/// What a vendor may do wrong.
+/// Faults that a vendor may be told to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
     /// Redirects back without an ID.
@@ -102,7 +103,7 @@ pub enum Fault {
     RawMacro,
     /// Answers 200 with an image and never redirects.
     NoRedirect,
-    /// Takes its time.
+    /// Takes so much time for its answer.
     Slow(Duration),
     /// Adds parameters after the ID.
     Tail(&'static str),
@@ -114,19 +115,19 @@ pub enum Fault {
 
 /// A request that a vendor saw: all there is in it.
 #[derive(Debug, Clone)]
-pub struct Seen {
-    /// The vendor.
+pub struct SeenRequest {
+    /// Name of the vendor.
     pub vendor: &'static str,
-    /// Path and query.
+    /// Path and query of the request.
     pub target: String,
-    /// Headers.
+    /// Headers of the request.
     pub headers: HeaderMap,
 }
 
-/// All vendors on one port. Ends when dropped.
+/// A server of all vendors on one port. Ends when dropped.
 #[derive(Debug)]
 pub struct VendorSim {
-    /// Where they listen.
+    /// Address at which the vendors listen.
     pub addr: SocketAddr,
     shared: Arc<Mutex<Shared>>,
     server: AbortHandle,
@@ -137,7 +138,7 @@ struct Shared {
     faults: HashMap<&'static str, Fault>,
     /// Vendor and partner ID → callback agreed out of band.
     registered: HashMap<(&'static str, String), String>,
-    seen: Vec<Seen>,
+    seen: Vec<SeenRequest>,
 }
 
 impl VendorSim {
@@ -171,8 +172,8 @@ impl VendorSim {
         self.shared().registered.insert((vendor(name).name, partner.to_owned()), callback.to_owned());
     }
 
-    /// Every request so far.
-    pub fn seen(&self) -> Vec<Seen> {
+    /// Requests that were seen so far.
+    pub fn seen(&self) -> Vec<SeenRequest> {
         self.shared().seen.clone()
     }
 
@@ -199,7 +200,7 @@ async fn answer(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> R
     let (fault, registered) = {
         let mut shared = lock(&shared);
         let target = request.uri().to_string();
-        shared.seen.push(Seen { vendor: vendor.name, target, headers: request.headers().clone() });
+        shared.seen.push(SeenRequest { vendor: vendor.name, target, headers: request.headers().clone() });
         let partner = parameter(&query, vendor.partner).unwrap_or_default();
         (shared.faults.get(vendor.name).cloned(), shared.registered.get(&(vendor.name, partner)).cloned())
     };

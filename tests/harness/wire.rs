@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-/// Which store is spoken to.
+/// Protocols that a proxy can read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
-    /// RESP.
+    /// RESP, the protocol of Redis.
     Redis,
-    /// The frontend protocol, version 3.
+    /// PostgreSQL's frontend protocol, version 3.
     Postgres,
-    /// Any other; nothing is read out of it.
+    /// Bytes of any other protocol, out of which nothing is read.
     Opaque,
 }
 
@@ -25,7 +25,7 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// For one connection.
+    /// Makes a decoder for one connection.
     pub fn new(protocol: Protocol) -> Self {
         Self { protocol, buffer: Vec::new(), started: false, statements: HashMap::new() }
     }

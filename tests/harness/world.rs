@@ -1,4 +1,5 @@
-//! A whole world for one test: its own database and Redis behind proxies, its own services, customer, vendors.
+//! A whole world for one test: its own database and Redis behind proxies, its own services, customer,
+//! vendors.
 
 use std::net::SocketAddr;
 
@@ -21,13 +22,13 @@ use crate::{
     wire::Protocol,
 };
 
-/// How many worlds run at once. Each is five processes; more would only wait for each other.
+/// Places for worlds that run at once. Each is five processes; more would only wait for each other.
 static SLOTS: Semaphore = Semaphore::const_new(4);
 
-/// What differs from world to world.
+/// Settings that differ from world to world.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// How many cores serve.
+    /// Number of cores that serve.
     pub cores: usize,
     /// The pipeline's consent mode.
     pub consent_mode: &'static str,
@@ -44,7 +45,7 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// One core, explicit consent, Pinterest.
+    /// Options with one core, explicit consent, and Pinterest.
     fn default() -> Self {
         Self {
             cores: 1,
@@ -58,38 +59,38 @@ impl Default for Options {
     }
 }
 
-/// One test's world. Everything in it ends when it is dropped.
+/// A world for one test. Everything in it ends when it is dropped.
 #[derive(Debug)]
 pub struct World {
-    /// The services.
+    /// The edge and the cores.
     pub cluster: Cluster,
     /// The customer they serve.
     pub customer: Customer,
-    /// The vendors' endpoints.
+    /// The simulated endpoints of the vendors.
     pub vendors: VendorSim,
-    /// Between the cores and Redis.
+    /// Proxy between the cores and Redis.
     pub redis_proxy: Proxy,
-    /// Between the cores and PostgreSQL.
+    /// Proxy between the cores and PostgreSQL.
     pub postgres_proxy: Proxy,
-    /// Redis itself.
+    /// Redis itself, past the proxy.
     pub redis: RedisServer,
-    /// PostgreSQL itself.
+    /// The database itself, past the proxy.
     pub database: TestDatabase,
     _slot: SemaphorePermit<'static>,
 }
 
 impl World {
-    /// With the default options.
+    /// Starts a world with the default options.
     pub async fn start() -> Self {
         Self::with(Options::default()).await
     }
 
-    /// With other options.
+    /// Starts a world with other options.
     pub async fn with(options: Options) -> Self {
         Self::build(&options, None).await.unwrap_or_else(|error| panic!("no world: {error:#}"))
     }
 
-    /// Over a PostgreSQL of the test's own, which it may break.
+    /// Starts a world over a PostgreSQL of the test's own, which it may break.
     pub async fn over(server: &PostgresServer, options: Options) -> Self {
         Self::build(&options, Some(server)).await.unwrap_or_else(|error| panic!("no world: {error:#}"))
     }
@@ -158,7 +159,7 @@ impl World {
         self.browser_of(&self.customer)
     }
 
-    /// The same on another customer's page.
+    /// A new visitor's browser on another customer's page.
     pub fn browser_of(&self, customer: &Customer) -> Browser {
         Browser::new(&self.cluster.collect_url(), &customer.live_key, &customer.origin)
     }
@@ -173,17 +174,17 @@ impl World {
         self.cluster.api(0, &self.cluster.secrets.admin_token).unwrap()
     }
 
-    /// What delivery gets for an anonymous ID.
+    /// Vendor IDs that delivery gets for an anonymous ID of the customer's.
     pub async fn vendor_ids(&self, anonymous_id: &str) -> IdentityVendorIds {
         self.vendor_ids_in(&self.customer.org_id.to_string(), anonymous_id).await
     }
 
-    /// The same in a given organisation.
+    /// Vendor IDs that delivery gets for an anonymous ID of a given organisation.
     pub async fn vendor_ids_in(&self, org_id: &str, anonymous_id: &str) -> IdentityVendorIds {
         self.ask_vendor_ids(org_id, anonymous_id).await.unwrap()
     }
 
-    /// The same where there may be no answer.
+    /// Vendor IDs that delivery gets, or the error in their place.
     pub async fn ask_vendor_ids(
         &self,
         org_id: &str,
@@ -205,7 +206,7 @@ impl World {
         ids.vendor_ids.get(field).map(|id| id.value.clone())
     }
 
-    /// A metric over all cores.
+    /// Sum of a metric over all cores.
     pub async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let mut sum = 0.0;
         for core in &self.cluster.cores {
@@ -219,7 +220,7 @@ impl World {
         self.metric("datafly_sync_failed_total", &[("vendor", vendor), ("reason", reason)]).await
     }
 
-    /// Asks Redis directly.
+    /// Sends one command to Redis, past the proxy.
     pub async fn redis<T: FromRedisValue>(&self, command: &[&str]) -> T {
         let mut connection = self.redis.connection().await.unwrap();
         let mut request = redis::cmd(command[0]);
@@ -227,7 +228,7 @@ impl World {
         request.query_async(&mut connection).await.unwrap_or_else(|error| panic!("{command:?}: {error}"))
     }
 
-    /// Empties Redis.
+    /// Empties Redis with `FLUSHALL`.
     pub async fn flush_redis(&self) {
         let () = self.redis(&["FLUSHALL"]).await;
     }
@@ -249,7 +250,7 @@ impl World {
     }
 }
 
-/// All vendors of the simulator.
+/// Names of the simulator's vendors.
 pub fn all_vendors() -> [&'static str; 4] {
     VENDORS.each_ref().map(|vendor| vendor.name)
 }

@@ -17,7 +17,8 @@ use crate::world::World;
 /// Pause between two visitors of one writer: enough to keep a pool busy, and a test machine not.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Writers at work. Each visitor is new, logs in and grants consent: an identity, a link and consent to store.
+/// Writers at work. Each visitor is new, logs in and grants consent: an identity, a link and consent to
+/// store.
 #[derive(Debug)]
 pub struct Writers {
     tasks: JoinSet<Vec<String>>,
@@ -26,7 +27,7 @@ pub struct Writers {
 }
 
 impl Writers {
-    /// Starts that many.
+    /// Starts that many writers.
     pub fn start(world: &World, count: usize) -> Self {
         let mut writers = Self { tasks: JoinSet::new(), stop: Arc::default(), taken: Arc::default() };
         for _ in 0..count {
@@ -53,16 +54,16 @@ impl Writers {
         writers
     }
 
-    /// How many visitors were taken so far.
+    /// Number of visitors that were taken so far.
     pub fn taken(&self) -> usize {
         self.taken.load(Ordering::Relaxed)
     }
 
-    /// Waits until that many more have been taken, the first of them within `limit`: how many follow each second is
-    /// the machine's affair.
+    /// Waits until that many more have been taken, the first of them within `limit`: how many follow each
+    /// second is the machine's affair.
     pub async fn take(&self, more: usize, limit: Duration) {
         let before = self.taken();
-        for (goal, limit) in [(before + 1, limit), (before + more, crate::PATIENCE)] {
+        for (goal, limit) in [(before + 1, limit), (before + more, crate::EVENTUALLY_LIMIT)] {
             crate::within(limit, "visitors to be taken", async || match self.taken() {
                 taken if taken >= goal => Ok(()),
                 taken => Err(format!("{taken} of {goal}")),
@@ -71,7 +72,8 @@ impl Writers {
         }
     }
 
-    /// Ends them, and checks that all that was acknowledged is stored, and that delivery says the same.
+    /// Ends the writers, and checks that all that was acknowledged is stored, and that delivery says the
+    /// same.
     pub async fn check(self, world: &World) {
         self.stop.store(true, Ordering::Relaxed);
         let acknowledged: Vec<String> = self.tasks.join_all().await.concat();

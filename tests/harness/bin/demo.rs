@@ -30,7 +30,7 @@ struct Cli {
     once: bool,
 }
 
-/// Everything that runs. Ends with the process.
+/// The demo's processes, which end with this one.
 struct Demo {
     cluster: Cluster,
     management: Service,
@@ -134,7 +134,7 @@ impl Demo {
         Ok(demo)
     }
 
-    /// `target/demo.env` (design section 11).
+    /// Writes `target/demo.env`, which a shell can source for the commands that are shown.
     fn environment(&self) -> String {
         let Self { cluster, management, customer, .. } = self;
         let services = [&cluster.cores[0], &cluster.edge, management];
@@ -211,7 +211,8 @@ async fn start_management(cluster: &Cluster, database_url: &str) -> Result<Servi
     Service::start("management", &env, &["http", "metrics"]).await
 }
 
-/// Makes the customer's settings as a customer would, over the management API, and waits until the core has them.
+/// Makes the customer's settings as a customer would, over the management API, and waits until the core has
+/// them.
 async fn set_up(
     admin: &Admin,
     test_org_id: Uuid,
@@ -263,7 +264,7 @@ fn id(answer: &Value, name: &str) -> Result<Uuid> {
     Ok(answer[name].as_str().unwrap_or_default().parse()?)
 }
 
-/// That port on loopback, or a free one where it is taken.
+/// Chooses `port` on loopback, or a free one where it is taken.
 fn preferred(port: u16) -> Result<SocketAddr> {
     let addr = SocketAddr::from(([127, 0, 0, 1], port));
     Ok(if TcpListener::bind(addr).is_ok() { addr } else { SocketAddr::from(([127, 0, 0, 1], 0)) })

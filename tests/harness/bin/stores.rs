@@ -10,8 +10,8 @@ use harness::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 
-/// How long the command may take to end after it was told to.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Time that the command has to end after it was told to; then it is killed.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
 
 /// Private stores for a command.
 #[derive(Parser)]
@@ -62,7 +62,7 @@ async fn run(
             status = child.wait() => break status?,
             _ = interrupted.recv() => send("INT", &group),
             _ = terminated.recv() => send("TERM", &group),
-            () = tokio::time::sleep(PATIENCE), if told => send("KILL", &group),
+            () = tokio::time::sleep(SHUTDOWN_LIMIT), if told => send("KILL", &group),
         }
         told = true;
     };

@@ -1,0 +1,34 @@
+//! Visits that many tests begin with: what a page says of consent, and a visitor who is synced.
+
+use proto::v1::IdentityVendorIds;
+use serde_json::{Value, json};
+
+use crate::{answers::assert_gif, browser::Browser, eventually, world::World};
+
+/// Consent that grants what gateway sync needs.
+pub fn granted() -> Value {
+    json!({"marketing": true})
+}
+
+/// Consent that denies what gateway sync needs.
+pub fn denied() -> Value {
+    json!({"marketing": false})
+}
+
+/// Sends a new visitor to Pinterest and back, until the sync is stored.
+pub async fn synced(world: &World) -> Browser {
+    let mut browser = world.browser();
+    browser.view(&granted()).await;
+    assert_gif(browser.sync("pinterest").await.last().unwrap());
+    browser
+}
+
+/// Vendor IDs that delivery gets while a store is away: asked for again where a busy machine reads too late
+/// from the other store.
+pub async fn delivered(world: &World, anonymous_id: &str) -> IdentityVendorIds {
+    eventually("an answer for delivery", async || {
+        let answer = world.ask_vendor_ids(&world.customer.org_id.to_string(), anonymous_id).await;
+        answer.map_err(|status| status.to_string())
+    })
+    .await
+}

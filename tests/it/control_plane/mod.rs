@@ -1,0 +1,18 @@
+//! The management service and the catalogue: settings, people, credentials, logins, and who may do what.
+
+mod catalog;
+mod catalog_over_http;
+mod credentials;
+mod document;
+mod jwt;
+mod key_use;
+mod keys;
+mod logins;
+mod people_over_http;
+mod permissions;
+mod pipelines;
+mod reaper;
+mod reencrypt;
+mod sources;
+mod tokens;
+mod users;

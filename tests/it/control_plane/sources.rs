@@ -1,0 +1,137 @@
+//! Sources over the management API: made, changed, removed, and no more than a bound.
+
+use harness::control::Control;
+use reqwest::Method;
+use serde_json::json;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_is_made_changed_and_removed_and_all_of_it_is_on_record() {
+    let control = Control::start().await;
+    let owner = &control.owner;
+    let made = owner
+        .post(
+            "/v1/admin/sources",
+            &json!({"name": "Shop", "domains": ["Shop.example:443", "http://localhost:3000"],
+                "collect_hosts": [{"url": "https://collect.shop.example", "cookie_domain": "shop.example"}]}),
+        )
+        .await;
+    assert_eq!((made.status, made.version.as_deref()), (201, Some("1")), "{made:?}");
+    assert_eq!(made.json["domains"], json!(["shop.example", "http://localhost:3000"]));
+    let path = format!("/v1/admin/sources/{}", made.text("id"));
+    assert_eq!(owner.get(&path).await.expect(200), made.json);
+    assert_eq!(owner.get("/v1/admin/sources").await.expect(200)["data"], json!([made.json]));
+
+    let changed = json!({"name": "Shop 2", "domains": [], "require_signature": true});
+    let stale = owner.call(Method::PUT, &path, Some(&changed), &[("if-match", "\"7\"")]).await;
+    stale.refused(409, "VERSION_CONFLICT");
+    let updated = owner.call(Method::PUT, &path, Some(&changed), &[("if-match", "\"1\"")]).await;
+    assert_eq!((updated.status, updated.version.as_deref()), (200, Some("2")), "{updated:?}");
+    assert_eq!(updated.json["collect_hosts"], json!([]));
+    assert_eq!(owner.put(&path, &changed).await.expect(200)["name"], "Shop 2");
+
+    let foreign = control.another_owner().await;
+    foreign.get(&path).await.refused(404, "NOT_FOUND");
+    foreign.put(&path, &changed).await.refused(404, "NOT_FOUND");
+    foreign.delete(&path).await.refused(404, "NOT_FOUND");
+    for _ in 0..2 {
+        owner.delete(&path).await.expect(204);
+    }
+    owner.get(&path).await.refused(404, "NOT_FOUND");
+    foreign.delete(&path).await.refused(404, "NOT_FOUND");
+
+    let actions = "SELECT string_agg(action || ' ' || coalesce(changes->'name'->>'new', '-'), ', ' ORDER BY id) \
+        FROM audit_log WHERE resource_type = 'source'";
+    assert_eq!(
+        control.world.database.text(actions).await,
+        "source.created Shop, source.updated Shop 2, source.deleted -",
+        "what changed nothing is not on record"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_is_told_field_by_field() {
+    let control = Control::start().await;
+    let sources = "/v1/admin/sources";
+    let wrong = json!({"name": " ", "domains": ["shop.example", "*", "https://shop.example", "shop.example/x", "http://x"],
+        "collect_hosts": [{"url": "http://collect.example"}, {"url": "https://a.b.example", "cookie_domain": "c.example"}],
+        "browser_identity": "maybe"});
+    let answer = control.owner.post(sources, &wrong).await;
+    answer.refused(422, "VALIDATION_FAILED");
+    assert_eq!(
+        answer.fields(),
+        [
+            "name",
+            "browser_identity",
+            "domains[1]",
+            "domains[2]",
+            "domains[3]",
+            "domains[4]",
+            "collect_hosts[0].url",
+            "collect_hosts[1].cookie_domain",
+        ]
+    );
+    for (body, field) in [
+        (json!({"name": "Shop", "org_id": "x"}), "org_id"),
+        (json!({"name": 1}), "name"),
+        (json!({"name": "Shop", "domains": [1]}), "domains[0]"),
+        (json!({"domains": []}), "name"),
+        (json!({"name": "Shop", "domains": ["https://@shop.example"]}), "domains[0]"),
+        (json!({"name": "Shop", "domains": ["com."]}), "domains[0]"),
+        (json!({"name": "Shop", "name\u{200b}": ""}), "name\u{200b}"),
+        (json!({"name": "Shop\u{200b}"}), "name"),
+    ] {
+        let answer = control.owner.post(sources, &body).await;
+        answer.refused(422, "VALIDATION_FAILED");
+        assert_eq!(answer.fields(), [field], "{body}");
+    }
+    for bad in ["limit=0", "limit=-1", "limit=x", "cursor=x", "sort=name", "cursor=AAAA"] {
+        control.owner.get(&format!("{sources}?{bad}")).await.refused(400, "INVALID_PARAMETER");
+    }
+    for odd in ["x", "..%2f..", "1000000000", "00000000-0000-0000-0000-000000000000"] {
+        control.owner.get(&format!("{sources}/{odd}")).await.refused(404, "NOT_FOUND");
+    }
+    assert_eq!(control.world.database.count("sources", "name <> 'Shop'").await, 0);
+}
+
+/// Settings are held in the memory of every core, which no organisation may fill.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_organisation_makes_so_much_and_no_more() {
+    let control = Control::start().await;
+    let owner = &control.owner;
+    let made = owner.post("/v1/admin/sources", &json!({"name": "Shop"})).await;
+    let (org, source) = (owner.org_id, made.text("id"));
+    let provider = json!({"endpoint": "https://cdp.shop.example/", "ttl": "30d",
+        "response_mapping": {"redis_field": "own", "json_path": "$.id"}});
+    let providers = format!("/v1/admin/sources/{source}/custom-providers");
+    harness::eventually("the core to know the organisation", async || {
+        match owner.put(&format!("{providers}/first"), &provider).await.status {
+            200 | 201 => Ok(()),
+            status => Err(status.to_string()),
+        }
+    })
+    .await;
+    let fill = format!(
+        "INSERT INTO sources (id, org_id, name) \
+            SELECT gen_random_uuid(), '{org}', 'x' FROM generate_series(1, 998); \
+        INSERT INTO secrets (id, org_id, name, sealed) \
+            SELECT gen_random_uuid(), '{org}', 'x' || n, '\\x00' FROM generate_series(1, 999) n; \
+        INSERT INTO custom_providers (id, org_id, source_id, name, redis_field, settings) \
+            SELECT gen_random_uuid(), '{org}', '{source}', 'x' || n, 'x' || n, '{{}}' FROM generate_series(1, 98) n"
+    );
+    for statement in fill.split("; ") {
+        control.world.database.execute(statement).await;
+    }
+    let mut last = provider.clone();
+    last["response_mapping"]["redis_field"] = json!("last");
+    owner.post("/v1/admin/sources", &json!({"name": "Last"})).await.expect(201);
+    owner.put("/v1/admin/secrets/last", &json!({"value": "x"})).await.expect(201);
+    owner.put(&format!("{providers}/last"), &last).await.expect(201);
+    owner.post("/v1/admin/sources", &json!({"name": "One more"})).await.refused(409, "LIMIT_REACHED");
+    owner.put("/v1/admin/secrets/more", &json!({"value": "x"})).await.refused(409, "LIMIT_REACHED");
+    last["response_mapping"]["redis_field"] = json!("more");
+    owner.put(&format!("{providers}/more"), &last).await.refused(409, "LIMIT_REACHED");
+    // What is there can be replaced, and nobody else is kept from anything.
+    owner.put("/v1/admin/secrets/last", &json!({"value": "y"})).await.expect(200);
+    owner.put(&format!("{providers}/first"), &provider).await.expect(200);
+    control.another_owner().await.post("/v1/admin/sources", &json!({"name": "Other"})).await.expect(201);
+}

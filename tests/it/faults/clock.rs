@@ -1,0 +1,209 @@
+//! A clock that is wrong or is set on one machine: what the cores do together stays right.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use harness::{
+    control::{Control, PASSWORD, start_management},
+    eventually, system,
+    visits::{denied, granted},
+    world::{Options, World},
+};
+use hmac::{Hmac, KeyInit, Mac};
+use proto::v1::{
+    BeginSyncRequest, Caller, CollectCaller, ConsentSignals, ResolveRequest, StoreSyncResultRequest, Subject,
+    SyncOutcome, begin_sync_response::Outcome, caller::Kind,
+};
+use serde_json::Value;
+use sha2::Sha256;
+use tonic::Status;
+use url::Url;
+
+/// A file that says how far a process' clock is off, and can be changed while it runs.
+struct Clock(PathBuf);
+
+impl Clock {
+    fn new() -> Self {
+        let name = format!("signal-identity-clock-{}", uuid::Uuid::new_v4().simple());
+        Self(std::env::temp_dir().join(name))
+    }
+
+    /// Sets the clock off by `+300s` or the like; `+0s` is the machine's own time.
+    fn set(&self, offset: &str) {
+        fs::write(&self.0, offset).unwrap();
+    }
+
+    /// The environment of a process that has this clock.
+    fn env<'a>(&'a self, libfaketime: &'a Path) -> [(&'static str, &'a str); 4] {
+        [
+            ("LD_PRELOAD", libfaketime.to_str().unwrap()),
+            ("FAKETIME_TIMESTAMP_FILE", self.0.to_str().unwrap()),
+            ("FAKETIME_NO_CACHE", "1"),
+            // What is set on a machine is its time of day.
+            ("DONT_FAKE_MONOTONIC", "1"),
+        ]
+    }
+}
+
+impl Drop for Clock {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// libfaketime beside the machine's other libraries; `make test` installs it.
+fn libfaketime() -> PathBuf {
+    let folders = fs::read_dir("/usr/lib").unwrap().flatten().map(|entry| entry.path());
+    let mut found = folders.map(|folder| folder.join("faketime/libfaketime.so.1"));
+    found.find(|file| file.is_file()).expect("libfaketime is not installed; `make test` installs it")
+}
+
+/// Starts two cores, of which the first has that clock.
+async fn world_with(clock: &Clock) -> World {
+    clock.set("+0s");
+    let mut world = World::with(Options { cores: 2, ..Options::default() }).await;
+    world.cluster.cores[0].kill9().await;
+    let libfaketime = libfaketime();
+    world.cluster.cores[0].restart_with(&clock.env(&libfaketime)).await.unwrap();
+    world
+}
+
+/// Waits until the first core knows how far its clock is off, in seconds.
+async fn follows(world: &World, ahead: f64) {
+    eventually("the core to follow the database's clock", async || {
+        let behind = world.cluster.cores[0].metrics().await.sum("datafly_clock_behind_seconds", &[]);
+        if (behind + ahead).abs() < 2.0 { Ok(()) } else { Err(format!("behind by {behind} s")) }
+    })
+    .await;
+}
+
+fn of_org(world: &World) -> Option<Caller> {
+    Some(Caller { kind: Some(Kind::OrgId(world.customer.org_id.to_string())) })
+}
+
+/// Sends a visitor's consent to one core.
+async fn consents(world: &World, core: usize, visitor: &str, consent: &Value) {
+    let consent = ConsentSignals { json: Some(consent.to_string()), sec_gpc: false };
+    let subject =
+        Subject { anonymous_id: Some(visitor.to_owned()), consent: Some(consent), ..Subject::default() };
+    let request = ResolveRequest { caller: of_org(world), subjects: vec![subject] };
+    let api = world.cluster.api(core, &world.cluster.secrets.internal_token).unwrap();
+    let answer = api.resolve().resolve(request).await.unwrap().into_inner();
+    assert_eq!(answer.resolutions[0].error, None);
+}
+
+/// Takes a sync that begins at one core and comes back to the other.
+async fn sync_across(world: &World, begin: usize, visitor: &str) -> SyncOutcome {
+    let host = world.cluster.edge.addr("http").to_string();
+    let collect = CollectCaller {
+        pipeline_key: world.customer.live_key.clone(),
+        host: host.clone(),
+        ..CollectCaller::default()
+    };
+    let request = BeginSyncRequest {
+        caller: Some(Caller { kind: Some(Kind::Collect(collect)) }),
+        vendor: "pinterest".to_owned(),
+        anonymous_id: visitor.to_owned(),
+        ..BeginSyncRequest::default()
+    };
+    let core = |number: usize| world.cluster.api(number, &world.cluster.secrets.edge_token).unwrap().sync();
+    let begun = core(begin).begin_sync(request).await.unwrap().into_inner();
+    let Some(Outcome::Redirect(redirect)) = begun.outcome else { panic!("{begun:?}") };
+    let back = world.browser().get(&redirect.location).await;
+    let back = Url::parse(back.header("location").unwrap()).unwrap();
+    let request = StoreSyncResultRequest {
+        vendor: "pinterest".to_owned(),
+        raw_query: back.query().unwrap_or_default().to_owned(),
+        host,
+        ..StoreSyncResultRequest::default()
+    };
+    core(1 - begin).store_sync_result(request).await.unwrap().into_inner().outcome()
+}
+
+/// Makes a call to one core, signed by the customer's server now.
+async fn signed_call(world: &World, core: usize) -> Result<(), Status> {
+    let timestamp = system::now().unix_timestamp().to_string();
+    let mut mac = Hmac::<Sha256>::new_from_slice(world.customer.server_secret.as_bytes()).unwrap();
+    mac.update(format!("{timestamp}.{{}}").as_bytes());
+    let collect = CollectCaller {
+        pipeline_key: world.customer.live_key.clone(),
+        host: world.cluster.edge.addr("http").to_string(),
+        signature: Some(format!("sha256={}", hex::encode(mac.finalize().into_bytes()))),
+        timestamp: Some(timestamp),
+        signed_body: Some(b"{}".to_vec()),
+        ..CollectCaller::default()
+    };
+    let subject = Subject { anonymous_id: Some("a-server-s".to_owned()), ..Subject::default() };
+    let caller = Some(Caller { kind: Some(Kind::Collect(collect)) });
+    let request = ResolveRequest { caller, subjects: vec![subject] };
+    let api = world.cluster.api(core, &world.cluster.secrets.edge_token).unwrap();
+    api.resolve().resolve(request).await.map(drop)
+}
+
+#[tokio::test]
+async fn a_machine_s_clock_that_is_wrong_changes_nothing() {
+    let clock = Clock::new();
+    let world = world_with(&clock).await;
+    for (offset, seconds) in [("+300s", 300.0), ("-300s", -300.0), ("-3600s", -3600.0), ("+0s", 0.0)] {
+        clock.set(offset);
+        follows(&world, seconds).await;
+        for begin in 0..2 {
+            let visitor = format!("visitor-{offset}-{begin}");
+            consents(&world, begin, &visitor, &granted()).await;
+            assert_eq!(sync_across(&world, begin, &visitor).await, SyncOutcome::Stored, "{visitor}");
+            signed_call(&world, begin).await.unwrap_or_else(|status| panic!("{visitor}: {status}"));
+            let near = format!(
+                "canonical_id = (SELECT canonical_id FROM links WHERE value = '{visitor}') \
+                 AND abs(extract(epoch FROM now() - collected_at)) < 5"
+            );
+            assert_eq!(world.database.count("vendor_ids", &near).await, 1, "{visitor}: collected now");
+            // The last word counts, whatever time its core has.
+            for (turn, consent) in [(begin, denied()), (1 - begin, granted()), (begin, denied())] {
+                consents(&world, turn, &visitor, &consent).await;
+                let told = world.vendor_ids(&visitor).await.consent.and_then(|consent| consent.json);
+                assert_eq!(told, Some(consent.to_string()), "{visitor}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_are_judged_by_the_database_s_clock() {
+    let clock = Clock::new();
+    let control = Control::start().await;
+    let libfaketime = libfaketime();
+    for offset in ["+300s", "-300s", "-3600s", "+0s"] {
+        clock.set(offset);
+        let env = clock.env(&libfaketime);
+        let wrong = start_management(&control.world, &control.jwt_secret, &env).await.unwrap();
+        let right = &control.management[0];
+        for (first, second) in [(&wrong, right), (right, &wrong)] {
+            let mut owner = control.owner.at(first);
+            eventually("two refreshes within a second", async || {
+                owner.log_in(PASSWORD).await.expect(200);
+                owner.at(second).get("/v1/admin/me").await.expect(200);
+                owner.get("/v1/admin/me").await.expect(200);
+                let used = owner.refresh_token.clone();
+                let mut there = owner.at(second);
+                let began = Instant::now();
+                there.refresh().await.expect(200);
+                let concurrent = owner.refresh_with(&used).await;
+                // More than a second later it would be a stolen token's, which ends the session.
+                if began.elapsed() > Duration::from_millis(900) {
+                    return Err(format!("{:?}", began.elapsed()));
+                }
+                concurrent.refused(409, "CONCURRENT_REFRESH");
+                there.get("/v1/admin/me").await.expect(200);
+                Ok(())
+            })
+            .await;
+        }
+    }
+    // The smallest of the wrong clocks is 300 s off.
+    let near = "abs(extract(epoch FROM expires_at - now() - interval '7 days')) < 200";
+    let database = &control.world.database;
+    assert_eq!(database.count("sessions", near).await, database.count("sessions", "true").await);
+}

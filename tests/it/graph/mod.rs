@@ -1,0 +1,8 @@
+//! The identity graph: who is one person with whom, and what a merge, an un-merge or an erasure leaves.
+
+mod erasure;
+mod graph_model;
+mod identities;
+mod merges;
+mod races;
+mod support;

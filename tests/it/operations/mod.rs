@@ -1,0 +1,10 @@
+//! Running the system: starting, stopping, logs, comparing the stores, and what a request costs.
+
+mod canaries;
+mod compare;
+mod drain;
+mod logs;
+mod round_trips;
+mod schema;
+mod start_up;
+mod tenants;

@@ -1,0 +1,219 @@
+//! Forged callbacks: nothing is stored, `bad_state` is counted, and the browser still gets its GIF.
+
+use harness::{
+    answers::assert_gif, browser::Browser, system::now, vendor_sim::vendor, visits::granted, world::World,
+};
+use identity_service::sync::state::{StateKeys, SyncState};
+use migrations::sealed::{SealKey, SealKeys};
+use secrecy::SecretString;
+use time::Duration;
+use url::Url;
+
+async fn world() -> World {
+    harness::world::World::with(harness::world::Options {
+        vendors: &["criteo", "pinterest", "trade_desk"],
+        ..harness::world::Options::default()
+    })
+    .await
+}
+
+/// A visitor whom the vendor has just sent back, and the callback's URL.
+async fn returning(world: &World, vendor: &str) -> (Browser, Url) {
+    let mut browser = world.browser();
+    browser.view(&granted()).await;
+    let callback = browser.sync_to_vendor(vendor).await;
+    (browser, callback)
+}
+
+/// The URL with its state replaced.
+fn with_state(url: &Url, change: impl Fn(&str) -> String) -> String {
+    let mut changed = url.clone();
+    let pairs: Vec<(String, String)> = url
+        .query_pairs()
+        .map(|(key, value)| {
+            let value = if key == "state" { change(&value) } else { value.into_owned() };
+            (key.into_owned(), value)
+        })
+        .collect();
+    changed.query_pairs_mut().clear().extend_pairs(pairs);
+    changed.into()
+}
+
+fn state_of(url: &Url) -> String {
+    let state = url.query_pairs().find(|(key, _)| key == "state");
+    state.unwrap_or_else(|| panic!("no state in {url}")).1.into_owned()
+}
+
+/// Sends a callback that must be refused, and checks all three things about it.
+async fn assert_bad(world: &World, browser: &mut Browser, vendor: &str, url: &str, what: &str) {
+    let before = world.sync_failures(vendor, "bad_state").await;
+    assert_gif(&browser.get(url).await);
+    assert_eq!(world.sync_failures(vendor, "bad_state").await - before, 1.0, "{what}");
+    assert_eq!(world.database.count("vendor_ids", "true").await, 0, "{what}");
+    assert!(world.vendor_ids(browser.aid()).await.vendor_ids.is_empty(), "{what}");
+}
+
+#[tokio::test]
+async fn a_state_that_is_missing_or_damaged() {
+    let world = world().await;
+    let (mut browser, callback) = returning(&world, "pinterest").await;
+    let base = format!("{}/v1/sync/pinterest/callback", browser.collect);
+    assert_bad(&world, &mut browser, "pinterest", &base, "no query").await;
+    assert_bad(&world, &mut browser, "pinterest", &format!("{base}?uid=x"), "no state").await;
+    let aid = browser.aid().to_owned();
+    let spec = format!("{base}?aid={aid}&pipeline_key={}&uid=x", browser.key);
+    assert_bad(&world, &mut browser, "pinterest", &spec, "aid and key in clear").await;
+    for (what, state) in [("empty", ""), ("not base64", "%%%"), ("too long", &*"A".repeat(5000))] {
+        let url = format!("{base}?state={state}&uid=x");
+        assert_bad(&world, &mut browser, "pinterest", &url, what).await;
+    }
+    let twice = format!("{callback}&state={}", state_of(&callback));
+    assert_bad(&world, &mut browser, "pinterest", &twice, "the state twice").await;
+
+    // Every eighth bit or so, over the header, the nonce, the content and the tag.
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    let sealed = URL_SAFE_NO_PAD.decode(state_of(&callback)).unwrap();
+    for at in (0..sealed.len()).step_by(5) {
+        let flip = |_: &str| {
+            let mut changed = sealed.clone();
+            changed[at] ^= 1 << (at % 8);
+            URL_SAFE_NO_PAD.encode(changed)
+        };
+        let url = with_state(&callback, flip);
+        assert_bad(&world, &mut browser, "pinterest", &url, &format!("a bit of byte {at} flipped")).await;
+    }
+    assert_gif(&browser.get(callback.as_str()).await);
+    assert!(world.vendor_id(browser.aid(), "pin_unauth").await.is_some(), "the true one still counts");
+}
+
+#[tokio::test]
+async fn a_state_of_another_vendor_source_or_visitor() {
+    let world = world().await;
+    let (mut browser, callback) = returning(&world, "pinterest").await;
+    let crossed = callback.as_str().replace("/pinterest/", "/criteo/");
+    assert_bad(&world, &mut browser, "criteo", &crossed, "Pinterest's state at Criteo's callback").await;
+
+    let (mut stranger, _) = returning(&world, "pinterest").await;
+    stranger.jar.set(&stranger.collect.clone(), "_dfid", stranger.aid().to_owned().as_str());
+    assert_bad(&world, &mut stranger, "pinterest", callback.as_str(), "another visitor's state").await;
+
+    let mut missing = browser.clone();
+    let url = format!("{}/v1/sync/nobody/callback?{}", browser.collect, callback.query().unwrap());
+    assert_gif(&missing.get(&url).await);
+    assert_eq!(world.database.count("vendor_ids", "true").await, 0, "an unknown vendor's callback");
+}
+
+#[tokio::test]
+async fn a_sealed_state_with_foreign_content() {
+    let world = world().await;
+    let (mut browser, callback) = returning(&world, "pinterest").await;
+    let key = |hex: &str| SealKey::from_hex(&SecretString::from(hex)).unwrap();
+    let ours = StateKeys::derive(&SealKeys::new(key(&world.cluster.secrets.encryption_key), None));
+    let theirs = StateKeys::derive(&SealKeys::new(key(&"5a".repeat(32)), None));
+    let good = SyncState {
+        org: world.customer.org_id,
+        source: world.customer.source_id,
+        vendor: "pinterest".to_owned(),
+        anonymous_id: browser.aid().to_owned(),
+        issued_at: now(),
+    };
+    let other = world.another_customer("explicit").await;
+    let minutes = Duration::minutes;
+    let forged = [
+        ("of another source", SyncState { source: other.source_id, ..good.clone() }),
+        ("of another organisation", SyncState { org: other.org_id, ..good.clone() }),
+        ("expired", SyncState { issued_at: good.issued_at - minutes(11), ..good.clone() }),
+        ("from the future", SyncState { issued_at: good.issued_at + minutes(5), ..good.clone() }),
+        ("of another vendor", SyncState { vendor: "criteo".to_owned(), ..good.clone() }),
+    ];
+    for (what, state) in forged {
+        let url = with_state(&callback, |_| ours.seal(&state).unwrap());
+        assert_bad(&world, &mut browser, "pinterest", &url, what).await;
+    }
+    let url = with_state(&callback, |_| theirs.seal(&good).unwrap());
+    assert_bad(&world, &mut browser, "pinterest", &url, "sealed with another key").await;
+
+    let url = with_state(&callback, |_| ours.seal(&good).unwrap());
+    assert_gif(&browser.get(&url).await);
+    assert!(world.vendor_id(browser.aid(), "pin_unauth").await.is_some(), "the unchanged one is good");
+}
+
+#[tokio::test]
+async fn a_replayed_state_changes_nothing() {
+    let world = world().await;
+    let (mut browser, callback) = returning(&world, "pinterest").await;
+    assert_gif(&browser.get(callback.as_str()).await);
+    let stored = world.vendor_ids(browser.aid()).await;
+
+    let evil = callback.as_str().replace("uid=", "uid=evil");
+    for url in [callback.as_str(), &evil] {
+        assert_gif(&browser.get(url).await);
+        assert_eq!(world.vendor_ids(browser.aid()).await, stored, "{url}");
+    }
+    world.flush_redis().await;
+    assert_gif(&browser.get(&evil).await);
+    assert_eq!(world.vendor_ids(browser.aid()).await, stored, "after a flush");
+    assert_eq!(world.sync_failures("pinterest", "bad_state").await, 3.0);
+    assert_eq!(world.metric("datafly_sync_succeeded_total", &[]).await, 1.0);
+}
+
+#[tokio::test]
+async fn a_registered_vendor_s_state_is_the_cookie() {
+    let world = world().await;
+    let (mut browser, callback) = returning(&world, "trade_desk").await;
+    assert!(!callback.as_str().contains("state="), "{callback}");
+    let collect = browser.collect.clone();
+    let state = browser.jar.value(&collect, "_dfs_trade_desk").unwrap().to_owned();
+
+    let mut without = browser.clone();
+    without.jar.clear();
+    assert_bad(&world, &mut without, "trade_desk", callback.as_str(), "no cookie").await;
+    let (mut crossed, _) = returning(&world, "pinterest").await;
+    crossed.jar.set(&collect, "_dfs_pinterest", &state);
+    let url = callback.as_str().replace("trade_desk", "pinterest").replace("ttd_id", "uid");
+    assert_bad(&world, &mut crossed, "pinterest", &url, "its state at another vendor's callback").await;
+
+    assert_gif(&browser.get(callback.as_str()).await);
+    let stored = world.vendor_id(browser.aid(), "ttd_uid").await;
+    assert_eq!(stored.as_deref(), Some(vendor("trade_desk").id));
+    browser.jar.set(&collect, "_dfs_trade_desk", &state);
+    let evil = callback.as_str().replace(vendor("trade_desk").id, "11111111-1111-4111-8111-111111111111");
+    assert_gif(&browser.get(&evil).await);
+    assert_eq!(world.vendor_id(browser.aid(), "ttd_uid").await, stored, "replayed with the cookie put back");
+}
+
+#[tokio::test]
+async fn a_callback_for_a_visitor_nobody_knows_creates_nobody() {
+    let world = world().await;
+    let mut browser = world.browser();
+    let (_, callback) = returning(&world, "pinterest").await;
+    let key = SealKey::from_hex(&SecretString::from(world.cluster.secrets.encryption_key.as_str())).unwrap();
+    let keys = StateKeys::derive(&SealKeys::new(key, None));
+    let state = SyncState {
+        org: world.customer.org_id,
+        source: world.customer.source_id,
+        vendor: "pinterest".to_owned(),
+        anonymous_id: browser.aid().to_owned(),
+        issued_at: now(),
+    };
+    // Consent is there, the canonical identity is not.
+    let sql = format!(
+        "INSERT INTO consent VALUES ('{}', '{}', '{{\"marketing\": true}}', false, now())",
+        world.customer.org_id,
+        browser.aid()
+    );
+    world.database.execute(&sql).await;
+    let before = world.database.count("canonicals", "true").await;
+    assert_gif(&browser.get(&with_state(&callback, |_| keys.seal(&state).unwrap())).await);
+    assert_eq!(world.sync_failures("pinterest", "no_canonical").await, 1.0);
+    assert_eq!(world.database.count("canonicals", "true").await, before);
+    // Another thread writes the log.
+    let line = "sync callback: no canonical for anonymous_id";
+    harness::eventually(line, async || {
+        let log = world.cluster.cores[0].log();
+        if log.iter().any(|entry| entry.contains(line)) { Ok(()) } else { Err("not logged".to_owned()) }
+    })
+    .await;
+    let offered = browser.view(&granted()).await.offered();
+    assert!(offered.contains(&"pinterest".to_owned()), "not with the next batch: {offered:?}");
+}

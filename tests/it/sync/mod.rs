@@ -1,0 +1,6 @@
+//! Gateway sync from offer to callback: what vendors answer, what consent allows, and what is forged.
+
+mod callbacks;
+mod consent;
+mod journey;
+mod vendors;

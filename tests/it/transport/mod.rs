@@ -1,0 +1,7 @@
+//! Connections: HTTP/1.1, HTTP/2, gRPC and TLS as they should be used, and as attackers use them.
+
+mod grpc;
+mod hostile_grpc;
+mod http1;
+mod http2;
+mod tls;

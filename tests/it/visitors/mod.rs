@@ -1,0 +1,12 @@
+//! Visitors at the edge: what browsers and customers' servers bring, what of it counts, and what is refused.
+
+mod concurrency;
+mod contacts;
+mod cookies;
+mod first_party_ids;
+mod hostile;
+mod privacy;
+mod proofs;
+mod refusals;
+mod signed_calls;
+mod withdrawals;

@@ -1,0 +1,237 @@
+//! Proofs of who is whom: link tokens between a customer's domains, hashes of user IDs, signed calls and
+//! their replay.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use harness::{
+    answers::assert_accepted,
+    browser::{Answer, Browser},
+    seed::Customer,
+    visits::granted,
+    world::World,
+};
+use hmac::{Hmac, KeyInit, Mac};
+use proto::v1::{DeleteRequest, IdentityRef, LookupRequest, Person, identity_ref::Id};
+use serde_json::{Value, json};
+use sha2::Sha256;
+
+async fn person(world: &World, id: Id) -> Person {
+    let org_id = world.customer.org_id.to_string();
+    let request = LookupRequest { org_id, identity: Some(IdentityRef { id: Some(id) }) };
+    world.admin().people().lookup(request).await.unwrap().into_inner().person.unwrap()
+}
+
+async fn canonical(world: &World, anonymous_id: &str) -> String {
+    world.vendor_ids(anonymous_id).await.canonical_id
+}
+
+fn hmac(secret: &str, parts: &[&str]) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    for part in parts {
+        mac.update(part.as_bytes());
+    }
+    hex::encode(mac.finalize().into_bytes())
+}
+
+/// A visitor's browser on another domain of the same organisation, with a source of its own.
+async fn other_domain(world: &World) -> Browser {
+    let mut database = world.database.connection().await.unwrap();
+    let (org, test) = (world.customer.org_id, world.customer.test_org_id);
+    let key = &world.cluster.secrets.encryption_key;
+    let other =
+        Customer::seed_in(&mut database, org, test, key, "explicit", "outlet.example.com").await.unwrap();
+    world.cluster.open(&mut database, &other, &world.vendors, &[]).await.unwrap();
+    world.browser_of(&other)
+}
+
+async fn arrive(browser: &mut Browser, token: &str) -> Answer {
+    let mut event = browser.page_view(&granted());
+    event["context"]["page"]["url"] = json!(format!("https://outlet.example.com/?a=1&_dfl={token}"));
+    // Both events of the page carry its URL.
+    let again = event.clone();
+    browser.batch(&json!([event, again])).await
+}
+
+#[tokio::test]
+async fn a_link_token_carries_a_visitor_to_another_domain_once() {
+    let world = World::start().await;
+    let (mut shop, mut outlet) = (world.browser(), other_domain(&world).await);
+    assert_accepted(&shop.view(&granted()).await, 1);
+    shop.sync("pinterest").await;
+    let id = world.vendor_id(shop.aid(), "pin_unauth").await.unwrap();
+    assert_accepted(&outlet.view(&granted()).await, 1);
+    assert_ne!(canonical(&world, shop.aid()).await, canonical(&world, outlet.aid()).await);
+
+    let answer = shop.post("/v1/link", "").await;
+    assert_eq!(
+        (answer.status, answer.json()["parameter"].as_str()),
+        (200, Some("_dfl")),
+        "{}",
+        answer.text()
+    );
+    let token = answer.json()["link_token"].as_str().unwrap().to_owned();
+    assert!(!token.contains(shop.aid()));
+    assert_accepted(&arrive(&mut outlet, &token).await, 2);
+    assert_eq!(canonical(&world, shop.aid()).await, canonical(&world, outlet.aid()).await);
+    assert_eq!(world.vendor_id(outlet.aid(), "pin_unauth").await.as_ref(), Some(&id));
+
+    // Copied from the address bar, it links nobody else; neither does one of another organisation.
+    let mut thief = outlet.clone();
+    thief.anonymous_id = Some(uuid::Uuid::new_v4().to_string());
+    thief.jar.clear();
+    assert_accepted(&arrive(&mut thief, &token).await, 2);
+    assert_ne!(canonical(&world, shop.aid()).await, canonical(&world, thief.aid()).await);
+    let reason = [("reason", "invalid_proof")];
+    assert!(world.metric("datafly_link_refusals_total", &reason).await >= 1.0);
+    let elsewhere = world.another_customer("explicit").await;
+    let mut stranger = world.browser_of(&elsewhere);
+    assert_accepted(&stranger.view(&granted()).await, 1);
+    let foreign = stranger.post("/v1/link", "").await.json()["link_token"].as_str().unwrap().to_owned();
+    assert_accepted(&arrive(&mut thief, &foreign).await, 2);
+    assert_eq!(person(&world, Id::AnonymousId(thief.aid().to_owned())).await.identifiers.len(), 1);
+}
+
+#[tokio::test]
+async fn a_link_token_is_for_whoever_has_the_cookie() {
+    let world = World::start().await;
+    let mut browser = world.browser();
+    let answer = browser.post("/v1/link", json!({"anonymousId": browser.aid()}).to_string()).await;
+    assert_eq!((answer.status, answer.code()), (400, "INVALID_ARGUMENT".to_owned()));
+    let no_key = browser.request(reqwest::Method::POST, "/v1/link").header("cookie", "_dfid=me");
+    assert_eq!(browser.send(no_key).await.status, 401);
+    let mut foreign = world.browser();
+    foreign.origin = Some("https://evil.example".to_owned());
+    foreign.jar.set(&foreign.collect.clone(), "_dfid", "me");
+    assert_eq!(foreign.post("/v1/link", "").await.status, 403);
+}
+
+#[tokio::test]
+async fn a_server_asks_for_a_link_token_with_a_signature_over_whatever_it_sends() {
+    let world = World::start().await;
+    let mut server = world.browser();
+    server.jar.set(&server.collect.clone(), "_dfid", "me");
+    for body in ["", "{}"] {
+        let signature = format!("sha256={}", hmac(&world.customer.server_secret, &[body]));
+        let mut ask = async |signature: &str| {
+            let request = server.request(reqwest::Method::POST, "/v1/link").bearer_auth(&server.key);
+            server.send(request.header("x-datafly-signature", signature).body(body)).await
+        };
+        let answer = ask(&signature).await;
+        assert_eq!(answer.status, 200, "{body:?}: {}", answer.text());
+        assert_eq!(
+            answer.header("access-control-allow-origin"),
+            None,
+            "no page reads a signed call's answer"
+        );
+        let forged = ask(&signature.replace('a', "b").replace('0', "1")).await;
+        assert_eq!((forged.status, forged.code()), (401, "INVALID_SIGNATURE".to_owned()));
+        assert_eq!(forged.header("access-control-allow-origin"), None);
+    }
+}
+
+#[tokio::test]
+async fn a_hash_of_the_user_id_vouches_for_it() {
+    let world = World::start().await;
+    let secret = world.customer.server_secret.clone();
+    let mut seen = Vec::new();
+    for (user, hash) in [
+        ("anna", Some(hmac(&secret, &["anna"]))),
+        ("bert", None),
+        ("carl", Some(hmac(&secret, &["anna"]))),
+        ("dora", Some("zz".to_owned())),
+    ] {
+        let mut browser = world.browser();
+        let mut event = browser.page_view(&granted());
+        event["userId"] = json!(user);
+        event["context"]["userHash"] = hash.map_or(Value::Null, Value::String);
+        assert_accepted(&browser.batch(&json!([event])).await, 1);
+        let person = person(&world, Id::UserId(user.to_owned())).await;
+        let own = person.identifiers.iter().find(|one| one.kind == "user_id").unwrap();
+        seen.push((user, own.verified, person.identifiers.len()));
+        // Claimed before, vouched for now.
+        if user == "bert" {
+            let mut event = browser.page_view(&granted());
+            event["userId"] = json!(user);
+            event["context"]["userHash"] = json!(hmac(&secret, &["bert"]));
+            assert_accepted(&browser.batch(&json!([event])).await, 1);
+        }
+    }
+    assert_eq!(seen, [("anna", true, 2), ("bert", false, 2), ("carl", false, 2), ("dora", false, 2)]);
+    let bert = person(&world, Id::UserId("bert".to_owned())).await;
+    assert!(bert.identifiers.iter().all(|one| one.verified), "{bert:?}");
+    let refused = world.metric("datafly_link_refusals_total", &[("reason", "invalid_proof")]).await;
+    assert!((refused - 2.0).abs() < f64::EPSILON, "{refused}");
+}
+
+/// A customer's server, which signs what it sends.
+struct Server {
+    http: Browser,
+    secret: String,
+}
+
+impl Server {
+    fn of(world: &World) -> Self {
+        let mut http = world.browser();
+        http.origin = None;
+        Self { http, secret: world.customer.server_secret.clone() }
+    }
+
+    async fn send(&mut self, event: &Value, seconds: u64) -> Answer {
+        let (body, at) = (json!({"batch": [event]}).to_string(), seconds.to_string());
+        let signature = format!("sha256={}", hmac(&self.secret, &[&at, ".", &body]));
+        let request = self.http.request(reqwest::Method::POST, "/v1/batch").bearer_auth(&self.http.key);
+        let request = request.header("x-datafly-signature", signature).header("x-datafly-timestamp", at);
+        self.http.send(request.body(body)).await
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a customer's server reads its own clock")]
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+#[tokio::test]
+async fn a_replayed_message_moves_no_device_back() {
+    let world = World::start().await;
+    let mut server = Server::of(&world);
+    let login = |user: &str, message: &str| json!({"type": "identify", "anonymousId": "tablet", "userId": user, "messageId": message});
+    let at = now();
+    assert_accepted(&server.send(&login("anna", "m1"), at).await, 1);
+    let anna = canonical(&world, "tablet").await;
+    assert_accepted(&server.send(&login("bert", "m2"), at).await, 1);
+    let bert = canonical(&world, "tablet").await;
+    assert_ne!(anna, bert);
+    assert_accepted(&server.send(&login("anna", "m1"), at).await, 1);
+    assert_eq!(canonical(&world, "tablet").await, bert, "m1 has had its effect");
+    assert_accepted(&server.send(&login("anna", "m3"), at).await, 1);
+    assert_eq!(canonical(&world, "tablet").await, anna);
+}
+
+#[tokio::test]
+async fn a_call_signed_before_an_erasure_brings_nobody_back() {
+    let world = World::start().await;
+    let mut server = Server::of(&world);
+    let event = json!({"type": "identify", "anonymousId": "tablet", "userId": "anna", "messageId": "m1"});
+    let before = now() - 2;
+    assert_accepted(&server.send(&event, before).await, 1);
+    let request = DeleteRequest {
+        org_id: world.customer.org_id.to_string(),
+        identity: Some(IdentityRef { id: Some(Id::UserId("anna".to_owned())) }),
+    };
+    world.admin().people().delete(request).await.unwrap();
+    let gone = now();
+    let again = server.send(&event, before).await;
+    assert_eq!(again.json()["errors"][0]["code"], json!("ERASED"), "{}", again.text());
+    assert_eq!(world.database.count("links", "true").await, 0);
+    // What is signed afterwards, by a clock of whole seconds, is a stranger's.
+    while now() <= gone + 1 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let fresh = now();
+    assert_accepted(&server.send(&event, fresh).await, 1);
+    assert!(!canonical(&world, "tablet").await.is_empty());
+    // The older call is as old as before, though all whom it names are known again.
+    let late = json!({"type": "identify", "anonymousId": "tablet", "userId": "anna", "messageId": "m2"});
+    let again = server.send(&late, before - 60).await;
+    assert_eq!(again.json()["errors"][0]["code"], json!("ERASED"), "{}", again.text());
+}
