@@ -4,7 +4,7 @@
 use anyhow::Result;
 use bb8_redis::redis::{Pipeline, aio::MultiplexedConnection};
 use identity_service::storage::{
-    entries,
+    cache_entries,
     redis::protocol::{Entry, READY, VERSION_FIELD, Value},
 };
 use tokio_postgres::{Client, NoTls};
@@ -99,11 +99,11 @@ async fn put(
         let (browser, canonical) = (Population::browser(number), canonical(number));
         let (consent, ids) = (population.consent(number), population.vendor_ids(number));
         for entry in [
-            entries::canonical(org, &browser, Some(canonical)),
-            entries::consent(org, &browser.value, Some(&consent)),
-            entries::syncs(org, canonical, &attempts),
-            entries::vendor_ids(org, canonical, &ids, Some(&consent), now),
-            entries::identity(org, &browser.value, &ids, now),
+            cache_entries::canonical(org, &browser, Some(canonical)),
+            cache_entries::consent(org, &browser.value, Some(&consent)),
+            cache_entries::syncs(org, canonical, &attempts),
+            cache_entries::vendor_ids(org, canonical, &ids, Some(&consent), now),
+            cache_entries::identity(org, &browser.value, &ids, now),
         ] {
             write(&mut pipe, &entry);
         }

@@ -4,11 +4,12 @@ use std::{collections::BTreeMap, ops::Range};
 
 use identity_service::{
     identifiers::{Identifier, Kind},
-    storage::postgres::rows::{ConsentRow, VendorIdRow},
-    sync::{
-        schedule::{self, Attempt},
-        table,
+    storage::{
+        attempt::Attempt,
+        postgres::rows::{ConsentRow, VendorIdRow},
     },
+    sync::schedule,
+    vendors,
 };
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
@@ -25,7 +26,7 @@ pub type Vendor = (String, String);
 
 /// The vendors of the product's table.
 pub fn known_vendors() -> Vec<Vendor> {
-    table::VENDORS.iter().map(|vendor| (vendor.name.to_owned(), vendor.field.to_owned())).collect()
+    vendors::syncs().map(|vendor| (vendor.name.to_owned(), vendor.field.to_owned())).collect()
 }
 
 /// As many as design section 7 lists, by names of usual length.
