@@ -14,15 +14,15 @@ use tokio::task::JoinSet;
 
 use crate::cpu::Meter;
 
-/// How many rounds of each side count; one before them warms up.
+/// Number of rounds of each side that count; one before them warms up.
 pub const ROUNDS: usize = 11;
-/// How long a round lasts that is not bounded by a number of requests.
+/// Length of a round that is not bounded by a number of requests.
 pub const ROUND: Duration = Duration::from_millis(600);
 
 /// A counted round that takes longer is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// One request in flight: sends, waits, checks the answer, and sends the next.
+/// Request in flight: sends, waits, checks the answer, and sends the next.
 pub trait Lane: Send + 'static {
     /// Sends the `number`th request. An answer that is not as it should be is an error, which ends the run.
     fn ask(&mut self, number: u64) -> impl Future<Output = Result<()>> + Send;
@@ -37,7 +37,7 @@ pub struct Flood<L> {
 }
 
 impl<L: Lane> Flood<L> {
-    /// As many requests in flight as there are lanes. Rounds last for [`ROUND`].
+    /// Keeps as many requests in flight as there are lanes. Rounds last for [`ROUND`].
     pub fn of(lanes: Vec<L>) -> Self {
         Self { lanes, next: 0, requests: None }
     }
@@ -84,12 +84,12 @@ impl<L: Lane> Flood<L> {
     }
 }
 
-/// What one round of one side took.
+/// Cost of one round of one side.
 #[derive(Debug, Clone)]
 pub struct Round {
     /// Microseconds of CPU a request, one for each meter.
     pub cpu: Vec<f64>,
-    /// Requests a second.
+    /// Requests answered a second.
     pub per_second: f64,
 }
 
@@ -115,9 +115,9 @@ pub async fn alternate<const SIDES: usize>(
 
 /// A flood, and the servers that it keeps busy.
 pub struct Side<L> {
-    /// Whose CPU counts.
+    /// Meters of the servers whose CPU counts.
     pub meters: Vec<Meter>,
-    /// The load.
+    /// Load that keeps them busy.
     pub flood: Flood<L>,
 }
 

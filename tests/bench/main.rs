@@ -1,4 +1,4 @@
-//! `make bench`: the product against the least that could do the same work, in one run. Design section 10.
+//! `make bench`: the product against the least that could do the same work, in one run: `docs/benchmarks.md`.
 
 mod cpu;
 mod floor;
@@ -27,19 +27,19 @@ use crate::{
 /// Measures CPU a request of the product and of its floors. Needs the release binaries beside it and Linux.
 #[derive(Parser)]
 enum Cli {
-    /// Measures everything.
+    /// Measures all items, or one.
     Run {
         /// Stored identities of the last step of growth.
         #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(USUAL..))]
         identities: u64,
-        /// Measures that alone, with 100,000 identities.
+        /// Measures this item alone, with 100,000 identities.
         #[arg(long)]
         only: Option<Only>,
     },
-    /// The core's floor.
+    /// Serves as the core's floor.
     #[command(hide = true)]
     FloorCore(floor::core::Arguments),
-    /// The edge's floor.
+    /// Serves as the edge's floor.
     #[command(hide = true)]
     FloorEdge(floor::edge::Arguments),
 }

@@ -1,4 +1,4 @@
-//! What is said in the end: a table for people, and the same as JSON.
+//! Report at the end: a table for people, and the same as JSON.
 
 use std::fs;
 
@@ -14,11 +14,11 @@ use crate::{
 /// A comparison, and what its floor does.
 #[derive(Debug, Clone, Serialize)]
 pub struct Item {
-    /// What is asked for.
+    /// Request that is measured.
     pub name: String,
-    /// What the floor does for it.
+    /// Work that the floor does for it.
     pub floor: &'static str,
-    /// Whose CPU is compared, in the order of the meters, with the highest ratio that is good.
+    /// Processes whose CPU is compared, in the order of the meters, with the highest ratio that is good.
     pub processes: Vec<(&'static str, Option<f64>)>,
 }
 
@@ -33,7 +33,7 @@ impl Item {
     }
 }
 
-/// One process of one comparison.
+/// Figures of one process in one comparison.
 #[derive(Debug, Clone, Serialize)]
 pub struct Line {
     item: String,
@@ -45,7 +45,7 @@ pub struct Line {
     /// Product to floor, CPU a request: the median of the rounds' ratios.
     ratio: f64,
     target: Option<f64>,
-    /// Absent: there is no target.
+    /// Absent where there is no target.
     met: Option<bool>,
 }
 
@@ -59,15 +59,15 @@ struct Figures {
 /// Bytes one identity takes.
 #[derive(Debug, Clone, Serialize)]
 pub struct Size {
-    /// What each identity had.
+    /// Data that each identity had.
     pub what: &'static str,
-    /// In Redis, everything included.
+    /// Bytes in Redis, with all that it keeps about a key.
     pub redis: f64,
-    /// In PostgreSQL, tables and indexes.
+    /// Bytes in PostgreSQL, tables and indexes.
     pub postgres: f64,
 }
 
-/// Everything that was measured.
+/// Results of a run.
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
     cores: usize,

@@ -1,4 +1,4 @@
-//! Everything that runs beside the load: stores, the product, and the floors.
+//! Servers that run beside the load: stores, the product, and the floors.
 
 use std::{net::SocketAddr, ops::Range};
 
@@ -22,7 +22,7 @@ use crate::{
     visitors::{Population, known_vendors},
 };
 
-/// The first visitor who never synced anything; beyond all others.
+/// Number of the first visitor who never synced anything; beyond all others.
 const UNSYNCED: u64 = 1 << 40;
 /// Numbers of visitors who take part in changes begin there.
 const OTHERS: u64 = 2 * UNSYNCED;
@@ -30,27 +30,27 @@ const OTHERS: u64 = 2 * UNSYNCED;
 /// `TRUSTED_PROXIES` of the edges.
 const LOOPBACK: &str = "127.0.0.0/8";
 
-/// All of it. Ends with this value.
+/// Running servers. They end with this value.
 pub struct World {
-    /// The product.
+    /// Core and edge of the product.
     pub cluster: Cluster,
-    /// Whose visitors they are.
+    /// Customer that the visitors belong to.
     pub customer: Customer,
-    /// The core's floor.
+    /// Floor that the core is compared with.
     pub floor_core: Floor,
-    /// The edge's floor.
+    /// Floor that the edge is compared with.
     pub floor_edge: Floor,
     /// The product's edge, over the core's floor: what the edge costs by itself.
     pub lone_edge: Service,
-    /// PostgreSQL's CPU.
+    /// Meter of PostgreSQL's CPU, with all its backends.
     pub postgres_meter: Meter,
-    /// Redis' CPU.
+    /// Meter of Redis' CPU.
     pub redis_meter: Meter,
-    /// How many visitors are stored.
+    /// Number of visitors that are stored.
     pub stored: u64,
-    /// What serves them.
+    /// Redis that serves the visitors.
     pub redis: RedisServer,
-    /// Where they are stored.
+    /// Database that the visitors are stored in.
     pub database: TestDatabase,
     vendors: VendorSim,
 }
@@ -135,7 +135,7 @@ impl World {
         Ok(numbers)
     }
 
-    /// Another customer on the same edge, whose keys may bring `rate` events a second.
+    /// Adds a customer on the same edge, whose keys may bring `rate` events a second.
     pub async fn another_customer(&self, rate: u32) -> Result<Customer> {
         let (key, connection) =
             (&self.cluster.secrets.encryption_key, &mut self.database.connection().await?);
@@ -147,18 +147,18 @@ impl World {
         Ok(customer)
     }
 
-    /// One more floor of the core, in that shape.
+    /// Starts one more floor of the core, in that shape.
     pub async fn another_floor(&self, shape: Shape) -> Result<Floor> {
         start_core(shape, &self.database, &self.redis, &self.customer).await
     }
 
-    /// The product's core.
+    /// Address and meter of the product's core.
     pub fn core(&self) -> (SocketAddr, Meter) {
         let core = &self.cluster.cores[0];
         (core.addr("grpc"), Meter::Process(core.pid()))
     }
 
-    /// The product's edge.
+    /// Address and meter of the product's edge.
     pub fn edge(&self) -> (SocketAddr, Meter) {
         (self.cluster.edge.addr("http"), Meter::Process(self.cluster.edge.pid()))
     }

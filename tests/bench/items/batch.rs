@@ -14,7 +14,7 @@ use crate::{
     world::World,
 };
 
-/// One connection.
+/// Connection that sends one batch after the other.
 struct BatchLane {
     client: Client,
     caller: CollectCaller,
@@ -23,7 +23,7 @@ struct BatchLane {
     stored: u64,
 }
 
-/// As long as an anonymous ID.
+/// Placeholder as long as an anonymous ID.
 const PLACE: &str = "00000000-0000-4000-8000-anonymous_id";
 
 /// Three events as a page sends them.
@@ -74,7 +74,7 @@ impl Lane for BatchLane {
     }
 }
 
-/// Floor, product, and the product's edge over the floor's core.
+/// Compares floor, product, and the product's edge over the floor's core.
 pub async fn measure(world: &World, report: &mut Report) -> Result<()> {
     let body = body();
     ensure!(

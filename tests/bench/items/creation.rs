@@ -27,19 +27,19 @@ const GROUPED: (usize, usize) = (4, 4);
 /// Rows of a grouped statement.
 const ROWS: usize = 100;
 
-/// One canonical identity and its link for each row, nothing where the link is there already.
+/// Inserts a canonical identity and its link for each row, nothing where the link is there already.
 const INSERT: &str = "WITH linked AS ( \
         INSERT INTO links (org_id, canonical_id, kind, value, verified) \
         SELECT $1, id, 0, value, true FROM unnest($2::uuid[], $3::text[]) AS one (id, value) \
         ON CONFLICT (org_id, kind, value) DO NOTHING RETURNING org_id, canonical_id) \
     INSERT INTO canonicals (org_id, id) SELECT org_id, canonical_id FROM linked";
-/// The same for one.
+/// The same for a single row.
 const INSERT_ONE: &str = "WITH linked AS ( \
         INSERT INTO links (org_id, canonical_id, kind, value, verified) VALUES ($1, $2, 0, $3, true) \
         ON CONFLICT (org_id, kind, value) DO NOTHING RETURNING org_id, canonical_id) \
     INSERT INTO canonicals (org_id, id) SELECT org_id, canonical_id FROM linked";
 
-/// One statement in flight.
+/// Statement in flight, straight to PostgreSQL.
 struct StatementLane {
     org: Uuid,
     connection: Arc<Mutex<(Client, Statement)>>,
@@ -84,11 +84,11 @@ async fn statements(
     Ok(Flood::of((0..in_flight).map(lane).collect()))
 }
 
-/// One request in flight.
+/// Request in flight about a new visitor.
 struct NewLane {
     client: ResolveServiceClient<Authorized>,
     caller: CollectCaller,
-    /// As the edge asks for a browser: with consent, and for pending syncs.
+    /// Asks as the edge does for a browser: with consent, and for pending syncs.
     browser: bool,
 }
 
@@ -114,7 +114,7 @@ impl Lane for NewLane {
     }
 }
 
-/// Both floors, and the product twice.
+/// Compares the product with both floors: as it is asked bare, and as the edge asks for a browser.
 pub async fn measure(world: &World, report: &mut Report) -> Result<()> {
     let caller = Known::of(world).caller;
     let flood = |browser| {

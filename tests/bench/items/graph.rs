@@ -95,12 +95,12 @@ impl Connection {
     }
 }
 
-/// Whom the changes of one side concern, and what they do.
+/// Visitors that the changes of one side concern, and what the changes do.
 #[derive(Debug, Clone, Copy)]
 struct Changes {
-    /// The first visitor.
+    /// Number of the first visitor.
     first: u64,
-    /// Two visitors become one; otherwise a user logs in.
+    /// True where two visitors become one; otherwise a user logs in.
     merge: bool,
 }
 
@@ -115,7 +115,7 @@ impl Changes {
     }
 }
 
-/// One change in flight, straight to PostgreSQL.
+/// Change in flight, straight to PostgreSQL.
 struct SqlLane {
     org: Uuid,
     connection: Arc<Mutex<Connection>>,
@@ -145,7 +145,7 @@ impl Lane for SqlLane {
     }
 }
 
-/// One request in flight.
+/// Request in flight that has the product make a change.
 struct ResolveLane {
     client: ResolveServiceClient<Authorized>,
     caller: CollectCaller,
@@ -175,7 +175,7 @@ impl Lane for ResolveLane {
     }
 }
 
-/// Both, of logins and of merges.
+/// Compares floor and product in logins, and then in merges.
 pub async fn measure(world: &World, report: &mut Report) -> Result<()> {
     let each = CHANGES * ALL_ROUNDS;
     let visitors = world.store_others(6 * each).await?;

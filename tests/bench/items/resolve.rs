@@ -22,30 +22,30 @@ use crate::{
 
 /// Visitors for whom everything is due, and requests of a round.
 const DUE_VISITORS: u64 = 5_000;
-/// Syncs that an answer offers at most (design section 7).
+/// Syncs that an answer offers at most, as the page's other requests matter more.
 const MAX_OFFERS: usize = 5;
 
-/// The visitors' requests.
+/// Requests for known visitors, and what their answers must hold.
 #[derive(Clone)]
 pub struct Known {
-    /// Who asks, as the edge says it.
+    /// Caller as the edge names it.
     pub caller: CollectCaller,
-    /// The first of them.
+    /// Number of the first visitor.
     pub first: u64,
-    /// How many visitors are stored from there on.
+    /// Number of visitors that are stored from there on.
     pub stored: u64,
-    /// Syncs that each is to be offered.
+    /// Number of syncs that each visitor is to be offered.
     pub due: usize,
 }
 
-/// One request in flight.
+/// Request in flight for a known visitor.
 pub struct KnownLane {
     client: ResolveServiceClient<Authorized>,
     known: Known,
 }
 
 impl Known {
-    /// Those of a world.
+    /// Asks for the usual visitors of a world, for whom nothing is due.
     pub fn of(world: &World) -> Self {
         let caller = CollectCaller {
             pipeline_key: world.customer.live_key.clone(),
@@ -84,7 +84,7 @@ impl Lane for KnownLane {
     }
 }
 
-/// Floor and product.
+/// Compares floor and product where nothing is due.
 pub async fn measure(world: &World, report: &mut Report) -> Result<()> {
     let (core, meter) = world.core();
     let (known, token) = (Known::of(world), &world.cluster.secrets.edge_token);

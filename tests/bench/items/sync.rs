@@ -21,12 +21,12 @@ const REQUESTS: u64 = 1000;
 /// States in the order in which the redirects gave them out.
 type States = Arc<Mutex<Vec<String>>>;
 
-/// One connection that asks for redirects.
+/// Connection that asks for redirects.
 struct BeginLane {
     client: Client,
     host: String,
     key: String,
-    /// The first visitor; floor and product have their own.
+    /// Number of the first visitor; floor and product have their own.
     first: u64,
     states: States,
 }
@@ -51,7 +51,7 @@ impl Lane for BeginLane {
     }
 }
 
-/// One connection that brings IDs back.
+/// Connection that brings IDs back.
 struct CallbackLane {
     client: Client,
     host: String,
@@ -79,7 +79,7 @@ impl Lane for CallbackLane {
     }
 }
 
-/// Floor, product, and the product's edge over the floor's core: the redirects first.
+/// Compares floor, product, and the product's edge over the floor's core: the redirects first.
 pub async fn measure(world: &World, report: &mut Report) -> Result<()> {
     let processes = vec![("edge", Some(1.3)), ("core", Some(1.3)), ("redis", None), ("postgres", None)];
     let meters = |own: [Meter; 2]| [own.as_slice(), &[world.redis_meter, world.postgres_meter]].concat();

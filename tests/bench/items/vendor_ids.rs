@@ -15,12 +15,12 @@ use crate::{
     world::World,
 };
 
-/// How identities are named.
+/// Kind of ID that names an identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum By {
-    /// As the events name them.
+    /// Anonymous IDs, as events carry them.
     AnonymousId,
-    /// As `Resolve` answered.
+    /// Canonical IDs, as `Resolve` answers them.
     CanonicalId,
 }
 
@@ -65,7 +65,7 @@ impl Lane for DeliveryLane {
     }
 }
 
-/// Floor and product, for one number of identities a call.
+/// Compares floor and product for one number of identities a call.
 pub async fn measure(world: &World, report: &mut Report, identities: u64, by: By) -> Result<()> {
     let (core, meter) = world.core();
     let token = &world.cluster.secrets.internal_token;
