@@ -95,16 +95,17 @@ pub struct Round {
 
 /// Runs the sides in turn, so that what else the machine does meets all of them alike. `run` does one round of the
 /// side of that number and returns how many requests it was. `meters` are each side's.
-pub async fn alternate<const SIDES: usize>(
-    meters: [&[Meter]; SIDES],
+pub async fn alternate(
+    meters: &[Vec<Meter>],
     mut run: impl AsyncFnMut(usize) -> Result<u64>,
-) -> Result<[Vec<Round>; SIDES]> {
-    let mut rounds = [const { Vec::new() }; SIDES];
+) -> Result<Vec<Vec<Round>>> {
+    let sides = meters.len();
+    let mut rounds = vec![Vec::new(); sides];
     for number in 0..=ROUNDS {
-        for turn in 0..SIDES {
-            // A B, B A, A B, …: neither always comes after the other.
-            let side = if number % 2 == 0 { turn } else { SIDES - 1 - turn };
-            let round = measure(meters[side], async || run(side).await).await?;
+        for turn in 0..sides {
+            // A B C, B C A, C A B, …: none has a place of its own.
+            let side = (number + turn) % sides;
+            let round = measure(&meters[side], async || run(side).await).await?;
             if number > 0 {
                 rounds[side].push(round);
             }
@@ -122,11 +123,9 @@ pub struct Side<L> {
 }
 
 /// Rounds of sides that are asked the same.
-pub async fn compare<L: Lane, const SIDES: usize>(
-    mut sides: [Side<L>; SIDES],
-) -> Result<[Vec<Round>; SIDES]> {
-    let meters = sides.each_ref().map(|side| side.meters.clone());
-    alternate(meters.each_ref().map(Vec::as_slice), async |side| sides[side].flood.round().await).await
+pub async fn compare<L: Lane>(mut sides: Vec<Side<L>>) -> Result<Vec<Vec<Round>>> {
+    let meters: Vec<_> = sides.iter().map(|side| side.meters.clone()).collect();
+    alternate(&meters, async |side| sides[side].flood.round().await).await
 }
 
 async fn measure(meters: &[Meter], mut run: impl AsyncFnMut() -> Result<u64>) -> Result<Round> {

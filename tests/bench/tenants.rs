@@ -82,7 +82,7 @@ pub struct Tenants {
     pub refused: f64,
 }
 
-/// Measures the customer of a world beside a new, loud one.
+/// Measures the customer of today's product beside a new, loud one.
 pub async fn measure(world: &World, report: &mut Report) -> Result<()> {
     let loud = world.another_customer(LOUD).await?;
     let page = |customer: &Customer| Page {
@@ -90,7 +90,8 @@ pub async fn measure(world: &World, report: &mut Report) -> Result<()> {
         origin: customer.origin.clone(),
         visitor: Visitor::Known,
     };
-    report.add_tenants(compare(world.edge().0, &page(&world.customer), &page(&loud), LOUD).await?);
+    report
+        .add_tenants(compare(world.today.edge().0, &page(&world.today.customer), &page(&loud), LOUD).await?);
     Ok(())
 }
 
