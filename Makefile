@@ -6,9 +6,11 @@ BIN := $(TARGET)/debug
 # Clients nobody here wrote, in an environment of their own that is named after them.
 PYTHON := $(TARGET)/python
 PACKAGES := schemathesis==4.32.5 PyJWT==2.10.1
+# Where `make bench BASE=…` keeps the other commit.
+BASE_FOLDER := $(abspath $(TARGET))/base
 BUF := npx --yes @bufbuild/buf@1.75.0
 
-.PHONY: help demo test check bench
+.PHONY: help demo test check bench bench-base
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s%s\n", substr($$1, 1), $$2 }' $(MAKEFILE_LIST)
@@ -34,8 +36,19 @@ check: ## Formatting, lints, documentation, contract
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items
 	$(BUF) lint
 
-bench: ## Measure the product against the least that could do the same (IDENTITIES=10000000: grow that far)
+bench: $(if $(BASE),bench-base) ## Measure against the least that could do the same (BASE=commit: and that; ONLY=sync: that item; IDENTITIES=10000000: grow that far)
 	@.ci/install postgres redis
 	@echo 'Building the services for release (minutes the first time) …'
 	@cargo build --release --bin identity-service --bin http-edge --bin stores --bin bench
-	@$(BIN:debug=release)/stores run -- $(BIN:debug=release)/bench run $(if $(IDENTITIES),--identities $(IDENTITIES))
+	@$(BIN:debug=release)/stores run -- $(BIN:debug=release)/bench run \
+		$(if $(IDENTITIES),--identities $(IDENTITIES)) $(if $(ONLY),--only $(ONLY)) $(if $(BASE),--base)
+
+# That commit's services, in a target folder of their own: Cargo takes two checkouts of a workspace for one, and what it
+# has built of the one for the other's, unless a file there is newer.
+bench-base:
+	@[ -e $(BASE_FOLDER)/source/.git ] || git worktree add --quiet --force --detach $(BASE_FOLDER)/source HEAD
+	@commit=$$(git rev-parse --verify '$(BASE)^{commit}') && \
+		git -C $(BASE_FOLDER)/source checkout --quiet --force --detach $$commit
+	@echo 'Building the services of $(BASE) for release (minutes the first time) …'
+	@cd $(BASE_FOLDER)/source && CARGO_TARGET_DIR=$(BASE_FOLDER)/target cargo build --release --locked \
+		--bin identity-service --bin http-edge

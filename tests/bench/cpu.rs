@@ -11,7 +11,7 @@ const TICK_NANOS: u64 = 10_000_000;
 /// A server whose CPU time is read.
 #[derive(Debug, Clone, Copy)]
 pub enum Meter {
-    /// One process with all its threads.
+    /// A single process with all its threads.
     Process(u32),
     /// A process and its children, also those that have ended: PostgreSQL.
     Tree(u32),

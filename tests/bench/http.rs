@@ -11,14 +11,14 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-/// One keep-alive connection.
+/// Keep-alive connection to one edge.
 pub struct Client {
     addr: SocketAddr,
     sender: SendRequest<String>,
 }
 
 impl Client {
-    /// Opens one.
+    /// Opens a connection, which sends without delay.
     pub async fn connect(addr: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(addr).await?;
         stream.set_nodelay(true)?;

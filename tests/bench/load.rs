@@ -14,15 +14,15 @@ use tokio::task::JoinSet;
 
 use crate::cpu::Meter;
 
-/// How many rounds of each side count; one before them warms up.
+/// Number of rounds of each side that count; one before them warms up.
 pub const ROUNDS: usize = 11;
-/// How long a round lasts that is not bounded by a number of requests.
+/// Length of a round that is not bounded by a number of requests.
 pub const ROUND: Duration = Duration::from_millis(600);
 
 /// A counted round that takes longer is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// One request in flight: sends, waits, checks the answer, and sends the next.
+/// Request in flight: sends, waits, checks the answer, and sends the next.
 pub trait Lane: Send + 'static {
     /// Sends the `number`th request. An answer that is not as it should be is an error, which ends the run.
     fn ask(&mut self, number: u64) -> impl Future<Output = Result<()>> + Send;
@@ -37,7 +37,7 @@ pub struct Flood<L> {
 }
 
 impl<L: Lane> Flood<L> {
-    /// As many requests in flight as there are lanes. Rounds last for [`ROUND`].
+    /// Keeps as many requests in flight as there are lanes. Rounds last for [`ROUND`].
     pub fn of(lanes: Vec<L>) -> Self {
         Self { lanes, next: 0, requests: None }
     }
@@ -84,27 +84,28 @@ impl<L: Lane> Flood<L> {
     }
 }
 
-/// What one round of one side took.
+/// Cost of one round of one side.
 #[derive(Debug, Clone)]
 pub struct Round {
     /// Microseconds of CPU a request, one for each meter.
     pub cpu: Vec<f64>,
-    /// Requests a second.
+    /// Requests answered a second.
     pub per_second: f64,
 }
 
 /// Runs the sides in turn, so that what else the machine does meets all of them alike. `run` does one round of the
 /// side of that number and returns how many requests it was. `meters` are each side's.
-pub async fn alternate<const SIDES: usize>(
-    meters: [&[Meter]; SIDES],
+pub async fn alternate(
+    meters: &[Vec<Meter>],
     mut run: impl AsyncFnMut(usize) -> Result<u64>,
-) -> Result<[Vec<Round>; SIDES]> {
-    let mut rounds = [const { Vec::new() }; SIDES];
+) -> Result<Vec<Vec<Round>>> {
+    let sides = meters.len();
+    let mut rounds = vec![Vec::new(); sides];
     for number in 0..=ROUNDS {
-        for turn in 0..SIDES {
-            // A B, B A, A B, …: neither always comes after the other.
-            let side = if number % 2 == 0 { turn } else { SIDES - 1 - turn };
-            let round = measure(meters[side], async || run(side).await).await?;
+        for turn in 0..sides {
+            // A B C, B C A, C A B, …: none has a place of its own.
+            let side = (number + turn) % sides;
+            let round = measure(&meters[side], async || run(side).await).await?;
             if number > 0 {
                 rounds[side].push(round);
             }
@@ -115,18 +116,16 @@ pub async fn alternate<const SIDES: usize>(
 
 /// A flood, and the servers that it keeps busy.
 pub struct Side<L> {
-    /// Whose CPU counts.
+    /// Meters of the servers whose CPU counts.
     pub meters: Vec<Meter>,
-    /// The load.
+    /// Load that keeps them busy.
     pub flood: Flood<L>,
 }
 
 /// Rounds of sides that are asked the same.
-pub async fn compare<L: Lane, const SIDES: usize>(
-    mut sides: [Side<L>; SIDES],
-) -> Result<[Vec<Round>; SIDES]> {
-    let meters = sides.each_ref().map(|side| side.meters.clone());
-    alternate(meters.each_ref().map(Vec::as_slice), async |side| sides[side].flood.round().await).await
+pub async fn compare<L: Lane>(mut sides: Vec<Side<L>>) -> Result<Vec<Vec<Round>>> {
+    let meters: Vec<_> = sides.iter().map(|side| side.meters.clone()).collect();
+    alternate(&meters, async |side| sides[side].flood.round().await).await
 }
 
 async fn measure(meters: &[Meter], mut run: impl AsyncFnMut() -> Result<u64>) -> Result<Round> {

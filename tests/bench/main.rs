@@ -1,4 +1,4 @@
-//! `make bench`: the product against the least that could do the same work, in one run. Design section 10.
+//! `make bench`: the product against the least that could do the same work, in one run: `docs/benchmarks.md`.
 
 mod cpu;
 mod floor;
@@ -13,10 +13,11 @@ mod tenants;
 mod visitors;
 mod world;
 
-use std::time::Instant;
+use std::{path::PathBuf, process::Command, time::Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
+use harness::system::build_folder;
 
 use crate::{
     items::{batch, creation, graph, resolve, sync, vendor_ids, vendor_ids::By},
@@ -27,19 +28,22 @@ use crate::{
 /// Measures CPU a request of the product and of its floors. Needs the release binaries beside it and Linux.
 #[derive(Parser)]
 enum Cli {
-    /// Measures everything.
+    /// Measures all items, or one.
     Run {
         /// Stored identities of the last step of growth.
         #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(USUAL..))]
         identities: u64,
-        /// Measures that alone, with 100,000 identities.
+        /// Measures this item alone, with 100,000 identities.
         #[arg(long)]
         only: Option<Only>,
+        /// Measures the commit that `make bench BASE=…` has built last in turns with this build.
+        #[arg(long)]
+        base: bool,
     },
-    /// The core's floor.
+    /// Serves as the core's floor.
     #[command(hide = true)]
     FloorCore(floor::core::Arguments),
-    /// The edge's floor.
+    /// Serves as the edge's floor.
     #[command(hide = true)]
     FloorEdge(floor::edge::Arguments),
 }
@@ -48,7 +52,7 @@ fn main() -> Result<()> {
     match Cli::parse() {
         Cli::FloorCore(arguments) => floor::core::run(arguments),
         Cli::FloorEdge(arguments) => floor::edge::run(arguments),
-        Cli::Run { identities, only } => bench(identities, only),
+        Cli::Run { identities, only, base } => bench(identities, only, base),
     }
 }
 
@@ -64,20 +68,40 @@ enum Only {
     Tenants,
 }
 
+/// Build of another commit, as the Makefile lays it out below the target folder.
+struct Base {
+    commit: String,
+    binaries: PathBuf,
+}
+
+impl Base {
+    fn find() -> Result<Self> {
+        let folder =
+            build_folder()?.join("../base").canonicalize().context("run `make bench BASE=…` first")?;
+        let mut git = Command::new("git");
+        git.arg("-C").arg(folder.join("source")).args(["log", "-1", "--format=%h", "HEAD"]);
+        let output = git.output().context("git")?;
+        ensure!(output.status.success(), "git log: {}", String::from_utf8_lossy(&output.stderr));
+        let commit = String::from_utf8(output.stdout)?.trim().to_owned();
+        Ok(Self { commit, binaries: folder.join("target/release") })
+    }
+}
+
 /// Identities that are stored while everything is measured.
 const USUAL: u64 = 100_000;
 
 #[tokio::main]
-async fn bench(identities: u64, only: Option<Only>) -> Result<()> {
+async fn bench(identities: u64, only: Option<Only>, base: bool) -> Result<()> {
     let began = Instant::now();
+    let base = if base { Some(Base::find()?) } else { None };
     let progress = |what: &str| eprintln!("[{:>4.0} s] {what}", began.elapsed().as_secs_f32());
-    let mut report = Report::default();
+    let mut report = Report::against(base.as_ref().map(|base| base.commit.clone()));
     if only.is_none() {
         progress("weighing an identity");
         size::measure(&mut report).await?;
     }
     progress("starting the stores, the product and the floors");
-    let mut world = World::start().await?;
+    let mut world = World::start(base.as_ref().map(|base| base.binaries.as_path())).await?;
     if let Some(only) = only {
         world.grow(USUAL).await?;
         progress("measuring");

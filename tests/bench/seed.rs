@@ -15,9 +15,9 @@ use crate::{
     visitors::{CONSENT, Population, anonymous_id, canonical},
 };
 
-/// Visitors a statement.
+/// Visitors that one statement inserts.
 const ROWS: u64 = 10_000;
-/// Visitors a pipeline.
+/// Visitors that one pipeline writes.
 const PIPELINE: u64 = 200;
 
 /// Stores a population in both, at the same time. Says how far it is.
@@ -128,7 +128,7 @@ fn write(pipe: &mut Pipeline, Entry { key, value, ttl_ms }: &Entry) {
     }
 }
 
-/// One line each quarter of a large population.
+/// Prints a line for each quarter of a large population.
 fn progress(population: &Population, start: u64, end: u64, store: &str) {
     let quarter = (population.numbers.end - population.numbers.start) / 4;
     let at = |number: u64| (number - population.numbers.start) / quarter.max(1);

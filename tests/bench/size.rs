@@ -1,4 +1,4 @@
-//! What an identity weighs in both stores: by itself, and with an ID of each of 15 vendors.
+//! Weight of an identity in both stores: by itself, and with an ID of each of 15 vendors.
 
 use anyhow::{Context, Result};
 use bb8_redis::redis;

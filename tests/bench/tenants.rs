@@ -23,11 +23,11 @@ const LOUD: u32 = 200;
 
 /// Rounds of each kind, in turn, so that what else the machine does meets all of them alike.
 const ROUNDS: usize = 6;
-/// How long a round lasts.
+/// Length of a round.
 const ROUND: Duration = Duration::from_secs(2);
 /// Requests a second of the quiet customer.
 const QUIET: u32 = 400;
-/// Connections that each of them sends over.
+/// Connections that each customer sends over.
 const CONNECTIONS: u32 = 8;
 
 /// A customer's page, which sends one event a request.
@@ -38,10 +38,10 @@ struct Page {
     visitor: Visitor,
 }
 
-/// Who is on a page.
+/// Visitor on a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Visitor {
-    /// A known one, so that a request is one round trip to Redis.
+    /// A known visitor, so that a request is one round trip to Redis.
     Known,
     /// A new browser each time, all of one user: two identities that meet, whether they are merged or refused.
     Bomb,
@@ -58,7 +58,7 @@ impl Visitor {
     }
 }
 
-/// How long the quiet customer waited for the fastest half, and for all but the slowest hundredth.
+/// Waits of the quiet customer: for the fastest half, and for all but the slowest hundredth.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Waits {
     /// The median, in microseconds.
@@ -67,10 +67,10 @@ pub struct Waits {
     pub p99_us: f64,
 }
 
-/// What was measured.
+/// Waits of the quiet customer beside each kind of neighbour.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Tenants {
-    /// Nobody else is there.
+    /// The other sends nothing.
     pub alone: Waits,
     /// The other sends what its rate allows.
     pub within_rate: Waits,
@@ -78,11 +78,11 @@ pub struct Tenants {
     pub flooded: Waits,
     /// The other sends what its rate allows, each time another browser of one user.
     pub bombed: Waits,
-    /// Of the flood, the part that was refused with 429.
+    /// Part of the flood that was refused with 429, from 0 to 1.
     pub refused: f64,
 }
 
-/// Measures the customer of a world beside a new, loud one.
+/// Measures the customer of today's product beside a new, loud one.
 pub async fn measure(world: &World, report: &mut Report) -> Result<()> {
     let loud = world.another_customer(LOUD).await?;
     let page = |customer: &Customer| Page {
@@ -90,7 +90,8 @@ pub async fn measure(world: &World, report: &mut Report) -> Result<()> {
         origin: customer.origin.clone(),
         visitor: Visitor::Known,
     };
-    report.add_tenants(compare(world.edge().0, &page(&world.customer), &page(&loud), LOUD).await?);
+    report
+        .add_tenants(compare(world.today.edge().0, &page(&world.today.customer), &page(&loud), LOUD).await?);
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use identity_service::{
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
-/// What every visitor has consented to, as their events say it.
+/// Consent of every visitor, as their events carry it.
 pub const CONSENT: &str = r#"{"marketing":true}"#;
 /// Days that a vendor ID is kept.
 const TTL_DAYS: i32 = 90;
@@ -29,7 +29,7 @@ pub fn known_vendors() -> Vec<Vendor> {
     vendors::syncs().map(|vendor| (vendor.name.to_owned(), vendor.field.to_owned())).collect()
 }
 
-/// As many as design section 7 lists, by names of usual length.
+/// Fifteen vendors, as many as the product is meant for, by names of usual length.
 pub fn fifteen_vendors() -> Vec<Vendor> {
     (0..15).map(|number| (format!("vendor_{number:03}"), format!("vendor_{number:03}_id"))).collect()
 }
@@ -67,13 +67,13 @@ pub fn in_turn(turn: u64, stored: u64) -> u64 {
 /// Visitors, and what is known about them at one time.
 #[derive(Debug, Clone)]
 pub struct Population {
-    /// Whose they are.
+    /// Organisation that the visitors belong to.
     pub org: Uuid,
-    /// Their numbers.
+    /// Numbers of the visitors.
     pub numbers: Range<u64>,
-    /// Who has an ID of each of them.
+    /// Vendors that have an ID of each visitor.
     pub vendors: Vec<Vendor>,
-    /// When all of it was stored.
+    /// Time at which all of it was stored.
     pub now: OffsetDateTime,
 }
 

@@ -1,13 +1,13 @@
-//! Everything that runs beside the load: stores, the product, and the floors.
+//! Servers that run beside the load: stores, the product, and the floors.
 
-use std::{net::SocketAddr, ops::Range};
+use std::{net::SocketAddr, ops::Range, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use bb8_redis::redis;
 use harness::{
-    cluster::{Cluster, Setup},
+    cluster::{Cluster, Setup, of_build},
     database::TestDatabase,
-    process::Service,
+    process::{self, Service},
     redis::RedisServer,
     seed::Customer,
     system::now,
@@ -19,10 +19,10 @@ use crate::{
     cpu::{self, Meter},
     floor::{Floor, SHAPE, Shape},
     seed,
-    visitors::{Population, known_vendors},
+    visitors::{Population, Vendor, known_vendors},
 };
 
-/// The first visitor who never synced anything; beyond all others.
+/// Number of the first visitor who never synced anything; beyond all others.
 const UNSYNCED: u64 = 1 << 40;
 /// Numbers of visitors who take part in changes begin there.
 const OTHERS: u64 = 2 * UNSYNCED;
@@ -30,36 +30,25 @@ const OTHERS: u64 = 2 * UNSYNCED;
 /// `TRUSTED_PROXIES` of the edges.
 const LOOPBACK: &str = "127.0.0.0/8";
 
-/// All of it. Ends with this value.
-pub struct World {
-    /// The product.
+/// Core and edge of one build, in stores of their own.
+pub struct Product {
+    /// Running services and their tokens.
     pub cluster: Cluster,
-    /// Whose visitors they are.
+    /// Customer that the visitors belong to.
     pub customer: Customer,
-    /// The core's floor.
-    pub floor_core: Floor,
-    /// The edge's floor.
-    pub floor_edge: Floor,
-    /// The product's edge, over the core's floor: what the edge costs by itself.
-    pub lone_edge: Service,
-    /// PostgreSQL's CPU.
-    pub postgres_meter: Meter,
-    /// Redis' CPU.
+    /// Meter of its Redis' CPU.
     pub redis_meter: Meter,
-    /// How many visitors are stored.
-    pub stored: u64,
-    /// What serves them.
+    /// Redis that serves the visitors.
     pub redis: RedisServer,
-    /// Where they are stored.
+    /// Database that the visitors are stored in.
     pub database: TestDatabase,
-    vendors: VendorSim,
 }
 
-impl World {
-    /// Starts everything, with nobody stored.
-    pub async fn start() -> Result<Self> {
-        let (database, redis, vendors) =
-            tokio::try_join!(TestDatabase::create(), RedisServer::start(), VendorSim::start())?;
+impl Product {
+    /// Starts the build whose binaries are in `folder`, none: this one, over a database that the build has migrated
+    /// itself.
+    async fn start(folder: Option<&Path>, vendors: &VendorSim) -> Result<Self> {
+        let (database, redis) = tokio::try_join!(database(folder), RedisServer::start())?;
         let free = SocketAddr::from(([127, 0, 0, 1], 0));
         let setup = Setup {
             database_url: database.url.clone(),
@@ -72,107 +61,158 @@ impl World {
             trusted_proxies: LOOPBACK.to_owned(),
             open_networks: String::new(),
         };
-        // A commit is to reach the disk, as in production.
-        for setting in ["fsync", "full_page_writes"] {
-            database.execute(&format!("ALTER SYSTEM SET {setting} = on")).await;
-        }
-        database.execute("SELECT pg_reload_conf()").await;
-        let cluster = Cluster::start(&setup).await?;
+        let cluster = Cluster::start_built_in(folder, &setup).await?;
         let (key, connection) = (&cluster.secrets.encryption_key, &mut database.connection().await?);
         let customer = Customer::seed(connection, key, "explicit", "shop.example.com").await?;
         // More than any load brings.
         database.execute("UPDATE pipelines SET rate_limit_rps = 1000000").await;
-        cluster.open(connection, &customer, &vendors, &all_vendors()).await?;
-        let floor_core = start_core(SHAPE, &database, &redis, &customer).await?;
+        cluster.open(connection, &customer, vendors, &all_vendors()).await?;
+        Ok(Self { cluster, customer, redis_meter: Meter::Process(redis_pid(&redis).await?), redis, database })
+    }
+
+    async fn store(&self, numbers: Range<u64>, vendors: Vec<Vendor>) -> Result<()> {
+        let population = Population { org: self.customer.org_id, numbers, vendors, now: now() };
+        seed::seed(&population, &self.database.url, &self.redis.url()).await
+    }
+
+    /// Address and meter of its core.
+    pub fn core(&self) -> (SocketAddr, Meter) {
+        let core = &self.cluster.cores[0];
+        (core.addr("grpc"), Meter::Process(core.pid()))
+    }
+
+    /// Address and meter of its edge.
+    pub fn edge(&self) -> (SocketAddr, Meter) {
+        (self.cluster.edge.addr("http"), Meter::Process(self.cluster.edge.pid()))
+    }
+}
+
+/// Running servers. They end with this value.
+pub struct World {
+    /// Floor that the core is compared with.
+    pub floor_core: Floor,
+    /// Floor that the edge is compared with.
+    pub floor_edge: Floor,
+    /// Edges of the products, in their order, over the core's floor: what an edge costs by itself.
+    pub lone_edges: Vec<Service>,
+    /// Today's build. The floors use its stores.
+    pub today: Product,
+    /// Build of another commit, which today's is compared with.
+    pub base: Option<Product>,
+    /// Meter of PostgreSQL's CPU, with all its backends.
+    pub postgres_meter: Meter,
+    /// Number of visitors that are stored.
+    pub stored: u64,
+    vendors: VendorSim,
+}
+
+impl World {
+    /// Starts everything, with nobody stored. `base` is the folder with the binaries of another commit.
+    pub async fn start(base: Option<&Path>) -> Result<Self> {
+        let vendors = VendorSim::start().await?;
+        let today = Product::start(None, &vendors).await?;
+        // A commit is to reach the disk, as in production.
+        for setting in ["fsync", "full_page_writes"] {
+            today.database.execute(&format!("ALTER SYSTEM SET {setting} = on")).await;
+        }
+        today.database.execute("SELECT pg_reload_conf()").await;
+        let floor_core = start_core(SHAPE, &today).await?;
         let core = format!("http://{}", floor_core.addr);
         let floor_edge = Floor::start(SHAPE, &["floor-edge", "--core", &core]).await?;
-        let environment = [
-            ("IDENTITY_URL", core.as_str()),
-            ("SERVICE_TOKEN", &cluster.secrets.edge_token),
-            ("TRUSTED_PROXIES", LOOPBACK),
-        ];
-        let lone_edge = Service::start("http-edge", &environment, &["http", "metrics"]).await?;
+        let mut lone_edges = vec![lone_edge(None, &core, &today).await?];
+        let base = match base {
+            None => None,
+            folder => {
+                let base = Product::start(folder, &vendors).await?;
+                lone_edges.push(lone_edge(folder, &core, &base).await?);
+                Some(base)
+            }
+        };
         Ok(Self {
             floor_core,
             floor_edge,
-            lone_edge,
-            postgres_meter: Meter::Tree(postmaster(&database).await?),
-            redis_meter: Meter::Process(redis_pid(&redis).await?),
+            lone_edges,
+            postgres_meter: Meter::Tree(postmaster(&today.database).await?),
             stored: 0,
-            cluster,
-            customer,
-            redis,
-            database,
+            today,
+            base,
             vendors,
         })
     }
 
+    /// Today's product, and the base's where there is one.
+    pub fn products(&self) -> impl Iterator<Item = &Product> {
+        std::iter::once(&self.today).chain(&self.base)
+    }
+
     /// Stores further visitors until there are that many.
     pub async fn grow(&mut self, stored: u64) -> Result<()> {
-        let numbers: Range<u64> = self.stored..stored;
-        let org = self.customer.org_id;
-        let population = Population { org, numbers, vendors: known_vendors(), now: now() };
-        seed::seed(&population, &self.database.url, &self.redis.url()).await?;
+        self.store(self.stored..stored, known_vendors()).await?;
         self.stored = stored;
         Ok(())
     }
 
     /// Stores that many visitors beside them who never synced anything.
     pub async fn store_unsynced(&self, visitors: u64) -> Result<Range<u64>> {
-        let numbers = UNSYNCED..UNSYNCED + visitors;
-        let org = self.customer.org_id;
-        let population = Population { org, numbers: numbers.clone(), vendors: Vec::new(), now: now() };
-        seed::seed(&population, &self.database.url, &self.redis.url()).await?;
-        Ok(numbers)
+        self.store(UNSYNCED..UNSYNCED + visitors, Vec::new()).await
     }
 
     /// Stores that many visitors beside them who are known in everything.
     pub async fn store_others(&self, visitors: u64) -> Result<Range<u64>> {
-        let numbers = OTHERS..OTHERS + visitors;
-        let org = self.customer.org_id;
-        let population = Population { org, numbers: numbers.clone(), vendors: known_vendors(), now: now() };
-        seed::seed(&population, &self.database.url, &self.redis.url()).await?;
+        self.store(OTHERS..OTHERS + visitors, known_vendors()).await
+    }
+
+    /// Stores the same visitors for each product.
+    async fn store(&self, numbers: Range<u64>, vendors: Vec<Vendor>) -> Result<Range<u64>> {
+        for product in self.products() {
+            product.store(numbers.clone(), vendors.clone()).await?;
+        }
         Ok(numbers)
     }
 
-    /// Another customer on the same edge, whose keys may bring `rate` events a second.
+    /// Adds a customer on today's edge, whose keys may bring `rate` events a second.
     pub async fn another_customer(&self, rate: u32) -> Result<Customer> {
-        let (key, connection) =
-            (&self.cluster.secrets.encryption_key, &mut self.database.connection().await?);
+        let Product { cluster, database, .. } = &self.today;
+        let (key, connection) = (&cluster.secrets.encryption_key, &mut database.connection().await?);
         let customer = Customer::seed(connection, key, "explicit", "other.example.com").await?;
         let pipeline = customer.pipeline_id;
         let sql = format!("UPDATE pipelines SET rate_limit_rps = {rate} WHERE id = '{pipeline}'");
-        self.database.execute(&sql).await;
-        self.cluster.open(connection, &customer, &self.vendors, &[]).await?;
+        database.execute(&sql).await;
+        cluster.open(connection, &customer, &self.vendors, &[]).await?;
         Ok(customer)
     }
 
-    /// One more floor of the core, in that shape.
+    /// Starts one more floor of the core, in that shape.
     pub async fn another_floor(&self, shape: Shape) -> Result<Floor> {
-        start_core(shape, &self.database, &self.redis, &self.customer).await
-    }
-
-    /// The product's core.
-    pub fn core(&self) -> (SocketAddr, Meter) {
-        let core = &self.cluster.cores[0];
-        (core.addr("grpc"), Meter::Process(core.pid()))
-    }
-
-    /// The product's edge.
-    pub fn edge(&self) -> (SocketAddr, Meter) {
-        (self.cluster.edge.addr("http"), Meter::Process(self.cluster.edge.pid()))
+        start_core(shape, &self.today).await
     }
 }
 
-async fn start_core(
-    shape: Shape,
-    database: &TestDatabase,
-    redis: &RedisServer,
-    customer: &Customer,
-) -> Result<Floor> {
-    let (redis, org) = (redis.url(), customer.org_id.to_string());
-    let arguments = ["floor-core", "--redis", &redis, "--postgres", &database.url, "--org", &org];
+/// Makes a database with the schema of the build whose binaries are in `folder`; none: this one.
+async fn database(folder: Option<&Path>) -> Result<TestDatabase> {
+    let Some(folder) = folder else { return TestDatabase::create().await };
+    let database = TestDatabase::empty().await?;
+    let core = of_build(Some(folder), "identity-service");
+    let ended = process::run(&core, &["--migrate"], &[("DATABASE_URL", &database.url)], "").await?;
+    ensure!(ended.status.success(), "{core} --migrate failed: {}", ended.text());
+    Ok(database)
+}
+
+async fn start_core(shape: Shape, product: &Product) -> Result<Floor> {
+    let (redis, org) = (product.redis.url(), product.customer.org_id.to_string());
+    let postgres = &product.database.url;
+    let arguments = ["floor-core", "--redis", &redis, "--postgres", postgres, "--org", &org];
     Floor::start(shape, &arguments).await
+}
+
+/// Starts the edge of a build over the core's floor, `core`.
+async fn lone_edge(folder: Option<&Path>, core: &str, product: &Product) -> Result<Service> {
+    let environment = [
+        ("IDENTITY_URL", core),
+        ("SERVICE_TOKEN", &product.cluster.secrets.edge_token),
+        ("TRUSTED_PROXIES", LOOPBACK),
+    ];
+    Service::start(&of_build(folder, "http-edge"), &environment, &["http", "metrics"]).await
 }
 
 /// The process that all of PostgreSQL's descend from.

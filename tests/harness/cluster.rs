@@ -1,6 +1,6 @@
 //! The services as they run in production: cores and an edge, with their own tokens and key.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::Path};
 
 use anyhow::Result;
 use diesel_async::AsyncPgConnection;
@@ -82,6 +82,12 @@ impl Secrets {
 impl Cluster {
     /// Starts everything over a migrated database.
     pub async fn start(setup: &Setup) -> Result<Self> {
+        Self::start_built_in(None, setup).await
+    }
+
+    /// Starts the binaries of another build, which are in `folder`; none: this build's.
+    pub async fn start_built_in(folder: Option<&Path>, setup: &Setup) -> Result<Self> {
+        let core = of_build(folder, "identity-service");
         let secrets = Secrets::random();
         let tokens = secrets.service_tokens();
         let mut cores = Vec::new();
@@ -96,16 +102,18 @@ impl Cluster {
                 ("LOG_LEVEL", &setup.log_level),
                 ("OUTBOUND_ALLOW_CIDRS", &setup.open_networks),
             ];
-            cores.push(Service::start("identity-service", &env, &["grpc", "metrics"]).await?);
+            cores.push(Service::start(&core, &env, &["grpc", "metrics"]).await?);
         }
         let addr = setup.edge_addr.to_string();
-        let edge = start_edge(&cores, &secrets, &addr, &setup.log_level, &setup.trusted_proxies).await?;
+        let edge = of_build(folder, "http-edge");
+        let edge =
+            start_edge(&edge, &cores, &secrets, &addr, &setup.log_level, &setup.trusted_proxies).await?;
         Ok(Self { cores, edge, secrets })
     }
 
     /// Starts another edge in front of the same cores.
     pub async fn another_edge(&self) -> Result<Service> {
-        start_edge(&self.cores, &self.secrets, "127.0.0.1:0", "info", "").await
+        start_edge("http-edge", &self.cores, &self.secrets, "127.0.0.1:0", "info", "").await
     }
 
     /// The URL at which browsers find the edge.
@@ -160,7 +168,13 @@ impl Cluster {
     }
 }
 
+/// The name of a binary for [`Service::start`]: its path where the build is another.
+pub fn of_build(folder: Option<&Path>, name: &str) -> String {
+    folder.map_or_else(|| name.to_owned(), |folder| folder.join(name).display().to_string())
+}
+
 async fn start_edge(
+    name: &str,
     cores: &[Service],
     secrets: &Secrets,
     addr: &str,
@@ -176,5 +190,5 @@ async fn start_edge(
         ("LOG_LEVEL", log_level),
         ("TRUSTED_PROXIES", trusted_proxies),
     ];
-    Service::start("http-edge", &env, &["http", "metrics"]).await
+    Service::start(name, &env, &["http", "metrics"]).await
 }

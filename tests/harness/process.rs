@@ -29,7 +29,7 @@ const START_LIMIT: Duration = Duration::from_secs(20);
 /// A running service. Killed when dropped.
 #[derive(Debug)]
 pub struct Service {
-    name: &'static str,
+    name: String,
     descriptors: Option<u32>,
     env: BTreeMap<String, String>,
     child: Child,
@@ -48,13 +48,13 @@ struct Log {
 impl Service {
     /// Starts a binary with exactly these variables, and waits until it listens with all of `listeners`.
     /// Ports that are not given are free ones.
-    pub async fn start(name: &'static str, env: &[(&str, &str)], listeners: &[&str]) -> Result<Self> {
+    pub async fn start(name: &str, env: &[(&str, &str)], listeners: &[&str]) -> Result<Self> {
         Self::start_limited(name, None, env, listeners).await
     }
 
     /// Starts a binary that may have at most so many open descriptors.
     pub async fn start_with_descriptors(
-        name: &'static str,
+        name: &str,
         most: u32,
         env: &[(&str, &str)],
         listeners: &[&str],
@@ -63,7 +63,7 @@ impl Service {
     }
 
     async fn start_limited(
-        name: &'static str,
+        name: &str,
         descriptors: Option<u32>,
         env: &[(&str, &str)],
         listeners: &[&str],
@@ -77,6 +77,7 @@ impl Service {
         for listener in listeners {
             found.insert((*listener).to_owned(), listening(name, &mut child, &log, listener, 0).await?);
         }
+        let name = name.to_owned();
         Ok(Self { name, descriptors, env: all, child, log, listeners: found, held: Vec::new() })
     }
 
@@ -153,9 +154,9 @@ impl Service {
             self.env.insert(name.to_owned(), addr.to_string());
         }
         let from = self.log.lines().len();
-        self.child = spawn(self.name, self.descriptors, &self.env, &self.log)?;
+        self.child = spawn(&self.name, self.descriptors, &self.env, &self.log)?;
         for listener in self.listeners.keys() {
-            listening(self.name, &mut self.child, &self.log, listener, from).await?;
+            listening(&self.name, &mut self.child, &self.log, listener, from).await?;
         }
         self.held.clear();
         Ok(())

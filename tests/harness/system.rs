@@ -45,7 +45,7 @@ pub fn hold(addr: SocketAddr) -> Result<TcpSocket> {
     Ok(held)
 }
 
-/// A binary of this workspace, which must have been built.
+/// A binary of this workspace, which must have been built, or that of another build by its absolute path.
 pub fn binary(name: &str) -> Result<PathBuf> {
     let path = build_folder()?.join(name);
     ensure!(

@@ -33,19 +33,19 @@ use super::{
 };
 use crate::redis::connect;
 
-/// What the core's floor is told.
+/// Command line of the core's floor.
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
-    /// Threads.
+    /// Shape of its threads: see [`Shape`].
     #[arg(long)]
     shape: Shape,
-    /// Redis.
+    /// URL of the Redis that the product fills.
     #[arg(long)]
     redis: String,
-    /// PostgreSQL.
+    /// URL of the PostgreSQL that the product fills.
     #[arg(long)]
     postgres: String,
-    /// Whose data are served.
+    /// Organisation whose data are served.
     #[arg(long)]
     org: Uuid,
 }
@@ -53,7 +53,7 @@ pub struct Arguments {
 /// PostgreSQL connections of one runtime.
 const CONNECTIONS: usize = 8;
 
-/// Serves until killed.
+/// Serves `Resolve`, delivery and syncs until the process is killed.
 pub fn run(arguments: Arguments) -> Result<()> {
     let shape = arguments.shape;
     runtime::run(shape, move || Core::connect(arguments.clone()))
@@ -62,7 +62,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
 #[derive(Clone)]
 struct Core {
     org: Uuid,
-    /// One multiplexed connection.
+    /// Multiplexed connection that all requests of a runtime share.
     redis: MultiplexedConnection,
     postgres: Arc<Vec<Connection>>,
     next: Arc<AtomicUsize>,

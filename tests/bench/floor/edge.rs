@@ -28,18 +28,18 @@ use super::{
     runtime::{self, Server},
 };
 
-/// What the edge's floor is told.
+/// Command line of the edge's floor.
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
-    /// Threads.
+    /// Shape of its threads: see [`Shape`].
     #[arg(long)]
     shape: Shape,
-    /// The core's floor, `http://…`.
+    /// URL of the core's floor, `http://…`.
     #[arg(long)]
     core: String,
 }
 
-/// Serves until killed.
+/// Serves batches and syncs until the process is killed.
 pub fn run(arguments: Arguments) -> Result<()> {
     let Arguments { shape, core } = arguments;
     runtime::run(shape, move || connect(core.clone()))
@@ -48,7 +48,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
 #[derive(Clone)]
 struct Edge(Router);
 
-/// One channel a runtime.
+/// Opens the one channel to the core's floor that a runtime has.
 async fn connect(core: String) -> Result<Edge> {
     let channel = Endpoint::from_shared(core)?.tcp_nodelay(true).connect().await?;
     let routes = Router::new()
@@ -119,7 +119,7 @@ fn caller(headers: &HeaderMap, pipeline_key: String) -> Caller {
     Caller { kind: Some(Kind::Collect(collect)) }
 }
 
-/// Anything that is not as it should be; the load sees the status and stops.
+/// Stands for whatever is not as it should be; the load sees the status and stops.
 struct Failed;
 
 impl From<Status> for Failed {

@@ -15,12 +15,12 @@ use tokio::{
     process::Child,
 };
 
-/// How a floor spreads over the cores.
+/// Spread of a floor over the machine's cores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Shape {
-    /// One single-threaded runtime a core; connections are handed out in turn.
+    /// Single-threaded runtimes, one a core; connections are handed out in turn.
     PerCore,
-    /// One runtime whose threads steal from each other.
+    /// Single runtime whose threads steal from each other.
     WorkStealing,
 }
 
@@ -30,9 +30,9 @@ pub const SHAPE: Shape = Shape::PerCore;
 /// A running floor. Killed when dropped.
 pub struct Floor {
     _child: Child,
-    /// Its process.
+    /// ID of the floor's process.
     pub pid: u32,
-    /// Where it listens.
+    /// Address that it listens on.
     pub addr: SocketAddr,
 }
 

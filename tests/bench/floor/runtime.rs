@@ -7,7 +7,7 @@ use tokio::{net::TcpStream, runtime::Builder, sync::mpsc};
 
 use super::Shape;
 
-/// What answers on the connections of one runtime.
+/// Server that answers on the connections of one runtime.
 pub trait Server: Clone + Send + 'static {
     /// Serves one connection to its end.
     fn serve(self, stream: TcpStream) -> impl Future<Output = ()> + Send;

@@ -1,11 +1,11 @@
 //! `/v1/batch` of 1.5 KB: three events of one known visitor, through edge and core.
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, ensure};
 use http_body_util::BodyExt;
 use proto::v1::CollectCaller;
 use serde_json::json;
 
-use super::{connections, edges, resolve::Known};
+use super::{Edge, connections, edges, resolve::Known};
 use crate::{
     http::Client,
     load::{Flood, Lane, Side, compare},
@@ -14,7 +14,7 @@ use crate::{
     world::World,
 };
 
-/// One connection.
+/// Connection that sends one batch after the other.
 struct BatchLane {
     client: Client,
     caller: CollectCaller,
@@ -23,7 +23,7 @@ struct BatchLane {
     stored: u64,
 }
 
-/// As long as an anonymous ID.
+/// Placeholder as long as an anonymous ID.
 const PLACE: &str = "00000000-0000-4000-8000-anonymous_id";
 
 /// Three events as a page sends them.
@@ -74,7 +74,7 @@ impl Lane for BatchLane {
     }
 }
 
-/// Floor, product, and the product's edge over the floor's core.
+/// Compares floor, product, and the product's edge over the floor's core.
 pub async fn measure(world: &World, report: &mut Report) -> Result<()> {
     let body = body();
     ensure!(
@@ -82,22 +82,20 @@ pub async fn measure(world: &World, report: &mut Report) -> Result<()> {
         "the body has {} bytes",
         body.len()
     );
-    let Known { caller, stored, .. } = Known::of(world);
-    let mut sides = Vec::with_capacity(3);
-    for (edge, meters) in edges(world) {
+    let mut sides = Vec::new();
+    for Edge { addr, meters, stores } in edges(world) {
+        let Known { caller, stored, .. } = Known::of(stores, world.stored);
         let lane = |client| BatchLane { client, caller: caller.clone(), body: body.clone(), stored };
-        let flood = Flood::of(connections(edge).await?.into_iter().map(lane).collect());
+        let flood = Flood::of(connections(addr).await?.into_iter().map(lane).collect());
         sides.push(Side { meters: meters.to_vec(), flood });
     }
-    let sides: [_; 3] = sides.try_into().map_err(|_| anyhow!("three edges"))?;
-    let [floor, product, alone] = compare(sides).await?;
+    let rounds = compare(sides).await?;
     let item = Item {
         name: "/v1/batch, 3 events, 1.5 KB".to_owned(),
         floor: "a bare axum handler parses the same into borrowed types and makes one bare call to the floor of \
                 Resolve",
         processes: vec![("edge", Some(1.3)), ("core", None)],
     };
-    report.add(&item, world.stored, &floor, &product);
-    report.add(&item.edge_alone(), world.stored, &floor, &alone);
+    report.add_edges(&item, world.stored, &rounds);
     Ok(())
 }

@@ -14,10 +14,10 @@ use uuid::Uuid;
 
 use super::{GRPC, clients, resolve::Known};
 use crate::{
-    load::{Flood, Lane, alternate},
+    load::{Flood, Lane, Round, alternate},
     report::{Item, Report},
     visitors::CONSENT,
-    world::World,
+    world::{Product, World},
 };
 
 /// Statements in flight of the floor with one row a statement, and its connections.
@@ -27,19 +27,19 @@ const GROUPED: (usize, usize) = (4, 4);
 /// Rows of a grouped statement.
 const ROWS: usize = 100;
 
-/// One canonical identity and its link for each row, nothing where the link is there already.
+/// Inserts a canonical identity and its link for each row, nothing where the link is there already.
 const INSERT: &str = "WITH linked AS ( \
         INSERT INTO links (org_id, canonical_id, kind, value, verified) \
         SELECT $1, id, 0, value, true FROM unnest($2::uuid[], $3::text[]) AS one (id, value) \
         ON CONFLICT (org_id, kind, value) DO NOTHING RETURNING org_id, canonical_id) \
     INSERT INTO canonicals (org_id, id) SELECT org_id, canonical_id FROM linked";
-/// The same for one.
+/// The same for a single row.
 const INSERT_ONE: &str = "WITH linked AS ( \
         INSERT INTO links (org_id, canonical_id, kind, value, verified) VALUES ($1, $2, 0, $3, true) \
         ON CONFLICT (org_id, kind, value) DO NOTHING RETURNING org_id, canonical_id) \
     INSERT INTO canonicals (org_id, id) SELECT org_id, canonical_id FROM linked";
 
-/// One statement in flight.
+/// Statement in flight, straight to PostgreSQL.
 struct StatementLane {
     org: Uuid,
     connection: Arc<Mutex<(Client, Statement)>>,
@@ -64,31 +64,31 @@ impl Lane for StatementLane {
 }
 
 async fn statements(
-    world: &World,
+    product: &Product,
     sql: &str,
     rows: usize,
     (in_flight, connections): (usize, usize),
 ) -> Result<Flood<StatementLane>> {
     let mut pool = Vec::with_capacity(connections);
     for _ in 0..connections {
-        let (client, connection) = tokio_postgres::connect(&world.database.url, NoTls).await?;
+        let (client, connection) = tokio_postgres::connect(&product.database.url, NoTls).await?;
         tokio::spawn(connection);
         let statement = client.prepare(sql).await?;
         pool.push(Arc::new(Mutex::new((client, statement))));
     }
     let lane = |at: usize| StatementLane {
-        org: world.customer.org_id,
+        org: product.customer.org_id,
         connection: pool[at % connections].clone(),
         rows,
     };
     Ok(Flood::of((0..in_flight).map(lane).collect()))
 }
 
-/// One request in flight.
+/// Request in flight about a new visitor.
 struct NewLane {
     client: ResolveServiceClient<Authorized>,
     caller: CollectCaller,
-    /// As the edge asks for a browser: with consent, and for pending syncs.
+    /// Asks as the edge does for a browser: with consent, and for pending syncs.
     browser: bool,
 }
 
@@ -114,25 +114,36 @@ impl Lane for NewLane {
     }
 }
 
-/// Both floors, and the product twice.
+/// Compares the product with both floors: as it is asked bare, and as the edge asks for a browser.
 pub async fn measure(world: &World, report: &mut Report) -> Result<()> {
-    let caller = Known::of(world).caller;
-    let flood = |browser| {
-        let clients = clients(world.core().0, &world.cluster.secrets.edge_token, GRPC)?;
+    let flood = |product: &Product, browser| {
+        let caller = Known::of(product, world.stored).caller;
+        let clients = clients(product.core().0, &product.cluster.secrets.edge_token, GRPC)?;
         let lane = |client| NewLane { client, caller: caller.clone(), browser };
         anyhow::Ok(Flood::of(clients.into_iter().map(lane).collect()))
     };
-    let mut single = statements(world, INSERT_ONE, 1, SINGLE).await?;
-    let mut grouped = statements(world, INSERT, ROWS, GROUPED).await?;
-    let (mut plain, mut browsers) = (flood(false)?, flood(true)?);
-    let meters = [world.postgres_meter];
-    let [single, grouped, plain, browsers] = alternate([&meters; 4], async |side| match side {
-        0 => single.round().await,
-        1 => Ok(grouped.round().await? * ROWS as u64),
-        2 => plain.round().await,
-        _ => browsers.round().await,
+    let mut floors = [Vec::new(), Vec::new()];
+    for product in world.products() {
+        floors[0].push(statements(product, INSERT_ONE, 1, SINGLE).await?);
+        floors[1].push(statements(product, INSERT, ROWS, GROUPED).await?);
+    }
+    let mut products = Vec::new();
+    for browser in [false, true] {
+        for product in world.products() {
+            products.push(flood(product, browser)?);
+        }
+    }
+    let meters = vec![vec![world.postgres_meter]; 2 + products.len()];
+    let rounds = alternate(&meters, async |side| {
+        let Some(floor) = floors.get_mut(side) else { return products[side - 2].round().await };
+        // Each round in the next product's tables, so that those of all grow alike.
+        floor.rotate_left(1);
+        Ok(floor[0].round().await? * if side == 1 { ROWS as u64 } else { 1 })
     })
     .await?;
+    let (floors, products) = rounds.split_at(2);
+    let (plain, browsers) = products.split_at(products.len() / 2);
+    let against = |floor: usize, products: &[Vec<Round>]| [&floors[floor..=floor], products].concat();
     let item = |name: &str, floor, target| Item {
         name: name.to_owned(),
         floor,
@@ -141,8 +152,8 @@ pub async fn measure(world: &World, report: &mut Report) -> Result<()> {
     let one = "one row a statement straight to PostgreSQL, conflict-safe, committed synchronously, 64 in flight over \
                16 connections";
     let many = "the same with 100 rows a statement, 4 in flight";
-    report.add(&item("New visitor / one row", one, Some(0.2)), world.stored, &single, &plain);
-    report.add(&item("New visitor / 100 rows", many, None), world.stored, &grouped, &plain);
-    report.add(&item("… with consent / one row", one, None), world.stored, &single, &browsers);
+    report.add(&item("New visitor / one row", one, Some(0.2)), world.stored, &against(0, plain));
+    report.add(&item("New visitor / 100 rows", many, None), world.stored, &against(1, plain));
+    report.add(&item("… with consent / one row", one, None), world.stored, &against(0, browsers));
     Ok(())
 }

@@ -95,12 +95,12 @@ impl Connection {
     }
 }
 
-/// Whom the changes of one side concern, and what they do.
+/// Visitors that the changes of one side concern, and what the changes do.
 #[derive(Debug, Clone, Copy)]
 struct Changes {
-    /// The first visitor.
+    /// Number of the first visitor.
     first: u64,
-    /// Two visitors become one; otherwise a user logs in.
+    /// True where two visitors become one; otherwise a user logs in.
     merge: bool,
 }
 
@@ -115,7 +115,7 @@ impl Changes {
     }
 }
 
-/// One change in flight, straight to PostgreSQL.
+/// Change in flight, straight to PostgreSQL.
 struct SqlLane {
     org: Uuid,
     connection: Arc<Mutex<Connection>>,
@@ -145,7 +145,7 @@ impl Lane for SqlLane {
     }
 }
 
-/// One request in flight.
+/// Request in flight that has the product make a change.
 struct ResolveLane {
     client: ResolveServiceClient<Authorized>,
     caller: CollectCaller,
@@ -175,16 +175,16 @@ impl Lane for ResolveLane {
     }
 }
 
-/// Both, of logins and of merges.
+/// Compares floor and product in logins, and then in merges.
 pub async fn measure(world: &World, report: &mut Report) -> Result<()> {
     let each = CHANGES * ALL_ROUNDS;
     let visitors = world.store_others(6 * each).await?;
     let mut first = visitors.start;
     let mut connections = Vec::with_capacity(FLOOR.1);
     for _ in 0..FLOOR.1 {
-        connections.push(Arc::new(Mutex::new(Connection::open(&world.database.url).await?)));
+        connections.push(Arc::new(Mutex::new(Connection::open(&world.today.database.url).await?)));
     }
-    let meters = [world.postgres_meter];
+    let meters = vec![vec![world.postgres_meter]; 1 + world.products().count()];
     for merge in [false, true] {
         let mut changes = || {
             let changes = Changes { first, merge };
@@ -193,18 +193,21 @@ pub async fn measure(world: &World, report: &mut Report) -> Result<()> {
         };
         let (floor, ours) = (changes(), changes());
         let lane = |at: usize| SqlLane {
-            org: world.customer.org_id,
+            org: world.today.customer.org_id,
             connection: connections[at % FLOOR.1].clone(),
             changes: floor,
         };
         let mut floor = Flood::counted((0..FLOOR.0).map(lane).collect(), CHANGES);
-        let caller = Known::of(world).caller;
-        let lane = |client| ResolveLane { client, caller: caller.clone(), changes: ours };
-        let clients = clients(world.core().0, &world.cluster.secrets.edge_token, GRPC)?;
-        let mut ours = Flood::counted(clients.into_iter().map(lane).collect(), CHANGES);
-        let [floor, ours] = alternate([&meters; 2], async |side| match side {
+        let mut products = Vec::new();
+        for product in world.products() {
+            let caller = Known::of(product, world.stored).caller;
+            let lane = |client| ResolveLane { client, caller: caller.clone(), changes: ours };
+            let clients = clients(product.core().0, &product.cluster.secrets.edge_token, GRPC)?;
+            products.push(Flood::counted(clients.into_iter().map(lane).collect(), CHANGES));
+        }
+        let rounds = alternate(&meters, async |side| match side {
             0 => floor.round().await,
-            _ => ours.round().await,
+            _ => products[side - 1].round().await,
         })
         .await?;
         let name = if merge { "Merge of two known visitors" } else { "Login of a known visitor" };
@@ -214,7 +217,7 @@ pub async fn measure(world: &World, report: &mut Report) -> Result<()> {
                     what moved, 64 in flight over 16 connections",
             processes: vec![("postgres", Some(1.0))],
         };
-        report.add(&item, world.stored, &floor, &ours);
+        report.add(&item, world.stored, &rounds);
     }
     Ok(())
 }

@@ -9,7 +9,11 @@ pub mod vendor_ids;
 
 use std::net::SocketAddr;
 
-use crate::{cpu::Meter, http::Client, world::World};
+use crate::{
+    cpu::Meter,
+    http::Client,
+    world::{Product, World},
+};
 use anyhow::Result;
 use harness::grpc::{Api, Authorized};
 use proto::v1::resolve_service_client::ResolveServiceClient;
@@ -42,14 +46,25 @@ pub async fn connections(edge: SocketAddr) -> Result<Vec<Client>> {
     Ok(connections)
 }
 
-/// The edges that are compared: the floor's, the product's, and the product's over the floor's core; each with the
-/// CPU of itself and of the core behind it.
-pub fn edges(world: &World) -> [(SocketAddr, [Meter; 2]); 3] {
-    let ((edge, edge_meter), (_, core_meter)) = (world.edge(), world.core());
-    let floor_core = Meter::Process(world.floor_core.pid);
-    [
-        (world.floor_edge.addr, [Meter::Process(world.floor_edge.pid), floor_core]),
-        (edge, [edge_meter, core_meter]),
-        (world.lone_edge.addr("http"), [Meter::Process(world.lone_edge.pid()), floor_core]),
-    ]
+/// An edge that is compared.
+pub struct Edge<'a> {
+    /// Address that it listens on.
+    pub addr: SocketAddr,
+    /// CPU of itself and of the core behind it.
+    pub meters: [Meter; 2],
+    /// Product whose stores the core behind it uses.
+    pub stores: &'a Product,
+}
+
+/// The edges that are compared: the floor's, each product's, and each product's over the floor's core.
+pub fn edges(world: &World) -> Vec<Edge<'_>> {
+    let (today, floor_core) = (&world.today, Meter::Process(world.floor_core.pid));
+    let over_floor = |addr, pid| Edge { addr, meters: [Meter::Process(pid), floor_core], stores: today };
+    let mut edges = vec![over_floor(world.floor_edge.addr, world.floor_edge.pid)];
+    for product in world.products() {
+        let ((addr, edge), (_, core)) = (product.edge(), product.core());
+        edges.push(Edge { addr, meters: [edge, core], stores: product });
+    }
+    edges.extend(world.lone_edges.iter().map(|edge| over_floor(edge.addr("http"), edge.pid())));
+    edges
 }

@@ -17,44 +17,44 @@ use crate::{
     redis::connect,
     report::{Item, Report},
     visitors::{anonymous_id, canonical, canonical_of, in_turn},
-    world::World,
+    world::{Product, World},
 };
 
 /// Visitors for whom everything is due, and requests of a round.
 const DUE_VISITORS: u64 = 5_000;
-/// Syncs that an answer offers at most (design section 7).
+/// Syncs that an answer offers at most, as the page's other requests matter more.
 const MAX_OFFERS: usize = 5;
 
-/// The visitors' requests.
+/// Requests for known visitors, and what their answers must hold.
 #[derive(Clone)]
 pub struct Known {
-    /// Who asks, as the edge says it.
+    /// Caller as the edge names it.
     pub caller: CollectCaller,
-    /// The first of them.
+    /// Number of the first visitor.
     pub first: u64,
-    /// How many visitors are stored from there on.
+    /// Number of visitors that are stored from there on.
     pub stored: u64,
-    /// Syncs that each is to be offered.
+    /// Number of syncs that each visitor is to be offered.
     pub due: usize,
 }
 
-/// One request in flight.
+/// Request in flight for a known visitor.
 pub struct KnownLane {
     client: ResolveServiceClient<Authorized>,
     known: Known,
 }
 
 impl Known {
-    /// Those of a world.
-    pub fn of(world: &World) -> Self {
+    /// Asks a product for its usual visitors, for whom nothing is due.
+    pub fn of(product: &Product, stored: u64) -> Self {
         let caller = CollectCaller {
-            pipeline_key: world.customer.live_key.clone(),
-            origin: Some(world.customer.origin.clone()),
-            host: world.edge().0.to_string(),
+            pipeline_key: product.customer.live_key.clone(),
+            origin: Some(product.customer.origin.clone()),
+            host: product.edge().0.to_string(),
             client_ip: Some("127.0.0.1".to_owned()),
             ..CollectCaller::default()
         };
-        Self { caller, first: 0, stored: world.stored, due: 0 }
+        Self { caller, first: 0, stored, due: 0 }
     }
 
     /// Lanes that ask like this.
@@ -84,26 +84,27 @@ impl Lane for KnownLane {
     }
 }
 
-/// Floor and product.
+/// Compares floor and product where nothing is due.
 pub async fn measure(world: &World, report: &mut Report) -> Result<()> {
-    let (core, meter) = world.core();
-    let (known, token) = (Known::of(world), &world.cluster.secrets.edge_token);
-    let floor = Side {
-        meters: vec![Meter::Process(world.floor_core.pid), world.redis_meter],
-        flood: Flood::of(known.lanes(clients(world.floor_core.addr, token, GRPC)?)),
+    let side = |core, meter, stores: &Product| {
+        let clients = clients(core, &stores.cluster.secrets.edge_token, GRPC)?;
+        let flood = Flood::of(Known::of(stores, world.stored).lanes(clients));
+        anyhow::Ok(Side { meters: vec![meter, stores.redis_meter], flood })
     };
-    let product = Side {
-        meters: vec![meter, world.redis_meter],
-        flood: Flood::of(known.lanes(clients(core, token, GRPC)?)),
-    };
-    let [floor, product] = compare([floor, product]).await?;
+    let floor = &world.floor_core;
+    let mut sides = vec![side(floor.addr, Meter::Process(floor.pid), &world.today)?];
+    for product in world.products() {
+        let (core, meter) = product.core();
+        sides.push(side(core, meter, product)?);
+    }
+    let rounds = compare(sides).await?;
     let item = Item {
         name: "Resolve, known, nothing due".to_owned(),
         floor: "a bare tonic handler sends the same four commands in one pipeline over one multiplexed connection \
                 a thread and answers with as much",
         processes: vec![("core", Some(1.25)), ("redis", Some(1.25))],
     };
-    report.add(&item, world.stored, &floor, &product);
+    report.add(&item, world.stored, &rounds);
     Ok(())
 }
 
@@ -111,24 +112,30 @@ pub async fn measure(world: &World, report: &mut Report) -> Result<()> {
 pub async fn measure_due(world: &World, report: &mut Report) -> Result<()> {
     let visitors = world.store_unsynced(DUE_VISITORS).await?;
     let due = all_vendors().len().min(MAX_OFFERS);
-    let known = Known { first: visitors.start, stored: DUE_VISITORS, due, ..Known::of(world) };
-    let (core, meter) = world.core();
-    let lanes = |addr, known: &Known| {
-        let clients = clients(addr, &world.cluster.secrets.edge_token, GRPC)?;
+    let flood = |addr, stores: &Product, due| {
+        let known =
+            Known { first: visitors.start, stored: DUE_VISITORS, due, ..Known::of(stores, world.stored) };
+        let clients = clients(addr, &stores.cluster.secrets.edge_token, GRPC)?;
         anyhow::Ok(Flood::counted(known.lanes(clients), DUE_VISITORS))
     };
-    let mut floor = lanes(world.floor_core.addr, &Known { due: 0, ..known.clone() })?;
-    let mut product = lanes(core, &known)?;
-    let mut redis = connect(&world.redis.url()).await?;
-    let leases: Vec<String> =
-        visitors.map(|visitor| keys::offers(world.customer.org_id, canonical(visitor))).collect();
-    let meters = [[Meter::Process(world.floor_core.pid)], [meter]];
-    let [floor, product] = alternate([&meters[0], &meters[1]], async |side| {
+    let mut floor = flood(world.floor_core.addr, &world.today, 0)?;
+    let mut meters = vec![vec![Meter::Process(world.floor_core.pid)]];
+    let mut products = Vec::new();
+    for product in world.products() {
+        let (core, meter) = product.core();
+        let org = product.customer.org_id;
+        let leases: Vec<String> =
+            visitors.clone().map(|visitor| keys::offers(org, canonical(visitor))).collect();
+        products.push((flood(core, product, due)?, connect(&product.redis.url()).await?, leases));
+        meters.push(vec![meter]);
+    }
+    let rounds = alternate(&meters, async |side| {
         if side == 0 {
             return floor.round().await;
         }
-        let () = redis.unlink(&leases).await?;
-        product.round().await
+        let (flood, redis, leases) = &mut products[side - 1];
+        let () = redis.unlink(&*leases).await?;
+        flood.round().await
     })
     .await?;
     let item = Item {
@@ -136,27 +143,27 @@ pub async fn measure_due(world: &World, report: &mut Report) -> Result<()> {
         floor: "as where nothing is due: it takes no lease and offers nothing",
         processes: vec![("core", None)],
     };
-    report.add(&item, world.stored, &floor, &product);
+    report.add(&item, world.stored, &rounds);
     Ok(())
 }
 
 /// The bare floor as one work-stealing runtime, against one single-threaded runtime a core.
 pub async fn compare_shapes(world: &World, report: &mut Report) -> Result<()> {
     const WIDE: (usize, usize) = (8, 16);
-    let known = Known::of(world);
+    let known = Known::of(&world.today, world.stored);
     let side = |floor: &Floor| {
         let flood = Flood::of(known.lanes(clients(floor.addr, "", WIDE)?));
         anyhow::Ok(Side { meters: vec![Meter::Process(floor.pid)], flood })
     };
     let per_core = world.another_floor(Shape::PerCore).await?;
     let stealing = world.another_floor(Shape::WorkStealing).await?;
-    let [floor, product] = compare([side(&per_core)?, side(&stealing)?]).await?;
+    let rounds = compare(vec![side(&per_core)?, side(&stealing)?]).await?;
     let item = Item {
         name: "(the floor as work stealing)".to_owned(),
         floor: "no product here: `floor` is the floor of Resolve as one single-threaded runtime a core, `ours` the \
                 same as one work-stealing runtime, over 8 connections × 16 streams",
         processes: vec![("core", None)],
     };
-    report.add(&item, world.stored, &floor, &product);
+    report.add(&item, world.stored, &rounds);
     Ok(())
 }

@@ -2,17 +2,16 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use http_body_util::BodyExt;
 
-use super::{connections, edges};
+use super::{Edge, connections, edges};
 use crate::{
-    cpu::Meter,
     http::Client,
     load::{Flood, Lane, ROUNDS, Side, compare},
     report::{Item, Report},
     visitors::{address, anonymous_id},
-    world::World,
+    world::{Product, World},
 };
 
 /// Requests a round: each is a visitor of its own, as a state is used once.
@@ -21,12 +20,12 @@ const REQUESTS: u64 = 1000;
 /// States in the order in which the redirects gave them out.
 type States = Arc<Mutex<Vec<String>>>;
 
-/// One connection that asks for redirects.
+/// Connection that asks for redirects.
 struct BeginLane {
     client: Client,
     host: String,
     key: String,
-    /// The first visitor; floor and product have their own.
+    /// Number of the first visitor; each edge has its own.
     first: u64,
     states: States,
 }
@@ -51,7 +50,7 @@ impl Lane for BeginLane {
     }
 }
 
-/// One connection that brings IDs back.
+/// Connection that brings IDs back.
 struct CallbackLane {
     client: Client,
     host: String,
@@ -79,61 +78,65 @@ impl Lane for CallbackLane {
     }
 }
 
-/// Floor, product, and the product's edge over the floor's core: the redirects first.
+/// Compares floor, product, and the product's edge over the floor's core: the redirects first.
 pub async fn measure(world: &World, report: &mut Report) -> Result<()> {
     let processes = vec![("edge", Some(1.3)), ("core", Some(1.3)), ("redis", None), ("postgres", None)];
-    let meters = |own: [Meter; 2]| [own.as_slice(), &[world.redis_meter, world.postgres_meter]].concat();
-    let host = world.edge().0.to_string();
+    let meters =
+        |edge: &Edge<'_>| [edge.meters.as_slice(), &[edge.stores.redis_meter, world.postgres_meter]].concat();
+    let host = |edge: &Edge<'_>| edge.stores.edge().0.to_string();
+    let edges = edges(world);
 
-    let mut begins = Vec::with_capacity(3);
-    let states: [States; 3] = Default::default();
-    for ((at, states), (edge, own)) in (0..).zip(&states).zip(edges(world)) {
+    let mut begins = Vec::with_capacity(edges.len());
+    let states: Vec<States> = edges.iter().map(|_| States::default()).collect();
+    for ((at, states), edge) in (0..).zip(&states).zip(&edges) {
         let begin = |client| BeginLane {
             client,
-            host: host.clone(),
-            key: world.customer.live_key.clone(),
-            first: world.stored / 4 * at,
+            host: host(edge),
+            key: edge.stores.customer.live_key.clone(),
+            first: world.stored / edges.len() as u64 * at,
             states: states.clone(),
         };
-        let flood = Flood::counted(connections(edge).await?.into_iter().map(begin).collect(), REQUESTS);
-        begins.push(Side { meters: meters(own), flood });
+        let flood = Flood::counted(connections(edge.addr).await?.into_iter().map(begin).collect(), REQUESTS);
+        begins.push(Side { meters: meters(edge), flood });
     }
-    let begins: [_; 3] = begins.try_into().map_err(|_| anyhow!("three edges"))?;
-    let [floor, product, alone] = compare(begins).await?;
+    let rounds = compare(begins).await?;
     let item = Item {
         name: "/v1/sync, 302".to_owned(),
         floor: "a bare axum handler reads the query and makes one bare call, whose handler reads canonical ID and \
                 consent in one pipeline and upserts one row",
         processes: processes.clone(),
     };
-    report.add(&item, world.stored, &floor, &product);
-    report.add(&item.edge_alone(), world.stored, &floor, &alone);
+    report.add_edges(&item, world.stored, &rounds);
 
-    let mut callbacks = Vec::with_capacity(3);
-    for (states, (edge, own)) in states.iter().zip(edges(world)) {
-        let callback = |client| CallbackLane { client, host: host.clone(), states: states.clone() };
-        let flood = Flood::counted(connections(edge).await?.into_iter().map(callback).collect(), REQUESTS);
-        callbacks.push(Side { meters: meters(own), flood });
+    let mut callbacks = Vec::with_capacity(edges.len());
+    for (states, edge) in states.iter().zip(&edges) {
+        let callback = |client| CallbackLane { client, host: host(edge), states: states.clone() };
+        let flood =
+            Flood::counted(connections(edge.addr).await?.into_iter().map(callback).collect(), REQUESTS);
+        callbacks.push(Side { meters: meters(edge), flood });
     }
-    let callbacks: [_; 3] = callbacks.try_into().map_err(|_| anyhow!("three edges"))?;
-    let before = stored(world).await;
-    let [floor, product, alone] = compare(callbacks).await?;
+    let mut before = Vec::new();
+    for product in world.products() {
+        before.push(stored(product).await);
+    }
+    let rounds = compare(callbacks).await?;
     // The browser gets its image whatever happens; the core says what did.
-    let (count, expected) = (stored(world).await - before, REQUESTS * (ROUNDS as u64 + 1));
-    ensure!(count as u64 == expected, "{count} of {expected} callbacks were stored");
+    for (product, before) in world.products().zip(before) {
+        let (count, expected) = (stored(product).await - before, REQUESTS * (ROUNDS as u64 + 1));
+        ensure!(count as u64 == expected, "{count} of {expected} callbacks were stored");
+    }
     let item = Item {
         name: "/v1/sync/…/callback".to_owned(),
         floor: "a bare axum handler makes one bare call, whose handler finds the identity, uses the state up and \
                 stores the ID in one statement, and then writes one field to Redis",
         processes,
     };
-    report.add(&item, world.stored, &floor, &product);
-    report.add(&item.edge_alone(), world.stored, &floor, &alone);
+    report.add_edges(&item, world.stored, &rounds);
     Ok(())
 }
 
-/// IDs that the core says it has stored.
-async fn stored(world: &World) -> f64 {
-    let metrics = world.cluster.cores[0].metrics().await;
+/// IDs that a product's core says it has stored.
+async fn stored(product: &Product) -> f64 {
+    let metrics = product.cluster.cores[0].metrics().await;
     metrics.sum("datafly_sync_succeeded_total", &[("vendor", "pinterest")])
 }

@@ -12,15 +12,15 @@ use crate::{
     load::{Flood, Lane, Side, compare},
     report::{Item, Report},
     visitors::{anonymous_id, canonical, in_turn, known_vendors},
-    world::World,
+    world::{Product, World},
 };
 
-/// How identities are named.
+/// Kind of ID that names an identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum By {
-    /// As the events name them.
+    /// Anonymous IDs, as events carry them.
     AnonymousId,
-    /// As `Resolve` answered.
+    /// Canonical IDs, as `Resolve` answers them.
     CanonicalId,
 }
 
@@ -65,14 +65,12 @@ impl Lane for DeliveryLane {
     }
 }
 
-/// Floor and product, for one number of identities a call.
+/// Compares floor and product for one number of identities a call.
 pub async fn measure(world: &World, report: &mut Report, identities: u64, by: By) -> Result<()> {
-    let (core, meter) = world.core();
-    let token = &world.cluster.secrets.internal_token;
-    let flood = |addr, vendors| {
+    let side = |core, meter, stores: &Product, vendors| {
         let lane = |client| DeliveryLane {
             client,
-            org: world.customer.org_id.to_string(),
+            org: stores.customer.org_id.to_string(),
             stored: world.stored,
             identities,
             by,
@@ -84,15 +82,17 @@ pub async fn measure(world: &World, report: &mut Report, identities: u64, by: By
             100..1000 => (GRPC.0, 4),
             1000.. => (GRPC.0, 1),
         };
-        anyhow::Ok(Flood::of(clients(addr, token, in_flight)?.into_iter().map(lane).collect()))
+        let clients = clients(core, &stores.cluster.secrets.internal_token, in_flight)?;
+        let flood = Flood::of(clients.into_iter().map(lane).collect());
+        anyhow::Ok(Side { meters: vec![meter, stores.redis_meter], flood })
     };
-    let floor = Side {
-        meters: vec![Meter::Process(world.floor_core.pid), world.redis_meter],
-        flood: flood(world.floor_core.addr, None)?,
-    };
-    let vendors = Some(known_vendors().len());
-    let product = Side { meters: vec![meter, world.redis_meter], flood: flood(core, vendors)? };
-    let [floor, product] = compare([floor, product]).await?;
+    let floor = &world.floor_core;
+    let mut sides = vec![side(floor.addr, Meter::Process(floor.pid), &world.today, None)?];
+    for product in world.products() {
+        let (core, meter) = product.core();
+        sides.push(side(core, meter, product, Some(known_vendors().len()))?);
+    }
+    let rounds = compare(sides).await?;
     let (name, floor_does) = match by {
         By::AnonymousId => (
             format!("VendorIds × {identities}"),
@@ -105,6 +105,6 @@ pub async fn measure(world: &World, report: &mut Report, identities: u64, by: By
     };
     let target = (identities == 1000).then_some(1.5);
     let item = Item { name, floor: floor_does, processes: vec![("core", target), ("redis", None)] };
-    report.add(&item, world.stored, &floor, &product);
+    report.add(&item, world.stored, &rounds);
     Ok(())
 }

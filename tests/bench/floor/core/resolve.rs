@@ -40,7 +40,7 @@ impl ResolveService for Core {
         Ok(Response::new(ResolveResponse { resolutions: vec![resolution] }))
     }
 
-    /// Everything Redis holds, as it holds it.
+    /// Answers with the fields and values that Redis holds, unparsed.
     async fn vendor_ids(
         &self,
         request: Request<VendorIdsRequest>,

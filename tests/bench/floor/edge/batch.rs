@@ -55,7 +55,7 @@ struct Page<'a> {
     url: Option<Cow<'a, str>>,
 }
 
-/// Parses, asks, answers.
+/// Parses a batch, asks the core about its first event, and answers.
 pub(super) async fn batch(State(channel): State<Channel>, request: Request) -> Result<Response, Failed> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map_err(|_| Failed)?.to_bytes();
