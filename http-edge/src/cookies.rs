@@ -10,8 +10,6 @@ use proto::v1::{Cookie, SameSite};
 const MAX_ANONYMOUS_ID_BYTES: usize = 128;
 /// Longest value of a vendor's cookie in bytes; they are about 30 to 200 long.
 const MAX_VENDOR_COOKIE_BYTES: usize = 512;
-/// Cookies of vendors that the core reads (generated IDs and click IDs). No other cookie is forwarded.
-const VENDOR_COOKIES: [&str; 6] = ["_fbp", "_fbc", "_ttp", "_ga", "_scid", "_rdt_uuid"];
 /// Bytes that RFC 6265 forbids in a value, and the escape itself.
 const NOT_IN_VALUE: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b',').add(b';').add(b'\\').add(b'%');
 
@@ -39,11 +37,14 @@ pub fn state(headers: &HeaderMap, vendor: &str) -> Option<String> {
     get(headers, &state_name(vendor)).map(str::to_owned)
 }
 
-/// Names and values of the vendors' own cookies, at most 512 bytes each.
-pub fn vendor_cookies(headers: &HeaderMap) -> impl Iterator<Item = (&'static str, &str)> {
-    VENDOR_COOKIES
-        .into_iter()
-        .filter_map(|name| Some((name, get(headers, name)?)))
+/// The cookies called as in `names`, those that are empty or too long left out.
+pub fn vendor_cookies<'a>(
+    headers: &'a HeaderMap,
+    names: &'a [String],
+) -> impl Iterator<Item = (&'a str, &'a str)> {
+    names
+        .iter()
+        .filter_map(|name| Some((name.as_str(), get(headers, name)?)))
         .filter(|(_, value)| (1..=MAX_VENDOR_COOKIE_BYTES).contains(&value.len()))
 }
 
@@ -105,13 +106,17 @@ mod tests {
         cookies.iter().map(|cookie| (header::COOKIE, cookie.parse().unwrap())).collect()
     }
 
+    fn names() -> Vec<String> {
+        ["_fbp", "_ga"].map(str::to_owned).to_vec()
+    }
+
     #[test]
-    fn only_our_cookies_and_the_vendors_six_are_read() {
+    fn only_our_cookies_and_the_vendors_are_read() {
         let sent = headers(&["session=s3cret; _fbp=fb.1.2.3", "_dfid=a%3Bb; _dfs_criteo=x=y; _dfid=second"]);
         assert_eq!(anonymous_id(&sent).as_deref(), Some("a;b"));
         assert_eq!(state(&sent, "criteo").as_deref(), Some("x=y"));
         assert_eq!(state(&sent, "pinterest"), None);
-        assert_eq!(vendor_cookies(&sent).collect::<Vec<_>>(), [("_fbp", "fb.1.2.3")]);
+        assert_eq!(vendor_cookies(&sent, &names()).collect::<Vec<_>>(), [("_fbp", "fb.1.2.3")]);
     }
 
     #[test]
@@ -120,7 +125,7 @@ mod tests {
         let fields = sent.iter().map(|field| (header::COOKIE, HeaderValue::from_bytes(field).unwrap()));
         let sent: HeaderMap = fields.collect();
         assert_eq!(anonymous_id(&sent).as_deref(), Some("a"));
-        assert_eq!(vendor_cookies(&sent).collect::<Vec<_>>(), [("_ga", "g")]);
+        assert_eq!(vendor_cookies(&sent, &names()).collect::<Vec<_>>(), [("_ga", "g")]);
     }
 
     #[test]

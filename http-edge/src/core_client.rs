@@ -14,7 +14,8 @@ use proto::{
     v1::{
         AuthenticateRequest, AuthenticateResponse, BeginSyncRequest, BeginSyncResponse, CheckOriginRequest,
         CheckOriginResponse, CreateLinkRequest, CreateLinkResponse, ErrorReason, ResolveRequest,
-        ResolveResponse, StoreSyncResultRequest, StoreSyncResultResponse,
+        ResolveResponse, StoreSyncResultRequest, StoreSyncResultResponse, VendorCookiesRequest,
+        VendorCookiesResponse,
         auth_service_client::AuthServiceClient, resolve_service_client::ResolveServiceClient,
         sync_service_client::SyncServiceClient,
     },
@@ -175,6 +176,8 @@ rpcs! {
     authenticate, AuthServiceClient(AuthenticateRequest) -> AuthenticateResponse;
     /// Asks if pages of an origin may call a host.
     check_origin, AuthServiceClient(CheckOriginRequest) -> CheckOriginResponse;
+    /// Asks for the names of the vendors' cookies.
+    vendor_cookies, AuthServiceClient(VendorCookiesRequest) -> VendorCookiesResponse;
     /// Makes a token for a link to another domain of the customer.
     create_link, ResolveServiceClient(CreateLinkRequest) -> CreateLinkResponse;
     /// Asks where to send the browser for a sync.

@@ -5,7 +5,7 @@ use std::{process::ExitCode, sync::Arc};
 
 use serve::{Env, EnvError, Lifecycle, Workers};
 
-use crate::{body::Bodies, config::Config, core_client::CoreClient, routes::Edge};
+use crate::{body::Bodies, config::Config, core_client::CoreClient, routes::Edge, vendor_cookies::VendorCookies};
 
 mod body;
 mod caller;
@@ -19,6 +19,7 @@ mod query;
 mod routes;
 mod subjects;
 mod throttle;
+mod vendor_cookies;
 
 // For what runs beside the requests; `serve::Workers` serves.
 #[tokio::main(worker_threads = 1)]
@@ -43,6 +44,7 @@ async fn run() -> Result<(), EnvError> {
     let listener = serve::bind("LISTEN_ADDR", config.listen_addr).await?;
     let (proxies, bodies) = (config.trusted_proxies.into(), Bodies::default());
     let throttle = Arc::default();
+    let vendor_cookies = VendorCookies::default();
     let workers = Workers::per_core(|| {
         let core = CoreClient::new(&config.cores, config.service_token.clone());
         let edge = Edge {
@@ -50,10 +52,13 @@ async fn run() -> Result<(), EnvError> {
             proxies: Arc::clone(&proxies),
             bodies: bodies.clone(),
             throttle: Arc::clone(&throttle),
+            vendor_cookies: vendor_cookies.clone(),
         };
         routes::app(edge).merge(serve::metrics::health(lifecycle.clone()))
     })?;
     lifecycle.set_started();
+    let core = CoreClient::new(&config.cores, config.service_token.clone());
+    lifecycle.keep_up("vendor_cookies", move |stop| vendor_cookies.clone().refresh_until(core.clone(), stop));
     serve::serve(listener, "http", workers, lifecycle).await;
     Ok(())
 }

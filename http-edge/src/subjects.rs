@@ -69,15 +69,20 @@ fn merge<'a>(into: &mut Event<'a>, later: Event<'a>) {
     take(&mut into.phone_sha256, later.phone_sha256);
 }
 
-/// Subjects of `groups`. A browser's request adds what its cookies say, and asks for pending syncs once; a
+/// Subjects of `groups`. A browser's request adds what its cookies say, those called as in `vendor_cookies` included, and asks for pending syncs once; a
 /// signed call has neither.
-pub fn subjects(groups: &[Group<'_>], headers: &HeaderMap, signed: bool) -> Vec<Subject> {
+pub fn subjects(
+    groups: &[Group<'_>],
+    headers: &HeaderMap,
+    vendor_cookies: &[String],
+    signed: bool,
+) -> Vec<Subject> {
     let cookie_anonymous_id = if signed { None } else { cookies::anonymous_id(headers) };
     let sec_gpc = caller::sec_gpc(headers);
     let last = groups.len().saturating_sub(1);
     let mut subjects = Vec::with_capacity(groups.len());
     for (at, group) in groups.iter().enumerate() {
-        let vendor_cookies = cookies::vendor_cookies(headers).filter(|_| !signed);
+        let vendor_cookies = cookies::vendor_cookies(headers, vendor_cookies).filter(|_| !signed);
         subjects.push(Subject {
             cookie_anonymous_id: cookie_anonymous_id.clone(),
             vendor_cookies: vendor_cookies.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
@@ -163,12 +168,12 @@ mod tests {
             [(COOKIE, "_dfid=c; _ga=g; other=o".parse().unwrap())].into_iter().collect();
         headers.insert("sec-gpc", "1".parse().unwrap());
         let groups = groups(&[event("a", None, None), event("b", Some("{}"), None)]);
-        let browser = subjects(&groups, &headers, false);
+        let browser = subjects(&groups, &headers, &["_ga".to_owned()], false);
         assert!(browser.iter().all(|s| s.cookie_anonymous_id.as_deref() == Some("c")));
         assert_eq!(browser[0].vendor_cookies.keys().collect::<Vec<_>>(), ["_ga"]);
         assert_eq!(browser.iter().map(|s| s.want_pending_syncs).collect::<Vec<_>>(), [false, true]);
         assert_eq!(browser[0].consent, Some(ConsentSignals { json: None, sec_gpc: true }));
-        let server = subjects(&groups, &headers, true);
+        let server = subjects(&groups, &headers, &["_ga".to_owned()], true);
         assert!(server.iter().all(|s| s.cookie_anonymous_id.is_none() && s.vendor_cookies.is_empty()));
         assert!(!server[1].want_pending_syncs);
     }

@@ -13,6 +13,7 @@ pub mod database;
 pub mod grpc;
 pub mod health;
 pub mod http2;
+pub mod imports;
 pub mod metrics;
 pub mod people;
 pub mod postgres;

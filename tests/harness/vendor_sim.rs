@@ -2,8 +2,9 @@
 
 use std::{
     collections::HashMap,
+    fs,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -14,8 +15,11 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use identity_service::vendors::{self, SyncVendor, sync::Mode};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use serde::Deserialize;
 use tokio::task::AbortHandle;
+use url::Url;
 
 /// Ways in which a vendor brings its ID back.
 #[derive(Debug, Clone, Copy)]
@@ -28,66 +32,62 @@ enum Return {
     Glued,
 }
 
-/// A vendor as its public endpoint behaves.
+/// A vendor as its public endpoint behaves, by its record and its fixture.
 #[derive(Debug)]
 pub struct Vendor {
     /// Name in our vendor table.
     pub name: &'static str,
     /// Path of its endpoint.
-    pub path: &'static str,
+    pub path: String,
     /// Parameter with the customer's partner ID.
     pub partner: &'static str,
     /// Parameter with the callback's URL; none where it is agreed out of band.
     callback: Option<&'static str>,
     returns: Return,
     /// The cookie it keeps its ID in.
-    cookie: &'static str,
+    cookie: String,
     /// The ID it assigns, unless a test sets another.
-    pub id: &'static str,
+    pub id: String,
 }
 
-/// Four vendors that differ in how they bring their ID back, with the paths, parameters and forms of IDs that
-/// their public endpoints use.
-pub const VENDORS: [Vendor; 4] = [
-    Vendor {
-        name: "pinterest",
-        path: "/user/",
-        partner: "tid",
-        callback: Some("redirect"),
-        returns: Return::Parameter("uid"),
-        cookie: "_pin_unauth",
-        id: "dWlkPU5XTTJOamc0TXpBdE1HRXpNaTAwWkRNMg==",
-    },
-    Vendor {
-        name: "criteo",
-        path: "/sync",
-        partner: "c",
-        callback: Some("u"),
-        returns: Return::Macro("@USERID@"),
-        cookie: "uid",
-        id: "k-8sJ2mZf0Vn1xT9Yw7bRq",
-    },
-    Vendor {
-        name: "index_exchange",
-        path: "/usermatchredir",
-        partner: "s",
-        callback: Some("cb"),
-        returns: Return::Glued,
-        cookie: "CMID",
-        id: "XlV6w9HM6LYAAHx2YJ4AAACZ&476",
-    },
-    Vendor {
-        name: "trade_desk",
-        path: "/track/cmf/generic",
-        partner: "ttd_pid",
-        callback: None,
-        returns: Return::Macro("%%TDID%%"),
-        cookie: "TDID",
-        id: "3f1b7a52-9c0d-4e86-8f5a-2d64c0b1e973",
-    },
-];
+/// The vendors that have a record with a gateway sync, each as its record says.
+pub static VENDORS: LazyLock<Vec<Vendor>> =
+    LazyLock::new(|| vendors::syncs().map(|record| simulated(record).unwrap()).collect());
 
-/// The record of a vendor.
+/// The part of a vendor's fixture that the simulator needs.
+#[derive(Deserialize)]
+struct Fixture {
+    simulator: SimulatedId,
+}
+
+#[derive(Deserialize)]
+struct SimulatedId {
+    cookie: String,
+    id: String,
+}
+
+fn simulated(record: &'static SyncVendor) -> Result<Vendor> {
+    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../identity-service/fixtures/sync");
+    let fixture = fs::read_to_string(format!("{fixtures}/{}.json", record.name))?;
+    let Fixture { simulator } = serde_json::from_str(&fixture)?;
+    let (callback, returns) = match record.mode {
+        Mode::Redirect { param, uid_macro: None } => (Some(param), Return::Parameter(record.uid_param)),
+        Mode::Redirect { param, uid_macro: Some(text) } => (Some(param), Return::Macro(text)),
+        Mode::Append { param } => (Some(param), Return::Glued),
+        Mode::Registered { uid_macro } => (None, Return::Macro(uid_macro)),
+    };
+    Ok(Vendor {
+        name: record.name,
+        path: Url::parse(record.endpoint)?.path().to_owned(),
+        partner: record.partner_param,
+        callback,
+        returns,
+        cookie: simulator.cookie,
+        id: simulator.id,
+    })
+}
+
+/// The vendor of that name.
 pub fn vendor(name: &str) -> &'static Vendor {
     VENDORS.iter().find(|vendor| vendor.name == name).unwrap_or_else(|| panic!("no vendor {name}"))
 }
@@ -214,7 +214,7 @@ async fn answer(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> R
     let Some(callback) = callback else { return StatusCode::BAD_REQUEST.into_response() };
     let id = match &fault {
         Some(Fault::Id(id)) => id.clone(),
-        _ => kept(request.headers(), vendor.cookie).unwrap_or_else(|| vendor.id.to_owned()),
+        _ => kept(request.headers(), &vendor.cookie).unwrap_or_else(|| vendor.id.clone()),
     };
     let cookie = format!("{}={}; Path=/; Max-Age=31536000", vendor.cookie, encoded(&id));
     if fault == Some(Fault::NoRedirect) {

@@ -251,6 +251,6 @@ impl World {
 }
 
 /// Names of the simulator's vendors.
-pub fn all_vendors() -> [&'static str; 4] {
-    VENDORS.each_ref().map(|vendor| vendor.name)
+pub fn all_vendors() -> Vec<&'static str> {
+    VENDORS.iter().map(|vendor| vendor.name).collect()
 }

@@ -5,6 +5,7 @@
 //! to the edge, except for gateway sync, and what becomes of it; `operations` has what a person on call does
 //! and watches, and what the system costs.
 
+mod architecture;
 mod control_plane;
 mod faults;
 mod graph;

@@ -3,6 +3,7 @@
 
 pub mod accept;
 mod background;
+pub mod catalogue;
 pub mod env;
 mod envelope;
 mod failing;

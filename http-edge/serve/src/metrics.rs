@@ -15,7 +15,7 @@ use tokio::{task::JoinHandle, time::Instant};
 
 pub use metrics_exporter_prometheus::PrometheusHandle;
 
-use crate::{EnvError, Lifecycle, Workers, accept, telemetry};
+use crate::{EnvError, Lifecycle, Workers, accept, catalogue, telemetry};
 
 /// Buckets of every `*_seconds` histogram: from a warm Redis round trip to the longest deadline.
 const BUCKETS_SECONDS: [f64; 14] =
@@ -38,6 +38,7 @@ fn make_recorder() -> PrometheusHandle {
     let handle = recorder.handle();
     // An error means that some other recorder was installed first; then ours renders nothing.
     let _ = metrics::set_global_recorder(recorder);
+    catalogue::describe();
     handle
 }
 

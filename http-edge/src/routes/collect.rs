@@ -8,7 +8,7 @@ use axum::{
     extract::{ConnectInfo, Request, State},
     response::{IntoResponse, Response},
 };
-use http::request::Parts;
+use http::{HeaderMap, header, request::Parts};
 use proto::v1::{
     AuthenticateRequest, CollectCaller, ErrorReason, PendingSync, Resolution, ResolveRequest, Subject,
 };
@@ -131,7 +131,8 @@ async fn take(
 
     let groups = subjects::collapse(events);
     let origin = caller.origin.clone().filter(|_| !signed);
-    let subjects = subjects::subjects(&groups, &parts.headers, signed);
+    let vendor_cookies = vendor_cookies(edge, &parts.headers, signed).await?;
+    let subjects = subjects::subjects(&groups, &parts.headers, &vendor_cookies, signed);
     let groups: Vec<Vec<usize>> = groups.into_iter().map(|group| group.indices).collect();
     caller.signed_body = signed.then(|| std::mem::take(&mut body.bytes));
     let resolutions = call(edge, &caller::trace(&parts.headers), caller, subjects).await;
@@ -159,6 +160,14 @@ async fn take(
     }
     set_cookies(&mut response, cookies.values().filter(|_| !signed));
     Ok(response)
+}
+
+/// Names of the vendors' cookies, where the request may have some.
+async fn vendor_cookies(edge: &Edge, headers: &HeaderMap, signed: bool) -> Result<Arc<Vec<String>>, ApiError> {
+    if signed || !headers.contains_key(header::COOKIE) {
+        return Ok(Arc::default());
+    }
+    Ok(edge.vendor_cookies.names(&edge.core).await?)
 }
 
 /// Parses events into those that are valid, with their indices, and the errors of the others.

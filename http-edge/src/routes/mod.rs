@@ -29,6 +29,7 @@ use crate::{
     error::ApiError,
     query::Query,
     throttle::{Counted, Throttle},
+    vendor_cookies::VendorCookies,
 };
 
 /// State that every route works with.
@@ -41,6 +42,8 @@ pub struct Edge {
     pub bodies: Bodies,
     /// Refusals that need not go as far as the core.
     pub throttle: Arc<Throttle>,
+    /// Names of the cookies that the core reads.
+    pub vendor_cookies: VendorCookies,
 }
 
 impl Edge {

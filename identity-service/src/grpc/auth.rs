@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proto::v1::{
-    AuthenticateRequest, AuthenticateResponse, CheckOriginRequest, CheckOriginResponse, ConsentMode,
+    AuthenticateRequest, AuthenticateResponse, CheckOriginRequest, CheckOriginResponse, VendorCookiesRequest, VendorCookiesResponse, ConsentMode,
     Environment, auth_service_server::AuthService,
 };
 use tonic::{Request, Response, Status};
@@ -14,7 +14,7 @@ use crate::{
     auth::pipeline_key::{self, Purpose},
     clock, consent,
     error::Error,
-    settings,
+    settings, vendors,
 };
 
 /// The implementation of `SyncService`.
@@ -57,5 +57,13 @@ impl AuthService for Service {
         let snapshot = self.app.settings.current().await?;
         let allowed = pipeline_key::origin_allowed(&snapshot, &host, &origin);
         Ok(Response::new(CheckOriginResponse { allowed }))
+    }
+
+    async fn vendor_cookies(
+        &self,
+        _: Request<VendorCookiesRequest>,
+    ) -> Result<Response<VendorCookiesResponse>, Status> {
+        let names = vendors::generated_ids().map(|record| record.cookie.to_owned()).collect();
+        Ok(Response::new(VendorCookiesResponse { names }))
     }
 }

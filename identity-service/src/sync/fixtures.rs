@@ -11,10 +11,19 @@ use crate::vendors::{self, SyncVendor, sync_url};
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Fixture {
+    /// The vendor's cookie and an ID as it assigns them; the simulator of the tests and the demo has them.
+    simulator: Simulated,
     partner_id: String,
     /// The URL that the browser is sent to with the state `STATE` from `https://collect.example`.
     location: String,
     callbacks: Vec<Callback>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Simulated {
+    cookie: String,
+    id: String,
 }
 
 #[derive(Deserialize)]
@@ -69,6 +78,8 @@ fn every_vendor_behaves_as_its_fixture_says() {
             "STATE",
         );
         assert_eq!(url, fixture.location, "{}", vendor.name);
+        assert!(!fixture.simulator.cookie.is_empty(), "{}", vendor.name);
+        assert!(uid::is_valid(vendor, &fixture.simulator.id), "{}", vendor.name);
         for case in fixture.callbacks.iter().chain(&every) {
             check(vendor, case);
         }

@@ -1,5 +1,6 @@
 //! The core's floor: bare tonic handlers that send the same commands and the fewest statements, and check nothing.
 
+mod auth;
 mod resolve;
 mod sync;
 
@@ -20,7 +21,10 @@ use identity_service::{
     identifiers::{Identifier, Kind},
     storage::redis::keys,
 };
-use proto::v1::{resolve_service_server::ResolveServiceServer, sync_service_server::SyncServiceServer};
+use proto::v1::{
+    auth_service_server::AuthServiceServer, resolve_service_server::ResolveServiceServer,
+    sync_service_server::SyncServiceServer,
+};
 use tokio::net::TcpStream;
 use tokio_postgres::{Client, NoTls, Statement};
 use tonic::{Status, codegen::Service};
@@ -105,12 +109,15 @@ impl Core {
 impl Server for Core {
     async fn serve(self, stream: TcpStream) {
         let resolve = ResolveServiceServer::new(self.clone());
+        let auth = AuthServiceServer::new(self.clone());
         let sync = SyncServiceServer::new(self);
         let service = service_fn(move |request: hyper::Request<Incoming>| {
-            let (mut resolve, mut sync) = (resolve.clone(), sync.clone());
+            let (mut resolve, mut auth, mut sync) = (resolve.clone(), auth.clone(), sync.clone());
             async move {
                 if request.uri().path().starts_with("/datafly.identity.v1.ResolveService/") {
                     resolve.call(request).await
+                } else if request.uri().path().starts_with("/datafly.identity.v1.AuthService/") {
+                    auth.call(request).await
                 } else {
                     sync.call(request).await
                 }

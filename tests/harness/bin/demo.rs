@@ -112,7 +112,7 @@ impl Demo {
         let management = start_management(&cluster, &database_url).await?;
         let vendors = VendorSim::start().await?;
 
-        progress("Setting up a source with a live key and four vendors, over the management API …");
+        progress("Setting up a source with a live key and every vendor, over the management API …");
         let mut admin =
             Admin::new(format!("http://{}", management.addr("http")), org_id, admin_email.clone())?;
         admin.log_in(&admin_password).await.expect(200);

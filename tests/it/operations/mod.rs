@@ -4,6 +4,7 @@ mod canaries;
 mod compare;
 mod drain;
 mod logs;
+mod metrics;
 mod round_trips;
 mod schema;
 mod start_up;

@@ -12,7 +12,7 @@ use proto::{
         CheckOriginResponse, Cookie, CreateLinkRequest, CreateLinkResponse, ErrorReason, ExplainRequest,
         ExplainResponse, PendingSyncsRequest, PendingSyncsResponse, Resolution, ResolutionError,
         ResolveRequest, ResolveResponse, SameSite, StoreSyncResultRequest, StoreSyncResultResponse,
-        SyncRedirect, SyncRefusal, VendorIdsRequest, VendorIdsResponse, auth_service_server::AuthService,
+        SyncRedirect, SyncRefusal, VendorCookiesRequest, VendorCookiesResponse, VendorIdsRequest, VendorIdsResponse, auth_service_server::AuthService,
         begin_sync_response::Outcome, caller::Kind, resolve_service_server::ResolveService,
         sync_service_server::SyncService,
     },
@@ -29,6 +29,7 @@ pub(super) struct FakeCore(Arc<Mutex<Asked>>);
 pub(super) struct Asked {
     pub(super) resolve: Vec<ResolveRequest>,
     pub(super) authenticate: usize,
+    pub(super) vendor_cookies: usize,
     pub(super) begin: Vec<BeginSyncRequest>,
     pub(super) store: Vec<StoreSyncResultRequest>,
     pub(super) traces: Vec<Option<String>>,
@@ -128,6 +129,14 @@ impl AuthService for FakeCore {
     ) -> Result<Answer<CheckOriginResponse>, Status> {
         let allowed = request.get_ref().origin == ORIGIN && request.get_ref().host == "collect.example";
         Ok(Answer::new(CheckOriginResponse { allowed }))
+    }
+
+    async fn vendor_cookies(
+        &self,
+        _: tonic::Request<VendorCookiesRequest>,
+    ) -> Result<Answer<VendorCookiesResponse>, Status> {
+        self.asked(|asked| asked.vendor_cookies += 1);
+        Ok(Answer::new(VendorCookiesResponse { names: vec!["_ga".into()] }))
     }
 }
 

@@ -46,6 +46,7 @@ fn edge(cores: &[SocketAddr]) -> Router {
         proxies: Arc::default(),
         bodies: Bodies::default(),
         throttle: Arc::default(),
+        vendor_cookies: VendorCookies::default(),
     })
 }
 
