@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serve::{Env, EnvError, Lifecycle, Workers};
 
 use crate::{
-    auth::tokens::Tokens,
+    auth::{Auth, tokens::Tokens},
     catalog::Catalog,
     config::Config,
     core::Core,
@@ -124,19 +124,22 @@ async fn serve_api(env: &Env) -> Result<(), Failure> {
     let postgres = PgPool::connect_lazily(&config.database_url, POSTGRES_CONNECTIONS)?;
     let core = Core::new(&config.cores, config.service_token);
     let state = Management {
-        postgres,
         catalog: Arc::new(Catalog::new(core.clone())),
         core,
         crypto_health: Arc::new(Health::of(&config.keys)),
         keys: config.keys,
-        tokens: Arc::new(Tokens::new(&config.jwt_secret, config.jwt_secret_previous.as_ref())),
-        proxies: Arc::new(config.trusted_proxies),
-        hashing: Arc::default(),
+        auth: Auth {
+            postgres: postgres.clone(),
+            tokens: Arc::new(Tokens::new(&config.jwt_secret, config.jwt_secret_previous.as_ref())),
+            hashing: Arc::default(),
+            proxies: Arc::new(config.trusted_proxies),
+        },
+        postgres: postgres.clone(),
     };
-    let postgres = state.postgres.clone();
+    let (pool, keys) = (postgres.clone(), state.keys.clone());
     lifecycle.keep_up("postgres", move |stop| watch::watch_until(postgres.clone(), stop));
-    let all = state.clone();
-    lifecycle.keep_up("reencrypt", move |stop| reencrypt::worker::work_until(all.clone(), stop));
+    lifecycle
+        .keep_up("reencrypt", move |stop| reencrypt::worker::work_until(pool.clone(), keys.clone(), stop));
     let app = routes::app(state, lifecycle.clone());
     lifecycle.set_started();
     serve::serve(listener, "http", Workers::here(app), lifecycle).await;

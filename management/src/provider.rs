@@ -10,8 +10,8 @@ use crate::{
         error::{Code, Result},
         fields::Fields,
     },
+    core::Core,
     json,
-    state::Management,
 };
 
 /// Settings as a JSON object, which is what is stored, and what the core is asked about.
@@ -35,34 +35,32 @@ fn is_deeper(value: &Value, than: usize) -> bool {
     }
 }
 
-impl Management {
-    /// Notes what is wrong with the settings of a provider; its fields are those below `prefix`, such as `config.`.
-    /// Never given any credentials.
-    pub async fn check_provider(
-        &self,
-        wrong: &mut Fields,
-        prefix: &str,
-        org: Uuid,
-        kind: ProviderKind,
-        name: &str,
-        settings: &Map<String, Value>,
-    ) -> Result<()> {
-        if let Some((field, _)) = settings.iter().find(|(_, value)| is_deeper(value, MAX_DEPTH)) {
-            wrong.add(format!("{prefix}{field}"), "must not be nested as deep");
-            return Ok(());
-        }
-        let request = CheckProviderRequest {
-            org_id: org.to_string(),
-            name: name.to_owned(),
-            settings: Some(json::document(settings.clone())),
-            kind: kind.into(),
-        };
-        for problem in self.core.check_provider(request).await?.problems {
-            let field = format!("{prefix}{}", problem.field);
-            wrong.add(field.trim_end_matches('.'), problem.message);
-        }
-        // What the core takes, PostgreSQL may not.
-        wrong.storable(prefix.trim_end_matches('.'), &Value::Object(settings.clone()));
-        Ok(())
+/// Notes what is wrong with the settings of a provider; its fields are those below `prefix`, such as `config.`.
+/// Never given any credentials.
+pub async fn check(
+    core: &Core,
+    wrong: &mut Fields,
+    prefix: &str,
+    org: Uuid,
+    kind: ProviderKind,
+    name: &str,
+    settings: &Map<String, Value>,
+) -> Result<()> {
+    if let Some((field, _)) = settings.iter().find(|(_, value)| is_deeper(value, MAX_DEPTH)) {
+        wrong.add(format!("{prefix}{field}"), "must not be nested as deep");
+        return Ok(());
     }
+    let request = CheckProviderRequest {
+        org_id: org.to_string(),
+        name: name.to_owned(),
+        settings: Some(json::document(settings.clone())),
+        kind: kind.into(),
+    };
+    for problem in core.check_provider(request).await?.problems {
+        let field = format!("{prefix}{}", problem.field);
+        wrong.add(field.trim_end_matches('.'), problem.message);
+    }
+    // What the core takes, PostgreSQL may not.
+    wrong.storable(prefix.trim_end_matches('.'), &Value::Object(settings.clone()));
+    Ok(())
 }

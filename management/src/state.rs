@@ -2,19 +2,14 @@
 
 use std::sync::Arc;
 
+use axum::extract::FromRef;
 use migrations::{
     pool::{PgPool, PgPooled},
     sealed::SealKeys,
 };
 use serve::TrustedProxies;
 
-use crate::{
-    api::error::Result,
-    auth::{hashing::Hashing, tokens::Tokens},
-    catalog::Catalog,
-    core::Core,
-    crypto::health::Health,
-};
+use crate::{api::error::Result, auth::Auth, catalog::Catalog, core::Core, crypto::health::Health};
 
 /// The control plane. Clones share everything.
 #[derive(Clone)]
@@ -29,17 +24,20 @@ pub struct Management {
     pub keys: Arc<SealKeys>,
     /// Whether they work.
     pub crypto_health: Arc<Health>,
-    /// Signs and checks tokens.
-    pub tokens: Arc<Tokens>,
-    /// Whose X-Forwarded-For counts.
-    pub proxies: Arc<TrustedProxies>,
-    /// Hashes passwords, a few at a time.
-    pub hashing: Arc<Hashing>,
+    /// Users and their sessions.
+    pub auth: Auth,
 }
 
 impl Management {
     /// A connection to PostgreSQL, within the pool's bound.
     pub async fn connection(&self) -> Result<PgPooled> {
         Ok(self.postgres.get().await?)
+    }
+}
+
+/// Lets a handler ask where its request came from.
+impl FromRef<Management> for Arc<TrustedProxies> {
+    fn from_ref(state: &Management) -> Self {
+        state.auth.proxies.clone()
     }
 }

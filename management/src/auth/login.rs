@@ -13,18 +13,16 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{
+    Auth,
     password::{self, Verdict},
     sessions::{self, Pair},
     throttle::Attempt,
 };
-use crate::{
-    api::{
-        audit::Change,
-        caller::{Caller, Origin},
-        error::{ApiError, Code, Result},
-        fields::{self, Fields},
-    },
-    state::Management,
+use crate::api::{
+    audit::Change,
+    caller::{Caller, Origin},
+    error::{ApiError, Code, Result},
+    fields::{self, Fields},
 };
 
 define_sql_function! { fn lower(text: Text) -> Text; }
@@ -39,7 +37,7 @@ struct Account {
 }
 
 /// The pair of tokens of a new session for whoever has that address and that password.
-pub async fn login(state: &Management, email: &str, password: SecretString, origin: &Origin) -> Result<Pair> {
+pub async fn login(auth: &Auth, email: &str, password: SecretString, origin: &Origin) -> Result<Pair> {
     let logged_in = async {
         let email = email.trim();
         let mut wrong = Fields::default();
@@ -49,7 +47,7 @@ pub async fn login(state: &Management, email: &str, password: SecretString, orig
         check_length(&mut wrong, "password", &password);
         wrong.done()?;
         let account = {
-            let mut connection = state.connection().await?;
+            let mut connection = auth.connection().await?;
             let named = users::table.filter(lower(users::email).eq(lower(email)));
             named.select(account()).first::<Account>(&mut **connection).await.optional()?
         };
@@ -57,13 +55,13 @@ pub async fn login(state: &Management, email: &str, password: SecretString, orig
         // Of an unknown account the address, as it would be compared.
         let counted =
             known.map_or_else(|| email.to_lowercase().into_bytes(), |(_, id)| id.as_bytes().to_vec());
-        let proven = prove(state, account, &counted, password, origin).await;
+        let proven = prove(auth, account, &counted, password, origin).await;
         match (proven, known) {
-            (Ok(hash), Some(known)) => sessions::begin(state, known, &hash, origin).await,
+            (Ok(hash), Some(known)) => sessions::begin(auth, known, &hash, origin).await,
             (Ok(_), None) => Err(Code::InvalidCredentials.into()),
             (Err(error), known) => {
                 if let Some(known) = known.filter(|_| error.code() == Code::InvalidCredentials) {
-                    note_failure(state, known, origin);
+                    note_failure(auth, known, origin);
                 }
                 Err(error)
             }
@@ -88,21 +86,16 @@ fn check_length(wrong: &mut Fields, field: &str, password: &SecretString) {
 
 /// The stored hash of the caller's password, if `password` is it. Throttled as a login is. What is too long for one is
 /// told of `field`.
-pub async fn confirm(
-    state: &Management,
-    caller: &Caller,
-    password: SecretString,
-    field: &str,
-) -> Result<String> {
+pub async fn confirm(auth: &Auth, caller: &Caller, password: SecretString, field: &str) -> Result<String> {
     let mut wrong = Fields::default();
     check_length(&mut wrong, field, &password);
     wrong.done()?;
     let account: Account = {
-        let mut connection = state.connection().await?;
+        let mut connection = auth.connection().await?;
         let own = users::table.filter(users::id.eq(caller.user_id)).filter(users::org_id.eq(caller.org_id));
         own.select(account()).first(&mut **connection).await?
     };
-    prove(state, Some(account), caller.user_id.as_bytes(), password, &caller.origin).await
+    prove(auth, Some(account), caller.user_id.as_bytes(), password, &caller.origin).await
 }
 
 type Columns = (users::id, users::org_id, users::password_hash, diesel::dsl::IsNotNull<users::disabled_at>);
@@ -113,30 +106,30 @@ fn account() -> Columns {
 
 /// The stored hash that `password` matches; with a new one where it was outdated.
 async fn prove(
-    state: &Management,
+    auth: &Auth,
     account: Option<Account>,
     counted: &[u8],
     password: SecretString,
     origin: &Origin,
 ) -> Result<String> {
-    let attempt = Attempt::begin(state, counted, origin.ip).await?;
+    let attempt = Attempt::begin(auth, counted, origin.ip).await?;
     let password = Arc::new(password);
     let stored = account.as_ref().map(|account| account.password_hash.clone());
     let verified = {
         let password = Arc::clone(&password);
-        state.hashing.run(move || password::verify(&password, stored.as_deref())).await
+        auth.hashing.run(move || password::verify(&password, stored.as_deref())).await
     };
     let verdict = match verified {
         Ok(verdict) => verdict,
         Err(busy) => {
-            attempt.did_not_count(state).await?;
+            attempt.did_not_count(auth).await?;
             return Err(busy);
         }
     };
     match (verdict, account) {
         (Verdict::Right { outdated }, Some(account)) if !account.is_disabled => {
-            attempt.succeeded(state).await?;
-            if outdated { renew(state, account, password).await } else { Ok(account.password_hash) }
+            attempt.succeeded(auth).await?;
+            if outdated { renew(auth, account, password).await } else { Ok(account.password_hash) }
         }
         (Verdict::NotComputed, Some(account)) => {
             tracing::error!(user = %account.id, "a stored password hash is malformed, or costs more than any of ours");
@@ -147,9 +140,9 @@ async fn prove(
 }
 
 /// Replaces an outdated hash by one of today's cost, unless the password was changed meanwhile.
-async fn renew(state: &Management, account: Account, password: Arc<SecretString>) -> Result<String> {
-    let hash = state.hashing.run(move || password::hash(&password)).await?.map_err(|_| Code::Internal)?;
-    let mut connection = state.connection().await?;
+async fn renew(auth: &Auth, account: Account, password: Arc<SecretString>) -> Result<String> {
+    let hash = auth.hashing.run(move || password::hash(&password)).await?.map_err(|_| Code::Internal)?;
+    let mut connection = auth.connection().await?;
     let unchanged = users::table
         .filter(users::id.eq(account.id))
         .filter(users::org_id.eq(account.org))
@@ -160,13 +153,13 @@ async fn renew(state: &Management, account: Account, password: Arc<SecretString>
 }
 
 /// Puts it on record. Beside the answer, which would tell by its time that there is such a user.
-fn note_failure(state: &Management, (org, user): (Uuid, Uuid), origin: &Origin) {
-    let (state, origin) = (state.clone(), origin.clone());
+fn note_failure(auth: &Auth, (org, user): (Uuid, Uuid), origin: &Origin) {
+    let (auth, origin) = (auth.clone(), origin.clone());
     tokio::spawn(async move {
         let id = user.to_string();
         let change = Change { action: "auth.login_failed", resource: "user", id: &id };
         let noted = async {
-            let mut connection = state.connection().await?;
+            let mut connection = auth.connection().await?;
             change.insert(&mut connection, org, None, &origin, json!({})).await
         };
         if let Err(error) = noted.await {

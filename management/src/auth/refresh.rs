@@ -13,16 +13,14 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
+    Auth,
     sessions::{Ending, Pair, Session, revoke, sign, token_hash},
     tokens::{REFRESH_LIFE, Refresh},
 };
-use crate::{
-    api::{
-        audit::Change,
-        caller::Origin,
-        error::{ApiError, Code, Result},
-    },
-    state::Management,
+use crate::api::{
+    audit::Change,
+    caller::Origin,
+    error::{ApiError, Code, Result},
 };
 
 /// How a token is found. Without a time it is compared with now.
@@ -71,8 +69,8 @@ const USE: &str = "WITH owner AS MATERIALIZED ( \
     SELECT $6, $2, session_id, $7, $8 FROM used";
 
 /// The next pair of the session that `token` belongs to. A token that was used before ends every session of its user.
-pub async fn refresh(state: &Management, token: &str, origin: &Origin) -> Result<Pair> {
-    let rotated = rotate(state, token, origin).await;
+pub async fn refresh(auth: &Auth, token: &str, origin: &Origin) -> Result<Pair> {
+    let rotated = rotate(auth, token, origin).await;
     let outcome = match rotated.as_ref().map_err(ApiError::code) {
         Ok(Some(_)) => "rotated",
         Ok(None) => "reused",
@@ -85,13 +83,13 @@ pub async fn refresh(state: &Management, token: &str, origin: &Origin) -> Result
 }
 
 /// The same; none where the token was used before, and every session has ended.
-async fn rotate(state: &Management, token: &str, origin: &Origin) -> Result<Option<Pair>> {
-    let claims = state.tokens.refresh(token)?;
+async fn rotate(auth: &Auth, token: &str, origin: &Origin) -> Result<Option<Pair>> {
+    let claims = auth.tokens.refresh(token)?;
     let hash = token_hash(token);
-    let mut connection = state.connection().await?;
+    let mut connection = auth.connection().await?;
     let mut found = look(&mut connection, &claims, &hash, None).await?;
     if !found.was_used && !found.is_over {
-        if let Some(pair) = exchange(state, &mut connection, &claims, &hash, &found).await? {
+        if let Some(pair) = exchange(auth, &mut connection, &claims, &hash, &found).await? {
             return Ok(Some(pair));
         }
         // Someone else has it, or the session has ended. However long it took to wait for him: this request overlaps
@@ -125,7 +123,7 @@ async fn look(
 
 /// The next pair, unless someone was faster.
 async fn exchange(
-    state: &Management,
+    auth: &Auth,
     connection: &mut AsyncPgConnection,
     claims: &Refresh,
     hash: &[u8],
@@ -133,7 +131,7 @@ async fn exchange(
 ) -> Result<Option<Pair>> {
     let session = Session { id: found.session_id, org: claims.org_id, user: claims.sub };
     let successor = Uuid::now_v7();
-    let pair = sign(state, session, &found.role, successor, found.now)?;
+    let pair = sign(auth, session, &found.role, successor, found.now)?;
     let stored = sql_query(USE)
         .bind::<SqlUuid, _>(claims.jti)
         .bind::<SqlUuid, _>(claims.org_id)

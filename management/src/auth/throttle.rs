@@ -14,10 +14,8 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use migrations::schema::login_failures;
 use sha2::{Digest, Sha256};
 
-use crate::{
-    api::error::{ApiError, Result},
-    state::Management,
-};
+use super::Auth;
+use crate::api::error::{ApiError, Result};
 
 /// Failures of one account from one network in 15 minutes (threats.md concern 11).
 const OF_ACCOUNT: i32 = 10;
@@ -50,13 +48,13 @@ pub struct Attempt {
 
 impl Attempt {
     /// Counts one on `account` from `ip`. `RATE_LIMITED` where there were too many; that is not counted again.
-    pub async fn begin(state: &Management, account: &[u8], ip: IpAddr) -> Result<Self> {
+    pub async fn begin(auth: &Auth, account: &[u8], ip: IpAddr) -> Result<Self> {
         let network = network(ip);
         let attempt = Self {
             account: key("account", &[&network[..], account].concat()),
             network: key("network", &network),
         };
-        let mut connection = state.connection().await?;
+        let mut connection = auth.connection().await?;
         count(&mut connection, &attempt.network, OF_NETWORK).await?;
         if let Err(refused) = count(&mut connection, &attempt.account, OF_ACCOUNT).await {
             take_back(&mut connection, &attempt.network).await?;
@@ -66,8 +64,8 @@ impl Attempt {
     }
 
     /// The password was right: what failed before is forgotten, but for the network.
-    pub async fn succeeded(self, state: &Management) -> Result<()> {
-        let mut connection = state.connection().await?;
+    pub async fn succeeded(self, auth: &Auth) -> Result<()> {
+        let mut connection = auth.connection().await?;
         delete(login_failures::table.filter(login_failures::key.eq(&self.account)))
             .execute(&mut **connection)
             .await?;
@@ -75,8 +73,8 @@ impl Attempt {
     }
 
     /// The password was not looked at.
-    pub async fn did_not_count(self, state: &Management) -> Result<()> {
-        let mut connection = state.connection().await?;
+    pub async fn did_not_count(self, auth: &Auth) -> Result<()> {
+        let mut connection = auth.connection().await?;
         take_back(&mut connection, &self.account).await?;
         take_back(&mut connection, &self.network).await
     }

@@ -3,18 +3,15 @@
 use std::collections::BTreeMap;
 
 use diesel_async::AsyncPgConnection;
-use migrations::sealed::{self, Place};
+use migrations::sealed::{self, Place, SealKeys};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-use crate::{
-    api::{
-        error::{Code, Result},
-        fields::Fields,
-    },
-    state::Management,
+use crate::api::{
+    error::{Code, Result},
+    fields::Fields,
 };
 
 /// Longest value in bytes (threats.md M31).
@@ -59,7 +56,7 @@ pub fn check(wrong: &mut Fields, field: &str, value: &SecretString) {
 /// The names and the sealed object of what is `held` with what is `given` in its place; none where nothing is given and it
 /// stays as it is. Refused with what was `wrong` before, and what is wrong with these.
 pub async fn replace(
-    state: &Management,
+    keys: &SealKeys,
     connection: &mut AsyncPgConnection,
     place: Place<'_>,
     held: Held<'_>,
@@ -84,12 +81,12 @@ pub async fn replace(
     if given.is_empty() {
         return Ok(None);
     }
-    merge(state, connection, place, held, given, known).await.map(Some)
+    merge(keys, connection, place, held, given, known).await.map(Some)
 }
 
 /// The object with what is `given` in place of what is `held`, and its names. What is not among `known` any more goes.
 async fn merge(
-    state: &Management,
+    keys: &SealKeys,
     connection: &mut AsyncPgConnection,
     place: Place<'_>,
     held: Held<'_>,
@@ -99,7 +96,7 @@ async fn merge(
     let stays = |name: &&String| known.contains(&name.as_str()) && !given.contains_key(*name);
     // An object that is replaced as a whole need not be opened: so it can be when its key is lost.
     let kept = match held.sealed {
-        Some(sealed) if held.names.iter().any(|name| stays(&name)) => open(state, place, sealed)?,
+        Some(sealed) if held.names.iter().any(|name| stays(&name)) => open(keys, place, sealed)?,
         _ => Given::new(),
     };
     let mut all: BTreeMap<&str, &str> = BTreeMap::new();
@@ -107,11 +104,11 @@ async fn merge(
     all.extend(values.map(|(name, value)| (name.as_str(), value.expose_secret())));
     let names = all.keys().map(|&name| name.to_owned()).collect();
     let plain = Zeroizing::new(serde_json::to_vec(&all).map_err(|_| Code::Internal)?);
-    Ok((names, state.seal(connection, place, &plain).await?))
+    Ok((names, keys.seal_counted(connection, place, &plain).await?))
 }
 
-fn open(state: &Management, place: Place<'_>, sealed: &[u8]) -> Result<Given> {
-    let opened = state.keys.open(place, sealed).map_err(|error| {
+fn open(keys: &SealKeys, place: Place<'_>, sealed: &[u8]) -> Result<Given> {
+    let opened = keys.open(place, sealed).map_err(|error| {
         let key_id = sealed::key_id(sealed).map(hex::encode);
         tracing::error!(table = place.table, row = %place.row, key_id, %error, "a sealed value can't be opened");
         Code::KeyUnavailable

@@ -1,17 +1,9 @@
 //! Whether the encryption keys work. They are what they are for the life of a process, so that is found out once.
 
-use axum::{
-    Json,
-    extract::State,
-    response::{IntoResponse, Response},
-};
-use http::StatusCode;
 use migrations::sealed::{Place, SealKeys};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
-
-use crate::state::Management;
 
 /// State of the encryption keys of the process that answers.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -51,6 +43,11 @@ impl Health {
             key_id: hex::encode(keys.current().id()),
         }
     }
+
+    /// True where no check has failed.
+    pub fn is_well(&self) -> bool {
+        self.status == "healthy"
+    }
 }
 
 fn round_trip(keys: &SealKeys) -> bool {
@@ -60,15 +57,6 @@ fn round_trip(keys: &SealKeys) -> bool {
         keys.open(here, &sealed).is_ok_and(|opened| opened.as_slice() == b"round trip")
             && keys.open(elsewhere, &sealed).is_err()
     })
-}
-
-/// Tells whether the encryption keys work, to anyone.
-#[utoipa::path(get, path = "/health/crypto", tag = "crypto", responses((status = 200, body = Health),
-    (status = 503, body = Health, description = "A key does not work, or both are the same.")))]
-pub async fn read(State(state): State<Management>) -> Response {
-    let health = &*state.crypto_health;
-    let status = if health.status == "healthy" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(health)).into_response()
 }
 
 #[cfg(test)]

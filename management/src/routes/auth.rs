@@ -51,7 +51,7 @@ pub async fn log_in(
     origin: Origin,
     Body(credentials): Body<Credentials>,
 ) -> Result<Json<Pair>> {
-    login::login(&state, &credentials.email, credentials.password, &origin).await.map(Json)
+    login::login(&state.auth, &credentials.email, credentials.password, &origin).await.map(Json)
 }
 
 /// Gives a new pair of tokens for a refresh token, which is good for that once. One that was used before ends every
@@ -65,7 +65,7 @@ pub async fn refresh(
     origin: Origin,
     Body(input): Body<RefreshInput>,
 ) -> Result<Json<Pair>> {
-    refresh::refresh(&state, input.refresh_token.expose_secret(), &origin).await.map(Json)
+    refresh::refresh(&state.auth, input.refresh_token.expose_secret(), &origin).await.map(Json)
 }
 
 /// Ends the session that the access token belongs to, with all of its tokens.

@@ -1,6 +1,10 @@
 //! Sealing everything of an organisation with the current encryption key.
 
-use axum::{Json, extract::State};
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
 use diesel_async::AsyncConnection;
 use http::StatusCode;
 use serde::Serialize;
@@ -10,7 +14,10 @@ use utoipa::ToSchema;
 
 use crate::{
     api::{audit::Change, caller::Caller, error::Result},
-    crypto::reencrypt::{self, Job, Takeover},
+    crypto::{
+        health::Health,
+        reencrypt::{self, Job, Takeover},
+    },
     state::Management,
 };
 
@@ -80,4 +87,13 @@ pub async fn start(State(state): State<Management>, caller: Caller) -> Result<(S
 pub async fn progress(State(state): State<Management>, caller: Caller) -> Result<Json<Progress>> {
     let mut connection = state.connection().await?;
     Ok(Json(reencrypt::find(&mut connection, caller.org_id).await?.into()))
+}
+
+/// Tells whether the encryption keys work, to anyone.
+#[utoipa::path(get, path = "/health/crypto", tag = "crypto", operation_id = "read",
+    responses((status = 200, body = Health), (status = 503, body = Health, description = "A key does not work, or both are the same.")))]
+pub async fn health(State(state): State<Management>) -> Response {
+    let health = &*state.crypto_health;
+    let status = if health.is_well() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(health)).into_response()
 }

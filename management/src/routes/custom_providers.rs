@@ -106,7 +106,7 @@ pub async fn set(
     sources::exists(&mut *state.connection().await?, org, source).await?;
     let mut settings = provider::object(&input)?;
     let mut wrong = Fields::default();
-    state.check_provider(&mut wrong, "", org, ProviderKind::Custom, &name, &settings).await?;
+    provider::check(&state.core, &mut wrong, "", org, ProviderKind::Custom, &name, &settings).await?;
     // It is the one in the path, as the core has seen.
     settings.remove("name");
     let settings = Value::Object(settings);

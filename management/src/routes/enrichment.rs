@@ -188,7 +188,8 @@ pub async fn set(
     let names: Vec<&str> = known.credentials.iter().map(String::as_str).collect();
     let config = provider::object(&config)?;
     let mut wrong = Fields::default();
-    state.check_provider(&mut wrong, "config.", org, ProviderKind::Enrichment, &vendor, &config).await?;
+    provider::check(&state.core, &mut wrong, "config.", org, ProviderKind::Enrichment, &vendor, &config)
+        .await?;
     let config = Value::Object(config);
     let mut connection = state.connection().await?;
     connection
@@ -202,7 +203,8 @@ pub async fn set(
             let rules =
                 Rules { prefix: "credentials.", known: &names, needed: if enabled { &names } else { &[] } };
             let sealed =
-                credentials::replace(&state, connection, place, held, &credentials, rules, wrong).await?;
+                credentials::replace(&state.keys, connection, place, held, &credentials, rules, wrong)
+                    .await?;
             let at = sealed.is_some().then(|| enrichment_settings::sealed_at.eq(now));
             let (names, sealed) = sealed.unzip();
             let sealed = (

@@ -86,13 +86,13 @@ pub async fn change_password(
     Body(input): Body<OwnPassword>,
 ) -> Result<StatusCode> {
     let (org, id) = (caller.org_id, caller.user_id);
-    let current = login::confirm(&state, &caller, input.current_password, "current_password").await?;
+    let current = login::confirm(&state.auth, &caller, input.current_password, "current_password").await?;
     let own = users::table.filter(users::id.eq(id)).filter(users::org_id.eq(org));
     let mut connection = state.connection().await?;
     let name: String = own.select(users::name).first(&mut **connection).await?;
     drop(connection);
     let about = vec![caller.email.clone(), name];
-    let hash = hash_of_new(&state, org, about, input.new_password, "new_password").await?;
+    let hash = hash_of_new(&state.auth, org, about, input.new_password, "new_password").await?;
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {

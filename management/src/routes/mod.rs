@@ -35,11 +35,10 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     api::{
-        caller,
         document::{Document, Shared},
         error::{ApiError, Code},
     },
-    crypto::health,
+    auth::middleware::check,
     state::Management,
 };
 
@@ -76,7 +75,7 @@ fn admin() -> (Router<Management>, Api) {
         .routes(routes!(secrets::list))
         .routes(routes!(secrets::read, secrets::set, secrets::remove))
         .routes(routes!(crypto::progress, crypto::start))
-        .routes(routes!(health::read))
+        .routes(routes!(crypto::health))
         .routes(routes!(identities::look_up))
         .routes(routes!(identities::erase))
         .routes(routes!(identities::export))
@@ -97,7 +96,7 @@ pub fn document() -> String {
 pub fn app(state: Management, lifecycle: Lifecycle) -> Router {
     let (admin, document) = admin();
     admin
-        .route_layer(from_fn_with_state(state.clone(), caller::check))
+        .route_layer(from_fn_with_state(state.auth.clone(), check))
         .with_state(state)
         .merge(docs::router(document))
         .merge(serve::metrics::health(lifecycle))

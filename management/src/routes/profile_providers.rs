@@ -139,7 +139,7 @@ pub async fn set(
     let (enabled, mut config) = (input.enabled, provider::object(&input)?);
     config.remove("enabled");
     let mut wrong = Fields::default();
-    state.check_provider(&mut wrong, "", org, ProviderKind::Profile, PROVIDER, &config).await?;
+    provider::check(&state.core, &mut wrong, "", org, ProviderKind::Profile, PROVIDER, &config).await?;
     let config = Value::Object(config);
     let mut connection = state.connection().await?;
     connection
@@ -152,7 +152,8 @@ pub async fn set(
             let held = before.as_ref().map(Stored::held).unwrap_or_default();
             let rules =
                 Rules { prefix: "", known: &KEYS, needed: if enabled { &[PROFILE_API_KEY] } else { &[] } };
-            let sealed = credentials::replace(&state, connection, place, held, &keys, rules, wrong).await?;
+            let sealed =
+                credentials::replace(&state.keys, connection, place, held, &keys, rules, wrong).await?;
             let at = sealed.is_some().then(|| profile_providers::sealed_at.eq(now));
             let (names, sealed) = sealed.unzip();
             let sealed = (

@@ -157,7 +157,7 @@ pub async fn set(
             }
             let id = before.as_ref().map_or_else(Uuid::now_v7, |before| before.id);
             let place = columns::SECRETS.place(org, id);
-            let sealed = state.seal(connection, place, value.expose_secret().as_bytes()).await?;
+            let sealed = state.keys.seal_counted(connection, place, value.expose_secret().as_bytes()).await?;
             let (status, after) = if before.is_some() {
                 let own = secrets::table.filter(secrets::org_id.eq(org)).filter(secrets::id.eq(id));
                 let values = (secrets::sealed.eq(sealed), secrets::sealed_at.eq(now));

@@ -121,7 +121,8 @@ pub async fn rotate(
         .transaction(async |connection| {
             sources::hold(connection, org, source).await?;
             let place = columns::SERVER_SECRETS.place(org, id);
-            let sealed = state.seal(connection, place, secret.expose_secret().as_bytes()).await?;
+            let sealed =
+                state.keys.seal_counted(connection, place, secret.expose_secret().as_bytes()).await?;
             let row = ServerSecret { id, org_id: org, source_id: source, sealed, expires_at: None };
             let previous_expires_at = retire(connection, org, source, Duration::seconds(overlap)).await?;
             let made = insert_into(server_secrets::table).values(row);

@@ -78,7 +78,7 @@ pub async fn create(
     require(caller.role.may_touch(input.role))?;
     let (org, id) = (caller.org_id, Uuid::now_v7());
     let about = vec![input.email.clone(), input.name.clone()];
-    let password_hash = hash_of_new(&state, org, about, input.password, "password").await?;
+    let password_hash = hash_of_new(&state.auth, org, about, input.password, "password").await?;
     let role = input.role.name().to_owned();
     let user = rows::User { id, org_id: org, email: input.email, name: input.name, role, password_hash };
     let mut connection = state.connection().await?;
@@ -170,7 +170,7 @@ pub async fn set_password(
         one(&mut connection, org, id).await?
     };
     require(caller.role.may_touch(user.role))?;
-    let hash = hash_of_new(&state, org, vec![user.email, user.name], input.password, "password").await?;
+    let hash = hash_of_new(&state.auth, org, vec![user.email, user.name], input.password, "password").await?;
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
