@@ -36,9 +36,9 @@ pub const KNOWN: &[&str] = &[
 ];
 
 /// Shortest secret for tokens, in bytes: the output of HS256's hash (RFC 7518, 3.2).
-const MIN_JWT_SECRET: usize = 32;
+const MIN_JWT_SECRET_BYTES: usize = 32;
 /// Different bytes in it, at least: of 32 random hex digits fewer are the same.
-const MIN_JWT_SECRET_BYTES: usize = 8;
+const MIN_DISTINCT_BYTES: usize = 8;
 /// What examples are full of, in letters and digits alone. In a random secret none of them occurs.
 const PLACEHOLDERS: &[&str] = &[
     "changeme",
@@ -133,11 +133,11 @@ fn jwt_secrets(env: &Env) -> Result<(SecretString, Option<SecretString>), EnvErr
 /// Refuses a secret that nobody has chosen: whoever reads the same example could sign tokens.
 fn no_placeholder(name: &'static str, secret: SecretString) -> Result<SecretString, EnvError> {
     let text = secret.expose_secret();
-    if text.len() < MIN_JWT_SECRET {
-        return Err(EnvError::malformed(name, format_args!("must be at least {MIN_JWT_SECRET} bytes")));
+    if text.len() < MIN_JWT_SECRET_BYTES {
+        return Err(EnvError::malformed(name, format_args!("must be at least {MIN_JWT_SECRET_BYTES} bytes")));
     }
     let letters: String = text.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
-    let few = text.bytes().collect::<HashSet<_>>().len() < MIN_JWT_SECRET_BYTES;
+    let few = text.bytes().collect::<HashSet<_>>().len() < MIN_DISTINCT_BYTES;
     if few || PLACEHOLDERS.iter().any(|word| letters.contains(word)) {
         return Err(EnvError::malformed(name, "is a placeholder; take one from `openssl rand -hex 32`"));
     }

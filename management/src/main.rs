@@ -11,7 +11,7 @@ use crate::{
     auth::{Auth, tokens::Tokens},
     catalog::Catalog,
     config::Config,
-    core::Core,
+    core_client::CoreClient,
     crypto::{health::Health, reencrypt},
     state::Management,
 };
@@ -20,14 +20,14 @@ mod api;
 mod auth;
 mod catalog;
 mod config;
-mod core;
+mod core_client;
 mod crypto;
 mod json;
 mod owner;
+mod postgres_supervisor;
 mod provider;
 mod routes;
 mod state;
-mod watch;
 
 /// Management API of Signal Identity. Configured by environment variables; see the README.
 #[derive(Parser)]
@@ -122,7 +122,7 @@ async fn serve_api(env: &Env) -> Result<(), Failure> {
     serve::metrics::listen(config.metrics_addr, &lifecycle).await?;
     let listener = serve::bind("LISTEN_ADDR", config.listen_addr).await?;
     let postgres = PgPool::connect_lazily(&config.database_url, POSTGRES_CONNECTIONS)?;
-    let core = Core::new(&config.cores, config.service_token);
+    let core = CoreClient::new(&config.cores, config.service_token);
     let state = Management {
         catalog: Arc::new(Catalog::new(core.clone())),
         core,
@@ -137,7 +137,7 @@ async fn serve_api(env: &Env) -> Result<(), Failure> {
         postgres: postgres.clone(),
     };
     let (pool, keys) = (postgres.clone(), state.keys.clone());
-    lifecycle.keep_up("postgres", move |stop| watch::watch_until(postgres.clone(), stop));
+    lifecycle.keep_up("postgres", move |stop| postgres_supervisor::supervise_until(postgres.clone(), stop));
     lifecycle
         .keep_up("reencrypt", move |stop| reencrypt::worker::work_until(pool.clone(), keys.clone(), stop));
     let app = routes::app(state, lifecycle.clone());

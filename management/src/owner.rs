@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::{api::fields, auth::password};
 
 /// Longest name of an organisation or a person, in characters (`orgs.name`).
-const MAX_NAME: usize = 200;
+const MAX_NAME_CHARS: usize = 200;
 
 /// An organisation and its owner.
 #[derive(Debug, clap::Args)]
@@ -111,7 +111,7 @@ fn checked(new: &NewOwner) -> Result<NewOwner, OwnerError> {
     if !fields::is_email(&new.email) {
         return Err(OwnerError::Email);
     }
-    let bad = |text: &str| text.chars().count() > MAX_NAME || text.contains(char::is_control);
+    let bad = |text: &str| text.chars().count() > MAX_NAME_CHARS || text.contains(char::is_control);
     if new.org.is_empty() || bad(&new.org) || bad(&new.name) {
         return Err(OwnerError::Name);
     }

@@ -10,7 +10,7 @@ use crate::{
         error::{Code, Result},
         fields::Fields,
     },
-    core::Core,
+    core_client::CoreClient,
     json,
 };
 
@@ -38,7 +38,7 @@ fn is_deeper(value: &Value, than: usize) -> bool {
 /// Notes what is wrong with the settings of a provider; its fields are those below `prefix`, such as `config.`.
 /// Never given any credentials.
 pub async fn check(
-    core: &Core,
+    core: &CoreClient,
     wrong: &mut Fields,
     prefix: &str,
     org: Uuid,

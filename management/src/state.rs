@@ -9,7 +9,9 @@ use migrations::{
 };
 use serve::TrustedProxies;
 
-use crate::{api::error::Result, auth::Auth, catalog::Catalog, core::Core, crypto::health::Health};
+use crate::{
+    api::error::Result, auth::Auth, catalog::Catalog, core_client::CoreClient, crypto::health::Health,
+};
 
 /// The control plane. Clones share everything.
 #[derive(Clone)]
@@ -17,7 +19,7 @@ pub struct Management {
     /// Settings, users, sessions.
     pub postgres: PgPool,
     /// Vendors and visitors.
-    pub core: Core,
+    pub core: CoreClient,
     /// What vendors there are.
     pub catalog: Arc<Catalog>,
     /// Seals and opens credentials.

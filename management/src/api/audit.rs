@@ -18,7 +18,7 @@ use super::{
 };
 
 /// Says nothing about what was changed.
-const SILENT: [&str; 4] = ["version", "created_at", "updated_at", "id"];
+const UNRECORDED_FIELDS: [&str; 4] = ["version", "created_at", "updated_at", "id"];
 
 /// What was changed.
 #[derive(Debug)]
@@ -133,7 +133,7 @@ fn difference(before: &Map<String, Value>, after: &Map<String, Value>) -> Map<St
     let mut changes = Map::new();
     for name in before.keys().chain(after.keys()) {
         let (old, new) = (before.get(name).unwrap_or(&Value::Null), after.get(name).unwrap_or(&Value::Null));
-        if old != new && !SILENT.contains(&name.as_str()) {
+        if old != new && !UNRECORDED_FIELDS.contains(&name.as_str()) {
             changes.insert(name.clone(), json!({ "old": old, "new": new }));
         }
     }

@@ -16,7 +16,7 @@ use super::{
 };
 
 /// Bytes of a User-Agent that are kept.
-const MAX_USER_AGENT: usize = 256;
+const MAX_USER_AGENT_CHARS: usize = 256;
 
 /// Where a request came from, for the audit log and for throttling.
 #[derive(Debug, Clone)]
@@ -79,6 +79,6 @@ impl Origin {
             parts.headers.get(header::USER_AGENT).map(|value| String::from_utf8_lossy(value.as_bytes()));
         let agent = agent.unwrap_or_default();
         let printable = agent.chars().filter(|c| !c.is_control());
-        Ok(Self { ip, user_agent: printable.take(MAX_USER_AGENT).collect() })
+        Ok(Self { ip, user_agent: printable.take(MAX_USER_AGENT_CHARS).collect() })
     }
 }

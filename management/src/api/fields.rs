@@ -6,7 +6,7 @@ use url::{Host, Url};
 use super::error::{ApiError, Problem, Result};
 
 /// Longest email address in characters (RFC 5321, 4.5.3.1.3).
-pub const MAX_EMAIL: usize = 254;
+pub const MAX_EMAIL_CHARS: usize = 254;
 
 /// Collects what is wrong.
 #[derive(Debug, Default)]
@@ -91,7 +91,7 @@ pub fn is_email(text: &str) -> bool {
     !local.is_empty()
         && local.bytes().all(in_local)
         && domain.split('.').all(is_label)
-        && text.len() <= MAX_EMAIL
+        && text.len() <= MAX_EMAIL_CHARS
 }
 
 /// https, or http on loopback (`localhost`, `*.localhost`, 127.0.0.0/8, ::1).

@@ -9,8 +9,8 @@ use utoipa::{IntoParams, ToSchema};
 use super::error::{ApiError, Code, Result};
 
 /// Entries where the caller doesn't say, and at most (design section 5).
-const DEFAULT: i64 = 50;
-const MOST: i64 = 100;
+const DEFAULT_ENTRIES: i64 = 50;
+const MAX_ENTRIES: i64 = 100;
 
 /// The page that is asked for.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -32,7 +32,7 @@ impl Page {
     }
 
     fn shown(&self) -> i64 {
-        self.limit.as_ref().map_or(DEFAULT, |limit| limit.0)
+        self.limit.as_ref().map_or(DEFAULT_ENTRIES, |limit| limit.0)
     }
 
     /// The key after which this page begins.
@@ -100,7 +100,7 @@ impl TryFrom<i64> for Limit {
     type Error = &'static str;
 
     fn try_from(limit: i64) -> Result<Self, Self::Error> {
-        if limit < 1 { Err("at least one") } else { Ok(Self(limit.min(MOST))) }
+        if limit < 1 { Err("at least one") } else { Ok(Self(limit.min(MAX_ENTRIES))) }
     }
 }
 

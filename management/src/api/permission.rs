@@ -75,7 +75,7 @@ pub enum Permission {
     /// To change settings.
     WriteSettings,
     /// To take away what keeps a source collecting: the source, its keys, its server secret.
-    CutOff,
+    DeleteSettings,
     /// To see who uses the API.
     ReadUsers,
     /// To change who does.
@@ -99,7 +99,7 @@ impl Permission {
             Self::LoggedIn => ("self", &[Owner, Admin, Editor, Viewer]),
             Self::ReadSettings => ("settings:read", &[Owner, Admin, Editor, Viewer]),
             Self::WriteSettings => ("settings:write", &[Owner, Admin, Editor]),
-            Self::CutOff => ("settings:delete", &[Owner, Admin]),
+            Self::DeleteSettings => ("settings:delete", &[Owner, Admin]),
             Self::ReadUsers => ("users:read", &[Owner, Admin]),
             Self::WriteUsers => ("users:write", &[Owner, Admin]),
             Self::ReadPeople => ("people:read", &[Owner, Admin, Editor]),
@@ -136,13 +136,13 @@ pub const ROUTES: &[(&str, &str, Permission)] = &[
     ("POST",   "/v1/admin/sources", P::WriteSettings),
     ("GET",    "/v1/admin/sources/{id}", P::ReadSettings),
     ("PUT",    "/v1/admin/sources/{id}", P::WriteSettings),
-    ("DELETE", "/v1/admin/sources/{id}", P::CutOff),
+    ("DELETE", "/v1/admin/sources/{id}", P::DeleteSettings),
     ("GET",    "/v1/admin/sources/{id}/keys", P::ReadSettings),
     ("POST",   "/v1/admin/sources/{id}/keys", P::WriteSettings),
-    ("DELETE", "/v1/admin/sources/{id}/keys/{key_id}", P::CutOff),
+    ("DELETE", "/v1/admin/sources/{id}/keys/{key_id}", P::DeleteSettings),
     ("GET",    "/v1/admin/sources/{id}/server-secret", P::ReadSettings),
-    ("POST",   "/v1/admin/sources/{id}/server-secret", P::CutOff),
-    ("DELETE", "/v1/admin/sources/{id}/server-secret", P::CutOff),
+    ("POST",   "/v1/admin/sources/{id}/server-secret", P::DeleteSettings),
+    ("DELETE", "/v1/admin/sources/{id}/server-secret", P::DeleteSettings),
     ("GET",    "/v1/admin/pipelines", P::ReadSettings),
     ("GET",    "/v1/admin/pipelines/{id}", P::ReadSettings),
     ("PUT",    "/v1/admin/pipelines/{id}", P::WriteSettings),

@@ -12,11 +12,11 @@ use tokio::{
 use crate::api::error::{Code, Result};
 
 /// Most that run at once, of 19 MiB each; no more than there are processors.
-const RUNNING: usize = 8;
+const MAX_RUNNING: usize = 8;
 /// Most that wait.
-const WAITING: usize = 32;
+const MAX_WAITING: usize = 32;
 /// How long one waits.
-const WAIT: Duration = Duration::from_secs(2);
+const MAX_WAIT: Duration = Duration::from_secs(2);
 
 /// The permits.
 #[derive(Debug)]
@@ -27,8 +27,8 @@ pub struct Hashing {
 
 impl Default for Hashing {
     fn default() -> Self {
-        let running = available_parallelism().map_or(1, NonZero::get).min(RUNNING);
-        Self { running: Arc::new(Semaphore::new(running)), waiting: Semaphore::new(WAITING) }
+        let running = available_parallelism().map_or(1, NonZero::get).min(MAX_RUNNING);
+        Self { running: Arc::new(Semaphore::new(running)), waiting: Semaphore::new(MAX_WAITING) }
     }
 }
 
@@ -40,7 +40,7 @@ impl Hashing {
             Err(TryAcquireError::Closed) => return Err(Code::Unavailable.into()),
             Err(TryAcquireError::NoPermits) => {
                 let _place = self.waiting.try_acquire().map_err(|_| Code::Overloaded)?;
-                let turn = timeout(WAIT, Arc::clone(&self.running).acquire_owned()).await;
+                let turn = timeout(MAX_WAIT, Arc::clone(&self.running).acquire_owned()).await;
                 turn.map_err(|_| Code::Overloaded)?.map_err(|_| Code::Unavailable)?
             }
         };

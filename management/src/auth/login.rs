@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::{
     Auth,
-    password::{self, Verdict},
+    password::{self, Verification},
     sessions::{self, Pair},
     throttle::Attempt,
 };
@@ -42,7 +42,7 @@ pub async fn login(auth: &Auth, email: &str, password: SecretString, origin: &Or
         let email = email.trim();
         let mut wrong = Fields::default();
         let length = email.chars().count();
-        wrong.check(length <= fields::MAX_EMAIL, "email", "must have at most 254 characters");
+        wrong.check(length <= fields::MAX_EMAIL_CHARS, "email", "must have at most 254 characters");
         wrong.check(!email.contains('\0'), "email", "must not have control characters");
         check_length(&mut wrong, "password", &password);
         wrong.done()?;
@@ -119,19 +119,19 @@ async fn prove(
         let password = Arc::clone(&password);
         auth.hashing.run(move || password::verify(&password, stored.as_deref())).await
     };
-    let verdict = match verified {
-        Ok(verdict) => verdict,
+    let verification = match verified {
+        Ok(verification) => verification,
         Err(busy) => {
             attempt.did_not_count(auth).await?;
             return Err(busy);
         }
     };
-    match (verdict, account) {
-        (Verdict::Right { outdated }, Some(account)) if !account.is_disabled => {
+    match (verification, account) {
+        (Verification::Right { outdated }, Some(account)) if !account.is_disabled => {
             attempt.succeeded(auth).await?;
             if outdated { renew(auth, account, password).await } else { Ok(account.password_hash) }
         }
-        (Verdict::NotComputed, Some(account)) => {
+        (Verification::NotComputed, Some(account)) => {
             tracing::error!(user = %account.id, "a stored password hash is malformed, or costs more than any of ours");
             Err(Code::InvalidCredentials.into())
         }

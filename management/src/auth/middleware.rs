@@ -14,7 +14,7 @@ use http::{HeaderMap, Method, header};
 
 use super::{
     Auth,
-    tokens::{ACCESS_LIFE, Access, LEEWAY},
+    tokens::{ACCESS_LIFE, AccessClaims, LEEWAY_SECONDS},
 };
 use crate::api::{
     caller::{Caller, Origin, require},
@@ -64,7 +64,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 #[derive(QueryableByName)]
-struct Known {
+struct LiveSession {
     #[diesel(sql_type = Text)]
     email: String,
     #[diesel(sql_type = Text)]
@@ -74,27 +74,27 @@ struct Known {
 }
 
 /// The user, as he is now, whose session is not revoked.
-const CALLER: &str = "SELECT u.email, u.role, floor(extract(epoch FROM clock_timestamp()))::bigint AS now \
+const FIND_CALLER: &str = "SELECT u.email, u.role, floor(extract(epoch FROM clock_timestamp()))::bigint AS now \
     FROM sessions s JOIN users u ON u.id = s.user_id AND u.org_id = s.org_id \
     WHERE s.id = $1 AND s.user_id = $2 AND s.org_id = $3 AND s.revoked_at IS NULL AND u.disabled_at IS NULL";
 
 /// The caller with these claims, who comes from `origin`.
-async fn caller(auth: &Auth, claims: &Access, origin: Origin) -> Result<Caller> {
+async fn caller(auth: &Auth, claims: &AccessClaims, origin: Origin) -> Result<Caller> {
     let mut connection = auth.connection().await?;
-    let known: Option<Known> = sql_query(CALLER)
+    let session: Option<LiveSession> = sql_query(FIND_CALLER)
         .bind::<SqlUuid, _>(claims.sid)
         .bind::<SqlUuid, _>(claims.sub)
         .bind::<SqlUuid, _>(claims.org_id)
         .get_result(&mut **connection)
         .await
         .optional()?;
-    let known = known.ok_or(Code::InvalidToken)?;
-    check_times(claims.iat, claims.exp, known.now)?;
-    let role = Role::of(&known.role).ok_or(Code::InvalidToken)?;
+    let session = session.ok_or(Code::InvalidToken)?;
+    check_times(claims.iat, claims.exp, session.now)?;
+    let role = Role::of(&session.role).ok_or(Code::InvalidToken)?;
     Ok(Caller {
         user_id: claims.sub,
         org_id: claims.org_id,
-        email: known.email,
+        email: session.email,
         role,
         session_id: claims.sid,
         origin,
@@ -103,10 +103,10 @@ async fn caller(auth: &Auth, claims: &Access, origin: Origin) -> Result<Caller> 
 
 /// Refuses an access token that has expired, lives longer than one may, or comes from the future.
 fn check_times(iat: i64, exp: i64, now: i64) -> Result<()> {
-    if iat > now.saturating_add(LEEWAY) || exp.saturating_sub(iat) > ACCESS_LIFE.whole_seconds() {
+    if iat > now.saturating_add(LEEWAY_SECONDS) || exp.saturating_sub(iat) > ACCESS_LIFE.whole_seconds() {
         return Err(Code::InvalidToken.into());
     }
-    if exp.saturating_add(LEEWAY) <= now { Err(Code::ExpiredToken.into()) } else { Ok(()) }
+    if exp.saturating_add(LEEWAY_SECONDS) <= now { Err(Code::ExpiredToken.into()) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::{
     Auth,
     sessions::{Ending, Pair, Session, revoke, sign, token_hash},
-    tokens::{REFRESH_LIFE, Refresh},
+    tokens::{REFRESH_LIFE, RefreshClaims},
 };
 use crate::api::{
     audit::Change,
@@ -24,7 +24,7 @@ use crate::api::{
 };
 
 /// How a token is found. Without a time it is compared with now.
-const LOOK: &str = "SELECT t.session_id, u.role, now() AS now, \
+const FIND_TOKEN: &str = "SELECT t.session_id, u.role, now() AS now, \
         s.revoked_at IS NOT NULL OR u.disabled_at IS NOT NULL OR t.expires_at <= now() AS is_over, \
         t.used_at IS NOT NULL AND t.expires_at > now() AS was_used, \
         coalesce(t.used_at >= coalesce($5, now()) - interval '1 second', false) AND next.used_at IS NULL AS overlaps \
@@ -34,7 +34,7 @@ const LOOK: &str = "SELECT t.session_id, u.role, now() AS now, \
     WHERE t.jti = $1 AND t.org_id = $2 AND s.user_id = $3 AND t.token_hash = $4";
 
 #[derive(Debug, QueryableByName)]
-struct Found {
+struct FoundToken {
     #[diesel(sql_type = SqlUuid)]
     session_id: Uuid,
     #[diesel(sql_type = Text)]
@@ -54,7 +54,7 @@ struct Found {
 
 /// Uses the token if nobody has, and stores its successor. Locks the user, then the session, then the token, as
 /// whatever ends or removes them does.
-const USE: &str = "WITH owner AS MATERIALIZED ( \
+const EXCHANGE_TOKEN: &str = "WITH owner AS MATERIALIZED ( \
         SELECT id FROM users WHERE id = $3 AND org_id = $2 AND disabled_at IS NULL FOR KEY SHARE), \
     live AS MATERIALIZED ( \
         SELECT s.id FROM sessions s JOIN owner ON s.user_id = owner.id \
@@ -105,11 +105,11 @@ async fn rotate(auth: &Auth, token: &str, origin: &Origin) -> Result<Option<Pair
 
 async fn look(
     connection: &mut AsyncPgConnection,
-    claims: &Refresh,
+    claims: &RefreshClaims,
     hash: &[u8],
     began: Option<OffsetDateTime>,
-) -> Result<Found> {
-    let found: Option<Found> = sql_query(LOOK)
+) -> Result<FoundToken> {
+    let found: Option<FoundToken> = sql_query(FIND_TOKEN)
         .bind::<SqlUuid, _>(claims.jti)
         .bind::<SqlUuid, _>(claims.org_id)
         .bind::<SqlUuid, _>(claims.sub)
@@ -125,14 +125,14 @@ async fn look(
 async fn exchange(
     auth: &Auth,
     connection: &mut AsyncPgConnection,
-    claims: &Refresh,
+    claims: &RefreshClaims,
     hash: &[u8],
-    found: &Found,
+    found: &FoundToken,
 ) -> Result<Option<Pair>> {
     let session = Session { id: found.session_id, org: claims.org_id, user: claims.sub };
     let successor = Uuid::now_v7();
     let pair = sign(auth, session, &found.role, successor, found.now)?;
-    let stored = sql_query(USE)
+    let stored = sql_query(EXCHANGE_TOKEN)
         .bind::<SqlUuid, _>(claims.jti)
         .bind::<SqlUuid, _>(claims.org_id)
         .bind::<SqlUuid, _>(claims.sub)
@@ -147,7 +147,7 @@ async fn exchange(
 }
 
 /// Ends every session of the user, whose token two have.
-async fn end_all(connection: &mut AsyncPgConnection, claims: &Refresh, origin: &Origin) -> Result<()> {
+async fn end_all(connection: &mut AsyncPgConnection, claims: &RefreshClaims, origin: &Origin) -> Result<()> {
     let (org, user) = (claims.org_id, claims.sub);
     tracing::warn!(%user, "a refresh token was used again; every session of its user ends");
     connection

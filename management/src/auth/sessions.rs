@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::{
     Auth,
-    tokens::{ACCESS_LIFE, Access, REFRESH_LIFE, Refresh, RefreshKind},
+    tokens::{ACCESS_LIFE, AccessClaims, REFRESH_LIFE, RefreshClaims, RefreshKind},
 };
 use crate::api::{
     audit::Change,
@@ -110,9 +110,9 @@ pub(super) fn sign(
 ) -> Result<Pair> {
     let (sub, org_id, iat) = (session.user, session.org, now.unix_timestamp());
     let exp = iat + ACCESS_LIFE.whole_seconds();
-    let access = Access { sub, org_id, role: role.to_owned(), exp, iat, sid: session.id };
+    let access = AccessClaims { sub, org_id, role: role.to_owned(), exp, iat, sid: session.id };
     let exp = iat + REFRESH_LIFE.whole_seconds();
-    let refresh = Refresh { sub, org_id, kind: RefreshKind::Refresh, exp, iat, jti };
+    let refresh = RefreshClaims { sub, org_id, kind: RefreshKind::Refresh, exp, iat, jti };
     Ok(Pair {
         access_token: auth.tokens.sign(&access)?,
         refresh_token: auth.tokens.sign(&refresh)?,

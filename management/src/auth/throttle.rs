@@ -18,19 +18,19 @@ use super::Auth;
 use crate::api::error::{ApiError, Result};
 
 /// Failures of one account from one network in 15 minutes (threats.md concern 11).
-const OF_ACCOUNT: i32 = 10;
+const MAX_ACCOUNT_FAILURES: i32 = 10;
 /// Failures from one network in 15 minutes.
-const OF_NETWORK: i32 = 100;
+const MAX_NETWORK_FAILURES: i32 = 100;
 
 /// Counts one more, from the first of 15 minutes on; no row where there are as many as may be.
-const COUNT: &str = "INSERT INTO login_failures AS f (key, times, since) VALUES ($1, 1, now()) \
+const COUNT_FAILURE: &str = "INSERT INTO login_failures AS f (key, times, since) VALUES ($1, 1, now()) \
     ON CONFLICT (key) DO UPDATE SET \
         times = CASE WHEN f.since <= now() - interval '15 minutes' THEN 1 ELSE f.times + 1 END, \
         since = CASE WHEN f.since <= now() - interval '15 minutes' THEN now() ELSE f.since END \
     WHERE f.times < $2 OR f.since <= now() - interval '15 minutes'";
 
 /// Seconds until the 15 minutes are over.
-const REMAINING: &str = "SELECT greatest(0, extract(epoch FROM since + interval '15 minutes' - now()))::float8 \
+const REMAINING_SECONDS: &str = "SELECT greatest(0, extract(epoch FROM since + interval '15 minutes' - now()))::float8 \
     AS seconds FROM login_failures WHERE key = $1";
 
 #[derive(QueryableByName)]
@@ -55,8 +55,8 @@ impl Attempt {
             network: key("network", &network),
         };
         let mut connection = auth.connection().await?;
-        count(&mut connection, &attempt.network, OF_NETWORK).await?;
-        if let Err(refused) = count(&mut connection, &attempt.account, OF_ACCOUNT).await {
+        count(&mut connection, &attempt.network, MAX_NETWORK_FAILURES).await?;
+        if let Err(refused) = count(&mut connection, &attempt.account, MAX_ACCOUNT_FAILURES).await {
             take_back(&mut connection, &attempt.network).await?;
             return Err(refused);
         }
@@ -81,12 +81,12 @@ impl Attempt {
 }
 
 async fn count(connection: &mut AsyncPgConnection, key: &[u8], most: i32) -> Result<()> {
-    let count = sql_query(COUNT).bind::<Binary, _>(key).bind::<Integer, _>(most);
+    let count = sql_query(COUNT_FAILURE).bind::<Binary, _>(key).bind::<Integer, _>(most);
     if count.execute(connection).await? == 1 {
         return Ok(());
     }
     let remaining: Option<Remaining> =
-        sql_query(REMAINING).bind::<Binary, _>(key).get_result(connection).await.optional()?;
+        sql_query(REMAINING_SECONDS).bind::<Binary, _>(key).get_result(connection).await.optional()?;
     // Gone since: a login has succeeded.
     let seconds = remaining.map_or(0.0, |remaining| remaining.seconds);
     Err(ApiError::rate_limited(Duration::from_secs_f64(seconds.max(1.0))))

@@ -15,14 +15,14 @@ pub const ACCESS_LIFE: Duration = Duration::minutes(15);
 /// How long a refresh token is good (specification).
 pub const REFRESH_LIFE: Duration = Duration::days(7);
 /// How far clocks may be apart, in seconds (threats.md concern 9).
-pub const LEEWAY: i64 = 5;
+pub const LEEWAY_SECONDS: i64 = 5;
 /// Longest token that is looked at, in bytes.
-const MAX_TOKEN: usize = 2048;
+const MAX_TOKEN_BYTES: usize = 2048;
 
 /// An access token's claims: the specification's, and the session, by which it is revoked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Access {
+pub struct AccessClaims {
     /// The user.
     pub sub: Uuid,
     /// His organisation.
@@ -40,7 +40,7 @@ pub struct Access {
 /// A refresh token's claims: the specification's, and its own ID, which is used once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Refresh {
+pub struct RefreshClaims {
     /// The user.
     pub sub: Uuid,
     /// His organisation.
@@ -110,12 +110,12 @@ impl Tokens {
     }
 
     /// The claims of an access token that we signed. Whether it is still good is for `sessions` to say.
-    pub fn access(&self, token: &str) -> Result<Access> {
+    pub fn access(&self, token: &str) -> Result<AccessClaims> {
         Ok(self.open(token).ok_or(Code::InvalidToken)?)
     }
 
     /// The claims of a refresh token that we signed.
-    pub fn refresh(&self, token: &str) -> Result<Refresh> {
+    pub fn refresh(&self, token: &str) -> Result<RefreshClaims> {
         Ok(self.open(token).ok_or(Code::InvalidRefreshToken)?)
     }
 
@@ -125,7 +125,7 @@ impl Tokens {
 
     /// The secret that a token claims to be signed with.
     fn secret(&self, token: &str) -> Option<&Secret> {
-        if token.len() > MAX_TOKEN {
+        if token.len() > MAX_TOKEN_BYTES {
             return None;
         }
         // Keys that a token brings or names are not looked at.
@@ -151,14 +151,14 @@ mod tests {
         Tokens::new(&secret.into(), previous.map(SecretString::from).as_ref())
     }
 
-    fn access() -> Access {
+    fn access() -> AccessClaims {
         let (sub, org_id, sid) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
-        Access { sub, org_id, role: "owner".to_owned(), exp: 1_900_000_900, iat: 1_900_000_000, sid }
+        AccessClaims { sub, org_id, role: "owner".to_owned(), exp: 1_900_000_900, iat: 1_900_000_000, sid }
     }
 
-    fn refresh() -> Refresh {
+    fn refresh() -> RefreshClaims {
         let (sub, org_id, jti) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
-        Refresh { sub, org_id, kind: RefreshKind::Refresh, exp: 1_900_604_800, iat: 1_900_000_000, jti }
+        RefreshClaims { sub, org_id, kind: RefreshKind::Refresh, exp: 1_900_604_800, iat: 1_900_000_000, jti }
     }
 
     #[test]

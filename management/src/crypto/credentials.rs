@@ -15,10 +15,10 @@ use crate::api::{
 };
 
 /// Longest value in bytes (threats.md M31).
-const MAX_VALUE: usize = 8192;
+const MAX_VALUE_BYTES: usize = 8192;
 
 /// Names and values, as they are given.
-pub type Given = BTreeMap<String, SecretString>;
+pub type GivenCredentials = BTreeMap<String, SecretString>;
 
 /// What is told of a secret.
 #[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -29,7 +29,7 @@ pub struct Configured {
 
 /// What a row holds.
 #[derive(Default)]
-pub struct Held<'a> {
+pub struct StoredCredentials<'a> {
     /// Names of what is sealed.
     pub names: &'a [String],
     /// The sealed object; none where nothing was given yet.
@@ -37,34 +37,34 @@ pub struct Held<'a> {
 }
 
 /// What may be given, and what has to be.
-pub struct Rules<'a> {
+pub struct CredentialRules<'a> {
     /// Before the names where they are told.
     pub prefix: &'a str,
     /// All there are.
     pub known: &'a [&'a str],
-    /// Those that are to be held or given.
+    /// Those that are to be stored or given.
     pub needed: &'a [&'a str],
 }
 
 /// A value that can be sent in a header: 1 byte to 8 KiB, no control characters.
 pub fn check(wrong: &mut Fields, field: &str, value: &SecretString) {
     let value = value.expose_secret();
-    wrong.check((1..=MAX_VALUE).contains(&value.len()), field, "must have 1 to 8192 bytes");
+    wrong.check((1..=MAX_VALUE_BYTES).contains(&value.len()), field, "must have 1 to 8192 bytes");
     wrong.check(!value.contains(char::is_control), field, "must not have control characters");
 }
 
-/// The names and the sealed object of what is `held` with what is `given` in its place; none where nothing is given and it
+/// The names and the sealed object of what is `stored` with what is `given` in its place; none where nothing is given and it
 /// stays as it is. Refused with what was `wrong` before, and what is wrong with these.
 pub async fn replace(
     keys: &SealKeys,
     connection: &mut AsyncPgConnection,
     place: Place<'_>,
-    held: Held<'_>,
-    given: &Given,
-    rules: Rules<'_>,
+    stored: StoredCredentials<'_>,
+    given: &GivenCredentials,
+    rules: CredentialRules<'_>,
     mut wrong: Fields,
 ) -> Result<Option<(Vec<String>, Vec<u8>)>> {
-    let Rules { prefix, known, needed } = rules;
+    let CredentialRules { prefix, known, needed } = rules;
     for (name, value) in given {
         let field = format!("{prefix}{name}");
         if known.contains(&name.as_str()) {
@@ -74,30 +74,30 @@ pub async fn replace(
         }
     }
     for name in needed {
-        let is_there = given.contains_key(*name) || held.names.iter().any(|held| held == name);
+        let is_there = given.contains_key(*name) || stored.names.iter().any(|stored| stored == name);
         wrong.check(is_there, format!("{prefix}{name}"), "is required to be enabled");
     }
     wrong.done()?;
     if given.is_empty() {
         return Ok(None);
     }
-    merge(keys, connection, place, held, given, known).await.map(Some)
+    merge(keys, connection, place, stored, given, known).await.map(Some)
 }
 
-/// The object with what is `given` in place of what is `held`, and its names. What is not among `known` any more goes.
+/// The object with what is `given` in place of what is `stored`, and its names. What is not among `known` any more goes.
 async fn merge(
     keys: &SealKeys,
     connection: &mut AsyncPgConnection,
     place: Place<'_>,
-    held: Held<'_>,
-    given: &Given,
+    stored: StoredCredentials<'_>,
+    given: &GivenCredentials,
     known: &[&str],
 ) -> Result<(Vec<String>, Vec<u8>)> {
     let stays = |name: &&String| known.contains(&name.as_str()) && !given.contains_key(*name);
     // An object that is replaced as a whole need not be opened: so it can be when its key is lost.
-    let kept = match held.sealed {
-        Some(sealed) if held.names.iter().any(|name| stays(&name)) => open(keys, place, sealed)?,
-        _ => Given::new(),
+    let kept = match stored.sealed {
+        Some(sealed) if stored.names.iter().any(|name| stays(&name)) => open(keys, place, sealed)?,
+        _ => GivenCredentials::new(),
     };
     let mut all: BTreeMap<&str, &str> = BTreeMap::new();
     let values = kept.iter().filter(|(name, _)| stays(name)).chain(given);
@@ -107,7 +107,7 @@ async fn merge(
     Ok((names, keys.seal_counted(connection, place, &plain).await?))
 }
 
-fn open(keys: &SealKeys, place: Place<'_>, sealed: &[u8]) -> Result<Given> {
+fn open(keys: &SealKeys, place: Place<'_>, sealed: &[u8]) -> Result<GivenCredentials> {
     let opened = keys.open(place, sealed).map_err(|error| {
         let key_id = sealed::key_id(sealed).map(hex::encode);
         tracing::error!(table = place.table, row = %place.row, key_id, %error, "a sealed value can't be opened");

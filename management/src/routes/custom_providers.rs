@@ -26,13 +26,13 @@ use super::{
 };
 use crate::{
     api::{
-        alone::alone,
         audit,
         body::Body,
         caller::Caller,
         error::{Code, Result},
         fields::Fields,
         limit::limit,
+        org_lock::lock_org,
         page::{Page, Paged},
         query::{Id, IfMatch, Query, Under},
         versioned::Versioned,
@@ -42,7 +42,7 @@ use crate::{
 };
 
 /// Most providers of one source: every core holds all of them in memory.
-const MOST: i64 = 100;
+const MAX_PROVIDERS: i64 = 100;
 
 /// A provider as it is kept.
 #[derive(Debug, Serialize, Queryable, Selectable, ToSchema)]
@@ -113,8 +113,8 @@ pub async fn set(
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
-            sources::hold(connection, org, source).await?;
-            alone(connection, org).await?;
+            sources::lock(connection, org, source).await?;
+            lock_org(connection, org).await?;
             let before = one(connection, org, source, &name).await?;
             seen.check(before.as_ref().map(|before| before.version))?;
             check_references(connection, &mut wrong, org, &name, &input).await?;
@@ -128,7 +128,7 @@ pub async fn set(
                 let own = custom_providers::table
                     .filter(custom_providers::org_id.eq(org))
                     .filter(custom_providers::source_id.eq(source));
-                limit(own.count().get_result(connection).await?, MOST)?;
+                limit(own.count().get_result(connection).await?, MAX_PROVIDERS)?;
                 let row = (
                     custom_providers::id.eq(Uuid::now_v7()),
                     custom_providers::org_id.eq(org),
@@ -162,7 +162,7 @@ pub async fn remove(
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
-            sources::hold(connection, caller.org_id, source).await?;
+            sources::lock(connection, caller.org_id, source).await?;
             if let Some(removed) = take(connection, caller.org_id, source, &name).await? {
                 let id = format!("{source}/{name}");
                 audit::record(connection, &caller, "custom_provider", &id, Some(&removed), None).await?;

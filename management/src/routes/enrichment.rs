@@ -35,7 +35,7 @@ use crate::{
         versioned::Versioned,
     },
     catalog::VendorName,
-    crypto::credentials::{self, Configured, Given, Held, Rules},
+    crypto::credentials::{self, Configured, CredentialRules, GivenCredentials, StoredCredentials},
     provider,
     state::Management,
 };
@@ -53,7 +53,7 @@ pub struct EnrichmentInput {
     /// stays as it is.
     #[serde(default)]
     #[schema(value_type = BTreeMap<String, String>)]
-    credentials: Given,
+    credentials: GivenCredentials,
 }
 
 /// How a vendor is called.
@@ -102,7 +102,7 @@ pub struct EnrichmentView {
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = enrichment_settings, check_for_backend(diesel::pg::Pg))]
-struct Stored {
+struct EnrichmentRow {
     id: Uuid,
     vendor: String,
     enabled: bool,
@@ -115,24 +115,24 @@ struct Stored {
     updated_at: OffsetDateTime,
 }
 
-impl Stored {
-    fn held(&self) -> Held<'_> {
-        Held { names: &self.credentials, sealed: self.sealed.as_deref() }
+impl EnrichmentRow {
+    fn stored(&self) -> StoredCredentials<'_> {
+        StoredCredentials { names: &self.credentials, sealed: self.sealed.as_deref() }
     }
 }
 
-impl From<Stored> for EnrichmentView {
-    fn from(stored: Stored) -> Self {
+impl From<EnrichmentRow> for EnrichmentView {
+    fn from(row: EnrichmentRow) -> Self {
         let configured = |name| (name, Configured { configured: true });
         Self {
-            vendor: stored.vendor,
-            enabled: stored.enabled,
-            config: stored.config,
-            credentials: stored.credentials.into_iter().map(configured).collect(),
-            credentials_updated_at: stored.sealed_at,
-            version: stored.version,
-            created_at: stored.created_at,
-            updated_at: stored.updated_at,
+            vendor: row.vendor,
+            enabled: row.enabled,
+            config: row.config,
+            credentials: row.credentials.into_iter().map(configured).collect(),
+            credentials_updated_at: row.sealed_at,
+            version: row.version,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
         }
     }
 }
@@ -194,16 +194,19 @@ pub async fn set(
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
-            sources::hold(connection, org, source).await?;
+            sources::lock(connection, org, source).await?;
             let before = one(connection, org, source, &vendor).await?;
             seen.check(before.as_ref().map(|before| before.version))?;
             let id = before.as_ref().map_or_else(Uuid::now_v7, |before| before.id);
             let place = columns::ENRICHMENT_SETTINGS.place(org, id);
-            let held = before.as_ref().map(Stored::held).unwrap_or_default();
-            let rules =
-                Rules { prefix: "credentials.", known: &names, needed: if enabled { &names } else { &[] } };
+            let stored = before.as_ref().map(EnrichmentRow::stored).unwrap_or_default();
+            let rules = CredentialRules {
+                prefix: "credentials.",
+                known: &names,
+                needed: if enabled { &names } else { &[] },
+            };
             let sealed =
-                credentials::replace(&state.keys, connection, place, held, &credentials, rules, wrong)
+                credentials::replace(&state.keys, connection, place, stored, &credentials, rules, wrong)
                     .await?;
             let at = sealed.is_some().then(|| enrichment_settings::sealed_at.eq(now));
             let (names, sealed) = sealed.unzip();
@@ -250,7 +253,7 @@ pub async fn remove(
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
-            sources::hold(connection, caller.org_id, source).await?;
+            sources::lock(connection, caller.org_id, source).await?;
             if let Some(removed) = take(connection, caller.org_id, source, &vendor).await? {
                 let (id, removed) = (format!("{source}/{vendor}"), EnrichmentView::from(removed));
                 audit::record(connection, &caller, "enrichment", &id, Some(&removed), None).await?;
@@ -260,5 +263,5 @@ pub async fn remove(
         .await
 }
 
-named_rows!(enrichment_settings by source_id and vendor -> Stored);
-listed_rows!(enrichment_settings by source_id and vendor -> Stored);
+named_rows!(enrichment_settings by source_id and vendor -> EnrichmentRow);
+listed_rows!(enrichment_settings by source_id and vendor -> EnrichmentRow);

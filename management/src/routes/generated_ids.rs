@@ -102,7 +102,7 @@ pub async fn set(
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
-            pipelines::held(connection, org, pipeline).await?;
+            pipelines::locked(connection, org, pipeline).await?;
             let before = one(connection, org, pipeline, &vendor).await?;
             seen.check(before.as_ref().map(|before| before.version))?;
             let id = format!("{pipeline}/{vendor}");
@@ -132,7 +132,7 @@ pub async fn remove(
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
-            pipelines::held(connection, caller.org_id, pipeline).await?;
+            pipelines::locked(connection, caller.org_id, pipeline).await?;
             if let Some(removed) = take(connection, caller.org_id, pipeline, &vendor).await? {
                 let id = format!("{pipeline}/{vendor}");
                 audit::record(connection, &caller, "generated_ids", &id, Some(&removed), None).await?;

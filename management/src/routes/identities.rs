@@ -37,7 +37,7 @@ use crate::{
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct Who {
+pub struct IdentityQuery {
     /// A browser's anonymous ID.
     anonymous_id: Option<String>,
     /// Your own ID of a person.
@@ -54,7 +54,7 @@ pub struct Who {
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct Where {
+pub struct EnvironmentQuery {
     /// `live` (where absent), or `test`: the data of test keys.
     #[serde(default)]
     #[param(inline)]
@@ -73,14 +73,14 @@ pub enum Environment {
 }
 
 /// Looks somebody up by any of their IDs.
-#[utoipa::path(get, path = "/v1/admin/identities", tag = "identities", params(Who),
+#[utoipa::path(get, path = "/v1/admin/identities", tag = "identities", params(IdentityQuery),
     responses((status = 200, body = Person), (status = 404, description = "Nobody is known by that ID.")))]
 pub async fn look_up(
     State(state): State<Management>,
     caller: Caller,
-    Query(who): Query<Who>,
+    Query(who): Query<IdentityQuery>,
 ) -> Result<Json<Person>> {
-    let Who { anonymous_id, user_id, canonical_id, environment } = who;
+    let IdentityQuery { anonymous_id, user_id, canonical_id, environment } = who;
     let canonical_id = canonical_id.map(|id| Named::CanonicalId(id.to_string()));
     let named = [anonymous_id.map(Named::AnonymousId), user_id.map(Named::UserId), canonical_id];
     let mut named = named.into_iter().flatten();
@@ -95,13 +95,13 @@ pub async fn look_up(
 
 /// Everything that is stored about somebody, as a file to hand to them.
 #[utoipa::path(get, path = "/v1/admin/identities/{id}/export", tag = "identities",
-    params(("id" = Uuid, Path, description = "A canonical identity."), Where),
+    params(("id" = Uuid, Path, description = "A canonical identity."), EnvironmentQuery),
     responses((status = 200, body = serde_json::Value, description = "All of it; times are RFC 3339 in UTC.")))]
 pub async fn export(
     State(state): State<Management>,
     caller: Caller,
     Id(id): Id,
-    Query(of): Query<Where>,
+    Query(of): Query<EnvironmentQuery>,
 ) -> Result<Response> {
     let org_id = data_org(&state, &caller, of.environment).await?;
     order("identity.export", "", &state, &caller).await?;
@@ -113,12 +113,12 @@ pub async fn export(
 
 /// Erases somebody across all of their linked IDs, in every store. What is gone, or never was, is no error.
 #[utoipa::path(delete, path = "/v1/admin/identities/{id}", tag = "identities",
-    params(("id" = Uuid, Path, description = "A canonical identity."), Where), responses((status = 204)))]
+    params(("id" = Uuid, Path, description = "A canonical identity."), EnvironmentQuery), responses((status = 204)))]
 pub async fn erase(
     State(state): State<Management>,
     caller: Caller,
     Id(id): Id,
-    Query(of): Query<Where>,
+    Query(of): Query<EnvironmentQuery>,
 ) -> Result<StatusCode> {
     let org_id = data_org(&state, &caller, of.environment).await?;
     order("identity.erase", "", &state, &caller).await?;
@@ -142,13 +142,13 @@ pub struct Unmerged {
 
 /// Takes one merge of an identity apart again: what it moved goes back. Doing it twice is no error.
 #[utoipa::path(post, path = "/v1/admin/identities/{id}/unmerge", tag = "identities", request_body = WhichMerge,
-    params(("id" = Uuid, Path, description = "The canonical identity that others were merged into."), Where),
+    params(("id" = Uuid, Path, description = "The canonical identity that others were merged into."), EnvironmentQuery),
     responses((status = 200, body = Unmerged)))]
 pub async fn unmerge(
     State(state): State<Management>,
     caller: Caller,
     Id(id): Id,
-    Query(of): Query<Where>,
+    Query(of): Query<EnvironmentQuery>,
     Body(WhichMerge { merge_id }): Body<WhichMerge>,
 ) -> Result<Json<Unmerged>> {
     let org_id = data_org(&state, &caller, of.environment).await?;

@@ -34,11 +34,11 @@ use crate::{
 };
 
 /// Most keys of one source that are not revoked. Every core holds them all in memory.
-const MOST: i64 = 20;
+const MAX_ACTIVE_KEYS: i64 = 20;
 /// Characters of `[A-Za-z0-9]` behind the prefix: 190 bits.
-const RANDOM: usize = 32;
+const RANDOM_CHARS: usize = 32;
 /// Characters of a key that it is recognised by; all but four of them are the prefix.
-const HINT: usize = 12;
+const HINT_CHARS: usize = 12;
 /// Where a key's data goes.
 const ENVIRONMENTS: [&str; 2] = ["live", "test"];
 
@@ -119,26 +119,27 @@ pub async fn issue(
     let mut wrong = Fields::default();
     wrong.one_of("environment", &input.environment, &ENVIRONMENTS);
     wrong.done()?;
-    let key = format!("dk_{}_{}", input.environment, Alphanumeric.sample_string(&mut rand::rng(), RANDOM));
+    let key =
+        format!("dk_{}_{}", input.environment, Alphanumeric.sample_string(&mut rand::rng(), RANDOM_CHARS));
     let row = PipelineKey {
         id: Uuid::now_v7(),
         org_id: caller.org_id,
         source_id: source,
         environment: input.environment,
         key_hash: hash_pipeline_key(&key).to_vec(),
-        hint: key.chars().take(HINT).collect(),
+        hint: key.chars().take(HINT_CHARS).collect(),
         revoked_at: None,
     };
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
-            sources::hold(connection, caller.org_id, source).await?;
+            sources::lock(connection, caller.org_id, source).await?;
             let good = pipeline_keys::table
                 .filter(pipeline_keys::org_id.eq(caller.org_id))
                 .filter(pipeline_keys::source_id.eq(source))
                 .filter(pipeline_keys::revoked_at.is_null());
             let number: i64 = good.count().get_result(connection).await?;
-            limit(number, MOST)?;
+            limit(number, MAX_ACTIVE_KEYS)?;
             let made = insert_into(pipeline_keys::table).values(row).returning(KeyView::as_returning());
             let view: KeyView = made.get_result(connection).await?;
             let change = Change { action: "key.issued", resource: "key", id: &view.id.to_string() };

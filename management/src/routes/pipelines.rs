@@ -27,7 +27,7 @@ use crate::{
 /// What the absence of consent signals means (specification, Consent mode).
 const CONSENT_MODES: [&str; 2] = ["explicit", "implicit"];
 /// Highest rate that can be set, in events a second (the column's bound).
-const MAX_RATE: i32 = 1_000_000;
+const MAX_RATE_PER_SECOND: i32 = 1_000_000;
 
 /// What is told of a pipeline.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -112,13 +112,13 @@ pub async fn update(
 ) -> Result<Versioned<PipelineView>> {
     let mut wrong = Fields::default();
     wrong.one_of("consent_mode", &input.consent_mode, &CONSENT_MODES);
-    let rate_is_bounded = input.rate_limit_rps.is_none_or(|rate| (1..=MAX_RATE).contains(&rate));
-    wrong.check(rate_is_bounded, "rate_limit_rps", format!("must be 1 to {MAX_RATE}"));
+    let rate_is_bounded = input.rate_limit_rps.is_none_or(|rate| (1..=MAX_RATE_PER_SECOND).contains(&rate));
+    wrong.check(rate_is_bounded, "rate_limit_rps", format!("must be 1 to {MAX_RATE_PER_SECOND}"));
     wrong.done()?;
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
-            let before = held(connection, caller.org_id, id).await?;
+            let before = locked(connection, caller.org_id, id).await?;
             seen.check(Some(before.version))?;
             let own =
                 pipelines::table.filter(pipelines::org_id.eq(caller.org_id)).filter(pipelines::id.eq(id));
@@ -147,7 +147,7 @@ pub async fn exists(connection: &mut AsyncPgConnection, org: Uuid, id: Uuid) -> 
 
 /// The pipeline of that ID, if it is the organisation's. Whoever else changes it, or what belongs to it, waits for the end
 /// of the transaction.
-pub async fn held(connection: &mut AsyncPgConnection, org: Uuid, id: Uuid) -> Result<PipelineView> {
+pub async fn locked(connection: &mut AsyncPgConnection, org: Uuid, id: Uuid) -> Result<PipelineView> {
     let own = pipelines::table.filter(pipelines::org_id.eq(org)).filter(pipelines::id.eq(id));
     Ok(own.select(PipelineView::as_select()).for_update().first(connection).await?)
 }

@@ -34,11 +34,11 @@ use crate::{
 };
 
 /// For how long the earlier secret passes where the caller doesn't say: a day, in seconds.
-const OVERLAP: i64 = 24 * 60 * 60;
+const DEFAULT_OVERLAP_SECONDS: i64 = 24 * 60 * 60;
 /// And at most: 30 days.
-const LONGEST_OVERLAP: i64 = 30 * OVERLAP;
+const MAX_OVERLAP_SECONDS: i64 = 30 * DEFAULT_OVERLAP_SECONDS;
 /// Most secrets in force at once: each costs a signed call that fails an HMAC.
-const MOST: usize = 10;
+const MAX_SECRETS_IN_FORCE: usize = 10;
 
 /// How to rotate.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -110,16 +110,16 @@ pub async fn rotate(
     Id(source): Id,
     Body(input): Body<Rotation>,
 ) -> Result<(StatusCode, Json<NewServerSecret>)> {
-    let overlap = input.overlap_seconds.unwrap_or(OVERLAP);
+    let overlap = input.overlap_seconds.unwrap_or(DEFAULT_OVERLAP_SECONDS);
     let mut wrong = Fields::default();
-    wrong.check((0..=LONGEST_OVERLAP).contains(&overlap), "overlap_seconds", "must be 0 to 2592000");
+    wrong.check((0..=MAX_OVERLAP_SECONDS).contains(&overlap), "overlap_seconds", "must be 0 to 2592000");
     wrong.done()?;
     let (id, org) = (Uuid::now_v7(), caller.org_id);
     let secret = SecretString::from(hex::encode(rand::rng().random::<[u8; 32]>()));
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
-            sources::hold(connection, org, source).await?;
+            sources::lock(connection, org, source).await?;
             let place = columns::SERVER_SECRETS.place(org, id);
             let sealed =
                 state.keys.seal_counted(connection, place, secret.expose_secret().as_bytes()).await?;
@@ -149,7 +149,7 @@ pub async fn remove(State(state): State<Management>, caller: Caller, Id(source):
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
-            sources::hold(connection, caller.org_id, source).await?;
+            sources::lock(connection, caller.org_id, source).await?;
             let all = server_secrets::table
                 .filter(server_secrets::org_id.eq(caller.org_id))
                 .filter(server_secrets::source_id.eq(source));
@@ -182,7 +182,7 @@ async fn retire(
     update(own().filter(outlives)).set(server_secrets::expires_at.eq(end)).execute(connection).await?;
     delete(own().filter(server_secrets::expires_at.le(now))).execute(connection).await?;
     let ends: Vec<Option<OffsetDateTime>> = own().select(server_secrets::expires_at).load(connection).await?;
-    if ends.len() >= MOST {
+    if ends.len() >= MAX_SECRETS_IN_FORCE {
         let message =
             "Ten secrets are in force; rotate with overlap_seconds 0, or when one of them has ended.";
         return Err(ApiError::with_message(Code::LimitReached, message));

@@ -20,12 +20,12 @@ use uuid::Uuid;
 use self::input::{CollectHost, SourceInput};
 use crate::{
     api::{
-        alone::alone,
         audit,
         body::Body,
         caller::Caller,
         error::{Code, Result},
         limit::limit,
+        org_lock::lock_org,
         page::{Page, Paged},
         query::{Id, IfMatch, Query},
         versioned::Versioned,
@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// Most sources of one organisation: every core holds all of them in memory.
-const MOST: i64 = 1000;
+const MAX_SOURCES: i64 = 1000;
 
 /// A source.
 #[derive(Debug, Serialize, ToSchema)]
@@ -68,12 +68,12 @@ pub async fn list(
         .filter(sources::org_id.eq(caller.org_id))
         .order(sources::id)
         .limit(page.rows())
-        .select(Stored::as_select())
+        .select(SourceRow::as_select())
         .into_boxed();
     if let Some(after) = page.after::<Uuid>()? {
         query = query.filter(sources::id.gt(after));
     }
-    let found: Vec<Stored> = query.load(&mut **connection).await?;
+    let found: Vec<SourceRow> = query.load(&mut **connection).await?;
     let views = views(&mut connection, caller.org_id, found).await?;
     Ok(Json(page.of(views, |view| view.id.to_string())))
 }
@@ -100,9 +100,9 @@ pub async fn create(
                 purge_on_withdrawal: false,
                 rate_limit_rps: None,
             };
-            alone(connection, org).await?;
+            lock_org(connection, org).await?;
             let own = sources::table.filter(sources::org_id.eq(org)).count();
-            limit(own.get_result(connection).await?, MOST)?;
+            limit(own.get_result(connection).await?, MAX_SOURCES)?;
             insert_into(sources::table).values(input.row(id, org)).execute(connection).await?;
             insert_into(pipelines::table).values(pipeline).execute(connection).await?;
             insert_hosts(connection, org, id, &input.collect_hosts).await?;
@@ -190,7 +190,7 @@ pub async fn remove(State(state): State<Management>, caller: Caller, Id(id): Id)
 /// A source's row.
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = sources, check_for_backend(diesel::pg::Pg))]
-struct Stored {
+struct SourceRow {
     #[diesel(embed)]
     source: rows::Source,
     version: i32,
@@ -220,13 +220,13 @@ async fn insert_hosts(
 /// The source of that ID, if it is the organisation's.
 async fn one(connection: &mut AsyncPgConnection, org: Uuid, id: Uuid) -> Result<SourceView> {
     let own = sources::table.filter(sources::org_id.eq(org)).filter(sources::id.eq(id));
-    let found: Stored = own.select(Stored::as_select()).first(connection).await?;
+    let found: SourceRow = own.select(SourceRow::as_select()).first(connection).await?;
     Ok(views(connection, org, vec![found]).await?.pop().ok_or(Code::NotFound)?)
 }
 
 /// The same, and nobody else changes it until the end of the transaction.
 async fn locked(connection: &mut AsyncPgConnection, org: Uuid, id: Uuid) -> Result<SourceView> {
-    hold(connection, org, id).await?;
+    lock(connection, org, id).await?;
     one(connection, org, id).await
 }
 
@@ -238,15 +238,19 @@ pub async fn exists(connection: &mut AsyncPgConnection, org: Uuid, id: Uuid) -> 
 }
 
 /// The same; and whoever else changes the source, or what belongs to it, waits for the end of the transaction.
-pub async fn hold(connection: &mut AsyncPgConnection, org: Uuid, id: Uuid) -> Result<()> {
+pub async fn lock(connection: &mut AsyncPgConnection, org: Uuid, id: Uuid) -> Result<()> {
     let own = sources::table.filter(sources::org_id.eq(org)).filter(sources::id.eq(id));
     own.select(sources::id).for_update().first::<Uuid>(connection).await?;
     Ok(())
 }
 
 /// What is shown of these sources, in their order.
-async fn views(connection: &mut AsyncPgConnection, org: Uuid, found: Vec<Stored>) -> Result<Vec<SourceView>> {
-    let ids: Vec<Uuid> = found.iter().map(|stored| stored.source.id).collect();
+async fn views(
+    connection: &mut AsyncPgConnection,
+    org: Uuid,
+    found: Vec<SourceRow>,
+) -> Result<Vec<SourceView>> {
+    let ids: Vec<Uuid> = found.iter().map(|row| row.source.id).collect();
     let of_these =
         pipelines::table.filter(pipelines::org_id.eq(org)).filter(pipelines::source_id.eq_any(&ids));
     let pipelines: Vec<(Uuid, Uuid)> =
@@ -258,8 +262,8 @@ async fn views(connection: &mut AsyncPgConnection, org: Uuid, found: Vec<Stored>
     let in_order = of_these.order((collect_hosts::created_at, collect_hosts::id));
     let hosts: Vec<rows::CollectHost> =
         in_order.select(rows::CollectHost::as_select()).load(connection).await?;
-    let shown = |stored: Stored| {
-        let Stored { source, version, created_at, updated_at } = stored;
+    let shown = |row: SourceRow| {
+        let SourceRow { source, version, created_at, updated_at } = row;
         let own = hosts.iter().filter(|host| host.source_id == source.id);
         let host = |row: &rows::CollectHost| CollectHost {
             url: row.url.clone(),

@@ -19,7 +19,7 @@ use migrations::{
 use serde_json::json;
 use uuid::Uuid;
 
-use self::view::{NewUser, PasswordInput, Stored, UserInput, UserView};
+use self::view::{NewUser, PasswordInput, UserInput, UserRow, UserView};
 use crate::{
     api::{
         audit::{self, Change},
@@ -51,14 +51,14 @@ pub async fn list(
         .filter(users::org_id.eq(caller.org_id))
         .order(users::id)
         .limit(page.rows())
-        .select(Stored::as_select())
+        .select(UserRow::as_select())
         .into_boxed();
     if let Some(after) = page.after::<Uuid>()? {
         query = query.filter(users::id.gt(after));
     }
     let mut connection = state.connection().await?;
-    let found: Vec<Stored> = query.load(&mut **connection).await?;
-    let shown: Result<Vec<UserView>> = found.into_iter().map(Stored::shown).collect();
+    let found: Vec<UserRow> = query.load(&mut **connection).await?;
+    let shown: Result<Vec<UserView>> = found.into_iter().map(UserRow::shown).collect();
     Ok(Json(page.of(shown?, |view| view.id.to_string())))
 }
 
@@ -214,7 +214,7 @@ pub async fn remove(State(state): State<Management>, caller: Caller, Id(id): Id)
 /// The user of that ID, if he is of the organisation.
 async fn one(connection: &mut AsyncPgConnection, org: Uuid, id: Uuid) -> Result<UserView> {
     let own = users::table.filter(users::org_id.eq(org)).filter(users::id.eq(id));
-    let found: Stored = own.select(Stored::as_select()).first(connection).await?;
+    let found: UserRow = own.select(UserRow::as_select()).first(connection).await?;
     found.shown()
 }
 

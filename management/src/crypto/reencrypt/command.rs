@@ -9,6 +9,7 @@ use migrations::{
     sealed::{CountedError, SealKeys},
 };
 use secrecy::{ExposeSecret, SecretString};
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::{
@@ -17,9 +18,9 @@ use super::{
 };
 
 /// How often progress is told.
-const TOLD: Duration = Duration::from_secs(1);
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// While other processes work on all that is left.
-const PAUSE: Duration = Duration::from_millis(100);
+const OTHERS_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why not everything is sealed with the current key.
 #[derive(Debug, thiserror::Error)]
@@ -54,15 +55,15 @@ pub async fn run(url: &SecretString, keys: &SealKeys) -> Result<(), ReencryptErr
                     let (table, row, key) = (value.column.table, value.row, &value.key_id);
                     eprintln!("{table} {row}: can't be opened; sealed with key {key}");
                 }
-                if step.job.finished_at.is_some() || told.elapsed() >= TOLD {
+                if step.job.finished_at.is_some() || told.elapsed() >= REPORT_INTERVAL {
                     tell(&step.job);
                     told = Instant::now();
                 }
                 if step.waits {
-                    tokio::time::sleep(PAUSE).await;
+                    sleep(OTHERS_PAUSE).await;
                 }
             }
-            None if unfinished(&mut connection, keys, &started).await? => tokio::time::sleep(PAUSE).await,
+            None if unfinished(&mut connection, keys, &started).await? => sleep(OTHERS_PAUSE).await,
             None => break,
         }
     }

@@ -18,7 +18,7 @@ use migrations::{
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::api::alone::alone;
+use crate::api::org_lock::lock_org;
 
 /// An organisation's values on their way to another key.
 #[derive(Debug, Clone, Queryable, Selectable)]
@@ -70,7 +70,7 @@ pub async fn begin(
     let key = keys.current().id();
     connection
         .transaction(async |connection| {
-            alone(connection, org).await?;
+            lock_org(connection, org).await?;
             if let Some(job) = find(connection, org).await?
                 && job.finished_at.is_none()
             {

@@ -21,7 +21,7 @@ use uuid::Uuid;
 use super::job::{Job, data_orgs, left, of_another_key};
 
 /// Values of one transaction, which takes some tens of milliseconds: for so long at most a writer waits for it.
-const BATCH: i64 = 1000;
+const BATCH_VALUES: i64 = 1000;
 
 /// What was done.
 pub struct Step {
@@ -44,7 +44,7 @@ pub struct Unreadable {
 }
 
 #[derive(QueryableByName)]
-struct Value {
+struct SealedValue {
     #[diesel(sql_type = SqlUuid)]
     id: Uuid,
     #[diesel(sql_type = SqlUuid)]
@@ -119,7 +119,7 @@ async fn batch(
     orgs: &[Uuid],
     key: KeyId,
     after: Uuid,
-) -> diesel::QueryResult<Vec<Value>> {
+) -> diesel::QueryResult<Vec<SealedValue>> {
     let Column { table, column: name } = column;
     let sql = format!(
         "SELECT id, org_id, {name} AS sealed FROM {table} WHERE {} AND id > $3 ORDER BY id LIMIT $4 \
@@ -127,13 +127,13 @@ async fn batch(
         of_another_key(column)
     );
     let query = sql_query(sql).bind::<Array<SqlUuid>, _>(orgs).bind::<Binary, _>(key.as_slice());
-    query.bind::<SqlUuid, _>(after).bind::<BigInt, _>(BATCH).load(connection).await
+    query.bind::<SqlUuid, _>(after).bind::<BigInt, _>(BATCH_VALUES).load(connection).await
 }
 
 /// Rows, their values sealed with the current key, and what doesn't open.
-type Sealed = (Vec<Uuid>, Vec<Vec<u8>>, Vec<Unreadable>);
+type Resealed = (Vec<Uuid>, Vec<Vec<u8>>, Vec<Unreadable>);
 
-fn seal(keys: &SealKeys, column: Column, values: &[Value]) -> Result<Sealed, CountedError> {
+fn seal(keys: &SealKeys, column: Column, values: &[SealedValue]) -> Result<Resealed, CountedError> {
     let (mut ids, mut blobs, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
     for value in values {
         let place = column.place(value.org_id, value.id);

@@ -10,18 +10,18 @@ use super::step::{Step, step};
 use crate::api::error::Result;
 
 /// How often an idle process looks for work.
-const IDLE: Duration = Duration::from_secs(1);
+const IDLE_PAUSE: Duration = Duration::from_secs(1);
 /// How long it leaves it after a failure.
-const FAILED: Duration = Duration::from_secs(5);
+const FAILURE_PAUSE: Duration = Duration::from_secs(5);
 
 /// Works until `stop`; a batch that is begun is finished.
 pub async fn work_until(postgres: PgPool, keys: Arc<SealKeys>, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let pause = match work(&postgres, &keys).await {
             Ok(Some(step)) if !step.waits => continue,
-            Ok(_) => IDLE,
+            Ok(_) => IDLE_PAUSE,
             // It was logged where it was met; what was not committed is done again.
-            Err(_) => FAILED,
+            Err(_) => FAILURE_PAUSE,
         };
         tokio::select! {
             () = stop.cancelled() => {}

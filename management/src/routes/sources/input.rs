@@ -13,7 +13,9 @@ use crate::api::{
 };
 
 /// Most domains, and most collect hosts, of one source.
-const MOST: usize = 100;
+const MAX_DOMAINS: usize = 100;
+/// Most collect hosts of one source.
+const MAX_COLLECT_HOSTS: usize = 100;
 /// What a browser is shown (design section 7, Trust).
 const BROWSER_IDENTITY: [&str; 2] = ["verified", "claimed"];
 
@@ -62,8 +64,12 @@ impl SourceInput {
         let mut wrong = Fields::default();
         wrong.text("name", &self.name, 1, 200);
         wrong.one_of("browser_identity", &self.browser_identity, &BROWSER_IDENTITY);
-        wrong.check(self.domains.len() <= MOST, "domains", format!("must be at most {MOST}"));
-        wrong.check(self.collect_hosts.len() <= MOST, "collect_hosts", format!("must be at most {MOST}"));
+        wrong.check(self.domains.len() <= MAX_DOMAINS, "domains", format!("must be at most {MAX_DOMAINS}"));
+        wrong.check(
+            self.collect_hosts.len() <= MAX_COLLECT_HOSTS,
+            "collect_hosts",
+            format!("must be at most {MAX_COLLECT_HOSTS}"),
+        );
         let mut known = HashSet::new();
         for (index, domain) in self.domains.iter_mut().enumerate() {
             let field = format!("domains[{index}]");

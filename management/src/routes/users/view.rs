@@ -75,7 +75,7 @@ pub struct UserView {
 /// A user's row.
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = users, check_for_backend(diesel::pg::Pg))]
-pub(super) struct Stored {
+pub(super) struct UserRow {
     id: Uuid,
     email: String,
     name: String,
@@ -87,7 +87,7 @@ pub(super) struct Stored {
     updated_at: OffsetDateTime,
 }
 
-impl Stored {
+impl UserRow {
     /// What is shown of him.
     pub(super) fn shown(self) -> Result<UserView> {
         Ok(UserView {

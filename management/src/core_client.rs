@@ -20,23 +20,23 @@ use tonic::{
 use crate::api::error::{ApiError, Code, Result};
 
 /// Deadline of every call: sent to the core, and kept here as well. An erasure of somebody with many IDs takes longest.
-const DEADLINE: Duration = Duration::from_secs(5);
+const CALL_DEADLINE: Duration = Duration::from_secs(5);
 /// How long a core may take to hear of a new organisation: it looks every 300 ms.
-const HEARSAY: Duration = Duration::from_millis(200);
+const UNKNOWN_ORG_RETRY_DELAY: Duration = Duration::from_millis(200);
 /// How often a call is made at most.
-const TRIES: u32 = 6;
+const MAX_TRIES: u32 = 6;
 /// Largest answer (design section 4).
-const MAX_ANSWER: usize = 16 * 1024 * 1024;
+const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
 /// The core, whichever instance answers.
 #[derive(Clone)]
-pub struct Core {
+pub struct CoreClient {
     channels: Arc<[Channel]>,
     next: Arc<AtomicUsize>,
     token: MetadataValue<Ascii>,
 }
 
-impl Core {
+impl CoreClient {
     /// Connects to `cores` on first use. `token` is the whole `authorization` value.
     pub fn new(cores: &[Endpoint], token: MetadataValue<Ascii>) -> Self {
         Self { channels: cores.iter().map(Endpoint::connect_lazy).collect(), next: Arc::default(), token }
@@ -58,8 +58,8 @@ impl Core {
                 match send(self.channel()?, self.request(message.clone())).await {
                     Err(status) if tries == 1 && status.code() == Grpc::Unavailable => {}
                     // It was made a moment ago, and that core has not heard of it yet.
-                    Err(status) if tries < TRIES && is_reason(&status, ErrorReason::OrgNotFound) => {
-                        sleep(HEARSAY).await;
+                    Err(status) if tries < MAX_TRIES && is_reason(&status, ErrorReason::OrgNotFound) => {
+                        sleep(UNKNOWN_ORG_RETRY_DELAY).await;
                     }
                     answer => return answer,
                 }
@@ -67,7 +67,7 @@ impl Core {
             }
         };
         let late = |_| Err(Status::deadline_exceeded("the core did not answer in time"));
-        let answer = timeout(DEADLINE, attempts).await.unwrap_or_else(late);
+        let answer = timeout(CALL_DEADLINE, attempts).await.unwrap_or_else(late);
         answer.map(Response::into_inner).map_err(|status| refused(rpc, &status))
     }
 
@@ -78,7 +78,7 @@ impl Core {
 
     fn request<M>(&self, message: M) -> Request<M> {
         let mut request = Request::new(message);
-        request.set_timeout(DEADLINE);
+        request.set_timeout(CALL_DEADLINE);
         request.metadata_mut().insert("authorization", self.token.clone());
         request
     }
@@ -88,11 +88,11 @@ impl Core {
 macro_rules! rpcs {
     ($($(#[$doc:meta])* $name:ident, $client:ident($message:ident) -> $answer:ident;)*) => {
         use proto::v1::{$($message, $answer,)*};
-        impl Core {$(
+        impl CoreClient {$(
             $(#[$doc])*
             pub async fn $name(&self, message: $message) -> Result<$answer> {
                 self.call(stringify!($name), message, |channel, request| async move {
-                    $client::new(channel).max_decoding_message_size(MAX_ANSWER).$name(request).await
+                    $client::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES).$name(request).await
                 })
                 .await
             }

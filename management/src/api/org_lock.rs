@@ -7,7 +7,7 @@ use uuid::Uuid;
 /// Waits until no other transaction of this organisation is in what must not overlap: how many sources and secrets there
 /// are, who refers to these, which fields providers fill, and beginning to seal anew. Held until the end of the
 /// transaction.
-pub async fn alone(connection: &mut AsyncPgConnection, org: Uuid) -> diesel::QueryResult<()> {
+pub async fn lock_org(connection: &mut AsyncPgConnection, org: Uuid) -> diesel::QueryResult<()> {
     let lock = sql_query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))");
     lock.bind::<Text, _>(format!("alone:{org}")).execute(connection).await.map(drop)
 }
