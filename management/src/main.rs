@@ -53,7 +53,7 @@ enum Command {
 /// PostgreSQL connections of one instance.
 const POSTGRES_CONNECTIONS: u32 = 16;
 
-/// Why the program ends, in one line.
+/// Reasons why the program ends, each told in one line.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]

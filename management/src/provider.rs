@@ -1,4 +1,4 @@
-//! Settings of providers, which the core alone can judge.
+//! Settings of providers, which the core alone can check.
 
 use proto::v1::{CheckProviderRequest, ProviderKind};
 use serde::Serialize;
@@ -14,7 +14,7 @@ use crate::{
     json,
 };
 
-/// Settings as a JSON object, which is what is stored, and what the core is asked about.
+/// Makes settings a JSON object, which is what is stored, and what the core is asked about.
 pub fn object<T: Serialize>(settings: &T) -> Result<Map<String, Value>> {
     match serde_json::to_value(settings) {
         Ok(Value::Object(object)) => Ok(object),
@@ -22,8 +22,8 @@ pub fn object<T: Serialize>(settings: &T) -> Result<Map<String, Value>> {
     }
 }
 
-/// Deepest that a setting can be for the core to read it, which allows far less: Protocol Buffers nest 100 messages, and
-/// each level of JSON is three of them.
+/// Deepest that a setting may nest for the core to read it, which allows far less: Protocol Buffers nest 100
+/// messages, and a level of JSON is three of them.
 const MAX_DEPTH: usize = 24;
 
 fn is_deeper(value: &Value, than: usize) -> bool {
@@ -35,8 +35,8 @@ fn is_deeper(value: &Value, than: usize) -> bool {
     }
 }
 
-/// Notes what is wrong with the settings of a provider; its fields are those below `prefix`, such as `config.`.
-/// Never given any credentials.
+/// Notes what is wrong with the settings of a provider; its fields are those below `prefix`, such as
+/// `config.`. Takes no credentials.
 pub async fn check(
     core: &CoreClient,
     wrong: &mut Fields,

@@ -1,4 +1,4 @@
-//! What every request works with, built once at the start.
+//! State that every request works with, built once at the start.
 
 use std::sync::Arc;
 
@@ -13,18 +13,18 @@ use crate::{
     api::error::Result, auth::Auth, catalog::Catalog, core_client::CoreClient, crypto::health::Health,
 };
 
-/// The control plane. Clones share everything.
+/// The control plane. Clones share all of it.
 #[derive(Clone)]
 pub struct Management {
-    /// Settings, users, sessions.
+    /// PostgreSQL, for settings, users and sessions.
     pub postgres: PgPool,
-    /// Vendors and visitors.
+    /// The identity core, which knows vendors and visitors.
     pub core: CoreClient,
-    /// What vendors there are.
+    /// Vendors that there are, as the core said last.
     pub catalog: Arc<Catalog>,
     /// Seals and opens credentials.
     pub keys: Arc<SealKeys>,
-    /// Whether they work.
+    /// Result of trying these keys at the start.
     pub crypto_health: Arc<Health>,
     /// Users and their sessions.
     pub auth: Auth,

@@ -16,10 +16,11 @@ use super::error::{ApiError, Code, Result};
 
 /// Largest body in bytes: room for the largest settings, and for a secret that is too long to be told so.
 pub const MAX_BODY_BYTES: usize = 256 * 1024;
-/// For the whole body to arrive (threats.md T03).
+/// Time for the whole body to arrive: a sender of a byte a second is let go, with 408.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
-/// A body of JSON that is a `T`. Types are to deny unknown fields, so that a misspelt one is told and not ignored.
+/// A body of JSON that is a `T`. Types are to deny unknown fields, so that a misspelt one is told and not
+/// ignored.
 #[derive(Debug)]
 pub struct Body<T>(pub T);
 
@@ -86,7 +87,7 @@ fn invalid(path: &str, error: &serde_json::Error) -> ApiError {
     ApiError::field(format!("{path}{dot}{name}").chars().take(MAX_PATH_CHARS).collect::<String>(), message)
 }
 
-/// What serde's text says of our own types. The rest of it quotes what was sent, which may be a secret.
+/// Words of serde's text that name our own types. The rest of it quotes what was sent, which may be a secret.
 fn expected(text: &str) -> String {
     let quotes =
         ["invalid type: ", "invalid value: ", "invalid length ", "unknown field `", "unknown variant `"];
@@ -101,7 +102,7 @@ fn expected(text: &str) -> String {
     }
 }
 
-/// What JSON calls what Rust calls so.
+/// Name that JSON has for what Rust calls `expected`.
 fn in_json(expected: &str) -> &str {
     match expected {
         "a map" => "an object",
@@ -126,7 +127,7 @@ mod tests {
         names: Vec<String>,
     }
 
-    /// Every kind of thing that serde has to say.
+    /// Fields of all kinds that serde has something to say about.
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
     #[expect(dead_code, reason = "it is only parsed")]

@@ -1,4 +1,4 @@
-//! Who is calling, and where from.
+//! Callers, and where their requests come from.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -15,10 +15,10 @@ use super::{
     permission::Role,
 };
 
-/// Bytes of a User-Agent that are kept.
+/// Most characters of a User-Agent that are kept.
 const MAX_USER_AGENT_CHARS: usize = 256;
 
-/// Where a request came from, for the audit log and for throttling.
+/// Origin of a request, for the audit log and for throttling.
 #[derive(Debug, Clone)]
 pub struct Origin {
     /// The client's address, seen through trusted proxies.
@@ -27,20 +27,20 @@ pub struct Origin {
     pub user_agent: String,
 }
 
-/// A user whose token is good, as he is now: not as he was when it was issued.
+/// A user whose token is good, as they are now: not as they were when it was issued.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// `sub`.
+    /// ID of the user, `sub` of the token.
     pub user_id: Uuid,
-    /// Every statement on his behalf is bound to it.
+    /// Organisation of the user: every statement on their behalf is bound to it.
     pub org_id: Uuid,
-    /// For the audit log.
+    /// Email address, for the audit log.
     pub email: String,
-    /// What he is.
+    /// Role of the user, which says what they may do.
     pub role: Role,
-    /// The login that the token came of.
+    /// Session that the token came of.
     pub session_id: Uuid,
-    /// Where he calls from.
+    /// Place where the user calls from.
     pub origin: Origin,
 }
 
@@ -70,7 +70,7 @@ where
 }
 
 impl Origin {
-    /// Where the request with these `parts` came from. Fails where the server did not note its peer.
+    /// Tells where the request with these `parts` came from. Fails where the server did not note its peer.
     pub fn of(parts: &Parts, proxies: &TrustedProxies) -> Result<Self> {
         let ConnectInfo(peer) =
             parts.extensions.get::<ConnectInfo<SocketAddr>>().copied().ok_or(Code::Internal)?;

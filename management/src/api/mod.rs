@@ -1,4 +1,5 @@
-//! What all routes share: who calls and may do what, bodies, pages, versions, errors, and the API's document.
+//! Parts that all routes share: callers and what they may do, bodies, pages, versions, errors, and the API's
+//! document.
 
 pub mod audit;
 pub mod body;

@@ -12,7 +12,7 @@ use serde::Serialize;
 pub struct Versioned<T>(pub StatusCode, pub i32, pub T);
 
 impl<T> Versioned<T> {
-    /// The answer to a PUT: 201 where there was none before.
+    /// Answers a PUT: 201 where there was no record before, else 200.
     pub fn put(was_there: bool, version: i32, record: T) -> Self {
         Self(if was_there { StatusCode::OK } else { StatusCode::CREATED }, version, record)
     }

@@ -1,5 +1,5 @@
-//! Where passwords are hashed: off the async threads, a few at a time, with a bounded queue before it. However many log
-//! in, the memory and the processors that it takes are bounded, and everything else goes on (threats.md M06, F46).
+//! Hashing of passwords off the async threads, a few at a time, with a bounded queue before it. However many
+//! log in, the memory and the processors that it takes are bounded, and the rest of the service goes on.
 
 use std::{num::NonZero, sync::Arc, thread::available_parallelism, time::Duration};
 
@@ -11,14 +11,14 @@ use tokio::{
 
 use crate::api::error::{Code, Result};
 
-/// Most that run at once, of 19 MiB each; no more than there are processors.
+/// Most hashes that run at once, of 19 MiB each; no more than there are processors.
 const MAX_RUNNING: usize = 8;
-/// Most that wait.
+/// Most hashes that wait for their turn.
 const MAX_WAITING: usize = 32;
-/// How long one waits.
+/// Longest time that a hash waits for its turn.
 const MAX_WAIT: Duration = Duration::from_secs(2);
 
-/// The permits.
+/// Permits to hash, and to wait for that.
 #[derive(Debug)]
 pub struct Hashing {
     running: Arc<Semaphore>,
@@ -33,7 +33,7 @@ impl Default for Hashing {
 }
 
 impl Hashing {
-    /// What `work` returns, when its turn has come; `OVERLOADED` where that takes too long.
+    /// Runs `work` when its turn has come, and gives what it returns; `OVERLOADED` where that takes too long.
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
         let permit = match Arc::clone(&self.running).try_acquire_owned() {
             Ok(permit) => permit,

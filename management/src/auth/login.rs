@@ -1,4 +1,5 @@
-//! Logging in with email and password: one answer, after the same work, whoever is asked for and whatever is wrong.
+//! Login with email and password: one answer, after the same work, whoever is asked for and whatever is
+//! wrong.
 
 use std::sync::Arc;
 
@@ -27,7 +28,7 @@ use crate::api::{
 
 define_sql_function! { fn lower(text: Text) -> Text; }
 
-/// Someone who may or may not log in.
+/// Row of a user who may or may not log in.
 #[derive(Debug, Clone, Queryable)]
 struct Account {
     id: Uuid,
@@ -36,7 +37,7 @@ struct Account {
     is_disabled: bool,
 }
 
-/// The pair of tokens of a new session for whoever has that address and that password.
+/// Gives the tokens of a new session to whoever has that address and that password.
 pub async fn login(auth: &Auth, email: &str, password: SecretString, origin: &Origin) -> Result<Pair> {
     let logged_in = async {
         let email = email.trim();
@@ -79,13 +80,13 @@ pub async fn login(auth: &Auth, email: &str, password: SecretString, origin: &Or
     logged_in
 }
 
-/// What is no password is not worth a hash.
+/// Refuses what is longer than any password: it is not worth a hash.
 fn check_length(wrong: &mut Fields, field: &str, password: &SecretString) {
     wrong.check(!password::is_too_long(password), field, "must have at most 128 characters");
 }
 
-/// The stored hash of the caller's password, if `password` is it. Throttled as a login is. What is too long for one is
-/// told of `field`.
+/// Gives the stored hash of the caller's password, if `password` is it. Throttled as a login is. A text that
+/// is too long for a password is told of `field`.
 pub async fn confirm(auth: &Auth, caller: &Caller, password: SecretString, field: &str) -> Result<String> {
     let mut wrong = Fields::default();
     check_length(&mut wrong, field, &password);
@@ -104,7 +105,7 @@ fn account() -> Columns {
     (users::id, users::org_id, users::password_hash, users::disabled_at.is_not_null())
 }
 
-/// The stored hash that `password` matches; with a new one where it was outdated.
+/// Gives the stored hash that `password` matches; a new one where it was outdated.
 async fn prove(
     auth: &Auth,
     account: Option<Account>,
@@ -152,7 +153,7 @@ async fn renew(auth: &Auth, account: Account, password: Arc<SecretString>) -> Re
     Ok(hash)
 }
 
-/// Puts it on record. Beside the answer, which would tell by its time that there is such a user.
+/// Puts a failed login on record, beside the answer, which would tell by its time that there is such a user.
 fn note_failure(auth: &Auth, (org, user): (Uuid, Uuid), origin: &Origin) {
     let (auth, origin) = (auth.clone(), origin.clone());
     tokio::spawn(async move {

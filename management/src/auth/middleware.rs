@@ -1,4 +1,5 @@
-//! Middleware of the API: every request is checked for its token, its session and its role before a handler sees it.
+//! Middleware of the API: every request is checked for its token, its session and its role before a handler
+//! sees it.
 
 use axum::{
     extract::{MatchedPath, Request, State},
@@ -22,7 +23,7 @@ use crate::api::{
     permission::{self, Permission, Role},
 };
 
-/// Middleware of every route under `/v1/admin`: 401 without a good token, 403 without the permission.
+/// Checks every request under `/v1/admin`: 401 without a good token, 403 without the permission.
 pub async fn check(State(auth): State<Auth>, request: Request, next: Next) -> Response {
     match admit(&auth, request).await {
         // What is begun is finished even when the client goes away: a handler is never dropped half-way.
@@ -55,7 +56,7 @@ async fn admit(auth: &Auth, request: Request) -> Result<Request> {
     Ok(Request::from_parts(parts, body))
 }
 
-/// The one bearer token; none where there are two, or another scheme.
+/// Finds the one bearer token; none where there are two, or another scheme.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return None };
@@ -73,12 +74,13 @@ struct LiveSession {
     now: i64,
 }
 
-/// The user, as he is now, whose session is not revoked.
-const FIND_CALLER: &str = "SELECT u.email, u.role, floor(extract(epoch FROM clock_timestamp()))::bigint AS now \
+/// Finds the user, as they are now, whose session is not revoked.
+const FIND_CALLER: &str = "SELECT u.email, u.role, \
+        floor(extract(epoch FROM clock_timestamp()))::bigint AS now \
     FROM sessions s JOIN users u ON u.id = s.user_id AND u.org_id = s.org_id \
     WHERE s.id = $1 AND s.user_id = $2 AND s.org_id = $3 AND s.revoked_at IS NULL AND u.disabled_at IS NULL";
 
-/// The caller with these claims, who comes from `origin`.
+/// Finds the caller with these claims, who comes from `origin`.
 async fn caller(auth: &Auth, claims: &AccessClaims, origin: Origin) -> Result<Caller> {
     let mut connection = auth.connection().await?;
     let session: Option<LiveSession> = sql_query(FIND_CALLER)

@@ -1,4 +1,4 @@
-//! Who may log in, and what proves that someone has.
+//! Authentication: who may log in, and what proves that someone has.
 
 pub mod hashing;
 pub mod login;
@@ -18,7 +18,7 @@ use serve::TrustedProxies;
 use self::{hashing::Hashing, tokens::Tokens};
 use crate::api::error::Result;
 
-/// Authentication, with what it takes. Clones share everything.
+/// Authentication, with the parts that it takes. Clones share all of them.
 #[derive(Clone)]
 pub struct Auth {
     /// PostgreSQL, for users, sessions and counters of failed logins.

@@ -1,4 +1,4 @@
-//! Passwords that someone sets.
+//! Passwords that someone sets, for themselves or for another.
 
 use diesel::QueryDsl;
 use diesel_async::RunQueryDsl;
@@ -12,8 +12,8 @@ use super::{
 };
 use crate::api::error::{ApiError, Code, Result};
 
-/// The hash of a password that someone sets, of whom `about` is known, and whose organisation is `org`. Else what is
-/// wrong with it, at `field`.
+/// Hashes a password that someone sets, of whom `about` is known, and whose organisation is `org`. Refuses
+/// one that is not good, and tells why at `field`.
 pub async fn hash_of_new(
     auth: &Auth,
     org: Uuid,

@@ -1,5 +1,5 @@
-//! Passwords: what may be one, and hashing and checking with Argon2id. All of it is slow on purpose: call it through
-//! [`super::hashing`].
+//! Passwords: what may be one, and hashing and checking with Argon2id. All of it is slow on purpose: call it
+//! through [`super::hashing`].
 
 use argon2::{
     Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version, password_hash::phc::PasswordHash,
@@ -9,53 +9,56 @@ use zxcvbn::{Score, zxcvbn};
 
 /// Length in characters (ASVS 6.2.1 and 6.2.9); nothing is cut or folded.
 const LENGTH_CHARS: std::ops::RangeInclusive<usize> = 12..=128;
-/// Memory in KiB, passes and lanes (OWASP's first recommendation for Argon2id, design section 7).
+/// Memory in KiB, passes and lanes (the first recommendation for Argon2id in OWASP's Password Storage Cheat
+/// Sheet).
 const COST: (u32, u32, u32) = (19_456, 2, 1);
-/// The most that a stored hash may cost: who can write to the table must not be able to stop the service with it.
+/// Most memory in KiB, passes and lanes that a stored hash may cost: somebody who can write to the table must
+/// not be able to stop the service with it.
 const MAX_STORED_COST: (u32, u32, u32) = (128 * 1024, 10, 4);
-/// What a password must reach to be set: of 0 to 4, "safely unguessable: moderate protection from offline slow-hash
-/// scenario" (zxcvbn). Its dictionaries hold the passwords that are used most.
+/// Score that a password must reach to be set: of 0 to 4, "safely unguessable: moderate protection from
+/// offline slow-hash scenario" (zxcvbn). Its dictionaries hold the passwords that are used most.
 const MIN_STRENGTH: Score = Score::Three;
 /// Salt and output of a hash that no password is known for.
 const DUMMY_SALT_AND_HASH: &str = "c2lnbmFsLWlkZW50aXR5$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
-/// Words that are shorter say nothing about anyone.
+/// Characters of the shortest word that says something about anyone.
 const MIN_WORD_CHARS: usize = 3;
 
-/// Why a password can't be set.
+/// Reasons why a password can't be set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// Too short or too long.
+    /// The password is too short or too long.
     #[error("must have 12 to 128 characters")]
     Length,
-    /// A known password, a pattern, or made of what is known of its owner.
+    /// The password is a known one, a pattern, or made of what is known of its owner.
     #[error("is easy to guess: take several unrelated words, or a password manager's")]
     Weak,
-    /// Argon2 refused.
+    /// Argon2 refused to hash it.
     #[error("can't be hashed")]
     Hash,
 }
 
-/// What a check came to.
+/// Result of checking a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verification {
-    /// It is the password.
+    /// The password is the stored one.
     Right {
-        /// Its hash costs less than one of today.
+        /// True where the stored hash costs less than one of today.
         outdated: bool,
     },
-    /// It is not.
+    /// The password is another one.
     Wrong,
     /// The stored hash is malformed, or costs more than any of ours: nobody knows.
     NotComputed,
 }
 
-/// Whether it has more characters than any password has.
+/// Tells whether a text has more characters than any password has.
 pub fn is_too_long(password: &SecretString) -> bool {
     password.expose_secret().chars().nth(*LENGTH_CHARS.end()).is_some()
 }
 
-/// The PHC string of a password that someone sets, of whom `about` is known. Looks at the first 100 characters for what
-/// is easy to guess, which takes up to a quarter of a second where they stand for letters in every way.
+/// Checks and hashes a password that someone sets, of whom `about` is known, into a PHC string. Looks at the
+/// first 100 characters for what is easy to guess, which takes up to a quarter of a second where they stand
+/// for letters in every way.
 pub fn set(password: &SecretString, about: &[String]) -> Result<String, Refused> {
     if !LENGTH_CHARS.contains(&password.expose_secret().chars().count()) {
         return Err(Refused::Length);
@@ -69,7 +72,7 @@ pub fn set(password: &SecretString, about: &[String]) -> Result<String, Refused>
     hash(password)
 }
 
-/// The PHC string of a password.
+/// Hashes a password into a PHC string.
 pub fn hash(password: &SecretString) -> Result<String, Refused> {
     let params = Params::new(COST.0, COST.1, COST.2, None).map_err(|_| Refused::Hash)?;
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
@@ -77,8 +80,8 @@ pub fn hash(password: &SecretString) -> Result<String, Refused> {
     hash.map(|hash| hash.to_string()).map_err(|_| Refused::Hash)
 }
 
-/// Checks a password against a stored hash, with the cost that this was made with. Without a hash, or with one that is
-/// not to be computed, the work is that of a usual check, and the answer is no.
+/// Checks a password against a stored hash, with the cost that this was made with. Without a hash, or with
+/// one that is not to be computed, the work is that of a usual check, and the answer is no.
 pub fn verify(password: &SecretString, stored: Option<&str>) -> Verification {
     let matches = |hash: &PasswordHash| {
         // Algorithm, version and cost are the hash's own.
@@ -92,7 +95,8 @@ pub fn verify(password: &SecretString, stored: Option<&str>) -> Verification {
     if matches(&hash) { Verification::Right { outdated } } else { Verification::Wrong }
 }
 
-/// A stored hash, and whether it costs less than one of today. None where it is not Argon2, or costs over [`MAX_STORED_COST`].
+/// Parses a stored hash, and tells whether it costs less than one of today. None where it is not Argon2, or
+/// costs over [`MAX_STORED_COST`].
 fn computable(stored: &str) -> Option<(PasswordHash, bool)> {
     let hash = PasswordHash::new(stored).ok()?;
     let algorithm = Algorithm::try_from(hash.algorithm.as_str()).ok()?;
@@ -179,8 +183,8 @@ mod tests {
             assert_eq!(verify(&"wrong".into(), stored), Verification::Wrong);
             began.elapsed()
         };
-        // In turn, so that a busy machine slows both. What it adds is never less than nothing: the quickest of many is the
-        // work itself.
+        // In turn, so that a busy machine slows both. What it adds is never less than nothing: the quickest of many
+        // is the work itself.
         let least =
             |(one, other): (Duration, Duration), _| (one.min(time(None)), other.min(time(Some(&hash))));
         let (nothing, wrong) = (0..50).fold((Duration::MAX, Duration::MAX), least);

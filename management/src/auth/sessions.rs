@@ -1,5 +1,5 @@
-//! Sessions: a login, and the tokens that came of it. Whether one is good is asked of PostgreSQL each time, so that what
-//! is revoked is dead everywhere at once.
+//! Sessions: a login, and the tokens that came of it. PostgreSQL is asked each time whether one is good, so
+//! that what is revoked is dead everywhere at once.
 
 use diesel::{
     ExpressionMethods, OptionalExtension, QueryDsl,
@@ -32,14 +32,14 @@ use crate::api::{
 pub struct Pair {
     access_token: String,
     pub(super) refresh_token: String,
-    /// Always `Bearer`.
+    /// Type of the access token, always `Bearer`.
     token_type: &'static str,
     /// Seconds for which the access token is good.
     expires_in: i64,
 }
 
-/// Begins a session for someone who has given the password with that hash, unless he has another one by now, or was
-/// disabled.
+/// Begins a session for someone who has given the password with that hash, unless they have another one by
+/// now, or were disabled.
 pub async fn begin(
     auth: &Auth,
     (org, user): (Uuid, Uuid),
@@ -92,7 +92,7 @@ pub async fn begin(
         .await
 }
 
-/// A login of someone.
+/// Session of a user, from login to logout.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Session {
     pub(super) id: Uuid,
@@ -100,7 +100,7 @@ pub(super) struct Session {
     pub(super) user: Uuid,
 }
 
-/// Signs a pair of a session, of which the refresh token has that ID.
+/// Signs a pair of a session, of which the refresh token has the ID `jti`.
 pub(super) fn sign(
     auth: &Auth,
     session: Session,
@@ -121,24 +121,24 @@ pub(super) fn sign(
     })
 }
 
-/// What is stored of a refresh token.
+/// Hash of a refresh token, which is all that is stored of it.
 pub(super) fn token_hash(token: &str) -> Vec<u8> {
     Sha256::digest(token).to_vec()
 }
 
-/// Which sessions of a user end.
+/// Sessions of a user that are to end.
 #[derive(Debug, Clone, Copy)]
 pub enum Ending {
-    /// All of them.
+    /// Ends all sessions of the user.
     All,
-    /// That one.
+    /// Ends that session alone.
     Only(Uuid),
-    /// All but that one.
+    /// Ends all sessions but that one.
     AllBut(Uuid),
 }
 
-/// Ends sessions of a user, for good. More than one only under the lock of his row, so that nobody waits for anybody in
-/// turn.
+/// Ends sessions of a user, for good. More than one only under the lock of the user's row, so that nobody
+/// waits for anybody in turn.
 pub async fn revoke(connection: &mut AsyncPgConnection, org: Uuid, user: Uuid, which: Ending) -> Result<()> {
     let all = update(sessions::table)
         .filter(sessions::org_id.eq(org))

@@ -14,20 +14,20 @@ use crate::api::{
     fields::Fields,
 };
 
-/// Longest value in bytes (threats.md M31).
+/// Longest value in bytes: 8 KiB. A longer one is refused as not valid.
 const MAX_VALUE_BYTES: usize = 8192;
 
 /// Names and values, as they are given.
 pub type GivenCredentials = BTreeMap<String, SecretString>;
 
-/// What is told of a secret.
+/// A secret, as it is shown: only that it is there.
 #[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Configured {
-    /// Whether it was given.
+    /// True where a value was given.
     pub configured: bool,
 }
 
-/// What a row holds.
+/// Credentials that a row holds.
 #[derive(Default)]
 pub struct StoredCredentials<'a> {
     /// Names of what is sealed.
@@ -36,25 +36,26 @@ pub struct StoredCredentials<'a> {
     pub sealed: Option<&'a [u8]>,
 }
 
-/// What may be given, and what has to be.
+/// Rules on which credentials may be given, and which have to be.
 pub struct CredentialRules<'a> {
-    /// Before the names where they are told.
+    /// Text before the names where problems are told.
     pub prefix: &'a str,
-    /// All there are.
+    /// Names of all credentials that there are.
     pub known: &'a [&'a str],
-    /// Those that are to be stored or given.
+    /// Names of those that are to be stored or given.
     pub needed: &'a [&'a str],
 }
 
-/// A value that can be sent in a header: 1 byte to 8 KiB, no control characters.
+/// Checks that a value can be sent in a header: 1 byte to 8 KiB, no control characters.
 pub fn check(wrong: &mut Fields, field: &str, value: &SecretString) {
     let value = value.expose_secret();
     wrong.check((1..=MAX_VALUE_BYTES).contains(&value.len()), field, "must have 1 to 8192 bytes");
     wrong.check(!value.contains(char::is_control), field, "must not have control characters");
 }
 
-/// The names and the sealed object of what is `stored` with what is `given` in its place; none where nothing is given and it
-/// stays as it is. Refused with what was `wrong` before, and what is wrong with these.
+/// Gives the names and the sealed object of what is `stored` with what is `given` in its place; none where
+/// nothing is given and it stays as it is. Refused with what was `wrong` before, and what is wrong with
+/// these.
 pub async fn replace(
     keys: &SealKeys,
     connection: &mut AsyncPgConnection,
@@ -84,7 +85,8 @@ pub async fn replace(
     merge(keys, connection, place, stored, given, known).await.map(Some)
 }
 
-/// The object with what is `given` in place of what is `stored`, and its names. What is not among `known` any more goes.
+/// Seals an object of what is `given` in place of what is `stored`, and gives its names. A name that is not
+/// among `known` any more goes.
 async fn merge(
     keys: &SealKeys,
     connection: &mut AsyncPgConnection,

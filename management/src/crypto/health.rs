@@ -1,4 +1,4 @@
-//! Whether the encryption keys work. They are what they are for the life of a process, so that is found out once.
+//! Health of the encryption keys. They are what they are for the life of a process, so they are tried once.
 
 use migrations::sealed::{Place, SealKeys};
 use serde::Serialize;
@@ -8,27 +8,27 @@ use uuid::Uuid;
 /// State of the encryption keys of the process that answers.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Health {
-    /// `healthy`, or `degraded`: something below is false.
+    /// `healthy`, or `degraded`: a check below is false.
     status: &'static str,
-    /// Whether there is a previous key, which still opens.
+    /// True where there is a previous key, which still opens.
     dual_key_mode: bool,
     checks: Checks,
-    /// Which key seals: the first 4 bytes of its SHA-256, as hex digits.
+    /// ID of the key that seals: the first 4 bytes of its SHA-256, as hex digits.
     key_id: String,
 }
 
 #[derive(Debug, Clone, Serialize, ToSchema)]
 struct Checks {
-    /// The current key works.
+    /// The current key works: it seals and opens.
     key_valid: bool,
-    /// What is sealed as settings are opens in its place, and in no other.
+    /// A value that is sealed as settings are opens in its place, and in no other.
     round_trip: bool,
     /// The previous key works, and is another one. Null: there is none.
     previous_key_valid: Option<bool>,
 }
 
 impl Health {
-    /// Tries the keys.
+    /// Tries the keys, and notes what does not work.
     pub fn of(keys: &SealKeys) -> Self {
         let checks = Checks {
             key_valid: keys.current().works(),

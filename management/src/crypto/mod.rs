@@ -1,4 +1,4 @@
-//! What is sealed: credentials, their sealing with a new key, and whether the keys work.
+//! Sealing: credentials, re-encryption with a new key, and whether the keys work.
 
 pub mod credentials;
 pub mod health;

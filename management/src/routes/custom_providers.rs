@@ -1,5 +1,5 @@
-//! Identity providers of the customer's own, asked with a secret of the customer's own. What their settings may be the
-//! core says; here is checked what only the database knows.
+//! Identity providers of the customer's own, asked with a secret of the customer's own. The core checks their
+//! settings; here is checked what only the database knows.
 
 mod input;
 
@@ -51,7 +51,7 @@ pub struct CustomProviderView {
     name: String,
     #[schema(value_type = CustomProvider)]
     settings: Value,
-    /// For `If-Match`.
+    /// Version of the record, for `If-Match`.
     version: i32,
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
@@ -74,7 +74,7 @@ pub async fn list(
     Ok(Json(found))
 }
 
-/// Shows a provider.
+/// Shows a provider of the customer's own.
 #[utoipa::path(get, path = "/v1/admin/sources/{id}/custom-providers/{name}", tag = "custom-providers",
     params(("id" = Uuid, Path), ("name" = String, Path)), responses((status = 200, body = CustomProviderView)))]
 pub async fn read(
@@ -172,8 +172,8 @@ pub async fn remove(
         .await
 }
 
-/// The secret is there, and the field is nobody else's. A provider of the same name on another source is the same one,
-/// and fills the same field.
+/// Checks that the secret is there, and that the field is nobody else's. A provider of the same name on
+/// another source is the same one, and fills the same field.
 async fn check_references(
     connection: &mut AsyncPgConnection,
     wrong: &mut Fields,

@@ -1,5 +1,5 @@
-//! Server-proxied enrichment: the vendors that a source asks, with the credentials to ask them with. What vendors there
-//! are and what their settings may be the core says; the credentials it is never shown for that.
+//! Server-proxied enrichment: the vendors that a source asks, with the credentials to ask them with. The core
+//! says which vendors there are and what their settings may be; the credentials it is never shown for that.
 
 use std::collections::BTreeMap;
 
@@ -40,59 +40,59 @@ use crate::{
     state::Management,
 };
 
-/// How a source asks a vendor.
+/// Input about how a source asks a vendor.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EnrichmentInput {
-    /// Whether it is asked. Where it is, all of its credentials are needed.
+    /// True where the vendor is asked. Then all of its credentials are needed.
     enabled: bool,
-    /// What differs from the vendor's `default_config` in the catalogue.
+    /// Settings that differ from the vendor's `default_config` in the catalogue.
     #[serde(default)]
     config: EnrichmentConfig,
-    /// Values for the names that the catalogue lists, each 1 to 8,192 bytes without control characters. What is left out
-    /// stays as it is.
+    /// Values for the names that the catalogue lists, each 1 to 8,192 bytes without control characters. What
+    /// is left out stays as it is.
     #[serde(default)]
     #[schema(value_type = BTreeMap<String, String>)]
     credentials: GivenCredentials,
 }
 
-/// How a vendor is called.
+/// Request that a vendor is called with.
 #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EnrichmentConfig {
     /// Scheme and host; https.
     #[serde(skip_serializing_if = "Option::is_none")]
     base_url: Option<String>,
-    /// `GET` or `POST`.
+    /// Method of the request, `GET` or `POST`.
     #[serde(skip_serializing_if = "Option::is_none")]
     method: Option<String>,
-    /// Below the base URL.
+    /// Path below the base URL.
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<String>,
-    /// Name to value; `{{name}}` stands for a credential.
+    /// Headers, name to value; `{{name}}` stands for a credential.
     #[serde(skip_serializing_if = "Option::is_none")]
     headers: Option<BTreeMap<String, String>>,
-    /// Where in the answer the ID is: an RFC 9535 query that denotes one value.
+    /// Query that finds the ID in the answer: an RFC 9535 query that denotes one value.
     #[serde(skip_serializing_if = "Option::is_none")]
     json_path: Option<String>,
-    /// How long an ID is kept, `30d`.
+    /// Time for which an ID is kept, such as `30d`.
     #[serde(skip_serializing_if = "Option::is_none")]
     ttl: Option<String>,
 }
 
-/// How a source asks a vendor, without the credentials.
+/// Settings by which a source asks a vendor, without the credentials.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EnrichmentView {
     vendor: String,
     enabled: bool,
     #[schema(value_type = EnrichmentConfig)]
     config: Value,
-    /// Those that were given.
+    /// Credentials that were given, by name.
     credentials: BTreeMap<String, Configured>,
-    /// When any of them was given last. Null: none was.
+    /// Time when any of the credentials was given last. Null: none was.
     #[serde(with = "time::serde::rfc3339::option")]
     credentials_updated_at: Option<OffsetDateTime>,
-    /// For `If-Match`.
+    /// Version of the record, for `If-Match`.
     version: i32,
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,

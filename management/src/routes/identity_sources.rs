@@ -1,4 +1,4 @@
-//! Identity sources: the vendors that a pipeline syncs with. What vendors there are the core says.
+//! Identity sources: the vendors that a pipeline syncs with. The core says which vendors there are.
 
 use axum::{Json, extract::State};
 use diesel::{
@@ -40,25 +40,25 @@ use crate::{
 const MAX_PARTNER_ID_BYTES: usize = 256;
 /// Longest endpoint, in bytes: with its parameters it is to fit into any browser's and proxy's request line.
 const MAX_ENDPOINT_BYTES: usize = 1024;
-/// Longest life of an ID, in days (as long as a cookie's).
+/// Longest life of an ID in days, which is that of a cookie in browsers.
 const MAX_TTL_DAYS: i32 = 400;
 
-/// How a pipeline syncs with a vendor.
+/// Input about how a pipeline syncs with a vendor.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IdentitySourceInput {
-    /// Your public tag or pixel ID at the vendor: `partner_label` and `partner_help` of the catalogue say which. 1 to 256
-    /// printable ASCII characters.
+    /// Public tag or pixel ID that you have at the vendor: `partner_label` and `partner_help` of the
+    /// catalogue say which. 1 to 256 printable ASCII characters.
     #[schema(min_length = 1, max_length = 256, pattern = "^[!-~]([ -~]*[!-~])?$")]
     partner_id: String,
-    /// How long an ID is kept, 1 to 400 days. Absent or null: the vendor's `default_ttl_days` as it is now.
+    /// Days for which an ID is kept, 1 to 400. Absent or null: the vendor's `default_ttl_days` as it is now.
     #[schema(minimum = 1, maximum = 400)]
     ttl_days: Option<i32>,
-    /// Whether it is offered to browsers.
+    /// True where the sync is offered to browsers.
     #[serde(default = "enabled")]
     enabled: bool,
-    /// Where browsers are sent instead of the vendor's `default_endpoint`: https, or http on loopback; without credentials
-    /// and fragment.
+    /// URL that browsers are sent to instead of the vendor's `default_endpoint`: https, or http on loopback;
+    /// without credentials and fragment.
     #[schema(max_length = 1024)]
     endpoint: Option<String>,
 }
@@ -75,9 +75,9 @@ pub struct IdentitySourceView {
     partner_id: String,
     ttl_days: i32,
     enabled: bool,
-    /// Null: the vendor's own.
+    /// URL that browsers are sent to. Null: the vendor's own.
     endpoint: Option<String>,
-    /// For `If-Match`.
+    /// Version of the record, for `If-Match`.
     version: i32,
     #[serde(with = "time::serde::rfc3339")]
     updated_at: OffsetDateTime,
@@ -213,7 +213,7 @@ impl IdentitySourceInput {
     }
 }
 
-/// What the core sends browsers to: another endpoint would switch the vendor off there.
+/// Tells whether the core would send browsers to `text`: another endpoint would switch the vendor off there.
 fn is_endpoint(text: &str) -> bool {
     let Ok(url) = Url::parse(text) else { return false };
     let plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
@@ -243,7 +243,7 @@ async fn leads_elsewhere(
     Ok(())
 }
 
-/// 404 that says where the vendors are listed.
+/// Makes the 404 that says where the vendors are listed.
 pub fn unknown_vendor(listed_at: &'static str) -> ApiError {
     ApiError::with_message(Code::NotFound, format!("There is no such vendor; see {listed_at}."))
 }

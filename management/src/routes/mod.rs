@@ -1,4 +1,4 @@
-//! The API's paths: one file an area, each handler one request.
+//! Paths of the API: one file an area, each handler one request.
 
 pub mod audit_log;
 pub mod auth;
@@ -42,7 +42,7 @@ use crate::{
     state::Management,
 };
 
-/// Everything under `/v1/admin`, with its document.
+/// Routes under `/v1/admin`, with their document.
 fn admin() -> (Router<Management>, Api) {
     let (router, mut document) = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(auth::log_in))

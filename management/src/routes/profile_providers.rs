@@ -1,5 +1,5 @@
-//! Amperity as a source's profile provider: the CDP whose attributes of a visitor are read. The core judges its settings,
-//! but is not shown the keys.
+//! Amperity as a source's profile provider: the CDP whose attributes of a visitor are read. The core checks
+//! its settings, but is not shown the keys.
 
 mod input;
 
@@ -35,29 +35,29 @@ use crate::{
     state::Management,
 };
 
-/// The one there is.
+/// Name of the one provider that there is.
 const PROVIDER: &str = "amperity";
-/// Reads profiles.
+/// Name of the key that reads profiles.
 const PROFILE_API_KEY: &str = "profile_api_key";
-/// Its keys.
+/// Names of all its keys.
 const KEYS: [&str; 2] = ["api_key", PROFILE_API_KEY];
 
 /// A profile provider, without its keys.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AmperityView {
-    /// `amperity`.
+    /// Name of the provider, `amperity`.
     provider: String,
     enabled: bool,
     api_key: Configured,
     profile_api_key: Configured,
-    /// When any of the keys was given last. Null: none was.
+    /// Time when any of the keys was given last. Null: none was.
     #[serde(with = "time::serde::rfc3339::option")]
     credentials_updated_at: Option<OffsetDateTime>,
     /// The other fields, as they were given; the allowlist is a list.
     #[serde(flatten)]
     #[schema(value_type = Object)]
     config: Value,
-    /// For `If-Match`.
+    /// Version of the record, for `If-Match`.
     version: i32,
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
@@ -118,7 +118,8 @@ pub async fn read(
     Ok(Versioned(StatusCode::OK, found.version, found.into()))
 }
 
-/// Has a source read profiles of Amperity, or replaces how it does. The keys are sealed, and never told again.
+/// Has a source read profiles of Amperity, or replaces how it does. The keys are sealed, and never told
+/// again.
 #[utoipa::path(put, path = "/v1/admin/sources/{id}/profile-providers/amperity", tag = "profile-providers",
     request_body = AmperityInput,
     params(("id" = Uuid, Path), ("If-Match" = Option<String>, Header, description = "The version, quoted.")),

@@ -40,11 +40,11 @@ use crate::{
 /// Most secrets of one organisation.
 const MAX_SECRETS: i64 = 1000;
 
-/// A secret's value.
+/// Input with the value of a secret.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SecretInput {
-    /// 1 to 8,192 bytes, no control characters.
+    /// Value of 1 to 8,192 bytes, without control characters.
     #[schema(value_type = String, format = Password, min_length = 1, max_length = 8192)]
     value: SecretString,
 }
@@ -55,9 +55,9 @@ pub struct SecretView {
     name: String,
     /// Always true: there is a value.
     configured: bool,
-    /// For `If-Match`.
+    /// Version of the record, for `If-Match`.
     version: i32,
-    /// When its value was given.
+    /// Time when its value was given.
     #[serde(with = "time::serde::rfc3339")]
     updated_at: OffsetDateTime,
 }
@@ -219,7 +219,7 @@ pub async fn remove(
         .await
 }
 
-/// Whether the organisation has a secret of that name.
+/// Tells whether the organisation has a secret of that name.
 pub async fn is_there(connection: &mut AsyncPgConnection, org: Uuid, name: &str) -> Result<bool> {
     Ok(one(connection, org, name).await?.is_some())
 }

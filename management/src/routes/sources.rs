@@ -36,18 +36,18 @@ use crate::{
 /// Most sources of one organisation: every core holds all of them in memory.
 const MAX_SOURCES: i64 = 1000;
 
-/// A source.
+/// A source, with its domains and collect hosts.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SourceView {
     id: Uuid,
-    /// Its pipeline, which is made with it.
+    /// ID of its pipeline, which is made with it.
     pipeline_id: Uuid,
     name: String,
     domains: Vec<String>,
     collect_hosts: Vec<CollectHost>,
     browser_identity: String,
     require_signature: bool,
-    /// For `If-Match`.
+    /// Version of the record, for `If-Match`.
     version: i32,
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
@@ -113,7 +113,7 @@ pub async fn create(
         .await
 }
 
-/// Shows a source.
+/// Shows a source of the organisation.
 #[utoipa::path(get, path = "/v1/admin/sources/{id}", tag = "sources", params(("id" = Uuid, Path)),
     responses((status = 200, body = SourceView)))]
 pub async fn read(
@@ -164,8 +164,8 @@ pub async fn update(
         .await
 }
 
-/// Removes a source with its keys and all of its settings: calls with its keys are refused within a second. Removing
-/// one that is gone is no error.
+/// Removes a source with its keys and all of its settings: calls with its keys are refused within a second.
+/// Removing one that is gone is no error.
 #[utoipa::path(delete, path = "/v1/admin/sources/{id}", tag = "sources", params(("id" = Uuid, Path)),
     responses((status = 204)))]
 pub async fn remove(State(state): State<Management>, caller: Caller, Id(id): Id) -> Result<StatusCode> {
@@ -187,7 +187,7 @@ pub async fn remove(State(state): State<Management>, caller: Caller, Id(id): Id)
         .await
 }
 
-/// A source's row.
+/// Row of a source.
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = sources, check_for_backend(diesel::pg::Pg))]
 struct SourceRow {
@@ -217,14 +217,14 @@ async fn insert_hosts(
     Ok(())
 }
 
-/// The source of that ID, if it is the organisation's.
+/// Finds the source of that ID, if it is the organisation's.
 async fn one(connection: &mut AsyncPgConnection, org: Uuid, id: Uuid) -> Result<SourceView> {
     let own = sources::table.filter(sources::org_id.eq(org)).filter(sources::id.eq(id));
     let found: SourceRow = own.select(SourceRow::as_select()).first(connection).await?;
     Ok(views(connection, org, vec![found]).await?.pop().ok_or(Code::NotFound)?)
 }
 
-/// The same, and nobody else changes it until the end of the transaction.
+/// Finds the source as [`one`] does; nobody else changes it until the end of the transaction.
 async fn locked(connection: &mut AsyncPgConnection, org: Uuid, id: Uuid) -> Result<SourceView> {
     lock(connection, org, id).await?;
     one(connection, org, id).await
@@ -237,14 +237,15 @@ pub async fn exists(connection: &mut AsyncPgConnection, org: Uuid, id: Uuid) -> 
     Ok(())
 }
 
-/// The same; and whoever else changes the source, or what belongs to it, waits for the end of the transaction.
+/// Refuses as [`exists`] does; and whoever else changes the source, or what belongs to it, waits for the end
+/// of the transaction.
 pub async fn lock(connection: &mut AsyncPgConnection, org: Uuid, id: Uuid) -> Result<()> {
     let own = sources::table.filter(sources::org_id.eq(org)).filter(sources::id.eq(id));
     own.select(sources::id).for_update().first::<Uuid>(connection).await?;
     Ok(())
 }
 
-/// What is shown of these sources, in their order.
+/// Makes the views of these sources, in their order.
 async fn views(
     connection: &mut AsyncPgConnection,
     org: Uuid,

@@ -1,4 +1,4 @@
-//! The people who use the API.
+//! Users: the people who use the API.
 
 mod view;
 
@@ -92,7 +92,7 @@ pub async fn create(
         .await
 }
 
-/// Shows a user.
+/// Shows a user of the organisation.
 #[utoipa::path(get, path = "/v1/admin/users/{id}", tag = "users", params(("id" = Uuid, Path)),
     responses((status = 200, body = UserView)))]
 pub async fn read(
@@ -150,7 +150,7 @@ pub async fn update_one(
         .await
 }
 
-/// Sets someone else's password; one's own is changed at `me/password`. All of his sessions end.
+/// Sets someone else's password; one's own is changed at `me/password`. All of their sessions end.
 #[utoipa::path(put, path = "/v1/admin/users/{id}/password", tag = "users", request_body = PasswordInput,
     params(("id" = Uuid, Path), ("If-Match" = Option<String>, Header, description = "The version, quoted.")),
     responses((status = 200, body = UserView), (status = 409, description = "The version is not the newest.")))]
@@ -188,7 +188,7 @@ pub async fn set_password(
         .await
 }
 
-/// Removes a user; his tokens are worth nothing from then on. Removing one who is gone is no error.
+/// Removes a user; their tokens are worth nothing from then on. Removing one who is gone is no error.
 #[utoipa::path(delete, path = "/v1/admin/users/{id}", tag = "users", params(("id" = Uuid, Path)),
     responses((status = 204), (status = 409, description = "No owner would be left who can log in.")))]
 pub async fn remove(State(state): State<Management>, caller: Caller, Id(id): Id) -> Result<StatusCode> {
@@ -211,27 +211,27 @@ pub async fn remove(State(state): State<Management>, caller: Caller, Id(id): Id)
         .await
 }
 
-/// The user of that ID, if he is of the organisation.
+/// Finds the user of that ID, if they are of the organisation.
 async fn one(connection: &mut AsyncPgConnection, org: Uuid, id: Uuid) -> Result<UserView> {
     let own = users::table.filter(users::org_id.eq(org)).filter(users::id.eq(id));
     let found: UserRow = own.select(UserRow::as_select()).first(connection).await?;
     found.shown()
 }
 
-/// The same, if the caller may change him. Nobody else changes any user of the organisation until the end of the
-/// transaction, so that two owners can't remove each other.
+/// Finds the user as [`one`] does, if the caller may change them. Nobody else changes any user of the
+/// organisation until the end of the transaction, so that two owners can't remove each other.
 async fn locked(connection: &mut AsyncPgConnection, caller: &Caller, id: Uuid) -> Result<UserView> {
     let org = orgs::table.find(caller.org_id).select(orgs::id);
     org.for_no_key_update().first::<Uuid>(connection).await?;
     let own = users::table.filter(users::org_id.eq(caller.org_id)).filter(users::id.eq(id));
-    // Before his sessions, as wherever these are changed.
+    // Before their sessions, as wherever these are changed.
     own.select(users::id).for_update().first::<Uuid>(connection).await?;
     let user = one(connection, caller.org_id, id).await?;
     require(caller.role.may_touch(user.role))?;
     Ok(user)
 }
 
-/// Refuses what was done to the user who was `before`, where he was the last owner who could log in.
+/// Refuses what was done to the user who was `before`, where they were the last owner who could log in.
 async fn keep_an_owner(connection: &mut AsyncPgConnection, org: Uuid, before: &UserView) -> Result<()> {
     if before.role != Role::Owner || before.disabled {
         return Ok(());

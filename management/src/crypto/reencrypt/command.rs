@@ -1,4 +1,5 @@
-//! `management re-encrypt`: everything of all organisations, for the operator, who may then remove the previous key.
+//! `management re-encrypt`: seals everything of all organisations, for the operator, who may then remove the
+//! previous key.
 
 use std::time::{Duration, Instant};
 
@@ -17,21 +18,21 @@ use super::{
     step::step,
 };
 
-/// How often progress is told.
+/// Shortest time between two lines about progress.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-/// While other processes work on all that is left.
+/// Pause while other processes work on all that is left.
 const OTHERS_PAUSE: Duration = Duration::from_millis(100);
 
-/// Why not everything is sealed with the current key.
+/// Reasons why not everything is sealed with the current key.
 #[derive(Debug, thiserror::Error)]
 pub enum ReencryptError {
-    /// No connection.
+    /// The database can not be reached.
     #[error("DATABASE_URL: can't connect: {0}")]
     Connect(#[from] diesel::ConnectionError),
     /// A statement failed, or the key seals no more. Run again, it goes on.
     #[error("not finished: {0}")]
     Step(#[from] CountedError),
-    /// They are listed above; nothing was done to them.
+    /// Values can't be opened: they were listed, and nothing was done to them.
     #[error("{0} values can't be opened with the configured keys")]
     Unreadable(i64),
 }

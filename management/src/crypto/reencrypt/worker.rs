@@ -1,4 +1,4 @@
-//! Any management process works on what is to be sealed anew.
+//! Worker on what is to be sealed anew, which runs in every management process.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 use super::step::{Step, step};
 use crate::api::error::Result;
 
-/// How often an idle process looks for work.
+/// Pause of an idle process before it looks for work again.
 const IDLE_PAUSE: Duration = Duration::from_secs(1);
-/// How long it leaves it after a failure.
+/// Pause of a process after a failure.
 const FAILURE_PAUSE: Duration = Duration::from_secs(5);
 
 /// Works until `stop`; a batch that is begun is finished.

@@ -1,4 +1,4 @@
-//! What is told of a source, and what has to be true of it.
+//! Input about a source, and what has to be true of it.
 
 use std::collections::HashSet;
 
@@ -12,25 +12,26 @@ use crate::api::{
     fields::{self, Fields},
 };
 
-/// Most domains, and most collect hosts, of one source.
+/// Most domains of one source.
 const MAX_DOMAINS: usize = 100;
 /// Most collect hosts of one source.
 const MAX_COLLECT_HOSTS: usize = 100;
-/// What a browser is shown (design section 7, Trust).
+/// Rules on what a browser is shown. `verified` shows a person's values only where the browser is tied to
+/// that person by a proof; otherwise anyone could type in another's email and read their profile.
 const BROWSER_IDENTITY: [&str; 2] = ["verified", "claimed"];
 
-/// What is told of a source.
+/// Input about a source.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceInput {
-    /// For display, 1 to 200 characters.
+    /// Name for display, 1 to 200 characters.
     #[schema(min_length = 1, max_length = 200)]
     pub(super) name: String,
     /// Origins that may call: `host[:port]`, https implied, `http://…` on loopback. None: no browser may.
     #[serde(default)]
     #[schema(max_items = 100)]
     pub(super) domains: Vec<String>,
-    /// Your hosts that point at the edge.
+    /// Hosts of yours that point at the edge.
     #[serde(default)]
     #[schema(max_items = 100)]
     pub(super) collect_hosts: Vec<CollectHost>,
@@ -53,13 +54,14 @@ fn verified() -> String {
 pub struct CollectHost {
     /// Scheme and authority, `https://collect.example.com`.
     pub(super) url: String,
-    /// Domain attribute of the `_dfid` cookie: the host, or a domain it is under; nothing that strangers share, as
-    /// `co.uk` or `github.io` (publicsuffix.org). Absent: the host alone.
+    /// Domain attribute of the `_dfid` cookie: the host, or a domain it is under; nothing that strangers
+    /// share, as `co.uk` or `github.io` (publicsuffix.org). Absent: the host alone.
     pub(super) cookie_domain: Option<String>,
 }
 
 impl SourceInput {
-    /// With everything in the form in which it is kept, or what is wrong with it.
+    /// Gives the input with everything in the form in which it is kept, or refuses with what is wrong with
+    /// it.
     pub(super) fn checked(mut self) -> Result<Self> {
         let mut wrong = Fields::default();
         wrong.text("name", &self.name, 1, 200);
@@ -104,7 +106,7 @@ impl SourceInput {
         Ok(self)
     }
 
-    /// The row that keeps it.
+    /// Makes the row that keeps it.
     pub(super) fn row(&self, id: Uuid, org_id: Uuid) -> rows::Source {
         rows::Source {
             id,
@@ -117,7 +119,7 @@ impl SourceInput {
     }
 }
 
-/// A domain as it is kept: without https, which is implied, and without the scheme's own port.
+/// Gives a domain as it is kept: without https, which is implied, and without the scheme's own port.
 fn domain_of(text: &str) -> Option<String> {
     let origin = match text.split_once("://") {
         None => fields::origin(&format!("https://{text}")),
@@ -134,7 +136,7 @@ fn domain_of(text: &str) -> Option<String> {
     Some(origin.strip_prefix("https://").map_or(origin.clone(), str::to_owned))
 }
 
-/// Whether a browser takes a cookie of `domain` from the host of `url`.
+/// Tells whether a browser takes a cookie of `domain` from the host of `url`.
 fn covers(domain: &str, url: &str) -> bool {
     let host =
         url::Url::parse(url).ok().and_then(|url| url.host().map(|host| host.to_string())).unwrap_or_default();
