@@ -68,8 +68,9 @@ impl CoreClient {
                 tries += 1;
             }
         };
-        let late = |_| Err(Status::deadline_exceeded("the core did not answer in time"));
-        let answer = timeout(CALL_DEADLINE, attempts).await.unwrap_or_else(late);
+        let answer = timeout(CALL_DEADLINE, attempts)
+            .await
+            .unwrap_or_else(|_| Err(Status::deadline_exceeded("the core did not answer in time")));
         answer.map(Response::into_inner).map_err(|status| refused(rpc, &status))
     }
 

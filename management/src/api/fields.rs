@@ -80,18 +80,21 @@ fn is_unseen(c: char) -> bool {
 /// are the same in another case, and on the reader's eye which are the same at all.
 pub fn is_email(text: &str) -> bool {
     let Some((local, domain)) = text.split_once('@') else { return false };
-    let in_local = |byte: u8| byte.is_ascii_alphanumeric() || b".!#$%&'*+/=?^_`{|}~-".contains(&byte);
-    let in_label = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-    let is_label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(in_label)
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    !local.is_empty()
-        && local.bytes().all(in_local)
-        && domain.split('.').all(is_label)
-        && text.len() <= MAX_EMAIL_CHARS
+    is_local_part(local) && domain.split('.').all(is_label) && text.len() <= MAX_EMAIL_CHARS
+}
+
+/// Tells whether a text may stand before the `@` of an email address.
+fn is_local_part(text: &str) -> bool {
+    !text.is_empty()
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".!#$%&'*+/=?^_`{|}~-".contains(&byte))
+}
+
+/// Tells whether a text is a label of a host's name.
+fn is_label(text: &str) -> bool {
+    (1..=63).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        && !text.starts_with('-')
+        && !text.ends_with('-')
 }
 
 /// Tells whether a URL is https, or http on loopback (`localhost`, `*.localhost`, 127.0.0.0/8, ::1).
@@ -117,9 +120,14 @@ pub fn origin(text: &str) -> Option<String> {
         && url.password().is_none();
     // What the parser would correct was meant otherwise: an empty user name, %2e for a dot, two dots.
     let (_, authority) = text.split_once("://")?;
-    let odd = |c: char| c.is_control() || c.is_whitespace() || is_unseen(c) || "*\\/@%".contains(c);
-    let plain = !authority.contains(odd) && !authority.contains("..") && !authority.starts_with('.');
+    let plain =
+        !authority.contains(is_odd_in_authority) && !authority.contains("..") && !authority.starts_with('.');
     (bare && plain && is_secure_or_loopback(&url)).then(|| url.origin().ascii_serialization())
+}
+
+/// Characters that no origin has in its authority, though the parser takes them.
+fn is_odd_in_authority(c: char) -> bool {
+    c.is_control() || c.is_whitespace() || is_unseen(c) || "*\\/@%".contains(c)
 }
 
 #[cfg(test)]

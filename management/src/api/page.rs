@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::error::{ApiError, Code, Result};
+use super::error::{Code, Result};
 
 /// Entries of a page where the caller names no number.
 const DEFAULT_ENTRIES: i64 = 50;
@@ -38,8 +38,8 @@ impl Page {
 
     /// Key after which this page begins; none for the first. `INVALID_PARAMETER` where it is no `K`.
     pub fn after<K: FromStr>(&self) -> Result<Option<K>> {
-        let key = |cursor: &Cursor| cursor.key.parse().map_err(|_| ApiError::from(Code::InvalidParameter));
-        self.cursor.as_ref().map(key).transpose()
+        let Some(cursor) = &self.cursor else { return Ok(None) };
+        Ok(Some(cursor.key.parse().map_err(|_| Code::InvalidParameter)?))
     }
 
     /// Makes the answer from what [`Page::rows`] brought, in order of `key`.

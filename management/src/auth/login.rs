@@ -39,36 +39,7 @@ struct Account {
 
 /// Gives the tokens of a new session to whoever has that address and that password.
 pub async fn login(auth: &Auth, email: &str, password: SecretString, origin: &Origin) -> Result<Pair> {
-    let logged_in = async {
-        let email = email.trim();
-        let mut wrong = Fields::default();
-        let length = email.chars().count();
-        wrong.check(length <= fields::MAX_EMAIL_CHARS, "email", "must have at most 254 characters");
-        wrong.check(!email.contains('\0'), "email", "must not have control characters");
-        check_length(&mut wrong, "password", &password);
-        wrong.done()?;
-        let account = {
-            let mut connection = auth.connection().await?;
-            let named = users::table.filter(lower(users::email).eq(lower(email)));
-            named.select(account()).first::<Account>(&mut **connection).await.optional()?
-        };
-        let known = account.as_ref().map(|account| (account.org, account.id));
-        // Of an unknown account the address, as it would be compared.
-        let counted =
-            known.map_or_else(|| email.to_lowercase().into_bytes(), |(_, id)| id.as_bytes().to_vec());
-        let proven = prove(auth, account, &counted, password, origin).await;
-        match (proven, known) {
-            (Ok(hash), Some(known)) => sessions::begin(auth, known, &hash, origin).await,
-            (Ok(_), None) => Err(Code::InvalidCredentials.into()),
-            (Err(error), known) => {
-                if let Some(known) = known.filter(|_| error.code() == Code::InvalidCredentials) {
-                    note_failure(auth, known, origin);
-                }
-                Err(error)
-            }
-        }
-    };
-    let logged_in = logged_in.await;
+    let logged_in = log_in(auth, email, password, origin).await;
     let outcome = match logged_in.as_ref().map_err(ApiError::code) {
         Ok(_) => "ok",
         Err(Code::InvalidCredentials) => "wrong",
@@ -78,6 +49,36 @@ pub async fn login(auth: &Auth, email: &str, password: SecretString, origin: &Or
     };
     counter!("datafly_logins_total", "outcome" => outcome).increment(1);
     logged_in
+}
+
+/// Does the work of [`login`], which counts how it ended.
+async fn log_in(auth: &Auth, email: &str, password: SecretString, origin: &Origin) -> Result<Pair> {
+    let email = email.trim();
+    let mut wrong = Fields::default();
+    let length = email.chars().count();
+    wrong.check(length <= fields::MAX_EMAIL_CHARS, "email", "must have at most 254 characters");
+    wrong.check(!email.contains('\0'), "email", "must not have control characters");
+    check_length(&mut wrong, "password", &password);
+    wrong.done()?;
+    let account = {
+        let mut connection = auth.connection().await?;
+        let named = users::table.filter(lower(users::email).eq(lower(email)));
+        named.select(account()).first::<Account>(&mut **connection).await.optional()?
+    };
+    let known = account.as_ref().map(|account| (account.org, account.id));
+    // Of an unknown account the address, as it would be compared.
+    let counted = known.map_or_else(|| email.to_lowercase().into_bytes(), |(_, id)| id.as_bytes().to_vec());
+    let proven = prove(auth, account, &counted, password, origin).await;
+    match (proven, known) {
+        (Ok(hash), Some(known)) => sessions::begin(auth, known, &hash, origin).await,
+        (Ok(_), None) => Err(Code::InvalidCredentials.into()),
+        (Err(error), known) => {
+            if let Some(known) = known.filter(|_| error.code() == Code::InvalidCredentials) {
+                note_failure(auth, known, origin);
+            }
+            Err(error)
+        }
+    }
 }
 
 /// Refuses what is longer than any password: it is not worth a hash.

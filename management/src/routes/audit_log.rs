@@ -119,10 +119,7 @@ pub async fn list(
 
 /// Parses a time that PostgreSQL knows, too.
 fn time(text: Option<&str>) -> Result<Option<OffsetDateTime>> {
-    let parse = |text| {
-        let parsed =
-            OffsetDateTime::parse(text, &Rfc3339).ok().filter(|time| (1..=9998).contains(&time.year()));
-        parsed.ok_or_else(|| Code::InvalidParameter.into())
-    };
-    text.map(parse).transpose()
+    let Some(text) = text else { return Ok(None) };
+    let time = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| Code::InvalidParameter)?;
+    if (1..=9998).contains(&time.year()) { Ok(Some(time)) } else { Err(Code::InvalidParameter.into()) }
 }

@@ -123,12 +123,15 @@ impl EnrichmentRow {
 
 impl From<EnrichmentRow> for EnrichmentView {
     fn from(row: EnrichmentRow) -> Self {
-        let configured = |name| (name, Configured { configured: true });
         Self {
             vendor: row.vendor,
             enabled: row.enabled,
             config: row.config,
-            credentials: row.credentials.into_iter().map(configured).collect(),
+            credentials: row
+                .credentials
+                .into_iter()
+                .map(|name| (name, Configured { configured: true }))
+                .collect(),
             credentials_updated_at: row.sealed_at,
             version: row.version,
             created_at: row.created_at,

@@ -87,8 +87,10 @@ impl TryFrom<String> for SecretName {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
-        let is_name = (1..=64).contains(&text.len()) && text.bytes().all(plain);
+        let is_name = (1..=64).contains(&text.len())
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte));
         if is_name { Ok(Self(text)) } else { Err("not a name of a secret") }
     }
 }

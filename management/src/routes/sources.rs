@@ -198,21 +198,34 @@ struct SourceRow {
     updated_at: OffsetDateTime,
 }
 
+impl SourceRow {
+    /// Makes the view of the source; none where its pipeline is gone, as it was removed meanwhile.
+    fn shown(self, pipelines: &HashMap<Uuid, Uuid>, hosts: &[rows::CollectHost]) -> Option<SourceView> {
+        let Self { source, version, created_at, updated_at } = self;
+        let own = hosts.iter().filter(|host| host.source_id == source.id);
+        Some(SourceView {
+            id: source.id,
+            pipeline_id: *pipelines.get(&source.id)?,
+            name: source.name,
+            domains: source.domains,
+            collect_hosts: own.map(CollectHost::from).collect(),
+            browser_identity: source.browser_identity,
+            require_signature: source.require_signature,
+            version,
+            created_at,
+            updated_at,
+        })
+    }
+}
+
 async fn insert_hosts(
     connection: &mut AsyncPgConnection,
     org_id: Uuid,
     source_id: Uuid,
     hosts: &[CollectHost],
 ) -> Result<()> {
-    let row = |host: &CollectHost| rows::CollectHost {
-        id: Uuid::now_v7(),
-        org_id,
-        source_id,
-        url: host.url.clone(),
-        cookie_domain: host.cookie_domain.clone(),
-    };
     // In their order, by which the core falls back to the first: the IDs grow.
-    let rows: Vec<_> = hosts.iter().map(row).collect();
+    let rows: Vec<_> = hosts.iter().map(|host| host.row(Uuid::now_v7(), org_id, source_id)).collect();
     insert_into(collect_hosts::table).values(rows).execute(connection).await?;
     Ok(())
 }
@@ -263,27 +276,7 @@ async fn views(
     let in_order = of_these.order((collect_hosts::created_at, collect_hosts::id));
     let hosts: Vec<rows::CollectHost> =
         in_order.select(rows::CollectHost::as_select()).load(connection).await?;
-    let shown = |row: SourceRow| {
-        let SourceRow { source, version, created_at, updated_at } = row;
-        let own = hosts.iter().filter(|host| host.source_id == source.id);
-        let host = |row: &rows::CollectHost| CollectHost {
-            url: row.url.clone(),
-            cookie_domain: row.cookie_domain.clone(),
-        };
-        Some(SourceView {
-            id: source.id,
-            pipeline_id: *pipelines.get(&source.id)?,
-            name: source.name,
-            domains: source.domains,
-            collect_hosts: own.map(host).collect(),
-            browser_identity: source.browser_identity,
-            require_signature: source.require_signature,
-            version,
-            created_at,
-            updated_at,
-        })
-    };
-    Ok(found.into_iter().filter_map(shown).collect())
+    Ok(found.into_iter().filter_map(|row| row.shown(&pipelines, &hosts)).collect())
 }
 
 async fn note(

@@ -121,12 +121,13 @@ struct Count {
 
 /// Counts the values of these organisations that are sealed with another key.
 pub async fn left(connection: &mut AsyncPgConnection, orgs: &[Uuid], key: KeyId) -> diesel::QueryResult<i64> {
-    let count = |column: &Column| {
-        format!("(SELECT count(*) FROM {} WHERE {})", column.table, of_another_key(*column))
-    };
-    let sql = format!("SELECT {} AS values", columns::ALL.each_ref().map(count).join(" + "));
+    let sql = format!("SELECT {} AS values", columns::ALL.map(count_of_another_key).join(" + "));
     let query = sql_query(sql).bind::<Array<SqlUuid>, _>(orgs).bind::<Binary, _>(key.as_slice());
     Ok(query.get_result::<Count>(connection).await?.values)
+}
+
+fn count_of_another_key(column: Column) -> String {
+    format!("(SELECT count(*) FROM {} WHERE {})", column.table, of_another_key(column))
 }
 
 /// Condition for values of the organisations $1 that are sealed, and not with the key $2.

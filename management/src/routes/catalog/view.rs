@@ -180,52 +180,63 @@ impl From<v1::SyncVendor> for SyncVendor {
 
 impl From<v1::EnrichmentVendor> for EnrichmentVendor {
     fn from(vendor: v1::EnrichmentVendor) -> Self {
-        let config = |config: v1::EnrichmentConfig| EnrichmentConfig {
-            base_url: config.base_url,
-            method: config.method,
-            path: config.path,
-            headers: config.headers.into_iter().collect(),
-            json_path: config.json_path,
-            ttl: config.ttl,
-        };
-        let credential = |field: v1::Credential| CredentialField {
-            name: field.name,
-            label: field.label,
-            help: field.help,
-        };
         Self {
             evidence: evidence(vendor.evidence()),
             name: vendor.name,
             label: vendor.label,
             field: vendor.field,
             help: vendor.help,
-            credentials: vendor.credential_fields.into_iter().map(credential).collect(),
-            default_config: vendor.default_config.map(config),
+            credentials: vendor.credential_fields.into_iter().map(Into::into).collect(),
+            default_config: vendor.default_config.map(Into::into),
             host: vendor.host,
             evidence_source: given(vendor.evidence_source),
         }
     }
 }
 
+impl From<v1::EnrichmentConfig> for EnrichmentConfig {
+    fn from(config: v1::EnrichmentConfig) -> Self {
+        Self {
+            base_url: config.base_url,
+            method: config.method,
+            path: config.path,
+            headers: config.headers.into_iter().collect(),
+            json_path: config.json_path,
+            ttl: config.ttl,
+        }
+    }
+}
+
+impl From<v1::Credential> for CredentialField {
+    fn from(field: v1::Credential) -> Self {
+        Self { name: field.name, label: field.label, help: field.help }
+    }
+}
+
 impl From<v1::CollectedVendor> for CollectedVendor {
     fn from(vendor: v1::CollectedVendor) -> Self {
-        let click_id = |id: v1::ClickId| ClickId {
-            field: id.field,
-            parameters: id.parameters,
-            ttl_days: id.ttl_days,
-            category: id.category,
-        };
-        let generated_id = |id: v1::GeneratedId| GeneratedId {
+        Self {
+            name: vendor.name,
+            click_ids: vendor.click_ids.into_iter().map(Into::into).collect(),
+            generated_ids: vendor.generated_ids.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<v1::ClickId> for ClickId {
+    fn from(id: v1::ClickId) -> Self {
+        Self { field: id.field, parameters: id.parameters, ttl_days: id.ttl_days, category: id.category }
+    }
+}
+
+impl From<v1::GeneratedId> for GeneratedId {
+    fn from(id: v1::GeneratedId) -> Self {
+        Self {
             field: id.field,
             cookie: id.cookie,
             ttl_days: id.ttl_days,
             category: id.category,
             unless_synced: id.unless_synced,
-        };
-        Self {
-            name: vendor.name,
-            click_ids: vendor.click_ids.into_iter().map(click_id).collect(),
-            generated_ids: vendor.generated_ids.into_iter().map(generated_id).collect(),
         }
     }
 }

@@ -59,6 +59,20 @@ pub struct CollectHost {
     pub(super) cookie_domain: Option<String>,
 }
 
+impl From<&rows::CollectHost> for CollectHost {
+    fn from(row: &rows::CollectHost) -> Self {
+        Self { url: row.url.clone(), cookie_domain: row.cookie_domain.clone() }
+    }
+}
+
+impl CollectHost {
+    /// Makes the row that keeps it.
+    pub(super) fn row(&self, id: Uuid, org_id: Uuid, source_id: Uuid) -> rows::CollectHost {
+        let (url, cookie_domain) = (self.url.clone(), self.cookie_domain.clone());
+        rows::CollectHost { id, org_id, source_id, url, cookie_domain }
+    }
+}
+
 impl SourceInput {
     /// Gives the input with everything in the form in which it is kept, or refuses with what is wrong with
     /// it.
@@ -72,6 +86,14 @@ impl SourceInput {
             "collect_hosts",
             format!("must be at most {MAX_COLLECT_HOSTS}"),
         );
+        self.check_domains(&mut wrong);
+        self.check_collect_hosts(&mut wrong);
+        wrong.done()?;
+        Ok(self)
+    }
+
+    /// Brings the domains into the form in which they are kept, and notes what is wrong with them.
+    fn check_domains(&mut self, wrong: &mut Fields) {
         let mut known = HashSet::new();
         for (index, domain) in self.domains.iter_mut().enumerate() {
             let field = format!("domains[{index}]");
@@ -86,6 +108,10 @@ impl SourceInput {
                 }
             }
         }
+    }
+
+    /// Brings the collect hosts into the form in which they are kept, and notes what is wrong with them.
+    fn check_collect_hosts(&mut self, wrong: &mut Fields) {
         let mut known = HashSet::new();
         for (index, host) in self.collect_hosts.iter_mut().enumerate() {
             let field = format!("collect_hosts[{index}]");
@@ -102,8 +128,6 @@ impl SourceInput {
             );
             host.url = url;
         }
-        wrong.done()?;
-        Ok(self)
     }
 
     /// Makes the row that keeps it.
