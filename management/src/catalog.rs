@@ -1,5 +1,5 @@
-//! What vendors there are, as the core says, kept for a moment: while the core is away for less than that, settings can
-//! be changed all the same.
+//! Vendors that there are, as the core says, kept for a moment: while the core is away for less than that,
+//! settings can be changed all the same.
 
 use std::{
     sync::Arc,
@@ -15,67 +15,68 @@ use tokio::sync::Mutex;
 
 use crate::{
     api::error::{Code, Result},
-    core::Core,
+    core_client::CoreClient,
 };
 
-/// The core is asked, whether it answers or not, once in so long at most.
-const PAUSE: Duration = Duration::from_secs(1);
-/// What it said is believed for so long where it does not answer any more.
-const BELIEVED: Duration = Duration::from_mins(1);
+/// Shortest time between two questions to the core, whether it answers or not.
+const MIN_ASK_INTERVAL: Duration = Duration::from_secs(1);
+/// Longest time that an answer is believed where the core does not answer any more.
+const MAX_ANSWER_AGE: Duration = Duration::from_mins(1);
 
-/// Every vendor, in the core's order.
+/// Vendors of all kinds, in the order of the core.
 #[derive(Debug, Default)]
 pub struct Vendors {
-    /// Of gateway sync.
+    /// Vendors of gateway sync.
     pub sync: Vec<SyncVendor>,
-    /// Of which click IDs and generated IDs are collected.
+    /// Vendors of which click IDs and generated IDs are collected.
     pub collected: Vec<CollectedVendor>,
-    /// Of enrichment.
+    /// Vendors of enrichment, which are asked.
     pub enrichment: Vec<EnrichmentVendor>,
 }
 
 /// The vendors, asked of the core.
 pub struct Catalog {
-    core: Core,
-    known: Mutex<Known>,
+    core: CoreClient,
+    cached: Mutex<CachedVendors>,
 }
 
 #[derive(Default)]
-struct Known {
+struct CachedVendors {
     /// The last answer, and when it came.
     answer: Option<(Instant, Arc<Vendors>)>,
-    /// When the core was last asked, successfully or not.
+    /// Time when the core was last asked, successfully or not.
     asked: Option<Instant>,
 }
 
-impl Known {
+impl CachedVendors {
     fn believed(&self) -> Option<Arc<Vendors>> {
         let (came, vendors) = self.answer.as_ref()?;
-        (came.elapsed() < BELIEVED).then(|| vendors.clone())
+        (came.elapsed() < MAX_ANSWER_AGE).then(|| vendors.clone())
     }
 }
 
 impl Catalog {
-    /// Of this core, which is not asked before somebody wants to know.
-    pub fn new(core: Core) -> Self {
-        Self { core, known: Mutex::default() }
+    /// Makes the catalogue of `core`, which is not asked before somebody wants to know.
+    pub fn new(core: CoreClient) -> Self {
+        Self { core, cached: Mutex::default() }
     }
 
-    /// All of them, as they are now, or were within the last minute. Refused as UNAVAILABLE where that isn't known.
+    /// Gives the vendors as they are now, or were within the last minute. Refused as UNAVAILABLE where
+    /// neither is known.
     pub async fn vendors(&self) -> Result<Arc<Vendors>> {
         // Whoever comes while the core is being asked waits for that answer instead of asking as well.
-        let mut known = self.known.lock().await;
-        if known.asked.is_none_or(|asked| asked.elapsed() >= PAUSE) {
+        let mut cached = self.cached.lock().await;
+        if cached.asked.is_none_or(|asked| asked.elapsed() >= MIN_ASK_INTERVAL) {
             let answer = self.ask().await;
-            known.asked = Some(Instant::now());
+            cached.asked = Some(Instant::now());
             match answer {
-                Ok(vendors) => known.answer = Some((Instant::now(), Arc::new(vendors))),
-                Err(error) if known.believed().is_none() => return Err(error),
+                Ok(vendors) => cached.answer = Some((Instant::now(), Arc::new(vendors))),
+                Err(error) if cached.believed().is_none() => return Err(error),
                 // It was logged, and counted, where the call failed.
                 Err(_) => {}
             }
         }
-        Ok(known.believed().ok_or(Code::Unavailable)?)
+        Ok(cached.believed().ok_or(Code::Unavailable)?)
     }
 
     async fn ask(&self) -> Result<Vendors> {
@@ -88,7 +89,8 @@ impl Catalog {
     }
 }
 
-/// A vendor's name in a path, in the form all of them have. Nothing has another name, so that is not found.
+/// A vendor's name in a path, `[a-z0-9_]{1,64}` as all of them have it. Another name is no vendor's, and so
+/// is not found.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub struct VendorName(pub String);

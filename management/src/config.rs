@@ -1,5 +1,5 @@
-//! What management reads from its environment. All of it is checked at the start, also what only later
-//! routes use: a bad value must not surface days after the rollout.
+//! Settings that management reads from its environment. All of them are checked at the start, also those that
+//! only later routes use: a bad value must not surface days after the rollout.
 
 use std::{
     collections::HashSet,
@@ -15,7 +15,7 @@ use tonic::{
     transport::Endpoint,
 };
 
-/// Every variable management knows.
+/// Names of all variables that management knows.
 pub const KNOWN: &[&str] = &[
     "DATABASE_URL",
     "DATAFLY_ENCRYPTION_KEY",
@@ -36,10 +36,10 @@ pub const KNOWN: &[&str] = &[
 ];
 
 /// Shortest secret for tokens, in bytes: the output of HS256's hash (RFC 7518, 3.2).
-const MIN_JWT_SECRET: usize = 32;
-/// Different bytes in it, at least: of 32 random hex digits fewer are the same.
-const MIN_JWT_SECRET_BYTES: usize = 8;
-/// What examples are full of, in letters and digits alone. In a random secret none of them occurs.
+const MIN_JWT_SECRET_BYTES: usize = 32;
+/// Fewest different bytes in such a secret: 32 random hex digits have more.
+const MIN_DISTINCT_BYTES: usize = 8;
+/// Words that examples are full of, in letters and digits alone. A random secret has none of them.
 const PLACEHOLDERS: &[&str] = &[
     "changeme",
     "changethis",
@@ -59,32 +59,32 @@ const PLACEHOLDERS: &[&str] = &[
     "password",
 ];
 
-/// Management's settings.
+/// Settings of management, each of them checked.
 pub struct Config {
-    /// PostgreSQL.
+    /// Connection URL of PostgreSQL.
     pub database_url: SecretString,
     /// Seals and opens credentials.
     pub keys: Arc<SealKeys>,
-    /// Signs tokens.
+    /// Secret that signs tokens, and checks them.
     pub jwt_secret: SecretString,
-    /// What it signed is still good.
+    /// Secret before it: tokens that it signed are still good.
     pub jwt_secret_previous: Option<SecretString>,
     /// `Bearer …`, management's own service token.
     pub service_token: MetadataValue<Ascii>,
-    /// The cores, with TLS where it is wanted.
+    /// Endpoints of the cores, with TLS where it is wanted.
     pub cores: Vec<Endpoint>,
-    /// Whose X-Forwarded-For counts.
+    /// Proxies whose X-Forwarded-For counts.
     pub trusted_proxies: TrustedProxies,
-    /// Where the API is.
+    /// Address that the API listens on.
     pub listen_addr: SocketAddr,
-    /// Where `/metrics` and health are.
+    /// Address that `/metrics` and health listen on.
     pub metrics_addr: SocketAddr,
-    /// See [`serve::telemetry::init`].
+    /// Log filter, as [`serve::telemetry::init`] takes it.
     pub log_level: String,
 }
 
 impl Config {
-    /// Reads and checks all of it.
+    /// Reads and checks all variables. The first bad one is named in the error, never its value.
     pub fn from_env(env: &Env) -> Result<Self, EnvError> {
         env.not_built("OTLP_ENDPOINT")?;
         let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
@@ -108,7 +108,7 @@ impl Config {
     }
 }
 
-/// The keys that seal and open.
+/// Keys that seal and open, the current and the previous one.
 pub fn seal_keys(env: &Env) -> Result<SealKeys, EnvError> {
     let key = seal_key("DATAFLY_ENCRYPTION_KEY", &env.required_secret("DATAFLY_ENCRYPTION_KEY")?)?;
     let previous = env.secret("DATAFLY_ENCRYPTION_KEY_PREVIOUS")?;
@@ -130,14 +130,14 @@ fn jwt_secrets(env: &Env) -> Result<(SecretString, Option<SecretString>), EnvErr
     Ok((current, previous))
 }
 
-/// Refuses a secret that nobody has chosen: whoever reads the same example could sign tokens.
+/// Refuses a secret that nobody has chosen: readers of the same example could sign tokens.
 fn no_placeholder(name: &'static str, secret: SecretString) -> Result<SecretString, EnvError> {
     let text = secret.expose_secret();
-    if text.len() < MIN_JWT_SECRET {
-        return Err(EnvError::malformed(name, format_args!("must be at least {MIN_JWT_SECRET} bytes")));
+    if text.len() < MIN_JWT_SECRET_BYTES {
+        return Err(EnvError::malformed(name, format_args!("must be at least {MIN_JWT_SECRET_BYTES} bytes")));
     }
     let letters: String = text.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
-    let few = text.bytes().collect::<HashSet<_>>().len() < MIN_JWT_SECRET_BYTES;
+    let few = text.bytes().collect::<HashSet<_>>().len() < MIN_DISTINCT_BYTES;
     if few || PLACEHOLDERS.iter().any(|word| letters.contains(word)) {
         return Err(EnvError::malformed(name, "is a placeholder; take one from `openssl rand -hex 32`"));
     }

@@ -3,12 +3,13 @@
 use prost_types::{ListValue, Struct, Value as Proto, value::Kind};
 use serde_json::{Map, Number, Value};
 
-/// The JSON object that a struct stands for. Whole numbers are written as such.
+/// Gives the JSON object that a struct stands for. Whole numbers are written as such.
 pub fn object(document: Struct) -> Map<String, Value> {
     document.fields.into_iter().map(|(name, value)| (name, json(value))).collect()
 }
 
-/// The struct that stands for a JSON object. A number that no double holds is the nearest that one does.
+/// Gives the struct that stands for a JSON object. A number that no double holds is the nearest that one
+/// does.
 pub fn document(object: Map<String, Value>) -> Struct {
     Struct { fields: object.into_iter().map(|(name, value)| (name, proto(value))).collect() }
 }

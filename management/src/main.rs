@@ -8,10 +8,10 @@ use secrecy::{ExposeSecret, SecretString};
 use serve::{Env, EnvError, Lifecycle, Workers};
 
 use crate::{
-    auth::tokens::Tokens,
+    auth::{Auth, tokens::Tokens},
     catalog::Catalog,
     config::Config,
-    core::Core,
+    core_client::CoreClient,
     crypto::{health::Health, reencrypt},
     state::Management,
 };
@@ -20,14 +20,14 @@ mod api;
 mod auth;
 mod catalog;
 mod config;
-mod core;
+mod core_client;
 mod crypto;
 mod json;
 mod owner;
+mod postgres_supervisor;
 mod provider;
 mod routes;
 mod state;
-mod watch;
 
 /// Management API of Signal Identity. Configured by environment variables; see the README.
 #[derive(Parser)]
@@ -53,7 +53,7 @@ enum Command {
 /// PostgreSQL connections of one instance.
 const POSTGRES_CONNECTIONS: u32 = 16;
 
-/// Why the program ends, in one line.
+/// Reasons why the program ends, each told in one line.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
@@ -122,21 +122,24 @@ async fn serve_api(env: &Env) -> Result<(), Failure> {
     serve::metrics::listen(config.metrics_addr, &lifecycle).await?;
     let listener = serve::bind("LISTEN_ADDR", config.listen_addr).await?;
     let postgres = PgPool::connect_lazily(&config.database_url, POSTGRES_CONNECTIONS)?;
-    let core = Core::new(&config.cores, config.service_token);
+    let core = CoreClient::new(&config.cores, config.service_token);
     let state = Management {
-        postgres,
         catalog: Arc::new(Catalog::new(core.clone())),
         core,
         crypto_health: Arc::new(Health::of(&config.keys)),
         keys: config.keys,
-        tokens: Arc::new(Tokens::new(&config.jwt_secret, config.jwt_secret_previous.as_ref())),
-        proxies: Arc::new(config.trusted_proxies),
-        hashing: Arc::default(),
+        auth: Auth {
+            postgres: postgres.clone(),
+            tokens: Arc::new(Tokens::new(&config.jwt_secret, config.jwt_secret_previous.as_ref())),
+            hashing: Arc::default(),
+            proxies: Arc::new(config.trusted_proxies),
+        },
+        postgres: postgres.clone(),
     };
-    let postgres = state.postgres.clone();
-    lifecycle.keep_up("postgres", move |stop| watch::watch_until(postgres.clone(), stop));
-    let all = state.clone();
-    lifecycle.keep_up("reencrypt", move |stop| reencrypt::worker::work_until(all.clone(), stop));
+    let (pool, keys) = (postgres.clone(), state.keys.clone());
+    lifecycle.keep_up("postgres", move |stop| postgres_supervisor::supervise_until(postgres.clone(), stop));
+    lifecycle
+        .keep_up("reencrypt", move |stop| reencrypt::worker::work_until(pool.clone(), keys.clone(), stop));
     let app = routes::app(state, lifecycle.clone());
     lifecycle.set_started();
     serve::serve(listener, "http", Workers::here(app), lifecycle).await;

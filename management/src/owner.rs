@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::{api::fields, auth::password};
 
 /// Longest name of an organisation or a person, in characters (`orgs.name`).
-const MAX_NAME: usize = 200;
+const MAX_NAME_CHARS: usize = 200;
 
 /// An organisation and its owner.
 #[derive(Debug, clap::Args)]
@@ -34,25 +34,25 @@ pub struct NewOwner {
     pub name: String,
 }
 
-/// Why no owner was created. Nothing was stored.
+/// Reasons why no owner was created. Nothing was stored.
 #[derive(Debug, thiserror::Error)]
 pub enum OwnerError {
-    /// Not `local@domain`.
+    /// The email address does not have the form of one.
     #[error("--email is not an email address")]
     Email,
-    /// Empty, too long, or with control characters.
+    /// The name is empty, too long, or has control characters.
     #[error("--org must have 1 to 200 characters, --name at most 200; neither control characters")]
     Name,
-    /// It may not be one.
+    /// The password may not be one.
     #[error("the password {0}")]
     Password(#[from] password::Refused),
-    /// Some user has that address, whatever its case.
+    /// The address is some user's already, whatever its case.
     #[error("a user with that email address exists")]
     Exists,
-    /// No connection.
+    /// The database can not be reached.
     #[error("DATABASE_URL: can't connect: {0}")]
     Connect(#[from] diesel::ConnectionError),
-    /// A statement failed.
+    /// The database refused a statement.
     #[error("the database refused: {0}")]
     Query(QueryError),
 }
@@ -66,7 +66,7 @@ impl From<QueryError> for OwnerError {
     }
 }
 
-/// The password in `OWNER_PASSWORD` (or its file), else the first line of standard input.
+/// Reads the password from `OWNER_PASSWORD` (or its file), else the first line of standard input.
 pub fn read_password(env: &Env) -> Result<SecretString, EnvError> {
     const NAME: &str = "OWNER_PASSWORD";
     if let Some(password) = env.secret(NAME)? {
@@ -111,7 +111,7 @@ fn checked(new: &NewOwner) -> Result<NewOwner, OwnerError> {
     if !fields::is_email(&new.email) {
         return Err(OwnerError::Email);
     }
-    let bad = |text: &str| text.chars().count() > MAX_NAME || text.contains(char::is_control);
+    let bad = |text: &str| text.chars().count() > MAX_NAME_CHARS || text.contains(char::is_control);
     if new.org.is_empty() || bad(&new.org) || bad(&new.name) {
         return Err(OwnerError::Name);
     }

@@ -1,4 +1,4 @@
-//! Settings of providers, which the core alone can judge.
+//! Settings of providers, which the core alone can check.
 
 use proto::v1::{CheckProviderRequest, ProviderKind};
 use serde::Serialize;
@@ -10,11 +10,11 @@ use crate::{
         error::{Code, Result},
         fields::Fields,
     },
+    core_client::CoreClient,
     json,
-    state::Management,
 };
 
-/// Settings as a JSON object, which is what is stored, and what the core is asked about.
+/// Makes settings a JSON object, which is what is stored, and what the core is asked about.
 pub fn object<T: Serialize>(settings: &T) -> Result<Map<String, Value>> {
     match serde_json::to_value(settings) {
         Ok(Value::Object(object)) => Ok(object),
@@ -22,8 +22,8 @@ pub fn object<T: Serialize>(settings: &T) -> Result<Map<String, Value>> {
     }
 }
 
-/// Deepest that a setting can be for the core to read it, which allows far less: Protocol Buffers nest 100 messages, and
-/// each level of JSON is three of them.
+/// Deepest that a setting may nest for the core to read it, which allows far less: Protocol Buffers nest 100
+/// messages, and a level of JSON is three of them.
 const MAX_DEPTH: usize = 24;
 
 fn is_deeper(value: &Value, than: usize) -> bool {
@@ -35,34 +35,32 @@ fn is_deeper(value: &Value, than: usize) -> bool {
     }
 }
 
-impl Management {
-    /// Notes what is wrong with the settings of a provider; its fields are those below `prefix`, such as `config.`.
-    /// Never given any credentials.
-    pub async fn check_provider(
-        &self,
-        wrong: &mut Fields,
-        prefix: &str,
-        org: Uuid,
-        kind: ProviderKind,
-        name: &str,
-        settings: &Map<String, Value>,
-    ) -> Result<()> {
-        if let Some((field, _)) = settings.iter().find(|(_, value)| is_deeper(value, MAX_DEPTH)) {
-            wrong.add(format!("{prefix}{field}"), "must not be nested as deep");
-            return Ok(());
-        }
-        let request = CheckProviderRequest {
-            org_id: org.to_string(),
-            name: name.to_owned(),
-            settings: Some(json::document(settings.clone())),
-            kind: kind.into(),
-        };
-        for problem in self.core.check_provider(request).await?.problems {
-            let field = format!("{prefix}{}", problem.field);
-            wrong.add(field.trim_end_matches('.'), problem.message);
-        }
-        // What the core takes, PostgreSQL may not.
-        wrong.storable(prefix.trim_end_matches('.'), &Value::Object(settings.clone()));
-        Ok(())
+/// Notes what is wrong with the settings of a provider; its fields are those below `prefix`, such as
+/// `config.`. Takes no credentials.
+pub async fn check(
+    core: &CoreClient,
+    wrong: &mut Fields,
+    prefix: &str,
+    org: Uuid,
+    kind: ProviderKind,
+    name: &str,
+    settings: &Map<String, Value>,
+) -> Result<()> {
+    if let Some((field, _)) = settings.iter().find(|(_, value)| is_deeper(value, MAX_DEPTH)) {
+        wrong.add(format!("{prefix}{field}"), "must not be nested as deep");
+        return Ok(());
     }
+    let request = CheckProviderRequest {
+        org_id: org.to_string(),
+        name: name.to_owned(),
+        settings: Some(json::document(settings.clone())),
+        kind: kind.into(),
+    };
+    for problem in core.check_provider(request).await?.problems {
+        let field = format!("{prefix}{}", problem.field);
+        wrong.add(field.trim_end_matches('.'), problem.message);
+    }
+    // What the core takes, PostgreSQL may not.
+    wrong.storable(prefix.trim_end_matches('.'), &Value::Object(settings.clone()));
+    Ok(())
 }

@@ -17,23 +17,24 @@ use super::{
     error::{Code, Result},
 };
 
-/// Says nothing about what was changed.
-const SILENT: [&str; 4] = ["version", "created_at", "updated_at", "id"];
+/// Fields that say nothing about what was changed.
+const UNRECORDED_FIELDS: [&str; 4] = ["version", "created_at", "updated_at", "id"];
 
-/// What was changed.
+/// A change, as it is named in the audit log.
 #[derive(Debug)]
 pub struct Change<'a> {
-    /// `source.updated`.
+    /// `source.updated`: the resource and what was done to it.
     pub action: &'a str,
-    /// `source`.
+    /// `source`: the kind of thing that was changed.
     pub resource: &'a str,
-    /// Its ID or name. Nothing of a visitor.
+    /// ID or name of that thing. Tells nothing of a visitor.
     pub id: &'a str,
 }
 
 impl Change<'_> {
-    /// Notes that `caller` made what was `before` into what is `after`, both as the API shows them, and so without
-    /// secrets. None for what was not there, or is not there any more. What changed nothing is not noted.
+    /// Notes that `caller` made what was `before` into what is `after`, both as the API shows them, and so
+    /// without secrets. None stands for what was not there, or is not there any more. Where nothing was
+    /// changed, nothing is noted.
     pub async fn record<T: Serialize>(
         &self,
         connection: &mut AsyncPgConnection,
@@ -107,8 +108,8 @@ pub async fn record<T: Serialize>(
         .await
 }
 
-/// The answer to a DELETE of what is not there: no content where this organisation has removed it before, whose second
-/// DELETE is as good as the first; else there never was such a thing.
+/// Answers a DELETE of what is not there: no content where this organisation has removed it before, so that a
+/// second DELETE is as good as the first; else `NOT_FOUND`, as there never was such a thing.
 pub async fn already_removed(
     connection: &mut AsyncPgConnection,
     org: Uuid,
@@ -128,12 +129,12 @@ fn shown<T: Serialize>(record: Option<&T>) -> Map<String, Value> {
     }
 }
 
-/// Field to `{old, new}`, where they differ.
+/// Maps each field that differs to `{old, new}`.
 fn difference(before: &Map<String, Value>, after: &Map<String, Value>) -> Map<String, Value> {
     let mut changes = Map::new();
     for name in before.keys().chain(after.keys()) {
         let (old, new) = (before.get(name).unwrap_or(&Value::Null), after.get(name).unwrap_or(&Value::Null));
-        if old != new && !SILENT.contains(&name.as_str()) {
+        if old != new && !UNRECORDED_FIELDS.contains(&name.as_str()) {
             changes.insert(name.clone(), json!({ "old": old, "new": new }));
         }
     }

@@ -15,11 +15,12 @@ use tokio::time::timeout;
 use super::error::{ApiError, Code, Result};
 
 /// Largest body in bytes: room for the largest settings, and for a secret that is too long to be told so.
-pub const MAX_BODY: usize = 256 * 1024;
-/// For the whole body to arrive (threats.md T03).
-const DEADLINE: Duration = Duration::from_secs(10);
+pub const MAX_BODY_BYTES: usize = 256 * 1024;
+/// Time for the whole body to arrive: a sender of a byte a second is let go, with 408.
+const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
-/// A body of JSON that is a `T`. Types are to deny unknown fields, so that a misspelt one is told and not ignored.
+/// A body of JSON that is a `T`. Types are to deny unknown fields, so that a misspelt one is told and not
+/// ignored.
 #[derive(Debug)]
 pub struct Body<T>(pub T);
 
@@ -40,10 +41,10 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
 async fn read(request: Request) -> Result<Bytes> {
     let announced =
         request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|length: usize| length > MAX_BODY) {
+    if announced.is_some_and(|length: usize| length > MAX_BODY_BYTES) {
         return Err(Code::PayloadTooLarge.into());
     }
-    let read = timeout(DEADLINE, Limited::new(request.into_body(), MAX_BODY).collect()).await;
+    let read = timeout(BODY_DEADLINE, Limited::new(request.into_body(), MAX_BODY_BYTES).collect()).await;
     let body = read.map_err(|_| Code::RequestTimeout)?;
     // Too long without saying so; or the sender is gone, who reads no answer.
     Ok(body.map_err(|_| Code::PayloadTooLarge)?.to_bytes())
@@ -68,7 +69,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
 }
 
 /// Longest path of a field that is told, in characters: the names in it may be the sender's.
-const MAX_PATH: usize = 200;
+const MAX_PATH_CHARS: usize = 200;
 
 fn invalid(path: &str, error: &serde_json::Error) -> ApiError {
     let text = error.to_string();
@@ -83,10 +84,10 @@ fn invalid(path: &str, error: &serde_json::Error) -> ApiError {
         _ => ("", expected(text)),
     };
     let dot = if path.is_empty() || name.is_empty() { "" } else { "." };
-    ApiError::field(format!("{path}{dot}{name}").chars().take(MAX_PATH).collect::<String>(), message)
+    ApiError::field(format!("{path}{dot}{name}").chars().take(MAX_PATH_CHARS).collect::<String>(), message)
 }
 
-/// What serde's text says of our own types. The rest of it quotes what was sent, which may be a secret.
+/// Words of serde's text that name our own types. The rest of it quotes what was sent, which may be a secret.
 fn expected(text: &str) -> String {
     let quotes =
         ["invalid type: ", "invalid value: ", "invalid length ", "unknown field `", "unknown variant `"];
@@ -101,7 +102,7 @@ fn expected(text: &str) -> String {
     }
 }
 
-/// What JSON calls what Rust calls so.
+/// Name that JSON has for what Rust calls `expected`.
 fn in_json(expected: &str) -> &str {
     match expected {
         "a map" => "an object",
@@ -126,7 +127,7 @@ mod tests {
         names: Vec<String>,
     }
 
-    /// Every kind of thing that serde has to say.
+    /// Fields of all kinds that serde has something to say about.
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
     #[expect(dead_code, reason = "it is only parsed")]
@@ -257,6 +258,6 @@ mod tests {
         }
         // A list is no object, though its items would fit the fields.
         assert_eq!(code(json, r#" [["a"]]"#).await, Some(Code::ValidationFailed));
-        assert_eq!(code(json, vec![b' '; MAX_BODY + 1]).await, Some(Code::PayloadTooLarge));
+        assert_eq!(code(json, vec![b' '; MAX_BODY_BYTES + 1]).await, Some(Code::PayloadTooLarge));
     }
 }

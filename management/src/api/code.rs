@@ -1,10 +1,10 @@
-//! What refusals are called, as data.
+//! Names of refusals, as data.
 
 use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// What a refusal is called. Names are stable: clients decide by them.
+/// Name of a refusal. Names are stable: clients decide by them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[schema(as = ErrorCode)]
@@ -15,41 +15,41 @@ pub enum Code {
     InvalidParameter,
     /// The body is JSON and breaks a rule; `fields` says which ones where.
     ValidationFailed,
-    /// Over 256 KiB.
+    /// The body is over 256 KiB.
     PayloadTooLarge,
-    /// Not `application/json`.
+    /// The body is not `application/json`.
     UnsupportedMediaType,
     /// The body did not arrive in time.
     RequestTimeout,
-    /// No access token, or none that counts.
+    /// The access token is missing, or does not count.
     InvalidToken,
-    /// It was good until it expired.
+    /// The access token was good until it expired.
     ExpiredToken,
     /// Wrong email or password, or the user is disabled: one answer for all.
     InvalidCredentials,
-    /// Unknown, expired, revoked or used already.
+    /// The refresh token is unknown, expired, revoked or used already.
     InvalidRefreshToken,
-    /// The same refresh token was used a moment ago; whoever did has the new pair.
+    /// The same refresh token was used a moment ago; the request that used it has the new pair.
     ConcurrentRefresh,
     /// The user's role does not allow it.
     Forbidden,
-    /// There is no such thing, or it is another organisation's.
+    /// No such thing is there, or it is another organisation's.
     NotFound,
-    /// The path has other methods.
+    /// The path has other methods, but not this one.
     MethodNotAllowed,
-    /// Something of that name is there already.
+    /// A thing of that name is there already.
     AlreadyExists,
     /// `If-Match` names an older version.
     VersionConflict,
     /// An organisation keeps at least one owner who can log in.
     LastOwner,
-    /// Something else still needs it.
+    /// The thing is still needed by something else.
     InUse,
-    /// There are as many as there may be.
+    /// The organisation has as many as it may have.
     LimitReached,
     /// Too many attempts; `Retry-After` says when to try again.
     RateLimited,
-    /// Busy; `Retry-After` says when to try again.
+    /// The service is busy; `Retry-After` says when to try again.
     Overloaded,
     /// PostgreSQL or the core is away.
     Unavailable,
@@ -57,12 +57,12 @@ pub enum Code {
     KeyUnavailable,
     /// The key that seals has done so as often as is safe.
     KeyExhausted,
-    /// A defect.
+    /// The service has a defect; it was logged.
     Internal,
 }
 
 impl Code {
-    /// Status and what people read, which names no internals.
+    /// Status, and the text that people read, which names no internals.
     pub(super) const fn row(self) -> (StatusCode, &'static str) {
         use StatusCode as S;
         match self {

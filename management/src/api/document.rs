@@ -11,7 +11,7 @@ use utoipa::{
 
 use super::{error::ErrorBody, permission};
 
-/// Title, and what every operation shares.
+/// Title of the document, and what all operations share.
 #[derive(OpenApi)]
 #[openapi(
     info(

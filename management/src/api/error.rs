@@ -14,19 +14,19 @@ use utoipa::ToSchema;
 
 pub use super::code::Code;
 
-/// When another try makes sense where nobody knows better.
+/// Time after which another try makes sense, where nobody knows better.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A field that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Problem {
-    /// Its path, `collect_hosts[1].url`.
+    /// Path of the field, `collect_hosts[1].url`.
     pub field: String,
-    /// What is expected of it.
+    /// Text that says what is expected of the field.
     pub message: String,
 }
 
-/// Why a request was not done. Nothing was changed.
+/// A refusal: why a request was not done. Nothing was changed.
 #[derive(Debug)]
 pub struct ApiError {
     code: Code,
@@ -35,36 +35,36 @@ pub struct ApiError {
     retry_after: Option<Duration>,
 }
 
-/// What handlers return.
+/// The result that handlers return.
 pub type Result<T, E = ApiError> = std::result::Result<T, E>;
 
 impl ApiError {
-    /// With a message of its own, which may not name internals.
+    /// Makes a refusal with a message of its own, which may not name internals.
     pub fn with_message(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
         Self { message: Some(message.into()), ..Self::from(code) }
     }
 
-    /// `VALIDATION_FAILED` with what is wrong where.
+    /// Makes `VALIDATION_FAILED`, with what is wrong where.
     pub fn invalid(fields: Vec<Problem>) -> Self {
         Self { fields, ..Self::from(Code::ValidationFailed) }
     }
 
-    /// `VALIDATION_FAILED` for one field.
+    /// Makes `VALIDATION_FAILED` for one field.
     pub fn field(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self::invalid(vec![Problem { field: field.into(), message: message.into() }])
     }
 
-    /// `RATE_LIMITED` until then.
+    /// Makes `RATE_LIMITED`, which tells the caller to come again after `retry_after`.
     pub fn rate_limited(retry_after: Duration) -> Self {
         Self { retry_after: Some(retry_after), ..Self::from(Code::RateLimited) }
     }
 
-    /// What it is called.
+    /// Name of the refusal.
     pub fn code(&self) -> Code {
         self.code
     }
 
-    /// What is wrong where.
+    /// Fields that are not as they should be.
     #[cfg(test)]
     pub fn fields(&self) -> &[Problem] {
         &self.fields
@@ -77,7 +77,7 @@ impl From<Code> for ApiError {
     }
 }
 
-/// What the database says is logged here, once, and never returned.
+/// Logs what the database says, once, and returns none of it.
 impl From<QueryError> for ApiError {
     fn from(error: QueryError) -> Self {
         use DatabaseErrorKind as Kind;
@@ -137,7 +137,7 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// What every refusal is told as.
+/// Body of a refusal.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Error)]
 pub struct ErrorBody {
@@ -146,12 +146,12 @@ pub struct ErrorBody {
 
 #[derive(Serialize, ToSchema)]
 struct ErrorDetail {
-    /// What to decide by.
+    /// Name of the refusal, to decide by.
     code: Code,
-    /// For people.
+    /// Text that people read.
     #[schema(value_type = String)]
     message: Cow<'static, str>,
-    /// Of `VALIDATION_FAILED`: what is wrong where.
+    /// Fields that are not valid, where `code` is `VALIDATION_FAILED`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     fields: Vec<Problem>,
 }

@@ -1,4 +1,4 @@
-//! Checking what a body says: all that is wrong with it at once, each by its path.
+//! Checks of what a body says: all that is wrong with it at once, each by its path.
 
 use serde_json::Value;
 use url::{Host, Url};
@@ -6,9 +6,9 @@ use url::{Host, Url};
 use super::error::{ApiError, Problem, Result};
 
 /// Longest email address in characters (RFC 5321, 4.5.3.1.3).
-pub const MAX_EMAIL: usize = 254;
+pub const MAX_EMAIL_CHARS: usize = 254;
 
-/// Collects what is wrong.
+/// Collects what is wrong with a body.
 #[derive(Debug, Default)]
 pub struct Fields(Vec<Problem>);
 
@@ -20,13 +20,13 @@ impl Fields {
         }
     }
 
-    /// Notes a problem.
+    /// Notes that `field` is not as it should be.
     pub fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
         self.0.push(Problem { field: field.into(), message: message.into() });
     }
 
-    /// A text for people or names: `min` to `max` characters, none of them a control character or unseen, no space at its
-    /// ends.
+    /// Checks a text for people or names: `min` to `max` characters, none of them a control character or
+    /// unseen, no space at its ends.
     pub fn text(&mut self, field: &str, value: &str, min: usize, max: usize) {
         let length = value.chars().count();
         self.check((min..=max).contains(&length), field, format!("must have {min} to {max} characters"));
@@ -35,12 +35,12 @@ impl Fields {
         self.check(value.trim() == value, field, "must not begin or end with a space");
     }
 
-    /// One of a few words.
+    /// Checks that a value is one of a few words.
     pub fn one_of(&mut self, field: &str, value: &str, words: &[&str]) {
         self.check(words.contains(&value), field, format!("must be one of: {}", words.join(", ")));
     }
 
-    /// No text anywhere in `value` holds a NUL, which PostgreSQL can't store.
+    /// Checks that no text anywhere in `value` holds a NUL, which PostgreSQL can't store.
     pub fn storable(&mut self, field: &str, value: &Value) {
         match value {
             Value::String(text) => {
@@ -62,39 +62,42 @@ impl Fields {
         }
     }
 
-    /// All problems, unless there is none.
+    /// Refuses with all problems that were noted; passes where there is none.
     pub fn done(self) -> Result<()> {
         if self.0.is_empty() { Ok(()) } else { Err(ApiError::invalid(self.0)) }
     }
 }
 
-/// Characters without a picture of their own, with which two names look the same or read in another order. Not the joiner
-/// of emoji.
+/// Characters without a picture of their own, with which two names look the same or read in another order.
+/// The joiner of emoji is none of them.
 fn is_unseen(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-/// Whether it has the form of an email address, as browsers check it (HTML, "valid email address"); whether one gets there
-/// is not asked. ASCII alone: of other letters it would depend on the database's locale which are the same in another
-/// case, and on the reader's eye which are the same at all.
+/// Tells whether a text has the form of an email address, as browsers check it (HTML, "valid email address"),
+/// not whether mail gets there. ASCII alone: of other letters it would depend on the database's locale which
+/// are the same in another case, and on the reader's eye which are the same at all.
 pub fn is_email(text: &str) -> bool {
     let Some((local, domain)) = text.split_once('@') else { return false };
-    let in_local = |byte: u8| byte.is_ascii_alphanumeric() || b".!#$%&'*+/=?^_`{|}~-".contains(&byte);
-    let in_label = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-    let is_label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(in_label)
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    !local.is_empty()
-        && local.bytes().all(in_local)
-        && domain.split('.').all(is_label)
-        && text.len() <= MAX_EMAIL
+    is_local_part(local) && domain.split('.').all(is_label) && text.len() <= MAX_EMAIL_CHARS
 }
 
-/// https, or http on loopback (`localhost`, `*.localhost`, 127.0.0.0/8, ::1).
+/// Tells whether a text may stand before the `@` of an email address.
+fn is_local_part(text: &str) -> bool {
+    !text.is_empty()
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".!#$%&'*+/=?^_`{|}~-".contains(&byte))
+}
+
+/// Tells whether a text is a label of a host's name.
+fn is_label(text: &str) -> bool {
+    (1..=63).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+/// Tells whether a URL is https, or http on loopback (`localhost`, `*.localhost`, 127.0.0.0/8, ::1).
 pub fn is_secure_or_loopback(url: &Url) -> bool {
     let loopback = match url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
@@ -117,9 +120,14 @@ pub fn origin(text: &str) -> Option<String> {
         && url.password().is_none();
     // What the parser would correct was meant otherwise: an empty user name, %2e for a dot, two dots.
     let (_, authority) = text.split_once("://")?;
-    let odd = |c: char| c.is_control() || c.is_whitespace() || is_unseen(c) || "*\\/@%".contains(c);
-    let plain = !authority.contains(odd) && !authority.contains("..") && !authority.starts_with('.');
+    let plain =
+        !authority.contains(is_odd_in_authority) && !authority.contains("..") && !authority.starts_with('.');
     (bare && plain && is_secure_or_loopback(&url)).then(|| url.origin().ascii_serialization())
+}
+
+/// Characters that no origin has in its authority, though the parser takes them.
+fn is_odd_in_authority(c: char) -> bool {
+    c.is_control() || c.is_whitespace() || is_unseen(c) || "*\\/@%".contains(c)
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! How many there may be: nothing that anybody makes is without a bound.
+//! Bounds on how many there may be: nothing that anybody makes is without one.
 
 use super::error::{ApiError, Code, Result};
 
-/// Refuses one more where there are as many as may be.
+/// Refuses one more where there are `most` already.
 pub fn limit(there_are: i64, most: i64) -> Result<()> {
     if there_are < most {
         return Ok(());

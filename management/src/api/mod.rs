@@ -1,6 +1,6 @@
-//! What all routes share: who calls and may do what, bodies, pages, versions, errors, and the API's document.
+//! Parts that all routes share: callers and what they may do, bodies, pages, versions, errors, and the API's
+//! document.
 
-pub mod alone;
 pub mod audit;
 pub mod body;
 pub mod caller;
@@ -9,6 +9,7 @@ pub mod document;
 pub mod error;
 pub mod fields;
 pub mod limit;
+pub mod org_lock;
 pub mod page;
 pub mod permission;
 pub mod query;

@@ -6,11 +6,12 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::error::{ApiError, Code, Result};
+use super::error::{Code, Result};
 
-/// Entries where the caller doesn't say, and at most (design section 5).
-const DEFAULT: i64 = 50;
-const MOST: i64 = 100;
+/// Entries of a page where the caller names no number.
+const DEFAULT_ENTRIES: i64 = 50;
+/// Most entries of a page, whatever is asked for.
+const MAX_ENTRIES: i64 = 100;
 
 /// The page that is asked for.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -32,16 +33,16 @@ impl Page {
     }
 
     fn shown(&self) -> i64 {
-        self.limit.as_ref().map_or(DEFAULT, |limit| limit.0)
+        self.limit.as_ref().map_or(DEFAULT_ENTRIES, |limit| limit.0)
     }
 
-    /// The key after which this page begins.
+    /// Key after which this page begins; none for the first. `INVALID_PARAMETER` where it is no `K`.
     pub fn after<K: FromStr>(&self) -> Result<Option<K>> {
-        let key = |cursor: &Cursor| cursor.key.parse().map_err(|_| ApiError::from(Code::InvalidParameter));
-        self.cursor.as_ref().map(key).transpose()
+        let Some(cursor) = &self.cursor else { return Ok(None) };
+        Ok(Some(cursor.key.parse().map_err(|_| Code::InvalidParameter)?))
     }
 
-    /// The answer from what [`Page::rows`] brought, in order of `key`.
+    /// Makes the answer from what [`Page::rows`] brought, in order of `key`.
     pub fn of<T>(&self, mut rows: Vec<T>, key: impl Fn(&T) -> String) -> Paged<T> {
         let shown = usize::try_from(self.shown()).unwrap_or(usize::MAX);
         let has_more = rows.len() > shown;
@@ -52,19 +53,19 @@ impl Page {
     }
 }
 
-/// One page of a list.
+/// A page of a list.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Paged<T> {
-    /// The entries.
+    /// Entries of this page.
     pub data: Vec<T>,
-    /// For the page after this one; null on the last.
+    /// Cursor of the page after this one; null on the last.
     pub next_cursor: Option<String>,
-    /// Whether there is one.
+    /// True where there is a page after this one.
     pub has_more: bool,
 }
 
 impl<T> Paged<T> {
-    /// The same page of other things.
+    /// Gives the same page of other things.
     pub fn map<U>(self, to: impl FnMut(T) -> U) -> Paged<U> {
         Paged {
             data: self.data.into_iter().map(to).collect(),
@@ -74,7 +75,7 @@ impl<T> Paged<T> {
     }
 }
 
-/// Where a page begins; opaque to callers.
+/// Place where a page begins; opaque to callers.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Cursor {
@@ -91,7 +92,7 @@ impl TryFrom<String> for Cursor {
     }
 }
 
-/// How many; never none, and never more than there may be.
+/// Number of entries that is asked for; never none, and never more than there may be.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "i64")]
 pub struct Limit(i64);
@@ -100,7 +101,7 @@ impl TryFrom<i64> for Limit {
     type Error = &'static str;
 
     fn try_from(limit: i64) -> Result<Self, Self::Error> {
-        if limit < 1 { Err("at least one") } else { Ok(Self(limit.min(MOST))) }
+        if limit < 1 { Err("at least one") } else { Ok(Self(limit.min(MAX_ENTRIES))) }
     }
 }
 

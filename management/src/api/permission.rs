@@ -1,4 +1,4 @@
-//! Who may do what, as data: roles, what they may, and what each route needs. A route that is not listed here is
+//! Permissions as data: roles, what they may, and what each route needs. A route that is not listed here is
 //! refused to everyone; a test compares the list with the API's document.
 
 use std::{collections::BTreeSet, fmt};
@@ -6,22 +6,22 @@ use std::{collections::BTreeSet, fmt};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// What a user is in his organisation.
+/// Role of a user in their organisation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Everything, owners included.
+    /// May do everything, owners included.
     Owner,
-    /// Everything but owners.
+    /// May do everything but make, change and remove owners.
     Admin,
-    /// Settings and credentials, but nothing that cuts a source off.
+    /// Changes settings and credentials, but removes nothing that a source needs to collect.
     Editor,
-    /// Reads settings.
+    /// Reads settings, and changes nothing.
     Viewer,
 }
 
 impl Role {
-    /// As it is stored.
+    /// Name of the role, as it is stored.
     pub fn name(self) -> &'static str {
         match self {
             Self::Owner => "owner",
@@ -31,24 +31,24 @@ impl Role {
         }
     }
 
-    /// The role of that name.
+    /// Gives the role of that name, if there is one.
     pub fn of(name: &str) -> Option<Self> {
         [Self::Owner, Self::Admin, Self::Editor, Self::Viewer].into_iter().find(|role| role.name() == name)
     }
 
-    /// Whether someone of this role may do it.
+    /// Tells whether someone of this role may do it.
     pub fn may(self, permission: Permission) -> bool {
         let (_, roles) = permission.row();
         roles.contains(&self)
     }
 
-    /// Whether someone of this role may make, change or remove someone who is `other`, as far as that goes: an owner is
-    /// for owners alone.
+    /// Tells whether someone of this role may make, change or remove someone who is `other`, as far as that
+    /// goes: an owner is for owners alone.
     pub fn may_touch(self, other: Self) -> bool {
         other != Self::Owner || self == Self::Owner
     }
 
-    /// What someone of this role may do, by the names of the API's document, sorted.
+    /// Permissions that someone of this role has, by the names of the API's document, sorted.
     pub fn permissions(self) -> Vec<&'static str> {
         let own = ROUTES.iter().map(|(_, _, permission)| permission.row());
         let names: BTreeSet<_> =
@@ -63,35 +63,35 @@ impl fmt::Display for Role {
     }
 }
 
-/// What a route needs.
+/// Permission that a route needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Permission {
-    /// Anyone, without a token.
+    /// Needs no login: open to anyone.
     Public,
-    /// Any user who is logged in.
+    /// Needs a login, of whatever role.
     LoggedIn,
-    /// To see settings and the catalogue.
+    /// Sees settings and the catalogue.
     ReadSettings,
-    /// To change settings.
+    /// Changes settings and credentials.
     WriteSettings,
-    /// To take away what keeps a source collecting: the source, its keys, its server secret.
-    CutOff,
-    /// To see who uses the API.
+    /// Takes away what keeps a source collecting: the source, its keys, its server secret.
+    DeleteSettings,
+    /// Sees who uses the API.
     ReadUsers,
-    /// To change who does.
+    /// Changes who uses the API.
     WriteUsers,
-    /// To look visitors up.
+    /// Looks visitors up, by their IDs.
     ReadPeople,
-    /// To export, erase and take apart visitors.
+    /// Exports, erases and takes apart visitors.
     WritePeople,
-    /// To read what was changed by whom.
+    /// Reads what was changed by whom.
     ReadAudit,
-    /// To seal everything with a new key.
+    /// Seals everything with a new key.
     Reencrypt,
 }
 
 impl Permission {
-    /// Its name in the API's document, and who has it.
+    /// Name of the permission in the API's document, and the roles that have it.
     pub const fn row(self) -> (&'static str, &'static [Role]) {
         use Role::{Admin, Editor, Owner, Viewer};
         match self {
@@ -99,7 +99,7 @@ impl Permission {
             Self::LoggedIn => ("self", &[Owner, Admin, Editor, Viewer]),
             Self::ReadSettings => ("settings:read", &[Owner, Admin, Editor, Viewer]),
             Self::WriteSettings => ("settings:write", &[Owner, Admin, Editor]),
-            Self::CutOff => ("settings:delete", &[Owner, Admin]),
+            Self::DeleteSettings => ("settings:delete", &[Owner, Admin]),
             Self::ReadUsers => ("users:read", &[Owner, Admin]),
             Self::WriteUsers => ("users:write", &[Owner, Admin]),
             Self::ReadPeople => ("people:read", &[Owner, Admin, Editor]),
@@ -110,7 +110,8 @@ impl Permission {
     }
 }
 
-/// What `method` of the route at `path` (its pattern, `/v1/admin/sources/{id}`) needs; none where it is not listed.
+/// Permission that `method` of the route at `path` (its pattern, `/v1/admin/sources/{id}`) needs; none where
+/// it is not listed.
 pub fn needed(method: &str, path: &str) -> Option<Permission> {
     let row = ROUTES.iter().find(|(own_method, own_path, _)| *own_method == method && *own_path == path);
     row.map(|(_, _, permission)| *permission)
@@ -118,7 +119,7 @@ pub fn needed(method: &str, path: &str) -> Option<Permission> {
 
 use Permission as P;
 
-/// Every route of the API's document.
+/// Routes of the API's document, all of them.
 #[rustfmt::skip]
 pub const ROUTES: &[(&str, &str, Permission)] = &[
     ("POST",   "/v1/admin/auth/login", P::Public),
@@ -136,13 +137,13 @@ pub const ROUTES: &[(&str, &str, Permission)] = &[
     ("POST",   "/v1/admin/sources", P::WriteSettings),
     ("GET",    "/v1/admin/sources/{id}", P::ReadSettings),
     ("PUT",    "/v1/admin/sources/{id}", P::WriteSettings),
-    ("DELETE", "/v1/admin/sources/{id}", P::CutOff),
+    ("DELETE", "/v1/admin/sources/{id}", P::DeleteSettings),
     ("GET",    "/v1/admin/sources/{id}/keys", P::ReadSettings),
     ("POST",   "/v1/admin/sources/{id}/keys", P::WriteSettings),
-    ("DELETE", "/v1/admin/sources/{id}/keys/{key_id}", P::CutOff),
+    ("DELETE", "/v1/admin/sources/{id}/keys/{key_id}", P::DeleteSettings),
     ("GET",    "/v1/admin/sources/{id}/server-secret", P::ReadSettings),
-    ("POST",   "/v1/admin/sources/{id}/server-secret", P::CutOff),
-    ("DELETE", "/v1/admin/sources/{id}/server-secret", P::CutOff),
+    ("POST",   "/v1/admin/sources/{id}/server-secret", P::DeleteSettings),
+    ("DELETE", "/v1/admin/sources/{id}/server-secret", P::DeleteSettings),
     ("GET",    "/v1/admin/pipelines", P::ReadSettings),
     ("GET",    "/v1/admin/pipelines/{id}", P::ReadSettings),
     ("PUT",    "/v1/admin/pipelines/{id}", P::WriteSettings),

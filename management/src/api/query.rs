@@ -20,7 +20,7 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     }
 }
 
-/// An ID in the path. Nothing has an ID that is no UUID, so that is not found.
+/// An ID in the path. A text that is no UUID is nothing's ID, and so is not found.
 #[derive(Debug)]
 pub struct Id(pub Uuid);
 
@@ -46,7 +46,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Under<T
     }
 }
 
-/// A name in the path. Nothing has a name that can't be stored, so that is not found.
+/// A name in the path. A text that can't be stored is nothing's name, and so is not found.
 #[derive(Debug)]
 pub struct Named<T>(pub T);
 
@@ -59,12 +59,13 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Named<T
     }
 }
 
-/// The version that the caller has seen, from `If-Match: "3"`. None: whatever it is.
+/// The version that the caller has seen, from `If-Match: "3"`. None: any version will do.
 #[derive(Debug, Clone, Copy)]
 pub struct IfMatch(pub Option<i32>);
 
 impl IfMatch {
-    /// Refuses where the caller has seen another version than `current`; none is there before it was made.
+    /// Refuses where the caller has seen another version than `current`, which is none where there was no
+    /// record.
     pub fn check(self, current: Option<i32>) -> Result<()> {
         if self.0.is_none_or(|seen| Some(seen) == current) {
             Ok(())

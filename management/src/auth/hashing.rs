@@ -1,5 +1,5 @@
-//! Where passwords are hashed: off the async threads, a few at a time, with a bounded queue before it. However many log
-//! in, the memory and the processors that it takes are bounded, and everything else goes on (threats.md M06, F46).
+//! Hashing of passwords off the async threads, a few at a time, with a bounded queue before it. However many
+//! log in, the memory and the processors that it takes are bounded, and the rest of the service goes on.
 
 use std::{num::NonZero, sync::Arc, thread::available_parallelism, time::Duration};
 
@@ -11,14 +11,14 @@ use tokio::{
 
 use crate::api::error::{Code, Result};
 
-/// Most that run at once, of 19 MiB each; no more than there are processors.
-const RUNNING: usize = 8;
-/// Most that wait.
-const WAITING: usize = 32;
-/// How long one waits.
-const WAIT: Duration = Duration::from_secs(2);
+/// Most hashes that run at once, of 19 MiB each; no more than there are processors.
+const MAX_RUNNING: usize = 8;
+/// Most hashes that wait for their turn.
+const MAX_WAITING: usize = 32;
+/// Longest time that a hash waits for its turn.
+const MAX_WAIT: Duration = Duration::from_secs(2);
 
-/// The permits.
+/// Permits to hash, and to wait for that.
 #[derive(Debug)]
 pub struct Hashing {
     running: Arc<Semaphore>,
@@ -27,20 +27,20 @@ pub struct Hashing {
 
 impl Default for Hashing {
     fn default() -> Self {
-        let running = available_parallelism().map_or(1, NonZero::get).min(RUNNING);
-        Self { running: Arc::new(Semaphore::new(running)), waiting: Semaphore::new(WAITING) }
+        let running = available_parallelism().map_or(1, NonZero::get).min(MAX_RUNNING);
+        Self { running: Arc::new(Semaphore::new(running)), waiting: Semaphore::new(MAX_WAITING) }
     }
 }
 
 impl Hashing {
-    /// What `work` returns, when its turn has come; `OVERLOADED` where that takes too long.
+    /// Runs `work` when its turn has come, and gives what it returns; `OVERLOADED` where that takes too long.
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
         let permit = match Arc::clone(&self.running).try_acquire_owned() {
             Ok(permit) => permit,
             Err(TryAcquireError::Closed) => return Err(Code::Unavailable.into()),
             Err(TryAcquireError::NoPermits) => {
                 let _place = self.waiting.try_acquire().map_err(|_| Code::Overloaded)?;
-                let turn = timeout(WAIT, Arc::clone(&self.running).acquire_owned()).await;
+                let turn = timeout(MAX_WAIT, Arc::clone(&self.running).acquire_owned()).await;
                 turn.map_err(|_| Code::Overloaded)?.map_err(|_| Code::Unavailable)?
             }
         };

@@ -1,4 +1,4 @@
-//! Passwords that someone sets.
+//! Passwords that someone sets, for themselves or for another.
 
 use diesel::QueryDsl;
 use diesel_async::RunQueryDsl;
@@ -6,26 +6,26 @@ use migrations::schema::orgs;
 use secrecy::SecretString;
 use uuid::Uuid;
 
-use super::password::{self, Refused};
-use crate::{
-    api::error::{ApiError, Code, Result},
-    state::Management,
+use super::{
+    Auth,
+    password::{self, Refused},
 };
+use crate::api::error::{ApiError, Code, Result};
 
-/// The hash of a password that someone sets, of whom `about` is known, and whose organisation is `org`. Else what is
-/// wrong with it, at `field`.
+/// Hashes a password that someone sets, of whom `about` is known, and whose organisation is `org`. Refuses
+/// one that is not good, and tells why at `field`.
 pub async fn hash_of_new(
-    state: &Management,
+    auth: &Auth,
     org: Uuid,
     mut about: Vec<String>,
     password: SecretString,
     field: &str,
 ) -> Result<String> {
     {
-        let mut connection = state.connection().await?;
+        let mut connection = auth.connection().await?;
         about.push(orgs::table.find(org).select(orgs::name).first(&mut **connection).await?);
     }
-    let hash = state.hashing.run(move || password::set(&password, &about)).await?;
+    let hash = auth.hashing.run(move || password::set(&password, &about)).await?;
     hash.map_err(|refused| match refused {
         Refused::Hash => Code::Internal.into(),
         refused => ApiError::field(field, refused.to_string()),

@@ -1,5 +1,7 @@
-//! Refreshing: each refresh token buys one new pair (D1 of threats.md). One UPDATE decides which of several requests
-//! with the same token gets it. Whatever they do, a pair is worth nothing once its session has ended.
+//! Refreshing: a refresh token buys one new pair, once. One UPDATE decides which of several requests with the
+//! same token gets it. A token that was used before ends every session of its user, unless the two uses
+//! overlap: within a second, and nobody has used what the first one got. Whatever they do, a pair is worth
+//! nothing once its session has ended.
 
 use diesel::{
     ExpressionMethods, OptionalExtension, QueryDsl, QueryableByName, sql_query,
@@ -13,20 +15,18 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
+    Auth,
     sessions::{Ending, Pair, Session, revoke, sign, token_hash},
-    tokens::{REFRESH_LIFE, Refresh},
+    tokens::{REFRESH_LIFE, RefreshClaims},
 };
-use crate::{
-    api::{
-        audit::Change,
-        caller::Origin,
-        error::{ApiError, Code, Result},
-    },
-    state::Management,
+use crate::api::{
+    audit::Change,
+    caller::Origin,
+    error::{ApiError, Code, Result},
 };
 
-/// How a token is found. Without a time it is compared with now.
-const LOOK: &str = "SELECT t.session_id, u.role, now() AS now, \
+/// Finds a token. The time of its use is compared with $5, or with now where there is none.
+const FIND_TOKEN: &str = "SELECT t.session_id, u.role, now() AS now, \
         s.revoked_at IS NOT NULL OR u.disabled_at IS NOT NULL OR t.expires_at <= now() AS is_over, \
         t.used_at IS NOT NULL AND t.expires_at > now() AS was_used, \
         coalesce(t.used_at >= coalesce($5, now()) - interval '1 second', false) AND next.used_at IS NULL AS overlaps \
@@ -36,27 +36,27 @@ const LOOK: &str = "SELECT t.session_id, u.role, now() AS now, \
     WHERE t.jti = $1 AND t.org_id = $2 AND s.user_id = $3 AND t.token_hash = $4";
 
 #[derive(Debug, QueryableByName)]
-struct Found {
+struct FoundToken {
     #[diesel(sql_type = SqlUuid)]
     session_id: Uuid,
     #[diesel(sql_type = Text)]
     role: String,
     #[diesel(sql_type = Timestamptz)]
     now: OffsetDateTime,
-    /// It has expired, or its session has ended.
+    /// True where the token has expired, or its session has ended.
     #[diesel(sql_type = Bool)]
     is_over: bool,
-    /// Someone has used it, and it has not expired.
+    /// True where someone has used the token, and it has not expired.
     #[diesel(sql_type = Bool)]
     was_used: bool,
-    /// He did within the second before, or later, and has not used what he got.
+    /// True where that was within the second before, or later, and the new token was not used yet.
     #[diesel(sql_type = Bool)]
     overlaps: bool,
 }
 
-/// Uses the token if nobody has, and stores its successor. Locks the user, then the session, then the token, as
-/// whatever ends or removes them does.
-const USE: &str = "WITH owner AS MATERIALIZED ( \
+/// Uses the token if nobody has, and stores its successor. Locks the user, then the session, then the token,
+/// as whatever ends or removes them does.
+const EXCHANGE_TOKEN: &str = "WITH owner AS MATERIALIZED ( \
         SELECT id FROM users WHERE id = $3 AND org_id = $2 AND disabled_at IS NULL FOR KEY SHARE), \
     live AS MATERIALIZED ( \
         SELECT s.id FROM sessions s JOIN owner ON s.user_id = owner.id \
@@ -70,9 +70,10 @@ const USE: &str = "WITH owner AS MATERIALIZED ( \
     INSERT INTO refresh_tokens (jti, org_id, session_id, token_hash, expires_at) \
     SELECT $6, $2, session_id, $7, $8 FROM used";
 
-/// The next pair of the session that `token` belongs to. A token that was used before ends every session of its user.
-pub async fn refresh(state: &Management, token: &str, origin: &Origin) -> Result<Pair> {
-    let rotated = rotate(state, token, origin).await;
+/// Gives the next pair of the session that `token` belongs to. A token that was used before ends every
+/// session of its user.
+pub async fn refresh(auth: &Auth, token: &str, origin: &Origin) -> Result<Pair> {
+    let rotated = rotate(auth, token, origin).await;
     let outcome = match rotated.as_ref().map_err(ApiError::code) {
         Ok(Some(_)) => "rotated",
         Ok(None) => "reused",
@@ -84,18 +85,18 @@ pub async fn refresh(state: &Management, token: &str, origin: &Origin) -> Result
     Ok(rotated?.ok_or(Code::InvalidRefreshToken)?)
 }
 
-/// The same; none where the token was used before, and every session has ended.
-async fn rotate(state: &Management, token: &str, origin: &Origin) -> Result<Option<Pair>> {
-    let claims = state.tokens.refresh(token)?;
+/// Does the work of [`refresh`]; none where the token was used before, and every session has ended.
+async fn rotate(auth: &Auth, token: &str, origin: &Origin) -> Result<Option<Pair>> {
+    let claims = auth.tokens.refresh(token)?;
     let hash = token_hash(token);
-    let mut connection = state.connection().await?;
+    let mut connection = auth.connection().await?;
     let mut found = look(&mut connection, &claims, &hash, None).await?;
     if !found.was_used && !found.is_over {
-        if let Some(pair) = exchange(state, &mut connection, &claims, &hash, &found).await? {
+        if let Some(pair) = exchange(auth, &mut connection, &claims, &hash, &found).await? {
             return Ok(Some(pair));
         }
-        // Someone else has it, or the session has ended. However long it took to wait for him: this request overlaps
-        // with his if it began before, or within a second.
+        // Someone else has it, or the session has ended. However long it took to wait for them: this request
+        // overlaps with theirs if it began before, or within a second.
         found = look(&mut connection, &claims, &hash, Some(found.now)).await?;
     }
     match (found.was_used, found.overlaps, found.is_over) {
@@ -107,11 +108,11 @@ async fn rotate(state: &Management, token: &str, origin: &Origin) -> Result<Opti
 
 async fn look(
     connection: &mut AsyncPgConnection,
-    claims: &Refresh,
+    claims: &RefreshClaims,
     hash: &[u8],
     began: Option<OffsetDateTime>,
-) -> Result<Found> {
-    let found: Option<Found> = sql_query(LOOK)
+) -> Result<FoundToken> {
+    let found: Option<FoundToken> = sql_query(FIND_TOKEN)
         .bind::<SqlUuid, _>(claims.jti)
         .bind::<SqlUuid, _>(claims.org_id)
         .bind::<SqlUuid, _>(claims.sub)
@@ -123,18 +124,18 @@ async fn look(
     Ok(found.ok_or(Code::InvalidRefreshToken)?)
 }
 
-/// The next pair, unless someone was faster.
+/// Gives the next pair, unless someone was faster.
 async fn exchange(
-    state: &Management,
+    auth: &Auth,
     connection: &mut AsyncPgConnection,
-    claims: &Refresh,
+    claims: &RefreshClaims,
     hash: &[u8],
-    found: &Found,
+    found: &FoundToken,
 ) -> Result<Option<Pair>> {
     let session = Session { id: found.session_id, org: claims.org_id, user: claims.sub };
     let successor = Uuid::now_v7();
-    let pair = sign(state, session, &found.role, successor, found.now)?;
-    let stored = sql_query(USE)
+    let pair = sign(auth, session, &found.role, successor, found.now)?;
+    let stored = sql_query(EXCHANGE_TOKEN)
         .bind::<SqlUuid, _>(claims.jti)
         .bind::<SqlUuid, _>(claims.org_id)
         .bind::<SqlUuid, _>(claims.sub)
@@ -148,8 +149,8 @@ async fn exchange(
     Ok((stored == 1).then_some(pair))
 }
 
-/// Ends every session of the user, whose token two have.
-async fn end_all(connection: &mut AsyncPgConnection, claims: &Refresh, origin: &Origin) -> Result<()> {
+/// Ends every session of the user, as two have had one token.
+async fn end_all(connection: &mut AsyncPgConnection, claims: &RefreshClaims, origin: &Origin) -> Result<()> {
     let (org, user) = (claims.org_id, claims.sub);
     tracing::warn!(%user, "a refresh token was used again; every session of its user ends");
     connection

@@ -1,11 +1,11 @@
-//! Sessions: a login, and the tokens that came of it. Whether one is good is asked of PostgreSQL each time, so that what
-//! is revoked is dead everywhere at once.
+//! Sessions: a login, and the tokens that came of it. PostgreSQL is asked each time whether one is good, so
+//! that what is revoked is dead everywhere at once.
 
 use diesel::{
-    ExpressionMethods, OptionalExtension, QueryDsl, QueryableByName,
+    ExpressionMethods, OptionalExtension, QueryDsl,
     dsl::{now as sql_now, sql},
-    insert_into, sql_query,
-    sql_types::{BigInt, Text, Timestamptz, Uuid as SqlUuid},
+    insert_into,
+    sql_types::Timestamptz,
     update,
 };
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
@@ -17,83 +17,36 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::tokens::{ACCESS_LIFE, Access, LEEWAY, REFRESH_LIFE, Refresh, RefreshKind};
-use crate::{
-    api::{
-        audit::Change,
-        caller::{Caller, Origin},
-        error::{Code, Result},
-        permission::Role,
-    },
-    state::Management,
+use super::{
+    Auth,
+    tokens::{ACCESS_LIFE, AccessClaims, REFRESH_LIFE, RefreshClaims, RefreshKind},
 };
-
-#[derive(QueryableByName)]
-struct Known {
-    #[diesel(sql_type = Text)]
-    email: String,
-    #[diesel(sql_type = Text)]
-    role: String,
-    #[diesel(sql_type = BigInt)]
-    now: i64,
-}
-
-/// The user, as he is now, whose session is not revoked.
-const CALLER: &str = "SELECT u.email, u.role, floor(extract(epoch FROM clock_timestamp()))::bigint AS now \
-    FROM sessions s JOIN users u ON u.id = s.user_id AND u.org_id = s.org_id \
-    WHERE s.id = $1 AND s.user_id = $2 AND s.org_id = $3 AND s.revoked_at IS NULL AND u.disabled_at IS NULL";
-
-/// The caller with these claims, who comes from `origin`.
-pub async fn caller(state: &Management, claims: &Access, origin: Origin) -> Result<Caller> {
-    let mut connection = state.postgres.get().await?;
-    let known: Option<Known> = sql_query(CALLER)
-        .bind::<SqlUuid, _>(claims.sid)
-        .bind::<SqlUuid, _>(claims.sub)
-        .bind::<SqlUuid, _>(claims.org_id)
-        .get_result(&mut **connection)
-        .await
-        .optional()?;
-    let known = known.ok_or(Code::InvalidToken)?;
-    check_times(claims.iat, claims.exp, known.now)?;
-    let role = Role::of(&known.role).ok_or(Code::InvalidToken)?;
-    Ok(Caller {
-        user_id: claims.sub,
-        org_id: claims.org_id,
-        email: known.email,
-        role,
-        session_id: claims.sid,
-        origin,
-    })
-}
-
-/// Refuses an access token that has expired, lives longer than one may, or comes from the future.
-fn check_times(iat: i64, exp: i64, now: i64) -> Result<()> {
-    if iat > now.saturating_add(LEEWAY) || exp.saturating_sub(iat) > ACCESS_LIFE.whole_seconds() {
-        return Err(Code::InvalidToken.into());
-    }
-    if exp.saturating_add(LEEWAY) <= now { Err(Code::ExpiredToken.into()) } else { Ok(()) }
-}
+use crate::api::{
+    audit::Change,
+    caller::Origin,
+    error::{Code, Result},
+};
 
 /// A pair of tokens, and how the API answers with it.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Pair {
     access_token: String,
     pub(super) refresh_token: String,
-    /// Always `Bearer`.
+    /// Type of the access token, always `Bearer`.
     token_type: &'static str,
     /// Seconds for which the access token is good.
     expires_in: i64,
 }
 
-/// Begins a session for someone who has given the password with that hash, unless he has another one by now, or was
-/// disabled.
+/// Begins a session for someone who has given the password with that hash, unless they have another one by
+/// now, or were disabled.
 pub async fn begin(
-    state: &Management,
+    auth: &Auth,
     (org, user): (Uuid, Uuid),
     password_hash: &str,
     origin: &Origin,
 ) -> Result<Pair> {
-    let mut connection = state.connection().await?;
+    let mut connection = auth.connection().await?;
     connection
         .transaction(async |connection| {
             let own = users::table.filter(users::id.eq(user)).filter(users::org_id.eq(org));
@@ -123,7 +76,7 @@ pub async fn begin(
                 .insert(connection, org, Some((user, &email)), origin, json!({}))
                 .await?;
             let jti = Uuid::now_v7();
-            let pair = sign(state, session, &role, jti, now)?;
+            let pair = sign(auth, session, &role, jti, now)?;
             insert_into(refresh_tokens::table)
                 .values((
                     refresh_tokens::jti.eq(jti),
@@ -139,7 +92,7 @@ pub async fn begin(
         .await
 }
 
-/// A login of someone.
+/// Session of a user, from login to logout.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Session {
     pub(super) id: Uuid,
@@ -147,9 +100,9 @@ pub(super) struct Session {
     pub(super) user: Uuid,
 }
 
-/// Signs a pair of a session, of which the refresh token has that ID.
+/// Signs a pair of a session, of which the refresh token has the ID `jti`.
 pub(super) fn sign(
-    state: &Management,
+    auth: &Auth,
     session: Session,
     role: &str,
     jti: Uuid,
@@ -157,35 +110,35 @@ pub(super) fn sign(
 ) -> Result<Pair> {
     let (sub, org_id, iat) = (session.user, session.org, now.unix_timestamp());
     let exp = iat + ACCESS_LIFE.whole_seconds();
-    let access = Access { sub, org_id, role: role.to_owned(), exp, iat, sid: session.id };
+    let access = AccessClaims { sub, org_id, role: role.to_owned(), exp, iat, sid: session.id };
     let exp = iat + REFRESH_LIFE.whole_seconds();
-    let refresh = Refresh { sub, org_id, kind: RefreshKind::Refresh, exp, iat, jti };
+    let refresh = RefreshClaims { sub, org_id, kind: RefreshKind::Refresh, exp, iat, jti };
     Ok(Pair {
-        access_token: state.tokens.sign(&access)?,
-        refresh_token: state.tokens.sign(&refresh)?,
+        access_token: auth.tokens.sign(&access)?,
+        refresh_token: auth.tokens.sign(&refresh)?,
         token_type: "Bearer",
         expires_in: ACCESS_LIFE.whole_seconds(),
     })
 }
 
-/// What is stored of a refresh token.
+/// Hash of a refresh token, which is all that is stored of it.
 pub(super) fn token_hash(token: &str) -> Vec<u8> {
     Sha256::digest(token).to_vec()
 }
 
-/// Which sessions of a user end.
+/// Sessions of a user that are to end.
 #[derive(Debug, Clone, Copy)]
 pub enum Ending {
-    /// All of them.
+    /// Ends all sessions of the user.
     All,
-    /// That one.
+    /// Ends that session alone.
     Only(Uuid),
-    /// All but that one.
+    /// Ends all sessions but that one.
     AllBut(Uuid),
 }
 
-/// Ends sessions of a user, for good. More than one only under the lock of his row, so that nobody waits for anybody in
-/// turn.
+/// Ends sessions of a user, for good. More than one only under the lock of the user's row, so that nobody
+/// waits for anybody in turn.
 pub async fn revoke(connection: &mut AsyncPgConnection, org: Uuid, user: Uuid, which: Ending) -> Result<()> {
     let all = update(sessions::table)
         .filter(sessions::org_id.eq(org))
@@ -198,22 +151,4 @@ pub async fn revoke(connection: &mut AsyncPgConnection, org: Uuid, user: Uuid, w
         Ending::AllBut(session) => all.filter(sessions::id.ne(session)).execute(connection).await?,
     };
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_have_a_leeway_of_five_seconds() {
-        let code = |iat, exp| check_times(iat, exp, 1000).err().map(|error| error.code());
-        assert_eq!(code(1000, 1900), None);
-        assert_eq!(code(1005, 1905), None);
-        assert_eq!(code(1006, 1906), Some(Code::InvalidToken), "from the future");
-        assert_eq!(code(100, 996), None);
-        assert_eq!(code(95, 995), Some(Code::ExpiredToken));
-        assert_eq!(code(1000, 1901), Some(Code::InvalidToken), "longer than any of ours");
-        assert_eq!(code(i64::MIN, i64::MAX), Some(Code::InvalidToken));
-        assert_eq!(code(i64::MIN, i64::MIN), Some(Code::ExpiredToken));
-    }
 }

@@ -1,7 +1,7 @@
-//! How many passwords may be tried: by account and network, and by network. An attempt is counted before its password
-//! is looked at, and taken back when it was right, so that a thousand guesses at once are no better than one by one.
-//! Someone who guesses shuts out himself, never the owner elsewhere. The counters are PostgreSQL's: they hold for all
-//! instances together.
+//! Throttling of passwords that are tried: by account and network, and by network. An attempt is counted
+//! before its password is looked at, and taken back when it was right, so that a thousand guesses at once are
+//! no better than one by one. Someone who guesses shuts out themselves, never the owner elsewhere. The
+//! counters are PostgreSQL's: they hold for all instances together.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -14,26 +14,25 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use migrations::schema::login_failures;
 use sha2::{Digest, Sha256};
 
-use crate::{
-    api::error::{ApiError, Result},
-    state::Management,
-};
+use super::Auth;
+use crate::api::error::{ApiError, Result};
 
-/// Failures of one account from one network in 15 minutes (threats.md concern 11).
-const OF_ACCOUNT: i32 = 10;
-/// Failures from one network in 15 minutes.
-const OF_NETWORK: i32 = 100;
+/// Most failures of one account from one network in 15 minutes.
+const MAX_ACCOUNT_FAILURES: i32 = 10;
+/// Most failures from one network in 15 minutes.
+const MAX_NETWORK_FAILURES: i32 = 100;
 
-/// Counts one more, from the first of 15 minutes on; no row where there are as many as may be.
-const COUNT: &str = "INSERT INTO login_failures AS f (key, times, since) VALUES ($1, 1, now()) \
+/// Counts one more, from the first of 15 minutes on; gives no row where there are as many as may be.
+const COUNT_FAILURE: &str = "INSERT INTO login_failures AS f (key, times, since) VALUES ($1, 1, now()) \
     ON CONFLICT (key) DO UPDATE SET \
         times = CASE WHEN f.since <= now() - interval '15 minutes' THEN 1 ELSE f.times + 1 END, \
         since = CASE WHEN f.since <= now() - interval '15 minutes' THEN now() ELSE f.since END \
     WHERE f.times < $2 OR f.since <= now() - interval '15 minutes'";
 
 /// Seconds until the 15 minutes are over.
-const REMAINING: &str = "SELECT greatest(0, extract(epoch FROM since + interval '15 minutes' - now()))::float8 \
-    AS seconds FROM login_failures WHERE key = $1";
+const REMAINING_SECONDS: &str = "SELECT \
+        greatest(0, extract(epoch FROM since + interval '15 minutes' - now()))::float8 AS seconds \
+    FROM login_failures WHERE key = $1";
 
 #[derive(QueryableByName)]
 struct Remaining {
@@ -49,46 +48,48 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// Counts one on `account` from `ip`. `RATE_LIMITED` where there were too many; that is not counted again.
-    pub async fn begin(state: &Management, account: &[u8], ip: IpAddr) -> Result<Self> {
+    /// Counts an attempt on `account` from `ip`. `RATE_LIMITED` where there were too many; then it is not
+    /// counted again.
+    pub async fn begin(auth: &Auth, account: &[u8], ip: IpAddr) -> Result<Self> {
         let network = network(ip);
         let attempt = Self {
             account: key("account", &[&network[..], account].concat()),
             network: key("network", &network),
         };
-        let mut connection = state.connection().await?;
-        count(&mut connection, &attempt.network, OF_NETWORK).await?;
-        if let Err(refused) = count(&mut connection, &attempt.account, OF_ACCOUNT).await {
+        let mut connection = auth.connection().await?;
+        count(&mut connection, &attempt.network, MAX_NETWORK_FAILURES).await?;
+        if let Err(refused) = count(&mut connection, &attempt.account, MAX_ACCOUNT_FAILURES).await {
             take_back(&mut connection, &attempt.network).await?;
             return Err(refused);
         }
         Ok(attempt)
     }
 
-    /// The password was right: what failed before is forgotten, but for the network.
-    pub async fn succeeded(self, state: &Management) -> Result<()> {
-        let mut connection = state.connection().await?;
+    /// Ends an attempt of which the password was right: failures before it are forgotten, but for those of
+    /// the network.
+    pub async fn succeeded(self, auth: &Auth) -> Result<()> {
+        let mut connection = auth.connection().await?;
         delete(login_failures::table.filter(login_failures::key.eq(&self.account)))
             .execute(&mut **connection)
             .await?;
         take_back(&mut connection, &self.network).await
     }
 
-    /// The password was not looked at.
-    pub async fn did_not_count(self, state: &Management) -> Result<()> {
-        let mut connection = state.connection().await?;
+    /// Takes an attempt back of which the password was not looked at.
+    pub async fn did_not_count(self, auth: &Auth) -> Result<()> {
+        let mut connection = auth.connection().await?;
         take_back(&mut connection, &self.account).await?;
         take_back(&mut connection, &self.network).await
     }
 }
 
 async fn count(connection: &mut AsyncPgConnection, key: &[u8], most: i32) -> Result<()> {
-    let count = sql_query(COUNT).bind::<Binary, _>(key).bind::<Integer, _>(most);
+    let count = sql_query(COUNT_FAILURE).bind::<Binary, _>(key).bind::<Integer, _>(most);
     if count.execute(connection).await? == 1 {
         return Ok(());
     }
     let remaining: Option<Remaining> =
-        sql_query(REMAINING).bind::<Binary, _>(key).get_result(connection).await.optional()?;
+        sql_query(REMAINING_SECONDS).bind::<Binary, _>(key).get_result(connection).await.optional()?;
     // Gone since: a login has succeeded.
     let seconds = remaining.map_or(0.0, |remaining| remaining.seconds);
     Err(ApiError::rate_limited(Duration::from_secs_f64(seconds.max(1.0))))
@@ -101,7 +102,7 @@ async fn take_back(connection: &mut AsyncPgConnection, key: &[u8]) -> Result<()>
     Ok(())
 }
 
-/// What one customer of a provider has: an IPv4 /24, an IPv6 /64.
+/// Network that one customer of a provider has: an IPv4 /24, an IPv6 /64.
 fn network(ip: IpAddr) -> Vec<u8> {
     match ip.to_canonical() {
         IpAddr::V4(ip) => ip.octets().into_iter().take(3).collect(),

@@ -1,5 +1,5 @@
-//! Access and refresh tokens: JWTs signed with HS256 (spec `authentication.txt`, Token Details). Either secret checks,
-//! the current one signs; `kid` tells which.
+//! Access and refresh tokens: JWTs signed with HS256. Either secret checks, the current one signs; `kid`
+//! tells which.
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
 use secrecy::{ExposeSecret, SecretString};
@@ -10,61 +10,61 @@ use uuid::Uuid;
 
 use crate::api::error::{Code, Result};
 
-/// How long an access token is good (specification).
+/// Life of an access token, as the product's specification has it.
 pub const ACCESS_LIFE: Duration = Duration::minutes(15);
-/// How long a refresh token is good (specification).
+/// Life of a refresh token, as the product's specification has it.
 pub const REFRESH_LIFE: Duration = Duration::days(7);
-/// How far clocks may be apart, in seconds (threats.md concern 9).
-pub const LEEWAY: i64 = 5;
+/// Seconds that clocks may be apart.
+pub const LEEWAY_SECONDS: i64 = 5;
 /// Longest token that is looked at, in bytes.
-const MAX_TOKEN: usize = 2048;
+const MAX_TOKEN_BYTES: usize = 2048;
 
-/// An access token's claims: the specification's, and the session, by which it is revoked.
+/// Claims of an access token: those of the product's specification, and the session, by which it is revoked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Access {
-    /// The user.
+pub struct AccessClaims {
+    /// ID of the user.
     pub sub: Uuid,
-    /// His organisation.
+    /// Organisation of the user.
     pub org_id: Uuid,
-    /// His role when it was issued. What counts is the role he has.
+    /// Role of the user when the token was issued. The role that they have now counts.
     pub role: String,
-    /// Unix seconds.
+    /// Time when the token expires, in Unix seconds.
     pub exp: i64,
-    /// Unix seconds.
+    /// Time when the token was issued, in Unix seconds.
     pub iat: i64,
-    /// The login it came of.
+    /// Session that the token came of.
     pub sid: Uuid,
 }
 
-/// A refresh token's claims: the specification's, and its own ID, which is used once.
+/// Claims of a refresh token: those of the product's specification, and its own ID, which is used once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Refresh {
-    /// The user.
+pub struct RefreshClaims {
+    /// ID of the user.
     pub sub: Uuid,
-    /// His organisation.
+    /// Organisation of the user.
     pub org_id: Uuid,
-    /// Tells it from an access token, which has none.
+    /// Kind of the token, which tells it from an access token: that has none.
     #[serde(rename = "type")]
     pub kind: RefreshKind,
-    /// Unix seconds.
+    /// Time when the token expires, in Unix seconds.
     pub exp: i64,
-    /// Unix seconds.
+    /// Time when the token was issued, in Unix seconds.
     pub iat: i64,
-    /// Its ID.
+    /// ID of the token itself.
     pub jti: Uuid,
 }
 
-/// `"refresh"`, and nothing else.
+/// `"refresh"`, and nothing else: the kind of a refresh token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RefreshKind {
-    /// The one there is.
+    /// The one kind that there is.
     #[serde(rename = "refresh")]
     Refresh,
 }
 
-/// Signs and checks.
+/// Signs tokens and checks them.
 pub struct Tokens {
     current: Secret,
     previous: Option<Secret>,
@@ -89,7 +89,7 @@ impl Secret {
 }
 
 impl Tokens {
-    /// `current` signs; what `previous` signed is still good until it expires.
+    /// Takes the secrets: `current` signs, and what `previous` signed is still good until it expires.
     pub fn new(current: &SecretString, previous: Option<&SecretString>) -> Self {
         let mut validation = Validation::new(Algorithm::HS256);
         // Times are judged by the database's clock, which all instances share (`sessions`).
@@ -100,7 +100,7 @@ impl Tokens {
         Self { current: secret(current), previous: previous.map(secret), validation }
     }
 
-    /// Signs claims.
+    /// Signs claims with the current secret.
     pub fn sign(&self, claims: &impl Serialize) -> Result<String> {
         let header = Header { kid: Some(self.current.kid.clone()), ..Header::new(Algorithm::HS256) };
         Ok(encode(&header, claims, &self.current.encoding).map_err(|error| {
@@ -109,13 +109,13 @@ impl Tokens {
         })?)
     }
 
-    /// The claims of an access token that we signed. Whether it is still good is for `sessions` to say.
-    pub fn access(&self, token: &str) -> Result<Access> {
+    /// Claims of an access token that we signed. The session says whether it is still good.
+    pub fn access(&self, token: &str) -> Result<AccessClaims> {
         Ok(self.open(token).ok_or(Code::InvalidToken)?)
     }
 
-    /// The claims of a refresh token that we signed.
-    pub fn refresh(&self, token: &str) -> Result<Refresh> {
+    /// Claims of a refresh token that we signed.
+    pub fn refresh(&self, token: &str) -> Result<RefreshClaims> {
         Ok(self.open(token).ok_or(Code::InvalidRefreshToken)?)
     }
 
@@ -123,9 +123,9 @@ impl Tokens {
         decode(token, &self.secret(token)?.decoding, &self.validation).ok().map(|decoded| decoded.claims)
     }
 
-    /// The secret that a token claims to be signed with.
+    /// Finds the secret that a token claims to be signed with.
     fn secret(&self, token: &str) -> Option<&Secret> {
-        if token.len() > MAX_TOKEN {
+        if token.len() > MAX_TOKEN_BYTES {
             return None;
         }
         // Keys that a token brings or names are not looked at.
@@ -151,14 +151,14 @@ mod tests {
         Tokens::new(&secret.into(), previous.map(SecretString::from).as_ref())
     }
 
-    fn access() -> Access {
+    fn access() -> AccessClaims {
         let (sub, org_id, sid) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
-        Access { sub, org_id, role: "owner".to_owned(), exp: 1_900_000_900, iat: 1_900_000_000, sid }
+        AccessClaims { sub, org_id, role: "owner".to_owned(), exp: 1_900_000_900, iat: 1_900_000_000, sid }
     }
 
-    fn refresh() -> Refresh {
+    fn refresh() -> RefreshClaims {
         let (sub, org_id, jti) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
-        Refresh { sub, org_id, kind: RefreshKind::Refresh, exp: 1_900_604_800, iat: 1_900_000_000, jti }
+        RefreshClaims { sub, org_id, kind: RefreshKind::Refresh, exp: 1_900_604_800, iat: 1_900_000_000, jti }
     }
 
     #[test]

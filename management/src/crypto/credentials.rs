@@ -3,71 +3,69 @@
 use std::collections::BTreeMap;
 
 use diesel_async::AsyncPgConnection;
-use migrations::sealed::{self, Place};
+use migrations::sealed::{self, Place, SealKeys};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-use crate::{
-    api::{
-        error::{Code, Result},
-        fields::Fields,
-    },
-    state::Management,
+use crate::api::{
+    error::{Code, Result},
+    fields::Fields,
 };
 
-/// Longest value in bytes (threats.md M31).
-const MAX_VALUE: usize = 8192;
+/// Longest value in bytes: 8 KiB. A longer one is refused as not valid.
+const MAX_VALUE_BYTES: usize = 8192;
 
 /// Names and values, as they are given.
-pub type Given = BTreeMap<String, SecretString>;
+pub type GivenCredentials = BTreeMap<String, SecretString>;
 
-/// What is told of a secret.
+/// A secret, as it is shown: only that it is there.
 #[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Configured {
-    /// Whether it was given.
+    /// True where a value was given.
     pub configured: bool,
 }
 
-/// What a row holds.
+/// Credentials that a row holds.
 #[derive(Default)]
-pub struct Held<'a> {
+pub struct StoredCredentials<'a> {
     /// Names of what is sealed.
     pub names: &'a [String],
     /// The sealed object; none where nothing was given yet.
     pub sealed: Option<&'a [u8]>,
 }
 
-/// What may be given, and what has to be.
-pub struct Rules<'a> {
-    /// Before the names where they are told.
+/// Rules on which credentials may be given, and which have to be.
+pub struct CredentialRules<'a> {
+    /// Text before the names where problems are told.
     pub prefix: &'a str,
-    /// All there are.
+    /// Names of all credentials that there are.
     pub known: &'a [&'a str],
-    /// Those that are to be held or given.
+    /// Names of those that are to be stored or given.
     pub needed: &'a [&'a str],
 }
 
-/// A value that can be sent in a header: 1 byte to 8 KiB, no control characters.
+/// Checks that a value can be sent in a header: 1 byte to 8 KiB, no control characters.
 pub fn check(wrong: &mut Fields, field: &str, value: &SecretString) {
     let value = value.expose_secret();
-    wrong.check((1..=MAX_VALUE).contains(&value.len()), field, "must have 1 to 8192 bytes");
+    wrong.check((1..=MAX_VALUE_BYTES).contains(&value.len()), field, "must have 1 to 8192 bytes");
     wrong.check(!value.contains(char::is_control), field, "must not have control characters");
 }
 
-/// The names and the sealed object of what is `held` with what is `given` in its place; none where nothing is given and it
-/// stays as it is. Refused with what was `wrong` before, and what is wrong with these.
+/// Gives the names and the sealed object of what is `stored` with what is `given` in its place; none where
+/// nothing is given and it stays as it is. Refused with what was `wrong` before, and what is wrong with
+/// these.
 pub async fn replace(
-    state: &Management,
+    keys: &SealKeys,
     connection: &mut AsyncPgConnection,
     place: Place<'_>,
-    held: Held<'_>,
-    given: &Given,
-    rules: Rules<'_>,
+    stored: StoredCredentials<'_>,
+    given: &GivenCredentials,
+    rules: CredentialRules<'_>,
     mut wrong: Fields,
 ) -> Result<Option<(Vec<String>, Vec<u8>)>> {
-    let Rules { prefix, known, needed } = rules;
+    let CredentialRules { prefix, known, needed } = rules;
     for (name, value) in given {
         let field = format!("{prefix}{name}");
         if known.contains(&name.as_str()) {
@@ -77,41 +75,42 @@ pub async fn replace(
         }
     }
     for name in needed {
-        let is_there = given.contains_key(*name) || held.names.iter().any(|held| held == name);
+        let is_there = given.contains_key(*name) || stored.names.iter().any(|stored| stored == name);
         wrong.check(is_there, format!("{prefix}{name}"), "is required to be enabled");
     }
     wrong.done()?;
     if given.is_empty() {
         return Ok(None);
     }
-    merge(state, connection, place, held, given, known).await.map(Some)
+    merge(keys, connection, place, stored, given, known).await.map(Some)
 }
 
-/// The object with what is `given` in place of what is `held`, and its names. What is not among `known` any more goes.
+/// Seals an object of what is `given` in place of what is `stored`, and gives its names. A name that is not
+/// among `known` any more goes.
 async fn merge(
-    state: &Management,
+    keys: &SealKeys,
     connection: &mut AsyncPgConnection,
     place: Place<'_>,
-    held: Held<'_>,
-    given: &Given,
+    stored: StoredCredentials<'_>,
+    given: &GivenCredentials,
     known: &[&str],
 ) -> Result<(Vec<String>, Vec<u8>)> {
     let stays = |name: &&String| known.contains(&name.as_str()) && !given.contains_key(*name);
     // An object that is replaced as a whole need not be opened: so it can be when its key is lost.
-    let kept = match held.sealed {
-        Some(sealed) if held.names.iter().any(|name| stays(&name)) => open(state, place, sealed)?,
-        _ => Given::new(),
+    let kept = match stored.sealed {
+        Some(sealed) if stored.names.iter().any(|name| stays(&name)) => open(keys, place, sealed)?,
+        _ => GivenCredentials::new(),
     };
     let mut all: BTreeMap<&str, &str> = BTreeMap::new();
     let values = kept.iter().filter(|(name, _)| stays(name)).chain(given);
     all.extend(values.map(|(name, value)| (name.as_str(), value.expose_secret())));
     let names = all.keys().map(|&name| name.to_owned()).collect();
     let plain = Zeroizing::new(serde_json::to_vec(&all).map_err(|_| Code::Internal)?);
-    Ok((names, state.seal(connection, place, &plain).await?))
+    Ok((names, keys.seal_counted(connection, place, &plain).await?))
 }
 
-fn open(state: &Management, place: Place<'_>, sealed: &[u8]) -> Result<Given> {
-    let opened = state.keys.open(place, sealed).map_err(|error| {
+fn open(keys: &SealKeys, place: Place<'_>, sealed: &[u8]) -> Result<GivenCredentials> {
+    let opened = keys.open(place, sealed).map_err(|error| {
         let key_id = sealed::key_id(sealed).map(hex::encode);
         tracing::error!(table = place.table, row = %place.row, key_id, %error, "a sealed value can't be opened");
         Code::KeyUnavailable

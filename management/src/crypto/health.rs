@@ -1,42 +1,34 @@
-//! Whether the encryption keys work. They are what they are for the life of a process, so that is found out once.
+//! Health of the encryption keys. They are what they are for the life of a process, so they are tried once.
 
-use axum::{
-    Json,
-    extract::State,
-    response::{IntoResponse, Response},
-};
-use http::StatusCode;
 use migrations::sealed::{Place, SealKeys};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::state::Management;
-
 /// State of the encryption keys of the process that answers.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Health {
-    /// `healthy`, or `degraded`: something below is false.
+    /// `healthy`, or `degraded`: a check below is false.
     status: &'static str,
-    /// Whether there is a previous key, which still opens.
+    /// True where there is a previous key, which still opens.
     dual_key_mode: bool,
     checks: Checks,
-    /// Which key seals: the first 4 bytes of its SHA-256, as hex digits.
+    /// ID of the key that seals: the first 4 bytes of its SHA-256, as hex digits.
     key_id: String,
 }
 
 #[derive(Debug, Clone, Serialize, ToSchema)]
 struct Checks {
-    /// The current key works.
+    /// The current key works: it seals and opens.
     key_valid: bool,
-    /// What is sealed as settings are opens in its place, and in no other.
+    /// A value that is sealed as settings are opens in its place, and in no other.
     round_trip: bool,
     /// The previous key works, and is another one. Null: there is none.
     previous_key_valid: Option<bool>,
 }
 
 impl Health {
-    /// Tries the keys.
+    /// Tries the keys, and notes what does not work.
     pub fn of(keys: &SealKeys) -> Self {
         let checks = Checks {
             key_valid: keys.current().works(),
@@ -51,6 +43,11 @@ impl Health {
             key_id: hex::encode(keys.current().id()),
         }
     }
+
+    /// True where no check has failed.
+    pub fn is_well(&self) -> bool {
+        self.status == "healthy"
+    }
 }
 
 fn round_trip(keys: &SealKeys) -> bool {
@@ -60,15 +57,6 @@ fn round_trip(keys: &SealKeys) -> bool {
         keys.open(here, &sealed).is_ok_and(|opened| opened.as_slice() == b"round trip")
             && keys.open(elsewhere, &sealed).is_err()
     })
-}
-
-/// Tells whether the encryption keys work, to anyone.
-#[utoipa::path(get, path = "/health/crypto", tag = "crypto", responses((status = 200, body = Health),
-    (status = 503, body = Health, description = "A key does not work, or both are the same.")))]
-pub async fn read(State(state): State<Management>) -> Response {
-    let health = &*state.crypto_health;
-    let status = if health.status == "healthy" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(health)).into_response()
 }
 
 #[cfg(test)]

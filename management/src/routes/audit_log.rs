@@ -20,7 +20,7 @@ use crate::{
     state::Management,
 };
 
-/// Which entries.
+/// Filter of the entries to list.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -31,42 +31,42 @@ pub struct Filter {
     /// Entries on the page: 1 to 100, 50 where it is absent.
     #[param(value_type = Option<i64>, minimum = 1)]
     limit: Option<Limit>,
-    /// `source.updated`.
+    /// Entries of one action alone, such as `source.updated`.
     action: Option<String>,
-    /// `source`.
+    /// Entries about one kind of thing alone, such as `source`.
     resource_type: Option<String>,
-    /// Its ID or name.
+    /// ID or name of the thing that was changed.
     resource_id: Option<String>,
-    /// Who did it.
+    /// ID of the user who did it.
     user_id: Option<Uuid>,
-    /// Not before this time, RFC 3339.
+    /// Earliest time, RFC 3339.
     #[param(format = DateTime)]
     since: Option<String>,
-    /// Before this time, RFC 3339.
+    /// Time that all entries come before, RFC 3339.
     #[param(format = DateTime)]
     until: Option<String>,
 }
 
-/// One thing that was done.
+/// A thing that was done.
 #[derive(Debug, Serialize, Queryable, Selectable, ToSchema)]
 #[diesel(table_name = audit_log, check_for_backend(diesel::pg::Pg))]
 pub struct Entry {
     id: Uuid,
     #[serde(with = "time::serde::rfc3339")]
     at: OffsetDateTime,
-    /// Null: nobody was logged in.
+    /// ID of the user who did it. Null: nobody was logged in.
     user_id: Option<Uuid>,
-    /// As it was then.
+    /// Email address of that user, as it was then.
     user_email: Option<String>,
-    /// `source.updated`.
+    /// The thing and what was done to it, such as `source.updated`.
     action: String,
-    /// `source`.
+    /// Kind of the thing, such as `source`.
     resource_type: String,
-    /// Its ID or name; empty where that would name a visitor.
+    /// ID or name of the thing; empty where that would name a visitor.
     resource_id: String,
-    /// Field to `{"old", "new"}`. Never a secret.
+    /// Fields that were changed, each with `{"old", "new"}`. Never a secret.
     changes: Value,
-    /// Where it came from.
+    /// Address that the request came from.
     ip: String,
     user_agent: String,
 }
@@ -117,12 +117,9 @@ pub async fn list(
     Ok(Json(page.of(entries, |entry: &Entry| entry.id.to_string())))
 }
 
-/// A time that PostgreSQL knows, too.
+/// Parses a time that PostgreSQL knows, too.
 fn time(text: Option<&str>) -> Result<Option<OffsetDateTime>> {
-    let parse = |text| {
-        let parsed =
-            OffsetDateTime::parse(text, &Rfc3339).ok().filter(|time| (1..=9998).contains(&time.year()));
-        parsed.ok_or_else(|| Code::InvalidParameter.into())
-    };
-    text.map(parse).transpose()
+    let Some(text) = text else { return Ok(None) };
+    let time = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| Code::InvalidParameter)?;
+    if (1..=9998).contains(&time.year()) { Ok(Some(time)) } else { Err(Code::InvalidParameter.into()) }
 }

@@ -21,27 +21,27 @@ use crate::{
     state::Management,
 };
 
-/// Email and password.
+/// Email and password of a user.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Credentials {
-    /// Whatever its case.
+    /// Email address, in upper or lower case.
     #[schema(max_length = 254)]
     email: String,
     #[schema(value_type = String, format = Password, max_length = 128)]
     password: SecretString,
 }
 
-/// What a pair of tokens is renewed with.
+/// Input to renew a pair of tokens with.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RefreshInput {
-    /// The newest one of the session.
+    /// Newest refresh token of the session.
     #[schema(value_type = String)]
     refresh_token: SecretString,
 }
 
-/// Logs in.
+/// Logs a user in.
 #[utoipa::path(post, path = "/v1/admin/auth/login", tag = "auth", request_body = Credentials,
     responses((status = 200, body = Pair),
         (status = 401, description = "The email address or the password is wrong, or the user is disabled."),
@@ -51,11 +51,12 @@ pub async fn log_in(
     origin: Origin,
     Body(credentials): Body<Credentials>,
 ) -> Result<Json<Pair>> {
-    login::login(&state, &credentials.email, credentials.password, &origin).await.map(Json)
+    login::login(&state.auth, &credentials.email, credentials.password, &origin).await.map(Json)
 }
 
-/// Gives a new pair of tokens for a refresh token, which is good for that once. One that was used before ends every
-/// session of its user; one that another request used in the same second is refused, and nothing ends.
+/// Gives a new pair of tokens for a refresh token, which is good for that once. A token that was used before
+/// ends every session of its user; a token that another request used in the same second is refused, and
+/// nothing ends.
 #[utoipa::path(post, path = "/v1/admin/auth/refresh", tag = "auth", request_body = RefreshInput,
     responses((status = 200, body = Pair),
         (status = 401, description = "The refresh token is unknown, expired, revoked, or was used before."),
@@ -65,7 +66,7 @@ pub async fn refresh(
     origin: Origin,
     Body(input): Body<RefreshInput>,
 ) -> Result<Json<Pair>> {
-    refresh::refresh(&state, input.refresh_token.expose_secret(), &origin).await.map(Json)
+    refresh::refresh(&state.auth, input.refresh_token.expose_secret(), &origin).await.map(Json)
 }
 
 /// Ends the session that the access token belongs to, with all of its tokens.

@@ -1,5 +1,5 @@
-//! The catalogue: what vendors there are, and what a customer has to know of each. The core says it; nothing of it is
-//! repeated here.
+//! The catalogue: vendors that there are, and what a customer has to know of each. The core says it; nothing
+//! of it is repeated here.
 
 mod view;
 
@@ -48,7 +48,7 @@ pub async fn generated_ids(
     Ok(Json(paged(&page, &vendors.collected, |vendor| &vendor.name)?.map(CollectedVendor::from)))
 }
 
-/// The page of `all` that is asked for, in their order.
+/// Cuts the page of `all` that is asked for, in their order.
 fn paged<T: Clone>(page: &Page, all: &[T], name: impl Fn(&T) -> &str) -> Result<Paged<T>> {
     let after = page.after::<String>()?;
     let begin = after.map_or(0, |after| {

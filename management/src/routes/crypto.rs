@@ -1,6 +1,10 @@
 //! Sealing everything of an organisation with the current encryption key.
 
-use axum::{Json, extract::State};
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
 use diesel_async::AsyncConnection;
 use http::StatusCode;
 use serde::Serialize;
@@ -10,23 +14,26 @@ use utoipa::ToSchema;
 
 use crate::{
     api::{audit::Change, caller::Caller, error::Result},
-    crypto::reencrypt::{self, Job, Takeover},
+    crypto::{
+        health::Health,
+        reencrypt::{self, Job, Takeover},
+    },
     state::Management,
 };
 
-/// How far re-encryption has come.
+/// Progress of re-encryption in an organisation.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Progress {
     /// `never`, `running` or `finished`.
     state: &'static str,
     /// Values that were sealed with another key when it began.
     total: i64,
-    /// Values that were sealed anew. Together with `failed` they may be fewer than `total`, where some were changed or
-    /// removed meanwhile, or more, where some were added.
+    /// Values that were sealed anew. Together with `failed` they may be fewer than `total`, where some were
+    /// changed or removed meanwhile, or more, where some were added.
     done: i64,
     /// Values that no configured key opens. They are logged with table, row and key, and left as they are.
     failed: i64,
-    /// The key that they are sealed with: the first 4 bytes of its SHA-256, as hex digits. Null: never.
+    /// ID of the key that they are sealed with: the first 4 bytes of its SHA-256, as hex digits. Null: never.
     key_id: Option<String>,
     #[serde(with = "time::serde::rfc3339::option")]
     started_at: Option<OffsetDateTime>,
@@ -53,8 +60,8 @@ impl From<Option<Job>> for Progress {
     }
 }
 
-/// Begins to seal everything of the organisation, test data included, with the current encryption key. It is done in
-/// the background while everything is in use; where it is being done already this changes nothing.
+/// Begins to seal everything of the organisation, test data included, with the current encryption key. It is
+/// done in the background while everything is in use; where it is being done already this changes nothing.
 #[utoipa::path(post, path = "/v1/admin/crypto/re-encrypt", tag = "crypto",
     responses((status = 202, body = Progress)))]
 pub async fn start(State(state): State<Management>, caller: Caller) -> Result<(StatusCode, Json<Progress>)> {
@@ -74,10 +81,20 @@ pub async fn start(State(state): State<Management>, caller: Caller) -> Result<(S
         .await
 }
 
-/// Shows how far it has come.
+/// Shows how far re-encryption has come.
 #[utoipa::path(get, path = "/v1/admin/crypto/re-encrypt", tag = "crypto",
     responses((status = 200, body = Progress)))]
 pub async fn progress(State(state): State<Management>, caller: Caller) -> Result<Json<Progress>> {
     let mut connection = state.connection().await?;
     Ok(Json(reencrypt::find(&mut connection, caller.org_id).await?.into()))
+}
+
+/// Tells whether the encryption keys work, to anyone.
+#[utoipa::path(get, path = "/health/crypto", tag = "crypto", operation_id = "read",
+    responses((status = 200, body = Health),
+        (status = 503, body = Health, description = "A key does not work, or both are the same.")))]
+pub async fn health(State(state): State<Management>) -> Response {
+    let health = &*state.crypto_health;
+    let status = if health.is_well() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(health)).into_response()
 }

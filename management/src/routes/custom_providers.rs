@@ -1,5 +1,5 @@
-//! Identity providers of the customer's own, asked with a secret of the customer's own. What their settings may be the
-//! core says; here is checked what only the database knows.
+//! Identity providers of the customer's own, asked with a secret of the customer's own. The core checks their
+//! settings; here is checked what only the database knows.
 
 mod input;
 
@@ -26,13 +26,13 @@ use super::{
 };
 use crate::{
     api::{
-        alone::alone,
         audit,
         body::Body,
         caller::Caller,
         error::{Code, Result},
         fields::Fields,
         limit::limit,
+        org_lock::lock_org,
         page::{Page, Paged},
         query::{Id, IfMatch, Query, Under},
         versioned::Versioned,
@@ -42,7 +42,7 @@ use crate::{
 };
 
 /// Most providers of one source: every core holds all of them in memory.
-const MOST: i64 = 100;
+const MAX_PROVIDERS: i64 = 100;
 
 /// A provider as it is kept.
 #[derive(Debug, Serialize, Queryable, Selectable, ToSchema)]
@@ -51,7 +51,7 @@ pub struct CustomProviderView {
     name: String,
     #[schema(value_type = CustomProvider)]
     settings: Value,
-    /// For `If-Match`.
+    /// Version of the record, for `If-Match`.
     version: i32,
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
@@ -74,7 +74,7 @@ pub async fn list(
     Ok(Json(found))
 }
 
-/// Shows a provider.
+/// Shows a provider of the customer's own.
 #[utoipa::path(get, path = "/v1/admin/sources/{id}/custom-providers/{name}", tag = "custom-providers",
     params(("id" = Uuid, Path), ("name" = String, Path)), responses((status = 200, body = CustomProviderView)))]
 pub async fn read(
@@ -106,15 +106,15 @@ pub async fn set(
     sources::exists(&mut *state.connection().await?, org, source).await?;
     let mut settings = provider::object(&input)?;
     let mut wrong = Fields::default();
-    state.check_provider(&mut wrong, "", org, ProviderKind::Custom, &name, &settings).await?;
+    provider::check(&state.core, &mut wrong, "", org, ProviderKind::Custom, &name, &settings).await?;
     // It is the one in the path, as the core has seen.
     settings.remove("name");
     let settings = Value::Object(settings);
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
-            sources::hold(connection, org, source).await?;
-            alone(connection, org).await?;
+            sources::lock(connection, org, source).await?;
+            lock_org(connection, org).await?;
             let before = one(connection, org, source, &name).await?;
             seen.check(before.as_ref().map(|before| before.version))?;
             check_references(connection, &mut wrong, org, &name, &input).await?;
@@ -128,7 +128,7 @@ pub async fn set(
                 let own = custom_providers::table
                     .filter(custom_providers::org_id.eq(org))
                     .filter(custom_providers::source_id.eq(source));
-                limit(own.count().get_result(connection).await?, MOST)?;
+                limit(own.count().get_result(connection).await?, MAX_PROVIDERS)?;
                 let row = (
                     custom_providers::id.eq(Uuid::now_v7()),
                     custom_providers::org_id.eq(org),
@@ -162,7 +162,7 @@ pub async fn remove(
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
-            sources::hold(connection, caller.org_id, source).await?;
+            sources::lock(connection, caller.org_id, source).await?;
             if let Some(removed) = take(connection, caller.org_id, source, &name).await? {
                 let id = format!("{source}/{name}");
                 audit::record(connection, &caller, "custom_provider", &id, Some(&removed), None).await?;
@@ -172,8 +172,8 @@ pub async fn remove(
         .await
 }
 
-/// The secret is there, and the field is nobody else's. A provider of the same name on another source is the same one,
-/// and fills the same field.
+/// Checks that the secret is there, and that the field is nobody else's. A provider of the same name on
+/// another source is the same one, and fills the same field.
 async fn check_references(
     connection: &mut AsyncPgConnection,
     wrong: &mut Fields,

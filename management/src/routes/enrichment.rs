@@ -1,5 +1,5 @@
-//! Server-proxied enrichment: the vendors that a source asks, with the credentials to ask them with. What vendors there
-//! are and what their settings may be the core says; the credentials it is never shown for that.
+//! Server-proxied enrichment: the vendors that a source asks, with the credentials to ask them with. The core
+//! says which vendors there are and what their settings may be; the credentials it is never shown for that.
 
 use std::collections::BTreeMap;
 
@@ -35,64 +35,64 @@ use crate::{
         versioned::Versioned,
     },
     catalog::VendorName,
-    crypto::credentials::{self, Configured, Given, Held, Rules},
+    crypto::credentials::{self, Configured, CredentialRules, GivenCredentials, StoredCredentials},
     provider,
     state::Management,
 };
 
-/// How a source asks a vendor.
+/// Input about how a source asks a vendor.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EnrichmentInput {
-    /// Whether it is asked. Where it is, all of its credentials are needed.
+    /// True where the vendor is asked. Then all of its credentials are needed.
     enabled: bool,
-    /// What differs from the vendor's `default_config` in the catalogue.
+    /// Settings that differ from the vendor's `default_config` in the catalogue.
     #[serde(default)]
     config: EnrichmentConfig,
-    /// Values for the names that the catalogue lists, each 1 to 8,192 bytes without control characters. What is left out
-    /// stays as it is.
+    /// Values for the names that the catalogue lists, each 1 to 8,192 bytes without control characters. What
+    /// is left out stays as it is.
     #[serde(default)]
     #[schema(value_type = BTreeMap<String, String>)]
-    credentials: Given,
+    credentials: GivenCredentials,
 }
 
-/// How a vendor is called.
+/// Request that a vendor is called with.
 #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EnrichmentConfig {
     /// Scheme and host; https.
     #[serde(skip_serializing_if = "Option::is_none")]
     base_url: Option<String>,
-    /// `GET` or `POST`.
+    /// Method of the request, `GET` or `POST`.
     #[serde(skip_serializing_if = "Option::is_none")]
     method: Option<String>,
-    /// Below the base URL.
+    /// Path below the base URL.
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<String>,
-    /// Name to value; `{{name}}` stands for a credential.
+    /// Headers, name to value; `{{name}}` stands for a credential.
     #[serde(skip_serializing_if = "Option::is_none")]
     headers: Option<BTreeMap<String, String>>,
-    /// Where in the answer the ID is: an RFC 9535 query that denotes one value.
+    /// Query that finds the ID in the answer: an RFC 9535 query that denotes one value.
     #[serde(skip_serializing_if = "Option::is_none")]
     json_path: Option<String>,
-    /// How long an ID is kept, `30d`.
+    /// Time for which an ID is kept, such as `30d`.
     #[serde(skip_serializing_if = "Option::is_none")]
     ttl: Option<String>,
 }
 
-/// How a source asks a vendor, without the credentials.
+/// Settings by which a source asks a vendor, without the credentials.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EnrichmentView {
     vendor: String,
     enabled: bool,
     #[schema(value_type = EnrichmentConfig)]
     config: Value,
-    /// Those that were given.
+    /// Credentials that were given, by name.
     credentials: BTreeMap<String, Configured>,
-    /// When any of them was given last. Null: none was.
+    /// Time when any of the credentials was given last. Null: none was.
     #[serde(with = "time::serde::rfc3339::option")]
     credentials_updated_at: Option<OffsetDateTime>,
-    /// For `If-Match`.
+    /// Version of the record, for `If-Match`.
     version: i32,
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
@@ -102,7 +102,7 @@ pub struct EnrichmentView {
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = enrichment_settings, check_for_backend(diesel::pg::Pg))]
-struct Stored {
+struct EnrichmentRow {
     id: Uuid,
     vendor: String,
     enabled: bool,
@@ -115,24 +115,27 @@ struct Stored {
     updated_at: OffsetDateTime,
 }
 
-impl Stored {
-    fn held(&self) -> Held<'_> {
-        Held { names: &self.credentials, sealed: self.sealed.as_deref() }
+impl EnrichmentRow {
+    fn stored(&self) -> StoredCredentials<'_> {
+        StoredCredentials { names: &self.credentials, sealed: self.sealed.as_deref() }
     }
 }
 
-impl From<Stored> for EnrichmentView {
-    fn from(stored: Stored) -> Self {
-        let configured = |name| (name, Configured { configured: true });
+impl From<EnrichmentRow> for EnrichmentView {
+    fn from(row: EnrichmentRow) -> Self {
         Self {
-            vendor: stored.vendor,
-            enabled: stored.enabled,
-            config: stored.config,
-            credentials: stored.credentials.into_iter().map(configured).collect(),
-            credentials_updated_at: stored.sealed_at,
-            version: stored.version,
-            created_at: stored.created_at,
-            updated_at: stored.updated_at,
+            vendor: row.vendor,
+            enabled: row.enabled,
+            config: row.config,
+            credentials: row
+                .credentials
+                .into_iter()
+                .map(|name| (name, Configured { configured: true }))
+                .collect(),
+            credentials_updated_at: row.sealed_at,
+            version: row.version,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
         }
     }
 }
@@ -188,21 +191,26 @@ pub async fn set(
     let names: Vec<&str> = known.credentials.iter().map(String::as_str).collect();
     let config = provider::object(&config)?;
     let mut wrong = Fields::default();
-    state.check_provider(&mut wrong, "config.", org, ProviderKind::Enrichment, &vendor, &config).await?;
+    provider::check(&state.core, &mut wrong, "config.", org, ProviderKind::Enrichment, &vendor, &config)
+        .await?;
     let config = Value::Object(config);
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
-            sources::hold(connection, org, source).await?;
+            sources::lock(connection, org, source).await?;
             let before = one(connection, org, source, &vendor).await?;
             seen.check(before.as_ref().map(|before| before.version))?;
             let id = before.as_ref().map_or_else(Uuid::now_v7, |before| before.id);
             let place = columns::ENRICHMENT_SETTINGS.place(org, id);
-            let held = before.as_ref().map(Stored::held).unwrap_or_default();
-            let rules =
-                Rules { prefix: "credentials.", known: &names, needed: if enabled { &names } else { &[] } };
+            let stored = before.as_ref().map(EnrichmentRow::stored).unwrap_or_default();
+            let rules = CredentialRules {
+                prefix: "credentials.",
+                known: &names,
+                needed: if enabled { &names } else { &[] },
+            };
             let sealed =
-                credentials::replace(&state, connection, place, held, &credentials, rules, wrong).await?;
+                credentials::replace(&state.keys, connection, place, stored, &credentials, rules, wrong)
+                    .await?;
             let at = sealed.is_some().then(|| enrichment_settings::sealed_at.eq(now));
             let (names, sealed) = sealed.unzip();
             let sealed = (
@@ -248,7 +256,7 @@ pub async fn remove(
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
-            sources::hold(connection, caller.org_id, source).await?;
+            sources::lock(connection, caller.org_id, source).await?;
             if let Some(removed) = take(connection, caller.org_id, source, &vendor).await? {
                 let (id, removed) = (format!("{source}/{vendor}"), EnrichmentView::from(removed));
                 audit::record(connection, &caller, "enrichment", &id, Some(&removed), None).await?;
@@ -258,5 +266,5 @@ pub async fn remove(
         .await
 }
 
-named_rows!(enrichment_settings by source_id and vendor -> Stored);
-listed_rows!(enrichment_settings by source_id and vendor -> Stored);
+named_rows!(enrichment_settings by source_id and vendor -> EnrichmentRow);
+listed_rows!(enrichment_settings by source_id and vendor -> EnrichmentRow);

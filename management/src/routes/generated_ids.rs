@@ -1,5 +1,5 @@
-//! Generated IDs: of which vendors a pipeline collects click IDs and makes IDs in their format, without asking them. What
-//! is not said follows the vendor's gateway sync.
+//! Generated IDs: of which vendors a pipeline collects click IDs and makes IDs in their format, without
+//! asking them. Vendors of which nothing is said follow their gateway sync.
 
 use axum::{Json, extract::State};
 use diesel::{
@@ -32,21 +32,21 @@ use crate::{
     state::Management,
 };
 
-/// Whether a vendor's IDs are collected.
+/// Input that says whether a vendor's IDs are collected.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GeneratedIdsInput {
-    /// Counts more than whether the vendor's sync is enabled.
+    /// True where the IDs are collected. Counts more than whether the vendor's sync is enabled.
     enabled: bool,
 }
 
-/// Whether a pipeline collects a vendor's click IDs and generates its IDs.
+/// Setting by which a pipeline collects a vendor's click IDs and generates its IDs, or does not.
 #[derive(Debug, Serialize, Queryable, Selectable, ToSchema)]
 #[diesel(table_name = generated_ids, check_for_backend(diesel::pg::Pg))]
 pub struct GeneratedIdsView {
     vendor: String,
     enabled: bool,
-    /// For `If-Match`.
+    /// Version of the record, for `If-Match`.
     version: i32,
     #[serde(with = "time::serde::rfc3339")]
     updated_at: OffsetDateTime,
@@ -102,7 +102,7 @@ pub async fn set(
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
-            pipelines::held(connection, org, pipeline).await?;
+            pipelines::locked(connection, org, pipeline).await?;
             let before = one(connection, org, pipeline, &vendor).await?;
             seen.check(before.as_ref().map(|before| before.version))?;
             let id = format!("{pipeline}/{vendor}");
@@ -121,7 +121,8 @@ pub async fn set(
         .await
 }
 
-/// Takes back what was said: from then on it follows the vendor's sync. Where nothing was said that is no error.
+/// Takes back what was said: from then on it follows the vendor's sync. Where nothing was said that is no
+/// error.
 #[utoipa::path(delete, path = "/v1/admin/pipelines/{id}/generated-ids/{vendor}", tag = "generated-ids",
     params(("id" = Uuid, Path), ("vendor" = String, Path)), responses((status = 204)))]
 pub async fn remove(
@@ -132,7 +133,7 @@ pub async fn remove(
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
-            pipelines::held(connection, caller.org_id, pipeline).await?;
+            pipelines::locked(connection, caller.org_id, pipeline).await?;
             if let Some(removed) = take(connection, caller.org_id, pipeline, &vendor).await? {
                 let id = format!("{pipeline}/{vendor}");
                 audit::record(connection, &caller, "generated_ids", &id, Some(&removed), None).await?;

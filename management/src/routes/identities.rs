@@ -1,5 +1,5 @@
-//! People: who somebody is, all that is stored of them, their erasure, and merges taken apart. The core does it; what is
-//! on record here names nobody.
+//! People: who somebody is, all that is stored of them, their erasure, and merges taken apart. The core does
+//! it; the audit log names nobody.
 
 mod view;
 
@@ -33,14 +33,14 @@ use crate::{
     state::Management,
 };
 
-/// By which of their IDs somebody is looked up: exactly one.
+/// ID by which somebody is looked up: exactly one.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct Who {
+pub struct IdentityQuery {
     /// A browser's anonymous ID.
     anonymous_id: Option<String>,
-    /// Your own ID of a person.
+    /// User ID, your own ID of a person.
     user_id: Option<String>,
     /// A canonical identity; an old one leads to what it was merged into.
     canonical_id: Option<Uuid>,
@@ -50,37 +50,37 @@ pub struct Who {
     environment: Environment,
 }
 
-/// Whose data.
+/// World that the data is of.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct Where {
+pub struct EnvironmentQuery {
     /// `live` (where absent), or `test`: the data of test keys.
     #[serde(default)]
     #[param(inline)]
     environment: Environment,
 }
 
-/// Which of an organisation's two worlds.
+/// World of an organisation: it has two, which are kept apart.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Environment {
-    /// Of live keys.
+    /// Data of live keys.
     #[default]
     Live,
-    /// Of test keys.
+    /// Data of test keys.
     Test,
 }
 
 /// Looks somebody up by any of their IDs.
-#[utoipa::path(get, path = "/v1/admin/identities", tag = "identities", params(Who),
+#[utoipa::path(get, path = "/v1/admin/identities", tag = "identities", params(IdentityQuery),
     responses((status = 200, body = Person), (status = 404, description = "Nobody is known by that ID.")))]
 pub async fn look_up(
     State(state): State<Management>,
     caller: Caller,
-    Query(who): Query<Who>,
+    Query(who): Query<IdentityQuery>,
 ) -> Result<Json<Person>> {
-    let Who { anonymous_id, user_id, canonical_id, environment } = who;
+    let IdentityQuery { anonymous_id, user_id, canonical_id, environment } = who;
     let canonical_id = canonical_id.map(|id| Named::CanonicalId(id.to_string()));
     let named = [anonymous_id.map(Named::AnonymousId), user_id.map(Named::UserId), canonical_id];
     let mut named = named.into_iter().flatten();
@@ -93,15 +93,15 @@ pub async fn look_up(
     Ok(Json(person.into()))
 }
 
-/// Everything that is stored about somebody, as a file to hand to them.
+/// Exports all that is stored about somebody, as a file to hand to them.
 #[utoipa::path(get, path = "/v1/admin/identities/{id}/export", tag = "identities",
-    params(("id" = Uuid, Path, description = "A canonical identity."), Where),
+    params(("id" = Uuid, Path, description = "A canonical identity."), EnvironmentQuery),
     responses((status = 200, body = serde_json::Value, description = "All of it; times are RFC 3339 in UTC.")))]
 pub async fn export(
     State(state): State<Management>,
     caller: Caller,
     Id(id): Id,
-    Query(of): Query<Where>,
+    Query(of): Query<EnvironmentQuery>,
 ) -> Result<Response> {
     let org_id = data_org(&state, &caller, of.environment).await?;
     order("identity.export", "", &state, &caller).await?;
@@ -113,12 +113,13 @@ pub async fn export(
 
 /// Erases somebody across all of their linked IDs, in every store. What is gone, or never was, is no error.
 #[utoipa::path(delete, path = "/v1/admin/identities/{id}", tag = "identities",
-    params(("id" = Uuid, Path, description = "A canonical identity."), Where), responses((status = 204)))]
+    params(("id" = Uuid, Path, description = "A canonical identity."), EnvironmentQuery),
+    responses((status = 204)))]
 pub async fn erase(
     State(state): State<Management>,
     caller: Caller,
     Id(id): Id,
-    Query(of): Query<Where>,
+    Query(of): Query<EnvironmentQuery>,
 ) -> Result<StatusCode> {
     let org_id = data_org(&state, &caller, of.environment).await?;
     order("identity.erase", "", &state, &caller).await?;
@@ -126,15 +127,15 @@ pub async fn erase(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Which merge.
+/// Merge that is to be taken apart.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WhichMerge {
-    /// One of the identity's `merges`.
+    /// ID of one of the identity's `merges`.
     merge_id: Uuid,
 }
 
-/// Who stands on their own again.
+/// Identity that stands on its own again.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Unmerged {
     canonical_id: String,
@@ -142,13 +143,14 @@ pub struct Unmerged {
 
 /// Takes one merge of an identity apart again: what it moved goes back. Doing it twice is no error.
 #[utoipa::path(post, path = "/v1/admin/identities/{id}/unmerge", tag = "identities", request_body = WhichMerge,
-    params(("id" = Uuid, Path, description = "The canonical identity that others were merged into."), Where),
+    params(("id" = Uuid, Path, description = "The canonical identity that others were merged into."),
+        EnvironmentQuery),
     responses((status = 200, body = Unmerged)))]
 pub async fn unmerge(
     State(state): State<Management>,
     caller: Caller,
     Id(id): Id,
-    Query(of): Query<Where>,
+    Query(of): Query<EnvironmentQuery>,
     Body(WhichMerge { merge_id }): Body<WhichMerge>,
 ) -> Result<Json<Unmerged>> {
     let org_id = data_org(&state, &caller, of.environment).await?;
@@ -167,7 +169,7 @@ fn canonical(id: Uuid) -> IdentityRef {
     IdentityRef { id: Some(Named::CanonicalId(id.to_string())) }
 }
 
-/// The organisation, or its sibling for test data.
+/// Gives the organisation, or its sibling for test data.
 async fn data_org(state: &Management, caller: &Caller, environment: Environment) -> Result<String> {
     if environment == Environment::Live {
         return Ok(caller.org_id.to_string());
@@ -178,8 +180,8 @@ async fn data_org(state: &Management, caller: &Caller, environment: Environment)
     Ok(sibling.to_string())
 }
 
-/// Puts on record that `caller` orders it, before the core is told: nothing is done that nobody knows of. Whom it is
-/// about is left out, as they may have just been erased.
+/// Puts on record that `caller` orders it, before the core is told: nothing is done that nobody knows of. The
+/// person whom it is about is left out, as they may have just been erased.
 async fn order(action: &'static str, id: &str, state: &Management, caller: &Caller) -> Result<()> {
     let mut connection = state.connection().await?;
     Change { action, resource: "identity", id }.note(&mut connection, caller, json!({})).await

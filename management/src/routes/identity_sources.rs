@@ -1,4 +1,4 @@
-//! Identity sources: the vendors that a pipeline syncs with. What vendors there are the core says.
+//! Identity sources: the vendors that a pipeline syncs with. The core says which vendors there are.
 
 use axum::{Json, extract::State};
 use diesel::{
@@ -37,28 +37,28 @@ use crate::{
 };
 
 /// Longest partner ID, in bytes (the column's bound).
-const MAX_PARTNER_ID: usize = 256;
+const MAX_PARTNER_ID_BYTES: usize = 256;
 /// Longest endpoint, in bytes: with its parameters it is to fit into any browser's and proxy's request line.
-const MAX_ENDPOINT: usize = 1024;
-/// Longest life of an ID, in days (as long as a cookie's).
-const MAX_TTL: i32 = 400;
+const MAX_ENDPOINT_BYTES: usize = 1024;
+/// Longest life of an ID in days, which is that of a cookie in browsers.
+const MAX_TTL_DAYS: i32 = 400;
 
-/// How a pipeline syncs with a vendor.
+/// Input about how a pipeline syncs with a vendor.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IdentitySourceInput {
-    /// Your public tag or pixel ID at the vendor: `partner_label` and `partner_help` of the catalogue say which. 1 to 256
-    /// printable ASCII characters.
+    /// Public tag or pixel ID that you have at the vendor: `partner_label` and `partner_help` of the
+    /// catalogue say which. 1 to 256 printable ASCII characters.
     #[schema(min_length = 1, max_length = 256, pattern = "^[!-~]([ -~]*[!-~])?$")]
     partner_id: String,
-    /// How long an ID is kept, 1 to 400 days. Absent or null: the vendor's `default_ttl_days` as it is now.
+    /// Days for which an ID is kept, 1 to 400. Absent or null: the vendor's `default_ttl_days` as it is now.
     #[schema(minimum = 1, maximum = 400)]
     ttl_days: Option<i32>,
-    /// Whether it is offered to browsers.
+    /// True where the sync is offered to browsers.
     #[serde(default = "enabled")]
     enabled: bool,
-    /// Where browsers are sent instead of the vendor's `default_endpoint`: https, or http on loopback; without credentials
-    /// and fragment.
+    /// URL that browsers are sent to instead of the vendor's `default_endpoint`: https, or http on loopback;
+    /// without credentials and fragment.
     #[schema(max_length = 1024)]
     endpoint: Option<String>,
 }
@@ -75,9 +75,9 @@ pub struct IdentitySourceView {
     partner_id: String,
     ttl_days: i32,
     enabled: bool,
-    /// Null: the vendor's own.
+    /// URL that browsers are sent to. Null: the vendor's own.
     endpoint: Option<String>,
-    /// For `If-Match`.
+    /// Version of the record, for `If-Match`.
     version: i32,
     #[serde(with = "time::serde::rfc3339")]
     updated_at: OffsetDateTime,
@@ -132,7 +132,7 @@ pub async fn set(
     let known = vendors.sync.iter().find(|known| known.name == vendor);
     let known = known.ok_or_else(|| unknown_vendor("/v1/admin/catalog/sync-vendors"))?;
     input.check()?;
-    let default = i32::try_from(known.default_ttl_days).unwrap_or(MAX_TTL);
+    let default = i32::try_from(known.default_ttl_days).unwrap_or(MAX_TTL_DAYS);
     let row = IdentitySource {
         org_id: org,
         pipeline_id: pipeline,
@@ -145,8 +145,8 @@ pub async fn set(
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
-            let held = pipelines::held(connection, org, pipeline).await?;
-            leads_elsewhere(connection, org, held.source_id, row.endpoint.as_deref()).await?;
+            let locked = pipelines::locked(connection, org, pipeline).await?;
+            leads_elsewhere(connection, org, locked.source_id, row.endpoint.as_deref()).await?;
             let before = one(connection, org, pipeline, &vendor).await?;
             seen.check(before.as_ref().map(|before| before.version))?;
             let values = (
@@ -181,7 +181,7 @@ pub async fn remove(
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
-            pipelines::held(connection, caller.org_id, pipeline).await?;
+            pipelines::locked(connection, caller.org_id, pipeline).await?;
             if let Some(removed) = take(connection, caller.org_id, pipeline, &vendor).await? {
                 let id = format!("{pipeline}/{vendor}");
                 audit::record(connection, &caller, "identity_source", &id, Some(&removed), None).await?;
@@ -198,12 +198,12 @@ impl IdentitySourceInput {
         // Nothing invisible, which comes along when an ID is copied from a page.
         let is_plain = id.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') && id.trim() == id;
         wrong.check(
-            is_plain && (1..=MAX_PARTNER_ID).contains(&id.len()),
+            is_plain && (1..=MAX_PARTNER_ID_BYTES).contains(&id.len()),
             "partner_id",
             "must be 1 to 256 printable ASCII characters, without a space at either end",
         );
-        let ttl_is_bounded = self.ttl_days.is_none_or(|days| (1..=MAX_TTL).contains(&days));
-        wrong.check(ttl_is_bounded, "ttl_days", format!("must be 1 to {MAX_TTL}"));
+        let ttl_is_bounded = self.ttl_days.is_none_or(|days| (1..=MAX_TTL_DAYS).contains(&days));
+        wrong.check(ttl_is_bounded, "ttl_days", format!("must be 1 to {MAX_TTL_DAYS}"));
         wrong.check(
             self.endpoint.as_deref().is_none_or(is_endpoint),
             "endpoint",
@@ -213,12 +213,12 @@ impl IdentitySourceInput {
     }
 }
 
-/// What the core sends browsers to: another endpoint would switch the vendor off there.
+/// Tells whether the core would send browsers to `text`: another endpoint would switch the vendor off there.
 fn is_endpoint(text: &str) -> bool {
     let Ok(url) = Url::parse(text) else { return false };
     let plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
     plain
-        && text.len() <= MAX_ENDPOINT
+        && text.len() <= MAX_ENDPOINT_BYTES
         && text.chars().all(|c| c.is_ascii_graphic())
         && fields::is_secure_or_loopback(&url)
 }
@@ -243,7 +243,7 @@ async fn leads_elsewhere(
     Ok(())
 }
 
-/// 404 that says where the vendors are listed.
+/// Makes the 404 that says where the vendors are listed.
 pub fn unknown_vendor(listed_at: &'static str) -> ApiError {
     ApiError::with_message(Code::NotFound, format!("There is no such vendor; see {listed_at}."))
 }
@@ -260,7 +260,7 @@ mod tests {
         for good in ["https://ct.example/user/?a=b", "http://127.0.0.1:9000/sync", "https://[2001:db8::1]/"] {
             assert!(is_endpoint(good), "{good}");
         }
-        let long = format!("https://ct.example/{}", "x".repeat(MAX_ENDPOINT));
+        let long = format!("https://ct.example/{}", "x".repeat(MAX_ENDPOINT_BYTES));
         for bad in [
             "",
             "ct.example/user",

@@ -1,5 +1,5 @@
-//! Pipeline keys: what a page or an app names its source with. They are public, and only told once all the same: what is
-//! kept is a hash.
+//! Pipeline keys: a page or an app names its source with one. They are public, and only told once all the
+//! same: a hash is kept.
 
 use axum::{Json, extract::State};
 use diesel::{
@@ -34,21 +34,21 @@ use crate::{
 };
 
 /// Most keys of one source that are not revoked. Every core holds them all in memory.
-const MOST: i64 = 20;
+const MAX_ACTIVE_KEYS: i64 = 20;
 /// Characters of `[A-Za-z0-9]` behind the prefix: 190 bits.
-const RANDOM: usize = 32;
+const RANDOM_CHARS: usize = 32;
 /// Characters of a key that it is recognised by; all but four of them are the prefix.
-const HINT: usize = 12;
-/// Where a key's data goes.
+const HINT_CHARS: usize = 12;
+/// Worlds that the data of a key may go to.
 const ENVIRONMENTS: [&str; 2] = ["live", "test"];
 
 time::serde::format_description!(day, Date, "[year]-[month]-[day]");
 
-/// What a key is to be for.
+/// Input about what a key is to be for.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeyInput {
-    /// `live`, or `test`, whose data is kept apart.
+    /// World of the key: `live`, or `test`, whose data is kept apart.
     #[schema(pattern = "^(live|test)$")]
     environment: String,
 }
@@ -58,21 +58,21 @@ pub struct KeyInput {
 #[diesel(table_name = pipeline_keys, check_for_backend(diesel::pg::Pg))]
 pub struct KeyView {
     id: Uuid,
-    /// `live` or `test`.
+    /// World of the key, `live` or `test`.
     environment: String,
-    /// Its first characters.
+    /// First characters of the key, to recognise it by.
     hint: String,
     /// The day (UTC) when it was last seen in use. Null: never.
     #[serde(with = "day::option")]
     last_used_on: Option<Date>,
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
-    /// Since when it is refused. Null: it is good.
+    /// Time since when the key is refused. Null: it is good.
     #[serde(with = "time::serde::rfc3339::option")]
     revoked_at: Option<OffsetDateTime>,
 }
 
-/// A new key.
+/// A new key, with the key itself.
 #[derive(Serialize, ToSchema)]
 pub struct IssuedKey {
     /// The key itself: `dk_live_…` or `dk_test_…`. It is never shown again.
@@ -106,7 +106,8 @@ pub async fn list(
     Ok(Json(page.of(keys, |key: &KeyView| key.id.to_string())))
 }
 
-/// Issues a key, beside those that there are: a page can be moved to the new one before the old one is revoked.
+/// Issues a key, beside those that there are: a page can be moved to the new one before the old one is
+/// revoked.
 #[utoipa::path(post, path = "/v1/admin/sources/{id}/keys", tag = "keys", request_body = KeyInput,
     params(("id" = Uuid, Path)), responses((status = 201, body = IssuedKey),
         (status = 409, description = "The source has 20 keys that are not revoked.")))]
@@ -119,26 +120,27 @@ pub async fn issue(
     let mut wrong = Fields::default();
     wrong.one_of("environment", &input.environment, &ENVIRONMENTS);
     wrong.done()?;
-    let key = format!("dk_{}_{}", input.environment, Alphanumeric.sample_string(&mut rand::rng(), RANDOM));
+    let key =
+        format!("dk_{}_{}", input.environment, Alphanumeric.sample_string(&mut rand::rng(), RANDOM_CHARS));
     let row = PipelineKey {
         id: Uuid::now_v7(),
         org_id: caller.org_id,
         source_id: source,
         environment: input.environment,
         key_hash: hash_pipeline_key(&key).to_vec(),
-        hint: key.chars().take(HINT).collect(),
+        hint: key.chars().take(HINT_CHARS).collect(),
         revoked_at: None,
     };
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
-            sources::hold(connection, caller.org_id, source).await?;
+            sources::lock(connection, caller.org_id, source).await?;
             let good = pipeline_keys::table
                 .filter(pipeline_keys::org_id.eq(caller.org_id))
                 .filter(pipeline_keys::source_id.eq(source))
                 .filter(pipeline_keys::revoked_at.is_null());
             let number: i64 = good.count().get_result(connection).await?;
-            limit(number, MOST)?;
+            limit(number, MAX_ACTIVE_KEYS)?;
             let made = insert_into(pipeline_keys::table).values(row).returning(KeyView::as_returning());
             let view: KeyView = made.get_result(connection).await?;
             let change = Change { action: "key.issued", resource: "key", id: &view.id.to_string() };

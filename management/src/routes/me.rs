@@ -1,4 +1,4 @@
-//! Who is logged in, and his password.
+//! The user who is logged in, and their password.
 
 use axum::{Json, extract::State};
 use diesel::{ExpressionMethods, QueryDsl, update};
@@ -27,7 +27,7 @@ use crate::{
     state::Management,
 };
 
-/// Who is logged in.
+/// The user who is logged in.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Me {
     id: Uuid,
@@ -35,10 +35,10 @@ pub struct Me {
     name: String,
     org_id: Uuid,
     org_name: String,
-    /// Its sibling, where the data of test keys are: what services name over gRPC to read them.
+    /// ID of its sibling, where the data of test keys are: services name it over gRPC to read them.
     test_org_id: Uuid,
     role: Role,
-    /// What his role allows, by the names that operations ask for.
+    /// Permissions of the role, by the names that operations ask for.
     permissions: Vec<&'static str>,
 }
 
@@ -53,7 +53,7 @@ pub struct OwnPassword {
     new_password: SecretString,
 }
 
-/// Shows who is logged in, and what he may do.
+/// Shows who is logged in, and what they may do.
 #[utoipa::path(get, path = "/v1/admin/me", tag = "auth", responses((status = 200, body = Me)))]
 pub async fn read(State(state): State<Management>, caller: Caller) -> Result<Json<Me>> {
     let mut connection = state.connection().await?;
@@ -75,7 +75,7 @@ pub async fn read(State(state): State<Management>, caller: Caller) -> Result<Jso
     }))
 }
 
-/// Changes the caller's own password. Every other session of his ends.
+/// Changes the caller's own password. Every other session of theirs ends.
 #[utoipa::path(put, path = "/v1/admin/me/password", tag = "auth", request_body = OwnPassword,
     responses((status = 204),
         (status = 401, description = "The current password is wrong, or the access token is."),
@@ -86,13 +86,13 @@ pub async fn change_password(
     Body(input): Body<OwnPassword>,
 ) -> Result<StatusCode> {
     let (org, id) = (caller.org_id, caller.user_id);
-    let current = login::confirm(&state, &caller, input.current_password, "current_password").await?;
+    let current = login::confirm(&state.auth, &caller, input.current_password, "current_password").await?;
     let own = users::table.filter(users::id.eq(id)).filter(users::org_id.eq(org));
     let mut connection = state.connection().await?;
     let name: String = own.select(users::name).first(&mut **connection).await?;
     drop(connection);
     let about = vec![caller.email.clone(), name];
-    let hash = hash_of_new(&state, org, about, input.new_password, "new_password").await?;
+    let hash = hash_of_new(&state.auth, org, about, input.new_password, "new_password").await?;
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {

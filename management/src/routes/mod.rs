@@ -1,4 +1,4 @@
-//! The API's paths: one file an area, each handler one request.
+//! Paths of the API: one file an area, each handler one request.
 
 pub mod audit_log;
 pub mod auth;
@@ -35,15 +35,14 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     api::{
-        caller,
         document::{Document, Shared},
         error::{ApiError, Code},
     },
-    crypto::health,
+    auth::middleware::check,
     state::Management,
 };
 
-/// Everything under `/v1/admin`, with its document.
+/// Routes under `/v1/admin`, with their document.
 fn admin() -> (Router<Management>, Api) {
     let (router, mut document) = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(auth::log_in))
@@ -76,7 +75,7 @@ fn admin() -> (Router<Management>, Api) {
         .routes(routes!(secrets::list))
         .routes(routes!(secrets::read, secrets::set, secrets::remove))
         .routes(routes!(crypto::progress, crypto::start))
-        .routes(routes!(health::read))
+        .routes(routes!(crypto::health))
         .routes(routes!(identities::look_up))
         .routes(routes!(identities::erase))
         .routes(routes!(identities::export))
@@ -88,16 +87,17 @@ fn admin() -> (Router<Management>, Api) {
 }
 
 /// The API's document, as JSON that reads well.
+#[expect(clippy::expect_used, reason = "the document is texts, numbers and lists, which JSON has")]
 pub fn document() -> String {
     let (_, document) = admin();
-    document.to_pretty_json().unwrap_or_default()
+    document.to_pretty_json().expect("the document is JSON")
 }
 
 /// The API, its document, health, and the answers for what is no route.
 pub fn app(state: Management, lifecycle: Lifecycle) -> Router {
     let (admin, document) = admin();
     admin
-        .route_layer(from_fn_with_state(state.clone(), caller::check))
+        .route_layer(from_fn_with_state(state.auth.clone(), check))
         .with_state(state)
         .merge(docs::router(document))
         .merge(serve::metrics::health(lifecycle))

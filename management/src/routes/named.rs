@@ -1,5 +1,5 @@
-//! What the rows have in common that have a name within what they belong to: a vendor within a pipeline, a provider within
-//! a source. The tables differ in their types, so these are macros.
+//! Queries that rows have in common which have a name within what they belong to: a vendor within a pipeline,
+//! a provider within a source. The tables differ in their types, so these are macros.
 
 /// `one(connection, org, parent, name)` finds the row of that name, `take` removes it and gives what it was.
 macro_rules! named_rows {

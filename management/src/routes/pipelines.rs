@@ -1,4 +1,5 @@
-//! Pipelines: how a source's visitors are treated. A source has exactly one, which is made and removed with it.
+//! Pipelines: how a source's visitors are treated. A source has exactly one, which is made and removed with
+//! it.
 
 use axum::{Json, extract::State};
 use diesel::{ExpressionMethods, QueryDsl, Queryable, Selectable, SelectableHelper};
@@ -24,16 +25,16 @@ use crate::{
     state::Management,
 };
 
-/// What the absence of consent signals means (specification, Consent mode).
+/// Meanings that the absence of consent signals may have.
 const CONSENT_MODES: [&str; 2] = ["explicit", "implicit"];
 /// Highest rate that can be set, in events a second (the column's bound).
-const MAX_RATE: i32 = 1_000_000;
+const MAX_RATE_PER_SECOND: i32 = 1_000_000;
 
-/// What is told of a pipeline.
+/// Input about a pipeline.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PipelineInput {
-    /// Without consent signals `explicit` denies (GDPR) and `implicit` grants (CCPA).
+    /// Meaning of absent consent signals: `explicit` denies (GDPR), `implicit` grants (CCPA).
     #[schema(pattern = "^(explicit|implicit)$")]
     consent_mode: String,
     /// Removes stored vendor IDs when consent is withdrawn; otherwise they stay until they expire.
@@ -44,18 +45,18 @@ pub struct PipelineInput {
     rate_limit_rps: Option<i32>,
 }
 
-/// A pipeline.
+/// A pipeline of a source.
 #[derive(Debug, Serialize, Queryable, Selectable, ToSchema)]
 #[diesel(table_name = pipelines, check_for_backend(diesel::pg::Pg))]
 pub struct PipelineView {
     id: Uuid,
-    /// Its source.
+    /// ID of its source.
     pub(super) source_id: Uuid,
     consent_mode: String,
     purge_on_withdrawal: bool,
-    /// Null: 1,000.
+    /// Events a second that each key may bring to each core. Null: 1,000.
     rate_limit_rps: Option<i32>,
-    /// For `If-Match`.
+    /// Version of the record, for `If-Match`.
     version: i32,
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
@@ -85,7 +86,7 @@ pub async fn list(
     Ok(Json(page.of(found, |pipeline: &PipelineView| pipeline.id.to_string())))
 }
 
-/// Shows a pipeline.
+/// Shows a source's pipeline.
 #[utoipa::path(get, path = "/v1/admin/pipelines/{id}", tag = "pipelines", params(("id" = Uuid, Path)),
     responses((status = 200, body = PipelineView)))]
 pub async fn read(
@@ -112,13 +113,13 @@ pub async fn update(
 ) -> Result<Versioned<PipelineView>> {
     let mut wrong = Fields::default();
     wrong.one_of("consent_mode", &input.consent_mode, &CONSENT_MODES);
-    let rate_is_bounded = input.rate_limit_rps.is_none_or(|rate| (1..=MAX_RATE).contains(&rate));
-    wrong.check(rate_is_bounded, "rate_limit_rps", format!("must be 1 to {MAX_RATE}"));
+    let rate_is_bounded = input.rate_limit_rps.is_none_or(|rate| (1..=MAX_RATE_PER_SECOND).contains(&rate));
+    wrong.check(rate_is_bounded, "rate_limit_rps", format!("must be 1 to {MAX_RATE_PER_SECOND}"));
     wrong.done()?;
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
-            let before = held(connection, caller.org_id, id).await?;
+            let before = locked(connection, caller.org_id, id).await?;
             seen.check(Some(before.version))?;
             let own =
                 pipelines::table.filter(pipelines::org_id.eq(caller.org_id)).filter(pipelines::id.eq(id));
@@ -145,9 +146,9 @@ pub async fn exists(connection: &mut AsyncPgConnection, org: Uuid, id: Uuid) -> 
     Ok(())
 }
 
-/// The pipeline of that ID, if it is the organisation's. Whoever else changes it, or what belongs to it, waits for the end
-/// of the transaction.
-pub async fn held(connection: &mut AsyncPgConnection, org: Uuid, id: Uuid) -> Result<PipelineView> {
+/// Finds the pipeline of that ID, if it is the organisation's. Whoever else changes it, or what belongs to
+/// it, waits for the end of the transaction.
+pub async fn locked(connection: &mut AsyncPgConnection, org: Uuid, id: Uuid) -> Result<PipelineView> {
     let own = pipelines::table.filter(pipelines::org_id.eq(org)).filter(pipelines::id.eq(id));
     Ok(own.select(PipelineView::as_select()).for_update().first(connection).await?)
 }

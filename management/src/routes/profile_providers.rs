@@ -1,5 +1,5 @@
-//! Amperity as a source's profile provider: the CDP whose attributes of a visitor are read. The core judges its settings,
-//! but is not shown the keys.
+//! Amperity as a source's profile provider: the CDP whose attributes of a visitor are read. The core checks
+//! its settings, but is not shown the keys.
 
 mod input;
 
@@ -30,34 +30,34 @@ use crate::{
         query::{Id, IfMatch},
         versioned::Versioned,
     },
-    crypto::credentials::{self, Configured, Given, Held, Rules},
+    crypto::credentials::{self, Configured, CredentialRules, GivenCredentials, StoredCredentials},
     provider,
     state::Management,
 };
 
-/// The one there is.
+/// Name of the one provider that there is.
 const PROVIDER: &str = "amperity";
-/// Reads profiles.
+/// Name of the key that reads profiles.
 const PROFILE_API_KEY: &str = "profile_api_key";
-/// Its keys.
+/// Names of all its keys.
 const KEYS: [&str; 2] = ["api_key", PROFILE_API_KEY];
 
 /// A profile provider, without its keys.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AmperityView {
-    /// `amperity`.
+    /// Name of the provider, `amperity`.
     provider: String,
     enabled: bool,
     api_key: Configured,
     profile_api_key: Configured,
-    /// When any of the keys was given last. Null: none was.
+    /// Time when any of the keys was given last. Null: none was.
     #[serde(with = "time::serde::rfc3339::option")]
     credentials_updated_at: Option<OffsetDateTime>,
     /// The other fields, as they were given; the allowlist is a list.
     #[serde(flatten)]
     #[schema(value_type = Object)]
     config: Value,
-    /// For `If-Match`.
+    /// Version of the record, for `If-Match`.
     version: i32,
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
@@ -67,7 +67,7 @@ pub struct AmperityView {
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = profile_providers, check_for_backend(diesel::pg::Pg))]
-struct Stored {
+struct ProfileProviderRow {
     id: Uuid,
     provider: String,
     enabled: bool,
@@ -80,27 +80,27 @@ struct Stored {
     updated_at: OffsetDateTime,
 }
 
-impl Stored {
-    fn held(&self) -> Held<'_> {
-        Held { names: &self.credentials, sealed: self.sealed.as_deref() }
+impl ProfileProviderRow {
+    fn stored(&self) -> StoredCredentials<'_> {
+        StoredCredentials { names: &self.credentials, sealed: self.sealed.as_deref() }
     }
 }
 
-impl From<Stored> for AmperityView {
-    fn from(stored: Stored) -> Self {
+impl From<ProfileProviderRow> for AmperityView {
+    fn from(row: ProfileProviderRow) -> Self {
         let is_there =
-            |name: &str| Configured { configured: stored.credentials.iter().any(|given| given == name) };
+            |name: &str| Configured { configured: row.credentials.iter().any(|given| given == name) };
         let [api_key, profile_api_key] = KEYS.map(is_there);
         Self {
-            provider: stored.provider,
-            enabled: stored.enabled,
+            provider: row.provider,
+            enabled: row.enabled,
             api_key,
             profile_api_key,
-            credentials_updated_at: stored.sealed_at,
-            config: stored.config,
-            version: stored.version,
-            created_at: stored.created_at,
-            updated_at: stored.updated_at,
+            credentials_updated_at: row.sealed_at,
+            config: row.config,
+            version: row.version,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
         }
     }
 }
@@ -118,7 +118,8 @@ pub async fn read(
     Ok(Versioned(StatusCode::OK, found.version, found.into()))
 }
 
-/// Has a source read profiles of Amperity, or replaces how it does. The keys are sealed, and never told again.
+/// Has a source read profiles of Amperity, or replaces how it does. The keys are sealed, and never told
+/// again.
 #[utoipa::path(put, path = "/v1/admin/sources/{id}/profile-providers/amperity", tag = "profile-providers",
     request_body = AmperityInput,
     params(("id" = Uuid, Path), ("If-Match" = Option<String>, Header, description = "The version, quoted.")),
@@ -135,24 +136,28 @@ pub async fn set(
     // Before the core is asked, which another organisation's source is no reason for.
     sources::exists(&mut *state.connection().await?, org, source).await?;
     let keys = KEYS.into_iter().zip([input.api_key.take(), input.profile_api_key.take()]);
-    let keys: Given = keys.filter_map(|(name, key)| Some((name.to_owned(), key?))).collect();
+    let keys: GivenCredentials = keys.filter_map(|(name, key)| Some((name.to_owned(), key?))).collect();
     let (enabled, mut config) = (input.enabled, provider::object(&input)?);
     config.remove("enabled");
     let mut wrong = Fields::default();
-    state.check_provider(&mut wrong, "", org, ProviderKind::Profile, PROVIDER, &config).await?;
+    provider::check(&state.core, &mut wrong, "", org, ProviderKind::Profile, PROVIDER, &config).await?;
     let config = Value::Object(config);
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
-            sources::hold(connection, org, source).await?;
+            sources::lock(connection, org, source).await?;
             let before = one(connection, org, source, PROVIDER).await?;
             seen.check(before.as_ref().map(|before| before.version))?;
             let id = before.as_ref().map_or_else(Uuid::now_v7, |before| before.id);
             let place = columns::PROFILE_PROVIDERS.place(org, id);
-            let held = before.as_ref().map(Stored::held).unwrap_or_default();
-            let rules =
-                Rules { prefix: "", known: &KEYS, needed: if enabled { &[PROFILE_API_KEY] } else { &[] } };
-            let sealed = credentials::replace(&state, connection, place, held, &keys, rules, wrong).await?;
+            let stored = before.as_ref().map(ProfileProviderRow::stored).unwrap_or_default();
+            let rules = CredentialRules {
+                prefix: "",
+                known: &KEYS,
+                needed: if enabled { &[PROFILE_API_KEY] } else { &[] },
+            };
+            let sealed =
+                credentials::replace(&state.keys, connection, place, stored, &keys, rules, wrong).await?;
             let at = sealed.is_some().then(|| profile_providers::sealed_at.eq(now));
             let (names, sealed) = sealed.unzip();
             let sealed = (
@@ -195,7 +200,7 @@ pub async fn remove(State(state): State<Management>, caller: Caller, Id(source):
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
-            sources::hold(connection, caller.org_id, source).await?;
+            sources::lock(connection, caller.org_id, source).await?;
             if let Some(removed) = take(connection, caller.org_id, source, PROVIDER).await? {
                 let (id, removed) = (format!("{source}/{PROVIDER}"), AmperityView::from(removed));
                 audit::record(connection, &caller, "profile_provider", &id, Some(&removed), None).await?;
@@ -205,4 +210,4 @@ pub async fn remove(State(state): State<Management>, caller: Caller, Id(source):
         .await
 }
 
-named_rows!(profile_providers by source_id and provider -> Stored);
+named_rows!(profile_providers by source_id and provider -> ProfileProviderRow);

@@ -22,13 +22,13 @@ use uuid::Uuid;
 
 use crate::{
     api::{
-        alone::alone,
         audit::Change,
         body::Body,
         caller::Caller,
         error::{ApiError, Code, Result},
         fields::Fields,
         limit::limit,
+        org_lock::lock_org,
         page::{Page, Paged},
         query::{IfMatch, Named, Query},
         versioned::Versioned,
@@ -38,13 +38,13 @@ use crate::{
 };
 
 /// Most secrets of one organisation.
-const MOST: i64 = 1000;
+const MAX_SECRETS: i64 = 1000;
 
-/// A secret's value.
+/// Input with the value of a secret.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SecretInput {
-    /// 1 to 8,192 bytes, no control characters.
+    /// Value of 1 to 8,192 bytes, without control characters.
     #[schema(value_type = String, format = Password, min_length = 1, max_length = 8192)]
     value: SecretString,
 }
@@ -55,9 +55,9 @@ pub struct SecretView {
     name: String,
     /// Always true: there is a value.
     configured: bool,
-    /// For `If-Match`.
+    /// Version of the record, for `If-Match`.
     version: i32,
-    /// When its value was given.
+    /// Time when its value was given.
     #[serde(with = "time::serde::rfc3339")]
     updated_at: OffsetDateTime,
 }
@@ -65,15 +65,15 @@ pub struct SecretView {
 /// A secret's row, without the value.
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = secrets, check_for_backend(diesel::pg::Pg))]
-struct Stored {
+struct SecretRow {
     id: Uuid,
     name: String,
     version: i32,
     updated_at: OffsetDateTime,
 }
 
-impl From<Stored> for SecretView {
-    fn from(Stored { name, version, updated_at, .. }: Stored) -> Self {
+impl From<SecretRow> for SecretView {
+    fn from(SecretRow { name, version, updated_at, .. }: SecretRow) -> Self {
         Self { name, configured: true, version, updated_at }
     }
 }
@@ -87,8 +87,10 @@ impl TryFrom<String> for SecretName {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
-        let is_name = (1..=64).contains(&text.len()) && text.bytes().all(plain);
+        let is_name = (1..=64).contains(&text.len())
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte));
         if is_name { Ok(Self(text)) } else { Err("not a name of a secret") }
     }
 }
@@ -105,14 +107,14 @@ pub async fn list(
         .filter(secrets::org_id.eq(caller.org_id))
         .order(secrets::name)
         .limit(page.rows())
-        .select(Stored::as_select())
+        .select(SecretRow::as_select())
         .into_boxed();
     if let Some(after) = page.after::<String>()? {
         query = query.filter(secrets::name.gt(after));
     }
     let mut connection = state.connection().await?;
     let found = query.load(&mut **connection).await?;
-    Ok(Json(page.of(found, |stored: &Stored| stored.name.clone()).map(Into::into)))
+    Ok(Json(page.of(found, |row: &SecretRow| row.name.clone()).map(Into::into)))
 }
 
 /// Shows that there is a secret.
@@ -148,22 +150,26 @@ pub async fn set(
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
-            alone(connection, org).await?;
+            lock_org(connection, org).await?;
             let before = one(connection, org, &name).await?;
             seen.check(before.as_ref().map(|before| before.version))?;
             if before.is_none() {
                 let own = secrets::table.filter(secrets::org_id.eq(org)).count();
-                limit(own.get_result(connection).await?, MOST)?;
+                limit(own.get_result(connection).await?, MAX_SECRETS)?;
             }
             let id = before.as_ref().map_or_else(Uuid::now_v7, |before| before.id);
             let place = columns::SECRETS.place(org, id);
-            let sealed = state.seal(connection, place, value.expose_secret().as_bytes()).await?;
+            let sealed = state.keys.seal_counted(connection, place, value.expose_secret().as_bytes()).await?;
             let (status, after) = if before.is_some() {
                 let own = secrets::table.filter(secrets::org_id.eq(org)).filter(secrets::id.eq(id));
                 let values = (secrets::sealed.eq(sealed), secrets::sealed_at.eq(now));
                 (
                     StatusCode::OK,
-                    update(own).set(values).returning(Stored::as_returning()).get_result(connection).await?,
+                    update(own)
+                        .set(values)
+                        .returning(SecretRow::as_returning())
+                        .get_result(connection)
+                        .await?,
                 )
             } else {
                 let values = (
@@ -172,7 +178,7 @@ pub async fn set(
                     secrets::name.eq(&name),
                     secrets::sealed.eq(sealed),
                 );
-                let made = insert_into(secrets::table).values(values).returning(Stored::as_returning());
+                let made = insert_into(secrets::table).values(values).returning(SecretRow::as_returning());
                 (StatusCode::CREATED, made.get_result(connection).await?)
             };
             let action = if before.is_some() { "secret.updated" } else { "secret.created" };
@@ -195,7 +201,7 @@ pub async fn remove(
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
-            alone(connection, org).await?;
+            lock_org(connection, org).await?;
             let reference = custom_providers::settings
                 .retrieve_as_object("authentication")
                 .retrieve_as_text("token_secret_ref");
@@ -215,12 +221,12 @@ pub async fn remove(
         .await
 }
 
-/// Whether the organisation has a secret of that name.
+/// Tells whether the organisation has a secret of that name.
 pub async fn is_there(connection: &mut AsyncPgConnection, org: Uuid, name: &str) -> Result<bool> {
     Ok(one(connection, org, name).await?.is_some())
 }
 
-async fn one(connection: &mut AsyncPgConnection, org: Uuid, name: &str) -> Result<Option<Stored>> {
+async fn one(connection: &mut AsyncPgConnection, org: Uuid, name: &str) -> Result<Option<SecretRow>> {
     let own = secrets::table.filter(secrets::org_id.eq(org)).filter(secrets::name.eq(name));
-    Ok(own.select(Stored::as_select()).first(connection).await.optional()?)
+    Ok(own.select(SecretRow::as_select()).first(connection).await.optional()?)
 }

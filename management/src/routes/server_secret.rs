@@ -1,5 +1,5 @@
-//! A source's server secret: what the customer's own servers sign with. Told once, sealed at rest; while it is rotated
-//! the earlier one passes as well.
+//! A source's server secret, which the customer's own servers sign with. Told once, sealed at rest; while it
+//! is rotated the earlier one passes as well.
 
 use axum::{Json, extract::State};
 use diesel::{
@@ -33,43 +33,43 @@ use crate::{
     state::Management,
 };
 
-/// For how long the earlier secret passes where the caller doesn't say: a day, in seconds.
-const OVERLAP: i64 = 24 * 60 * 60;
-/// And at most: 30 days.
-const LONGEST_OVERLAP: i64 = 30 * OVERLAP;
+/// Seconds for which the earlier secret passes where the caller doesn't say: a day.
+const DEFAULT_OVERLAP_SECONDS: i64 = 24 * 60 * 60;
+/// Most seconds for which it passes: 30 days.
+const MAX_OVERLAP_SECONDS: i64 = 30 * DEFAULT_OVERLAP_SECONDS;
 /// Most secrets in force at once: each costs a signed call that fails an HMAC.
-const MOST: usize = 10;
+const MAX_SECRETS_IN_FORCE: usize = 10;
 
-/// How to rotate.
+/// Input about how to rotate a secret.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rotation {
-    /// For so many seconds an earlier secret still passes: 0 to 2,592,000 (30 days), 86,400 where it is absent. With 0
-    /// it is refused within a second.
+    /// Seconds for which an earlier secret still passes: 0 to 2,592,000 (30 days), 86,400 where it is absent.
+    /// With 0 it is refused within a second.
     #[schema(minimum = 0, maximum = 2_592_000)]
     overlap_seconds: Option<i64>,
 }
 
-/// A new secret.
+/// A new secret, with the secret itself.
 #[derive(Serialize, ToSchema)]
 pub struct NewServerSecret {
-    /// 64 characters; as they are they are the key of the HMAC. They are never shown again.
+    /// Secret of 64 characters; as they are they are the key of the HMAC. They are never shown again.
     secret: String,
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
-    /// Until then an earlier secret passes as well. Null: none does.
+    /// Time until which an earlier secret passes as well. Null: none does.
     #[serde(with = "time::serde::rfc3339::option")]
     previous_expires_at: Option<OffsetDateTime>,
 }
 
-/// What is told of a secret.
+/// A server secret, without the secret itself.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ServerSecretView {
-    /// Whether there is one. Without it signed calls are refused.
+    /// True where there is a secret. Without one signed calls are refused.
     configured: bool,
     #[serde(with = "time::serde::rfc3339::option")]
     created_at: Option<OffsetDateTime>,
-    /// Until then an earlier secret passes as well. Null: none does.
+    /// Time until which an earlier secret passes as well. Null: none does.
     #[serde(with = "time::serde::rfc3339::option")]
     previous_expires_at: Option<OffsetDateTime>,
 }
@@ -99,8 +99,8 @@ pub async fn read(
     }))
 }
 
-/// Makes a server secret, or a new one, to sign calls with: `X-Datafly-Signature: sha256=` and the hex digits of
-/// HMAC-SHA256(secret, body).
+/// Makes a server secret, or a new one, to sign calls with: `X-Datafly-Signature: sha256=` and the hex digits
+/// of HMAC-SHA256(secret, body).
 #[utoipa::path(post, path = "/v1/admin/sources/{id}/server-secret", tag = "server-secret",
     request_body = Rotation, params(("id" = Uuid, Path)), responses((status = 201, body = NewServerSecret),
         (status = 409, description = "Ten secrets are in force; with `overlap_seconds` 0 there is one.")))]
@@ -110,18 +110,19 @@ pub async fn rotate(
     Id(source): Id,
     Body(input): Body<Rotation>,
 ) -> Result<(StatusCode, Json<NewServerSecret>)> {
-    let overlap = input.overlap_seconds.unwrap_or(OVERLAP);
+    let overlap = input.overlap_seconds.unwrap_or(DEFAULT_OVERLAP_SECONDS);
     let mut wrong = Fields::default();
-    wrong.check((0..=LONGEST_OVERLAP).contains(&overlap), "overlap_seconds", "must be 0 to 2592000");
+    wrong.check((0..=MAX_OVERLAP_SECONDS).contains(&overlap), "overlap_seconds", "must be 0 to 2592000");
     wrong.done()?;
     let (id, org) = (Uuid::now_v7(), caller.org_id);
     let secret = SecretString::from(hex::encode(rand::rng().random::<[u8; 32]>()));
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
-            sources::hold(connection, org, source).await?;
+            sources::lock(connection, org, source).await?;
             let place = columns::SERVER_SECRETS.place(org, id);
-            let sealed = state.seal(connection, place, secret.expose_secret().as_bytes()).await?;
+            let sealed =
+                state.keys.seal_counted(connection, place, secret.expose_secret().as_bytes()).await?;
             let row = ServerSecret { id, org_id: org, source_id: source, sealed, expires_at: None };
             let previous_expires_at = retire(connection, org, source, Duration::seconds(overlap)).await?;
             let made = insert_into(server_secrets::table).values(row);
@@ -141,14 +142,15 @@ pub async fn rotate(
         .await
 }
 
-/// Removes all of a source's server secrets: signed calls are refused within a second. Doing it twice is no error.
+/// Removes all of a source's server secrets: signed calls are refused within a second. Doing it twice is no
+/// error.
 #[utoipa::path(delete, path = "/v1/admin/sources/{id}/server-secret", tag = "server-secret",
     params(("id" = Uuid, Path)), responses((status = 204)))]
 pub async fn remove(State(state): State<Management>, caller: Caller, Id(source): Id) -> Result<StatusCode> {
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
-            sources::hold(connection, caller.org_id, source).await?;
+            sources::lock(connection, caller.org_id, source).await?;
             let all = server_secrets::table
                 .filter(server_secrets::org_id.eq(caller.org_id))
                 .filter(server_secrets::source_id.eq(source));
@@ -162,8 +164,8 @@ pub async fn remove(State(state): State<Management>, caller: Caller, Id(source):
         .await
 }
 
-/// Has the current secret end after `overlap`, and those that were to end later as well; removes what has ended. Answers
-/// when the last of them will.
+/// Has the current secret end after `overlap`, and those that were to end later as well; removes what has
+/// ended. Gives the time when the last of them will end.
 async fn retire(
     connection: &mut AsyncPgConnection,
     org: Uuid,
@@ -181,7 +183,7 @@ async fn retire(
     update(own().filter(outlives)).set(server_secrets::expires_at.eq(end)).execute(connection).await?;
     delete(own().filter(server_secrets::expires_at.le(now))).execute(connection).await?;
     let ends: Vec<Option<OffsetDateTime>> = own().select(server_secrets::expires_at).load(connection).await?;
-    if ends.len() >= MOST {
+    if ends.len() >= MAX_SECRETS_IN_FORCE {
         let message =
             "Ten secrets are in force; rotate with overlap_seconds 0, or when one of them has ended.";
         return Err(ApiError::with_message(Code::LimitReached, message));

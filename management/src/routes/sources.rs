@@ -20,12 +20,12 @@ use uuid::Uuid;
 use self::input::{CollectHost, SourceInput};
 use crate::{
     api::{
-        alone::alone,
         audit,
         body::Body,
         caller::Caller,
         error::{Code, Result},
         limit::limit,
+        org_lock::lock_org,
         page::{Page, Paged},
         query::{Id, IfMatch, Query},
         versioned::Versioned,
@@ -34,20 +34,20 @@ use crate::{
 };
 
 /// Most sources of one organisation: every core holds all of them in memory.
-const MOST: i64 = 1000;
+const MAX_SOURCES: i64 = 1000;
 
-/// A source.
+/// A source, with its domains and collect hosts.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SourceView {
     id: Uuid,
-    /// Its pipeline, which is made with it.
+    /// ID of its pipeline, which is made with it.
     pipeline_id: Uuid,
     name: String,
     domains: Vec<String>,
     collect_hosts: Vec<CollectHost>,
     browser_identity: String,
     require_signature: bool,
-    /// For `If-Match`.
+    /// Version of the record, for `If-Match`.
     version: i32,
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
@@ -68,12 +68,12 @@ pub async fn list(
         .filter(sources::org_id.eq(caller.org_id))
         .order(sources::id)
         .limit(page.rows())
-        .select(Stored::as_select())
+        .select(SourceRow::as_select())
         .into_boxed();
     if let Some(after) = page.after::<Uuid>()? {
         query = query.filter(sources::id.gt(after));
     }
-    let found: Vec<Stored> = query.load(&mut **connection).await?;
+    let found: Vec<SourceRow> = query.load(&mut **connection).await?;
     let views = views(&mut connection, caller.org_id, found).await?;
     Ok(Json(page.of(views, |view| view.id.to_string())))
 }
@@ -100,9 +100,9 @@ pub async fn create(
                 purge_on_withdrawal: false,
                 rate_limit_rps: None,
             };
-            alone(connection, org).await?;
+            lock_org(connection, org).await?;
             let own = sources::table.filter(sources::org_id.eq(org)).count();
-            limit(own.get_result(connection).await?, MOST)?;
+            limit(own.get_result(connection).await?, MAX_SOURCES)?;
             insert_into(sources::table).values(input.row(id, org)).execute(connection).await?;
             insert_into(pipelines::table).values(pipeline).execute(connection).await?;
             insert_hosts(connection, org, id, &input.collect_hosts).await?;
@@ -113,7 +113,7 @@ pub async fn create(
         .await
 }
 
-/// Shows a source.
+/// Shows a source of the organisation.
 #[utoipa::path(get, path = "/v1/admin/sources/{id}", tag = "sources", params(("id" = Uuid, Path)),
     responses((status = 200, body = SourceView)))]
 pub async fn read(
@@ -164,8 +164,8 @@ pub async fn update(
         .await
 }
 
-/// Removes a source with its keys and all of its settings: calls with its keys are refused within a second. Removing
-/// one that is gone is no error.
+/// Removes a source with its keys and all of its settings: calls with its keys are refused within a second.
+/// Removing one that is gone is no error.
 #[utoipa::path(delete, path = "/v1/admin/sources/{id}", tag = "sources", params(("id" = Uuid, Path)),
     responses((status = 204)))]
 pub async fn remove(State(state): State<Management>, caller: Caller, Id(id): Id) -> Result<StatusCode> {
@@ -187,15 +187,35 @@ pub async fn remove(State(state): State<Management>, caller: Caller, Id(id): Id)
         .await
 }
 
-/// A source's row.
+/// Row of a source.
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = sources, check_for_backend(diesel::pg::Pg))]
-struct Stored {
+struct SourceRow {
     #[diesel(embed)]
     source: rows::Source,
     version: i32,
     created_at: OffsetDateTime,
     updated_at: OffsetDateTime,
+}
+
+impl SourceRow {
+    /// Makes the view of the source; none where its pipeline is gone, as it was removed meanwhile.
+    fn shown(self, pipelines: &HashMap<Uuid, Uuid>, hosts: &[rows::CollectHost]) -> Option<SourceView> {
+        let Self { source, version, created_at, updated_at } = self;
+        let own = hosts.iter().filter(|host| host.source_id == source.id);
+        Some(SourceView {
+            id: source.id,
+            pipeline_id: *pipelines.get(&source.id)?,
+            name: source.name,
+            domains: source.domains,
+            collect_hosts: own.map(CollectHost::from).collect(),
+            browser_identity: source.browser_identity,
+            require_signature: source.require_signature,
+            version,
+            created_at,
+            updated_at,
+        })
+    }
 }
 
 async fn insert_hosts(
@@ -204,29 +224,22 @@ async fn insert_hosts(
     source_id: Uuid,
     hosts: &[CollectHost],
 ) -> Result<()> {
-    let row = |host: &CollectHost| rows::CollectHost {
-        id: Uuid::now_v7(),
-        org_id,
-        source_id,
-        url: host.url.clone(),
-        cookie_domain: host.cookie_domain.clone(),
-    };
     // In their order, by which the core falls back to the first: the IDs grow.
-    let rows: Vec<_> = hosts.iter().map(row).collect();
+    let rows: Vec<_> = hosts.iter().map(|host| host.row(Uuid::now_v7(), org_id, source_id)).collect();
     insert_into(collect_hosts::table).values(rows).execute(connection).await?;
     Ok(())
 }
 
-/// The source of that ID, if it is the organisation's.
+/// Finds the source of that ID, if it is the organisation's.
 async fn one(connection: &mut AsyncPgConnection, org: Uuid, id: Uuid) -> Result<SourceView> {
     let own = sources::table.filter(sources::org_id.eq(org)).filter(sources::id.eq(id));
-    let found: Stored = own.select(Stored::as_select()).first(connection).await?;
+    let found: SourceRow = own.select(SourceRow::as_select()).first(connection).await?;
     Ok(views(connection, org, vec![found]).await?.pop().ok_or(Code::NotFound)?)
 }
 
-/// The same, and nobody else changes it until the end of the transaction.
+/// Finds the source as [`one`] does; nobody else changes it until the end of the transaction.
 async fn locked(connection: &mut AsyncPgConnection, org: Uuid, id: Uuid) -> Result<SourceView> {
-    hold(connection, org, id).await?;
+    lock(connection, org, id).await?;
     one(connection, org, id).await
 }
 
@@ -237,16 +250,21 @@ pub async fn exists(connection: &mut AsyncPgConnection, org: Uuid, id: Uuid) -> 
     Ok(())
 }
 
-/// The same; and whoever else changes the source, or what belongs to it, waits for the end of the transaction.
-pub async fn hold(connection: &mut AsyncPgConnection, org: Uuid, id: Uuid) -> Result<()> {
+/// Refuses as [`exists`] does; and whoever else changes the source, or what belongs to it, waits for the end
+/// of the transaction.
+pub async fn lock(connection: &mut AsyncPgConnection, org: Uuid, id: Uuid) -> Result<()> {
     let own = sources::table.filter(sources::org_id.eq(org)).filter(sources::id.eq(id));
     own.select(sources::id).for_update().first::<Uuid>(connection).await?;
     Ok(())
 }
 
-/// What is shown of these sources, in their order.
-async fn views(connection: &mut AsyncPgConnection, org: Uuid, found: Vec<Stored>) -> Result<Vec<SourceView>> {
-    let ids: Vec<Uuid> = found.iter().map(|stored| stored.source.id).collect();
+/// Makes the views of these sources, in their order.
+async fn views(
+    connection: &mut AsyncPgConnection,
+    org: Uuid,
+    found: Vec<SourceRow>,
+) -> Result<Vec<SourceView>> {
+    let ids: Vec<Uuid> = found.iter().map(|row| row.source.id).collect();
     let of_these =
         pipelines::table.filter(pipelines::org_id.eq(org)).filter(pipelines::source_id.eq_any(&ids));
     let pipelines: Vec<(Uuid, Uuid)> =
@@ -258,27 +276,7 @@ async fn views(connection: &mut AsyncPgConnection, org: Uuid, found: Vec<Stored>
     let in_order = of_these.order((collect_hosts::created_at, collect_hosts::id));
     let hosts: Vec<rows::CollectHost> =
         in_order.select(rows::CollectHost::as_select()).load(connection).await?;
-    let shown = |stored: Stored| {
-        let Stored { source, version, created_at, updated_at } = stored;
-        let own = hosts.iter().filter(|host| host.source_id == source.id);
-        let host = |row: &rows::CollectHost| CollectHost {
-            url: row.url.clone(),
-            cookie_domain: row.cookie_domain.clone(),
-        };
-        Some(SourceView {
-            id: source.id,
-            pipeline_id: *pipelines.get(&source.id)?,
-            name: source.name,
-            domains: source.domains,
-            collect_hosts: own.map(host).collect(),
-            browser_identity: source.browser_identity,
-            require_signature: source.require_signature,
-            version,
-            created_at,
-            updated_at,
-        })
-    };
-    Ok(found.into_iter().filter_map(shown).collect())
+    Ok(found.into_iter().filter_map(|row| row.shown(&pipelines, &hosts)).collect())
 }
 
 async fn note(

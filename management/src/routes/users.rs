@@ -1,4 +1,4 @@
-//! The people who use the API.
+//! Users: the people who use the API.
 
 mod view;
 
@@ -19,7 +19,7 @@ use migrations::{
 use serde_json::json;
 use uuid::Uuid;
 
-use self::view::{NewUser, PasswordInput, Stored, UserInput, UserView};
+use self::view::{NewUser, PasswordInput, UserInput, UserRow, UserView};
 use crate::{
     api::{
         audit::{self, Change},
@@ -51,14 +51,14 @@ pub async fn list(
         .filter(users::org_id.eq(caller.org_id))
         .order(users::id)
         .limit(page.rows())
-        .select(Stored::as_select())
+        .select(UserRow::as_select())
         .into_boxed();
     if let Some(after) = page.after::<Uuid>()? {
         query = query.filter(users::id.gt(after));
     }
     let mut connection = state.connection().await?;
-    let found: Vec<Stored> = query.load(&mut **connection).await?;
-    let shown: Result<Vec<UserView>> = found.into_iter().map(Stored::shown).collect();
+    let found: Vec<UserRow> = query.load(&mut **connection).await?;
+    let shown: Result<Vec<UserView>> = found.into_iter().map(UserRow::shown).collect();
     Ok(Json(page.of(shown?, |view| view.id.to_string())))
 }
 
@@ -78,7 +78,7 @@ pub async fn create(
     require(caller.role.may_touch(input.role))?;
     let (org, id) = (caller.org_id, Uuid::now_v7());
     let about = vec![input.email.clone(), input.name.clone()];
-    let password_hash = hash_of_new(&state, org, about, input.password, "password").await?;
+    let password_hash = hash_of_new(&state.auth, org, about, input.password, "password").await?;
     let role = input.role.name().to_owned();
     let user = rows::User { id, org_id: org, email: input.email, name: input.name, role, password_hash };
     let mut connection = state.connection().await?;
@@ -92,7 +92,7 @@ pub async fn create(
         .await
 }
 
-/// Shows a user.
+/// Shows a user of the organisation.
 #[utoipa::path(get, path = "/v1/admin/users/{id}", tag = "users", params(("id" = Uuid, Path)),
     responses((status = 200, body = UserView)))]
 pub async fn read(
@@ -150,7 +150,7 @@ pub async fn update_one(
         .await
 }
 
-/// Sets someone else's password; one's own is changed at `me/password`. All of his sessions end.
+/// Sets someone else's password; one's own is changed at `me/password`. All of their sessions end.
 #[utoipa::path(put, path = "/v1/admin/users/{id}/password", tag = "users", request_body = PasswordInput,
     params(("id" = Uuid, Path), ("If-Match" = Option<String>, Header, description = "The version, quoted.")),
     responses((status = 200, body = UserView), (status = 409, description = "The version is not the newest.")))]
@@ -170,7 +170,7 @@ pub async fn set_password(
         one(&mut connection, org, id).await?
     };
     require(caller.role.may_touch(user.role))?;
-    let hash = hash_of_new(&state, org, vec![user.email, user.name], input.password, "password").await?;
+    let hash = hash_of_new(&state.auth, org, vec![user.email, user.name], input.password, "password").await?;
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
@@ -188,7 +188,7 @@ pub async fn set_password(
         .await
 }
 
-/// Removes a user; his tokens are worth nothing from then on. Removing one who is gone is no error.
+/// Removes a user; their tokens are worth nothing from then on. Removing one who is gone is no error.
 #[utoipa::path(delete, path = "/v1/admin/users/{id}", tag = "users", params(("id" = Uuid, Path)),
     responses((status = 204), (status = 409, description = "No owner would be left who can log in.")))]
 pub async fn remove(State(state): State<Management>, caller: Caller, Id(id): Id) -> Result<StatusCode> {
@@ -211,27 +211,27 @@ pub async fn remove(State(state): State<Management>, caller: Caller, Id(id): Id)
         .await
 }
 
-/// The user of that ID, if he is of the organisation.
+/// Finds the user of that ID, if they are of the organisation.
 async fn one(connection: &mut AsyncPgConnection, org: Uuid, id: Uuid) -> Result<UserView> {
     let own = users::table.filter(users::org_id.eq(org)).filter(users::id.eq(id));
-    let found: Stored = own.select(Stored::as_select()).first(connection).await?;
+    let found: UserRow = own.select(UserRow::as_select()).first(connection).await?;
     found.shown()
 }
 
-/// The same, if the caller may change him. Nobody else changes any user of the organisation until the end of the
-/// transaction, so that two owners can't remove each other.
+/// Finds the user as [`one`] does, if the caller may change them. Nobody else changes any user of the
+/// organisation until the end of the transaction, so that two owners can't remove each other.
 async fn locked(connection: &mut AsyncPgConnection, caller: &Caller, id: Uuid) -> Result<UserView> {
     let org = orgs::table.find(caller.org_id).select(orgs::id);
     org.for_no_key_update().first::<Uuid>(connection).await?;
     let own = users::table.filter(users::org_id.eq(caller.org_id)).filter(users::id.eq(id));
-    // Before his sessions, as wherever these are changed.
+    // Before their sessions, as wherever these are changed.
     own.select(users::id).for_update().first::<Uuid>(connection).await?;
     let user = one(connection, caller.org_id, id).await?;
     require(caller.role.may_touch(user.role))?;
     Ok(user)
 }
 
-/// Refuses what was done to the user who was `before`, where he was the last owner who could log in.
+/// Refuses what was done to the user who was `before`, where they were the last owner who could log in.
 async fn keep_an_owner(connection: &mut AsyncPgConnection, org: Uuid, before: &UserView) -> Result<()> {
     if before.role != Role::Owner || before.disabled {
         return Ok(());

@@ -1,4 +1,5 @@
-//! `management re-encrypt`: everything of all organisations, for the operator, who may then remove the previous key.
+//! `management re-encrypt`: seals everything of all organisations, for the operator, who may then remove the
+//! previous key.
 
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use migrations::{
     sealed::{CountedError, SealKeys},
 };
 use secrecy::{ExposeSecret, SecretString};
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::{
@@ -16,21 +18,21 @@ use super::{
     step::step,
 };
 
-/// How often progress is told.
-const TOLD: Duration = Duration::from_secs(1);
-/// While other processes work on all that is left.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Shortest time between two lines about progress.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// Pause while other processes work on all that is left.
+const OTHERS_PAUSE: Duration = Duration::from_millis(100);
 
-/// Why not everything is sealed with the current key.
+/// Reasons why not everything is sealed with the current key.
 #[derive(Debug, thiserror::Error)]
 pub enum ReencryptError {
-    /// No connection.
+    /// The database can not be reached.
     #[error("DATABASE_URL: can't connect: {0}")]
     Connect(#[from] diesel::ConnectionError),
     /// A statement failed, or the key seals no more. Run again, it goes on.
     #[error("not finished: {0}")]
     Step(#[from] CountedError),
-    /// They are listed above; nothing was done to them.
+    /// Values can't be opened: they were listed, and nothing was done to them.
     #[error("{0} values can't be opened with the configured keys")]
     Unreadable(i64),
 }
@@ -54,15 +56,15 @@ pub async fn run(url: &SecretString, keys: &SealKeys) -> Result<(), ReencryptErr
                     let (table, row, key) = (value.column.table, value.row, &value.key_id);
                     eprintln!("{table} {row}: can't be opened; sealed with key {key}");
                 }
-                if step.job.finished_at.is_some() || told.elapsed() >= TOLD {
+                if step.job.finished_at.is_some() || told.elapsed() >= REPORT_INTERVAL {
                     tell(&step.job);
                     told = Instant::now();
                 }
                 if step.waits {
-                    tokio::time::sleep(PAUSE).await;
+                    sleep(OTHERS_PAUSE).await;
                 }
             }
-            None if unfinished(&mut connection, keys, &started).await? => tokio::time::sleep(PAUSE).await,
+            None if unfinished(&mut connection, keys, &started).await? => sleep(OTHERS_PAUSE).await,
             None => break,
         }
     }

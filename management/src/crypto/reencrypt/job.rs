@@ -18,15 +18,15 @@ use migrations::{
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::api::alone::alone;
+use crate::api::org_lock::lock_org;
 
 /// An organisation's values on their way to another key.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = reencryptions, check_for_backend(diesel::pg::Pg))]
 pub struct Job {
-    /// Whose values; those of its sibling for test data as well.
+    /// Organisation of the values, and of those of its sibling for test data.
     pub org_id: Uuid,
-    /// The key they are sealed with.
+    /// ID of the key that they are to be sealed with.
     pub key_id: Vec<u8>,
     /// Values that were sealed with another key at the start.
     pub total: i64,
@@ -34,33 +34,33 @@ pub struct Job {
     pub done: i64,
     /// Values that did not open, and are left.
     pub failed: i64,
-    /// Where it is: a table of [`columns::ALL`], and its last row.
+    /// Table that the job is at, one of [`columns::ALL`].
     pub at_table: String,
-    /// See `at_table`.
+    /// Last row of that table that was looked at.
     pub at_row: Uuid,
-    /// When it was begun.
+    /// Time when the job was begun.
     pub started_at: OffsetDateTime,
-    /// None: it is not finished.
+    /// Time when the job was finished. None: it is not.
     pub finished_at: Option<OffsetDateTime>,
 }
 
-/// Which unfinished job of another key may be replaced.
+/// Unfinished jobs of another key that may be replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Takeover {
-    /// One of the previous key, which we know to be older. Any other key may be a newer one, of processes that were
-    /// restarted before us.
+    /// Replaces a job of the previous key, which we know to be older. Any other key may be a newer one, of
+    /// processes that were restarted before us.
     Previous,
-    /// Any: the operator knows.
+    /// Replaces any job: the operator knows.
     Any,
 }
 
-/// The organisation's last job.
+/// Finds the organisation's last job.
 pub async fn find(connection: &mut AsyncPgConnection, org: Uuid) -> diesel::QueryResult<Option<Job>> {
     reencryptions::table.find(org).select(Job::as_select()).first(connection).await.optional()
 }
 
-/// Begins to seal all of an organisation with the current key, unless that is being done already: the job, and whether
-/// it is a new one.
+/// Begins to seal all of an organisation with the current key, unless that is being done already: the job,
+/// and whether it is a new one.
 pub async fn begin(
     connection: &mut AsyncPgConnection,
     keys: &SealKeys,
@@ -70,7 +70,7 @@ pub async fn begin(
     let key = keys.current().id();
     connection
         .transaction(async |connection| {
-            alone(connection, org).await?;
+            lock_org(connection, org).await?;
             if let Some(job) = find(connection, org).await?
                 && job.finished_at.is_none()
             {
@@ -107,7 +107,7 @@ pub async fn begin(
         .await
 }
 
-/// The organisation and its sibling.
+/// Gives the organisation and its sibling.
 pub async fn data_orgs(connection: &mut AsyncPgConnection, org: Uuid) -> diesel::QueryResult<Vec<Uuid>> {
     let both = orgs::table.filter(orgs::id.eq(org).or(orgs::test_of.eq(org)));
     both.select(orgs::id).load(connection).await
@@ -119,17 +119,18 @@ struct Count {
     values: i64,
 }
 
-/// How many values of these organisations are sealed with another key.
+/// Counts the values of these organisations that are sealed with another key.
 pub async fn left(connection: &mut AsyncPgConnection, orgs: &[Uuid], key: KeyId) -> diesel::QueryResult<i64> {
-    let count = |column: &Column| {
-        format!("(SELECT count(*) FROM {} WHERE {})", column.table, of_another_key(*column))
-    };
-    let sql = format!("SELECT {} AS values", columns::ALL.each_ref().map(count).join(" + "));
+    let sql = format!("SELECT {} AS values", columns::ALL.map(count_of_another_key).join(" + "));
     let query = sql_query(sql).bind::<Array<SqlUuid>, _>(orgs).bind::<Binary, _>(key.as_slice());
     Ok(query.get_result::<Count>(connection).await?.values)
 }
 
-/// Of the organisations $1, sealed, and not with the key $2.
+fn count_of_another_key(column: Column) -> String {
+    format!("(SELECT count(*) FROM {} WHERE {})", column.table, of_another_key(column))
+}
+
+/// Condition for values of the organisations $1 that are sealed, and not with the key $2.
 pub fn of_another_key(Column { column, .. }: Column) -> String {
     // The key's ID follows one byte of version.
     format!("org_id = ANY($1) AND substring({column} FROM 2 FOR 4) <> $2")

@@ -1,4 +1,4 @@
-//! One batch of values in one transaction.
+//! A step: one batch of values in one transaction.
 
 use diesel::{
     ExpressionMethods, OptionalExtension, QueryDsl, QueryableByName, SelectableHelper,
@@ -20,31 +20,32 @@ use uuid::Uuid;
 
 use super::job::{Job, data_orgs, left, of_another_key};
 
-/// Values of one transaction, which takes some tens of milliseconds: for so long at most a writer waits for it.
-const BATCH: i64 = 1000;
+/// Values of one transaction, which takes some tens of milliseconds: for so long at most a writer waits for
+/// it.
+const BATCH_VALUES: i64 = 1000;
 
-/// What was done.
+/// A step that was done.
 pub struct Step {
-    /// As it is now.
+    /// The job as it is now.
     pub job: Job,
     /// Values that don't open.
     pub unreadable: Vec<Unreadable>,
-    /// Others are changing what is left: it is looked at again in a while.
+    /// True where others are changing what is left: it is looked at again in a while.
     pub waits: bool,
 }
 
 /// A value that doesn't open.
 pub struct Unreadable {
-    /// Where it is.
+    /// Column that holds the value.
     pub column: Column,
-    /// Its row.
+    /// ID of its row.
     pub row: Uuid,
-    /// The key it says it is sealed with; empty where it says none.
+    /// ID of the key that it says it is sealed with; empty where it says none.
     pub key_id: String,
 }
 
 #[derive(QueryableByName)]
-struct Value {
+struct SealedValue {
     #[diesel(sql_type = SqlUuid)]
     id: Uuid,
     #[diesel(sql_type = SqlUuid)]
@@ -65,7 +66,7 @@ pub async fn step(connection: &mut AsyncPgConnection, keys: &SealKeys) -> Result
         .await
 }
 
-/// The oldest job that nobody else holds, held until the end of the transaction.
+/// Finds the oldest job that nobody else holds, and holds it until the end of the transaction.
 async fn claim(connection: &mut AsyncPgConnection, key: KeyId) -> diesel::QueryResult<Option<Job>> {
     let ours = reencryptions::table
         .filter(reencryptions::finished_at.is_null())
@@ -74,7 +75,7 @@ async fn claim(connection: &mut AsyncPgConnection, key: KeyId) -> diesel::QueryR
     oldest.for_update().skip_locked().first(connection).await.optional()
 }
 
-/// Does the next batch, and whether that was the last.
+/// Does the next batch, and tells whether that was the last.
 async fn advance(
     connection: &mut AsyncPgConnection,
     keys: &SealKeys,
@@ -112,14 +113,14 @@ async fn advance(
     Ok((step, false))
 }
 
-/// The next values, held unless somebody else holds them.
+/// Reads the next values, and holds them unless somebody else does.
 async fn batch(
     connection: &mut AsyncPgConnection,
     column: Column,
     orgs: &[Uuid],
     key: KeyId,
     after: Uuid,
-) -> diesel::QueryResult<Vec<Value>> {
+) -> diesel::QueryResult<Vec<SealedValue>> {
     let Column { table, column: name } = column;
     let sql = format!(
         "SELECT id, org_id, {name} AS sealed FROM {table} WHERE {} AND id > $3 ORDER BY id LIMIT $4 \
@@ -127,13 +128,13 @@ async fn batch(
         of_another_key(column)
     );
     let query = sql_query(sql).bind::<Array<SqlUuid>, _>(orgs).bind::<Binary, _>(key.as_slice());
-    query.bind::<SqlUuid, _>(after).bind::<BigInt, _>(BATCH).load(connection).await
+    query.bind::<SqlUuid, _>(after).bind::<BigInt, _>(BATCH_VALUES).load(connection).await
 }
 
 /// Rows, their values sealed with the current key, and what doesn't open.
-type Sealed = (Vec<Uuid>, Vec<Vec<u8>>, Vec<Unreadable>);
+type Resealed = (Vec<Uuid>, Vec<Vec<u8>>, Vec<Unreadable>);
 
-fn seal(keys: &SealKeys, column: Column, values: &[Value]) -> Result<Sealed, CountedError> {
+fn seal(keys: &SealKeys, column: Column, values: &[SealedValue]) -> Result<Resealed, CountedError> {
     let (mut ids, mut blobs, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
     for value in values {
         let place = column.place(value.org_id, value.id);

@@ -1,26 +1,27 @@
-//! Any management process works on what is to be sealed anew.
+//! Worker on what is to be sealed anew, which runs in every management process.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use metrics::{counter, gauge};
+use migrations::{pool::PgPool, sealed::SealKeys};
 use tokio_util::sync::CancellationToken;
 
 use super::step::{Step, step};
-use crate::{api::error::Result, state::Management};
+use crate::api::error::Result;
 
-/// How often an idle process looks for work.
-const IDLE: Duration = Duration::from_secs(1);
-/// How long it leaves it after a failure.
-const FAILED: Duration = Duration::from_secs(5);
+/// Pause of an idle process before it looks for work again.
+const IDLE_PAUSE: Duration = Duration::from_secs(1);
+/// Pause of a process after a failure.
+const FAILURE_PAUSE: Duration = Duration::from_secs(5);
 
 /// Works until `stop`; a batch that is begun is finished.
-pub async fn work_until(state: Management, stop: CancellationToken) {
+pub async fn work_until(postgres: PgPool, keys: Arc<SealKeys>, stop: CancellationToken) {
     while !stop.is_cancelled() {
-        let pause = match work(&state).await {
+        let pause = match work(&postgres, &keys).await {
             Ok(Some(step)) if !step.waits => continue,
-            Ok(_) => IDLE,
+            Ok(_) => IDLE_PAUSE,
             // It was logged where it was met; what was not committed is done again.
-            Err(_) => FAILED,
+            Err(_) => FAILURE_PAUSE,
         };
         tokio::select! {
             () = stop.cancelled() => {}
@@ -29,9 +30,9 @@ pub async fn work_until(state: Management, stop: CancellationToken) {
     }
 }
 
-async fn work(state: &Management) -> Result<Option<Step>> {
-    let mut connection = state.connection().await?;
-    let Some(step) = step(&mut connection, &state.keys).await? else { return Ok(None) };
+async fn work(postgres: &PgPool, keys: &SealKeys) -> Result<Option<Step>> {
+    let mut connection = postgres.get().await?;
+    let Some(step) = step(&mut connection, keys).await? else { return Ok(None) };
     for value in &step.unreadable {
         let (table, row, key_id) = (value.column.table, value.row, value.key_id.as_str());
         tracing::error!(table, %row, key_id, "a sealed value can't be opened, and is left");

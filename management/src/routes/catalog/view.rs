@@ -1,4 +1,4 @@
-//! What is told of a vendor: the core's messages as JSON.
+//! Vendors as the API shows them: the core's messages as JSON.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use proto::v1;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// How well a vendor's endpoint is evidenced.
+/// Evidence that there is for a vendor's endpoint.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Evidence {
@@ -18,7 +18,7 @@ pub enum Evidence {
     SpecOnly,
 }
 
-/// How a vendor returns the ID.
+/// Way in which a vendor returns the ID.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
@@ -33,105 +33,106 @@ pub enum Mode {
 /// A vendor of gateway sync.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SyncVendor {
-    /// In paths and metrics.
+    /// Name of the vendor in paths and metrics.
     name: String,
-    /// For people.
+    /// Name of the vendor for people.
     label: String,
     /// The field of an identity that holds the ID.
     field: String,
     /// The partner ID in the vendor's own words.
     partner_label: String,
-    /// Where to find it.
+    /// Help for people: where to find it.
     partner_help: String,
-    /// How long an ID is kept unless you say else, in days.
+    /// Days for which an ID is kept unless you say else.
     default_ttl_days: u32,
     /// The consent category that is needed.
     category: String,
-    /// Null: not known here yet.
+    /// Way in which the vendor returns the ID. Null: not known here yet.
     mode: Option<Mode>,
-    /// Null: not known here yet.
+    /// Evidence that there is for the endpoint. Null: not known here yet.
     evidence: Option<Evidence>,
     /// Public page or repository that shows the endpoint. Null: none.
     evidence_source: Option<String>,
     /// Hosts that your pages' CSP must allow in `img-src`; with another `endpoint`, also that one's.
     csp_hosts: Vec<String>,
-    /// Where browsers are sent unless you say else.
+    /// URL that browsers are sent to unless you say else.
     default_endpoint: String,
-    /// What you have to agree on with the vendor: its ID comes in the place of its macro, and `{collect_url}` stands for
-    /// scheme and host of your collect host. Null: nothing.
+    /// Callback to agree on with the vendor: its ID comes in the place of its macro, and `{collect_url}`
+    /// stands for scheme and host of your collect host. Null: nothing.
     callback: Option<String>,
 }
 
 /// A vendor of enrichment.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EnrichmentVendor {
-    /// In paths and metrics.
+    /// Name of the vendor in paths and metrics.
     name: String,
-    /// For people.
+    /// Name of the vendor for people.
     label: String,
     /// The field of an identity that holds the ID.
     field: String,
-    /// What it does and needs, and where its public contract differs from the defaults.
+    /// Help for people: what the vendor does and needs, and where its public contract differs from the
+    /// defaults.
     help: String,
-    /// What has to be configured to call it.
+    /// Credentials that have to be configured to call it.
     credentials: Vec<CredentialField>,
-    /// What holds unless you say else. Null: not known here yet.
+    /// Settings that hold unless you say else. Null: not known here yet.
     default_config: Option<EnrichmentConfig>,
     /// The host that is called, for a firewall. No browser calls it, so a CSP needs none.
     host: String,
-    /// Null: not known here yet.
+    /// Evidence that there is for the contract. Null: not known here yet.
     evidence: Option<Evidence>,
     /// Public page or repository that shows the contract. Null: none.
     evidence_source: Option<String>,
 }
 
-/// One value of a vendor's credentials.
+/// A value of a vendor's credentials.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct CredentialField {
-    /// In settings.
+    /// Name of the value in settings.
     name: String,
-    /// In the vendor's own words.
+    /// Name of the value in the vendor's own words.
     label: String,
-    /// Where to find it.
+    /// Help for people: where to find it.
     help: String,
 }
 
-/// How a vendor of enrichment is called.
+/// Request that a vendor of enrichment is called with.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EnrichmentConfig {
-    /// Scheme and host.
+    /// Scheme and host of the vendor.
     base_url: String,
-    /// `GET` or `POST`.
+    /// Method of the request, `GET` or `POST`.
     method: String,
-    /// Below the base URL.
+    /// Path below the base URL.
     path: String,
-    /// Name to value; `{{name}}` stands for a credential.
+    /// Headers, name to value; `{{name}}` stands for a credential.
     headers: BTreeMap<String, String>,
-    /// Where in the answer the ID is (RFC 9535).
+    /// Query that finds the ID in the answer (RFC 9535).
     json_path: String,
-    /// How long an ID is kept: `90d`.
+    /// Time for which an ID is kept, such as `90d`.
     ttl: String,
 }
 
 /// A vendor of which IDs are collected without asking it.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct CollectedVendor {
-    /// In paths.
+    /// Name of the vendor in paths.
     name: String,
-    /// What its advertisements add to the URL of the page they lead to.
+    /// Click IDs that its advertisements add to the URL of the page they lead to.
     click_ids: Vec<ClickId>,
-    /// What its script would make and keep in a cookie.
+    /// IDs that its script would make and keep in a cookie.
     generated_ids: Vec<GeneratedId>,
 }
 
-/// A click ID.
+/// A click ID of a vendor.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ClickId {
     /// The field of an identity that holds it.
     field: String,
     /// Names of the URL's parameter.
     parameters: Vec<String>,
-    /// How long it is kept, in days.
+    /// Days for which the ID is kept.
     ttl_days: u32,
     /// The consent category that is needed.
     category: String,
@@ -142,13 +143,13 @@ pub struct ClickId {
 pub struct GeneratedId {
     /// The field of an identity that holds it.
     field: String,
-    /// The vendor's cookie.
+    /// Name of the vendor's cookie.
     cookie: String,
-    /// How long it is kept, in days.
+    /// Days for which the ID is kept.
     ttl_days: u32,
     /// The consent category that is needed.
     category: String,
-    /// It is made only where the vendor's sync, which assigns the same ID, is off.
+    /// True where the ID is made only where the vendor's sync, which assigns the same ID, is off.
     unless_synced: bool,
 }
 
@@ -179,52 +180,63 @@ impl From<v1::SyncVendor> for SyncVendor {
 
 impl From<v1::EnrichmentVendor> for EnrichmentVendor {
     fn from(vendor: v1::EnrichmentVendor) -> Self {
-        let config = |config: v1::EnrichmentConfig| EnrichmentConfig {
-            base_url: config.base_url,
-            method: config.method,
-            path: config.path,
-            headers: config.headers.into_iter().collect(),
-            json_path: config.json_path,
-            ttl: config.ttl,
-        };
-        let credential = |field: v1::Credential| CredentialField {
-            name: field.name,
-            label: field.label,
-            help: field.help,
-        };
         Self {
             evidence: evidence(vendor.evidence()),
             name: vendor.name,
             label: vendor.label,
             field: vendor.field,
             help: vendor.help,
-            credentials: vendor.credential_fields.into_iter().map(credential).collect(),
-            default_config: vendor.default_config.map(config),
+            credentials: vendor.credential_fields.into_iter().map(Into::into).collect(),
+            default_config: vendor.default_config.map(Into::into),
             host: vendor.host,
             evidence_source: given(vendor.evidence_source),
         }
     }
 }
 
+impl From<v1::EnrichmentConfig> for EnrichmentConfig {
+    fn from(config: v1::EnrichmentConfig) -> Self {
+        Self {
+            base_url: config.base_url,
+            method: config.method,
+            path: config.path,
+            headers: config.headers.into_iter().collect(),
+            json_path: config.json_path,
+            ttl: config.ttl,
+        }
+    }
+}
+
+impl From<v1::Credential> for CredentialField {
+    fn from(field: v1::Credential) -> Self {
+        Self { name: field.name, label: field.label, help: field.help }
+    }
+}
+
 impl From<v1::CollectedVendor> for CollectedVendor {
     fn from(vendor: v1::CollectedVendor) -> Self {
-        let click_id = |id: v1::ClickId| ClickId {
-            field: id.field,
-            parameters: id.parameters,
-            ttl_days: id.ttl_days,
-            category: id.category,
-        };
-        let generated_id = |id: v1::GeneratedId| GeneratedId {
+        Self {
+            name: vendor.name,
+            click_ids: vendor.click_ids.into_iter().map(Into::into).collect(),
+            generated_ids: vendor.generated_ids.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<v1::ClickId> for ClickId {
+    fn from(id: v1::ClickId) -> Self {
+        Self { field: id.field, parameters: id.parameters, ttl_days: id.ttl_days, category: id.category }
+    }
+}
+
+impl From<v1::GeneratedId> for GeneratedId {
+    fn from(id: v1::GeneratedId) -> Self {
+        Self {
             field: id.field,
             cookie: id.cookie,
             ttl_days: id.ttl_days,
             category: id.category,
             unless_synced: id.unless_synced,
-        };
-        Self {
-            name: vendor.name,
-            click_ids: vendor.click_ids.into_iter().map(click_id).collect(),
-            generated_ids: vendor.generated_ids.into_iter().map(generated_id).collect(),
         }
     }
 }
@@ -238,7 +250,7 @@ fn evidence(evidence: v1::Evidence) -> Option<Evidence> {
     }
 }
 
-/// What the contract says by an empty text, and JSON by null.
+/// Makes null in JSON of an empty text, which is how the contract says that there is none.
 fn given(text: String) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }

@@ -1,42 +1,43 @@
-//! What is told of a provider of the customer's own.
+//! Input about a provider of the customer's own.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-/// A provider. What is required the core says, all at once.
+/// A provider of the customer's own. The core says what is required, all at once.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CustomProvider {
-    /// Where it is there, the name in the path.
+    /// Name of the provider; where it is there, the one in the path.
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
-    /// An https URL without credentials; `{{anonymous_id}}` and other variables may stand in its path and query.
+    /// An https URL without credentials; `{{anonymous_id}}` and other variables may stand in its path and
+    /// query.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required, value_type = String)]
     pub(super) endpoint: Option<String>,
-    /// `GET` or `POST`, which it is where it is absent.
+    /// Method of the request, `GET` or `POST`. Absent: `POST`.
     #[serde(skip_serializing_if = "Option::is_none")]
     method: Option<String>,
-    /// Absent: none.
+    /// Authentication at the provider. Absent: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) authentication: Option<Authentication>,
-    /// What is sent: JSON with variables, of GET the parameters. Absent: nothing.
+    /// Content of the request: JSON with variables, of GET the parameters. Absent: nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     request_template: Option<Map<String, Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required, value_type = ResponseMapping)]
     pub(super) response_mapping: Option<ResponseMapping>,
-    /// How long an ID is kept, `30d`: 1s to 400d.
+    /// Time for which an ID is kept, such as `30d`: 1s to 400d.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required, value_type = String)]
     ttl: Option<String>,
-    /// How long an answer may take, `2s`, which it is where it is absent: 100ms to 10s.
+    /// Time that an answer may take, 100ms to 10s. Absent: `2s`.
     #[serde(skip_serializing_if = "Option::is_none")]
     timeout: Option<String>,
 }
 
-/// How a provider knows us.
+/// Authentication by which a provider knows us.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Authentication {
@@ -47,15 +48,15 @@ pub struct Authentication {
     /// `secret:` and the name of a secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) token_secret_ref: Option<String>,
-    /// Of `header`: its name.
+    /// Name of the header, where the type is `header`.
     #[serde(skip_serializing_if = "Option::is_none")]
     header: Option<String>,
-    /// Of `basic`.
+    /// Name of the user, where the type is `basic`.
     #[serde(skip_serializing_if = "Option::is_none")]
     username: Option<String>,
 }
 
-/// What becomes of an answer.
+/// Mapping of an answer to an ID.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResponseMapping {
@@ -63,7 +64,7 @@ pub struct ResponseMapping {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required, value_type = String)]
     pub(super) redis_field: Option<String>,
-    /// Where in the answer the ID is: an RFC 9535 query that denotes one value.
+    /// Query that finds the ID in the answer: an RFC 9535 query that denotes one value.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required, value_type = String)]
     json_path: Option<String>,
@@ -78,8 +79,8 @@ impl TryFrom<String> for ProviderName {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
-        let is_name = (1..=64).contains(&text.len()) && text.bytes().all(plain);
+        let is_name = (1..=64).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
         if is_name { Ok(Self(text)) } else { Err("not a name of a provider") }
     }
 }

@@ -16,9 +16,9 @@ pub struct Person {
     #[serde(with = "time::serde::rfc3339::option")]
     created_at: Option<OffsetDateTime>,
     identifiers: Vec<Identifier>,
-    /// By field of the identity.
+    /// Vendor IDs, by field of the identity.
     vendor_ids: BTreeMap<String, VendorId>,
-    /// What was merged into it, newest first.
+    /// Merges into this identity, newest first.
     merges: Vec<Merge>,
     /// Links that were refused, newest first.
     refusals: Vec<Refusal>,
@@ -27,10 +27,10 @@ pub struct Person {
 /// An ID that leads to the person.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Identifier {
-    /// `anonymous_id` or `user_id`.
+    /// Kind of the ID, `anonymous_id` or `user_id`.
     kind: String,
     value: String,
-    /// It came in a signed call or with a `userHash`.
+    /// True where the ID came in a signed call or with a `userHash`.
     verified: bool,
     #[serde(with = "time::serde::rfc3339::option")]
     linked_at: Option<OffsetDateTime>,
@@ -40,22 +40,22 @@ pub struct Identifier {
     consent: Option<Consent>,
 }
 
-/// Consent signals.
+/// Consent signals of a browser.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Consent {
-    /// As they came.
+    /// Signals in the form in which they came.
     signals: Option<Value>,
-    /// `Sec-GPC: 1` came with them.
+    /// True where `Sec-GPC: 1` came with them.
     sec_gpc: bool,
     #[serde(with = "time::serde::rfc3339::option")]
     updated_at: Option<OffsetDateTime>,
 }
 
-/// A vendor's ID.
+/// A vendor's ID of the person.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct VendorId {
     value: String,
-    /// `sync`, `enrichment`, `click` or `generated`.
+    /// Way in which it was collected: `sync`, `enrichment`, `click` or `generated`.
     source: &'static str,
     #[serde(with = "time::serde::rfc3339::option")]
     collected_at: Option<OffsetDateTime>,
@@ -69,7 +69,7 @@ pub struct VendorId {
 #[derive(Debug, Serialize, ToSchema)]
 #[expect(clippy::struct_field_names, reason = "fields are called as the core calls them")]
 pub struct Merge {
-    /// Names it to `unmerge`.
+    /// ID of the merge, which names it to `unmerge`.
     merge_id: String,
     merged_canonical_id: String,
     survivor_canonical_id: String,
@@ -77,7 +77,7 @@ pub struct Merge {
     moved_vendor_ids: i32,
     #[serde(with = "time::serde::rfc3339::option")]
     merged_at: Option<OffsetDateTime>,
-    /// Null: still in force.
+    /// Time when it was taken apart again. Null: still in force.
     #[serde(with = "time::serde::rfc3339::option")]
     undone_at: Option<OffsetDateTime>,
 }
@@ -85,9 +85,9 @@ pub struct Merge {
 /// Links that were refused.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Refusal {
-    /// What the identifier was called.
+    /// Name of the kind of identifier, such as `user_id`, not its value.
     identifier: String,
-    /// `JUNK`, `DIFFERENT_USERS`, `TOO_MANY_LINKS` or `INVALID_PROOF`.
+    /// Reason: `JUNK`, `DIFFERENT_USERS`, `TOO_MANY_LINKS` or `INVALID_PROOF`.
     reason: &'static str,
     times: i32,
     #[serde(with = "time::serde::rfc3339::option")]

@@ -1,14 +1,14 @@
-//! What is told of a tenant of Amperity.
+//! Input about a tenant of Amperity.
 
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
 
-/// A tenant of Amperity, and what is read of it. What is required the core says, all at once.
+/// A tenant of Amperity, and what is read of it. The core says what is required, all at once.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AmperityInput {
-    /// Whether it is asked; then `profile_api_key` is needed.
+    /// True where the tenant is asked; then `profile_api_key` is needed.
     #[serde(default = "enabled")]
     pub(super) enabled: bool,
     /// Streaming Ingest key (write access), 1 to 8,192 bytes. Absent: it stays as it is.
@@ -23,11 +23,11 @@ pub struct AmperityInput {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required, value_type = String)]
     tenant_subdomain: Option<String>,
-    /// For the header `Amperity-Tenant`; mostly the same.
+    /// Value of the header `Amperity-Tenant`; mostly the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required, value_type = String)]
     tenant_id: Option<String>,
-    /// Of the realtime event stream, `esm-…`.
+    /// ID of the realtime event stream, `esm-…`.
     #[serde(skip_serializing_if = "Option::is_none")]
     event_stream_id: Option<String>,
     /// `source` of every event, as the stream's routing expression has it.
@@ -37,22 +37,22 @@ pub struct AmperityInput {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required, value_type = String)]
     profile_collection_id: Option<String>,
-    /// By what a profile is found, tried in order. At most 20.
+    /// Keys by which a profile is found, tried in order. At most 20.
     #[serde(skip_serializing_if = "Option::is_none")]
     linking_keys: Option<Vec<LinkingKey>>,
     /// Attributes that a browser may see: a list, or names with commas between. None: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     browser_attribute_allowlist: Option<Names>,
-    /// Whether attributes are asked for the context of the event.
+    /// True where attributes are asked for the context of the event.
     #[serde(skip_serializing_if = "Option::is_none")]
     context_enabled: Option<bool>,
-    /// What of the event is the context. At most 20.
+    /// Values of the event that make its context. At most 20.
     #[serde(skip_serializing_if = "Option::is_none")]
     context_mappings: Option<Vec<ContextMapping>>,
     /// The consent category that attributes need. Absent: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     consent_category: Option<String>,
-    /// In place of `https://<tenant_subdomain>.amperity.com`.
+    /// Base URL in place of `https://<tenant_subdomain>.amperity.com`.
     #[serde(skip_serializing_if = "Option::is_none")]
     base_url: Option<String>,
 }
@@ -61,7 +61,7 @@ fn enabled() -> bool {
     true
 }
 
-/// Keys are never among the settings.
+/// Leaves keys out of the settings.
 #[expect(clippy::ref_option, reason = "serde gives it so")]
 fn nothing<S: Serializer>(_: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_none()
@@ -75,11 +75,11 @@ pub struct LinkingKey {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required, value_type = String)]
     source: Option<String>,
-    /// Its name in the collection's `linking_keys`.
+    /// Name of the key in the collection's `linking_keys`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required, value_type = String)]
     key: Option<String>,
-    /// `sha256`, or absent: as it is.
+    /// Hash that the value is sent as, `sha256`. Absent: as it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     hash: Option<String>,
 }
@@ -92,7 +92,7 @@ pub struct ContextMapping {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required, value_type = String)]
     source: Option<String>,
-    /// Its name for Amperity, `pageCategory`.
+    /// Name of the value for Amperity, `pageCategory`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required, value_type = String)]
     target: Option<String>,
@@ -102,9 +102,9 @@ pub struct ContextMapping {
 #[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum Names {
-    /// With commas between.
+    /// Names in one text with commas between.
     Text(String),
-    /// One by one.
+    /// Names in a list, one by one.
     List(Vec<String>),
 }
 

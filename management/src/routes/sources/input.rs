@@ -1,4 +1,4 @@
-//! What is told of a source, and what has to be true of it.
+//! Input about a source, and what has to be true of it.
 
 use std::collections::HashSet;
 
@@ -12,23 +12,26 @@ use crate::api::{
     fields::{self, Fields},
 };
 
-/// Most domains, and most collect hosts, of one source.
-const MOST: usize = 100;
-/// What a browser is shown (design section 7, Trust).
+/// Most domains of one source.
+const MAX_DOMAINS: usize = 100;
+/// Most collect hosts of one source.
+const MAX_COLLECT_HOSTS: usize = 100;
+/// Rules on what a browser is shown. `verified` shows a person's values only where the browser is tied to
+/// that person by a proof; otherwise anyone could type in another's email and read their profile.
 const BROWSER_IDENTITY: [&str; 2] = ["verified", "claimed"];
 
-/// What is told of a source.
+/// Input about a source.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceInput {
-    /// For display, 1 to 200 characters.
+    /// Name for display, 1 to 200 characters.
     #[schema(min_length = 1, max_length = 200)]
     pub(super) name: String,
     /// Origins that may call: `host[:port]`, https implied, `http://…` on loopback. None: no browser may.
     #[serde(default)]
     #[schema(max_items = 100)]
     pub(super) domains: Vec<String>,
-    /// Your hosts that point at the edge.
+    /// Hosts of yours that point at the edge.
     #[serde(default)]
     #[schema(max_items = 100)]
     pub(super) collect_hosts: Vec<CollectHost>,
@@ -51,19 +54,46 @@ fn verified() -> String {
 pub struct CollectHost {
     /// Scheme and authority, `https://collect.example.com`.
     pub(super) url: String,
-    /// Domain attribute of the `_dfid` cookie: the host, or a domain it is under; nothing that strangers share, as
-    /// `co.uk` or `github.io` (publicsuffix.org). Absent: the host alone.
+    /// Domain attribute of the `_dfid` cookie: the host, or a domain it is under; nothing that strangers
+    /// share, as `co.uk` or `github.io` (publicsuffix.org). Absent: the host alone.
     pub(super) cookie_domain: Option<String>,
 }
 
+impl From<&rows::CollectHost> for CollectHost {
+    fn from(row: &rows::CollectHost) -> Self {
+        Self { url: row.url.clone(), cookie_domain: row.cookie_domain.clone() }
+    }
+}
+
+impl CollectHost {
+    /// Makes the row that keeps it.
+    pub(super) fn row(&self, id: Uuid, org_id: Uuid, source_id: Uuid) -> rows::CollectHost {
+        let (url, cookie_domain) = (self.url.clone(), self.cookie_domain.clone());
+        rows::CollectHost { id, org_id, source_id, url, cookie_domain }
+    }
+}
+
 impl SourceInput {
-    /// With everything in the form in which it is kept, or what is wrong with it.
+    /// Gives the input with everything in the form in which it is kept, or refuses with what is wrong with
+    /// it.
     pub(super) fn checked(mut self) -> Result<Self> {
         let mut wrong = Fields::default();
         wrong.text("name", &self.name, 1, 200);
         wrong.one_of("browser_identity", &self.browser_identity, &BROWSER_IDENTITY);
-        wrong.check(self.domains.len() <= MOST, "domains", format!("must be at most {MOST}"));
-        wrong.check(self.collect_hosts.len() <= MOST, "collect_hosts", format!("must be at most {MOST}"));
+        wrong.check(self.domains.len() <= MAX_DOMAINS, "domains", format!("must be at most {MAX_DOMAINS}"));
+        wrong.check(
+            self.collect_hosts.len() <= MAX_COLLECT_HOSTS,
+            "collect_hosts",
+            format!("must be at most {MAX_COLLECT_HOSTS}"),
+        );
+        self.check_domains(&mut wrong);
+        self.check_collect_hosts(&mut wrong);
+        wrong.done()?;
+        Ok(self)
+    }
+
+    /// Brings the domains into the form in which they are kept, and notes what is wrong with them.
+    fn check_domains(&mut self, wrong: &mut Fields) {
         let mut known = HashSet::new();
         for (index, domain) in self.domains.iter_mut().enumerate() {
             let field = format!("domains[{index}]");
@@ -78,6 +108,10 @@ impl SourceInput {
                 }
             }
         }
+    }
+
+    /// Brings the collect hosts into the form in which they are kept, and notes what is wrong with them.
+    fn check_collect_hosts(&mut self, wrong: &mut Fields) {
         let mut known = HashSet::new();
         for (index, host) in self.collect_hosts.iter_mut().enumerate() {
             let field = format!("collect_hosts[{index}]");
@@ -94,11 +128,9 @@ impl SourceInput {
             );
             host.url = url;
         }
-        wrong.done()?;
-        Ok(self)
     }
 
-    /// The row that keeps it.
+    /// Makes the row that keeps it.
     pub(super) fn row(&self, id: Uuid, org_id: Uuid) -> rows::Source {
         rows::Source {
             id,
@@ -111,7 +143,7 @@ impl SourceInput {
     }
 }
 
-/// A domain as it is kept: without https, which is implied, and without the scheme's own port.
+/// Gives a domain as it is kept: without https, which is implied, and without the scheme's own port.
 fn domain_of(text: &str) -> Option<String> {
     let origin = match text.split_once("://") {
         None => fields::origin(&format!("https://{text}")),
@@ -128,7 +160,7 @@ fn domain_of(text: &str) -> Option<String> {
     Some(origin.strip_prefix("https://").map_or(origin.clone(), str::to_owned))
 }
 
-/// Whether a browser takes a cookie of `domain` from the host of `url`.
+/// Tells whether a browser takes a cookie of `domain` from the host of `url`.
 fn covers(domain: &str, url: &str) -> bool {
     let host =
         url::Url::parse(url).ok().and_then(|url| url.host().map(|host| host.to_string())).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What is told of a user, and what is shown of him.
+//! Input about a user, and what is shown of them.
 
 use diesel::{Queryable, Selectable};
 use migrations::schema::users;
@@ -13,34 +13,34 @@ use crate::api::{
     permission::Role,
 };
 
-/// A new user.
+/// A new user, with their password.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewUser {
-    /// With it he logs in; no other user of any organisation has it, whatever its case.
+    /// Email address to log in with; no other user of any organisation has it, whatever its case.
     #[schema(max_length = 254)]
     pub(super) email: String,
-    /// For display.
+    /// Name of the user, for display.
     #[serde(default)]
     #[schema(max_length = 200)]
     pub(super) name: String,
     pub(super) role: Role,
-    /// 12 to 128 characters, and not easy to guess.
+    /// Password of 12 to 128 characters, not easy to guess.
     #[schema(value_type = String, format = Password, min_length = 12, max_length = 128)]
     pub(super) password: SecretString,
 }
 
-/// What can be changed of a user.
+/// Input with what can be changed of a user.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UserInput {
-    /// For display.
+    /// Name of the user, for display.
     #[serde(default)]
     #[schema(max_length = 200)]
     pub(super) name: String,
-    /// What he may do, at once and with the tokens that he has.
+    /// Role, which says what they may do, at once and with the tokens that they have.
     pub(super) role: Role,
-    /// He can't log in, and whatever sessions he has end.
+    /// True where they can't log in; whatever sessions they have end.
     #[serde(default)]
     pub(super) disabled: bool,
 }
@@ -49,12 +49,12 @@ pub struct UserInput {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PasswordInput {
-    /// 12 to 128 characters, and not easy to guess.
+    /// Password of 12 to 128 characters, not easy to guess.
     #[schema(value_type = String, format = Password, min_length = 12, max_length = 128)]
     pub(super) password: SecretString,
 }
 
-/// A user.
+/// A user of the organisation.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct UserView {
     pub(super) id: Uuid,
@@ -64,7 +64,7 @@ pub struct UserView {
     pub(super) disabled: bool,
     #[serde(with = "time::serde::rfc3339::option")]
     last_login_at: Option<OffsetDateTime>,
-    /// For `If-Match`.
+    /// Version of the record, for `If-Match`.
     pub(super) version: i32,
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
@@ -72,10 +72,10 @@ pub struct UserView {
     updated_at: OffsetDateTime,
 }
 
-/// A user's row.
+/// Row of a user.
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = users, check_for_backend(diesel::pg::Pg))]
-pub(super) struct Stored {
+pub(super) struct UserRow {
     id: Uuid,
     email: String,
     name: String,
@@ -87,8 +87,8 @@ pub(super) struct Stored {
     updated_at: OffsetDateTime,
 }
 
-impl Stored {
-    /// What is shown of him.
+impl UserRow {
+    /// Makes the view of the user; a defect where the role is none of ours.
     pub(super) fn shown(self) -> Result<UserView> {
         Ok(UserView {
             id: self.id,

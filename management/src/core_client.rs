@@ -19,30 +19,32 @@ use tonic::{
 
 use crate::api::error::{ApiError, Code, Result};
 
-/// Deadline of every call: sent to the core, and kept here as well. An erasure of somebody with many IDs takes longest.
-const DEADLINE: Duration = Duration::from_secs(5);
-/// How long a core may take to hear of a new organisation: it looks every 300 ms.
-const HEARSAY: Duration = Duration::from_millis(200);
-/// How often a call is made at most.
-const TRIES: u32 = 6;
-/// Largest answer (design section 4).
-const MAX_ANSWER: usize = 16 * 1024 * 1024;
+/// Deadline of a call: sent to the core, and kept here as well. An erasure of somebody with many IDs takes
+/// longest.
+const CALL_DEADLINE: Duration = Duration::from_secs(5);
+/// Pause before the next try where a core has not heard of a new organisation yet: cores look every 300 ms.
+const UNKNOWN_ORG_RETRY_DELAY: Duration = Duration::from_millis(200);
+/// Most tries of one call.
+const MAX_TRIES: u32 = 6;
+/// Largest answer in bytes, 16 MiB: as much as the core sends at most.
+const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
-/// The core, whichever instance answers.
+/// Client of the core, whichever instance answers. Clones share connections.
 #[derive(Clone)]
-pub struct Core {
+pub struct CoreClient {
     channels: Arc<[Channel]>,
     next: Arc<AtomicUsize>,
     token: MetadataValue<Ascii>,
 }
 
-impl Core {
+impl CoreClient {
     /// Connects to `cores` on first use. `token` is the whole `authorization` value.
     pub fn new(cores: &[Endpoint], token: MetadataValue<Ascii>) -> Self {
         Self { channels: cores.iter().map(Endpoint::connect_lazy).collect(), next: Arc::default(), token }
     }
 
-    /// Every method that management calls may be repeated, so one that a core could not be reached for is made at the next.
+    /// Makes a call. All methods that management calls may be repeated, so one that a core could not be
+    /// reached for is made at the next.
     async fn call<M: Clone, R, F>(
         &self,
         rpc: &'static str,
@@ -58,16 +60,17 @@ impl Core {
                 match send(self.channel()?, self.request(message.clone())).await {
                     Err(status) if tries == 1 && status.code() == Grpc::Unavailable => {}
                     // It was made a moment ago, and that core has not heard of it yet.
-                    Err(status) if tries < TRIES && is_reason(&status, ErrorReason::OrgNotFound) => {
-                        sleep(HEARSAY).await;
+                    Err(status) if tries < MAX_TRIES && is_reason(&status, ErrorReason::OrgNotFound) => {
+                        sleep(UNKNOWN_ORG_RETRY_DELAY).await;
                     }
                     answer => return answer,
                 }
                 tries += 1;
             }
         };
-        let late = |_| Err(Status::deadline_exceeded("the core did not answer in time"));
-        let answer = timeout(DEADLINE, attempts).await.unwrap_or_else(late);
+        let answer = timeout(CALL_DEADLINE, attempts)
+            .await
+            .unwrap_or_else(|_| Err(Status::deadline_exceeded("the core did not answer in time")));
         answer.map(Response::into_inner).map_err(|status| refused(rpc, &status))
     }
 
@@ -78,21 +81,21 @@ impl Core {
 
     fn request<M>(&self, message: M) -> Request<M> {
         let mut request = Request::new(message);
-        request.set_timeout(DEADLINE);
+        request.set_timeout(CALL_DEADLINE);
         request.metadata_mut().insert("authorization", self.token.clone());
         request
     }
 }
 
-/// One method an rpc: the same call each time, with another client.
+/// Makes one method an rpc: the same call each time, with another client.
 macro_rules! rpcs {
     ($($(#[$doc:meta])* $name:ident, $client:ident($message:ident) -> $answer:ident;)*) => {
         use proto::v1::{$($message, $answer,)*};
-        impl Core {$(
+        impl CoreClient {$(
             $(#[$doc])*
             pub async fn $name(&self, message: $message) -> Result<$answer> {
                 self.call(stringify!($name), message, |channel, request| async move {
-                    $client::new(channel).max_decoding_message_size(MAX_ANSWER).$name(request).await
+                    $client::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES).$name(request).await
                 })
                 .await
             }
@@ -105,21 +108,21 @@ use proto::v1::{
 };
 
 rpcs! {
-    /// Who somebody is.
+    /// Tells who somebody is.
     lookup, IdentityAdminServiceClient(LookupRequest) -> LookupResponse;
-    /// Everything stored about somebody.
+    /// Gives all that is stored about somebody.
     export, IdentityAdminServiceClient(ExportRequest) -> ExportResponse;
-    /// Erases somebody.
+    /// Erases somebody, in all stores.
     delete, IdentityAdminServiceClient(DeleteRequest) -> DeleteResponse;
-    /// Takes a merge apart.
+    /// Takes a merge apart again.
     unmerge, IdentityAdminServiceClient(UnmergeRequest) -> UnmergeResponse;
-    /// Vendors of gateway sync.
+    /// Lists the vendors of gateway sync.
     list_sync_vendors, CatalogServiceClient(ListSyncVendorsRequest) -> ListSyncVendorsResponse;
-    /// Vendors of which IDs are collected without asking them.
+    /// Lists the vendors of which IDs are collected without asking them.
     list_collected_vendors, CatalogServiceClient(ListCollectedVendorsRequest) -> ListCollectedVendorsResponse;
-    /// Vendors of enrichment.
+    /// Lists the vendors of enrichment.
     list_enrichment_vendors, CatalogServiceClient(ListEnrichmentVendorsRequest) -> ListEnrichmentVendorsResponse;
-    /// What is wrong with a provider's settings.
+    /// Tells what is wrong with the settings of a provider.
     check_provider, CatalogServiceClient(CheckProviderRequest) -> CheckProviderResponse;
 }
 
@@ -127,7 +130,7 @@ fn is_reason(status: &Status, reason: ErrorReason) -> bool {
     reason_of(status).is_some_and(|row| row.reason == reason)
 }
 
-/// What the core's refusal means here. What is no fault of the caller's is logged.
+/// Turns a refusal of the core into ours. Refusals that are no fault of the caller are logged and counted.
 fn refused(rpc: &'static str, status: &Status) -> ApiError {
     let row = reason_of(status);
     match row.map(|row| (row.reason, row.http)) {

@@ -1,5 +1,6 @@
-//! Watching PostgreSQL: connections to a server that is no longer the primary are left, and while there is none
-//! requests are refused at once. Readiness does not follow it: it would take every instance away together.
+//! Supervision of PostgreSQL: connections to a server that is no longer the primary are left, and while there
+//! is none requests are refused at once. Readiness does not follow it: it would take every instance away
+//! together.
 
 use std::time::Duration;
 
@@ -8,15 +9,16 @@ use migrations::pool::{PgPool, Supervisor};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-/// How often there is a look. A loss shows within 2 s (threats.md concern 32).
-const PERIOD: Duration = Duration::from_secs(1);
-/// The same while it is away: requests are refused until the next look.
-const RETRY: Duration = Duration::from_millis(400);
+/// Time between two looks. A loss shows within 2 s.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Time between two looks while PostgreSQL is away: requests are refused until the next one.
+const LOOK_INTERVAL_AWAY: Duration = Duration::from_millis(400);
 
-/// Watches until `stop`.
-pub async fn watch_until(postgres: PgPool, stop: CancellationToken) {
+/// Looks after the pool until `stop`, and says in logs and in `datafly_dependency_up` whether PostgreSQL is
+/// there.
+pub async fn supervise_until(postgres: PgPool, stop: CancellationToken) {
     let mut supervisor = Supervisor::new(postgres);
-    let mut tick = interval(PERIOD);
+    let mut tick = interval(LOOK_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut before = true;
     loop {
@@ -31,7 +33,7 @@ pub async fn watch_until(postgres: PgPool, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = tick.tick(), if up => {}
-            () = tokio::time::sleep(RETRY), if !up => {}
+            () = tokio::time::sleep(LOOK_INTERVAL_AWAY), if !up => {}
         }
     }
 }
