@@ -42,7 +42,7 @@ pub struct Config {
 impl Config {
     /// Reads and checks all settings; an error names the variable.
     pub fn from_env(env: &Env) -> Result<Self, EnvError> {
-        env.not_built("OTLP_ENDPOINT")?;
+        env.unimplemented("OTLP_ENDPOINT")?;
         let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
         let token = env.required_secret("SERVICE_TOKEN")?;
         let mut service_token = MetadataValue::try_from(format!("Bearer {}", token.expose_secret()))

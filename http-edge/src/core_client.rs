@@ -15,9 +15,8 @@ use proto::{
         AuthenticateRequest, AuthenticateResponse, BeginSyncRequest, BeginSyncResponse, CheckOriginRequest,
         CheckOriginResponse, CreateLinkRequest, CreateLinkResponse, ErrorReason, ResolveRequest,
         ResolveResponse, StoreSyncResultRequest, StoreSyncResultResponse, VendorCookiesRequest,
-        VendorCookiesResponse,
-        auth_service_client::AuthServiceClient, resolve_service_client::ResolveServiceClient,
-        sync_service_client::SyncServiceClient,
+        VendorCookiesResponse, auth_service_client::AuthServiceClient,
+        resolve_service_client::ResolveServiceClient, sync_service_client::SyncServiceClient,
     },
 };
 use tokio::{
@@ -101,7 +100,7 @@ impl CoreClient {
         if let Err(status) = &result
             && proto::reason_of(status).is_none()
         {
-            serve::failing!(WARN, rpc, code = ?status.code(), said = status.message(), "the core failed");
+            serve::warn_on_change!(WARN, rpc, code = ?status.code(), said = status.message(), "the core failed");
             metrics::counter!("datafly_core_failures_total", "rpc" => rpc).increment(1);
         }
         result.map(Response::into_inner)

@@ -68,7 +68,7 @@ impl From<Status> for ApiError {
         let reason = reason_of(&status).map(|row| row.reason);
         let mut answer = match (reason, status.code()) {
             (Some(ErrorReason::InvalidServiceToken | ErrorReason::RoleNotAllowed), _) => {
-                serve::failing!(ERROR, "the core refuses SERVICE_TOKEN");
+                serve::warn_on_change!(ERROR, "the core refuses SERVICE_TOKEN");
                 ErrorReason::Unavailable.into()
             }
             (Some(ErrorReason::Internal), _) => ErrorReason::Unavailable.into(),
@@ -95,7 +95,7 @@ impl Serialize for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut response = serve::envelope(self.reason.http, self.code(), self.message());
+        let mut response = serve::error_body(self.reason.http, self.code(), self.message());
         if matches!(self.reason.http, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(self.retry_after()));
         }

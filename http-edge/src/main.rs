@@ -5,7 +5,9 @@ use std::{process::ExitCode, sync::Arc};
 
 use serve::{Env, EnvError, Lifecycle, Workers};
 
-use crate::{body::Bodies, config::Config, core_client::CoreClient, routes::Edge, vendor_cookies::VendorCookies};
+use crate::{
+    body::Bodies, config::Config, core_client::CoreClient, routes::Edge, vendor_cookies::VendorCookies,
+};
 
 mod body;
 mod caller;
@@ -58,7 +60,9 @@ async fn run() -> Result<(), EnvError> {
     })?;
     lifecycle.set_started();
     let core = CoreClient::new(&config.cores, config.service_token.clone());
-    lifecycle.keep_up("vendor_cookies", move |stop| vendor_cookies.clone().refresh_until(core.clone(), stop));
+    lifecycle.spawn_supervised("vendor_cookies", move |stop| {
+        vendor_cookies.clone().refresh_until(core.clone(), stop)
+    });
     serve::serve(listener, "http", workers, lifecycle).await;
     Ok(())
 }

@@ -53,7 +53,7 @@ impl Config {
     ///
     /// `development` lets the core start without SERVICE_TOKENS and let everyone in.
     pub fn read(env: &Env, development: bool) -> Result<Self, EnvError> {
-        env.not_built("OTLP_ENDPOINT")?;
+        env.unimplemented("OTLP_ENDPOINT")?;
         let key = |name: &'static str, text: &SecretString| {
             SealKey::from_hex(text).map_err(|why| EnvError::malformed(name, why))
         };

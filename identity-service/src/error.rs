@@ -65,20 +65,20 @@ impl Error {
             Self::Refused { reason, .. } => *reason,
             Self::RateLimited { .. } => ErrorReason::RateLimited,
             Self::Postgres(error) => {
-                serve::failing!(WARN, %error, "postgres");
+                serve::warn_on_change!(WARN, %error, "postgres");
                 classify(error)
             }
             Self::PostgresPool(error) => {
-                serve::failing!(WARN, %error, "postgres pool");
+                serve::warn_on_change!(WARN, %error, "postgres pool");
                 ErrorReason::Unavailable
             }
             Self::Moved => ErrorReason::Unavailable,
             Self::Redis(_) | Self::RedisLane(_) => {
-                serve::failing!(WARN, error = %self, "redis");
+                serve::warn_on_change!(WARN, error = %self, "redis");
                 ErrorReason::Unavailable
             }
             Self::Task(error) => {
-                serve::failing!(ERROR, %error, "task");
+                serve::warn_on_change!(ERROR, %error, "task");
                 ErrorReason::Internal
             }
         }

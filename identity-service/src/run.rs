@@ -100,7 +100,7 @@ pub async fn run(development: bool) -> Result<(), StartError> {
     let service = grpc::service(app, config.tokens, health)?;
     let workers = Workers::per_core(|| service.clone())?;
     lifecycle.set_started();
-    keep_up(&lifecycle, &stores, &settings, reporter);
+    spawn_background(&lifecycle, &stores, &settings, reporter);
     serve::serve_tls(listener, "grpc", config.tls, workers, lifecycle).await;
     tracing::info!("stopped");
     Ok(())
@@ -139,19 +139,20 @@ fn build(config: &Config, stores: &Stores, settings: &Settings) -> App {
 }
 
 /// Starts what goes on beside the calls.
-fn keep_up(lifecycle: &Lifecycle, stores: &Stores, settings: &Settings, reporter: HealthReporter) {
+fn spawn_background(lifecycle: &Lifecycle, stores: &Stores, settings: &Settings, reporter: HealthReporter) {
     let redis = stores.redis.clone();
-    lifecycle.keep_up("redis", move |stop| supervisor::watch(redis.clone(), stop));
+    lifecycle.spawn_supervised("redis", move |stop| supervisor::watch(redis.clone(), stop));
     let redis = stores.redis.clone();
-    lifecycle.keep_up("purge", move |stop| purge::purge_until(redis.clone(), stop));
+    lifecycle.spawn_supervised("purge", move |stop| purge::purge_until(redis.clone(), stop));
     let (all, life) = (stores.clone(), lifecycle.clone());
-    lifecycle.keep_up("health", move |_| grpc::watch(all.clone(), reporter.clone(), life.clone()));
+    lifecycle.spawn_supervised("health", move |_| grpc::watch(all.clone(), reporter.clone(), life.clone()));
     let (all, known) = (stores.clone(), settings.clone());
-    lifecycle.keep_up("last_use", move |stop| key_uses::write_until(all.clone(), known.clone(), stop));
+    lifecycle
+        .spawn_supervised("last_use", move |stop| key_uses::write_until(all.clone(), known.clone(), stop));
     let known = settings.clone();
-    lifecycle.keep_up("settings", move |stop| known.clone().poll_until(stop));
+    lifecycle.spawn_supervised("settings", move |stop| known.clone().poll_until(stop));
     let all = stores.clone();
-    lifecycle.keep_up("repairs", move |stop| repairs::drain_until(all.clone(), stop));
+    lifecycle.spawn_supervised("repairs", move |stop| repairs::drain_until(all.clone(), stop));
     let all = stores.clone();
-    lifecycle.keep_up("reaper", move |stop| reaper::reap_until(all.clone(), stop));
+    lifecycle.spawn_supervised("reaper", move |stop| reaper::reap_until(all.clone(), stop));
 }

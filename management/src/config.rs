@@ -86,7 +86,7 @@ pub struct Config {
 impl Config {
     /// Reads and checks all variables. The first bad one is named in the error, never its value.
     pub fn from_env(env: &Env) -> Result<Self, EnvError> {
-        env.not_built("OTLP_ENDPOINT")?;
+        env.unimplemented("OTLP_ENDPOINT")?;
         let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
         let (jwt_secret, jwt_secret_previous) = jwt_secrets(env)?;
         let token = env.required_secret("SERVICE_TOKEN")?;

@@ -137,9 +137,12 @@ async fn serve_api(env: &Env) -> Result<(), Failure> {
         postgres: postgres.clone(),
     };
     let (pool, keys) = (postgres.clone(), state.keys.clone());
-    lifecycle.keep_up("postgres", move |stop| postgres_supervisor::supervise_until(postgres.clone(), stop));
-    lifecycle
-        .keep_up("reencrypt", move |stop| reencrypt::worker::work_until(pool.clone(), keys.clone(), stop));
+    lifecycle.spawn_supervised("postgres", move |stop| {
+        postgres_supervisor::supervise_until(postgres.clone(), stop)
+    });
+    lifecycle.spawn_supervised("reencrypt", move |stop| {
+        reencrypt::worker::work_until(pool.clone(), keys.clone(), stop)
+    });
     let app = routes::app(state, lifecycle.clone());
     lifecycle.set_started();
     serve::serve(listener, "http", Workers::here(app), lifecycle).await;

@@ -60,7 +60,8 @@ fn module(file: &Path) -> Vec<String> {
 /// The folders that a file of `module` names in paths that begin with `crate` or `super`.
 fn uses(text: &str, module: &[String]) -> Vec<String> {
     let text = text.split_once("#[cfg(test)]\nmod tests {").map_or(text, |(code, _)| code);
-    let code: String = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+    let code: String =
+        text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
     let mut found = Vec::new();
     for (at, _) in code.match_indices("crate::").chain(code.match_indices("super::")) {
         let before = code[..at].chars().next_back();

@@ -23,7 +23,9 @@ pub async fn tell(cluster: &Cluster, customer: &Customer) -> Result<()> {
     browser.anonymous_id = Some(VISITOR.to_owned());
 
     let mut steps = Steps::default();
-    steps.next("A page view arrives from a new visitor who consents to marketing, by a click on an advertisement.");
+    steps.next(
+        "A page view arrives from a new visitor who consents to marketing, by a click on an advertisement.",
+    );
     let consent = json!({"marketing": true});
     let mut page = view(&mut browser, &consent, &format!("?gclid={CLICK}")).await?;
     ensure!(!page.offered().is_empty(), "syncs should be offered");
@@ -33,7 +35,9 @@ pub async fn tell(cluster: &Cluster, customer: &Customer) -> Result<()> {
     let mut synced = Vec::new();
     while !page.offered().is_empty() {
         for name in page.offered() {
-            steps.next(&format!("Datafly.js fires the image for {name}; the vendor's ID comes back by redirect."));
+            steps.next(&format!(
+                "Datafly.js fires the image for {name}; the vendor's ID comes back by redirect."
+            ));
             sync(&mut browser, &name).await.with_context(|| format!("the sync with {name}"))?;
             synced.push(name);
         }
@@ -44,7 +48,7 @@ pub async fn tell(cluster: &Cluster, customer: &Customer) -> Result<()> {
 
     steps.next("The event processor fetches the vendor IDs for delivery.");
     let ids = delivered(cluster, customer, &browser).await.context("delivery")?;
-    let brought = synced.iter().map(|name| (name.as_str(), vendor(name).id.as_str()));
+    let brought = synced.iter().map(|name| (name.as_str(), vendor(name).id));
     for (name, expected) in brought.chain([("the page's URL", CLICK), ("the _fbp cookie", &fbp)]) {
         let found = ids.vendor_ids.values().any(|id| id.value == expected);
         ensure!(found, "{name} brought {expected}, which is not among the vendor IDs");

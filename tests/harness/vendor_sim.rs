@@ -47,7 +47,7 @@ pub struct Vendor {
     /// The cookie it keeps its ID in.
     cookie: String,
     /// The ID it assigns, unless a test sets another.
-    pub id: String,
+    pub id: &'static str,
 }
 
 /// The vendors that have a record with a gateway sync, each as its record says.
@@ -83,7 +83,7 @@ fn simulated(record: &'static SyncVendor) -> Result<Vendor> {
         callback,
         returns,
         cookie: simulator.cookie,
-        id: simulator.id,
+        id: simulator.id.leak(),
     })
 }
 
@@ -214,7 +214,7 @@ async fn answer(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> R
     let Some(callback) = callback else { return StatusCode::BAD_REQUEST.into_response() };
     let id = match &fault {
         Some(Fault::Id(id)) => id.clone(),
-        _ => kept(request.headers(), &vendor.cookie).unwrap_or_else(|| vendor.id.clone()),
+        _ => kept(request.headers(), &vendor.cookie).unwrap_or_else(|| vendor.id.to_owned()),
     };
     let cookie = format!("{}={}; Path=/; Max-Age=31536000", vendor.cookie, encoded(&id));
     if fault == Some(Fault::NoRedirect) {

@@ -13,7 +13,7 @@ const RESTART_DELAY: Duration = Duration::from_secs(1);
 impl Lifecycle {
     /// Runs `work`, which ends when draining begins. Should it panic, that is counted and it begins anew:
     /// nobody waits for it, so nobody would miss it. `name` is the label of the metric.
-    pub fn keep_up<F>(
+    pub fn spawn_supervised<F>(
         &self,
         name: &'static str,
         work: impl Fn(CancellationToken) -> F + Send + 'static,
@@ -41,7 +41,7 @@ mod tests {
     async fn begins_anew_after_a_panic_and_ends_with_the_process() {
         static BEGUN: AtomicUsize = AtomicUsize::new(0);
         let lifecycle = Lifecycle::new();
-        let ended = lifecycle.keep_up("test", |stop| async move {
+        let ended = lifecycle.spawn_supervised("test", |stop| async move {
             assert!(BEGUN.fetch_add(1, Ordering::Relaxed) > 0, "as asked for");
             stop.cancelled().await;
         });

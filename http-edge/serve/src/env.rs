@@ -131,7 +131,7 @@ impl Env {
 
     /// Refuses a variable of the contract whose function is not built yet: ignoring it silently would
     /// look as if it worked.
-    pub fn not_built(&self, name: &'static str) -> Result<(), EnvError> {
+    pub fn unimplemented(&self, name: &'static str) -> Result<(), EnvError> {
         match self.optional(name)? {
             None => Ok(()),
             Some(_) => Err(EnvError::malformed(name, "is not supported yet; unset it")),
@@ -185,7 +185,7 @@ mod tests {
         let error = env.parsed::<std::net::SocketAddr>("LISTEN_ADDR").unwrap_err().to_string();
         assert_eq!(error, "LISTEN_ADDR is malformed");
         assert_eq!(env.parsed_or("SERVICE_TOKEN", 7), Ok(7));
-        assert!(env.not_built("LISTEN_ADDR").is_err() && env.not_built("SERVICE_TOKEN").is_ok());
+        assert!(env.unimplemented("LISTEN_ADDR").is_err() && env.unimplemented("SERVICE_TOKEN").is_ok());
     }
 
     #[test]

@@ -5,8 +5,7 @@ pub mod accept;
 mod background;
 pub mod catalogue;
 pub mod env;
-mod envelope;
-mod failing;
+mod error_body;
 pub mod lifecycle;
 mod limits;
 pub mod metrics;
@@ -15,15 +14,16 @@ pub mod origin;
 pub mod proxies;
 pub mod telemetry;
 pub mod tls;
+mod warn_on_change;
 pub mod workers;
 
 pub use accept::{bind, serve, serve_tls};
 pub use env::{Env, EnvError};
-pub use envelope::envelope;
-pub use failing::Failing;
+pub use error_body::error_body;
 pub use lifecycle::Lifecycle;
 pub use networks::{BadNetworks, Networks};
 pub use proxies::TrustedProxies;
+pub use warn_on_change::FailureState;
 pub use workers::{Serve, Workers};
 
 /// Allocator of all three binaries. gRPC and JSON are many small allocations: with mimalloc the core takes

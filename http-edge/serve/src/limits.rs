@@ -3,7 +3,7 @@
 use axum::response::Response;
 use http::{Method, Request, StatusCode, header};
 
-use crate::envelope;
+use crate::error_body;
 
 /// Most header fields of a request.
 pub(crate) const MAX_HEADERS: usize = 100;
@@ -24,19 +24,19 @@ pub(crate) fn refuse<B>(request: &Request<B>, head: &[u8]) -> Option<Response> {
     let headers = request.headers();
     let bytes = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum::<usize>();
     if target > MAX_TARGET_BYTES {
-        Some(envelope(StatusCode::URI_TOO_LONG, "URI_TOO_LONG", "The request's target is over 8 KiB."))
+        Some(error_body(StatusCode::URI_TOO_LONG, "URI_TOO_LONG", "The request's target is over 8 KiB."))
     } else if headers.len() > MAX_HEADERS
         || u32::try_from(bytes).is_ok_and(|bytes| bytes > MAX_HEADER_LIST_BYTES)
     {
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-        Some(envelope(
+        Some(error_body(
             status,
             "HEADERS_TOO_LARGE",
             "The request has over 100 header fields or 16 KiB of them.",
         ))
     } else if headers.contains_key(header::TRANSFER_ENCODING) && !is_framed_once(request.method(), head) {
         let status = StatusCode::BAD_REQUEST;
-        Some(envelope(status, "AMBIGUOUS_LENGTH", "The request has Transfer-Encoding and Content-Length."))
+        Some(error_body(status, "AMBIGUOUS_LENGTH", "The request has Transfer-Encoding and Content-Length."))
     } else {
         None
     }

@@ -163,7 +163,11 @@ async fn take(
 }
 
 /// Names of the vendors' cookies, where the request may have some.
-async fn vendor_cookies(edge: &Edge, headers: &HeaderMap, signed: bool) -> Result<Arc<Vec<String>>, ApiError> {
+async fn vendor_cookies(
+    edge: &Edge,
+    headers: &HeaderMap,
+    signed: bool,
+) -> Result<Arc<Vec<String>>, ApiError> {
     if signed || !headers.contains_key(header::COOKIE) {
         return Ok(Arc::default());
     }

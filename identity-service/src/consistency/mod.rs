@@ -2,8 +2,8 @@
 //! rows.
 
 mod expected;
-mod held;
 mod orphans;
+mod redis_values;
 mod report;
 
 use std::time::Duration;
@@ -14,7 +14,7 @@ use migrations::migrate::{self, MigrateError};
 use secrecy::{ExposeSecret, SecretString};
 use serve::EnvError;
 
-use self::{expected::Walk, held::Verdict, report::Report};
+use self::{expected::Walk, redis_values::Verdict, report::Report};
 use crate::{clock, error::Error};
 
 /// Looks at a page that differs, the first included: both stores are read one after the other, and the
@@ -86,7 +86,7 @@ async fn compare_page(
     loop {
         let now = clock::now();
         let page = expected::page(&mut stores.postgres, walk, after, now).await?;
-        let verdicts = held::judge(&mut stores.redis, &page.entries, now).await?;
+        let verdicts = redis_values::compare(&mut stores.redis, &page.entries, now).await?;
         if tries == TRIES || !verdicts.contains(&Verdict::Different) {
             for (entry, verdict) in page.entries.iter().zip(verdicts) {
                 report.count(&entry.key.name, verdict);

@@ -12,9 +12,8 @@ use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use uuid::Uuid;
 
 use super::{
-    CompareError, Stores,
-    held::{self, Verdict},
-    kind,
+    CompareError, Stores, kind,
+    redis_values::{self, Verdict},
     report::Report,
 };
 use crate::{
@@ -29,7 +28,7 @@ use crate::{
 /// Keys asked for in one SCAN.
 const SCAN: u32 = 1_000;
 /// Most keys in a look-up. Hashed values have no index, so each look-up reads the table: few, and large.
-const BATCH: usize = 20_000;
+const PAGE_KEYS: usize = 20_000;
 
 /// Finds orphans and adds them to the report. A key that was compared before is looked up once more, which is
 /// simpler than to remember all.
@@ -45,7 +44,7 @@ pub async fn find(stores: &mut Stores, report: &mut Report) -> Result<(), Compar
         let found = found.into_iter().filter_map(|name| String::from_utf8(name).ok());
         names.extend(found.filter(|name| keys::serves(name)));
         cursor = next;
-        if cursor == 0 || names.len() >= BATCH {
+        if cursor == 0 || names.len() >= PAGE_KEYS {
             // SCAN may return a key twice.
             names.sort_unstable();
             names.dedup();
@@ -80,7 +79,7 @@ async fn is_soft(stores: &mut Stores, name: &str) -> Result<bool, CompareError> 
     let text: Option<String> = cmd("GET").arg(name).query_async(&mut stores.redis).await?;
     Ok(match Cached::of(text) {
         Cached::Miss | Cached::Busy => true,
-        Cached::Hit(text) => kind(name) == "consent" && held::says_nothing(&text, clock::now()),
+        Cached::Hit(text) => kind(name) == "consent" && redis_values::says_nothing(&text, clock::now()),
     })
 }
 

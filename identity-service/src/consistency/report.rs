@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{held::Verdict, kind};
+use super::{kind, redis_values::Verdict};
 use crate::identifiers::shorten;
 
 /// Counts of the keys of one kind, by outcome.

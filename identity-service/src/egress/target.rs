@@ -63,8 +63,8 @@ fn check(url: &Url, allowed: &Networks) -> Result<(), &'static str> {
         return Err("must not hold credentials");
     }
     let opened = match url.host() {
-        Some(Host::Ipv4(address)) => judge(address.into(), allowed)?,
-        Some(Host::Ipv6(address)) => judge(address.into(), allowed)?,
+        Some(Host::Ipv4(address)) => check_address(address.into(), allowed)?,
+        Some(Host::Ipv6(address)) => check_address(address.into(), allowed)?,
         Some(Host::Domain(name)) => {
             let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
             // The parser lets braces pass.
@@ -100,7 +100,7 @@ fn check(url: &Url, allowed: &Networks) -> Result<(), &'static str> {
 
 /// Says whether the operator has opened the network of `address`; refused where it is neither opened nor
 /// public.
-fn judge(address: IpAddr, allowed: &Networks) -> Result<bool, &'static str> {
+fn check_address(address: IpAddr, allowed: &Networks) -> Result<bool, &'static str> {
     let permitted = address::is_permitted(address, allowed);
     permitted.then(|| allowed.contains(address)).ok_or("must name a public host")
 }

@@ -104,7 +104,7 @@ pub async fn collect(
     for written in timeout(STORE_TIMEOUT, join_all(writing)).await.unwrap_or_default() {
         match written {
             Ok(written) => gifts.extend(written.filter_map(gift)),
-            Err(error) => serve::failing!(WARN, %error, "collected IDs were not stored"),
+            Err(error) => serve::warn_on_change!(WARN, %error, "collected IDs were not stored"),
         }
     }
     let cookie = |(record, id, expires_at): Gift| {

@@ -62,7 +62,7 @@ impl GraphWriter {
 }
 
 /// Most events of one transaction; those of one request are never divided.
-const EVENTS: usize = 1000;
+const MAX_EVENTS: usize = 1000;
 
 /// Applies a group of requests in one transaction, or in more where they have many events. Requests that
 /// could not be stored get no answer.
@@ -70,7 +70,7 @@ async fn write(stores: &Stores, tombstones: &Arc<TombstoneKeys>, org: Uuid, mut 
     while !waiting.is_empty() {
         let mut events = 0;
         let later = waiting.iter().position(|one| {
-            let is_full = events > 0 && events + one.people.len() > EVENTS;
+            let is_full = events > 0 && events + one.people.len() > MAX_EVENTS;
             events += one.people.len();
             is_full
         });
@@ -86,7 +86,9 @@ async fn commit(stores: &Stores, tombstones: &Arc<TombstoneKeys>, org: Uuid, wai
     let change = Identify { org, people, tombstones: tombstones.clone(), now };
     match change::commit(stores, change).await {
         Ok(committed) => answer(waiting, committed.output),
-        Err(error) => serve::failing!(WARN, %error, waiting = waiting.len(), "identifiers were not linked"),
+        Err(error) => {
+            serve::warn_on_change!(WARN, %error, waiting = waiting.len(), "identifiers were not linked")
+        }
     }
 }
 

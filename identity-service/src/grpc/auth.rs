@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use proto::v1::{
-    AuthenticateRequest, AuthenticateResponse, CheckOriginRequest, CheckOriginResponse, VendorCookiesRequest, VendorCookiesResponse, ConsentMode,
-    Environment, auth_service_server::AuthService,
+    AuthenticateRequest, AuthenticateResponse, CheckOriginRequest, CheckOriginResponse, ConsentMode,
+    Environment, VendorCookiesRequest, VendorCookiesResponse, auth_service_server::AuthService,
 };
 use tonic::{Request, Response, Status};
 

@@ -19,7 +19,7 @@ use crate::{
 /// Pause between looks that find nothing.
 const PERIOD: Duration = Duration::from_secs(10);
 /// Most rows of each table in a batch.
-const BATCH: i64 = 500;
+const MAX_BATCH_ROWS: i64 = 500;
 /// Age without being seen at which canonical identities go.
 const IDLE: time::Duration = time::Duration::days(400);
 /// Takes the advisory lock of the instance that reaps: `reap` in ASCII.
@@ -63,8 +63,8 @@ async fn reap(stores: &Stores, now: OffsetDateTime) -> Result<usize> {
             if !lock.taken {
                 return Ok::<_, Error>((0, Vec::new()));
             }
-            let aged = erasure::remove_aged(connection, now, BATCH).await?;
-            Ok((aged, erasure::idle(connection, day, BATCH).await?))
+            let aged = erasure::remove_aged(connection, now, MAX_BATCH_ROWS).await?;
+            Ok((aged, erasure::idle(connection, day, MAX_BATCH_ROWS).await?))
         })
         .await?;
     drop(connection);

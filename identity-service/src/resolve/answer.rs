@@ -65,7 +65,7 @@ pub async fn of_person(
         let planned = plan_syncs(resolver, tenant.org, source, anonymous_id, known, facts, now).await;
         // The event has done its work; the next page will offer what this one can't.
         pending_syncs = planned.unwrap_or_else(|error| {
-            serve::failing!(WARN, %error, "syncs can't be planned");
+            serve::warn_on_change!(WARN, %error, "syncs can't be planned");
             Vec::new()
         });
     }

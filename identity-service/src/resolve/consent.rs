@@ -34,7 +34,7 @@ pub async fn read_rest(resolver: &Resolver, org: Uuid, people: &[&Person], facts
                 facts.learn_consent(&anonymous_id, entry);
             }
         }
-        Err(error) => serve::failing!(WARN, %error, "consent can't be read"),
+        Err(error) => serve::warn_on_change!(WARN, %error, "consent can't be read"),
     }
 }
 
@@ -96,7 +96,7 @@ pub async fn replace(
             }
         }
         Err(error) => {
-            serve::failing!(WARN, %error, browsers = browsers.len(), "consent was not stored");
+            serve::warn_on_change!(WARN, %error, browsers = browsers.len(), "consent was not stored");
             failed.extend(browsers);
         }
     }

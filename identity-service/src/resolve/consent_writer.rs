@@ -30,10 +30,10 @@ use crate::{
 /// Stores consent signals, grouped over requests.
 #[derive(Clone)]
 pub struct ConsentWriter {
-    group: Batcher<Wanted>,
+    batcher: Batcher<WaitingSignals>,
 }
 
-struct Wanted {
+struct WaitingSignals {
     rows: Vec<ConsentRow>,
     answer: oneshot::Sender<Vec<ConsentRow>>,
 }
@@ -46,22 +46,22 @@ impl ConsentWriter {
             let (stores, settings) = (stores.clone(), settings.clone());
             async move { write(&stores, &settings, org, batch).await }
         };
-        Self { group: Batcher::start_apart(work) }
+        Self { batcher: Batcher::start_apart(work) }
     }
 
     /// Replaces the signals of browsers, and returns what is stored for them now.
     pub async fn store(&self, org: Uuid, rows: Vec<ConsentRow>) -> Result<Vec<ConsentRow>> {
         let (answer, stored) = oneshot::channel();
-        self.group.push(org, Wanted { rows, answer })?;
+        self.batcher.push(org, WaitingSignals { rows, answer })?;
         stored.await.map_err(|_| Error::refused(ErrorReason::Unavailable))
     }
 }
 
-/// Replaces the signals of a group of requests in one transaction. Requests whose signals could not be stored
+/// Replaces the signals of a batcher of requests in one transaction. Requests whose signals could not be stored
 /// get no answer.
-async fn write(stores: &Stores, settings: &Settings, org: Uuid, wanted: Vec<Wanted>) {
+async fn write(stores: &Stores, settings: &Settings, org: Uuid, waiting: Vec<WaitingSignals>) {
     let mut rows: BTreeMap<String, ConsentRow> = BTreeMap::new();
-    for row in wanted.iter().flat_map(|one| &one.rows) {
+    for row in waiting.iter().flat_map(|one| &one.rows) {
         let mut row = row.clone();
         // The later signals count; Sec-GPC alone leaves the object of the earlier ones.
         if let Some(earlier) = rows.remove(&row.anonymous_id) {
@@ -74,14 +74,14 @@ async fn write(stores: &Stores, settings: &Settings, org: Uuid, wanted: Vec<Want
             withdrawn(stores, org, &purged).await;
             let stored: HashMap<&str, &ConsentRow> =
                 stored.iter().map(|row| (row.anonymous_id.as_str(), row)).collect();
-            for one in wanted {
+            for one in waiting {
                 let own = one.rows.iter().filter_map(|row| stored.get(row.anonymous_id.as_str()));
                 let own = own.map(|row| (*row).clone()).collect();
                 // A caller that has gone away needs no answer.
                 let _ = one.answer.send(own);
             }
         }
-        Err(error) => serve::failing!(WARN, %error, waiting = wanted.len(), "consent was not stored"),
+        Err(error) => serve::warn_on_change!(WARN, %error, waiting = waiting.len(), "consent was not stored"),
     }
 }
 

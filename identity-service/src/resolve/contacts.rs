@@ -82,8 +82,8 @@ pub async fn store(resolver: &Resolver, org: Uuid, new: NewContacts, now: Offset
     let store = change::commit(&resolver.stores, Store { org, new: new.clone(), now });
     match timeout(STORE_TIMEOUT, store).await {
         Ok(Ok(_)) => new.iter().for_each(|(key, one)| resolver.contacts.learn(org, key, one, now)),
-        Ok(Err(error)) => serve::failing!(WARN, %error, "digests were not stored"),
-        Err(_) => serve::failing!(WARN, "digests were not stored in time"),
+        Ok(Err(error)) => serve::warn_on_change!(WARN, %error, "digests were not stored"),
+        Err(_) => serve::warn_on_change!(WARN, "digests were not stored in time"),
     }
 }
 

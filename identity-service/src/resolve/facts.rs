@@ -279,7 +279,9 @@ impl Facts {
                     projections::refresh(stores, org, rebuilt, now).await;
                 }
             }
-            Err(error) => serve::failing!(WARN, %error, "what is stored can't be read; nothing is collected"),
+            Err(error) => {
+                serve::warn_on_change!(WARN, %error, "what is stored can't be read; nothing is collected")
+            }
         }
     }
 }

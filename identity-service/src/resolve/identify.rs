@@ -86,7 +86,7 @@ pub async fn all(
                 }
             }
             Err(error) => {
-                serve::failing!(WARN, %error, "identifiers can't be resolved");
+                serve::warn_on_change!(WARN, %error, "identifiers can't be resolved");
                 // Nothing of it was stored, so nothing of it may look as if it had been.
                 let changes = changing.into_iter().filter_map(|at| people.get(at));
                 let lost: Vec<_> =

@@ -101,7 +101,7 @@ impl Settings {
                 _ = tick.tick() => {}
             }
             if let Err(error) = self.look(LOOK_TIMEOUT).await {
-                serve::failing!(WARN, %error, "settings can't be looked at");
+                serve::warn_on_change!(WARN, %error, "settings can't be looked at");
             }
             gauge!("datafly_settings_age_seconds").set(self.age().as_secs_f64());
         }

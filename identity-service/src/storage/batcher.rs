@@ -23,22 +23,22 @@ use uuid::Uuid;
 use crate::error::{Error, Result};
 
 /// Most items in a batch.
-const BATCH: usize = 500;
+const MAX_BATCH_ITEMS: usize = 500;
 /// Most items of one organisation that may wait, about half a second's work; more are refused.
-const QUEUE: usize = 4096;
+const MAX_QUEUED_ITEMS: usize = 4096;
 /// Most items of all organisations together that may wait; more are refused.
-const ALL: usize = 4 * QUEUE;
+const MAX_ALL_QUEUED_ITEMS: usize = 4 * MAX_QUEUED_ITEMS;
 /// Most batches at work at once; where organisations have their own batches, most of one organisation.
 const WORKERS: usize = 2;
 /// Most batches of all organisations at once where each has its own: half the connections for changes.
 const ALL_WORKERS: usize = 8;
 /// The longest a batch waits for the one before it to end. As long as they are quick there is one at a time,
 /// and what gathers meanwhile shares a statement; one that is held up holds up nobody else's.
-const PATIENCE: Duration = Duration::from_millis(20);
+const OVERLAP_DELAY: Duration = Duration::from_millis(20);
 /// The time a batch waits for company after one that had some: callers that were answered by that one are
 /// about to come again, and would else share a statement with half as many. A caller that comes alone never
 /// waits.
-const COMPANY: Duration = Duration::from_millis(1);
+const GATHER_DELAY: Duration = Duration::from_millis(1);
 
 /// A queue whose items are worked on in batches.
 pub struct Batcher<T> {
@@ -93,10 +93,10 @@ impl<T: Send + 'static> Batcher<T> {
             let (shared, work, turn) = (shared.clone(), work.clone(), turn.clone());
             tokio::spawn(async move {
                 loop {
-                    let own = timeout(PATIENCE, turn.acquire()).await;
+                    let own = timeout(OVERLAP_DELAY, turn.acquire()).await;
                     let last = shared.waiting().last;
                     if last > 1 {
-                        sleep(COMPANY).await;
+                        sleep(GATHER_DELAY).await;
                     }
                     let batch = shared.waiting().take();
                     if batch.is_empty() {
@@ -126,7 +126,7 @@ impl<T: Send + 'static> Batcher<T> {
             loop {
                 let last = shared.waiting().last;
                 if last > 1 {
-                    sleep(COMPANY).await;
+                    sleep(GATHER_DELAY).await;
                 }
                 let batches = shared.waiting().take_apart();
                 if batches.is_empty() {
@@ -143,7 +143,7 @@ impl<T: Send + 'static> Batcher<T> {
                 }
                 let all = async { while working.join_next().await.is_some() {} };
                 // Those that are held up go on alone.
-                let _ = timeout(PATIENCE, all).await;
+                let _ = timeout(OVERLAP_DELAY, all).await;
                 working.detach_all();
             }
         });
@@ -183,7 +183,7 @@ impl<T> Waiting<T> {
     /// Adds an item, and says whether there was room.
     fn add(&mut self, org: Uuid, item: T) -> bool {
         let own = self.items.get(&org).map_or(0, VecDeque::len);
-        if own >= QUEUE || self.total >= ALL {
+        if own >= MAX_QUEUED_ITEMS || self.total >= MAX_ALL_QUEUED_ITEMS {
             return false;
         }
         if own == 0 {
@@ -196,8 +196,8 @@ impl<T> Waiting<T> {
 
     /// Takes the next batch: one item an organisation and turn.
     fn take(&mut self) -> Vec<T> {
-        let mut batch = Vec::with_capacity(self.total.min(BATCH));
-        while batch.len() < BATCH {
+        let mut batch = Vec::with_capacity(self.total.min(MAX_BATCH_ITEMS));
+        while batch.len() < MAX_BATCH_ITEMS {
             let Some(org) = self.turns.pop_front() else { break };
             let Some(queue) = self.items.get_mut(&org) else { continue };
             batch.extend(queue.pop_front());
@@ -227,7 +227,7 @@ impl<T> Waiting<T> {
                 self.turns.push_back(org);
                 continue;
             }
-            let batch: Vec<T> = queue.drain(..queue.len().min(BATCH)).collect();
+            let batch: Vec<T> = queue.drain(..queue.len().min(MAX_BATCH_ITEMS)).collect();
             if queue.is_empty() {
                 self.items.remove(&org);
             } else {
@@ -281,15 +281,19 @@ mod tests {
     fn a_flood_of_one_organisation_neither_delays_nor_displaces_another() {
         let mut waiting = Waiting::default();
         let (flood, quiet) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        let taken = (0..2 * QUEUE).filter(|item| waiting.add(flood, *item)).count();
-        assert_eq!(taken, QUEUE);
+        let taken = (0..2 * MAX_QUEUED_ITEMS).filter(|item| waiting.add(flood, *item)).count();
+        assert_eq!(taken, MAX_QUEUED_ITEMS);
         assert!(waiting.add(quiet, usize::MAX));
         assert!(waiting.add(quiet, usize::MAX - 1));
         let batch = waiting.take();
-        assert_eq!(batch.len(), BATCH);
+        assert_eq!(batch.len(), MAX_BATCH_ITEMS);
         assert_eq!(batch.get(..4), Some(&[0, usize::MAX, 1, usize::MAX - 1][..]));
         let rest: Vec<usize> = std::iter::repeat_with(|| waiting.take()).take(20).flatten().collect();
-        assert_eq!(rest, (BATCH - 2..QUEUE).collect::<Vec<_>>(), "nothing is lost, and in order");
+        assert_eq!(
+            rest,
+            (MAX_BATCH_ITEMS - 2..MAX_QUEUED_ITEMS).collect::<Vec<_>>(),
+            "nothing is lost, and in order"
+        );
         assert!(waiting.items.is_empty() && waiting.turns.is_empty() && waiting.total == 0);
     }
 
@@ -297,18 +301,21 @@ mod tests {
     fn apart_one_whose_batches_are_held_up_leaves_the_others_room() {
         let mut waiting = Waiting::default();
         let (stuck, quiet) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        for item in 0..3 * BATCH {
+        for item in 0..3 * MAX_BATCH_ITEMS {
             waiting.add(stuck, item);
         }
-        assert_eq!(waiting.take_apart(), [(stuck, (0..BATCH).collect())]);
+        assert_eq!(waiting.take_apart(), [(stuck, (0..MAX_BATCH_ITEMS).collect())]);
         waiting.add(quiet, 7);
-        assert_eq!(waiting.take_apart(), [(stuck, (BATCH..2 * BATCH).collect()), (quiet, vec![7])]);
+        assert_eq!(
+            waiting.take_apart(),
+            [(stuck, (MAX_BATCH_ITEMS..2 * MAX_BATCH_ITEMS).collect()), (quiet, vec![7])]
+        );
         waiting.end(quiet);
         waiting.add(quiet, 8);
         assert_eq!(waiting.take_apart(), [(quiet, vec![8])], "the other has two at work");
         assert!(waiting.take_apart().is_empty());
         waiting.end(stuck);
-        assert_eq!(waiting.take_apart(), [(stuck, (2 * BATCH..3 * BATCH).collect())]);
+        assert_eq!(waiting.take_apart(), [(stuck, (2 * MAX_BATCH_ITEMS..3 * MAX_BATCH_ITEMS).collect())]);
         for org in [stuck, stuck, quiet] {
             waiting.end(org);
         }

@@ -96,7 +96,7 @@ async fn commit_here<C: Change>(stores: &Stores, change: &C) -> Result<Committed
         // The marker ends in 30 s whatever happens; the repair covers a Redis that comes back with older data.
         // The change itself is committed, so a failure here is not the caller's.
         if let Err(missing) = repairs::add(&mut connection, change.org(), &keys, &nonce).await {
-            serve::failing!(WARN, error = %missing, "no repair could be left");
+            serve::warn_on_change!(WARN, error = %missing, "no repair could be left");
         }
         failure = Some(error);
     }

@@ -20,7 +20,7 @@ pub async fn refresh(stores: &Stores, org: Uuid, canonicals: Vec<Uuid>, now: Off
         return;
     }
     if let Err(error) = change::commit(stores, Refresh { org, canonicals, now }).await {
-        serve::failing!(WARN, %error, "projections were not written");
+        serve::warn_on_change!(WARN, %error, "projections were not written");
     }
 }
 

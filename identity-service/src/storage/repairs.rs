@@ -14,11 +14,11 @@ use crate::error::{Error, Result};
 /// Pause between looks for repairs. Repairs are due to be made within 2 s after Redis is back.
 const PERIOD: Duration = Duration::from_secs(1);
 /// The same pause while repairs keep this process from believing Redis.
-const HURRY: Duration = Duration::from_millis(100);
+const URGENT_PERIOD: Duration = Duration::from_millis(100);
 /// The longest a batch may take, whatever state the database is in.
 const TIMEOUT: Duration = Duration::from_secs(3);
 /// Most rows in a transaction.
-const BATCH: i64 = 500;
+const MAX_BATCH_ROWS: i64 = 500;
 
 /// Drains the table of repairs until `stop`.
 pub async fn drain_until(stores: Stores, stop: CancellationToken) {
@@ -41,7 +41,7 @@ pub async fn drain_until(stores: Stores, stop: CancellationToken) {
             }
         }
         // While this process serves from PostgreSQL because of its own repairs, it is in a hurry.
-        let pause = if stores.redis.waits_for_repairs() { HURRY } else { PERIOD };
+        let pause = if stores.redis.waits_for_repairs() { URGENT_PERIOD } else { PERIOD };
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
@@ -57,13 +57,13 @@ struct Drained {
     others: i64,
 }
 
-/// Repairs up to [`BATCH`] rows. Rows are deleted in the transaction that invalidates their keys; a kill in
+/// Repairs up to [`MAX_BATCH_ROWS`] rows. Rows are deleted in the transaction that invalidates their keys; a kill in
 /// between repeats the harmless half.
 async fn drain_batch(stores: &Stores) -> Result<Drained> {
     let mut connection = stores.connection().await?;
     let drained = connection
         .transaction(async |connection| {
-            let taken = repairs::take(connection, BATCH).await?;
+            let taken = repairs::take(connection, MAX_BATCH_ROWS).await?;
             gauge!("datafly_redis_repairs_age_seconds").set(taken.oldest_age_seconds);
             let (mut done, mut failed, mut busy) = (Vec::new(), Vec::new(), 0);
             if taken.keys.is_empty() {

@@ -30,7 +30,7 @@ impl GatewaySync {
         let (outcome, repair) = match self.decide_and_store(request, now).await {
             Ok(committed) => (committed.output, committed.redis_failed),
             Err(error) => {
-                serve::failing!(ERROR, vendor, reason = ?error.reason(), "sync callback: not stored");
+                serve::warn_on_change!(ERROR, vendor, reason = ?error.reason(), "sync callback: not stored");
                 (SyncOutcome::StoreFailed, false)
             }
         };

@@ -48,7 +48,7 @@ pub fn read(vendor: &SyncVendor, raw_query: &str) -> Callback {
         _ if opted_out(raw_query) => Uid::Missing,
         RawUid::Never => Uid::Missing,
         RawUid::Repeatedly => Uid::Invalid,
-        RawUid::Once(raw) => judge(vendor, raw),
+        RawUid::Once(raw) => parse_uid(vendor, raw),
     };
     Callback { state, uid }
 }
@@ -115,7 +115,7 @@ fn decode(raw: &str) -> Option<Cow<'_, str>> {
     percent_decode_str(raw).decode_utf8().ok()
 }
 
-fn judge(vendor: &SyncVendor, raw: &str) -> Uid {
+pub(super) fn parse_uid(vendor: &SyncVendor, raw: &str) -> Uid {
     let Some(value) = decode(raw) else { return Uid::Invalid };
     if value.is_empty() || is_sentinel(&value) || is_macro(vendor, raw) {
         return Uid::Missing;

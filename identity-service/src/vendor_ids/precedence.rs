@@ -11,7 +11,7 @@ use crate::vendors::{
 
 /// Time for which the generated ID of one browser of a person stays before another's takes its place: two that are in
 /// use together do not rewrite each other's with each event.
-const TURN: Duration = Duration::hours(24);
+const TURN_DURATION: Duration = Duration::hours(24);
 
 /// An ID that a browser brought or was made for it.
 #[derive(Debug, Clone)]
@@ -94,7 +94,7 @@ pub fn decide(stored: Option<&StoredId>, new: &NewId, mark: &str, now: OffsetDat
         }
     } else {
         let is_click = new.is_made && record.format == Format::Fbc;
-        if !is_click && now - stored.collected_at < TURN {
+        if !is_click && now - stored.collected_at < TURN_DURATION {
             return Decision::Ignore;
         }
         false
@@ -149,9 +149,9 @@ mod tests {
         assert_eq!(decide(stored("b", Some("own"), hour), &seen), Decision::Ignore);
         for new in [&made, &seen] {
             assert_eq!(decide(stored("a", Some("other"), hour), new), Decision::Ignore);
-            assert_eq!(decide(stored("a", Some("other"), TURN), new), Decision::Replace);
+            assert_eq!(decide(stored("a", Some("other"), TURN_DURATION), new), Decision::Replace);
             assert_eq!(decide(stored("a", Some("own"), Duration::days(91)), new), Decision::Replace);
-            assert_eq!(decide(stored("a", None, TURN), new), Decision::Ignore, "the vendor's own");
+            assert_eq!(decide(stored("a", None, TURN_DURATION), new), Decision::Ignore, "the vendor's own");
         }
     }
 

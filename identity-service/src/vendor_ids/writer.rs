@@ -137,7 +137,7 @@ async fn write_batch(stores: &Stores, tombstones: Arc<TombstoneKeys>, org: Uuid,
             }
         }
         Err(error) => {
-            serve::failing!(WARN, %error, waiting = answers.len(), "syncs and IDs were not stored");
+            serve::warn_on_change!(WARN, %error, waiting = answers.len(), "syncs and IDs were not stored");
         }
     }
 }

@@ -72,7 +72,8 @@ fn what_is_counted_is_in_the_catalogue_and_the_other_way_round() {
                     continue;
                 };
                 let metric = METRICS.iter().find(|metric| metric.name == name);
-                let metric = metric.unwrap_or_else(|| panic!("{name} is in no catalogue: {}", path.display()));
+                let metric =
+                    metric.unwrap_or_else(|| panic!("{name} is in no catalogue: {}", path.display()));
                 assert_eq!(metric.kind, kind, "{name}: {}", path.display());
                 counted.insert(name.to_owned());
             }
@@ -96,7 +97,8 @@ async fn what_is_exported_has_its_help_and_its_labels() {
             let (name, labels) = series.split_once('{').unwrap_or((series, ""));
             let part = ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part));
             let find = |name: &str| METRICS.iter().find(|metric| metric.name == name);
-            let metric = find(name).or_else(|| find(part?)).unwrap_or_else(|| panic!("{sample} is in no catalogue"));
+            let metric =
+                find(name).or_else(|| find(part?)).unwrap_or_else(|| panic!("{sample} is in no catalogue"));
             let labels = labels.split(',').filter_map(|label| label.split_once('=')).map(|(label, _)| label);
             let labels: Vec<&str> = labels.filter(|label| *label != "le").collect();
             assert_eq!(labels, metric.labels, "{sample}");

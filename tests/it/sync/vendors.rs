@@ -35,7 +35,7 @@ async fn every_vendor_s_id_arrives_as_it_was_assigned() {
     }
     let ids = world.vendor_ids(browser.aid()).await.vendor_ids;
     for (name, field) in fields() {
-        assert_eq!(ids.get(field).map(|id| id.value.as_str()), Some(vendor(name).id.as_str()), "{name}");
+        assert_eq!(ids.get(field).map(|id| id.value.as_str()), Some(vendor(name).id), "{name}");
     }
     assert_eq!(ids.len(), fields().len(), "{ids:?}");
     assert_eq!(browser.view(&granted()).await.offered(), [""; 0]);
@@ -115,7 +115,7 @@ async fn parameters_after_the_id_are_not_part_of_it() {
             .misbehave(name, Some(Fault::Tail("&gdpr=0&gdpr_consent=CPXxRfAPXxRfAAfKABENB&us_privacy=1---")));
         assert_gif(browser.sync(name).await.last().unwrap());
         let stored = world.vendor_id(browser.aid(), field).await;
-        assert_eq!(stored.as_deref(), Some(vendor(name).id.as_str()), "{name}");
+        assert_eq!(stored.as_deref(), Some(vendor(name).id), "{name}");
     }
 }
 

@@ -12,9 +12,9 @@ use proto::{
         CheckOriginResponse, Cookie, CreateLinkRequest, CreateLinkResponse, ErrorReason, ExplainRequest,
         ExplainResponse, PendingSyncsRequest, PendingSyncsResponse, Resolution, ResolutionError,
         ResolveRequest, ResolveResponse, SameSite, StoreSyncResultRequest, StoreSyncResultResponse,
-        SyncRedirect, SyncRefusal, VendorCookiesRequest, VendorCookiesResponse, VendorIdsRequest, VendorIdsResponse, auth_service_server::AuthService,
-        begin_sync_response::Outcome, caller::Kind, resolve_service_server::ResolveService,
-        sync_service_server::SyncService,
+        SyncRedirect, SyncRefusal, VendorCookiesRequest, VendorCookiesResponse, VendorIdsRequest,
+        VendorIdsResponse, auth_service_server::AuthService, begin_sync_response::Outcome, caller::Kind,
+        resolve_service_server::ResolveService, sync_service_server::SyncService,
     },
 };
 use tonic::{Response as Answer, Status};

@@ -27,7 +27,7 @@ pub struct Made {
     pub created: bool,
 }
 
-struct Wanted {
+struct WaitingIdentifier {
     org: Uuid,
     id: Identifier,
     verified: bool,
@@ -37,7 +37,7 @@ struct Wanted {
 /// Makes canonical identities for identifiers, in batches.
 #[derive(Clone)]
 pub struct Creator {
-    group: Batcher<Wanted>,
+    batcher: Batcher<WaitingIdentifier>,
 }
 
 impl Creator {
@@ -48,19 +48,19 @@ impl Creator {
             let stores = stores.clone();
             async move { answer(&stores, batch).await }
         };
-        Self { group: Batcher::start(work) }
+        Self { batcher: Batcher::start(work) }
     }
 
     /// Returns the canonical identity of `id`, made now if there is none. Conflict-safe: any number of
     /// callers on any number of instances get the same one.
     pub async fn get_or_create(&self, org: Uuid, id: Identifier, verified: bool) -> Result<Made> {
         let (answer, made) = oneshot::channel();
-        self.group.push(org, Wanted { org, id, verified, answer })?;
+        self.batcher.push(org, WaitingIdentifier { org, id, verified, answer })?;
         made.await.ok().flatten().ok_or_else(|| Error::refused(ErrorReason::Unavailable))
     }
 }
 
-async fn answer(stores: &Stores, batch: Vec<Wanted>) {
+async fn answer(stores: &Stores, batch: Vec<WaitingIdentifier>) {
     let mut wanted: BTreeMap<(Uuid, Identifier), bool> = BTreeMap::new();
     for one in &batch {
         *wanted.entry((one.org, one.id.clone())).or_default() |= one.verified;
@@ -99,7 +99,7 @@ async fn make(
     let work = async { create(&mut *stores.connection().await?, wanted).await };
     let made = tokio::time::timeout(TIMEOUT, work).await;
     made.unwrap_or_else(|_| Err(Error::refused(ErrorReason::DeadlineExceeded))).inspect_err(|error| {
-        serve::failing!(WARN, %error, waiting = wanted.len(), "canonical identities were not made");
+        serve::warn_on_change!(WARN, %error, waiting = wanted.len(), "canonical identities were not made");
         stores.leave_if_demoted(error);
     })
 }

@@ -28,10 +28,10 @@ use crate::error::{Error, Result};
 
 /// The longest a read may take before PostgreSQL is asked instead. Redis answers within 1 ms; on a machine
 /// whose cores are all busy within 20.
-const PATIENCE: Duration = Duration::from_millis(50);
+const RESPONSE_TIMEOUT: Duration = Duration::from_millis(50);
 /// The longest that what a writer tells Redis may take. To do without costs a repair and a failed sync, so it
 /// waits longer.
-const WRITE_PATIENCE: Duration = Duration::from_millis(200);
+const WRITE_TIMEOUT: Duration = Duration::from_millis(200);
 /// The longest a connection may take to open.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
 
@@ -100,7 +100,7 @@ impl RedisClient {
     /// True where a primary answers in time whose values are good, as the supervisor and requests have seen
     /// it.
     pub fn is_up(&self) -> bool {
-        !self.state().is_away() && !self.state().meets_stranger()
+        !self.state().is_away() && !self.state().is_unknown_server()
     }
 
     pub(super) fn state(&self) -> &State {
@@ -127,20 +127,22 @@ impl RedisClient {
     /// Sends one command that neither believes nor changes a serving key, and whose effect counts.
     pub async fn command<T: FromRedisValue>(&self, command: &Cmd) -> Result<T> {
         let send = async |lane: &mut MultiplexedConnection| command.query_async(lane).await;
-        self.run(false, WRITE_PATIENCE, send).await
+        self.run(false, WRITE_TIMEOUT, send).await
     }
 
     /// Sends commands in one round trip, and reads the answers in order.
     pub async fn pipeline<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T> {
-        self.run(true, PATIENCE, async |lane: &mut MultiplexedConnection| pipeline.query_async(lane).await)
-            .await
+        self.run(true, RESPONSE_TIMEOUT, async |lane: &mut MultiplexedConnection| {
+            pipeline.query_async(lane).await
+        })
+        .await
     }
 
     /// Sends what a writer says, or what mends. Sent also while what Redis says is not believed: it stays
     /// true, and a writer that kept back would only leave one more repair.
     pub async fn write<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T> {
         let send = async |lane: &mut MultiplexedConnection| pipeline.query_async(lane).await;
-        self.run(false, WRITE_PATIENCE, send).await
+        self.run(false, WRITE_TIMEOUT, send).await
     }
 
     async fn run<T>(
@@ -169,7 +171,7 @@ impl RedisClient {
             Err(error) => {
                 // What a lane says that was left before is no news.
                 if !lane.is_left()
-                    && matches!(state.judge_failure(&error), Failure::Connection)
+                    && matches!(state.classify_failure(&error), Failure::Connection)
                     && lane.leave()
                 {
                     state.leave(&error);
@@ -197,7 +199,7 @@ impl RedisClient {
     fn not_opened(&self, error: &RunError<RedisError>) {
         let late = || RedisError::from((ErrorKind::Io, "no connection in time"));
         let error = if let RunError::User(error) = error { error.clone() } else { late() };
-        self.state().judge_failure(&error);
+        self.state().classify_failure(&error);
         self.state().leave(&error);
     }
 }
@@ -222,14 +224,14 @@ impl Dialer {
     async fn dial(&self) -> Result<Lane, RedisError> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(PATIENCE));
+            .set_response_timeout(Some(RESPONSE_TIMEOUT));
         let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
         let lane = Lane { connection: connection.clone(), left: Arc::default() };
         // Known before it is judged, so that a purge which ends in between leaves it.
         self.opened().push(lane.clone());
         // A lane that fails here tells that Redis is away, which one late answer does not.
-        connection.set_response_timeout(WRITE_PATIENCE);
-        let judged = Server::ask(&mut connection).await.map(|server| self.state.judge(&server));
+        connection.set_response_timeout(WRITE_TIMEOUT);
+        let judged = Server::ask(&mut connection).await.map(|server| self.state.check_server(&server));
         judged.inspect_err(|_| {
             lane.leave();
         })?;

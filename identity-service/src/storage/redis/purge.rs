@@ -21,7 +21,7 @@ const PERIOD: Duration = Duration::from_millis(20);
 /// Pause after a purge that failed.
 const RETRY: Duration = Duration::from_millis(250);
 /// Keys asked for in one SCAN. Redis serves others in between.
-const BATCH: u32 = 500;
+const SCAN_COUNT: u32 = 500;
 /// The longest a batch may take.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -32,7 +32,7 @@ pub async fn purge_until(lanes: RedisClient, stop: CancellationToken) {
     loop {
         let state = lanes.state();
         let mut pause = PERIOD;
-        if state.meets_stranger() && !state.is_away() {
+        if state.is_unknown_server() && !state.is_away() {
             let purged = tokio::select! {
                 () = stop.cancelled() => return,
                 purged = purge(&lanes) => purged,
@@ -65,13 +65,13 @@ async fn purge_over(lanes: &RedisClient, lane: &Lane) -> Result<()> {
     let mut connection = lane.connection.clone();
     connection.set_response_timeout(TIMEOUT);
     let server = Server::ask(&mut connection).await?;
-    if lanes.state().judge(&server) && !lanes.state().meets_stranger() {
+    if lanes.state().check_server(&server) && !lanes.state().is_unknown_server() {
         return Ok(());
     }
     let (mut cursor, mut purged) = (0_u64, 0);
     loop {
         let (next, names): (u64, Vec<Vec<u8>>) =
-            cmd("SCAN").arg(cursor).arg("COUNT").arg(BATCH).query_async(&mut connection).await?;
+            cmd("SCAN").arg(cursor).arg("COUNT").arg(SCAN_COUNT).query_async(&mut connection).await?;
         let names = names.into_iter().filter_map(|name| String::from_utf8(name).ok());
         let serving = names.filter(|name| keys::serves(name));
         let serving: Vec<Stale> = serving.map(|key| Stale { key, writer: String::new() }).collect();
@@ -91,7 +91,7 @@ async fn purge_over(lanes: &RedisClient, lane: &Lane) -> Result<()> {
         }
     }
     let () = cmd("SET").arg(SERVER).arg(&server.identity).query_async(&mut connection).await?;
-    lanes.state().believe(server.identity, || lanes.leave_all());
+    lanes.state().accept_server(server.identity, || lanes.leave_all());
     tracing::info!(purged, "redis is another server; its values are loaded anew");
     Ok(())
 }

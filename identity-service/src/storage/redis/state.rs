@@ -30,7 +30,7 @@ pub struct State {
     reasons: AtomicU8,
     late: AtomicU32,
     refuses_writes: AtomicBool,
-    /// The server whose values this process believes; see [`State::judge`].
+    /// The server whose values this process believes; see [`State::check_server`].
     believed: Mutex<Option<String>>,
     supervisor: Notify,
 }
@@ -85,7 +85,7 @@ impl State {
     }
 
     /// True while the server is not one whose values were made good.
-    pub fn meets_stranger(&self) -> bool {
+    pub fn is_unknown_server(&self) -> bool {
         self.has(STRANGER)
     }
 
@@ -111,7 +111,7 @@ impl State {
     }
 
     /// Counts a failure, and tells what it means.
-    pub fn judge_failure(&self, error: &RedisError) -> Failure {
+    pub fn classify_failure(&self, error: &RedisError) -> Failure {
         count(error);
         match code(error) {
             "timeout" if self.late.fetch_add(1, Ordering::Relaxed) + 1 >= LATE => Failure::Connection,
@@ -161,7 +161,7 @@ impl State {
     /// Decides whether a server's values are believed, and says so. Values are believed of the server of
     /// before, or, where this process knows none, of one that says itself that its values were made good for
     /// it: a copy of another server's data (an old dump, a replica) names that other one.
-    pub fn judge(&self, server: &Server) -> bool {
+    pub fn check_server(&self, server: &Server) -> bool {
         let mut believed = self.believed.lock().unwrap_or_else(PoisonError::into_inner);
         let names_itself = server.named.as_ref().map(|named| *named == server.identity);
         let known = match &*believed {
@@ -180,7 +180,7 @@ impl State {
 
     /// Believes a server whose values have been made good. `leave_lanes` leaves all lanes, as some may lead
     /// to another.
-    pub fn believe(&self, identity: String, leave_lanes: impl FnOnce()) {
+    pub fn accept_server(&self, identity: String, leave_lanes: impl FnOnce()) {
         // Under the lock: a lane that was judged before is left, one that opens later is judged by the new name.
         let mut believed = self.believed.lock().unwrap_or_else(PoisonError::into_inner);
         *believed = Some(identity);
@@ -232,7 +232,7 @@ mod tests {
     fn what_comes_back_is_not_believed_before_the_repairs_of_all_are_made() {
         let state = State::new();
         assert!(state.is_distrusted(), "nothing is known of any server yet");
-        state.believe("one".to_owned(), || {});
+        state.accept_server("one".to_owned(), || {});
         assert!(state.is_distrusted(), "another process may have left repairs");
         state.trust();
         assert!(!state.is_distrusted());

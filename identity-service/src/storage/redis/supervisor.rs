@@ -13,12 +13,12 @@ use super::{
     state::count,
 };
 
-/// Pause between looks. With [`PATIENCE`] and the second that health takes, a loss shows within 2 s.
+/// Pause between looks. With [`CHECK_TIMEOUT`] and the second that health takes, a loss shows within 2 s.
 const PERIOD: Duration = Duration::from_millis(500);
 /// The longest a lane may take to answer. More than a request waits: a busy machine is not a lost server.
-const PATIENCE: Duration = Duration::from_millis(300);
+const CHECK_TIMEOUT: Duration = Duration::from_millis(300);
 /// Pause between tries while Redis is away.
-const KNOCK: Duration = Duration::from_millis(100);
+const RECONNECT_PERIOD: Duration = Duration::from_millis(100);
 
 /// The longest the supervisor looks through one lane. A name that leads to another server shows to new
 /// connections only, and the old one may go on as a primary; writes are due to succeed 5 s after a failover.
@@ -34,7 +34,7 @@ pub async fn watch(lanes: RedisClient, stop: CancellationToken) {
     loop {
         look(&lanes, &mut own).await;
         let state = lanes.state();
-        let pause = if state.is_away() { KNOCK } else { PERIOD };
+        let pause = if state.is_away() { RECONNECT_PERIOD } else { PERIOD };
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
@@ -87,9 +87,9 @@ async fn look(lanes: &RedisClient, own: &mut Own) {
 
 async fn check(lanes: &RedisClient, lane: &Lane) -> Result<(), RedisError> {
     let mut connection = lane.connection.clone();
-    connection.set_response_timeout(PATIENCE);
+    connection.set_response_timeout(CHECK_TIMEOUT);
     let server = Server::ask(&mut connection).await?;
-    if lanes.state().judge(&server) && server.named.is_none() {
+    if lanes.state().check_server(&server) && server.named.is_none() {
         server.name_again().exec_async(&mut connection).await?;
     }
     Ok(())

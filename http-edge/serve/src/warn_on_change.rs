@@ -10,9 +10,9 @@ const QUIET_PERIOD: Duration = Duration::from_secs(10);
 
 /// Instant of the last failure of a thing, if any.
 #[derive(Debug, Default)]
-pub struct Failing(Mutex<Option<Instant>>);
+pub struct FailureState(Mutex<Option<Instant>>);
 
-impl Failing {
+impl FailureState {
     /// A thing that has not failed yet.
     pub const fn new() -> Self {
         Self(Mutex::new(None))
@@ -31,11 +31,11 @@ impl Failing {
 
 /// Logs a failure that comes again and again while a store or the core is away: at the level given when it
 /// begins, and at debug until it has not come for ten seconds. The place in the code tells one kind of
-/// failure from another: `failing!(WARN, %error, "not stored")`.
+/// failure from another: `warn_on_change!(WARN, %error, "not stored")`.
 #[macro_export]
-macro_rules! failing {
+macro_rules! warn_on_change {
     ($level:ident, $($line:tt)*) => {{
-        static STATE: $crate::Failing = $crate::Failing::new();
+        static STATE: $crate::FailureState = $crate::FailureState::new();
         if STATE.begins() {
             ::tracing::event!(::tracing::Level::$level, $($line)*);
         } else {
@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn a_state_begins_once_and_ends_when_nothing_failed_for_a_while() {
-        let (state, began) = (Failing::new(), Instant::now());
+        let (state, began) = (FailureState::new(), Instant::now());
         let begins = |seconds| state.begins_at(began + Duration::from_secs(seconds));
         assert!(begins(0));
         assert!(!begins(9) && !begins(18) && !begins(18));

@@ -32,15 +32,15 @@ pub enum Verdict {
 
 type Fields = BTreeMap<String, String>;
 
-enum Held {
+enum RedisValue {
     Text(Option<String>),
     Hash(Fields),
     /// Redis type that is not the key's own.
     Odd,
 }
 
-/// Compares entries with what is held, and answers for each in order.
-pub async fn judge(
+/// Compares entries with what Redis holds, and answers for each in order.
+pub async fn compare(
     redis: &mut MultiplexedConnection,
     entries: &[Entry],
     now: OffsetDateTime,
@@ -50,7 +50,7 @@ pub async fn judge(
     Ok(entries.iter().zip(&held).map(|(entry, held)| verdict(&entry.value, held, now)).collect())
 }
 
-async fn read(redis: &mut MultiplexedConnection, keys: &[&Key]) -> Result<Vec<Held>, RedisError> {
+async fn read(redis: &mut MultiplexedConnection, keys: &[&Key]) -> Result<Vec<RedisValue>, RedisError> {
     if keys.is_empty() {
         return Ok(Vec::new());
     }
@@ -64,21 +64,21 @@ async fn read(redis: &mut MultiplexedConnection, keys: &[&Key]) -> Result<Vec<He
     let answers: Vec<Result<Answer, RedisError>> = pipe.ignore_errors().query_async(redis).await?;
     let held = |(key, answer): (&&Key, Result<Answer, RedisError>)| {
         let held = answer.map(|answer| match key.shape {
-            Shape::Text => from_redis_value(answer).map(Held::Text),
-            Shape::Hash => from_redis_value(answer).map(Held::Hash),
+            Shape::Text => from_redis_value(answer).map(RedisValue::Text),
+            Shape::Hash => from_redis_value(answer).map(RedisValue::Hash),
         });
-        held.ok().and_then(Result::ok).unwrap_or(Held::Odd)
+        held.ok().and_then(Result::ok).unwrap_or(RedisValue::Odd)
     };
     Ok(keys.iter().zip(answers).map(held).collect())
 }
 
-fn verdict(expected: &Value, held: &Held, now: OffsetDateTime) -> Verdict {
+fn verdict(expected: &Value, held: &RedisValue, now: OffsetDateTime) -> Verdict {
     let state = match held {
-        Held::Text(text) => Cached::of(text.clone()),
-        Held::Hash(fields) if fields.is_empty() => Cached::Miss,
+        RedisValue::Text(text) => Cached::of(text.clone()),
+        RedisValue::Hash(fields) if fields.is_empty() => Cached::Miss,
         // A value without `_v` is as good as none for readers, but not for other systems.
-        Held::Hash(fields) => hash_state(fields.get(VERSION_FIELD).map(String::as_str).or(Some(""))),
-        Held::Odd => return Verdict::Different,
+        RedisValue::Hash(fields) => hash_state(fields.get(VERSION_FIELD).map(String::as_str).or(Some(""))),
+        RedisValue::Odd => return Verdict::Different,
     };
     let equal = match (state, expected, held) {
         (Cached::Miss, ..) => return Verdict::Absent,
@@ -86,7 +86,7 @@ fn verdict(expected: &Value, held: &Held, now: OffsetDateTime) -> Verdict {
         (Cached::Hit(text), Value::Text(expected), _) => {
             meaning("", &text, now) == meaning("", expected, now)
         }
-        (_, Value::Hash(expected), Held::Hash(fields)) => {
+        (_, Value::Hash(expected), RedisValue::Hash(fields)) => {
             meanings(expected.iter().map(|(name, text)| (name, text)), now) == meanings(fields, now)
         }
         _ => false,
