@@ -33,25 +33,7 @@ pub enum Access {
     Admin,
 }
 
-/// Access by the prefix of the path; the first that fits counts, and what is not listed needs `admin`.
-const ACCESS: &[(&str, Access)] = &[
-    ("/grpc.health.v1.Health/", Access::Open),
-    ("/grpc.reflection.", Access::Any),
-    ("/datafly.identity.v1.ResolveService/VendorIds", Access::Internal),
-    ("/datafly.identity.v1.ResolveService/", Access::Collect),
-    ("/datafly.identity.v1.SyncService/Explain", Access::Internal),
-    ("/datafly.identity.v1.SyncService/", Access::Collect),
-    ("/datafly.identity.v1.EnrichService/", Access::Collect),
-    ("/datafly.identity.v1.ProfileService/", Access::Collect),
-    ("/datafly.identity.v1.AuthService/", Access::Collect),
-];
-
 impl Access {
-    /// Finds the requirement of the method at `path`.
-    pub fn of(path: &str) -> Self {
-        ACCESS.iter().find(|(prefix, _)| path.starts_with(prefix)).map_or(Self::Admin, |(_, access)| *access)
-    }
-
     /// True where a token with `roles` meets the requirement.
     pub fn allows(self, roles: Roles) -> bool {
         match self {
@@ -172,16 +154,5 @@ mod tests {
             let error = ServiceTokens::parse(bad).unwrap_err();
             assert!(!error.contains(SECRET) && !error.contains("short:"), "{error}");
         }
-    }
-
-    #[test]
-    fn methods_need_roles() {
-        let path = |method: &str| Access::of(&format!("/datafly.identity.v1.{method}"));
-        let edge = Roles { edge: true, ..Roles::default() };
-        assert!(path("ResolveService/Resolve").allows(edge));
-        assert!(!path("ResolveService/VendorIds").allows(edge));
-        assert!(!path("IdentityAdminService/Delete").allows(edge));
-        assert_eq!(Access::of("/unknown/method"), Access::Admin);
-        assert_eq!(Access::of("/grpc.health.v1.Health/Check"), Access::Open);
     }
 }

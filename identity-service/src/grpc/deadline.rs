@@ -7,24 +7,6 @@ use http::HeaderMap;
 /// The shortest deadline with which a call is begun: less is too little to do anything in.
 pub const LEAST: Duration = Duration::from_millis(5);
 
-/// The longest a method may take that is not listed.
-const DEFAULT: Duration = Duration::from_secs(3);
-
-/// The longest a method may take, by the prefix of its path. Reflection streams as long as the client likes.
-const CAPS: &[(&str, Duration)] = &[
-    ("/datafly.identity.v1.ResolveService/Resolve", Duration::from_secs(1)),
-    ("/datafly.identity.v1.SyncService/BeginSync", Duration::from_secs(1)),
-    ("/datafly.identity.v1.SyncService/StoreSyncResult", Duration::from_secs(1)),
-    ("/datafly.identity.v1.ProfileService/", Duration::from_millis(2500)),
-    // A custom provider's timeout is at most 10 s.
-    ("/datafly.identity.v1.EnrichService/", Duration::from_millis(10_500)),
-];
-
-/// Finds the cap of the method at `path`.
-pub fn cap(path: &str) -> Duration {
-    CAPS.iter().find(|(prefix, _)| path.starts_with(prefix)).map_or(DEFAULT, |(_, cap)| *cap)
-}
-
 /// Decides how long a call may take: what its caller asks for, at most `cap`.
 pub fn limit(headers: &HeaderMap, cap: Duration) -> Duration {
     asked(headers).map_or(cap, |asked| asked.min(cap))

@@ -26,7 +26,7 @@ use serve::Serve;
 use tonic::{Code, Status};
 use tower::service_fn;
 
-use super::deadline;
+use super::{deadline, methods};
 use crate::{
     auth::service_token::{Access, ServiceTokens},
     limits::calls::Calls,
@@ -133,12 +133,8 @@ where
 
 impl Method {
     fn new(path: &str) -> Self {
-        Self {
-            path: path.to_owned(),
-            access: Access::of(path),
-            cap: deadline::cap(path),
-            durations: [const { OnceLock::new() }; CODES],
-        }
+        let (access, cap) = methods::rule(path);
+        Self { path: path.to_owned(), access, cap, durations: [const { OnceLock::new() }; CODES] }
     }
 
     fn record(&self, code: Code, took: Duration) {

@@ -7,6 +7,7 @@ mod deadline;
 mod guard;
 mod health;
 mod identity_admin;
+mod methods;
 mod resolve;
 mod sync;
 mod unimplemented;

@@ -92,4 +92,6 @@ pub fn find_enrichment(name: &str) -> Option<&'static EnrichmentVendor> {
 }
 
 #[cfg(test)]
+mod specification;
+#[cfg(test)]
 mod tests;

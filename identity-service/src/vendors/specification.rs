@@ -1,0 +1,111 @@
+//! The golden table: the rows of the product specification, as `fixtures/specification.json` has them, against the
+//! records. Vendors that have no record yet are listed there as pending, by name.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+use serve::catalogue::METRICS;
+
+use super::{find_enrichment, find_sync, is_reserved};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Specification {
+    sync: Vec<SyncRow>,
+    enrichment: Vec<EnrichmentRow>,
+    metrics: Vec<MetricRow>,
+    pending: Pending,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SyncRow {
+    vendor: String,
+    field: String,
+    /// Host and path, or what the specification names of them.
+    endpoint: String,
+    partner_label: String,
+    ttl_days: u16,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EnrichmentRow {
+    vendor: String,
+    /// Host and path, or what the specification names of them; empty where it depends on the region.
+    endpoint: String,
+    credentials: Vec<String>,
+    field: String,
+    /// Empty where it is the vendor's to say.
+    ttl: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MetricRow {
+    name: String,
+    labels: Vec<String>,
+}
+
+/// Names of vendors whose rows have no record yet.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pending {
+    sync: BTreeSet<String>,
+    enrichment: BTreeSet<String>,
+}
+
+fn specification() -> Specification {
+    serde_json::from_str(include_str!("../../fixtures/specification.json")).unwrap()
+}
+
+#[test]
+fn syncs_are_as_specified_or_pending() {
+    let Specification { sync, pending, .. } = specification();
+    assert_eq!(sync.len(), 15);
+    let mut missing = BTreeSet::new();
+    for row in sync {
+        assert!(is_reserved(&row.field), "{}: anybody may take {}", row.vendor, row.field);
+        let Some(record) = find_sync(&row.vendor) else {
+            missing.insert(row.vendor);
+            continue;
+        };
+        assert_eq!(record.field, row.field, "{}", row.vendor);
+        assert!(record.endpoint.starts_with(&format!("https://{}", row.endpoint)), "{}", row.vendor);
+        assert_eq!(record.partner_label, row.partner_label, "{}", row.vendor);
+        assert_eq!(record.ttl_days, row.ttl_days, "{}", row.vendor);
+    }
+    assert_eq!(missing, pending.sync, "`pending` lists the vendors without a record, and no others");
+}
+
+#[test]
+fn enrichments_are_as_specified_or_pending() {
+    let Specification { enrichment, pending, .. } = specification();
+    assert_eq!(enrichment.len(), 5);
+    let mut missing = BTreeSet::new();
+    for row in enrichment {
+        assert!(is_reserved(&row.field), "{}: anybody may take {}", row.vendor, row.field);
+        let Some(record) = find_enrichment(&row.vendor) else {
+            missing.insert(row.vendor);
+            continue;
+        };
+        assert_eq!(record.field, row.field, "{}", row.vendor);
+        let url = format!("{}{}", record.base_url, record.path);
+        assert!(url.starts_with(&format!("https://{}", row.endpoint)), "{}", row.vendor);
+        let credentials: Vec<&str> = record.credentials.iter().map(|credential| credential.name).collect();
+        assert_eq!(credentials, row.credentials, "{}", row.vendor);
+        assert!(row.ttl.is_empty() || record.ttl == row.ttl, "{}", row.vendor);
+    }
+    assert_eq!(missing, pending.enrichment, "`pending` lists the vendors without a record, and no others");
+}
+
+#[test]
+fn the_metrics_have_the_names_and_labels_that_are_specified() {
+    for row in specification().metrics {
+        let metric = METRICS.iter().find(|metric| metric.name == row.name);
+        assert_eq!(
+            metric.map(|metric| metric.labels),
+            Some(&*row.labels.iter().map(String::as_str).collect::<Vec<_>>())
+        );
+    }
+}
