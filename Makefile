@@ -1,4 +1,4 @@
-# Each target installs what it needs and the machine lacks, and says so. See README.md.
+# Each target installs what it needs and the machine lacks, and says so. See docs/contributing.md.
 .DEFAULT_GOAL := help
 SHELL := bash
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -10,7 +10,7 @@ PACKAGES := schemathesis==4.32.5 PyJWT==2.10.1
 BASE_FOLDER := $(abspath $(TARGET))/base
 BUF := npx --yes @bufbuild/buf@1.75.0
 
-.PHONY: help demo test check bench bench-base
+.PHONY: help demo test check deny bench bench-base
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s%s\n", substr($$1, 1), $$2 }' $(MAKEFILE_LIST)
@@ -34,7 +34,12 @@ check: ## Formatting, lints, documentation, contract
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items
+	.ci/doc-comments
 	$(BUF) lint
+
+deny: ## Licences, sources and bans of the dependencies
+	@command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny@0.19.3
+	cargo deny check bans licenses sources
 
 bench: $(if $(BASE),bench-base) ## Measure against the least that could do the same (BASE=commit: and that; ONLY=sync: that item; IDENTITIES=10000000: grow that far)
 	@.ci/install postgres redis

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use http::{HeaderMap, HeaderValue, header};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use proto::v1::{Cookie, SameSite};
+use serve::origin::is_loopback_host;
 
 /// Longest `_dfid` in bytes, as for each ID that a browser sends; a longer one is not ours.
 const MAX_ANONYMOUS_ID_BYTES: usize = 128;
@@ -74,7 +75,7 @@ pub fn set_cookie(cookie: &Cookie) -> Option<HeaderValue> {
 /// Takes the state cookie of `vendor` back. A browser obeys only if it would also let us set the cookie, so
 /// the attributes follow the collect URL's scheme, which is plain http on loopback hosts only.
 pub fn clear_state(vendor: &str, host: &str) -> Option<HeaderValue> {
-    let secure = !is_loopback(host);
+    let secure = !is_loopback_host(host);
     set_cookie(&Cookie {
         name: state_name(vendor),
         path: format!("/v1/sync/{vendor}"),
@@ -87,15 +88,6 @@ pub fn clear_state(vendor: &str, host: &str) -> Option<HeaderValue> {
 
 fn state_name(vendor: &str) -> String {
     format!("_dfs_{vendor}")
-}
-
-/// True where `host[:port]` is `localhost`, below it, or a loopback address.
-fn is_loopback(host: &str) -> bool {
-    let name = host.rsplit_once(':').map_or(host, |(name, port)| {
-        if port.bytes().all(|byte| byte.is_ascii_digit()) { name } else { host }
-    });
-    let name = name.to_ascii_lowercase();
-    name == "localhost" || name.ends_with(".localhost") || name == "[::1]" || name.starts_with("127.")
 }
 
 #[cfg(test)]

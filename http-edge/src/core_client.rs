@@ -38,9 +38,6 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_CALLS: usize = 1024;
 /// Most calls at once over one connection, which is as many as the core takes there; others wait here.
 const MAX_STREAMS: usize = 256;
-/// Largest request and answer in bytes, as the core bounds them.
-const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
-const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
 /// W3C `traceparent` of the request being served, where there is one.
 pub type Trace = Option<MetadataValue<Ascii>>;
@@ -149,26 +146,8 @@ fn late() -> Status {
     Status::deadline_exceeded("the core did not answer in time")
 }
 
-/// Writes one method an rpc: the same call each time, with another client.
-macro_rules! rpcs {
-    ($($(#[$doc:meta])* $name:ident, $client:ident($message:ident) -> $answer:ident;)*) => {
-        impl CoreClient {$(
-            $(#[$doc])*
-            pub async fn $name(&self, trace: &Trace, message: $message) -> Result<$answer, Status> {
-                self.call(stringify!($name), trace, message, |channel, request| async move {
-                    $client::new(channel)
-                        .max_encoding_message_size(MAX_REQUEST_BYTES)
-                        .max_decoding_message_size(MAX_ANSWER_BYTES)
-                        .$name(request)
-                        .await
-                })
-                .await
-            }
-        )*}
-    };
-}
-
-rpcs! {
+proto::rpc_methods! {
+    CoreClient(trace: &Trace) -> Status;
     /// Resolves a request's subjects to identities.
     resolve, ResolveServiceClient(ResolveRequest) -> ResolveResponse;
     /// Authenticates the caller where there is nothing to resolve.

@@ -39,16 +39,16 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<(), EnvError> {
     let config = Config::from_env(&Env::read(config::KNOWN)?)?;
-    serve::telemetry::init("http-edge", &config.log_level)?;
+    serve::telemetry::init("http-edge", &config.process.log_level)?;
     let lifecycle = Lifecycle::new();
     lifecycle.on_signals()?;
-    serve::metrics::listen(config.metrics_addr, &lifecycle).await?;
-    let listener = serve::bind("LISTEN_ADDR", config.listen_addr).await?;
+    serve::metrics::listen(config.process.metrics_addr, &lifecycle).await?;
+    let listener = serve::bind("LISTEN_ADDR", config.process.listen_addr).await?;
     let (proxies, bodies) = (config.trusted_proxies.into(), Bodies::default());
     let throttle = Arc::default();
     let vendor_cookies = VendorCookies::default();
     let workers = Workers::per_core(|| {
-        let core = CoreClient::new(&config.cores, config.service_token.clone());
+        let core = CoreClient::new(&config.core.cores, config.core.service_token.clone());
         let edge = Edge {
             core,
             proxies: Arc::clone(&proxies),
@@ -59,7 +59,7 @@ async fn run() -> Result<(), EnvError> {
         routes::app(edge).merge(serve::metrics::health(lifecycle.clone()))
     })?;
     lifecycle.set_started();
-    let core = CoreClient::new(&config.cores, config.service_token.clone());
+    let core = CoreClient::new(&config.core.cores, config.core.service_token.clone());
     lifecycle.spawn_supervised("vendor_cookies", move |stop| {
         vendor_cookies.clone().refresh_until(core.clone(), stop)
     });

@@ -1,10 +1,14 @@
 //! The core's environment variables, read and checked at its start.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use migrations::sealed::{SealKey, SealKeys};
 use secrecy::{ExposeSecret, SecretString};
-use serve::{Env, EnvError, Networks, tls::TlsAcceptor};
+use serve::{
+    Env, EnvError, Networks,
+    process::{self, ProcessConfig},
+    tls::TlsAcceptor,
+};
 
 use crate::auth::service_token::ServiceTokens;
 
@@ -38,12 +42,10 @@ pub struct Config {
     pub keys: Arc<SealKeys>,
     /// Tokens of the services that may call.
     pub tokens: ServiceTokens,
-    /// Address of the gRPC port.
-    pub listen: SocketAddr,
+    /// Addresses and log level.
+    pub process: ProcessConfig,
     /// TLS that connections to it have to begin with; none: they are plain.
     pub tls: Option<TlsAcceptor>,
-    /// Address of the port for Prometheus and health.
-    pub metrics: SocketAddr,
     /// Networks that calls for customers may go to beside public hosts.
     pub open_networks: Networks,
 }
@@ -53,15 +55,8 @@ impl Config {
     ///
     /// `development` lets the core start without SERVICE_TOKENS and let everyone in.
     pub fn read(env: &Env, development: bool) -> Result<Self, EnvError> {
-        env.unimplemented("OTLP_ENDPOINT")?;
-        let key = |name: &'static str, text: &SecretString| {
-            SealKey::from_hex(text).map_err(|why| EnvError::malformed(name, why))
-        };
-        let current = key("DATAFLY_ENCRYPTION_KEY", &env.required_secret("DATAFLY_ENCRYPTION_KEY")?)?;
-        let previous = env
-            .secret("DATAFLY_ENCRYPTION_KEY_PREVIOUS")?
-            .map(|text| key("DATAFLY_ENCRYPTION_KEY_PREVIOUS", &text))
-            .transpose()?;
+        let [current, previous] = SealKeys::VARIABLES;
+        let (current, previous) = process::rotated(env, current, previous, SealKey::from_hex)?;
         let tokens = match env.secret("SERVICE_TOKENS")? {
             None if development => {
                 tracing::warn!("a development run without SERVICE_TOKENS: everyone may call everything");
@@ -76,8 +71,7 @@ impl Config {
             keys: Arc::new(SealKeys::new(current, previous)),
             tokens,
             tls: serve::tls::acceptor(env)?,
-            listen: env.parsed_or("LISTEN_ADDR", SocketAddr::from(([0, 0, 0, 0], PORT)))?,
-            metrics: env.parsed_or("METRICS_ADDR", SocketAddr::from(([0, 0, 0, 0], METRICS_PORT)))?,
+            process: ProcessConfig::read(env, PORT, METRICS_PORT)?,
             open_networks: env.parsed_or("OUTBOUND_ALLOW_CIDRS", Networks::default())?,
         })
     }

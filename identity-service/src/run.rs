@@ -27,12 +27,16 @@ use crate::{
     settings::Settings,
     storage::{
         Stores, key_uses,
-        postgres::create::Creator,
+        postgres::{
+            create::Creator,
+            custom_providers::{self, FillerRow},
+        },
         redis::{client::RedisClient, purge, supervisor},
         repairs,
     },
     sync::{GatewaySync, state::StateKeys},
     vendor_ids::writer::VendorIdWriter,
+    vendors,
 };
 
 /// PostgreSQL connections of one instance (limits.md: more than 16 gained nothing on two cores).
@@ -90,12 +94,13 @@ pub async fn run(development: bool) -> Result<(), StartError> {
     let settings = Settings::load(stores.postgres.clone(), config.keys.clone())
         .await
         .map_err(|error| StartError::Settings(error.to_string()))?;
+    warn_of_taken_fields(&stores).await;
     let app = Arc::new(build(&config, &stores, &settings));
 
     let lifecycle = Lifecycle::new();
     lifecycle.on_signals()?;
-    serve::metrics::listen(config.metrics, &lifecycle).await?;
-    let listener = serve::bind("LISTEN_ADDR", config.listen).await?;
+    serve::metrics::listen(config.process.metrics_addr, &lifecycle).await?;
+    let listener = serve::bind("LISTEN_ADDR", config.process.listen_addr).await?;
     let (reporter, health) = tonic_health::server::health_reporter();
     let service = grpc::service(app, config.tokens, health)?;
     let workers = Workers::per_core(|| service.clone())?;
@@ -104,6 +109,26 @@ pub async fn run(development: bool) -> Result<(), StartError> {
     serve::serve_tls(listener, "grpc", config.tls, workers, lifecycle).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Logs each provider of a customer's own that fills the field of a built-in vendor. It keeps running, and the vendor
+/// can't be enabled on its source.
+async fn warn_of_taken_fields(stores: &Stores) {
+    let fields: Vec<&str> = vendors::reserved().collect();
+    let fillers = async { custom_providers::fillers_of(&mut *stores.connection().await?, &fields).await };
+    match fillers.await {
+        Ok(fillers) => {
+            for FillerRow { source_id, name, redis_field } in fillers {
+                tracing::warn!(
+                    source = %source_id,
+                    provider = name,
+                    field = redis_field,
+                    "a custom provider fills the field of a built-in vendor, which can't be enabled on its source"
+                );
+            }
+        }
+        Err(error) => tracing::warn!(%error, "custom providers can't be looked at"),
+    }
 }
 
 /// Builds the core on its stores and settings.

@@ -1,18 +1,13 @@
 //! Settings that management reads from its environment. All of them are checked at the start, also those that
 //! only later routes use: a bad value must not surface days after the rollout.
 
-use std::{
-    collections::HashSet,
-    net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
-};
+use std::{collections::HashSet, sync::Arc};
 
 use migrations::sealed::{SealKey, SealKeys};
 use secrecy::{ExposeSecret, SecretString};
-use serve::{Env, EnvError, TrustedProxies};
-use tonic::{
-    metadata::{Ascii, MetadataValue},
-    transport::Endpoint,
+use serve::{
+    Env, EnvError, TrustedProxies,
+    process::{self, CoreConfig, ProcessConfig},
 };
 
 /// Names of all variables that management knows.
@@ -69,55 +64,35 @@ pub struct Config {
     pub jwt_secret: SecretString,
     /// Secret before it: tokens that it signed are still good.
     pub jwt_secret_previous: Option<SecretString>,
-    /// `Bearer …`, management's own service token.
-    pub service_token: MetadataValue<Ascii>,
-    /// Endpoints of the cores, with TLS where it is wanted.
-    pub cores: Vec<Endpoint>,
+    /// The way to the core.
+    pub core: CoreConfig,
     /// Proxies whose X-Forwarded-For counts.
     pub trusted_proxies: TrustedProxies,
-    /// Address that the API listens on.
-    pub listen_addr: SocketAddr,
-    /// Address that `/metrics` and health listen on.
-    pub metrics_addr: SocketAddr,
-    /// Log filter, as [`serve::telemetry::init`] takes it.
-    pub log_level: String,
+    /// Addresses and log level.
+    pub process: ProcessConfig,
 }
 
 impl Config {
     /// Reads and checks all variables. The first bad one is named in the error, never its value.
     pub fn from_env(env: &Env) -> Result<Self, EnvError> {
-        env.unimplemented("OTLP_ENDPOINT")?;
-        let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
         let (jwt_secret, jwt_secret_previous) = jwt_secrets(env)?;
-        let token = env.required_secret("SERVICE_TOKEN")?;
-        let mut service_token = MetadataValue::try_from(format!("Bearer {}", token.expose_secret()))
-            .map_err(|_| EnvError::malformed("SERVICE_TOKEN", "has characters that a header can't hold"))?;
-        service_token.set_sensitive(true);
         Ok(Self {
-            service_token,
-            cores: serve::tls::endpoints(env, "IDENTITY_URL")?,
+            process: ProcessConfig::read(env, 8084, 9084)?,
+            core: CoreConfig::read(env)?,
             database_url: env.required_secret("DATABASE_URL")?,
             keys: Arc::new(seal_keys(env)?),
             jwt_secret,
             jwt_secret_previous,
             trusted_proxies: env.parsed_or("TRUSTED_PROXIES", TrustedProxies::default())?,
-            listen_addr: env.parsed_or("LISTEN_ADDR", any(8084))?,
-            metrics_addr: env.parsed_or("METRICS_ADDR", any(9084))?,
-            log_level: env.parsed_or("LOG_LEVEL", "info".to_owned())?,
         })
     }
 }
 
 /// Keys that seal and open, the current and the previous one.
 pub fn seal_keys(env: &Env) -> Result<SealKeys, EnvError> {
-    let key = seal_key("DATAFLY_ENCRYPTION_KEY", &env.required_secret("DATAFLY_ENCRYPTION_KEY")?)?;
-    let previous = env.secret("DATAFLY_ENCRYPTION_KEY_PREVIOUS")?;
-    let previous = previous.map(|text| seal_key("DATAFLY_ENCRYPTION_KEY_PREVIOUS", &text)).transpose()?;
-    Ok(SealKeys::new(key, previous))
-}
-
-fn seal_key(name: &'static str, text: &SecretString) -> Result<SealKey, EnvError> {
-    SealKey::from_hex(text).map_err(|why| EnvError::malformed(name, why))
+    let [current, previous] = SealKeys::VARIABLES;
+    let (current, previous) = process::rotated(env, current, previous, SealKey::from_hex)?;
+    Ok(SealKeys::new(current, previous))
 }
 
 fn jwt_secrets(env: &Env) -> Result<(SecretString, Option<SecretString>), EnvError> {
@@ -164,8 +139,8 @@ mod tests {
     #[test]
     fn the_documented_environment_is_enough() {
         let config = config(("LOG_LEVEL", "")).unwrap();
-        assert_eq!(config.listen_addr.port(), 8084);
-        assert_eq!(config.metrics_addr.port(), 9084);
+        assert_eq!(config.process.listen_addr.port(), 8084);
+        assert_eq!(config.process.metrics_addr.port(), 9084);
     }
 
     #[test]

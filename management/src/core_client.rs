@@ -9,7 +9,17 @@ use std::{
 };
 
 use http::StatusCode;
-use proto::{reason_of, v1::ErrorReason};
+use proto::{
+    reason_of,
+    v1::{
+        CheckProviderRequest, CheckProviderResponse, DeleteRequest, DeleteResponse, ErrorReason,
+        ExportRequest, ExportResponse, ListCollectedVendorsRequest, ListCollectedVendorsResponse,
+        ListEnrichmentVendorsRequest, ListEnrichmentVendorsResponse, ListSyncVendorsRequest,
+        ListSyncVendorsResponse, LookupRequest, LookupResponse, UnmergeRequest, UnmergeResponse,
+        catalog_service_client::CatalogServiceClient,
+        identity_admin_service_client::IdentityAdminServiceClient,
+    },
+};
 use tokio::time::{sleep, timeout};
 use tonic::{
     Code as Grpc, Request, Response, Status,
@@ -26,8 +36,6 @@ const CALL_DEADLINE: Duration = Duration::from_secs(5);
 const UNKNOWN_ORG_RETRY_DELAY: Duration = Duration::from_millis(200);
 /// Most tries of one call.
 const MAX_TRIES: u32 = 6;
-/// Largest answer in bytes, 16 MiB: as much as the core sends at most.
-const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
 /// Client of the core, whichever instance answers. Clones share connections.
 #[derive(Clone)]
@@ -87,27 +95,8 @@ impl CoreClient {
     }
 }
 
-/// Makes one method an rpc: the same call each time, with another client.
-macro_rules! rpcs {
-    ($($(#[$doc:meta])* $name:ident, $client:ident($message:ident) -> $answer:ident;)*) => {
-        use proto::v1::{$($message, $answer,)*};
-        impl CoreClient {$(
-            $(#[$doc])*
-            pub async fn $name(&self, message: $message) -> Result<$answer> {
-                self.call(stringify!($name), message, |channel, request| async move {
-                    $client::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES).$name(request).await
-                })
-                .await
-            }
-        )*}
-    };
-}
-
-use proto::v1::{
-    catalog_service_client::CatalogServiceClient, identity_admin_service_client::IdentityAdminServiceClient,
-};
-
-rpcs! {
+proto::rpc_methods! {
+    CoreClient() -> ApiError;
     /// Tells who somebody is.
     lookup, IdentityAdminServiceClient(LookupRequest) -> LookupResponse;
     /// Gives all that is stored about somebody.

@@ -115,14 +115,14 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
 
 async fn serve_api(env: &Env) -> Result<(), Failure> {
     let config = Config::from_env(env)?;
-    serve::telemetry::init("management", &config.log_level)?;
+    serve::telemetry::init("management", &config.process.log_level)?;
     migrate::check(config.database_url.expose_secret()).await?;
     let lifecycle = Lifecycle::new();
     lifecycle.on_signals()?;
-    serve::metrics::listen(config.metrics_addr, &lifecycle).await?;
-    let listener = serve::bind("LISTEN_ADDR", config.listen_addr).await?;
+    serve::metrics::listen(config.process.metrics_addr, &lifecycle).await?;
+    let listener = serve::bind("LISTEN_ADDR", config.process.listen_addr).await?;
     let postgres = PgPool::connect_lazily(&config.database_url, POSTGRES_CONNECTIONS)?;
-    let core = CoreClient::new(&config.cores, config.service_token);
+    let core = CoreClient::new(&config.core.cores, config.core.service_token);
     let state = Management {
         catalog: Arc::new(Catalog::new(core.clone())),
         core,

@@ -102,6 +102,9 @@ impl SealKey {
 }
 
 impl SealKeys {
+    /// The variables that have the two keys, the current one first.
+    pub const VARIABLES: [&'static str; 2] = ["DATAFLY_ENCRYPTION_KEY", "DATAFLY_ENCRYPTION_KEY_PREVIOUS"];
+
     /// Keys to seal with and to open with.
     pub fn new(current: SealKey, previous: Option<SealKey>) -> Self {
         Self { current, previous }

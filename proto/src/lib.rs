@@ -20,3 +20,34 @@ impl std::fmt::Debug for v1::Subject {
 
 /// The encoded `FileDescriptorSet` of the package, for gRPC reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// Largest request in bytes, as every server and client of the contract bounds it.
+pub const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
+/// Largest answer in bytes, as every server and client of the contract bounds it.
+pub const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
+
+/// Writes one method an rpc for a client of the core: the same call each time, with another client of the contract. The
+/// type has a method `call(rpc, extra…, message, send)`; `extra` are arguments of every method beside the message.
+#[macro_export]
+macro_rules! rpc_methods {
+    (@one $type:ident ($($extra:ident: $extra_type:ty),*) $error:ty;
+     $(#[$doc:meta])* $name:ident, $client:ident($message:ident) -> $answer:ident) => {
+        impl $type {
+            $(#[$doc])*
+            pub async fn $name(&self, $($extra: $extra_type,)* message: $message) -> Result<$answer, $error> {
+                self.call(stringify!($name), $($extra,)* message, |channel, request| async move {
+                    $client::new(channel)
+                        .max_encoding_message_size($crate::MAX_REQUEST_BYTES)
+                        .max_decoding_message_size($crate::MAX_ANSWER_BYTES)
+                        .$name(request)
+                        .await
+                })
+                .await
+            }
+        }
+    };
+    ($type:ident $extra:tt -> $error:ty;
+     $($(#[$doc:meta])* $name:ident, $client:ident($message:ident) -> $answer:ident;)*) => {
+        $($crate::rpc_methods!(@one $type $extra $error; $(#[$doc])* $name, $client($message) -> $answer);)*
+    };
+}

@@ -11,6 +11,7 @@ mod limits;
 pub mod metrics;
 mod networks;
 pub mod origin;
+pub mod process;
 pub mod proxies;
 pub mod telemetry;
 pub mod tls;

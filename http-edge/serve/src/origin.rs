@@ -10,16 +10,8 @@ impl Origin {
     /// Reads a source's domain: `host[:port]`, https implied, or `http://host[:port]` on loopback. None for anything
     /// else: a path, credentials, a wildcard, plain http elsewhere.
     pub fn from_domain(domain: &str) -> Option<Self> {
-        let text = if domain.contains("://") { domain.to_owned() } else { format!("https://{domain}") };
-        let url = Url::parse(&text).ok()?;
-        let bare = url.path() == "/"
-            && !text.ends_with('/')
-            && url.query().is_none()
-            && url.fragment().is_none()
-            && url.username().is_empty()
-            && url.password().is_none();
-        (bare && !text.contains('*') && is_secure_or_loopback(&url))
-            .then(|| Self(url.origin().ascii_serialization()))
+        if domain.contains("://") { bare_origin(domain) } else { bare_origin(&format!("https://{domain}")) }
+            .map(Self)
     }
 
     /// True where the Origin header names this origin, to the letter: browsers send it lower-case and without the
@@ -34,6 +26,35 @@ impl Origin {
     }
 }
 
+/// `scheme://host[:port]` in the form browsers send, where `text` is that and nothing more: no path, query, credentials
+/// or wildcard, and plain http on loopback only.
+pub fn bare_origin(text: &str) -> Option<String> {
+    let url = Url::parse(text).ok()?;
+    let bare = url.path() == "/"
+        && !text.ends_with('/')
+        && url.query().is_none()
+        && url.fragment().is_none()
+        && url.username().is_empty()
+        && url.password().is_none();
+    // What the parser would correct was meant otherwise: an empty user name, %2e for a dot, two dots.
+    let (_, authority) = text.split_once("://")?;
+    let plain =
+        !authority.contains(is_odd_in_authority) && !authority.contains("..") && !authority.starts_with('.');
+    (bare && plain && is_secure_or_loopback(&url)).then(|| url.origin().ascii_serialization())
+}
+
+/// Characters that no origin has in its authority, though the parser takes them.
+fn is_odd_in_authority(c: char) -> bool {
+    c.is_control() || c.is_whitespace() || is_unseen(c) || "*\\/@%".contains(c)
+}
+
+/// Characters without a picture of their own, with which two names look the same or read in another order.
+/// The joiner of emoji is none of them.
+pub fn is_unseen(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
 /// True for https, and for http on loopback (`localhost`, `*.localhost`, 127.0.0.0/8, ::1).
 pub fn is_secure_or_loopback(url: &Url) -> bool {
     match url.scheme() {
@@ -43,8 +64,12 @@ pub fn is_secure_or_loopback(url: &Url) -> bool {
     }
 }
 
-/// True where the URL's host is this machine: `localhost`, below it, or a loopback address.
-pub fn is_loopback(url: &Url) -> bool {
+/// True where `host[:port]` is this machine: `localhost`, below it, or a loopback address.
+pub fn is_loopback_host(host: &str) -> bool {
+    Url::parse(&format!("http://{host}")).is_ok_and(|url| is_loopback(&url))
+}
+
+fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         Some(Host::Ipv4(address)) => address.is_loopback(),
@@ -100,6 +125,41 @@ mod tests {
             "ftp://x",
         ] {
             assert_eq!(Origin::from_domain(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn origins_are_bare() {
+        assert_eq!(
+            bare_origin("https://Collect.Shop.example:443").as_deref(),
+            Some("https://collect.shop.example")
+        );
+        assert_eq!(bare_origin("http://127.0.0.1:8080").as_deref(), Some("http://127.0.0.1:8080"));
+        assert_eq!(bare_origin("http://shop.localhost:8080").as_deref(), Some("http://shop.localhost:8080"));
+        for bad in [
+            "http://shop.example",
+            "https://shop.example/",
+            "https://shop.example/x",
+            "https://*.example",
+            "https://u@shop.example",
+            "https://shop.example?x",
+            "ftp://shop.example",
+            "shop.example",
+            "null",
+            "",
+            "https://",
+            "https://shop\\.example",
+            "https://shop .example",
+            "https:shop.example",
+            "https:///shop.example",
+            "https://@shop.example",
+            "https://shop%2eexample",
+            "https://shop..example",
+            "https://.",
+            "https://shop\u{ad}.example",
+            "http://localhost.evil.test",
+        ] {
+            assert_eq!(bare_origin(bad), None, "{bad}");
         }
     }
 

@@ -87,7 +87,7 @@ async fn commit(stores: &Stores, tombstones: &Arc<TombstoneKeys>, org: Uuid, wai
     match change::commit(stores, change).await {
         Ok(committed) => answer(waiting, committed.output),
         Err(error) => {
-            serve::warn_on_change!(WARN, %error, waiting = waiting.len(), "identifiers were not linked")
+            serve::warn_on_change!(WARN, %error, waiting = waiting.len(), "identifiers were not linked");
         }
     }
 }

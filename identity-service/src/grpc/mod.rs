@@ -35,11 +35,6 @@ use tower::Service;
 pub use self::health::watch;
 use crate::{app::App, auth::service_token::ServiceTokens};
 
-/// Largest request, in bytes.
-const MAX_REQUEST: usize = 4 * 1024 * 1024;
-/// Largest answer, in bytes.
-const MAX_ANSWER: usize = 16 * 1024 * 1024;
-
 /// Builds the whole service: those of the package, reflection, and health, behind the guard and within
 /// deadlines.
 pub fn service<H: Health>(
@@ -50,8 +45,8 @@ pub fn service<H: Health>(
     macro_rules! bounded {
         ($server:ident, $service:expr) => {
             $server::new($service)
-                .max_decoding_message_size(MAX_REQUEST)
-                .max_encoding_message_size(MAX_ANSWER)
+                .max_decoding_message_size(proto::MAX_REQUEST_BYTES)
+                .max_encoding_message_size(proto::MAX_ANSWER_BYTES)
         };
     }
     let reflection = || {

@@ -280,7 +280,7 @@ impl Facts {
                 }
             }
             Err(error) => {
-                serve::warn_on_change!(WARN, %error, "what is stored can't be read; nothing is collected")
+                serve::warn_on_change!(WARN, %error, "what is stored can't be read; nothing is collected");
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Checks of what a body says: all that is wrong with it at once, each by its path.
 
 use serde_json::Value;
-use url::{Host, Url};
+use serve::origin::is_unseen;
 
 use super::error::{ApiError, Problem, Result};
 
@@ -68,13 +68,6 @@ impl Fields {
     }
 }
 
-/// Characters without a picture of their own, with which two names look the same or read in another order.
-/// The joiner of emoji is none of them.
-fn is_unseen(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}')
-}
-
 /// Tells whether a text has the form of an email address, as browsers check it (HTML, "valid email address"),
 /// not whether mail gets there. ASCII alone: of other letters it would depend on the database's locale which
 /// are the same in another case, and on the reader's eye which are the same at all.
@@ -95,39 +88,6 @@ fn is_label(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         && !text.starts_with('-')
         && !text.ends_with('-')
-}
-
-/// Tells whether a URL is https, or http on loopback (`localhost`, `*.localhost`, 127.0.0.0/8, ::1).
-pub fn is_secure_or_loopback(url: &Url) -> bool {
-    let loopback = match url.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => return false,
-    };
-    url.scheme() == "https" || (url.scheme() == "http" && loopback)
-}
-
-/// `scheme://host[:port]` in the form browsers send, where `text` is that and nothing more: no path, query,
-/// credentials or wildcard, and plain http on loopback only.
-pub fn origin(text: &str) -> Option<String> {
-    let url = Url::parse(text).ok()?;
-    let bare = url.path() == "/"
-        && !text.ends_with('/')
-        && url.query().is_none()
-        && url.fragment().is_none()
-        && url.username().is_empty()
-        && url.password().is_none();
-    // What the parser would correct was meant otherwise: an empty user name, %2e for a dot, two dots.
-    let (_, authority) = text.split_once("://")?;
-    let plain =
-        !authority.contains(is_odd_in_authority) && !authority.contains("..") && !authority.starts_with('.');
-    (bare && plain && is_secure_or_loopback(&url)).then(|| url.origin().ascii_serialization())
-}
-
-/// Characters that no origin has in its authority, though the parser takes them.
-fn is_odd_in_authority(c: char) -> bool {
-    c.is_control() || c.is_whitespace() || is_unseen(c) || "*\\/@%".contains(c)
 }
 
 #[cfg(test)]
@@ -194,40 +154,5 @@ mod tests {
         assert_eq!(wrong(|fields| fields.storable("config", &json!({"\0": 1}))), ["config"]);
         assert_eq!(wrong(|fields| fields.storable("", &json!({"a": {"b": "\0"}}))), ["a.b"]);
         assert!(wrong(|fields| fields.storable("config", &json!({"a": [1, null, true, "x"]}))).is_empty());
-    }
-
-    #[test]
-    fn origins_are_bare() {
-        assert_eq!(
-            origin("https://Collect.Shop.example:443").as_deref(),
-            Some("https://collect.shop.example")
-        );
-        assert_eq!(origin("http://127.0.0.1:8080").as_deref(), Some("http://127.0.0.1:8080"));
-        assert_eq!(origin("http://shop.localhost:8080").as_deref(), Some("http://shop.localhost:8080"));
-        for bad in [
-            "http://shop.example",
-            "https://shop.example/",
-            "https://shop.example/x",
-            "https://*.example",
-            "https://u@shop.example",
-            "https://shop.example?x",
-            "ftp://shop.example",
-            "shop.example",
-            "null",
-            "",
-            "https://",
-            "https://shop\\.example",
-            "https://shop .example",
-            "https:shop.example",
-            "https:///shop.example",
-            "https://@shop.example",
-            "https://shop%2eexample",
-            "https://shop..example",
-            "https://.",
-            "https://shop\u{ad}.example",
-            "http://localhost.evil.test",
-        ] {
-            assert_eq!(origin(bad), None, "{bad}");
-        }
     }
 }

@@ -6,8 +6,11 @@ mod input;
 use axum::{Json, extract::State};
 use diesel::{
     ExpressionMethods, OptionalExtension, QueryDsl, Queryable, Selectable, SelectableHelper,
+    define_sql_function,
     dsl::{exists, select},
-    insert_into, update,
+    insert_into,
+    sql_types::Text,
+    update,
 };
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use http::StatusCode;
@@ -40,6 +43,8 @@ use crate::{
     provider,
     state::Management,
 };
+
+define_sql_function!(fn lower(text: Text) -> Text);
 
 /// Most providers of one source: every core holds all of them in memory.
 const MAX_PROVIDERS: i64 = 100;
@@ -170,6 +175,26 @@ pub async fn remove(
             Ok(StatusCode::NO_CONTENT)
         })
         .await
+}
+
+/// Finds the provider of a source that fills `field`, which only a built-in vendor may fill: it is of before the field
+/// was reserved. It keeps running, and its vendor can't be enabled beside it.
+pub async fn filler_of(
+    connection: &mut AsyncPgConnection,
+    org: Uuid,
+    source: Uuid,
+    field: &str,
+) -> Result<Option<String>> {
+    let own = custom_providers::table
+        .filter(custom_providers::org_id.eq(org))
+        .filter(custom_providers::source_id.eq(source))
+        .filter(lower(custom_providers::redis_field).eq(field.to_ascii_lowercase()));
+    Ok(own.select(custom_providers::name).first(connection).await.optional()?)
+}
+
+/// Tells why a vendor can't be enabled beside the provider that fills its field.
+pub fn fills_the_field(provider: &str, field: &str) -> String {
+    format!("can't be true while the source's own provider {provider} fills the vendor's field {field}")
 }
 
 /// Checks that the secret is there, and that the field is nobody else's. A provider of the same name on

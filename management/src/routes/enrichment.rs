@@ -19,6 +19,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{
+    custom_providers,
     identity_sources::unknown_vendor,
     named::{listed_rows, named_rows},
     sources,
@@ -200,6 +201,12 @@ pub async fn set(
             sources::lock(connection, org, source).await?;
             let before = one(connection, org, source, &vendor).await?;
             seen.check(before.as_ref().map(|before| before.version))?;
+            if enabled
+                && let Some(provider) =
+                    custom_providers::filler_of(connection, org, source, &known.field).await?
+            {
+                wrong.check(false, "enabled", custom_providers::fills_the_field(&provider, &known.field));
+            }
             let id = before.as_ref().map_or_else(Uuid::now_v7, |before| before.id);
             let place = columns::ENRICHMENT_SETTINGS.place(org, id);
             let stored = before.as_ref().map(EnrichmentRow::stored).unwrap_or_default();

@@ -12,12 +12,14 @@ use migrations::{
     schema::{collect_hosts, identity_sources},
 };
 use serde::{Deserialize, Serialize};
+use serve::origin::redirect_target;
 use time::OffsetDateTime;
 use url::Url;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{
+    custom_providers,
     named::{listed_rows, named_rows},
     pipelines,
 };
@@ -27,7 +29,7 @@ use crate::{
         body::Body,
         caller::Caller,
         error::{ApiError, Code, Result},
-        fields::{self, Fields},
+        fields::Fields,
         page::{Page, Paged},
         query::{Id, IfMatch, Query, Under},
         versioned::Versioned,
@@ -146,6 +148,15 @@ pub async fn set(
     connection
         .transaction(async |connection| {
             let locked = pipelines::locked(connection, org, pipeline).await?;
+            if row.enabled
+                && let Some(provider) =
+                    custom_providers::filler_of(connection, org, locked.source_id, &known.field).await?
+            {
+                return Err(ApiError::field(
+                    "enabled",
+                    custom_providers::fills_the_field(&provider, &known.field),
+                ));
+            }
             leads_elsewhere(connection, org, locked.source_id, row.endpoint.as_deref()).await?;
             let before = one(connection, org, pipeline, &vendor).await?;
             seen.check(before.as_ref().map(|before| before.version))?;
@@ -213,14 +224,9 @@ impl IdentitySourceInput {
     }
 }
 
-/// Tells whether the core would send browsers to `text`: another endpoint would switch the vendor off there.
+/// Tells whether browsers can be sent to a URL: the core takes it, and with its parameters it fits into a request line.
 fn is_endpoint(text: &str) -> bool {
-    let Ok(url) = Url::parse(text) else { return false };
-    let plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
-    plain
-        && text.len() <= MAX_ENDPOINT_BYTES
-        && text.chars().all(|c| c.is_ascii_graphic())
-        && fields::is_secure_or_loopback(&url)
+    text.len() <= MAX_ENDPOINT_BYTES && redirect_target(text).is_some()
 }
 
 /// Refuses an endpoint at a host of the source's own: browsers would be sent round in a circle.

@@ -364,3 +364,49 @@ async fn another_organisation_s_settings_are_not_there() {
         assert!(!is_known || answer.status < 300, "{method} {path}: {answer:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_of_before_keeps_its_field_and_its_vendor_off() {
+    let mut control = Control::start().await;
+    let shop = Shop::open(&control.world, &control.owner).await;
+    let source = shop.source.rsplit('/').next().unwrap().to_owned();
+    for (name, field) in [("old_pins", "Pin_Unauth"), ("old_uid2", "uid2_token")] {
+        control
+            .world
+            .database
+            .execute(&format!(
+                "INSERT INTO custom_providers (id, org_id, source_id, name, redis_field, settings) \
+                 SELECT gen_random_uuid(), org_id, id, '{name}', '{field}', '{{}}' FROM sources WHERE id = '{source}'"
+            ))
+            .await;
+    }
+    let owner = &control.owner;
+    let path = format!("{}/identity-sources/pinterest", shop.pipeline);
+    let refused = owner.put(&path, &pinterest(&control)).await;
+    assert_eq!(
+        (refused.status, &refused.json["error"]["code"]),
+        (422, &json!("VALIDATION_FAILED")),
+        "{refused:?}"
+    );
+    let field = &refused.json["error"]["fields"][0];
+    assert_eq!(field["field"], json!("enabled"));
+    assert!(field["message"].as_str().unwrap().contains("old_pins"), "{field}");
+    let mut off = pinterest(&control);
+    off["enabled"] = json!(false);
+    owner.put(&path, &off).await.expect(201);
+
+    let enrichment = format!("{}/enrichment/uid2", shop.source);
+    let uid2 = json!({"enabled": true, "credentials": {"api_key": "k", "client_secret": "s"}});
+    let refused = owner.put(&enrichment, &uid2).await;
+    assert_eq!(refused.status, 422, "{refused:?}");
+    let fields = refused.json["error"]["fields"].as_array().unwrap();
+    let enabled = fields.iter().find(|field| field["field"] == json!("enabled")).unwrap();
+    assert!(enabled["message"].as_str().unwrap().contains("old_uid2"), "{enabled}");
+
+    // Another vendor is nobody's concern, and the core that starts next says whose field is taken.
+    let criteo = json!({"partner_id": "1", "endpoint": control.world.vendors.endpoint("criteo")});
+    owner.put(&format!("{}/identity-sources/criteo", shop.pipeline), &criteo).await.expect(201);
+    control.world.cluster.cores[0].restart().await.unwrap();
+    let log = control.world.cluster.cores[0].log().join("\n");
+    assert!(log.contains("old_pins") && log.contains("old_uid2"), "{log}");
+}

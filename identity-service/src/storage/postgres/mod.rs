@@ -3,6 +3,7 @@
 pub mod clusters;
 pub mod consent;
 pub mod create;
+pub mod custom_providers;
 pub mod erased;
 pub mod erasure;
 pub mod graph;

@@ -4,13 +4,11 @@ use std::collections::HashSet;
 
 use migrations::rows;
 use serde::{Deserialize, Serialize};
+use serve::origin::bare_origin;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::api::{
-    error::Result,
-    fields::{self, Fields},
-};
+use crate::api::{error::Result, fields::Fields};
 
 /// Most domains of one source.
 const MAX_DOMAINS: usize = 100;
@@ -115,7 +113,7 @@ impl SourceInput {
         let mut known = HashSet::new();
         for (index, host) in self.collect_hosts.iter_mut().enumerate() {
             let field = format!("collect_hosts[{index}]");
-            let Some(url) = fields::origin(&host.url) else {
+            let Some(url) = bare_origin(&host.url) else {
                 wrong.add(field + ".url", "must be https://host[:port], or http on loopback; no path");
                 continue;
             };
@@ -146,8 +144,8 @@ impl SourceInput {
 /// Gives a domain as it is kept: without https, which is implied, and without the scheme's own port.
 fn domain_of(text: &str) -> Option<String> {
     let origin = match text.split_once("://") {
-        None => fields::origin(&format!("https://{text}")),
-        Some(_) => fields::origin(text),
+        None => bare_origin(&format!("https://{text}")),
+        Some(_) => bare_origin(text),
     }?;
     // `null` is what a browser calls an origin that is nobody's.
     let host = origin.split("://").nth(1)?;
