@@ -69,8 +69,8 @@ fn merge<'a>(into: &mut Event<'a>, later: Event<'a>) {
     take(&mut into.phone_sha256, later.phone_sha256);
 }
 
-/// Subjects of `groups`. A browser's request adds what its cookies say, those called as in `vendor_cookies` included, and asks for pending syncs once; a
-/// signed call has neither.
+/// Subjects of `groups`. A browser's request adds what its cookies say, those called as in `vendor_cookies`
+/// included, and asks for pending syncs once; a signed call has neither.
 pub fn subjects(
     groups: &[Group<'_>],
     headers: &HeaderMap,

@@ -1,5 +1,5 @@
-//! The names of the vendors' cookies, which the core knows. It is asked before the first request that brings cookies is
-//! answered, and now and then again, as another core may know more vendors.
+//! The names of the vendors' cookies, which the core knows. It is asked before the first request that brings
+//! cookies is answered, and now and then again, as another core may know more vendors.
 
 use std::{sync::Arc, time::Duration};
 

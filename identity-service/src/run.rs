@@ -39,7 +39,7 @@ use crate::{
     vendors,
 };
 
-/// PostgreSQL connections of one instance (limits.md: more than 16 gained nothing on two cores).
+/// PostgreSQL connections of one instance (by measurement: more than 16 gained nothing on two cores).
 const POSTGRES_CONNECTIONS: u32 = 16;
 
 /// The reason why the core did not start, in one line.
@@ -72,7 +72,8 @@ pub async fn migrate() -> Result<Vec<String>, StartError> {
     Ok(migrate::run(url.expose_secret()).await?)
 }
 
-/// Compares all that Redis holds with PostgreSQL, prints what differs and a table of counts. True where nothing differs.
+/// Compares all that Redis holds with PostgreSQL, prints what differs and a table of counts. True where
+/// nothing differs.
 pub async fn compare() -> Result<bool, CompareError> {
     let env = Config::environment()?;
     let (database_url, redis_url) = (env.required_secret("DATABASE_URL")?, env.required_secret("REDIS_URL")?);

@@ -26,8 +26,9 @@ pub const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
 /// Largest answer in bytes, as every server and client of the contract bounds it.
 pub const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
-/// Writes one method an rpc for a client of the core: the same call each time, with another client of the contract. The
-/// type has a method `call(rpc, extra…, message, send)`; `extra` are arguments of every method beside the message.
+/// Writes one method an rpc for a client of the core: the same call each time, with another client of the
+/// contract. The type has a method `call(rpc, extra…, message, send)`; `extra` are arguments of every method
+/// beside the message.
 #[macro_export]
 macro_rules! rpc_methods {
     (@one $type:ident ($($extra:ident: $extra_type:ty),*) $error:ty;

@@ -60,8 +60,9 @@ struct Base {
     figures: Figures,
     /// Base to floor, as [`Line::ratio`].
     ratio: f64,
-    /// Today's CPU a request against the base's, in percent: the rounds' lower quartile, median and upper quartile. Of
-    /// 11 rounds with independent errors the true median lies between those quartiles 93 times in 100.
+    /// Today's CPU a request against the base's, in percent: the rounds' lower quartile, median and upper
+    /// quartile. Of 11 rounds with independent errors the true median lies between those quartiles 93 times
+    /// in 100.
     change: [f64; 3],
     /// True where the median is more than [`WORSE`].
     worse: bool,
@@ -113,8 +114,8 @@ impl Report {
         Self { base, ..Self::default() }
     }
 
-    /// Takes down a comparison, and says its ratios on standard error. `sides` are the rounds of the floor, of today's
-    /// product, and of the base's where it is measured.
+    /// Takes down a comparison, and says its ratios on standard error. `sides` are the rounds of the floor,
+    /// of today's product, and of the base's where it is measured.
     pub fn add(&mut self, item: &Item, identities: u64, sides: &[Vec<Round>]) {
         let (floor, product, base) = (&sides[0], &sides[1], sides.get(2));
         if self.items.iter().all(|known| known.name != item.name) {

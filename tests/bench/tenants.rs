@@ -1,6 +1,6 @@
-//! Two customers on one edge: how long one waits while the other stays away, keeps to its rate, sends ten times as much,
-//! and merges ever more browsers onto one user. Latency is counted from when a request was due, so a stall is not hidden
-//! by those it holds up.
+//! Two customers on one edge: how long one waits while the other stays away, keeps to its rate, sends ten
+//! times as much, and merges ever more browsers onto one user. Latency is counted from when a request was
+//! due, so a stall is not hidden by those it holds up.
 
 use std::{net::SocketAddr, thread, time::Duration};
 

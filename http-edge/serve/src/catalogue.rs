@@ -1,5 +1,6 @@
-//! The catalogue of metrics: every one that a process of ours exports, with what it means. `docs/operations.md` has the
-//! same table for people, with the values of labels; tests hold it, and the code that counts, against this one.
+//! The catalogue of metrics: every one that a process of ours exports, with what it means.
+//! `docs/operations.md` has the same table for people, with the values of labels; tests hold it, and the code
+//! that counts, against this one.
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 

@@ -26,8 +26,8 @@ impl Origin {
     }
 }
 
-/// `scheme://host[:port]` in the form browsers send, where `text` is that and nothing more: no path, query, credentials
-/// or wildcard, and plain http on loopback only.
+/// `scheme://host[:port]` in the form browsers send, where `text` is that and nothing more: no path, query,
+/// credentials or wildcard, and plain http on loopback only.
 pub fn bare_origin(text: &str) -> Option<String> {
     let url = Url::parse(text).ok()?;
     let bare = url.path() == "/"
@@ -78,8 +78,8 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// A URL that browsers may be sent to: https, or http on loopback, in printable ASCII, without credentials or fragment.
-/// None for anything else.
+/// A URL that browsers may be sent to: https, or http on loopback, in printable ASCII, without credentials or
+/// fragment. None for anything else.
 pub fn redirect_target(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok()?;
     let plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();

@@ -21,7 +21,8 @@ pub struct ProcessConfig {
 }
 
 impl ProcessConfig {
-    /// Reads `LISTEN_ADDR`, `METRICS_ADDR` and `LOG_LEVEL`; the ports are what the addresses have unless they are set.
+    /// Reads `LISTEN_ADDR`, `METRICS_ADDR` and `LOG_LEVEL`; the ports are what the addresses have unless they
+    /// are set.
     pub fn read(env: &Env, port: u16, metrics_port: u16) -> Result<Self, EnvError> {
         env.unimplemented("OTLP_ENDPOINT")?;
         let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));

@@ -1,5 +1,5 @@
-//! Small sealed texts that travel through browsers, under keys derived from the encryption key, one purpose each. Only
-//! we can write or read them.
+//! Small sealed texts that travel through browsers, under keys derived from the encryption key, one purpose
+//! each. Only we can write or read them.
 //!
 //! AES-256-GCM-SIV (RFC 8452) and not plain GCM, whose random nonces last for 2^32 texts (NIST SP 800-38D, 8.3): a
 //! busy edge sends so many in weeks, and a nonce that comes twice would let others seal. Here it would tell only that

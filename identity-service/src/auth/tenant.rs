@@ -15,7 +15,8 @@ pub struct Tenant {
     pub org: Uuid,
     /// The source, where a key named it. Pending syncs need one.
     pub source: Option<Arc<Source>>,
-    /// True for a visitor's browser, which gets cookies, an anonymous ID where it has none, and short identifiers only.
+    /// True for a visitor's browser, which gets cookies, an anonymous ID where it has none, and short
+    /// identifiers only.
     pub browser: bool,
     /// True where identifiers are vouched for: by a signed call, or an internal service.
     pub verified: bool,

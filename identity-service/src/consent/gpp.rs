@@ -1,5 +1,5 @@
-//! The vote of IAB's Global Privacy Platform string. It is not read yet: where one is present it counts as one that can't
-//! be parsed, and denies.
+//! The vote of IAB's Global Privacy Platform string. It is not read yet: where one is present it counts as
+//! one that can't be parsed, and denies.
 
 use serde_json::{Map, Value};
 

@@ -1,5 +1,5 @@
-//! Addresses that a customer's settings must not lead to: everything that is not a public host. Asked when settings are
-//! saved, of addresses in URLs, and at each connection, of what a name resolves to.
+//! Addresses that a customer's settings must not lead to: everything that is not a public host. Asked when
+//! settings are saved, of addresses in URLs, and at each connection, of what a name resolves to.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

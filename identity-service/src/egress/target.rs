@@ -22,8 +22,8 @@ const PRIVATE_NAMES: [&str; 10] = [
     "home.arpa",
 ];
 
-/// Ports from 1024 that speak to stores, queues and machines, never to a web service of a customer's. Below, 443 alone
-/// is open, and 80 where plain http is.
+/// Ports from 1024 that speak to stores, queues and machines, never to a web service of a customer's. Below,
+/// 443 alone is open, and 80 where plain http is.
 const CLOSED_PORTS: [u16; 31] = [
     1433, 1434, 1521, 1883, 2049, 2375, 2376, 2379, 2380, 3306, 3389, 4222, 5432, 5672, 5900, 5984, 6000,
     6379, 6380, 6432, 6443, 8500, 9042, 9092, 9200, 9300, 10250, 10255, 11211, 26379, 27017,

@@ -8,8 +8,8 @@ use super::lookup::StoredPerson;
 use crate::json;
 
 impl StoredPerson {
-    /// The document: what [`StoredPerson::person`] shows, and all that it leaves out (schedules, what merges moved, vendor
-    /// IDs that have expired but are still stored). Times are RFC 3339 in UTC.
+    /// The document: what [`StoredPerson::person`] shows, and all that it leaves out (schedules, what merges
+    /// moved, vendor IDs that have expired but are still stored). Times are RFC 3339 in UTC.
     pub fn document(&self) -> Struct {
         let links = self.cluster.links.iter().map(|(id, link)| {
             json!({

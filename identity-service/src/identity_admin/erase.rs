@@ -23,8 +23,8 @@ use crate::{
 };
 
 impl IdentityAdmin {
-    /// Erases the person whom `name` names, across all linked identifiers and everything merged. What was issued for them
-    /// before does not count any more. Erasing nobody is no error.
+    /// Erases the person whom `name` names, across all linked identifiers and everything merged. What was
+    /// issued for them before does not count any more. Erasing nobody is no error.
     pub async fn erase(&self, org: Uuid, name: IdentityName, now: OffsetDateTime) -> Result<()> {
         let tombstones = self.tombstones.clone();
         let erase = Erase { org, name, tombstones, now };

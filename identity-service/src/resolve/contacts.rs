@@ -23,10 +23,11 @@ use crate::{
 /// Entries that one process keeps, of some 40 bytes each.
 const KEPT: usize = 200_000;
 
-/// Contacts that this process has stored, so that an event that repeats one needs no statement. An entry holds for the
-/// day: another process may have stored something else since.
+/// Contacts that this process has stored, so that an event that repeats one needs no statement. An entry
+/// holds for the day: another process may have stored something else since.
 pub struct StoredContacts(
-    /// Entries by identifier and canonical identity: a keyed hash of the contact and the day, and whether it is vouched for.
+    /// Entries by identifier and canonical identity: a keyed hash of the contact and the day, and whether it
+    /// is vouched for.
     HashCache<(u64, bool)>,
 );
 

@@ -200,8 +200,8 @@ impl Facts {
         facts
     }
 
-    /// Takes the second look: at everybody who brings something and was not guessed, with their schedule. What can't be
-    /// read stays unknown.
+    /// Takes the second look: at everybody who brings something and was not guessed, with their schedule.
+    /// What can't be read stays unknown.
     pub async fn read_rest(
         &mut self,
         resolver: &Resolver,

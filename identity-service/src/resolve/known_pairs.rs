@@ -1,5 +1,5 @@
-//! Pairs that a process remembers so that a known visitor's event needs no transaction to learn the same again. Neither
-//! kind is ever answered as a fact about a person: forgetting one costs a transaction.
+//! Pairs that a process remembers so that a known visitor's event needs no transaction to learn the same
+//! again. Neither kind is ever answered as a fact about a person: forgetting one costs a transaction.
 
 use uuid::Uuid;
 

@@ -40,8 +40,8 @@ pub async fn served<'a>(stores: &Stores, org: Uuid, anonymous_ids: &[&'a str]) -
     served
 }
 
-/// The signals stored for them, with PostgreSQL's part. Redis is told of browsers that somebody `has`: of others it would
-/// keep names that anybody made up, and those of the erased.
+/// The signals stored for them, with PostgreSQL's part. Redis is told of browsers that somebody `has`: of
+/// others it would keep names that anybody made up, and those of the erased.
 pub async fn stored(
     stores: &Stores,
     org: Uuid,

@@ -1,5 +1,5 @@
-//! Writing down on which day each pipeline key was last used, so that whoever wants to revoke one sees whether it is in
-//! use.
+//! Writing down on which day each pipeline key was last used, so that whoever wants to revoke one sees
+//! whether it is in use.
 
 use std::time::Duration;
 

@@ -38,8 +38,8 @@ impl Write for NewAttempt {
         self.now
     }
 
-    /// Records the attempt, or says why the browser must not go after all. A visitor without a canonical identity has no
-    /// schedule; the callback will say so.
+    /// Records the attempt, or says why the browser must not go after all. A visitor without a canonical
+    /// identity has no schedule; the callback will say so.
     fn decide(&self, ledger: &mut Ledger) -> Option<SyncRefusal> {
         let canonical = ledger.root(&self.anonymous_id)?;
         let consent = ledger.consent(&self.anonymous_id).with_gpc(self.sec_gpc);

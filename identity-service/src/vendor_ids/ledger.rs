@@ -1,6 +1,6 @@
-//! The ledger of one transaction: what is stored for the visitors of one organisation goes in, each producer decides in
-//! its turn and enters what it changes, and what is to be stored comes out. Pure, however many writes concern one
-//! visitor.
+//! The ledger of one transaction: what is stored for the visitors of one organisation goes in, each producer
+//! decides in its turn and enters what it changes, and what is to be stored comes out. Pure, however many
+//! writes concern one visitor.
 
 use std::{
     borrow::Cow,

@@ -1,5 +1,5 @@
-//! The one writer of vendor IDs: what producers (syncs, clicks, generated IDs) have to store is grouped over requests,
-//! one transaction for many visitors, together with the schedules and used states of syncs.
+//! The one writer of vendor IDs: what producers (syncs, clicks, generated IDs) have to store is grouped over
+//! requests, one transaction for many visitors, together with the schedules and used states of syncs.
 
 use std::{
     any::Any,

@@ -7,8 +7,8 @@ use super::{ConsentNeed, Evidence};
 pub struct EnrichmentVendor {
     /// The name of the vendor.
     pub name: &'static str,
-    /// Help for the customer: what it gives, what it needs to know of a visitor, and where its public contract differs
-    /// from the defaults.
+    /// Help for the customer: what it gives, what it needs to know of a visitor, and where its public
+    /// contract differs from the defaults.
     pub help: &'static str,
     /// Field of the identity that holds the ID.
     pub field: &'static str,

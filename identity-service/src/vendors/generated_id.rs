@@ -1,5 +1,5 @@
-//! IDs that a vendor's JavaScript would make and keep in a cookie on the customer's own domain. Here they are made for
-//! it, so that they live their full life where browsers cut short what scripts set.
+//! IDs that a vendor's JavaScript would make and keep in a cookie on the customer's own domain. Here they are
+//! made for it, so that they live their full life where browsers cut short what scripts set.
 
 use super::{ConsentNeed, cookie_format::Format};
 

@@ -1,5 +1,6 @@
-//! Vendors: all that is known of each, as data. One file a vendor in [`records`], the types of those records, the ways
-//! to find them, and the kit that renders a request from a record. Nothing here reads a store or the network.
+//! Vendors: all that is known of each, as data. One file a vendor in [`records`], the types of those records,
+//! the ways to find them, and the kit that renders a request from a record. Nothing here reads a store or the
+//! network.
 
 mod click_id;
 mod consent_need;

@@ -52,7 +52,6 @@ fn collected_ids_are_sound() {
         assert!((1..=400).contains(&record.days), "{}", record.field);
         assert!(!record.params.is_empty(), "{}", record.field);
     }
-    assert_eq!(fields.len(), 15);
     let mut cookies = HashSet::new();
     for record in generated_ids() {
         assert!(fields.insert(record.field), "{}: field taken", record.field);

@@ -177,8 +177,8 @@ pub async fn remove(
         .await
 }
 
-/// Finds the provider of a source that fills `field`, which only a built-in vendor may fill: it is of before the field
-/// was reserved. It keeps running, and its vendor can't be enabled beside it.
+/// Finds the provider of a source that fills `field`, which only a built-in vendor may fill: it is of before
+/// the field was reserved. It keeps running, and its vendor can't be enabled beside it.
 pub async fn filler_of(
     connection: &mut AsyncPgConnection,
     org: Uuid,

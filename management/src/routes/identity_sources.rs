@@ -224,7 +224,8 @@ impl IdentitySourceInput {
     }
 }
 
-/// Tells whether browsers can be sent to a URL: the core takes it, and with its parameters it fits into a request line.
+/// Tells whether browsers can be sent to a URL: the core takes it, and with its parameters it fits into a
+/// request line.
 fn is_endpoint(text: &str) -> bool {
     text.len() <= MAX_ENDPOINT_BYTES && redirect_target(text).is_some()
 }

@@ -57,7 +57,11 @@ async fn a_vendor_without_an_id_is_left_alone_for_a_day() {
         world.age("23 hours").await;
         assert_eq!(browser.view(&granted()).await.offered(), [""; 0], "{fault:?}, after 23 hours");
         world.age("2 hours").await;
-        assert_eq!(browser.view(&granted()).await.offered().len(), 4, "{fault:?}, after 25 hours");
+        assert_eq!(
+            browser.view(&granted()).await.offered().len(),
+            fields().len().min(5),
+            "{fault:?}, after 25 hours"
+        );
     }
     assert_eq!(world.database.count("vendor_ids", "true").await, 0);
 }

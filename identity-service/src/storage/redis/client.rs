@@ -1,6 +1,6 @@
 //! RedisClient: multiplexed connections that bb8 owns and requests clone, instead of holding one each. A clone writes
 //! and reads together with others on the same socket, which costs Redis a fifth of the CPU of exclusive
-//! connections (limits.md). Every thread that serves has one of its own, so that no answer wakes another core.
+//! connections. Every thread that serves has one of its own, so that no answer wakes another core.
 
 use std::{
     sync::{

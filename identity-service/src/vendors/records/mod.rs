@@ -1,5 +1,5 @@
-//! The records, a file for each vendor. A new vendor is such a file, its line in [`ALL`] and its fixtures; nothing else
-//! changes.
+//! The records, a file for each vendor. A new vendor is such a file, its line in [`ALL`] and its fixtures;
+//! nothing else changes.
 
 mod acxiom_realid;
 mod amperity;
