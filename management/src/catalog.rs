@@ -99,8 +99,6 @@ impl TryFrom<String> for VendorName {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        let is_name = (1..=64).contains(&text.len())
-            && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
-        if is_name { Ok(Self(text)) } else { Err("not a vendor's name") }
+        if proto::is_vendor_name(&text) { Ok(Self(text)) } else { Err("not a vendor's name") }
     }
 }

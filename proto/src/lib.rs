@@ -26,6 +26,12 @@ pub const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
 /// Largest answer in bytes, as every server and client of the contract bounds it.
 pub const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
+/// True where `name` can be a vendor's at all: 1 to 64 lower-case letters, digits and `_`.
+pub fn is_vendor_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
 /// Writes one method an rpc for a client of the core: the same call each time, with another client of the
 /// contract. The type has a method `call(rpc, extra…, message, send)`; `extra` are arguments of every method
 /// beside the message.

@@ -10,7 +10,7 @@ use axum::{
 use http::{HeaderName, HeaderValue, header, request::Parts};
 use proto::v1::StoreSyncResultRequest;
 
-use super::{Edge, is_head, is_vendor, no_store};
+use super::{Edge, is_head, no_store};
 use crate::{caller, cookies};
 
 /// Longest query that is handed on, in bytes (`StoreSyncResultRequest.raw_query`).
@@ -35,7 +35,10 @@ pub async fn store(
     let nosniff = (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     let mut response = ([image, nosniff], GIF).into_response();
     no_store(&mut response);
-    let Some(Path(vendor)) = vendor.ok().filter(|Path(name)| is_vendor(name)) else { return response };
+    let Some(Path(vendor)) = vendor.ok().filter(|Path(name)| proto::is_vendor_name(name)) else {
+        // A name that is none must not reach a cookie's name.
+        return response;
+    };
     if is_head(&parts.method) {
         return response;
     }

@@ -109,13 +109,6 @@ fn set_cookies<'a>(response: &mut Response, jar: impl IntoIterator<Item = &'a Co
     }
 }
 
-/// True where `name` can be a vendor's at all: lower-case letters, digits and `_`, as in the core's table.
-/// What cannot must not reach a cookie's name.
-fn is_vendor(name: &str) -> bool {
-    (1..=64).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
-}
-
 fn is_head(method: &Method) -> bool {
     method == Method::HEAD
 }

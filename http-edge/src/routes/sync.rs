@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use proto::v1::{BeginSyncRequest, ErrorReason, SyncRedirect, begin_sync_response::Outcome};
 use tracing::error;
 
-use super::{Edge, is_head, is_vendor, no_store, set_cookies};
+use super::{Edge, is_head, no_store, set_cookies};
 use crate::{caller, cookies, error::ApiError, query::Query, throttle::Counted};
 
 /// Answers 302 to the vendor; 204 where nothing is to be sent, or the core can't say.
@@ -24,7 +24,7 @@ pub async fn begin(
     if is_head(&parts.method) || is_prefetch(&parts.headers) {
         return Ok(nothing());
     }
-    let Some(Path(vendor)) = vendor.ok().filter(|Path(name)| is_vendor(name)) else {
+    let Some(Path(vendor)) = vendor.ok().filter(|Path(name)| proto::is_vendor_name(name)) else {
         return Err(ErrorReason::VendorNotFound.into());
     };
     let query = Query::parse(parts.uri.query())?;

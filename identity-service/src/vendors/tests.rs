@@ -15,7 +15,7 @@ fn records_are_sound() {
     for vendor in ALL {
         let name = vendor.name;
         assert!(names.insert(name), "{name}: name taken");
-        assert!(!vendor.label.is_empty(), "{name}");
+        assert!(proto::is_vendor_name(name) && !vendor.label.is_empty(), "{name}");
         let own = (vendor.sync.iter().map(|sync| sync.name))
             .chain(vendor.click_ids.iter().map(|id| id.vendor))
             .chain(vendor.generated_ids.iter().map(|id| id.vendor))
