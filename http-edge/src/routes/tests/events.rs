@@ -4,7 +4,7 @@ use http::StatusCode;
 use proto::v1::caller::Kind;
 use serde_json::Value;
 
-use super::{KEY, ORIGIN, send, start};
+use super::{KEY, ORIGIN, edge, send, start};
 
 #[tokio::test]
 async fn a_batch_is_one_call_and_its_broken_events_are_named() {
@@ -88,4 +88,31 @@ async fn a_signed_call_sends_its_body_and_gets_neither_cors_nor_cookies() {
         assert_eq!(caller.signed_body.as_deref(), Some(&br#"{"userId":"u"} "#[..]));
         assert!(asked.resolve[0].subjects[0].cookie_anonymous_id.is_none());
     });
+}
+
+#[tokio::test]
+async fn the_vendors_cookies_are_asked_for_once_and_only_where_some_may_have_come() {
+    let (app, fake) = start().await;
+    let body = r#"{"anonymousId":"a"}"#;
+    for (cookie, asked_so_far) in
+        [(None, 0), (Some("_ga=GA1.2.1.2; session=x"), 1), (Some("_ga=GA1.2.1.2"), 1)]
+    {
+        let headers: Vec<_> = [KEY].into_iter().chain(cookie.map(|cookie| ("cookie", cookie))).collect();
+        assert_eq!(send(&app, "POST", "/v1/t", &headers, body).await.status, StatusCode::OK);
+        fake.asked(|asked| {
+            let subject = &asked.resolve.last().unwrap().subjects[0];
+            let forwarded: Vec<&str> = subject.vendor_cookies.keys().map(String::as_str).collect();
+            assert_eq!(forwarded, cookie.map(|_| "_ga").into_iter().collect::<Vec<_>>());
+            assert_eq!(asked.vendor_cookies, asked_so_far);
+        });
+    }
+}
+
+#[tokio::test]
+async fn while_no_core_names_the_cookies_a_visitor_who_has_some_is_told_to_return() {
+    let away = edge(&[([127, 0, 0, 1], 1).into()]);
+    let headers = [KEY, ("cookie", "_ga=GA1.2.1.2")];
+    let got = send(&away, "POST", "/v1/t", &headers, r#"{"anonymousId":"a"}"#).await;
+    assert_eq!((got.status, got.code().as_str()), (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"));
+    assert_eq!(got.header("retry-after"), "1");
 }
