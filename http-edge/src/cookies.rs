@@ -159,5 +159,7 @@ mod tests {
                 clear_state("criteo", host).unwrap().to_str().unwrap().ends_with("HttpOnly; SameSite=Lax")
             );
         }
+        let elsewhere = clear_state("criteo", "127.evil.test").unwrap();
+        assert_eq!(elsewhere, secure, "a name that only begins as an address of loopback");
     }
 }

@@ -1,48 +1,92 @@
 //! The names of the vendors' cookies, which the core knows. It is asked before the first request that brings
 //! cookies is answered, and now and then again, as another core may know more vendors.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use arc_swap::ArcSwapOption;
-use proto::v1::VendorCookiesRequest;
+use proto::{
+    Reason,
+    v1::{ErrorReason, VendorCookiesRequest},
+};
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::core_client::CoreClient;
 
 /// Pause between two questions to the core.
 const REFRESH_PERIOD: Duration = Duration::from_mins(1);
+/// Pause between two questions while no core has answered yet.
+const FIRST_PERIOD: Duration = Duration::from_secs(1);
 
-/// The names, shared by all threads; none before the core has told them.
+/// Names of cookies, each once.
+pub type Names = Arc<Vec<String>>;
+
+/// No names, for requests that can have no vendor's cookie.
+static NONE: LazyLock<Names> = LazyLock::new(Arc::default);
+
+/// The names, shared by all threads; none before a core has told them.
 #[derive(Clone, Default)]
-pub struct VendorCookies(Arc<ArcSwapOption<Vec<String>>>);
+pub struct VendorCookies {
+    names: Arc<ArcSwapOption<Vec<String>>>,
+    asking: Arc<Mutex<()>>,
+}
 
 impl VendorCookies {
-    /// The names, asked of the core where it has not told them yet. An error is the core's: without the names a
-    /// visitor's cookies would look lost, and the core would replace them.
-    pub async fn names(&self, core: &CoreClient) -> Result<Arc<Vec<String>>, Status> {
-        match self.0.load_full() {
+    /// No names at all.
+    pub fn none() -> Names {
+        NONE.clone()
+    }
+
+    /// The names, asked of the core where none has told them yet: by one request at a time. An error is the
+    /// core's: without the names a visitor's cookies would look lost, and the core would replace them.
+    pub async fn names(&self, core: &CoreClient) -> Result<Names, Status> {
+        if let Some(names) = self.names.load_full() {
+            return Ok(names);
+        }
+        let _asking = self.asking.lock().await;
+        match self.names.load_full() {
             Some(names) => Ok(names),
-            None => self.refresh(core).await,
+            None => self.ask(core).await,
         }
     }
 
-    /// Asks again every [`REFRESH_PERIOD`] until `stop`. While the core is away the names stay.
+    /// Asks at once and every [`REFRESH_PERIOD`] until `stop`. While the core is away the names stay.
     pub async fn refresh_until(self, core: CoreClient, stop: CancellationToken) {
         loop {
+            if let Err(status) = self.ask(&core).await {
+                tracing::debug!(code = ?status.code(), "the vendors' cookies can't be asked for");
+            }
+            let pause = if self.names.load().is_some() { REFRESH_PERIOD } else { FIRST_PERIOD };
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(REFRESH_PERIOD) => {}
-            }
-            if let Err(status) = self.refresh(&core).await {
-                tracing::debug!(code = ?status.code(), "the vendors' cookies can't be asked for");
+                () = tokio::time::sleep(pause) => {}
             }
         }
     }
 
-    async fn refresh(&self, core: &CoreClient) -> Result<Arc<Vec<String>>, Status> {
-        let names = Arc::new(core.vendor_cookies(&None, VendorCookiesRequest {}).await?.names);
-        self.0.store(Some(names.clone()));
+    /// Asks a core, and adds what it names. Names are never taken back: while cores of two versions serve, the
+    /// older one would take from the newer the cookies that it alone knows.
+    pub async fn ask(&self, core: &CoreClient) -> Result<Names, Status> {
+        let answer = core.vendor_cookies(&None, VendorCookiesRequest {}).await;
+        let told = answer.map_err(|status| match status.code() {
+            // A core of before this rpc: another may know it, or this one after its upgrade.
+            Code::Unimplemented => Reason::of(ErrorReason::Unavailable).status(None),
+            _ => status,
+        })?;
+        let before = self.names.load_full();
+        let mut names = before.as_deref().cloned().unwrap_or_default();
+        names.extend(told.names);
+        names.sort_unstable();
+        names.dedup();
+        let names = match before {
+            Some(before) if *before == names => before,
+            _ => Arc::new(names),
+        };
+        self.names.store(Some(names.clone()));
         Ok(names)
     }
 }

@@ -17,7 +17,7 @@ pub struct App {
     /// The gateway sync of vendors.
     pub sync: GatewaySync,
     /// The administration of people.
-    pub people: IdentityAdmin,
+    pub identity_admin: IdentityAdmin,
     /// Networks that calls for customers may go to beside public hosts.
     pub open_networks: Networks,
 }

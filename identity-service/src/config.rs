@@ -51,10 +51,15 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads and checks all variables.
+    /// Reads where the core listens and what it logs, which everything else may have to say something in.
+    pub fn process(env: &Env) -> Result<ProcessConfig, EnvError> {
+        ProcessConfig::read(env, PORT, METRICS_PORT)
+    }
+
+    /// Reads and checks all other variables.
     ///
     /// `development` lets the core start without SERVICE_TOKENS and let everyone in.
-    pub fn read(env: &Env, development: bool) -> Result<Self, EnvError> {
+    pub fn read(env: &Env, process: ProcessConfig, development: bool) -> Result<Self, EnvError> {
         let [current, previous] = SealKeys::VARIABLES;
         let (current, previous) = process::rotated(env, current, previous, SealKey::from_hex)?;
         let tokens = match env.secret("SERVICE_TOKENS")? {
@@ -71,7 +76,7 @@ impl Config {
             keys: Arc::new(SealKeys::new(current, previous)),
             tokens,
             tls: serve::tls::acceptor(env)?,
-            process: ProcessConfig::read(env, PORT, METRICS_PORT)?,
+            process,
             open_networks: env.parsed_or("OUTBOUND_ALLOW_CIDRS", Networks::default())?,
         })
     }

@@ -83,8 +83,9 @@ pub async fn compare() -> Result<bool, CompareError> {
 /// Serves until SIGTERM or SIGINT, then drains. `development` allows a start without service tokens.
 pub async fn run(development: bool) -> Result<(), StartError> {
     let env = Config::environment()?;
-    serve::telemetry::init("identity-service", &env.parsed_or("LOG_LEVEL", "info".to_owned())?)?;
-    let config = Config::read(&env, development)?;
+    let process = Config::process(&env)?;
+    serve::telemetry::init("identity-service", &process.log_level)?;
+    let config = Config::read(&env, process, development)?;
     migrate::check(config.database_url.expose_secret()).await?;
 
     let stores = Stores {
@@ -112,8 +113,8 @@ pub async fn run(development: bool) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Logs each provider of a customer's own that fills the field of a built-in vendor. It keeps running, and the vendor
-/// can't be enabled on its source.
+/// Logs each provider of a customer's own that fills a field which is reserved for a built-in vendor. It keeps running,
+/// and the vendor can't be enabled on its source.
 async fn warn_of_taken_fields(stores: &Stores) {
     let fields: Vec<&str> = vendors::reserved().collect();
     let fillers = async { custom_providers::fillers_of(&mut *stores.connection().await?, &fields).await };
@@ -124,7 +125,7 @@ async fn warn_of_taken_fields(stores: &Stores) {
                     source = %source_id,
                     provider = name,
                     field = redis_field,
-                    "a custom provider fills the field of a built-in vendor, which can't be enabled on its source"
+                    "a custom provider fills a field that is reserved for a vendor, which can't be enabled on its source"
                 );
             }
         }
@@ -159,7 +160,7 @@ fn build(config: &Config, stores: &Stores, settings: &Settings) -> App {
             writer: vendor_ids,
             tombstones: tombstones.clone(),
         },
-        people: IdentityAdmin { stores: stores.clone(), tombstones },
+        identity_admin: IdentityAdmin { stores: stores.clone(), tombstones },
         open_networks: config.open_networks.clone(),
     }
 }

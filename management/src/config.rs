@@ -75,9 +75,10 @@ pub struct Config {
 impl Config {
     /// Reads and checks all variables. The first bad one is named in the error, never its value.
     pub fn from_env(env: &Env) -> Result<Self, EnvError> {
+        let process = ProcessConfig::read(env, 8084, 9084)?;
         let (jwt_secret, jwt_secret_previous) = jwt_secrets(env)?;
         Ok(Self {
-            process: ProcessConfig::read(env, 8084, 9084)?,
+            process,
             core: CoreConfig::read(env)?,
             database_url: env.required_secret("DATABASE_URL")?,
             keys: Arc::new(seal_keys(env)?),

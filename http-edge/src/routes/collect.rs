@@ -25,6 +25,7 @@ use crate::{
     event::{self, Event},
     subjects,
     throttle::{Counted, Sender},
+    vendor_cookies::{Names, VendorCookies},
 };
 
 /// Answers `{"batch":[…]}` with 200, and the errors of single events by their index.
@@ -131,7 +132,9 @@ async fn take(
 
     let groups = subjects::collapse(events);
     let origin = caller.origin.clone().filter(|_| !signed);
-    let vendor_cookies = vendor_cookies(edge, &parts.headers, signed).await?;
+    let vendor_cookies = vendor_cookies(edge, &parts.headers, signed).await;
+    let vendor_cookies =
+        vendor_cookies.inspect_err(|error| edge.throttle.learn(sender, count, Some(error)))?;
     let subjects = subjects::subjects(&groups, &parts.headers, &vendor_cookies, signed);
     let groups: Vec<Vec<usize>> = groups.into_iter().map(|group| group.indices).collect();
     caller.signed_body = signed.then(|| std::mem::take(&mut body.bytes));
@@ -163,13 +166,9 @@ async fn take(
 }
 
 /// Names of the vendors' cookies, where the request may have some.
-async fn vendor_cookies(
-    edge: &Edge,
-    headers: &HeaderMap,
-    signed: bool,
-) -> Result<Arc<Vec<String>>, ApiError> {
+async fn vendor_cookies(edge: &Edge, headers: &HeaderMap, signed: bool) -> Result<Names, ApiError> {
     if signed || !headers.contains_key(header::COOKIE) {
-        return Ok(Arc::default());
+        return Ok(VendorCookies::none());
     }
     Ok(edge.vendor_cookies.names(&edge.core).await?)
 }

@@ -9,44 +9,38 @@ use crate::vendors::ConsentNeed;
 /// The consent signals of a browser, parsed.
 #[derive(Debug, Clone)]
 pub struct Signals {
-    object: Object,
-    sec_gpc: bool,
-}
-
-/// The consent object, as far as it can be read.
-#[derive(Debug, Clone)]
-enum Object {
-    /// The browser sent none.
-    Absent,
-    /// The text is no JSON object, or names a member twice.
-    Unreadable,
-    /// The object's members, each named once.
-    Read(Map<String, Value>),
+    /// The vote of the signals that say the same of every need.
+    general: Vote,
+    /// The members of the consent object, each named once; empty where `general` denies.
+    members: Map<String, Value>,
 }
 
 impl Signals {
-    /// Parses the consent object (JSON, verbatim; none where the browser sent none) and takes Sec-GPC beside it.
+    /// Parses the consent object (JSON, verbatim; none where the browser sent none) and takes Sec-GPC beside it. A text
+    /// that is no JSON object, or names a member twice, denies.
     pub fn parse(json: Option<&str>, sec_gpc: bool) -> Self {
-        let object = match json.map(serde_json::from_str) {
-            None => Object::Absent,
-            Some(Ok(Unique(Value::Object(members)))) => Object::Read(members),
-            Some(_) => Object::Unreadable,
+        let denied = Self { general: Vote::Deny, members: Map::new() };
+        if gpc::vote(sec_gpc) == Vote::Deny {
+            return denied;
+        }
+        let members = match json.map(serde_json::from_str) {
+            None => Map::new(),
+            Some(Ok(Unique(Value::Object(members)))) => members,
+            Some(_) => return denied,
         };
-        Self { object, sec_gpc }
+        let general = us_privacy::vote(&members).and(tcf::vote(&members)).and(gpp::vote(&members));
+        if general == Vote::Deny { denied } else { Self { general, members } }
     }
 
     /// Decides for `need`. What the absence of signals means, `mode` says.
     pub fn decide(&self, need: &ConsentNeed, mode: ConsentMode) -> Decision {
-        let of_object = match &self.object {
-            Object::Absent => Vote::Silent,
-            Object::Unreadable => Vote::Deny,
-            Object::Read(members) => categories::vote(members, need)
-                .and(google::vote(members, need))
-                .and(us_privacy::vote(members))
-                .and(tcf::vote(members))
-                .and(gpp::vote(members)),
+        let vote = match self.general {
+            Vote::Deny => Vote::Deny,
+            general => {
+                general.and(categories::vote(&self.members, need)).and(google::vote(&self.members, need))
+            }
         };
-        match (gpc::vote(self.sec_gpc).and(of_object), mode) {
+        match (vote, mode) {
             (Vote::Deny, _) | (Vote::Silent, ConsentMode::Explicit) => Decision::Denied,
             (Vote::Grant, _) | (Vote::Silent, ConsentMode::Implicit) => Decision::Granted,
         }

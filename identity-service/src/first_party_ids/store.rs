@@ -155,6 +155,9 @@ mod tests {
         };
         ledger.consents.insert("a".to_owned(), cache_entries::consent_entry(Some(&row)));
         assert_eq!(made("x").decide(&mut ledger), [Fate::Left]);
+        let unreadable = ConsentRow { signals: Some("not json".to_owned()), ..row };
+        ledger.consents.insert("a".to_owned(), cache_entries::consent_entry(Some(&unreadable)));
+        assert_eq!(made("x").decide(&mut ledger), [Fate::Left]);
         assert!(ledger.new_ids.is_empty());
         assert_eq!(made("x").decide(&mut Ledger::default()), [Fate::Left], "nobody");
     }

@@ -49,7 +49,7 @@ pub struct Outcome {
     /// Identifiers and proofs that were left out, each with the reason.
     pub refusals: Vec<Refusal>,
     /// The browser's and the cookie's canonical identity, where these are different people.
-    pub strangers: Option<(Uuid, Uuid)>,
+    pub distinct_users: Option<(Uuid, Uuid)>,
     /// Canonical identities that were merged into another.
     pub merged: Vec<Uuid>,
 }
@@ -182,11 +182,11 @@ fn play(graph: &mut Graph, person: &Claims, proofs: &Proofs, spent: &mut BTreeSe
         spent.insert(message);
     }
     let merged = graph.merges.iter().skip(merges).map(|merge| merge.merged).collect();
-    let strangers = refusals.iter().find(|refusal| {
+    let distinct_users = refusals.iter().find(|refusal| {
         refusal.identifier == "cookie_anonymous_id" && refusal.reason() == RefusalReason::DifferentUsers
     });
     // As this event has left them: a later one may move the browser.
-    let strangers =
-        strangers.and_then(|_| Some((graph.home(&person.primary)?, graph.home(person.cookie.as_ref()?)?)));
-    Outcome { refusals, strangers, merged }
+    let distinct_users = distinct_users
+        .and_then(|_| Some((graph.home(&person.primary)?, graph.home(person.cookie.as_ref()?)?)));
+    Outcome { refusals, distinct_users, merged }
 }

@@ -17,7 +17,7 @@ use crate::{
     settings, vendors,
 };
 
-/// The implementation of `SyncService`.
+/// The implementation of `AuthService`.
 pub struct Service {
     /// The core that it calls.
     pub app: Arc<App>,

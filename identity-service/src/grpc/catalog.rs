@@ -27,7 +27,7 @@ use crate::{
     vendors::{self, Vendor, sync::Mode, sync_url},
 };
 
-/// The implementation of `SyncService`.
+/// The implementation of `CatalogService`.
 pub struct Service {
     /// The core that it calls.
     pub app: Arc<App>,

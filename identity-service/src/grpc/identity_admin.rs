@@ -17,7 +17,7 @@ use crate::{
     storage::lookup::IdentityName,
 };
 
-/// The implementation of `SyncService`.
+/// The implementation of `IdentityAdminService`.
 pub struct Service {
     /// The core that it calls.
     pub app: Arc<App>,
@@ -35,21 +35,21 @@ impl IdentityAdminService for Service {
     async fn lookup(&self, request: Request<LookupRequest>) -> Result<Response<LookupResponse>, Status> {
         let LookupRequest { org_id, identity } = request.into_inner();
         let (org, name) = self.named(&org_id, identity).await?;
-        let stored = self.app.people.find(org, &name).await?;
+        let stored = self.app.identity_admin.find(org, &name).await?;
         Ok(Response::new(LookupResponse { person: Some(stored.person(clock::now())) }))
     }
 
     async fn export(&self, request: Request<ExportRequest>) -> Result<Response<ExportResponse>, Status> {
         let ExportRequest { org_id, identity } = request.into_inner();
         let (org, name) = self.named(&org_id, identity).await?;
-        let stored = self.app.people.find(org, &name).await?;
+        let stored = self.app.identity_admin.find(org, &name).await?;
         Ok(Response::new(ExportResponse { document: Some(stored.document()) }))
     }
 
     async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
         let DeleteRequest { org_id, identity } = request.into_inner();
         let (org, name) = self.named(&org_id, identity).await?;
-        self.app.people.erase(org, name, clock::now()).await?;
+        self.app.identity_admin.erase(org, name, clock::now()).await?;
         Ok(Response::new(DeleteResponse {}))
     }
 
@@ -57,7 +57,7 @@ impl IdentityAdminService for Service {
         let UnmergeRequest { org_id, merge_id } = request.into_inner();
         let org = caller::organisation(&self.app, &org_id, "org_id").await?;
         let merge = Uuid::try_parse(&merge_id).map_err(|_| Error::invalid("merge_id"))?;
-        let canonical = self.app.people.unmerge(org, merge, clock::now()).await?;
+        let canonical = self.app.identity_admin.unmerge(org, merge, clock::now()).await?;
         Ok(Response::new(UnmergeResponse { canonical_id: canonical.to_string() }))
     }
 }

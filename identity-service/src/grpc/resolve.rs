@@ -25,7 +25,7 @@ const MAX_FIELDS: usize = 200;
 /// Most bytes of a field's name, as of a custom provider's field. Each is asked of Redis for each identity.
 const MAX_FIELD_BYTES: usize = 64;
 
-/// The implementation of `SyncService`.
+/// The implementation of `ResolveService`.
 pub struct Service {
     /// The core that it calls.
     pub app: Arc<App>,

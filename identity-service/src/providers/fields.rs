@@ -10,7 +10,7 @@ pub fn free(name: &str) -> Result<(), String> {
         return Err("must not begin with _".to_owned());
     }
     if vendors::is_reserved(name) {
-        return Err("must not be a field of a built-in vendor".to_owned());
+        return Err("is reserved for a built-in vendor".to_owned());
     }
     Ok(())
 }

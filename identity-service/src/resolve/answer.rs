@@ -54,7 +54,7 @@ pub async fn of_person(
     let canonical = known.canonical;
     if let Some(anonymous_id) = person.claims.anonymous_id()
         && person.is_read_ahead()
-        && !facts.was_guessed(canonical)
+        && !facts.was_hinted(canonical)
     {
         resolver.hints.learn(tenant.org, anonymous_id, canonical);
     }
@@ -100,14 +100,15 @@ async fn plan_syncs(
     facts: &mut Facts,
     now: OffsetDateTime,
 ) -> Result<Vec<PendingSync>> {
-    let stored = facts.consent(anonymous_id).cloned();
-    let stored = stored.ok_or_else(|| Error::refused(ErrorReason::Unavailable))?;
+    let unavailable = || Error::refused(ErrorReason::Unavailable);
+    facts.consent(anonymous_id).ok_or_else(unavailable)?;
     let view = match facts.take_syncs(known.canonical) {
         Some(view) => view,
         None if known.created => View::default(),
         None => view::view(&resolver.stores, org, known.canonical, now).await?,
     };
-    let due = pending::due(source, &view, &stored, now);
+    let consent = facts.consent(anonymous_id).ok_or_else(unavailable)?;
+    let due = pending::due(source, &view, consent, now);
     Ok(pending::offer(&resolver.stores, org, known.canonical, &due, now).await)
 }
 

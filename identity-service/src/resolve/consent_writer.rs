@@ -57,7 +57,7 @@ impl ConsentWriter {
     }
 }
 
-/// Replaces the signals of a batcher of requests in one transaction. Requests whose signals could not be stored
+/// Replaces the signals of a batch of requests in one transaction. Requests whose signals could not be stored
 /// get no answer.
 async fn write(stores: &Stores, settings: &Settings, org: Uuid, waiting: Vec<WaitingSignals>) {
     let mut rows: BTreeMap<String, ConsentRow> = BTreeMap::new();

@@ -1,5 +1,5 @@
-//! The first look at Redis: one pipeline for every identifier, with the schedule of the guessed identity read
-//! ahead. Where the answers equal the guess, no other round trip is needed.
+//! The first look at Redis: one pipeline for every identifier, with the schedule of the hinted identity read
+//! ahead. Where the answers equal the hint, no other round trip is needed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,8 +46,8 @@ pub struct Facts {
     syncs: BTreeMap<Uuid, View>,
     /// Stored values of the fields that the request collects, by canonical identity.
     stored: BTreeMap<Uuid, StoredIds>,
-    /// Canonical identities that were guessed.
-    guesses: Vec<Uuid>,
+    /// Canonical identities that were hinted at.
+    hints: Vec<Uuid>,
 }
 
 impl Facts {
@@ -86,9 +86,9 @@ impl Facts {
         self.fillable_consents.contains(anonymous_id)
     }
 
-    /// True where this identity was guessed for one of the request's people.
-    pub fn was_guessed(&self, canonical: Uuid) -> bool {
-        self.guesses.contains(&canonical)
+    /// True where this identity was hinted at for one of the request's people.
+    pub fn was_hinted(&self, canonical: Uuid) -> bool {
+        self.hints.contains(&canonical)
     }
 
     /// Stored values of an identity in the fields that the request collects; none where they could not be
@@ -123,13 +123,13 @@ impl Facts {
         let mut seen = BTreeSet::new();
         let browsers: Vec<&str> =
             people.iter().filter_map(|person| person.needs_consent()).filter(|id| seen.insert(*id)).collect();
-        let mut guesses: Vec<Uuid> = people
+        let mut hints: Vec<Uuid> = people
             .iter()
             .filter(|person| person.is_read_ahead())
             .filter_map(|person| resolver.hints.get(tenant.org, person.claims.anonymous_id()?))
             .collect();
-        guesses.sort_unstable();
-        guesses.dedup();
+        hints.sort_unstable();
+        hints.dedup();
         if ids.is_empty() {
             return Self::default();
         }
@@ -142,10 +142,10 @@ impl Facts {
         for anonymous_id in &browsers {
             pipe.get(keys::consent(tenant.org, anonymous_id).name);
         }
-        for guess in &guesses {
-            View::ask(&mut pipe, tenant.org, *guess);
+        for hint in &hints {
+            View::ask(&mut pipe, tenant.org, *hint);
             if !fields.is_empty() {
-                stored::ask(&mut pipe, tenant.org, *guess, &fields);
+                stored::ask(&mut pipe, tenant.org, *hint, &fields);
             }
         }
         let answers: Vec<Value> = match resolver.stores.redis.pipeline(&pipe).await {
@@ -186,21 +186,21 @@ impl Facts {
                 Cached::Busy => {}
             }
         }
-        for guess in &guesses {
+        for hint in &hints {
             if let Some(view) = View::read(&mut answers) {
-                facts.syncs.insert(*guess, view);
+                facts.syncs.insert(*hint, view);
             }
             if !fields.is_empty()
                 && let Some(Ok(ids)) = answers.next().map(|answer| stored::read(answer, &fields))
             {
-                facts.learn_stored(*guess, ids);
+                facts.learn_stored(*hint, ids);
             }
         }
-        facts.guesses = guesses;
+        facts.hints = hints;
         facts
     }
 
-    /// Takes the second look: at everybody who brings something and was not guessed, with their schedule.
+    /// Takes the second look: at everybody who brings something and was not hinted at, with their schedule.
     /// What can't be read stays unknown.
     pub async fn read_rest(
         &mut self,

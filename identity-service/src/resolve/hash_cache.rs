@@ -1,5 +1,6 @@
 //! A bounded cache that knows its keys by a keyed hash alone: what is kept of a person is a number that means nothing
-//! outside this process. Two keys may share a place, so nothing is ever answered from it.
+//! outside this process. Two keys share a place once in 2^64 pairs:
+//! then a refusal is told that was not asked for again, or something is stored an event later.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 

@@ -172,7 +172,7 @@ fn count(outcomes: &[Outcome]) {
 
 /// Remembers what need not be tried again, and which user's link is stored as vouched for.
 fn remember(resolver: &Resolver, tenant: &Tenant, person: &Person, outcome: &Outcome, facts: &Facts) {
-    if let Some((own, other)) = outcome.strangers {
+    if let Some((own, other)) = outcome.distinct_users {
         resolver.distinct_users.learn(tenant.org, own, other);
     }
     let Some(own) = facts.canonical(&person.claims.primary) else { return };

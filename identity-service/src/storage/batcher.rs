@@ -261,19 +261,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_batch_that_panics_ends_no_other() {
-        let group = Batcher::start(|batch: Vec<Option<oneshot::Sender<()>>>| async move {
+        let batcher = Batcher::start(|batch: Vec<Option<oneshot::Sender<()>>>| async move {
             for one in batch {
                 one.expect("a batch to panic at").send(()).unwrap();
             }
         });
         for _ in 0..2 * WORKERS {
-            group.push(Uuid::nil(), None).unwrap();
-            while !group.shared.waiting().items.is_empty() {
+            batcher.push(Uuid::nil(), None).unwrap();
+            while !batcher.shared.waiting().items.is_empty() {
                 tokio::task::yield_now().await;
             }
         }
         let (answer, answered) = oneshot::channel();
-        group.push(Uuid::nil(), Some(answer)).unwrap();
+        batcher.push(Uuid::nil(), Some(answer)).unwrap();
         timeout(Duration::from_secs(20), answered).await.expect("nobody is at work").unwrap();
     }
 

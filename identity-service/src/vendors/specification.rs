@@ -6,13 +6,15 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use serve::catalogue::METRICS;
 
-use super::{find_enrichment, find_sync, is_reserved};
+use super::{click_ids, find_enrichment, find_sync, generated_ids, is_reserved};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Specification {
     sync: Vec<SyncRow>,
     enrichment: Vec<EnrichmentRow>,
+    click: Vec<ClickRow>,
+    generated: Vec<GeneratedRow>,
     metrics: Vec<MetricRow>,
     pending: Pending,
 }
@@ -38,6 +40,24 @@ struct EnrichmentRow {
     field: String,
     /// Empty where it is the vendor's to say.
     ttl: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ClickRow {
+    vendor: String,
+    /// The field of the identity, and a parameter of the page's URL.
+    field: String,
+    days: u16,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GeneratedRow {
+    vendor: String,
+    field: String,
+    cookie: String,
+    days: u16,
 }
 
 #[derive(Deserialize)]
@@ -97,6 +117,22 @@ fn enrichments_are_as_specified_or_pending() {
         assert!(row.ttl.is_empty() || record.ttl == row.ttl, "{}", row.vendor);
     }
     assert_eq!(missing, pending.enrichment, "`pending` lists the vendors without a record, and no others");
+}
+
+#[test]
+fn collected_ids_are_as_specified() {
+    let Specification { click, generated, .. } = specification();
+    assert_eq!((click.len(), generated.len()), (15, 6));
+    for row in click {
+        let record = click_ids().find(|record| record.field == row.field).unwrap();
+        assert_eq!((record.vendor, record.days), (row.vendor.as_str(), row.days), "{}", row.field);
+        assert!(record.params.contains(&row.field.as_str()), "{}", row.field);
+    }
+    for row in generated {
+        let record = generated_ids().find(|record| record.field == row.field).unwrap();
+        let found = (record.vendor, record.cookie, record.days);
+        assert_eq!(found, (row.vendor.as_str(), row.cookie.as_str(), row.days), "{}", row.field);
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Rules that hold for every record.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::{sync::Mode, *};
 
@@ -67,5 +67,22 @@ fn enrichments_are_sound() {
         assert!(fields.insert(vendor.field), "{}: field taken", vendor.name);
         assert!(!vendor.help.is_empty() && !vendor.credentials.is_empty(), "{}", vendor.name);
         assert!(is_evidenced(vendor.evidence, vendor.evidence_source), "{}", vendor.name);
+    }
+}
+
+#[test]
+fn a_field_has_one_vendor_and_one_need() {
+    let mut owners = HashMap::new();
+    for vendor in ALL {
+        let synced = vendor.sync.iter().map(|sync| (sync.field, sync.need));
+        let clicks = vendor.click_ids.iter().map(|id| (id.field, id.need));
+        let generated = vendor.generated_ids.iter().map(|id| (id.field, id.need));
+        let enriched = vendor.enrichment.iter().map(|enrichment| (enrichment.field, enrichment.need));
+        for (field, need) in synced.chain(clicks).chain(generated).chain(enriched) {
+            assert_eq!(*owners.entry(field).or_insert((vendor.name, need)), (vendor.name, need), "{field}");
+        }
+    }
+    for field in reserved() {
+        assert_eq!(field, field.to_ascii_lowercase(), "fields are compared with lower-case ones");
     }
 }

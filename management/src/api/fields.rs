@@ -25,6 +25,11 @@ impl Fields {
         self.0.push(Problem { field: field.into(), message: message.into() });
     }
 
+    /// Takes back what was noted of `field`.
+    pub fn forgive(&mut self, field: &str) {
+        self.0.retain(|problem| problem.field != field);
+    }
+
     /// Checks a text for people or names: `min` to `max` characters, none of them a control character or
     /// unseen, no space at its ends.
     pub fn text(&mut self, field: &str, value: &str, min: usize, max: usize) {

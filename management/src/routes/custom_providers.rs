@@ -64,6 +64,13 @@ pub struct CustomProviderView {
     updated_at: OffsetDateTime,
 }
 
+impl CustomProviderView {
+    /// The field of the identity that it fills.
+    fn field(&self) -> Option<&str> {
+        self.settings.get("response_mapping")?.get("redis_field")?.as_str()
+    }
+}
+
 /// Lists a source's own providers, by name.
 #[utoipa::path(get, path = "/v1/admin/sources/{id}/custom-providers", tag = "custom-providers",
     params(("id" = Uuid, Path), Page), responses((status = 200, body = Paged<CustomProviderView>)))]
@@ -122,6 +129,11 @@ pub async fn set(
             lock_org(connection, org).await?;
             let before = one(connection, org, source, &name).await?;
             seen.check(before.as_ref().map(|before| before.version))?;
+            let field = input.response_mapping.as_ref().and_then(|mapping| mapping.redis_field.as_deref());
+            if before.as_ref().is_some_and(|before| before.field() == field) {
+                // It is of before the field was reserved, and keeps running: the rest of it may change.
+                wrong.forgive("response_mapping.redis_field");
+            }
             check_references(connection, &mut wrong, org, &name, &input).await?;
             wrong.done()?;
             let field = input.response_mapping.and_then(|mapping| mapping.redis_field);
@@ -177,24 +189,27 @@ pub async fn remove(
         .await
 }
 
-/// Finds the provider of a source that fills `field`, which only a built-in vendor may fill: it is of before
-/// the field was reserved. It keeps running, and its vendor can't be enabled beside it.
-pub async fn filler_of(
+/// Finds the provider of a source that fills one of `fields`, which only built-in vendors may fill: it is of before
+/// the field was reserved. It keeps running, and the vendor can't be enabled beside it. The text tells why.
+pub async fn filler_of<'a>(
     connection: &mut AsyncPgConnection,
     org: Uuid,
     source: Uuid,
-    field: &str,
+    fields: impl Iterator<Item = &'a str>,
 ) -> Result<Option<String>> {
+    let fields: Vec<String> = fields.map(str::to_ascii_lowercase).collect();
     let own = custom_providers::table
         .filter(custom_providers::org_id.eq(org))
         .filter(custom_providers::source_id.eq(source))
-        .filter(lower(custom_providers::redis_field).eq(field.to_ascii_lowercase()));
-    Ok(own.select(custom_providers::name).first(connection).await.optional()?)
-}
-
-/// Tells why a vendor can't be enabled beside the provider that fills its field.
-pub fn fills_the_field(provider: &str, field: &str) -> String {
-    format!("can't be true while the source's own provider {provider} fills the vendor's field {field}")
+        .filter(lower(custom_providers::redis_field).eq_any(fields));
+    let found: Option<(String, String)> = own
+        .select((custom_providers::name, custom_providers::redis_field))
+        .first(connection)
+        .await
+        .optional()?;
+    Ok(found.map(|(provider, field)| {
+        format!("can't be true while the source's own provider {provider} fills the vendor's field {field}")
+    }))
 }
 
 /// Checks that the secret is there, and that the field is nobody else's. A provider of the same name on

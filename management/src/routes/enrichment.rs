@@ -201,11 +201,10 @@ pub async fn set(
             sources::lock(connection, org, source).await?;
             let before = one(connection, org, source, &vendor).await?;
             seen.check(before.as_ref().map(|before| before.version))?;
-            if enabled
-                && let Some(provider) =
-                    custom_providers::filler_of(connection, org, source, &known.field).await?
-            {
-                wrong.check(false, "enabled", custom_providers::fills_the_field(&provider, &known.field));
+            if enabled {
+                let field = [known.field.as_str()].into_iter();
+                let filler = custom_providers::filler_of(connection, org, source, field).await?;
+                filler.into_iter().for_each(|why| wrong.add("enabled", why));
             }
             let id = before.as_ref().map_or_else(Uuid::now_v7, |before| before.id);
             let place = columns::ENRICHMENT_SETTINGS.place(org, id);

@@ -8,12 +8,14 @@ use diesel::{
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use http::StatusCode;
 use migrations::{rows::GeneratedIds, schema::generated_ids};
+use proto::v1::CollectedVendor;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{
+    custom_providers,
     identity_sources::unknown_vendor,
     named::{listed_rows, named_rows},
     pipelines,
@@ -23,7 +25,7 @@ use crate::{
         audit,
         body::Body,
         caller::Caller,
-        error::{Code, Result},
+        error::{ApiError, Code, Result},
         page::{Page, Paged},
         query::{Id, IfMatch, Query, Under},
         versioned::Versioned,
@@ -96,15 +98,20 @@ pub async fn set(
 ) -> Result<Versioned<GeneratedIdsView>> {
     let (org, vendor) = (caller.org_id, vendor.0);
     pipelines::exists(&mut *state.connection().await?, org, pipeline).await?;
-    if !state.catalog.vendors().await?.collected.iter().any(|known| known.name == vendor) {
-        return Err(unknown_vendor("/v1/admin/catalog/generated-ids"));
-    }
+    let vendors = state.catalog.vendors().await?;
+    let known = vendors.collected.iter().find(|known| known.name == vendor);
+    let known = known.ok_or_else(|| unknown_vendor("/v1/admin/catalog/generated-ids"))?;
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
-            pipelines::locked(connection, org, pipeline).await?;
+            let locked = pipelines::locked(connection, org, pipeline).await?;
             let before = one(connection, org, pipeline, &vendor).await?;
             seen.check(before.as_ref().map(|before| before.version))?;
+            if input.enabled {
+                let fields = collected_fields(known);
+                let filler = custom_providers::filler_of(connection, org, locked.source_id, fields).await?;
+                filler.map_or(Ok(()), |why| Err(ApiError::field("enabled", why)))?;
+            }
             let id = format!("{pipeline}/{vendor}");
             let row = GeneratedIds { org_id: org, pipeline_id: pipeline, vendor, enabled: input.enabled };
             let after: GeneratedIdsView = insert_into(generated_ids::table)
@@ -145,3 +152,9 @@ pub async fn remove(
 
 named_rows!(generated_ids by pipeline_id and vendor -> GeneratedIdsView);
 listed_rows!(generated_ids by pipeline_id and vendor -> GeneratedIdsView);
+
+/// The fields of a vendor's click IDs and generated IDs.
+pub fn collected_fields(vendor: &CollectedVendor) -> impl Iterator<Item = &str> {
+    let clicks = vendor.click_ids.iter().map(|id| id.field.as_str());
+    clicks.chain(vendor.generated_ids.iter().map(|id| id.field.as_str()))
+}

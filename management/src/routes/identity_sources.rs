@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use super::{
     custom_providers,
+    generated_ids::collected_fields,
     named::{listed_rows, named_rows},
     pipelines,
 };
@@ -148,18 +149,16 @@ pub async fn set(
     connection
         .transaction(async |connection| {
             let locked = pipelines::locked(connection, org, pipeline).await?;
-            if row.enabled
-                && let Some(provider) =
-                    custom_providers::filler_of(connection, org, locked.source_id, &known.field).await?
-            {
-                return Err(ApiError::field(
-                    "enabled",
-                    custom_providers::fills_the_field(&provider, &known.field),
-                ));
-            }
             leads_elsewhere(connection, org, locked.source_id, row.endpoint.as_deref()).await?;
             let before = one(connection, org, pipeline, &vendor).await?;
             seen.check(before.as_ref().map(|before| before.version))?;
+            if row.enabled {
+                // Its click IDs and generated IDs come along, unless the pipeline says otherwise.
+                let collected = vendors.collected.iter().filter(|collected| collected.name == vendor);
+                let fields = collected.flat_map(collected_fields).chain([known.field.as_str()]);
+                let filler = custom_providers::filler_of(connection, org, locked.source_id, fields).await?;
+                filler.map_or(Ok(()), |why| Err(ApiError::field("enabled", why)))?;
+            }
             let values = (
                 identity_sources::partner_id.eq(row.partner_id.clone()),
                 identity_sources::ttl_days.eq(row.ttl_days),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use harness::{eventually, grpc::Api, process::Service, world::World};
+use identity_service::vendors;
 use prost_types::{ListValue, Struct, Value as ProtoValue, value::Kind};
 use proto::{
     reason_of,
@@ -48,7 +49,9 @@ async fn vendors_with_all_that_a_customer_has_to_know() {
     let vendors = catalog.list_collected_vendors(ListCollectedVendorsRequest {}).await.unwrap();
     let vendors: BTreeMap<_, _> =
         vendors.into_inner().vendors.into_iter().map(|vendor| (vendor.name.clone(), vendor)).collect();
-    assert!(vendors.len() >= 12, "{:?}", vendors.keys());
+    let collected: BTreeSet<&str> =
+        vendors::ALL.iter().filter(|vendor| vendor.is_collected()).map(|vendor| vendor.name).collect();
+    assert_eq!(vendors.keys().map(String::as_str).collect::<BTreeSet<_>>(), collected);
     let cookies = |name: &str| {
         vendors[name].generated_ids.iter().map(|id| id.cookie.clone()).collect::<Vec<_>>().join(" ")
     };
@@ -64,6 +67,8 @@ async fn vendors_with_all_that_a_customer_has_to_know() {
 
     let vendors = catalog.list_enrichment_vendors(ListEnrichmentVendorsRequest {}).await.unwrap();
     let vendors = vendors.into_inner().vendors;
+    let enriching = vendors::ALL.iter().filter(|vendor| vendor.enrichment.is_some());
+    assert!(vendors.iter().map(|vendor| vendor.name.as_str()).eq(enriching.map(|vendor| vendor.name)));
     for (name, field, credentials, host) in ENRICHMENT {
         let vendor = vendors.iter().find(|vendor| vendor.name == name).unwrap();
         assert_eq!((vendor.name.as_str(), vendor.field.as_str(), vendor.host.as_str()), (name, field, host));

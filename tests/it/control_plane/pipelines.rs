@@ -376,7 +376,7 @@ async fn a_provider_of_before_keeps_its_field_and_its_vendor_off() {
             .database
             .execute(&format!(
                 "INSERT INTO custom_providers (id, org_id, source_id, name, redis_field, settings) \
-                 SELECT gen_random_uuid(), org_id, id, '{name}', '{field}', '{{}}' FROM sources WHERE id = '{source}'"
+                 SELECT gen_random_uuid(), org_id, id, '{name}', '{field}', '{{\"response_mapping\":{{\"redis_field\":\"{field}\"}}}}' FROM sources WHERE id = '{source}'"
             ))
             .await;
     }
@@ -402,6 +402,17 @@ async fn a_provider_of_before_keeps_its_field_and_its_vendor_off() {
     let fields = refused.json["error"]["fields"].as_array().unwrap();
     let enabled = fields.iter().find(|field| field["field"] == json!("enabled")).unwrap();
     assert!(enabled["message"].as_str().unwrap().contains("old_uid2"), "{enabled}");
+
+    // It may change, but for another reserved field, and nobody else may have such a field.
+    let provider = |field: &str| {
+        json!({"endpoint": "https://cdp.example.com/v1", "ttl": "2d",
+            "response_mapping": {"redis_field": field, "json_path": "$.id"}})
+    };
+    let path = format!("{}/custom-providers", shop.source);
+    owner.put(&format!("{path}/old_pins"), &provider("Pin_Unauth")).await.expect(200);
+    for (name, field) in [("old_pins", "ttd_uid"), ("new_pins", "magnite_id"), ("new_pins", "Pin_Unauth")] {
+        owner.put(&format!("{path}/{name}"), &provider(field)).await.refused(422, "VALIDATION_FAILED");
+    }
 
     // Another vendor is nobody's concern, and the core that starts next says whose field is taken.
     let criteo = json!({"partner_id": "1", "endpoint": control.world.vendors.endpoint("criteo")});

@@ -3,8 +3,10 @@
 use http::StatusCode;
 use proto::v1::caller::Kind;
 use serde_json::Value;
+use tonic::Status;
 
-use super::{KEY, ORIGIN, edge, send, start};
+use super::{KEY, ORIGIN, client, send, start, start_core};
+use crate::vendor_cookies::VendorCookies;
 
 #[tokio::test]
 async fn a_batch_is_one_call_and_its_broken_events_are_named() {
@@ -110,9 +112,26 @@ async fn the_vendors_cookies_are_asked_for_once_and_only_where_some_may_have_com
 
 #[tokio::test]
 async fn while_no_core_names_the_cookies_a_visitor_who_has_some_is_told_to_return() {
-    let away = edge(&[([127, 0, 0, 1], 1).into()]);
-    let headers = [KEY, ("cookie", "_ga=GA1.2.1.2")];
-    let got = send(&away, "POST", "/v1/t", &headers, r#"{"anonymousId":"a"}"#).await;
-    assert_eq!((got.status, got.code().as_str()), (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"));
-    assert_eq!(got.header("retry-after"), "1");
+    let (app, fake) = start().await;
+    let (headers, body) = ([KEY, ("cookie", "_ga=GA1.2.1.2")], r#"{"anonymousId":"a"}"#);
+    for refusal in [Status::unimplemented("a core of before"), Status::unavailable("")] {
+        fake.asked(|asked| asked.cookie_names = Err(refusal));
+        let got = send(&app, "POST", "/v1/t", &headers, body).await;
+        assert_eq!((got.status, got.code().as_str()), (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"));
+        assert_eq!(got.header("retry-after"), "1");
+        assert_eq!(fake.asked(|asked| asked.resolve.len()), 0, "the core would take the cookie for lost");
+    }
+    fake.asked(|asked| asked.cookie_names = Ok(vec!["_ga".into()]));
+    assert_eq!(send(&app, "POST", "/v1/t", &headers, body).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_name_that_a_core_has_told_stays_though_another_does_not_know_it() {
+    let (fake, addr) = start_core().await;
+    let (core, cookies) = (client(&[addr]), VendorCookies::default());
+    for told in [vec!["_ga", "_new"], vec!["_ga"]] {
+        fake.asked(|asked| asked.cookie_names = Ok(told.into_iter().map(str::to_owned).collect()));
+        assert_eq!(*cookies.ask(&core).await.unwrap(), ["_ga", "_new"]);
+        assert_eq!(*cookies.names(&core).await.unwrap(), ["_ga", "_new"]);
+    }
 }

@@ -25,14 +25,29 @@ use super::ORIGIN;
 #[derive(Clone, Default)]
 pub(super) struct FakeCore(Arc<Mutex<Asked>>);
 
-#[derive(Default)]
 pub(super) struct Asked {
     pub(super) resolve: Vec<ResolveRequest>,
     pub(super) authenticate: usize,
     pub(super) vendor_cookies: usize,
+    /// The answer to whoever asks for the vendors' cookies.
+    pub(super) cookie_names: Result<Vec<String>, Status>,
     pub(super) begin: Vec<BeginSyncRequest>,
     pub(super) store: Vec<StoreSyncResultRequest>,
     pub(super) traces: Vec<Option<String>>,
+}
+
+impl Default for Asked {
+    fn default() -> Self {
+        Self {
+            resolve: Vec::new(),
+            authenticate: 0,
+            vendor_cookies: 0,
+            cookie_names: Ok(vec!["_ga".into()]),
+            begin: Vec::new(),
+            store: Vec::new(),
+            traces: Vec::new(),
+        }
+    }
 }
 
 impl FakeCore {
@@ -135,8 +150,11 @@ impl AuthService for FakeCore {
         &self,
         _: tonic::Request<VendorCookiesRequest>,
     ) -> Result<Answer<VendorCookiesResponse>, Status> {
-        self.asked(|asked| asked.vendor_cookies += 1);
-        Ok(Answer::new(VendorCookiesResponse { names: vec!["_ga".into()] }))
+        let names = self.asked(|asked| {
+            asked.vendor_cookies += 1;
+            asked.cookie_names.clone()
+        });
+        names.map(|names| Answer::new(VendorCookiesResponse { names }))
     }
 }
 

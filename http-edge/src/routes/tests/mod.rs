@@ -29,6 +29,12 @@ const KEY: (&str, &str) = ("authorization", "Bearer dk_live_x");
 
 /// Edge before a fake core.
 async fn start() -> (Router, FakeCore) {
+    let (fake, addr) = start_core().await;
+    (edge(&[addr]), fake)
+}
+
+/// Fake core, with its address.
+async fn start_core() -> (FakeCore, SocketAddr) {
     let fake = FakeCore::default();
     let listener = serve::bind("LISTEN_ADDR", ([127, 0, 0, 1], 0).into()).await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -36,13 +42,17 @@ async fn start() -> (Router, FakeCore) {
         .add_service(AuthServiceServer::new(fake.clone()))
         .add_service(SyncServiceServer::new(fake.clone()));
     tokio::spawn(serve::serve(listener, "grpc", Workers::here(routes.into_axum_router()), Lifecycle::new()));
-    (edge(&[addr]), fake)
+    (fake, addr)
+}
+
+fn client(cores: &[SocketAddr]) -> CoreClient {
+    let urls: Vec<_> = cores.iter().map(|addr| format!("http://{addr}").parse().unwrap()).collect();
+    CoreClient::new(&urls, "Bearer token".parse().unwrap())
 }
 
 fn edge(cores: &[SocketAddr]) -> Router {
-    let urls: Vec<_> = cores.iter().map(|addr| format!("http://{addr}").parse().unwrap()).collect();
     app(Edge {
-        core: CoreClient::new(&urls, "Bearer token".parse().unwrap()),
+        core: client(cores),
         proxies: Arc::default(),
         bodies: Bodies::default(),
         throttle: Arc::default(),

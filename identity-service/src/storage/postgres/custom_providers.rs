@@ -1,4 +1,4 @@
-//! Customers' own providers that fill a field of a built-in vendor.
+//! Customers' own providers that fill a field which is reserved for a built-in vendor.
 
 use diesel::{
     prelude::*,

@@ -227,12 +227,12 @@ impl Dialer {
             .set_response_timeout(Some(RESPONSE_TIMEOUT));
         let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
         let lane = Lane { connection: connection.clone(), left: Arc::default() };
-        // Known before it is judged, so that a purge which ends in between leaves it.
+        // Known before it is checked, so that a purge which ends in between leaves it.
         self.opened().push(lane.clone());
         // A lane that fails here tells that Redis is away, which one late answer does not.
         connection.set_response_timeout(WRITE_TIMEOUT);
-        let judged = Server::ask(&mut connection).await.map(|server| self.state.check_server(&server));
-        judged.inspect_err(|_| {
+        let checked = Server::ask(&mut connection).await.map(|server| self.state.check_server(&server));
+        checked.inspect_err(|_| {
             lane.leave();
         })?;
         Ok(lane)

@@ -26,16 +26,16 @@ const SCAN_COUNT: u32 = 500;
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Purges servers that are not known, until `stop`.
-pub async fn purge_until(lanes: RedisClient, stop: CancellationToken) {
+pub async fn purge_until(client: RedisClient, stop: CancellationToken) {
     // Said once, not four times a second.
     let mut said = false;
     loop {
-        let state = lanes.state();
+        let state = client.state();
         let mut pause = PERIOD;
         if state.is_unknown_server() && !state.is_away() {
             let purged = tokio::select! {
                 () = stop.cancelled() => return,
-                purged = purge(&lanes) => purged,
+                purged = purge(&client) => purged,
             };
             if let Err(error) = &purged {
                 if !said {
@@ -53,19 +53,19 @@ pub async fn purge_until(lanes: RedisClient, stop: CancellationToken) {
 }
 
 /// Invalidates every serving key of the server that the name leads to, and believes it from then on.
-async fn purge(lanes: &RedisClient) -> Result<()> {
-    let lane = lanes.open().await?;
-    let purged = purge_over(lanes, &lane).await;
+async fn purge(client: &RedisClient) -> Result<()> {
+    let lane = client.open().await?;
+    let purged = purge_over(client, &lane).await;
     // Its connection ends with it; what is not left stays among those that are open.
     lane.leave();
     purged
 }
 
-async fn purge_over(lanes: &RedisClient, lane: &Lane) -> Result<()> {
+async fn purge_over(client: &RedisClient, lane: &Lane) -> Result<()> {
     let mut connection = lane.connection.clone();
     connection.set_response_timeout(TIMEOUT);
     let server = Server::ask(&mut connection).await?;
-    if lanes.state().check_server(&server) && !lanes.state().is_unknown_server() {
+    if client.state().check_server(&server) && !client.state().is_unknown_server() {
         return Ok(());
     }
     let (mut cursor, mut purged) = (0_u64, 0);
@@ -91,7 +91,7 @@ async fn purge_over(lanes: &RedisClient, lane: &Lane) -> Result<()> {
         }
     }
     let () = cmd("SET").arg(SERVER).arg(&server.identity).query_async(&mut connection).await?;
-    lanes.state().accept_server(server.identity, || lanes.leave_all());
+    client.state().accept_server(server.identity, || client.leave_all());
     tracing::info!(purged, "redis is another server; its values are loaded anew");
     Ok(())
 }

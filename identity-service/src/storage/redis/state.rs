@@ -18,7 +18,7 @@ const AWAY: u8 = 1;
 /// have committed what Redis was not told. Until they are made, nothing that Redis says is believed.
 const REPAIRS: u8 = 2;
 /// The server is not the one that this process knows, so it may hold old values.
-const STRANGER: u8 = 4;
+const UNKNOWN_SERVER: u8 = 4;
 
 /// Late answers in a row, on all connections together, that mean that Redis is away. A single one means
 /// nothing: a machine with more to do than cores is late now and then, and its caller has PostgreSQL. Twenty
@@ -49,7 +49,7 @@ impl State {
     /// Begins as an unknown server with repairs to make: nothing is known of any server yet.
     pub fn new() -> Self {
         Self {
-            reasons: AtomicU8::new(STRANGER | REPAIRS),
+            reasons: AtomicU8::new(UNKNOWN_SERVER | REPAIRS),
             late: AtomicU32::new(0),
             refuses_writes: AtomicBool::new(false),
             believed: Mutex::default(),
@@ -76,7 +76,7 @@ impl State {
 
     /// True while what Redis says may be old.
     pub fn is_distrusted(&self) -> bool {
-        self.has(REPAIRS | STRANGER)
+        self.has(REPAIRS | UNKNOWN_SERVER)
     }
 
     /// True while this process has repairs to make.
@@ -86,7 +86,7 @@ impl State {
 
     /// True while the server is not one whose values were made good.
     pub fn is_unknown_server(&self) -> bool {
-        self.has(STRANGER)
+        self.has(UNKNOWN_SERVER)
     }
 
     /// Notes that Redis could not be told of a change, so repairs are to be made. Logged once for each time
@@ -170,10 +170,10 @@ impl State {
             None => names_itself == Some(true),
         };
         if !known {
-            self.set(STRANGER);
+            self.set(UNKNOWN_SERVER);
         } else if believed.is_none() {
             *believed = Some(server.identity.clone());
-            self.clear(STRANGER);
+            self.clear(UNKNOWN_SERVER);
         }
         known
     }
@@ -181,11 +181,11 @@ impl State {
     /// Believes a server whose values have been made good. `leave_lanes` leaves all lanes, as some may lead
     /// to another.
     pub fn accept_server(&self, identity: String, leave_lanes: impl FnOnce()) {
-        // Under the lock: a lane that was judged before is left, one that opens later is judged by the new name.
+        // Under the lock: a lane that was checked before is left, one that opens later is checked by the new name.
         let mut believed = self.believed.lock().unwrap_or_else(PoisonError::into_inner);
         *believed = Some(identity);
         leave_lanes();
-        self.clear(STRANGER);
+        self.clear(UNKNOWN_SERVER);
     }
 }
 

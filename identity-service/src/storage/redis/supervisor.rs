@@ -27,13 +27,13 @@ const RENEW: Duration = Duration::from_millis(1500);
 /// The supervisor's lane, and when it was opened; none before the first and after a failure.
 type Own = Option<(Lane, Instant)>;
 
-/// Watches the lanes and lets Redis be used or not, until `stop`.
-pub async fn watch(lanes: RedisClient, stop: CancellationToken) {
+/// Watches the client and lets Redis be used or not, until `stop`.
+pub async fn watch(client: RedisClient, stop: CancellationToken) {
     // A lane of its own, so that something is looked at even while nobody asks for anything.
     let mut own = None;
     loop {
-        look(&lanes, &mut own).await;
-        let state = lanes.state();
+        look(&client, &mut own).await;
+        let state = client.state();
         let pause = if state.is_away() { RECONNECT_PERIOD } else { PERIOD };
         tokio::select! {
             () = stop.cancelled() => return,
@@ -43,14 +43,14 @@ pub async fn watch(lanes: RedisClient, stop: CancellationToken) {
     }
 }
 
-async fn look(lanes: &RedisClient, own: &mut Own) {
-    let state = lanes.state();
+async fn look(client: &RedisClient, own: &mut Own) {
+    let state = client.state();
     *own = own.take().filter(|(lane, _)| !state.is_away() && !lane.is_left());
     // A server that takes no further connection may still serve those that it has.
     if let Some((lane, opened)) = own
         && opened.elapsed() >= RENEW
     {
-        match lanes.open().await {
+        match client.open().await {
             Ok(fresh) => {
                 lane.leave();
                 *own = Some((fresh, Instant::now()));
@@ -60,10 +60,10 @@ async fn look(lanes: &RedisClient, own: &mut Own) {
     }
     if own.is_none() {
         if state.is_away() {
-            lanes.leave_all();
+            client.leave_all();
         }
         // To be used again it has to answer a new connection, as fast as requests need it.
-        match lanes.open().await {
+        match client.open().await {
             Ok(lane) => {
                 *own = Some((lane, Instant::now()));
                 state.back();
@@ -74,8 +74,8 @@ async fn look(lanes: &RedisClient, own: &mut Own) {
             }
         }
     }
-    let looks = lanes.opened().into_iter().map(async |lane: Lane| {
-        if let Err(error) = check(lanes, &lane).await
+    let looks = client.opened().into_iter().map(async |lane: Lane| {
+        if let Err(error) = check(client, &lane).await
             && lane.leave()
         {
             count(&error);
@@ -85,11 +85,11 @@ async fn look(lanes: &RedisClient, own: &mut Own) {
     join_all(looks).await;
 }
 
-async fn check(lanes: &RedisClient, lane: &Lane) -> Result<(), RedisError> {
+async fn check(client: &RedisClient, lane: &Lane) -> Result<(), RedisError> {
     let mut connection = lane.connection.clone();
     connection.set_response_timeout(CHECK_TIMEOUT);
     let server = Server::ask(&mut connection).await?;
-    if lanes.state().check_server(&server) && server.named.is_none() {
+    if client.state().check_server(&server) && server.named.is_none() {
         server.name_again().exec_async(&mut connection).await?;
     }
     Ok(())

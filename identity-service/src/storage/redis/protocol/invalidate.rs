@@ -45,7 +45,7 @@ impl RedisClient {
         Ok(invalidated(keys, answers)?)
     }
 
-    /// Drops values that may be wrong over a given connection, as [`Lanes::invalidate`] does.
+    /// Drops values that may be wrong over a given connection, as [`RedisClient::invalidate`] does.
     pub(in crate::storage::redis) async fn invalidate_over(
         connection: &mut MultiplexedConnection,
         keys: &[Stale],
