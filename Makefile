@@ -38,7 +38,7 @@ check: ## Formatting, lints, documentation, contract
 	$(BUF) lint
 
 deny: ## Licences, sources and bans of the dependencies
-	@command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny@0.19.3
+	@command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny@0.20.2
 	cargo deny check bans licenses sources
 
 bench: $(if $(BASE),bench-base) ## Measure against the least that could do the same (BASE=commit: and that; ONLY=sync: that item; IDENTITIES=10000000: grow that far)
