@@ -46,11 +46,14 @@ fn syncs_are_sound() {
 
 #[test]
 fn collected_ids_are_sound() {
-    let mut fields = HashSet::new();
+    let (mut fields, mut params) = (HashSet::new(), HashSet::new());
     for record in click_ids() {
         assert!(fields.insert(record.field), "{}: field taken", record.field);
         assert!((1..=400).contains(&record.days), "{}", record.field);
         assert!(!record.params.is_empty(), "{}", record.field);
+        for param in record.params {
+            assert!(params.insert(*param), "{}: parameter {param} taken", record.field);
+        }
     }
     let mut cookies = HashSet::new();
     for record in generated_ids() {

@@ -110,6 +110,12 @@ impl Permission {
     }
 }
 
+/// Number of routes that have a row.
+#[cfg(test)]
+pub fn rows() -> usize {
+    ROUTES.len()
+}
+
 /// Permission that `method` of the route at `path` (its pattern, `/v1/admin/sources/{id}`) needs; none where
 /// it is not listed.
 pub fn needed(method: &str, path: &str) -> Option<Permission> {

@@ -122,6 +122,7 @@ fn panicked(_: Box<dyn Any + Send>) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::permission;
 
     #[test]
     fn the_document_is_the_one_on_record() {
@@ -129,5 +130,19 @@ mod tests {
         let told = "the API has changed: look at the difference after \
             `cargo run -p management -- openapi > management/openapi.json`";
         assert!(recorded.trim() == document().trim(), "{told}");
+    }
+
+    #[test]
+    fn every_route_has_a_permission_and_every_permission_a_route() {
+        let document: serde_json::Value = serde_json::from_str(&document()).unwrap();
+        let mut routes = 0;
+        for (path, operations) in document["paths"].as_object().unwrap() {
+            for method in operations.as_object().unwrap().keys() {
+                let method = method.to_uppercase();
+                assert!(permission::needed(&method, path).is_some(), "{method} {path} has no row");
+                routes += 1;
+            }
+        }
+        assert_eq!(permission::rows(), routes, "a row is of no route");
     }
 }
