@@ -204,7 +204,9 @@ pub async fn set(
             if enabled {
                 let field = [known.field.as_str()].into_iter();
                 let filler = custom_providers::filler_of(connection, org, source, field).await?;
-                filler.into_iter().for_each(|why| wrong.add("enabled", why));
+                if let Some(why) = filler {
+                    wrong.add("enabled", why);
+                }
             }
             let id = before.as_ref().map_or_else(Uuid::now_v7, |before| before.id);
             let place = columns::ENRICHMENT_SETTINGS.place(org, id);
