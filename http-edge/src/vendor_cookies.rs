@@ -41,17 +41,18 @@ impl VendorCookies {
         NONE.clone()
     }
 
-    /// The names, asked of the core where none has told them yet: by one request at a time. An error is the
-    /// core's: without the names a visitor's cookies would look lost, and the core would replace them.
+    /// The names, asked of the core where none has told them yet: by one request for all that wait, so that none
+    /// waits for more than one call. An error is the core's: without the names a visitor's cookies would look
+    /// lost, and the core would replace them.
     pub async fn names(&self, core: &CoreClient) -> Result<Names, Status> {
         if let Some(names) = self.names.load_full() {
             return Ok(names);
         }
-        let _asking = self.asking.lock().await;
-        match self.names.load_full() {
-            Some(names) => Ok(names),
-            None => self.ask(core).await,
+        if let Ok(_asking) = self.asking.try_lock() {
+            return self.ask(core).await;
         }
+        let _asked = self.asking.lock().await;
+        self.names.load_full().ok_or_else(unavailable)
     }
 
     /// Asks at once and every [`REFRESH_PERIOD`] until `stop`. While the core is away the names stay.
@@ -74,7 +75,7 @@ impl VendorCookies {
         let answer = core.vendor_cookies(&None, VendorCookiesRequest {}).await;
         let told = answer.map_err(|status| match status.code() {
             // A core of before this rpc: another may know it, or this one after its upgrade.
-            Code::Unimplemented => Reason::of(ErrorReason::Unavailable).status(None),
+            Code::Unimplemented => unavailable(),
             _ => status,
         })?;
         let before = self.names.load_full();
@@ -89,4 +90,8 @@ impl VendorCookies {
         self.names.store(Some(names.clone()));
         Ok(names)
     }
+}
+
+fn unavailable() -> Status {
+    Reason::of(ErrorReason::Unavailable).status(None)
 }

@@ -1,9 +1,10 @@
 //! Events of pages and of customers' servers, `POST /v1/batch` and the single ones.
 
+use futures_util::future::join_all;
 use http::StatusCode;
 use proto::v1::caller::Kind;
 use serde_json::Value;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::{KEY, ORIGIN, client, send, start, start_core};
 use crate::vendor_cookies::VendorCookies;
@@ -123,6 +124,18 @@ async fn while_no_core_names_the_cookies_a_visitor_who_has_some_is_told_to_retur
     }
     fake.asked(|asked| asked.cookie_names = Ok(vec!["_ga".into()]));
     assert_eq!(send(&app, "POST", "/v1/t", &headers, body).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn one_question_that_fails_is_the_answer_of_all_who_wait_for_it() {
+    let (fake, addr) = start_core().await;
+    let (core, cookies) = (client(&[addr]), VendorCookies::default());
+    fake.asked(|asked| asked.cookie_names = Err(Status::unavailable("")));
+    let waiting = join_all((0..64).map(|_| cookies.names(&core))).await;
+    assert!(
+        waiting.iter().all(|names| names.as_ref().is_err_and(|status| status.code() == Code::Unavailable))
+    );
+    assert_eq!(fake.asked(|asked| asked.vendor_cookies), 1);
 }
 
 #[tokio::test]
