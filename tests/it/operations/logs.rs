@@ -13,7 +13,7 @@ use harness::{
     world::World,
 };
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
+use tokio::{net::TcpStream, task::JoinSet};
 
 /// Requests to an edge without a core, which logs a line for each that fails, at debug: a full pipe drops
 /// lines.
@@ -32,12 +32,13 @@ async fn a_full_pipe_costs_lines_and_no_request() {
     ]);
     let mut edge = command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
     let _unread = edge.stdout.take();
-    let ready = format!("http://{metrics}/readyz");
-    eventually("the edge to listen", async || match reqwest::get(&ready).await {
-        Ok(_) => Ok(()),
-        Err(error) => Err(error.to_string()),
-    })
-    .await;
+    for address in [metrics, http] {
+        eventually("the edge to listen", async || match TcpStream::connect(address).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        })
+        .await;
+    }
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     // A pipe holds some hundred lines, and 8,192 wait beside it.
     let mut senders = JoinSet::new();
