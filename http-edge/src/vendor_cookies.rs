@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
-use crate::core_client::CoreClient;
+use crate::{core_client::CoreClient, finish_on_drop::FinishOnDrop};
 
 /// Pause between two questions to the core.
 const REFRESH_PERIOD: Duration = Duration::from_mins(1);
@@ -48,8 +48,14 @@ impl VendorCookies {
         if let Some(names) = self.names.load_full() {
             return Ok(names);
         }
-        if let Ok(_asking) = self.asking.try_lock() {
-            return self.ask(core).await;
+        if let Ok(asking) = self.asking.clone().try_lock_owned() {
+            let (own, core) = (self.clone(), core.clone());
+            // Whoever asks for others may leave; the answer is theirs all the same.
+            let ask = async move {
+                let _asking = asking;
+                own.ask(&core).await
+            };
+            return FinishOnDrop::new(ask).await;
         }
         let _asked = self.asking.lock().await;
         self.names.load_full().ok_or_else(unavailable)

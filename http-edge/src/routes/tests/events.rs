@@ -1,6 +1,6 @@
 //! Events of pages and of customers' servers, `POST /v1/batch` and the single ones.
 
-use futures_util::future::join_all;
+use futures_util::{FutureExt, future::join_all};
 use http::StatusCode;
 use proto::v1::caller::Kind;
 use serde_json::Value;
@@ -135,6 +135,16 @@ async fn one_question_that_fails_is_the_answer_of_all_who_wait_for_it() {
     assert!(
         waiting.iter().all(|names| names.as_ref().is_err_and(|status| status.code() == Code::Unavailable))
     );
+    assert_eq!(fake.asked(|asked| asked.vendor_cookies), 1);
+}
+
+#[tokio::test]
+async fn a_visitor_who_leaves_does_not_take_the_question_along() {
+    let (fake, addr) = start_core().await;
+    let (core, cookies) = (client(&[addr]), VendorCookies::default());
+    fake.asked(|asked| asked.cookie_names = Ok(vec!["_ga".into()]));
+    assert!(cookies.names(&core).now_or_never().is_none(), "polled once, and dropped");
+    assert_eq!(*cookies.names(&core).await.unwrap(), ["_ga"]);
     assert_eq!(fake.asked(|asked| asked.vendor_cookies), 1);
 }
 
