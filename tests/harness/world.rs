@@ -5,8 +5,12 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
 use bb8_redis::redis::{self, FromRedisValue};
-use proto::v1::{IdentityRef, IdentityVendorIds, VendorIdsRequest, identity_ref::Id};
+use proto::v1::{
+    Caller, CollectCaller, IdentityRef, IdentityVendorIds, ResolveRequest, Subject, VendorIdsRequest,
+    caller::Kind, identity_ref::Id,
+};
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tonic::Status;
 use url::Url;
 
 use crate::{
@@ -18,6 +22,8 @@ use crate::{
     proxy::Proxy,
     redis::RedisServer,
     seed::Customer,
+    signature::sign,
+    system,
     vendor_sim::{VENDORS, VendorSim},
     wire::Protocol,
 };
@@ -172,6 +178,23 @@ impl World {
     /// The first core as the management service sees it.
     pub fn admin(&self) -> Api {
         self.cluster.api(0, &self.cluster.secrets.admin_token).unwrap()
+    }
+
+    /// Makes a call to one core, signed by the customer's server now.
+    pub async fn signed_call(&self, core: usize) -> Result<(), Status> {
+        let timestamp = system::now().unix_timestamp().to_string();
+        let collect = CollectCaller {
+            pipeline_key: self.customer.live_key.clone(),
+            host: self.cluster.edge.addr("http").to_string(),
+            signature: Some(sign(&self.customer.server_secret, &format!("{timestamp}.{{}}"))),
+            timestamp: Some(timestamp),
+            signed_body: Some(b"{}".to_vec()),
+            ..CollectCaller::default()
+        };
+        let subject = Subject { anonymous_id: Some("a-server-s".to_owned()), ..Subject::default() };
+        let caller = Some(Caller { kind: Some(Kind::Collect(collect)) });
+        let api = self.cluster.api(core, &self.cluster.secrets.edge_token).unwrap();
+        api.resolve().resolve(ResolveRequest { caller, subjects: vec![subject] }).await.map(drop)
     }
 
     /// Vendor IDs that delivery gets for an anonymous ID of the customer's.

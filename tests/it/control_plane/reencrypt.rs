@@ -14,12 +14,9 @@ use harness::{
     eventually,
     process::{Service, run},
     seed::seal_keys,
-    system,
     visits::granted,
     within,
-    world::World,
 };
-use hmac::{Hmac, KeyInit, Mac};
 use migrations::{
     diesel, diesel_async,
     sealed::{
@@ -27,12 +24,9 @@ use migrations::{
         columns::{self, Column},
     },
 };
-use proto::v1::{Caller, CollectCaller, ResolveRequest, Subject, caller::Kind};
 use reqwest::Method;
 use serde_json::{Value, json};
-use sha2::Sha256;
 use tokio::sync::watch;
-use tonic::Status;
 use uuid::Uuid;
 
 const PATH: &str = "/v1/admin/crypto/re-encrypt";
@@ -313,26 +307,6 @@ async fn what_does_not_open_is_told_and_left() {
     assert_eq!(database.text(record).await, "crypto.reencryption_started crypto.reencryption_started");
 }
 
-/// Makes a call that the customer's server has signed now.
-async fn signed_call(world: &World) -> Result<(), Status> {
-    let timestamp = system::now().unix_timestamp().to_string();
-    let mut mac = Hmac::<Sha256>::new_from_slice(world.customer.server_secret.as_bytes()).unwrap();
-    mac.update(format!("{timestamp}.{{}}").as_bytes());
-    let collect = CollectCaller {
-        pipeline_key: world.customer.live_key.clone(),
-        host: world.cluster.edge.addr("http").to_string(),
-        signature: Some(format!("sha256={}", hex::encode(mac.finalize().into_bytes()))),
-        timestamp: Some(timestamp),
-        signed_body: Some(b"{}".to_vec()),
-        ..CollectCaller::default()
-    };
-    let subject = Subject { anonymous_id: Some("a-server-s".to_owned()), ..Subject::default() };
-    let caller = Some(Caller { kind: Some(Kind::Collect(collect)) });
-    let request = ResolveRequest { caller, subjects: vec![subject] };
-    let api = world.cluster.api(0, &world.cluster.secrets.edge_token).unwrap();
-    api.resolve().resolve(request).await.map(drop)
-}
-
 /// Starts the core again with other keys; an empty one is none.
 async fn restart_core(control: &mut Control, current: &str, previous: &str) {
     let keys = [("DATAFLY_ENCRYPTION_KEY", current), ("DATAFLY_ENCRYPTION_KEY_PREVIOUS", previous)];
@@ -358,11 +332,11 @@ async fn a_key_is_rotated_with_nothing_lost() {
     })
     .await;
     owner.put("/v1/admin/secrets/token", &json!({"value": "x"})).await.expect(201);
-    signed_call(&control.world).await.unwrap();
+    control.world.signed_call(0).await.unwrap();
 
     // Too early.
     restart_core(&mut control, &new, "").await;
-    let refused = signed_call(&control.world).await.unwrap_err();
+    let refused = control.world.signed_call(0).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::Unauthenticated, "{refused}");
     let mut browser = control.world.browser();
     let view = browser.view(&granted()).await;
@@ -384,14 +358,14 @@ async fn a_key_is_rotated_with_nothing_lost() {
 
     // In order: both keys everywhere, the command, the new key alone.
     restart_core(&mut control, &new, &old).await;
-    signed_call(&control.world).await.unwrap();
+    control.world.signed_call(0).await.unwrap();
     let env = [env[0], env[1], ("DATAFLY_ENCRYPTION_KEY_PREVIOUS", &old)];
     let ended = run("management", &["re-encrypt"], &env, "").await.unwrap();
     assert!(ended.status.success(), "{}", ended.text());
     assert!(ended.text().contains("finished: 3 values sealed with key"), "{}", ended.text());
-    signed_call(&control.world).await.unwrap();
+    control.world.signed_call(0).await.unwrap();
     restart_core(&mut control, &new, "").await;
-    signed_call(&control.world).await.unwrap();
+    control.world.signed_call(0).await.unwrap();
     admin.put(&vendor, &one).await.expect(200);
     for column in columns::ALL {
         assert_eq!(sealed_with(&control.world.database, column, &old).await, 0, "{column:?}");

@@ -8,18 +8,15 @@ use std::{
 
 use harness::{
     control::{Control, PASSWORD, start_management},
-    eventually, system,
+    eventually,
     visits::{denied, granted},
     world::{Options, World},
 };
-use hmac::{Hmac, KeyInit, Mac};
 use proto::v1::{
     BeginSyncRequest, Caller, CollectCaller, ConsentSignals, ResolveRequest, StoreSyncResultRequest, Subject,
     SyncOutcome, begin_sync_response::Outcome, caller::Kind,
 };
 use serde_json::Value;
-use sha2::Sha256;
-use tonic::Status;
 use url::Url;
 
 /// A file that says how far a process' clock is off, and can be changed while it runs.
@@ -123,26 +120,6 @@ async fn sync_across(world: &World, begin: usize, visitor: &str) -> SyncOutcome 
     core(1 - begin).store_sync_result(request).await.unwrap().into_inner().outcome()
 }
 
-/// Makes a call to one core, signed by the customer's server now.
-async fn signed_call(world: &World, core: usize) -> Result<(), Status> {
-    let timestamp = system::now().unix_timestamp().to_string();
-    let mut mac = Hmac::<Sha256>::new_from_slice(world.customer.server_secret.as_bytes()).unwrap();
-    mac.update(format!("{timestamp}.{{}}").as_bytes());
-    let collect = CollectCaller {
-        pipeline_key: world.customer.live_key.clone(),
-        host: world.cluster.edge.addr("http").to_string(),
-        signature: Some(format!("sha256={}", hex::encode(mac.finalize().into_bytes()))),
-        timestamp: Some(timestamp),
-        signed_body: Some(b"{}".to_vec()),
-        ..CollectCaller::default()
-    };
-    let subject = Subject { anonymous_id: Some("a-server-s".to_owned()), ..Subject::default() };
-    let caller = Some(Caller { kind: Some(Kind::Collect(collect)) });
-    let request = ResolveRequest { caller, subjects: vec![subject] };
-    let api = world.cluster.api(core, &world.cluster.secrets.edge_token).unwrap();
-    api.resolve().resolve(request).await.map(drop)
-}
-
 #[tokio::test]
 async fn a_machine_s_clock_that_is_wrong_changes_nothing() {
     let clock = Clock::new();
@@ -154,7 +131,7 @@ async fn a_machine_s_clock_that_is_wrong_changes_nothing() {
             let visitor = format!("visitor-{offset}-{begin}");
             consents(&world, begin, &visitor, &granted()).await;
             assert_eq!(sync_across(&world, begin, &visitor).await, SyncOutcome::Stored, "{visitor}");
-            signed_call(&world, begin).await.unwrap_or_else(|status| panic!("{visitor}: {status}"));
+            world.signed_call(begin).await.unwrap_or_else(|status| panic!("{visitor}: {status}"));
             let near = format!(
                 "canonical_id = (SELECT canonical_id FROM links WHERE value = '{visitor}') \
                  AND abs(extract(epoch FROM now() - collected_at)) < 5"

@@ -3,6 +3,7 @@
 use harness::{
     answers::assert_accepted,
     browser::Answer,
+    signature::sign,
     visits::granted,
     world::{Options, World},
 };
@@ -156,10 +157,7 @@ async fn what_is_not_a_browser_gets_no_cookie() {
     let world = World::start().await;
     let mut server = world.browser();
     let body = json!({"batch": [server.page_view(&granted())]}).to_string();
-    use hmac::{Hmac, KeyInit, Mac};
-    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(world.customer.server_secret.as_bytes()).unwrap();
-    mac.update(body.as_bytes());
-    let signature = format!("sha256={}", hex::encode(mac.finalize().into_bytes()));
+    let signature = sign(&world.customer.server_secret, &body);
     server.origin = None;
     let request = server.request(Method::POST, "/v1/batch").bearer_auth(&server.key);
     let answer = server.send(request.header("x-datafly-signature", signature).body(body)).await;
