@@ -25,7 +25,7 @@ mod run;
 mod settings;
 pub mod storage;
 pub mod sync;
-mod vendor_ids;
+pub mod vendor_ids;
 pub mod vendors;
 
 pub use run::{compare, migrate, run};

@@ -21,7 +21,7 @@ use crate::{
         canonical_hints::CanonicalHints,
         consent_writer::ConsentWriter,
         contacts::StoredContacts,
-        known_pairs::{DistinctUsers, VerifiedLinks},
+        known_pairs::{DistinctUsers, ProvenUsers},
         link_token::LinkTokens,
     },
     settings::Settings,
@@ -150,7 +150,7 @@ fn build(config: &Config, stores: &Stores, settings: &Settings) -> App {
             tombstones: tombstones.clone(),
             hints: CanonicalHints::default(),
             distinct_users: DistinctUsers::default(),
-            verified_links: VerifiedLinks::default(),
+            proven_users: ProvenUsers::default(),
             contacts: StoredContacts::default(),
         },
         sync: GatewaySync {

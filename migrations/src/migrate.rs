@@ -1,5 +1,6 @@
 //! Applying the migrations. Binaries do it on request (`--migrate`), never silently.
 
+use diesel::migration::MigrationVersion;
 use diesel_async::{AsyncConnection, AsyncMigrationHarness, AsyncPgConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
@@ -35,6 +36,24 @@ pub async fn revert_all(database_url: &str) -> Result<Vec<String>, MigrateError>
     let mut harness = harness(database_url).await?;
     let reverted = harness.revert_all_migrations(MIGRATIONS).map_err(failed)?;
     Ok(reverted.iter().map(ToString::to_string).collect())
+}
+
+/// Takes back every migration that came after `version`, newest first.
+///
+/// Needs a multi-threaded tokio runtime.
+pub async fn revert_to(database_url: &str, version: &str) -> Result<Vec<String>, MigrateError> {
+    let mut harness = harness(database_url).await?;
+    let mut reverted = Vec::new();
+    while harness
+        .applied_migrations()
+        .map_err(failed)?
+        .iter()
+        .any(|own| *own > MigrationVersion::from(version))
+    {
+        let last = harness.revert_last_migration(MIGRATIONS).map_err(failed)?;
+        reverted.push(last.to_string());
+    }
+    Ok(reverted)
 }
 
 /// Refuses a database that lacks migrations. One that is ahead is accepted: expand, then contract.

@@ -255,7 +255,7 @@ table! {
         kind -> SmallInt,
         value -> Text,
         canonical_id -> Uuid,
-        verified -> Bool,
+        via -> Text,
         linked_at -> Timestamptz,
         last_used_at -> Timestamptz,
     }
@@ -272,7 +272,7 @@ table! {
 }
 
 table! {
-    vendor_ids (org_id, canonical_id, field) {
+    vendor_ids (org_id, canonical_id, field, owner_kind, owner) {
         org_id -> Uuid,
         canonical_id -> Uuid,
         field -> Text,
@@ -280,8 +280,10 @@ table! {
         source -> Text,
         collected_at -> Timestamptz,
         expires_at -> Timestamptz,
-        anonymous_id -> Nullable<Text>,
+        owner -> Text,
         pipeline_id -> Nullable<Uuid>,
+        owner_kind -> SmallInt,
+        is_withheld -> Bool,
     }
 }
 
@@ -303,7 +305,7 @@ table! {
 }
 
 table! {
-    sync_attempts (org_id, canonical_id, vendor) {
+    sync_attempts (org_id, canonical_id, vendor, anonymous_id) {
         org_id -> Uuid,
         canonical_id -> Uuid,
         vendor -> Text,
@@ -313,6 +315,7 @@ table! {
         attempts -> Integer,
         unanswered_since -> Nullable<Timestamptz>,
         next_at -> Timestamptz,
+        anonymous_id -> Text,
     }
 }
 
@@ -366,6 +369,8 @@ table! {
         used_at -> Timestamptz,
     }
 }
+
+table! { expiry_progress (id) { id -> Bool, expires_at -> Timestamptz, } }
 
 table! {
     erased (org_id, digest) {

@@ -3,9 +3,12 @@
 
 use anyhow::Result;
 use bb8_redis::redis::{Pipeline, aio::MultiplexedConnection};
-use identity_service::storage::{
-    cache_entries,
-    redis::protocol::{Entry, READY, VERSION_FIELD, Value},
+use identity_service::{
+    storage::{
+        cache_entries,
+        redis::protocol::{Entry, READY, VERSION_FIELD, Value},
+    },
+    vendor_ids::{entries, schedules},
 };
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
@@ -40,16 +43,46 @@ async fn in_postgres(population: &Population, url: &str) -> Result<()> {
     tokio::spawn(connection);
     // Without the checks of foreign keys, which hold here by construction.
     client.batch_execute("SET session_replication_role = replica; SET synchronous_commit = off").await?;
+    let columns = Columns::of(&client).await?;
     for start in population.numbers.clone().step_by(ROWS as usize) {
         let end = (start + ROWS).min(population.numbers.end);
-        insert(&mut client, population, start, end).await?;
+        insert(&mut client, &columns, population, start, end).await?;
         progress(population, start, end, "PostgreSQL");
     }
     client.batch_execute("VACUUM (ANALYZE) canonicals, links, consent, vendor_ids, sync_attempts").await?;
     Ok(client.batch_execute("CHECKPOINT").await?)
 }
 
-async fn insert(client: &mut Client, population: &Population, start: u64, end: u64) -> Result<()> {
+/// Columns that say whose a row is, and their values: a base may be from before migration 8, which named them anew.
+struct Columns {
+    /// The way of a link.
+    link: (&'static str, &'static str),
+    /// The browser that brought a vendor ID.
+    vendor_id: &'static str,
+    /// The browser of a schedule, with the comma before it.
+    attempt: (&'static str, &'static str),
+}
+
+impl Columns {
+    async fn of(client: &Client) -> Result<Self> {
+        let ways =
+            "SELECT FROM information_schema.columns WHERE table_name = 'links' AND column_name = 'via'";
+        Ok(match client.query_opt(ways, &[]).await? {
+            Some(_) => {
+                Self { link: ("via", "'own'"), vendor_id: "owner", attempt: (", anonymous_id", ", browser") }
+            }
+            None => Self { link: ("verified", "true"), vendor_id: "anonymous_id", attempt: ("", "") },
+        })
+    }
+}
+
+async fn insert(
+    client: &mut Client,
+    columns: &Columns,
+    population: &Population,
+    start: u64,
+    end: u64,
+) -> Result<()> {
     let Population { org, vendors, now, .. } = population;
     let browsers: Vec<String> = (start..end).map(anonymous_id).collect();
     let canonicals: Vec<Uuid> = (start..end).map(canonical).collect();
@@ -59,21 +92,31 @@ async fn insert(client: &mut Client, population: &Population, start: u64, end: u
     let transaction = client.transaction().await?;
     let insert = "INSERT INTO canonicals (org_id, id) SELECT $1, unnest($2::uuid[])";
     transaction.execute(insert, &[org, &canonicals]).await?;
-    let insert = "INSERT INTO links (org_id, canonical_id, kind, value, verified) \
-        SELECT $1, id, 0, value, true FROM unnest($2::uuid[], $3::text[]) AS one (id, value)";
-    transaction.execute(insert, &[org, &canonicals, &browsers]).await?;
+    let (way, own) = columns.link;
+    let insert = format!(
+        "INSERT INTO links (org_id, canonical_id, kind, value, {way}) \
+         SELECT $1, id, 0, value, {own} FROM unnest($2::uuid[], $3::text[]) AS one (id, value)"
+    );
+    transaction.execute(&insert, &[org, &canonicals, &browsers]).await?;
     let insert = "INSERT INTO consent (org_id, anonymous_id, signals, updated_at) \
         SELECT $1, unnest($2::text[]), $3, to_timestamp($4)";
     transaction.execute(insert, &[org, &browsers, &CONSENT, &seconds]).await?;
-    let insert = "INSERT INTO vendor_ids (org_id, canonical_id, field, value, source, collected_at, expires_at) \
-        SELECT $1, id, field, field || '-' || id, 'sync', to_timestamp($4), to_timestamp($4) + interval '90 days' \
-        FROM unnest($2::uuid[]) AS id, unnest($3::text[]) AS field";
-    transaction.execute(insert, &[org, &canonicals, &fields, &seconds]).await?;
-    let insert = "INSERT INTO sync_attempts (org_id, canonical_id, vendor, last_synced, ttl_days, outcome, \
-            attempts, next_at) \
-        SELECT $1, id, vendor, to_timestamp($4), 90, 'stored', 0, to_timestamp($4) + interval '90 days' \
-        FROM unnest($2::uuid[]) AS id, unnest($3::text[]) AS vendor";
-    transaction.execute(insert, &[org, &canonicals, &names, &seconds]).await?;
+    let owner = columns.vendor_id;
+    let insert = format!(
+        "INSERT INTO vendor_ids (org_id, canonical_id, field, value, source, collected_at, expires_at, {owner}) \
+         SELECT $1, id, field, field || '-' || id, 'sync', to_timestamp($5), \
+             to_timestamp($5) + interval '90 days', browser \
+         FROM unnest($2::uuid[], $3::text[]) AS one (id, browser), unnest($4::text[]) AS field"
+    );
+    transaction.execute(&insert, &[org, &canonicals, &browsers, &fields, &seconds]).await?;
+    let (column, value) = columns.attempt;
+    let insert = format!(
+        "INSERT INTO sync_attempts (org_id, canonical_id, vendor, last_synced, ttl_days, outcome, attempts, \
+             next_at{column}) \
+         SELECT $1, id, vendor, to_timestamp($5), 90, 'stored', 0, to_timestamp($5) + interval '90 days'{value} \
+         FROM unnest($2::uuid[], $3::text[]) AS one (id, browser), unnest($4::text[]) AS vendor"
+    );
+    transaction.execute(&insert, &[org, &canonicals, &browsers, &names, &seconds]).await?;
     Ok(transaction.commit().await?)
 }
 
@@ -93,17 +136,17 @@ async fn put(
     start: u64,
     end: u64,
 ) -> Result<()> {
-    let (org, now, attempts) = (population.org, population.now, population.attempts());
+    let (org, now) = (population.org, population.now);
     let mut pipe = Pipeline::new();
     for number in start..end {
         let (browser, canonical) = (Population::browser(number), canonical(number));
-        let (consent, ids) = (population.consent(number), population.vendor_ids(number));
+        let (consent, known) = (population.consent(number), population.known(number));
         for entry in [
             cache_entries::canonical(org, &browser, Some(canonical)),
             cache_entries::consent(org, &browser.value, Some(&consent)),
-            cache_entries::syncs(org, canonical, &attempts),
-            cache_entries::vendor_ids(org, canonical, &ids, Some(&consent), now),
-            cache_entries::identity(org, &browser.value, &ids, now),
+            schedules::entry(org, canonical, &population.attempts(number), &known.ties),
+            entries::vendor_ids_entry(org, canonical, &known, Some(&consent), now),
+            entries::identity_entry(org, &browser.value, &known, now),
         ] {
             write(&mut pipe, &entry);
         }

@@ -5,10 +5,12 @@ use std::{collections::BTreeMap, ops::Range};
 use identity_service::{
     identifiers::{Identifier, Kind},
     storage::{
-        attempt::Attempt,
-        postgres::rows::{ConsentRow, VendorIdRow},
+        attempt::Attempts,
+        postgres::rows::{ConsentRow, Owner, VendorIdRow},
+        via::Via,
     },
     sync::schedule,
+    vendor_ids::{entries::Known, ties::Ties},
     vendors,
 };
 use time::{Duration, OffsetDateTime};
@@ -98,21 +100,26 @@ impl Population {
         let row = |(_, field): &Vendor| VendorIdRow {
             canonical_id: canonical(number),
             field: field.clone(),
+            owner: Owner::of(&Self::browser(number)),
             value: format!("{field}-{}", canonical(number)),
             source: "sync".to_owned(),
             collected_at: self.now,
             expires_at: self.now + Duration::days(i64::from(TTL_DAYS)),
-            anonymous_id: None,
             pipeline_id: None,
+            is_withheld: false,
         };
         self.vendors.iter().map(row).collect()
     }
 
+    /// What is known of a visitor's vendor IDs.
+    pub fn known(&self, number: u64) -> Known {
+        let ties = Ties::new(BTreeMap::from([(Self::browser(number), Via::Own)]));
+        Known { ids: self.vendor_ids(number), ties }
+    }
+
     /// The schedule of a visitor: everything is synced, nothing due.
-    pub fn attempts(&self) -> BTreeMap<String, Attempt> {
-        self.vendors
-            .iter()
-            .map(|(name, _)| (name.clone(), schedule::stored(TTL_DAYS, self.now, 0.0)))
-            .collect()
+    pub fn attempts(&self, number: u64) -> Attempts {
+        let of = |name: &str| (name.to_owned(), anonymous_id(number));
+        self.vendors.iter().map(|(name, _)| (of(name), schedule::stored(TTL_DAYS, self.now, 0.0))).collect()
     }
 }

@@ -1,12 +1,13 @@
 //! The story of one visitor, told with real requests and answers: for the demo.
 
 use anyhow::{Context, Result, ensure};
-use proto::v1::{IdentityRef, IdentityVendorIds, VendorIdsRequest, identity_ref::Id};
+use proto::v1::{IdentityVendorIds, VendorIdsRequest, identity_ref::Id};
 use serde_json::{Value, json};
 
 use crate::{
     browser::{Answer, Browser},
     cluster::Cluster,
+    people::named,
     seed::Customer,
     vendor_sim::{VENDORS, vendor},
 };
@@ -131,7 +132,7 @@ async fn delivered(cluster: &Cluster, customer: &Customer, browser: &Browser) ->
     say("→", &format!("gRPC {} datafly.identity.v1.ResolveService/VendorIds", cluster.cores[0].addr("grpc")));
     say(" ", "authorization: Bearer <service token with the role internal>");
     say(" ", &json!({"org_id": org_id, "identities": [{"anonymous_id": anonymous_id}]}).to_string());
-    let identity = IdentityRef { id: Some(Id::AnonymousId(anonymous_id)) };
+    let identity = named(Id::AnonymousId(anonymous_id));
     let request = VendorIdsRequest { org_id, identities: vec![identity], fields: Vec::new() };
     let api = cluster.api(0, &cluster.secrets.operator_token)?;
     let mut answer = api.resolve().vendor_ids(request).await?.into_inner();

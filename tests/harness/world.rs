@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result};
 use bb8_redis::redis::{self, FromRedisValue};
 use proto::v1::{
-    Caller, CollectCaller, IdentityRef, IdentityVendorIds, ResolveRequest, Subject, VendorIdsRequest,
-    caller::Kind, identity_ref::Id,
+    Caller, CollectCaller, IdentityVendorIds, ResolveRequest, Subject, VendorIdsRequest, caller::Kind,
+    identity_ref::Id,
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tonic::Status;
@@ -18,6 +18,7 @@ use crate::{
     cluster::{Cluster, Setup},
     database::TestDatabase,
     grpc::Api,
+    people::named,
     postgres::PostgresServer,
     proxy::Proxy,
     redis::RedisServer,
@@ -215,7 +216,7 @@ impl World {
     ) -> Result<IdentityVendorIds, tonic::Status> {
         let request = VendorIdsRequest {
             org_id: org_id.to_owned(),
-            identities: vec![IdentityRef { id: Some(Id::AnonymousId(anonymous_id.to_owned())) }],
+            identities: vec![named(Id::AnonymousId(anonymous_id.to_owned()))],
             fields: Vec::new(),
         };
         let answer = self.internal().resolve().vendor_ids(request).await?.into_inner();

@@ -37,8 +37,8 @@ pub fn verifies(
     })
 }
 
-/// True where `hash` is the hex HMAC-SHA256 of a user ID under any secret that is still in force: the
-/// customer's server says that this is who is logged in.
+/// True where `hash` is the hex HMAC-SHA256 of `user:` and a user ID under any secret that is still in force: the
+/// customer's server says that this is who is logged in. The prefix keeps it apart from the signature of a body.
 pub fn vouches(
     secrets: &[(SecretSlice<u8>, Option<OffsetDateTime>)],
     hash: &str,
@@ -48,6 +48,7 @@ pub fn vouches(
     let mut expected = [0_u8; 32];
     hex::decode_to_slice(hash, &mut expected).is_ok()
         && keyed(secrets, now).any(|mut mac| {
+            mac.update(b"user:");
             mac.update(user_id.as_bytes());
             mac.verify_slice(&expected).is_ok()
         })

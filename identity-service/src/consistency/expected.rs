@@ -1,7 +1,7 @@
 //! The entries that Redis is expected to hold, page by page in the order of PostgreSQL's keys, built by the
 //! code that fills.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use diesel::{
     prelude::*,
@@ -15,9 +15,14 @@ use crate::{
     error::Result,
     identifiers::{Identifier, Kind},
     storage::{
+        attempt::Attempts,
         cache_entries,
-        postgres::{consent, rows::VendorIdRow, syncs, vendor_ids},
+        postgres::{consent, syncs},
         redis::protocol::Entry,
+    },
+    vendor_ids::{
+        entries::{self, Known},
+        schedules,
     },
 };
 
@@ -111,19 +116,14 @@ async fn of_identities(
     now: OffsetDateTime,
 ) -> Result<Vec<Entry>> {
     let ids: Vec<Uuid> = rows.iter().map(|row| row.canonical_id).collect();
-    let known = by_identity(connection, org, &ids).await?;
-    let newest: HashMap<Uuid, _> = consent::newest(connection, org, &ids).await?.into_iter().collect();
+    let known = entries::load(connection, org, &ids).await?;
+    let mut expected = entries::delivered(connection, org, &known, now).await?;
     let attempts = syncs::find(connection, org, &ids).await?;
-    let none = BTreeMap::new();
-    let of = |id: &Uuid| {
-        let own = known.get(id).map(Vec::as_slice).unwrap_or_default();
-        let schedule = attempts.get(id).unwrap_or(&none);
-        [
-            cache_entries::vendor_ids(org, *id, own, newest.get(id), now),
-            cache_entries::syncs(org, *id, schedule),
-        ]
-    };
-    Ok(ids.iter().flat_map(of).collect())
+    let none = Attempts::new();
+    let schedule =
+        |(id, own): (&Uuid, &Known)| schedules::entry(org, *id, attempts.get(id).unwrap_or(&none), &own.ties);
+    expected.extend(known.iter().map(schedule));
+    Ok(expected)
 }
 
 async fn of_links(
@@ -132,35 +132,24 @@ async fn of_links(
     rows: &[&Place],
     now: OffsetDateTime,
 ) -> Result<Vec<Entry>> {
-    let ids: Vec<Uuid> = rows.iter().map(|row| row.canonical_id).collect();
-    let known = by_identity(connection, org, &ids).await?;
-    let mut entries = Vec::new();
+    let mut ids: Vec<Uuid> = rows.iter().map(|row| row.canonical_id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let known = entries::load(connection, org, &ids).await?;
+    let mut expected = Vec::new();
     for row in rows {
         let kind = Kind::from_number(row.kind);
         let id = Identifier { kind, value: row.value.clone() };
-        entries.push(cache_entries::canonical(org, &id, Some(row.canonical_id)));
-        if kind == Kind::AnonymousId {
-            let own = known.get(&row.canonical_id).map(Vec::as_slice).unwrap_or_default();
-            entries.push(cache_entries::identity(org, &row.value, own, now));
+        expected.push(cache_entries::canonical(org, &id, Some(row.canonical_id)));
+        if let (Kind::AnonymousId, Some(own)) = (kind, known.get(&row.canonical_id)) {
+            expected.push(entries::identity_entry(org, &row.value, own, now));
         }
     }
-    Ok(entries)
+    Ok(expected)
 }
 
 async fn of_browsers(connection: &mut AsyncPgConnection, org: Uuid, rows: &[&Place]) -> Result<Vec<Entry>> {
     let ids: Vec<&str> = rows.iter().map(|row| row.value.as_str()).collect();
     let stored = consent::find(connection, org, &ids).await?;
     Ok(stored.iter().map(|row| cache_entries::consent(org, &row.anonymous_id, Some(row))).collect())
-}
-
-async fn by_identity(
-    connection: &mut AsyncPgConnection,
-    org: Uuid,
-    canonicals: &[Uuid],
-) -> Result<HashMap<Uuid, Vec<VendorIdRow>>> {
-    let mut known: HashMap<Uuid, Vec<VendorIdRow>> = HashMap::new();
-    for row in vendor_ids::find(connection, org, canonicals).await? {
-        known.entry(row.canonical_id).or_default().push(row);
-    }
-    Ok(known)
 }

@@ -1,14 +1,14 @@
 //! Keys as Redis holds them, compared by meaning: an expired ID is as good as none, and a missing field of
 //! ours as one that says nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bb8_redis::redis::{RedisError, Value as Answer, aio::MultiplexedConnection, from_redis_value, pipe};
 use serde_json::Value as Json;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::storage::{
-    cache_entries::{self, CONSENT_FIELD, DUE_FIELD},
+    cache_entries::{self, CONSENT_FIELD, DUE_FIELD, NEXT_FIELD, has_ended},
     redis::{
         keys::{Key, Shape},
         protocol::{Cached, Entry, VERSION_FIELD, Value, hash_state},
@@ -77,7 +77,12 @@ fn verdict(expected: &Value, held: &RedisValue, now: OffsetDateTime) -> Verdict 
         RedisValue::Text(text) => Cached::of(text.clone()),
         RedisValue::Hash(fields) if fields.is_empty() => Cached::Miss,
         // A value without `_v` is as good as none for readers, but not for other systems.
-        RedisValue::Hash(fields) => hash_state(fields.get(VERSION_FIELD).map(String::as_str).or(Some(""))),
+        RedisValue::Hash(fields) => match hash_state(fields.get(VERSION_FIELD).map(String::as_str)) {
+            Cached::Miss if !fields.contains_key(VERSION_FIELD) => Cached::Hit(String::new()),
+            // Something that it shows has ended: readers ask PostgreSQL until it is written anew.
+            Cached::Hit(_) if has_ended(fields.get(NEXT_FIELD).map(String::as_str), now) => Cached::Busy,
+            state => state,
+        },
         RedisValue::Odd => return Verdict::Different,
     };
     let equal = match (state, expected, held) {
@@ -104,15 +109,25 @@ fn meanings<'a>(
     now: OffsetDateTime,
 ) -> BTreeMap<&'a str, Json> {
     let known = fields.into_iter().filter(|(name, _)| *name != VERSION_FIELD);
-    known.filter_map(|(name, text)| Some((name.as_str(), meaning(name, text, now)?))).collect()
+    let mut meanings: BTreeMap<&str, Json> =
+        known.filter_map(|(name, text)| Some((name.as_str(), meaning(name, text, now)?))).collect();
+    // A browser that has no ID where nobody has one any more.
+    let shared: BTreeSet<&str> = meanings.keys().copied().filter(|name| !name.starts_with('_')).collect();
+    let is_for_nothing = |name: &str| {
+        let own = name.strip_prefix('_').and_then(|own| own.rsplit_once('@'));
+        own.is_some_and(|(field, _)| !shared.contains(field))
+    };
+    meanings.retain(|name, json| !(json.is_null() && is_for_nothing(name)));
+    meanings
 }
 
 /// Reads what a field's text means; none where that is nothing.
 fn meaning(field: &str, text: &str, now: OffsetDateTime) -> Option<Json> {
-    if field == DUE_FIELD {
+    if field == DUE_FIELD || field.strip_prefix(DUE_FIELD).is_some_and(|own| own.starts_with('@')) {
         let mut due: Vec<&str> = text.split(' ').filter(|due| !due.is_empty()).collect();
         due.sort_unstable();
-        return (!due.is_empty()).then(|| due.into());
+        let is_own = field != DUE_FIELD;
+        return (is_own || !due.is_empty()).then(|| due.into());
     }
     let json = serde_json::from_str(text).unwrap_or_else(|_| Json::from(text));
     let expired = |at: &str| OffsetDateTime::parse(at, &Rfc3339).is_ok_and(|at| at <= now);

@@ -1,4 +1,4 @@
-//! The plan of what is collected for one browser in one request. Pure: what is stored and what came go in.
+//! The plan of what is collected for one browser, or one user without a browser, in one request. Pure: what is stored and what came go in.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::observed::ObservedIds;
 use crate::{
     consent::{self, ConsentMode, Signals},
     vendor_ids::{
-        precedence::{self, Decision, IdRecord, NewId},
+        new_id::{self, Decision, IdRecord, NewId},
         stored::{StoredId, StoredIds},
     },
     vendors::{
@@ -17,13 +17,11 @@ use crate::{
     },
 };
 
-/// A browser's part of a request.
+/// A browser's or user's part of a request.
 pub struct Plan<'a> {
-    /// The [`crate::storage::cache_entries::mark`] of the browser.
-    pub mark: String,
-    /// The IDs that its identity has.
+    /// The IDs that the browser, or the user, has brought before.
     pub stored: &'a StoredIds,
-    /// The browser's consent signals.
+    /// The consent signals that count.
     pub signals: &'a Signals,
     /// The meaning of absent consent.
     pub mode: ConsentMode,
@@ -60,10 +58,8 @@ impl Plan<'_> {
             is_made: false,
             expires_at: self.now + Duration::days(i64::from(record.days)),
         });
-        let is_new = |new: &NewId| {
-            precedence::decide(self.stored(new.record.field()), new, &self.mark, self.now)
-                == Decision::Replace
-        };
+        let is_new =
+            |new: &NewId| new_id::decide(self.stored(new.record.field()), new, self.now) == Decision::Replace;
         new.filter(is_new).collect()
     }
 
@@ -81,17 +77,13 @@ impl Plan<'_> {
         let (seen, stored) = (cookie.and_then(|text| record.format.read(text)), self.stored(record.field));
         let Some(new) = self.candidate(record, seen, labels, random) else {
             // No click and no cookie: what was lost comes back.
-            let own = stored.filter(|stored| stored.is_of(&self.mark))?;
+            let own = stored.filter(|stored| stored.generated)?;
             return Some(Step::Give(own.value.clone(), own.expires_at));
         };
-        match (precedence::decide(stored, &new, &self.mark, self.now), stored) {
+        match (new_id::decide(stored, &new, self.now), stored) {
             (Decision::Replace, _) => Some(Step::Store(new)),
             (Decision::KeepOwn, Some(stored)) if seen != Some(&stored.value) => {
                 Some(Step::Give(stored.value.clone(), stored.expires_at))
-            }
-            // Another browser of the person's has its turn; this one gets its own all the same.
-            (Decision::Ignore, Some(stored)) if new.is_made && stored.generated => {
-                Some(Step::Give(new.value, new.expires_at))
             }
             _ => None,
         }
@@ -144,22 +136,15 @@ mod tests {
     }
 
     fn plan<'a>(stored: &'a StoredIds, url: &str) -> Plan<'a> {
-        let mark = "own".to_owned();
         let (signals, mode) = (&*GRANTED, ConsentMode::Explicit);
-        let mut plan = Plan { mark, stored, signals, mode, clicks: BTreeMap::new(), now: NOW };
+        let mut plan = Plan { stored, signals, mode, clicks: BTreeMap::new(), now: NOW };
         let all: Vec<&ClickId> = vendors::click_ids().collect();
         plan.add(&ObservedIds { clicks: click::of_page(&all, url), ..ObservedIds::default() });
         plan
     }
 
-    fn fields(field: &str, value: &str, by: &str) -> StoredIds {
-        let id = StoredId {
-            value: value.to_owned(),
-            generated: !by.is_empty(),
-            by: Some(by.to_owned()),
-            collected_at: NOW,
-            expires_at: NOW + Duration::days(9),
-        };
+    fn fields(field: &str, value: &str, generated: bool) -> StoredIds {
+        let id = StoredId { value: value.to_owned(), generated, expires_at: NOW + Duration::days(9) };
         StoredIds::from([(field.to_owned(), id)])
     }
 
@@ -181,22 +166,17 @@ mod tests {
         assert_eq!(done(&plan(&nothing, ""), "fbp", None), Some(("made", MADE.to_owned())));
         assert_eq!(done(&plan(&nothing, ""), "fbp", Some(A)), Some(("seen", A.to_owned())));
         assert_eq!(done(&plan(&nothing, ""), "fbp", Some("nonsense")), Some(("made", MADE.to_owned())));
-        let own = fields("fbp", A, "own");
+        let own = fields("fbp", A, true);
         assert_eq!(done(&plan(&own, ""), "fbp", None), Some(("given", A.to_owned())));
         assert_eq!(done(&plan(&own, ""), "fbp", Some(A)), None);
         assert_eq!(done(&plan(&own, ""), "fbp", Some(B)), Some(("seen", B.to_owned())));
-        let ga = fields("client_id", "1.2", "own");
+        let ga = fields("client_id", "1.2", true);
         assert_eq!(done(&plan(&ga, ""), "client_id", Some("GA1.2.1.2")), None);
     }
 
     #[test]
-    fn a_browser_never_sees_another_s() {
-        let others = fields("fbp", A, "other");
-        assert_eq!(done(&plan(&others, ""), "fbp", None), Some(("given", MADE.to_owned())));
-        assert_eq!(done(&plan(&others, ""), "fbp", Some(B)), None);
-        let click = fields("fbc", "fb.1.1795000000000.click", "other");
-        assert_eq!(done(&plan(&click, ""), "fbc", None), None);
-        let vendors = fields("sc_cookie1", "from-a-sync", "");
+    fn what_the_vendor_has_said_itself_stays() {
+        let vendors = fields("sc_cookie1", "from-a-sync", false);
         assert_eq!(done(&plan(&vendors, ""), "sc_cookie1", None), None);
     }
 
@@ -210,7 +190,7 @@ mod tests {
         assert_eq!(done(&page, "fbc", None), Some(("made", of(now, "one"))));
         assert_eq!(done(&page, "fbc", Some(&of(before, "one"))), Some(("seen", of(before, "one"))));
         assert_eq!(done(&page, "fbc", Some(&of(before, "two"))), Some(("made", of(now, "one"))));
-        let own = fields("fbc", &of(before, "one"), "own");
+        let own = fields("fbc", &of(before, "one"), true);
         let page = plan(&own, "/?fbclid=one");
         assert_eq!(done(&page, "fbc", None), Some(("given", of(before, "one"))));
         assert_eq!(done(&page, "fbc", Some(&of(before, "one"))), None);
@@ -219,7 +199,7 @@ mod tests {
 
     #[test]
     fn without_consent_there_is_nothing() {
-        let held = fields("fbp", A, "own");
+        let held = fields("fbp", A, true);
         let mut denied = plan(&held, "");
         let signals = Signals::parse(Some(r#"{"marketing":false,"analytics":true}"#), false);
         denied.signals = &signals;

@@ -1,23 +1,29 @@
-//! Storing collected IDs of one browser.
+//! Storing collected IDs of one browser, or of one user without a browser.
 
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
     consent::{ConsentMode, Decision},
-    storage::{cache_entries, postgres::rows::VendorIdRow},
+    identifiers::{Identifier, Kind},
+    storage::{
+        cache_entries::ConsentEntry,
+        postgres::rows::{Owner, VendorIdRow},
+    },
     vendor_ids::{
         ledger::Ledger,
-        precedence::{self, NewId},
+        new_id::{self, NewId},
         writer::Write,
     },
 };
 
-/// IDs that a browser brought, or that were made for it.
+/// IDs that a browser or user brought, or that were made for a browser.
 #[derive(Debug)]
 pub struct NewCollected {
-    /// The browser's anonymous ID.
-    pub anonymous_id: String,
+    /// The browser, or the user of a signed call that named no browser.
+    pub owner: Identifier,
+    /// The event's own consent signals, which count for a user: only browsers have stored ones.
+    pub signals: ConsentEntry,
     /// The pipeline that collects them.
     pub pipeline: Uuid,
     /// The meaning of absent consent there.
@@ -43,8 +49,8 @@ impl Write for NewCollected {
     /// The fate of each ID, in their order.
     type Output = Vec<Fate>;
 
-    fn browser(&self) -> &str {
-        &self.anonymous_id
+    fn owner(&self) -> &Identifier {
+        &self.owner
     }
 
     fn now(&self) -> OffsetDateTime {
@@ -57,43 +63,47 @@ impl Write for NewCollected {
 
     /// Stores the IDs that count, and tells what became of each.
     fn decide(&self, ledger: &mut Ledger) -> Vec<Fate> {
-        let Some(canonical) = ledger.root(&self.anonymous_id) else {
+        let Some(canonical) = ledger.root(&self.owner) else {
             return vec![Fate::Left; self.ids.len()];
         };
         // Withdrawn between the event and now, or unseen by Redis.
-        let consent = ledger.consent(&self.anonymous_id);
-        let mark = cache_entries::mark(&self.anonymous_id);
+        let consent = match self.owner.kind {
+            Kind::AnonymousId => ledger.consent(&self.owner.value),
+            Kind::UserId => self.signals.clone(),
+        };
         let granted =
             |id: &NewId| consent.signals().decide(&id.record.need(), self.mode) == Decision::Granted;
         let fates = self
             .ids
             .iter()
-            .map(|id| if granted(id) { self.store(ledger, canonical, &mark, id) } else { Fate::Left });
+            .map(|id| if granted(id) { self.store(ledger, canonical, id) } else { Fate::Left });
         fates.collect()
     }
 }
 
 impl NewCollected {
     /// Stores one ID whose consent is granted, if it takes the place of what is stored.
-    fn store(&self, ledger: &mut Ledger, canonical: Uuid, mark: &str, id: &NewId) -> Fate {
+    fn store(&self, ledger: &mut Ledger, canonical: Uuid, id: &NewId) -> Fate {
         let field = id.record.field();
-        let stored = ledger.stored(canonical, field);
-        match (precedence::decide(stored.as_deref(), id, mark, self.now), stored) {
-            (precedence::Decision::KeepOwn, Some(stored)) => {
+        let owner = Owner::of(&self.owner);
+        let stored = ledger.stored(canonical, field, &owner);
+        match (new_id::decide(stored.as_deref(), id, self.now), stored) {
+            (new_id::Decision::KeepOwn, Some(stored)) => {
                 return Fate::Kept(stored.value.clone(), stored.expires_at);
             }
-            (precedence::Decision::KeepOwn | precedence::Decision::Ignore, _) => return Fate::Left,
-            (precedence::Decision::Replace, _) => {}
+            (new_id::Decision::KeepOwn | new_id::Decision::Ignore, _) => return Fate::Left,
+            (new_id::Decision::Replace, _) => {}
         }
         let row = VendorIdRow {
             canonical_id: canonical,
             field: field.to_owned(),
+            owner,
             value: id.value.clone(),
             source: id.record.source().to_owned(),
             collected_at: self.now,
             expires_at: id.expires_at,
-            anonymous_id: Some(self.anonymous_id.clone()),
             pipeline_id: Some(self.pipeline),
+            is_withheld: false,
         };
         ledger.store(field, row);
         Fate::Stored
@@ -109,11 +119,15 @@ mod tests {
     use super::*;
     use crate::{
         storage::{cache_entries, postgres::rows::ConsentRow},
-        vendor_ids::precedence::IdRecord,
+        vendor_ids::new_id::IdRecord,
         vendors,
     };
 
     const NOW: OffsetDateTime = datetime!(2026-11-21 10:00 UTC);
+
+    fn browser() -> Identifier {
+        Identifier { kind: Kind::AnonymousId, value: "a".to_owned() }
+    }
 
     fn made(value: &str) -> NewCollected {
         let id = NewId {
@@ -123,7 +137,8 @@ mod tests {
             expires_at: NOW + Duration::days(90),
         };
         NewCollected {
-            anonymous_id: "a".to_owned(),
+            owner: browser(),
+            signals: cache_entries::consent_entry(None),
             pipeline: Uuid::nil(),
             mode: ConsentMode::Implicit,
             ids: vec![id],
@@ -132,7 +147,7 @@ mod tests {
     }
 
     fn ledger() -> Ledger {
-        Ledger { roots: HashMap::from([("a".to_owned(), Uuid::nil())]), ..Ledger::default() }
+        Ledger { roots: HashMap::from([(browser(), Uuid::nil())]), ..Ledger::default() }
     }
 
     #[test]
@@ -160,5 +175,22 @@ mod tests {
         assert_eq!(made("x").decide(&mut ledger), [Fate::Left]);
         assert!(ledger.new_ids.is_empty());
         assert_eq!(made("x").decide(&mut Ledger::default()), [Fate::Left], "nobody");
+    }
+
+    #[test]
+    fn of_a_user_without_a_browser_the_event_s_own_signals_count() {
+        let user = Identifier { kind: Kind::UserId, value: "u".to_owned() };
+        let mut ledger = Ledger { roots: HashMap::from([(user.clone(), Uuid::nil())]), ..Ledger::default() };
+        let new =
+            |signals| NewCollected { owner: user.clone(), signals, mode: ConsentMode::Explicit, ..made("x") };
+        assert_eq!(new(cache_entries::consent_entry(None)).decide(&mut ledger), [Fate::Left]);
+        let row = ConsentRow {
+            anonymous_id: String::new(),
+            signals: Some(r#"{"marketing":true,"analytics":true}"#.to_owned()),
+            sec_gpc: false,
+            updated_at: NOW,
+        };
+        assert_eq!(new(cache_entries::consent_entry(Some(&row))).decide(&mut ledger), [Fate::Stored]);
+        assert_eq!(ledger.new_ids.values().next().unwrap().owner.user_id(), Some("u"));
     }
 }

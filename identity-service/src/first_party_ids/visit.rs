@@ -18,10 +18,11 @@ use super::{
 };
 use crate::{
     auth::Tenant,
+    identifiers::{Identifier, Kind},
     settings::Source,
-    storage::cache_entries::{self, ConsentEntry},
+    storage::cache_entries::ConsentEntry,
     vendor_ids::{
-        precedence::{IdRecord, NewId},
+        new_id::{IdRecord, NewId},
         stored::StoredIds,
         writer::VendorIdWriter,
     },
@@ -41,15 +42,15 @@ pub struct Given {
     pub cookies: Vec<Cookie>,
 }
 
-/// An event that brings something, with what is stored for its browser.
+/// An event that brings something, with what is stored for its browser or user.
 pub struct Visit<'a> {
-    /// The browser's anonymous ID.
-    pub anonymous_id: &'a str,
+    /// The browser, or the user where there is none.
+    pub owner: &'a Identifier,
     /// IDs that the event brings.
     pub observed: &'a ObservedIds,
-    /// IDs that the browser's identity has.
+    /// IDs that the owner has brought before.
     pub stored: &'a StoredIds,
-    /// Consent signals of the browser.
+    /// Consent signals of the browser, or those of the event where there is none.
     pub consent: &'a ConsentEntry,
 }
 
@@ -77,9 +78,11 @@ pub async fn collect(
 ) -> Given {
     let labels = labels(tenant.host.as_ref());
     let (mut gifts, mut writing) = (Vec::new(), Vec::new());
-    for (anonymous_id, plan) in plans(source, visits, now) {
+    for (owner, (plan, consent)) in plans(source, visits, now) {
         let mut ids = plan.new_clicks();
-        if let Some((_, cookies)) = own.filter(|(browser, _)| *browser == anonymous_id) {
+        if let Some((_, cookies)) =
+            own.filter(|(browser, _)| owner.kind == Kind::AnonymousId && *browser == owner.value)
+        {
             for record in &source.generated_ids {
                 match plan.generated(record, cookies.cookie(record), labels, rand::random()) {
                     Some(Step::Store(new)) => ids.push(new),
@@ -90,7 +93,8 @@ pub async fn collect(
         }
         if !ids.is_empty() {
             let new = NewCollected {
-                anonymous_id: anonymous_id.to_owned(),
+                owner: owner.clone(),
+                signals: consent.clone(),
                 pipeline: source.pipeline,
                 mode: source.consent_mode,
                 ids: ids.clone(),
@@ -120,18 +124,21 @@ pub async fn collect(
     }
 }
 
-/// Makes a plan for each browser, with the clicks of all its events.
-fn plans<'a>(source: &Source, visits: &[Visit<'a>], now: OffsetDateTime) -> BTreeMap<&'a str, Plan<'a>> {
-    let mut plans: BTreeMap<&str, Plan<'_>> = BTreeMap::new();
+/// Plans by browser or user, each with the consent that counts.
+type Plans<'a> = BTreeMap<&'a Identifier, (Plan<'a>, &'a ConsentEntry)>;
+
+/// Makes a plan for each browser or user, with the clicks of all its events.
+fn plans<'a>(source: &Source, visits: &[Visit<'a>], now: OffsetDateTime) -> Plans<'a> {
+    let mut plans = Plans::new();
     for visit in visits {
-        let plan = plans.entry(visit.anonymous_id).or_insert_with(|| Plan {
-            mark: cache_entries::mark(visit.anonymous_id),
+        let made = || Plan {
             stored: visit.stored,
             signals: visit.consent.signals(),
             mode: source.consent_mode,
             clicks: BTreeMap::new(),
             now,
-        });
+        };
+        let (plan, _) = plans.entry(visit.owner).or_insert_with(|| (made(), visit.consent));
         plan.add(visit.observed);
     }
     plans

@@ -5,6 +5,7 @@ use time::OffsetDateTime;
 use crate::{
     identifiers::{Identifier, Kind},
     pii::Digest,
+    storage::via::Via,
 };
 
 /// The claims of one event.
@@ -14,8 +15,9 @@ pub struct Claims {
     pub primary: Identifier,
     /// The user whom the event names.
     pub user: Option<Identifier>,
-    /// True where a signature or a hash vouches for the user.
-    pub user_verified: bool,
+    /// The way in which the event names the user: [`Via::Signed`], [`Via::UserHash`], [`Via::IdentityToken`] or
+    /// [`Via::Claim`].
+    pub user_via: Via,
     /// The cookie's anonymous ID, where it differs from the browser's.
     pub cookie: Option<Identifier>,
     /// The browser's identity on the domain that it comes from, as an opened link token says.

@@ -6,13 +6,14 @@ use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
 use crate::{
-    identifiers::Identifier,
+    identifiers::{Identifier, Kind},
     storage::{
-        attempt::Attempt,
+        attempt::{Attempt, Attempts, VendorAndBrowser},
         postgres::{
             clusters::{Cluster, Link, Moved},
-            rows::VendorIdRow,
+            rows::{Owner, VendorIdRow},
         },
+        via::Via,
     },
 };
 
@@ -51,43 +52,98 @@ impl Cluster {
         true
     }
 
-    /// Lets an identifier go. What was collected from it stays, and nothing tells from whom it was.
-    pub fn release(&mut self, id: &Identifier) -> Option<Link> {
-        for row in self.vendor_ids.values_mut() {
-            row.anonymous_id = row.anonymous_id.take().filter(|browser| *browser != id.value);
+    /// The user of the identity, which has one at most.
+    pub fn user(&self) -> Option<&Identifier> {
+        self.links.keys().find(|id| id.kind == Kind::UserId)
+    }
+
+    /// Lets an identifier go. What it brought stays, and nothing tells from whom it was.
+    pub fn release(&mut self, id: &Identifier, now: OffsetDateTime) -> Option<Link> {
+        for row in self.take_ids(id) {
+            self.put_id(VendorIdRow { owner: Owner::NOBODY, ..row }, now);
+        }
+        for ((vendor, _), attempt) in self.take_attempts(id) {
+            self.put_attempt((vendor, String::new()), attempt);
         }
         self.links.remove(id)
     }
 
-    /// Takes over what another knew, and tells what that was. Of two vendor IDs of one field the newest
-    /// unexpired one stays; of two schedules the one that synced last.
-    pub fn take(&mut self, other: Self, now: OffsetDateTime) -> Moved {
-        let mut moved = Moved {
-            links: other.links.keys().cloned().collect(),
-            vendor_ids: other.vendor_ids.values().map(unnamed).collect(),
-            attempts: other.attempts.clone(),
-            ..Moved::default()
-        };
-        for (field, row) in other.vendor_ids {
-            let key = |row: &VendorIdRow| (row.expires_at > now, row.collected_at);
-            if self.vendor_ids.get(&field).is_none_or(|own| key(own) < key(&row)) {
-                let own = self.vendor_ids.insert(field, VendorIdRow { canonical_id: self.id, ..row });
-                moved.replaced_ids.extend(own.as_ref().map(unnamed));
-            }
+    /// Takes out the vendor IDs that an identifier owns.
+    pub fn take_ids(&mut self, id: &Identifier) -> Vec<VendorIdRow> {
+        self.vendor_ids.extract_if(.., |(_, owner), _| owner.is(id)).map(|(_, row)| row).collect()
+    }
+
+    /// Takes out the schedules of a browser.
+    pub fn take_attempts(&mut self, id: &Identifier) -> Attempts {
+        let is_browser = id.kind == Kind::AnonymousId;
+        self.attempts.extract_if(.., |(_, browser), _| is_browser && *browser == id.value).collect()
+    }
+
+    /// Adds a vendor ID. Of two of nobody's in one field the newest that lives stays.
+    pub fn put_id(&mut self, row: VendorIdRow, now: OffsetDateTime) {
+        let place = (row.field.clone(), row.owner.clone());
+        let newness = |row: &VendorIdRow| (row.expires_at > now, row.collected_at);
+        let row = VendorIdRow { canonical_id: self.id, ..row };
+        if self.vendor_ids.get(&place).is_none_or(|own| newness(own) < newness(&row)) {
+            self.vendor_ids.insert(place, row);
         }
-        for (vendor, attempt) in other.attempts {
-            let key = |attempt: &Attempt| (attempt.last_synced, attempt.next_at);
-            if self.attempts.get(&vendor).is_none_or(|own| key(own) < key(&attempt)) {
-                let own = self.attempts.insert(vendor.clone(), attempt);
-                moved.replaced_attempts.extend(own.map(|own| (vendor, own)));
-            }
+    }
+
+    /// Adds a schedule. Of two of nobody's with one vendor the one that synced last stays.
+    pub fn put_attempt(&mut self, of: VendorAndBrowser, attempt: Attempt) {
+        let key = |attempt: &Attempt| (attempt.last_synced, attempt.next_at);
+        if self.attempts.get(&of).is_none_or(|own| key(own) < key(&attempt)) {
+            self.attempts.insert(of, attempt);
+        }
+    }
+
+    /// Takes over what another knew, and tells what goes back when they are taken apart again.
+    pub fn take(&mut self, other: Self, now: OffsetDateTime) -> Moved {
+        let links = other.links.keys().cloned().collect();
+        let moved = Moved { links, merged: Vec::new(), vendor_ids: other.vendor_ids.len() };
+        for row in other.vendor_ids.into_values() {
+            self.put_id(row, now);
+        }
+        for (of, attempt) in other.attempts {
+            self.put_attempt(of, attempt);
         }
         moved
     }
-}
 
-/// The row as the history keeps it: without the browser, which may be erased when the row has long been
-/// somebody else's.
-fn unnamed(row: &VendorIdRow) -> VendorIdRow {
-    VendorIdRow { anonymous_id: None, ..row.clone() }
+    /// Takes out what belongs to these identifiers, as far as they are still here: they are the identity `id` again, on
+    /// its own.
+    pub fn part(&mut self, id: Uuid, identifiers: &[Identifier], now: OffsetDateTime) -> Self {
+        let mut apart = Self { made: false, ..Self::made(id, now.date()) };
+        for identifier in identifiers {
+            let Some(link) = self.links.remove(identifier) else { continue };
+            apart.links.insert(identifier.clone(), Link { linked_at: now, ..link });
+            for row in self.take_ids(identifier) {
+                apart.put_id(row, now);
+            }
+            apart.attempts.append(&mut self.take_attempts(identifier));
+        }
+        apart
+    }
+
+    /// Notes how the browsers that had not come to anybody yet have come together, or to a user.
+    pub fn join_by(&mut self, via: Via) {
+        for (id, link) in &mut self.links {
+            if id.kind == Kind::AnonymousId && link.via == Via::Own {
+                link.via = via;
+            }
+        }
+    }
+
+    /// Forgets how browsers came to a user who is not there, or to others that are not.
+    pub fn settle(&mut self) {
+        let (has_user, is_alone) = (self.user().is_some(), self.links.len() == 1);
+        for link in self.links.values_mut().filter(|_| !has_user) {
+            if is_alone || link.via >= Via::Claim {
+                link.via = if is_alone { Via::Own } else { Via::Cookie };
+            }
+        }
+        if has_user {
+            self.join_by(Via::Cookie);
+        }
+    }
 }

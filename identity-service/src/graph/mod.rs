@@ -19,7 +19,10 @@ use uuid::Uuid;
 
 use crate::{
     identifiers::{Identifier, Kind},
-    storage::postgres::clusters::{Cluster, Link, MAX_IDENTIFIERS, Merge},
+    storage::{
+        postgres::clusters::{Cluster, Link, MAX_IDENTIFIERS, Merge},
+        via::Via,
+    },
 };
 
 /// The part of the identity graph that a transaction has locked, and what becomes of it.
@@ -55,28 +58,29 @@ impl Graph {
 
     /// The user of a canonical identity; it has one at most.
     pub fn user(&self, canonical: Uuid) -> Option<&Identifier> {
-        let links = &self.clusters.get(&canonical)?.links;
-        links.keys().find(|id| id.kind == Kind::UserId)
+        self.clusters.get(&canonical)?.user()
     }
 
     /// Makes a canonical identity for an identifier, taking it from where it was.
-    pub fn make(&mut self, id: &Identifier, verified: bool) -> Uuid {
+    pub fn make(&mut self, id: &Identifier, via: Via) -> Uuid {
         let made = Cluster::made(Uuid::now_v7(), self.now.date());
         let canonical = made.id;
         self.clusters.insert(canonical, made);
-        self.put(id, canonical, verified);
+        self.put(id, canonical, via);
         canonical
     }
 
     /// Links an identifier to a canonical identity, taking it from where it was.
-    pub fn put(&mut self, id: &Identifier, canonical: Uuid, verified: bool) {
+    pub fn put(&mut self, id: &Identifier, canonical: Uuid, via: Via) {
         self.edits += 1;
         let before = self.homes.insert(id.clone(), canonical);
-        let old = before.and_then(|home| self.clusters.get_mut(&home)).and_then(|home| home.release(id));
         let now = self.now;
+        if let Some(home) = before.and_then(|home| self.clusters.get_mut(&home)) {
+            home.release(id, now);
+            home.settle();
+        }
         if let Some(cluster) = self.clusters.get_mut(&canonical) {
-            let verified = verified || old.is_some_and(|link| link.verified);
-            cluster.links.insert(id.clone(), Link { verified, linked_at: now, last_used_at: now });
+            cluster.links.insert(id.clone(), Link { via, linked_at: now, last_used_at: now });
         }
     }
 
@@ -116,6 +120,13 @@ impl Graph {
         Ok(survivor)
     }
 
+    /// Notes how the browsers of an identity have come together, as far as they have not come to anybody before.
+    pub fn join_by(&mut self, canonical: Uuid, via: Via) {
+        if let Some(cluster) = self.clusters.get_mut(&canonical) {
+            cluster.join_by(via);
+        }
+    }
+
     /// Counts a new link of a canonical identity, unless it has had its share of today.
     pub fn admit(&mut self, canonical: Uuid) -> bool {
         let today = self.now.date();
@@ -132,7 +143,7 @@ impl Graph {
                 .filter(|(id, _)| id.kind != Kind::UserId && !present.contains(id))
                 .min_by_key(|(id, link)| (link.last_used_at, *id));
             let Some(dropped) = droppable.map(|(id, _)| id.clone()) else { return };
-            cluster.release(&dropped);
+            cluster.release(&dropped, self.now);
             self.homes.remove(&dropped);
         }
     }

@@ -4,7 +4,7 @@ use proto::v1::{Refusal, RefusalReason};
 use uuid::Uuid;
 
 use super::{Claims, Graph};
-use crate::identifiers::Identifier;
+use crate::{identifiers::Identifier, storage::via::Via};
 
 /// Applies what an event says, and returns what of it was refused. `linked` is the browser that its link
 /// token names, where that counts. Afterwards every identifier has a canonical identity. Saying the same
@@ -16,21 +16,24 @@ pub fn apply(graph: &mut Graph, person: &Claims, linked: Option<&Identifier>) ->
     };
     if let Some(browser) = person.browser() {
         match graph.home(browser) {
-            None => _ = graph.make(browser, true),
-            Some(home) if person.reset && !is_new(graph, home, browser) => _ = graph.make(browser, true),
+            None => _ = graph.make(browser, Via::Own),
+            Some(home) if person.reset && !is_new(graph, home, browser) => _ = graph.make(browser, Via::Own),
             Some(_) => {}
         }
     }
     if let Some(user) = &person.user
-        && let Err(reason) = login(graph, person.browser(), user, person.user_verified)
+        && let Err(reason) = login(graph, person.browser(), user, person.user_via)
     {
         refuse("user_id", reason);
     }
     if let Some(browser) = person.browser() {
-        let others = [("cookie_anonymous_id", person.cookie.as_ref()), ("link_token", linked)];
-        for (name, other) in others {
+        let others = [
+            ("cookie_anonymous_id", person.cookie.as_ref(), Via::Cookie),
+            ("link_token", linked, Via::LinkToken),
+        ];
+        for (name, other, via) in others {
             if let Some(other) = other
-                && let Err(reason) = recognise(graph, browser, other)
+                && let Err(reason) = recognise(graph, browser, other, via)
             {
                 refuse(name, reason);
             }
@@ -45,11 +48,24 @@ pub fn apply(graph: &mut Graph, person: &Claims, linked: Option<&Identifier>) ->
             cluster.last_seen_on = cluster.last_seen_on.max(now.date());
             if let Some(link) = cluster.links.get_mut(*id) {
                 link.last_used_at = now;
-                link.verified |= person.user_verified && person.user.as_ref() == Some(*id);
             }
+            tie(graph, home, id, person);
         }
     }
     refusals
+}
+
+/// Notes how the user, and the browser that names them, have come to the identity. A stronger way takes a weaker one's
+/// place; that counts as a change, so that the same message does not do it again.
+fn tie(graph: &mut Graph, home: Uuid, id: &Identifier, person: &Claims) {
+    let Some(cluster) = graph.clusters.get_mut(&home) else { return };
+    let names_user = person.user.is_some() && cluster.user() == person.user.as_ref();
+    let is_tied = names_user && (person.user.as_ref() == Some(id) || person.primary == *id);
+    if let Some(link) = cluster.links.get_mut(id).filter(|link| is_tied && link.via < person.user_via) {
+        link.via = person.user_via;
+        graph.edits += 1;
+    }
+    cluster.settle();
 }
 
 /// True where nothing is known of the identity but this browser's ID: it need not start anew.
@@ -66,11 +82,11 @@ fn login(
     graph: &mut Graph,
     browser: Option<&Identifier>,
     user: &Identifier,
-    verified: bool,
+    via: Via,
 ) -> Result<(), RefusalReason> {
     let Some((browser, own)) = browser.and_then(|browser| Some((browser, graph.home(browser)?))) else {
         if graph.home(user).is_none() {
-            graph.make(user, verified);
+            graph.make(user, via);
         }
         return Ok(());
     };
@@ -80,16 +96,16 @@ fn login(
     }
     if graph.user(own).is_some() {
         match theirs {
-            Some(theirs) if graph.admit(theirs) => graph.put(browser, theirs, true),
+            Some(theirs) if graph.admit(theirs) => graph.put(browser, theirs, via),
             // Better nobody's than somebody else's.
             Some(_) => {
-                graph.make(browser, true);
+                graph.make(browser, Via::Own);
                 return Err(RefusalReason::TooManyLinks);
             }
             None => {
-                let theirs = graph.make(user, verified);
+                let theirs = graph.make(user, via);
                 graph.admit(theirs);
-                graph.put(browser, theirs, true);
+                graph.put(browser, theirs, via);
             }
         }
         return Err(RefusalReason::DifferentUsers);
@@ -97,28 +113,38 @@ fn login(
     match theirs {
         Some(theirs) => graph.join(own, theirs).map(|_| ()),
         None if graph.admit(own) => {
-            graph.put(user, own, verified);
+            graph.put(user, own, via);
             Ok(())
         }
         None => {
-            graph.make(user, verified);
+            graph.make(user, via);
             Err(RefusalReason::TooManyLinks)
         }
     }
 }
 
 /// Links the ID that the browser had before, or that it has on another of the customer's domains.
-fn recognise(graph: &mut Graph, browser: &Identifier, other: &Identifier) -> Result<(), RefusalReason> {
+fn recognise(
+    graph: &mut Graph,
+    browser: &Identifier,
+    other: &Identifier,
+    via: Via,
+) -> Result<(), RefusalReason> {
     let Some(own) = graph.home(browser) else { return Ok(()) };
     match graph.home(other) {
         Some(home) if home == own => Ok(()),
-        Some(home) => graph.join(own, home).map(|_| ()),
+        Some(home) => {
+            let joined = graph.join(own, home)?;
+            graph.join_by(joined, via);
+            Ok(())
+        }
         None if graph.admit(own) => {
-            graph.put(other, own, true);
+            graph.put(other, own, via);
+            graph.join_by(own, via);
             Ok(())
         }
         None => {
-            graph.make(other, true);
+            graph.make(other, Via::Own);
             Err(RefusalReason::TooManyLinks)
         }
     }

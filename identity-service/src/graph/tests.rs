@@ -4,7 +4,7 @@ use proto::v1::RefusalReason;
 use time::{Duration, macros::datetime};
 
 use super::*;
-use crate::storage::postgres::rows::VendorIdRow;
+use crate::storage::postgres::rows::{Owner, VendorIdRow};
 
 const NOW: OffsetDateTime = datetime!(2026-11-21 10:00 UTC);
 
@@ -21,7 +21,7 @@ fn person(text: &str) -> Claims {
     Claims {
         primary: browser.or_else(|| user.clone()).unwrap(),
         user,
-        user_verified: false,
+        user_via: Via::Claim,
         cookie: ids.next().flatten(),
         link: None,
         reset: false,
@@ -50,24 +50,32 @@ fn together(graph: &Graph, one: &str, other: &str) -> bool {
     graph.home(&id(one)) == graph.home(&id(other)) && graph.home(&id(one)).is_some()
 }
 
+/// Gives a browser or user an ID of its own.
 fn give(graph: &mut Graph, whom: &str, value: &str, collected_at: OffsetDateTime) {
     let canonical_id = graph.home(&id(whom)).unwrap();
     let row = VendorIdRow {
         canonical_id,
         field: "gclid".to_owned(),
+        owner: Owner::of(&id(whom)),
         value: value.to_owned(),
         source: "click".to_owned(),
         collected_at,
         expires_at: collected_at + Duration::days(90),
-        anonymous_id: None,
         pipeline_id: None,
+        is_withheld: false,
     };
-    graph.clusters.get_mut(&canonical_id).unwrap().vendor_ids.insert(row.field.clone(), row);
+    graph.clusters.get_mut(&canonical_id).unwrap().put_id(row, NOW);
 }
 
-fn given(graph: &Graph, whom: &str) -> Option<String> {
-    let cluster = graph.clusters.get(&graph.home(&id(whom))?)?;
-    cluster.vendor_ids.get("gclid").map(|row| row.value.clone())
+/// The IDs of somebody's identity, each as `owner:value`.
+fn given(graph: &Graph, whom: &str) -> Vec<String> {
+    let cluster = &graph.clusters[&graph.home(&id(whom)).unwrap()];
+    assert!(cluster.vendor_ids.values().all(|row| row.canonical_id == cluster.id));
+    cluster.vendor_ids.values().map(|row| format!("{}:{}", row.owner.text(), row.value)).collect()
+}
+
+fn via(graph: &Graph, whom: &str) -> Via {
+    graph.clusters[&graph.home(&id(whom)).unwrap()].links[&id(whom)].via
 }
 
 #[test]
@@ -101,7 +109,7 @@ fn the_one_with_a_user_survives_else_the_older_and_knowledge_goes_along() {
     assert_eq!(graph.home(&id("new")), old);
     say(&mut graph, "a - old");
     assert_eq!(graph.home(&id("old")), known);
-    assert_eq!(given(&graph, "new").as_deref(), Some("later"));
+    assert_eq!(given(&graph, "new"), ["a:later", "old:earlier"]);
     assert_eq!(graph.merges.len(), 2);
 }
 
@@ -113,7 +121,7 @@ fn two_users_are_never_one_and_the_browser_goes_to_the_newest_login() {
     graph = stored(graph, NOW);
     assert_eq!(say(&mut graph, "tablet u2 -"), [("user_id".to_owned(), RefusalReason::DifferentUsers)]);
     assert!(together(&graph, "tablet", "u2") && !together(&graph, "u1", "u2"));
-    assert_eq!((given(&graph, "u1").as_deref(), given(&graph, "tablet")), (Some("u1's"), None));
+    assert_eq!((given(&graph, "u1"), given(&graph, "tablet")), (vec![":u1's".to_owned()], vec![]));
     say(&mut graph, "phone u1 -");
     let refused = say(&mut graph, "phone u1 tablet");
     assert_eq!(refused, [("cookie_anonymous_id".to_owned(), RefusalReason::DifferentUsers)]);
@@ -155,4 +163,90 @@ fn twenty_links_a_day_and_fifty_identifiers_at_most() {
     assert_eq!(cluster.links.len(), MAX_IDENTIFIERS);
     assert!(graph.home(&id("b0")).is_none(), "unused longest");
     assert!(together(&graph, "u", "b110"));
+}
+
+fn prove(graph: &mut Graph, text: &str, via: Via) {
+    rules::apply(graph, &Claims { user_via: via, ..person(text) }, None);
+}
+
+#[test]
+fn a_browser_s_way_is_the_strongest_by_which_it_named_the_user_or_how_it_joined() {
+    let mut graph = graph();
+    say(&mut graph, "a - -");
+    assert_eq!(via(&graph, "a"), Via::Own);
+    say(&mut graph, "a u -");
+    assert_eq!((via(&graph, "a"), via(&graph, "u")), (Via::Claim, Via::Claim));
+    say(&mut graph, "b - a");
+    rules::apply(&mut graph, &person("c - -"), Some(&id("a")));
+    assert_eq!((via(&graph, "b"), via(&graph, "c")), (Via::Cookie, Via::LinkToken));
+    prove(&mut graph, "b u -", Via::UserHash);
+    say(&mut graph, "b u -");
+    assert_eq!(
+        (via(&graph, "b"), via(&graph, "u")),
+        (Via::UserHash, Via::UserHash),
+        "a claim takes nothing back"
+    );
+    prove(&mut graph, "c u -", Via::Signed);
+    assert_eq!(
+        (via(&graph, "a"), via(&graph, "c"), via(&graph, "u")),
+        (Via::Claim, Via::Signed, Via::Signed)
+    );
+}
+
+#[test]
+fn browsers_that_came_together_before_there_was_a_user_came_to_them_in_that_way() {
+    let mut graph = graph();
+    say(&mut graph, "b - a");
+    rules::apply(&mut graph, &person("c - -"), Some(&id("d")));
+    prove(&mut graph, "a u -", Via::Signed);
+    say(&mut graph, "c u2 -");
+    assert_eq!((via(&graph, "a"), via(&graph, "b")), (Via::Signed, Via::Cookie));
+    assert_eq!((via(&graph, "c"), via(&graph, "d")), (Via::Claim, Via::LinkToken));
+}
+
+#[test]
+fn a_proof_does_not_go_along_to_another_user_nor_into_a_reset() {
+    let mut graph = graph();
+    prove(&mut graph, "a u1 -", Via::Signed);
+    say(&mut graph, "a u2 -");
+    assert_eq!(
+        (via(&graph, "a"), via(&graph, "u1"), via(&graph, "u2")),
+        (Via::Claim, Via::Signed, Via::Claim)
+    );
+    prove(&mut graph, "a u2 -", Via::UserHash);
+    rules::apply(&mut graph, &Claims { reset: true, ..person("a - -") }, None);
+    assert_eq!(via(&graph, "a"), Via::Own);
+}
+
+#[test]
+fn of_what_nobody_owns_any_more_the_newest_that_lives_stays() {
+    let mut graph = graph();
+    for (browser, days) in [("a", 3), ("b", 100), ("c", 2)] {
+        say(&mut graph, &format!("{browser} u1 -"));
+        give(&mut graph, browser, browser, NOW - Duration::days(days));
+    }
+    for browser in ["a", "b", "c"] {
+        say(&mut graph, &format!("{browser} u2 -"));
+    }
+    assert_eq!((given(&graph, "u1"), given(&graph, "u2")), (vec![":c".to_owned()], vec![]));
+}
+
+#[test]
+fn taken_apart_each_has_its_own_and_a_proof_is_no_proof_of_nobody() {
+    let mut graph = graph();
+    say(&mut graph, "a u -");
+    say(&mut graph, "b - -");
+    give(&mut graph, "b", "of-b", NOW);
+    graph = stored(graph, NOW);
+    let (root, merged) = (graph.home(&id("a")).unwrap(), graph.home(&id("b")).unwrap());
+    prove(&mut graph, "b u -", Via::Signed);
+    give(&mut graph, "a", "of-a", NOW);
+    give(&mut graph, "b", "later-of-b", NOW + Duration::hours(1));
+    let links = graph.merges[0].moved.links.clone();
+    let mut cluster = graph.clusters.remove(&root).unwrap();
+    let mut apart = cluster.part(merged, &links, NOW);
+    apart.settle();
+    assert_eq!(apart.links.values().map(|link| link.via).collect::<Vec<_>>(), [Via::Own]);
+    let values = |own: &Cluster| own.vendor_ids.values().map(|row| row.value.clone()).collect::<Vec<_>>();
+    assert_eq!((values(&cluster), values(&apart)), (vec!["of-a".to_owned()], vec!["later-of-b".to_owned()]));
 }

@@ -19,6 +19,7 @@ use crate::{
         change::Change,
         postgres::{erased, graph, identities, proofs},
         redis::protocol::Entry,
+        via::Via,
     },
 };
 
@@ -156,7 +157,8 @@ fn play(graph: &mut Graph, person: &Claims, proofs: &Proofs, spent: &mut BTreeSe
         // A replay: it has had its effect. Whoever is unknown by now is a stranger.
         for id in person.ids() {
             if graph.home(id).is_none() {
-                graph.make(id, id.kind == Kind::AnonymousId || person.user_verified);
+                let is_browser = id.kind == Kind::AnonymousId;
+                graph.make(id, if is_browser { Via::Own } else { person.user_via });
             }
         }
         return Outcome::default();

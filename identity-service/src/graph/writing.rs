@@ -12,11 +12,16 @@ use crate::{
     identifiers::{Identifier, Kind},
     storage::{
         cache_entries,
-        postgres::{clusters::Cluster, consent, graph, rows::VendorIdRow, syncs, vendor_ids},
+        postgres::{clusters::Cluster, consent, graph, syncs, vendor_ids},
         redis::{
             keys,
             protocol::{Entry, Value},
         },
+    },
+    vendor_ids::{
+        entries::{self, Known},
+        schedules,
+        ties::Ties,
     },
 };
 
@@ -98,7 +103,7 @@ async fn write_links(
             None => new.push((id, *home, link)),
             Some((old_home, old)) => {
                 let stale = link.last_used_at - old.last_used_at > USED_PERIOD;
-                if old_home != home || old.verified != link.verified || stale {
+                if old_home != home || old.via != link.via || stale {
                     moved.push((id, *home, link));
                 }
             }
@@ -128,21 +133,21 @@ async fn write_knowledge(
     let (mut lost_ids, mut lost_attempts) = (Vec::new(), Vec::new());
     for cluster in after.clusters.values() {
         let was = before.clusters.get(&cluster.id);
-        for (field, row) in &cluster.vendor_ids {
-            if was.and_then(|was| was.vendor_ids.get(field)) != Some(row) {
+        for (place, row) in &cluster.vendor_ids {
+            if was.and_then(|was| was.vendor_ids.get(place)) != Some(row) {
                 ids.push(row);
             }
         }
-        for (vendor, attempt) in &cluster.attempts {
-            if was.and_then(|was| was.attempts.get(vendor)) != Some(attempt) {
-                attempts.insert((cluster.id, vendor.clone()), attempt.clone());
+        for (of, attempt) in &cluster.attempts {
+            if was.and_then(|was| was.attempts.get(of)) != Some(attempt) {
+                attempts.insert((cluster.id, of.clone()), attempt.clone());
             }
         }
         let Some(was) = was else { continue };
-        let lost = was.vendor_ids.keys().filter(|field| !cluster.vendor_ids.contains_key(*field));
-        lost_ids.extend(lost.map(|field| (cluster.id, field.as_str())));
-        let lost = was.attempts.keys().filter(|vendor| !cluster.attempts.contains_key(*vendor));
-        lost_attempts.extend(lost.map(|vendor| (cluster.id, vendor.as_str())));
+        let lost = was.vendor_ids.keys().filter(|place| !cluster.vendor_ids.contains_key(*place));
+        lost_ids.extend(lost.map(|(field, owner)| (cluster.id, field.as_str(), owner)));
+        let lost = was.attempts.keys().filter(|of| !cluster.attempts.contains_key(*of));
+        lost_attempts.extend(lost.map(|(vendor, browser)| (cluster.id, vendor.as_str(), browser.as_str())));
     }
     if !ids.is_empty() {
         vendor_ids::store(connection, org, &ids).await?;
@@ -168,10 +173,12 @@ async fn entries(
     gone: &BTreeSet<Uuid>,
     touched: &[Uuid],
 ) -> Result<Vec<Entry>> {
-    let mut entries = Vec::new();
-    // Clusters whose browsers or knowledge changed; those made of strangers alone are announced instead.
+    let mut changes = Vec::new();
+    // Clusters whose browsers, ties or knowledge changed; those made of strangers are announced instead, unless some have
+    // schedules of their own.
     let survivors = after.merges.iter().map(|merge| merge.survivor);
     let mut changed: BTreeSet<Uuid> = survivors.chain(touched.iter().copied()).collect();
+    let known: BTreeMap<Uuid, Known> = after.clusters.values().map(|own| (own.id, known(own))).collect();
     let browser = |id: &Identifier| id.kind == Kind::AnonymousId;
     let ids: BTreeSet<&Identifier> = before.homes.keys().chain(after.homes.keys()).collect();
     for id in ids {
@@ -179,34 +186,49 @@ async fn entries(
         if was == is {
             continue;
         }
-        entries.push(cache_entries::canonical(org, id, is.copied()));
+        changes.push(cache_entries::canonical(org, id, is.copied()));
         if browser(id) {
-            changed.extend(was.into_iter().chain(is.filter(|_| was.is_some())));
-            let own = is.and_then(|home| after.clusters.get(home)).map(rows).unwrap_or_default();
-            entries.push(cache_entries::identity(org, &id.value, &own, after.now));
+            changed.extend(is.filter(|_| was.is_some()));
+            let nothing = Known::default();
+            let own = is.and_then(|home| known.get(home)).unwrap_or(&nothing);
+            changes.push(entries::identity_entry(org, &id.value, own, after.now));
         }
     }
+    let differs =
+        |own: &&Cluster| before.clusters.get(&own.id).is_some_and(|was| is_served_otherwise(was, own));
+    changed.extend(after.clusters.values().filter(differs).map(|own| own.id));
+    let has_alone = |own: &Known| own.ties.browsers().any(|browser| schedules::is_alone(&own.ties, browser));
+    let made = after.clusters.values().filter(|own| own.made && !own.links.is_empty());
+    changed.extend(made.map(|own| own.id).filter(|id| known.get(id).is_some_and(has_alone)));
     changed.retain(|id| after.clusters.contains_key(id));
     let roots: Vec<Uuid> = changed.into_iter().collect();
     let newest: HashMap<Uuid, _> = consent::newest(connection, org, &roots).await?.into_iter().collect();
     for cluster in roots.iter().filter_map(|id| after.clusters.get(id)) {
-        let own = rows(cluster);
+        let Some(own) = known.get(&cluster.id) else { continue };
         let consent = newest.get(&cluster.id);
-        entries.push(cache_entries::vendor_ids(org, cluster.id, &own, consent, after.now));
-        entries.push(cache_entries::syncs(org, cluster.id, &cluster.attempts));
+        changes.push(entries::vendor_ids_entry(org, cluster.id, own, consent, after.now));
+        changes.push(schedules::entry(org, cluster.id, &cluster.attempts, &own.ties));
         let stayed = cluster.links.keys().filter(|id| before.homes.get(*id) == Some(&cluster.id));
         for id in stayed.filter(|id| browser(id)) {
-            entries.push(cache_entries::identity(org, &id.value, &own, after.now));
+            changes.push(entries::identity_entry(org, &id.value, own, after.now));
         }
     }
     for merged in gone {
         for key in [keys::vendor_ids(org, *merged), keys::syncs(org, *merged)] {
-            entries.push(Entry { key, value: Value::Nothing, ttl_ms: 0 });
+            changes.push(Entry { key, value: Value::Nothing, ttl_ms: 0 });
         }
     }
-    Ok(entries)
+    Ok(changes)
 }
 
-fn rows(cluster: &Cluster) -> Vec<VendorIdRow> {
-    cluster.vendor_ids.values().cloned().collect()
+/// True where Redis is to hold something else of an identity than before. An event may take a browser away and bring it
+/// back, which leaves what it had brought without an owner.
+fn is_served_otherwise(was: &Cluster, is: &Cluster) -> bool {
+    let ties = |own: &Cluster| own.links.iter().map(|(id, link)| (id.clone(), link.via)).collect::<Vec<_>>();
+    ties(was) != ties(is) || was.vendor_ids != is.vendor_ids || was.attempts != is.attempts
+}
+
+fn known(cluster: &Cluster) -> Known {
+    let ties = cluster.links.iter().map(|(id, link)| (id.clone(), link.via)).collect();
+    Known { ids: cluster.vendor_ids.values().cloned().collect(), ties: Ties::new(ties) }
 }

@@ -17,15 +17,14 @@ use crate::{
     auth::{pipeline_key::Purpose, service_token::Roles},
     clock,
     error::{Error, Result},
-    identifiers,
     settings::Source,
     storage::{
         cache_entries::ConsentEntry,
         consents,
         lookup::{self, IdentityName},
-        postgres::syncs,
     },
     sync::{self, explain, pending, view},
+    vendor_ids::schedules,
 };
 
 /// The implementation of `SyncService`.
@@ -40,6 +39,8 @@ struct Schedule {
     consent: ConsentEntry,
     org: Uuid,
     canonical: Uuid,
+    /// The browser for which it is asked; none for the person.
+    browser: Option<String>,
     now: OffsetDateTime,
 }
 
@@ -67,20 +68,15 @@ impl Service {
             }
         };
         let unknown = || Error::refused(ErrorReason::IdentityNotFound);
-        let (canonical, consent) = match IdentityName::parse(identity, || "identity".to_owned())? {
-            IdentityName::Nobody => return Err(unknown()),
-            IdentityName::Identifier(id) if id.kind == identifiers::Kind::AnonymousId => {
-                let (canonical, consent) = lookup::with_consent(&self.app.stores, tenant.org, &id).await?;
-                (canonical.ok_or_else(unknown)?, consent)
-            }
-            // Consent is a browser's; for a person the newest one counts.
-            wanted => {
-                let canonical =
-                    lookup::root(&self.app.stores, tenant.org, &wanted).await?.ok_or_else(unknown)?;
-                (canonical, consents::newest(&self.app.stores, tenant.org, canonical).await?)
-            }
+        let name = IdentityName::parse(identity, || "identity".to_owned())?;
+        let (stores, org, browser) = (&self.app.stores, tenant.org, name.browser().map(str::to_owned));
+        let canonical = lookup::root(stores, org, &name).await?.ok_or_else(unknown)?;
+        // Consent is a browser's; for a person the newest one counts.
+        let consent = match &browser {
+            Some(browser) => consents::of(stores, org, browser, name.is_browser()).await?,
+            None => consents::newest(stores, org, canonical).await?,
         };
-        Ok(Schedule { source, consent, org: tenant.org, canonical, now })
+        Ok(Schedule { source, consent, org, canonical, browser, now })
     }
 }
 
@@ -93,7 +89,9 @@ impl SyncService for Service {
         let roles = caller::roles(&request);
         let PendingSyncsRequest { caller, identity, pipeline_id } = request.into_inner();
         let found = self.schedule(roles, caller, identity, pipeline_id).await?;
-        let view = view::view(&self.app.stores, found.org, found.canonical, found.now).await?;
+        let view =
+            view::view(&self.app.stores, found.org, found.canonical, found.browser.as_deref(), found.now)
+                .await?;
         let due = pending::due(&found.source, &view, &found.consent, found.now);
         Ok(Response::new(PendingSyncsResponse { pending_syncs: pending::list(&due) }))
     }
@@ -133,9 +131,10 @@ impl SyncService for Service {
         let found = self.schedule(roles, caller, identity, pipeline_id).await?;
         // The truth, not what serves: an engineer asks because something looks odd.
         let mut connection = self.app.stores.connection().await?;
-        let mut attempts = syncs::find(&mut connection, found.org, &[found.canonical]).await?;
-        let attempts = attempts.remove(&found.canonical).unwrap_or_default();
-        let vendors = explain::explain(&found.source, &attempts, &found.consent, found.now);
+        let mut loaded = view::load(&mut connection, found.org, &[found.canonical]).await?;
+        let (attempts, ties) = loaded.remove(&found.canonical).unwrap_or_default();
+        let schedules = schedules::of(&attempts, &ties, found.browser.as_deref());
+        let vendors = explain::explain(&found.source, &schedules, &found.consent, found.now);
         Ok(Response::new(ExplainResponse { vendors }))
     }
 }

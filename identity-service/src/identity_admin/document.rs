@@ -15,7 +15,7 @@ impl StoredPerson {
             json!({
                 "kind": id.kind.word(),
                 "value": id.value,
-                "verified": link.verified,
+                "via": self.via(id, link).word(),
                 "linked_at": text(link.linked_at),
                 "last_used_at": text(link.last_used_at),
             })
@@ -57,14 +57,29 @@ impl StoredPerson {
                 "last_at": text(row.last_at),
             })
         });
+        let vendor_ids = self.cluster.vendor_ids.values().map(|row| {
+            json!({
+                "field": row.field,
+                "owner": row.owner.id().map(|id| json!({"kind": id.kind.word(), "value": id.value})),
+                "value": row.value,
+                "source": row.source,
+                "collected_at": text(row.collected_at),
+                "expires_at": text(row.expires_at),
+                "pipeline_id": row.pipeline_id,
+                "is_withheld": row.is_withheld,
+            })
+        });
+        let attempts = self.cluster.attempts.iter().map(|((vendor, browser), attempt)| {
+            json!({"vendor": vendor, "anonymous_id": Some(browser).filter(|id| !id.is_empty()), "schedule": attempt})
+        });
         let document = json!({
             "canonical_id": self.cluster.id,
             "created_at": text(self.created_at),
             "identifiers": links.collect::<Vec<_>>(),
             "consent": consents.collect::<Vec<_>>(),
             "contacts": contacts.collect::<Vec<_>>(),
-            "vendor_ids": self.cluster.vendor_ids.values().collect::<Vec<_>>(),
-            "sync_attempts": self.cluster.attempts,
+            "vendor_ids": vendor_ids.collect::<Vec<_>>(),
+            "sync_attempts": attempts.collect::<Vec<_>>(),
             "merges": merges.collect::<Vec<_>>(),
             "refusals": refusals.collect::<Vec<_>>(),
         });

@@ -13,7 +13,7 @@ use crate::{
     pii::tombstone::TombstoneKeys,
     storage::{
         change::{self, Change},
-        lookup::IdentityName,
+        lookup::{IdentityName, Named},
         postgres::{erased, erasure, history, identities},
         redis::{
             keys::{self, Key},
@@ -65,7 +65,7 @@ impl Change for Erase {
         let mut ids: BTreeSet<Identifier> =
             erasure::identifiers(connection, org, &canonicals).await?.into_iter().collect();
         // Consent may be stored of a browser that nobody has any more.
-        if let IdentityName::Identifier(id) = &self.name {
+        if let Named::Identifier(id) = &self.name.named {
             ids.insert(id.clone());
         }
         let digests: Vec<_> =
@@ -78,12 +78,10 @@ impl Change for Erase {
 
 impl Erase {
     async fn root(&self, connection: &mut AsyncPgConnection) -> Result<Option<Uuid>> {
-        let found = match &self.name {
-            IdentityName::Nobody => return Ok(None),
-            IdentityName::Canonical(id) => identities::roots(connection, self.org, &[*id]).await?,
-            IdentityName::Identifier(id) => {
-                identities::find(connection, self.org, std::slice::from_ref(id)).await?
-            }
+        let found = match &self.name.named {
+            Named::Nobody => return Ok(None),
+            Named::Canonical(id) => identities::roots(connection, self.org, &[*id]).await?,
+            Named::Identifier(id) => identities::find(connection, self.org, std::slice::from_ref(id)).await?,
         };
         Ok(found.into_iter().next().flatten())
     }

@@ -13,19 +13,25 @@ use super::IdentityAdmin;
 use crate::{
     clock::timestamp,
     error::{Error, Result},
-    identifiers::Kind,
+    identifiers::{Identifier, Kind},
     storage::{
         cache_entries,
         lookup::{self, IdentityName},
         postgres::{
-            clusters::Cluster,
+            clusters::{Cluster, Link},
             consent, graph,
             history::{self, MergeRow, RefusalRow},
             pii::{self, DigestRow},
-            rows::ConsentRow,
+            rows::{ConsentRow, VendorIdRow},
         },
+        via::Via,
     },
-    vendor_ids::read,
+    vendor_ids::{
+        entries::{self, Known},
+        precedence::Asker,
+        read,
+        ties::Ties,
+    },
 };
 
 /// The rows that are stored about one person.
@@ -77,10 +83,11 @@ async fn read(connection: &mut AsyncPgConnection, org: Uuid, root: Uuid) -> Resu
 impl StoredPerson {
     /// Builds the person as it is answered; vendor IDs that have expired are left out.
     pub fn person(&self, now: OffsetDateTime) -> Person {
+        let live = || self.cluster.vendor_ids.values().filter(|row| row.expires_at > now);
         let identifiers = self.cluster.links.iter().map(|(id, link)| LinkedIdentifier {
             kind: id.kind.word().to_owned(),
             value: id.value.clone(),
-            verified: link.verified,
+            via: self.via(id, link).word().to_owned(),
             linked_at: Some(timestamp(link.linked_at)),
             last_used_at: Some(timestamp(link.last_used_at)),
             consent: self
@@ -88,8 +95,10 @@ impl StoredPerson {
                 .get(&id.value)
                 .filter(|_| id.kind == Kind::AnonymousId)
                 .and_then(|row| read::stored_consent(&cache_entries::consent_entry(Some(row)))),
+            vendor_ids: live().filter(|row| row.owner.is(id)).map(told).collect(),
         });
-        let live = self.cluster.vendor_ids.values().filter(|row| row.expires_at > now);
+        let known = self.known();
+        let delivered = entries::answers(&known, Asker::Person, now);
         let merges = self.merges.iter().map(|row| {
             let moved = row.moved();
             let count = |length: usize| i32::try_from(length).unwrap_or(i32::MAX);
@@ -100,7 +109,7 @@ impl StoredPerson {
                 undone_at: row.undone_at.map(timestamp),
                 survivor_canonical_id: row.survivor_id.to_string(),
                 moved_identifiers: count(moved.links.len()),
-                moved_vendor_ids: count(moved.vendor_ids.len()),
+                moved_vendor_ids: count(moved.vendor_ids),
             }
         });
         let refusals = self.refusals.iter().map(|row| LinkRefusal {
@@ -113,14 +122,27 @@ impl StoredPerson {
             canonical_id: self.cluster.id.to_string(),
             created_at: Some(timestamp(self.created_at)),
             identifiers: identifiers.collect(),
-            vendor_ids: live
-                .map(|row| {
-                    let id = read::vendor_id(cache_entries::vendor_id(row));
-                    (row.field.clone(), VendorId { anonymous_id: row.anonymous_id.clone(), ..id })
-                })
-                .collect(),
+            vendor_ids: delivered.into_values().map(told).collect(),
             merges: merges.collect(),
             refusals: refusals.collect(),
         }
     }
+
+    /// The way in which an identifier came to the person. A browser has come to nobody while there is no user.
+    pub fn via(&self, id: &Identifier, link: &Link) -> Via {
+        if id.kind == Kind::AnonymousId && self.cluster.user().is_none() { Via::Own } else { link.via }
+    }
+
+    fn known(&self) -> Known {
+        let ties = self.cluster.links.iter().map(|(id, link)| (id.clone(), link.via)).collect();
+        Known { ids: self.cluster.vendor_ids.values().cloned().collect(), ties: Ties::new(ties) }
+    }
+}
+
+/// The ID as it is told, with its owner, and its field.
+fn told(row: &VendorIdRow) -> (String, VendorId) {
+    let id = read::vendor_id(cache_entries::vendor_id(row));
+    let (anonymous_id, user_id) = (row.owner.anonymous_id(), row.owner.user_id());
+    let (anonymous_id, user_id) = (anonymous_id.map(str::to_owned), user_id.map(str::to_owned));
+    (row.field.clone(), VendorId { anonymous_id, user_id, ..id })
 }

@@ -48,7 +48,7 @@ pub struct NewContact {
     pub canonical: Uuid,
     /// Digests of the email or phone.
     pub contact: Contact,
-    /// True where the contact came in a signed call, or with a hash that vouches for its user.
+    /// True where the contact came in a signed call.
     pub verified: bool,
 }
 

@@ -53,7 +53,7 @@ pub async fn of_person(
         facts.canonical(&person.claims.primary).ok_or_else(|| Error::refused(ErrorReason::Unavailable))?;
     let canonical = known.canonical;
     if let Some(anonymous_id) = person.claims.anonymous_id()
-        && person.is_read_ahead()
+        && !person.mark.is_empty()
         && !facts.was_hinted(canonical)
     {
         resolver.hints.learn(tenant.org, anonymous_id, canonical);
@@ -62,7 +62,8 @@ pub async fn of_person(
     if let (true, Some(source), Some(anonymous_id)) =
         (person.want_pending_syncs, &tenant.source, person.claims.anonymous_id())
     {
-        let planned = plan_syncs(resolver, tenant.org, source, anonymous_id, known, facts, now).await;
+        let planned =
+            plan_syncs(resolver, tenant.org, source, (anonymous_id, &person.mark), known, facts, now).await;
         // The event has done its work; the next page will offer what this one can't.
         pending_syncs = planned.unwrap_or_else(|error| {
             serve::warn_on_change!(WARN, %error, "syncs can't be planned");
@@ -95,21 +96,21 @@ async fn plan_syncs(
     resolver: &Resolver,
     org: Uuid,
     source: &Source,
-    anonymous_id: &str,
+    (anonymous_id, mark): (&str, &str),
     known: KnownIdentity,
     facts: &mut Facts,
     now: OffsetDateTime,
 ) -> Result<Vec<PendingSync>> {
     let unavailable = || Error::refused(ErrorReason::Unavailable);
     facts.consent(anonymous_id).ok_or_else(unavailable)?;
-    let view = match facts.take_syncs(known.canonical) {
+    let view = match facts.take_syncs(known.canonical, mark) {
         Some(view) => view,
         None if known.created => View::default(),
-        None => view::view(&resolver.stores, org, known.canonical, now).await?,
+        None => view::view(&resolver.stores, org, known.canonical, Some(anonymous_id), now).await?,
     };
     let consent = facts.consent(anonymous_id).ok_or_else(unavailable)?;
     let due = pending::due(source, &view, consent, now);
-    Ok(pending::offer(&resolver.stores, org, known.canonical, &due, now).await)
+    Ok(pending::offer(&resolver.stores, org, known.canonical, &view, &due, now).await)
 }
 
 fn dfid(anonymous_id: &str, host: Option<&CollectHost>) -> Cookie {

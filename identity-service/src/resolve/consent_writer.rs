@@ -1,7 +1,7 @@
 //! Storing consent signals, grouped over requests: one transaction replaces those of many browsers.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
@@ -12,19 +12,23 @@ use time::OffsetDateTime;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::withdrawal::{Purged, Withdrawals};
+use super::{
+    withdrawal::{Purged, Withdrawals},
+    withheld,
+};
 use crate::{
     error::{Error, Result},
+    identifiers::{Identifier, Kind},
     settings::{Settings, Snapshot},
     storage::{
         Stores,
         batcher::Batcher,
         cache_entries,
         change::{self, Change},
-        delivered,
         postgres::{consent, identities, rows::ConsentRow},
         redis::protocol::Entry,
     },
+    vendor_ids::{entries, ties::Ties},
 };
 
 /// Stores consent signals, grouped over requests.
@@ -125,21 +129,26 @@ impl Change for Replace {
     async fn apply(&self, connection: &mut AsyncPgConnection) -> Result<(Self::Output, Vec<Entry>)> {
         // The canonical identities first, as every change does: `cvid:` shows their newest consent.
         let browsers: Vec<&str> = self.rows.iter().map(|row| row.anonymous_id.as_str()).collect();
-        let roots = identities::lock_by_anonymous_ids(connection, self.org, &browsers).await?;
-        let canonicals: BTreeSet<Uuid> = roots.values().copied().collect();
-        let canonicals: Vec<Uuid> = canonicals.into_iter().collect();
+        let id = |value: &&str| Identifier { kind: Kind::AnonymousId, value: (*value).to_owned() };
+        let ids: Vec<Identifier> = browsers.iter().map(id).collect();
+        let (roots, linked) = identities::lock_by_ids(connection, self.org, &ids).await?;
+        let roots: HashMap<String, Uuid> = roots.into_iter().map(|(id, root)| (id.value, root)).collect();
         let purging = self.snapshot.purging(self.org);
         let before = match purging {
             [] => Vec::new(),
             _ => consent::find(connection, self.org, &browsers).await?,
         };
         let stored = consent::store(connection, self.org, &self.rows).await?;
+        let ties = linked.into_iter().map(|(canonical, links)| (canonical, Ties::new(links))).collect();
+        let mut known = entries::load_ids(connection, self.org, ties).await?;
         let withdrawals = Withdrawals::find(purging, &roots, &before, &stored);
-        let (purged, mut changed) = withdrawals.purge(connection, self.org).await?;
+        let (purged, mut changed) = withdrawals.purge(connection, self.org, &mut known).await?;
+        let mut projected = withheld::note(connection, self.org, &self.snapshot, &mut known, &stored).await?;
+        projected.extend(&purged.canonicals);
         let now = self.rows.first().map_or(OffsetDateTime::UNIX_EPOCH, |row| row.updated_at);
-        let (delivered, known) = delivered::entries(connection, self.org, &canonicals, now).await?;
-        changed.extend(delivered);
-        changed.extend(delivered::projections(connection, self.org, &purged.canonicals, &known, now).await?);
+        changed.extend(entries::delivered(connection, self.org, &known, now).await?);
+        let projected = projected.iter().filter_map(|canonical| known.get(canonical));
+        changed.extend(entries::projections(self.org, projected, now));
         changed
             .extend(stored.iter().map(|row| cache_entries::consent(self.org, &row.anonymous_id, Some(row))));
         Ok(((stored, purged), changed))

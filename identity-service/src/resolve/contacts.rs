@@ -66,7 +66,7 @@ pub fn new(
     for person in people {
         let Some(known) = facts.canonical(&person.claims.primary) else { continue };
         for (what, contact) in person.contacts.iter() {
-            let verified = person.claims.user_verified;
+            let verified = person.is_signed;
             let one = NewContact { canonical: known.canonical, contact, verified };
             new.insert((person.claims.primary.clone(), what), one);
         }

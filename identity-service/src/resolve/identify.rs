@@ -17,13 +17,14 @@ use super::{
 use crate::{
     auth::Tenant,
     error::Result,
-    graph::{transaction::Outcome, writer::Changed},
+    graph::{Claims, transaction::Outcome, writer::Changed},
     identifiers::{Identifier, Kind},
     storage::{
         cache_entries,
         postgres::{create::Creator, erasure},
         read_through,
         redis::keys::{self, Key},
+        via::Via,
     },
 };
 
@@ -47,9 +48,7 @@ pub async fn all(
     for (at, person) in people.iter().enumerate() {
         let follows =
             person.claims.ids().nth(1).is_some() && person.claims.ids().any(|id| named.contains(id));
-        if follows
-            || may_change(resolver, tenant, person, facts)
-            || may_verify(resolver, tenant, person, facts)
+        if follows || may_change(resolver, tenant, person, facts) || may_tie(resolver, tenant, person, facts)
         {
             changing.push(at);
             named.extend(person.claims.named());
@@ -119,14 +118,15 @@ fn may_change(resolver: &Resolver, tenant: &Tenant, person: &Person, facts: &Fac
     person.claims.reset || person.claims.link.is_some() || others().any(apart)
 }
 
-/// True where the person vouches for a link that may be stored as a claim only.
-fn may_verify(resolver: &Resolver, tenant: &Tenant, person: &Person, facts: &Facts) -> bool {
-    let user = person.claims.user.as_ref().filter(|_| person.claims.user_verified);
-    user.is_some_and(|user| {
-        facts
-            .canonical(&person.claims.primary)
-            .is_some_and(|own| !resolver.verified_links.knows(tenant.org, user, own.canonical))
-    })
+/// True where the way in which the person names their user may be stronger than the one that is stored. Where that is not
+/// known, a proof is taken to be, and a claim is not: nothing depends on whether it was one.
+fn may_tie(resolver: &Resolver, tenant: &Tenant, person: &Person, facts: &Facts) -> bool {
+    let Claims { primary, user, user_via, .. } = &person.claims;
+    let Some((user, own)) = user.as_ref().zip(facts.canonical(primary)) else { return false };
+    if user == primary {
+        return user_via.is_proof() && !resolver.proven_users.knows(tenant.org, user, own.canonical);
+    }
+    facts.way(own.canonical, &person.mark).map_or(user_via.is_proof(), |way| way < *user_via)
 }
 
 /// Finds and makes what is unknown, and changes the graph as `changes` say.
@@ -170,14 +170,17 @@ fn count(outcomes: &[Outcome]) {
     counter!("datafly_merges_total").increment(u64::try_from(merged).unwrap_or_default());
 }
 
-/// Remembers what need not be tried again, and which user's link is stored as vouched for.
+/// Remembers what need not be tried again, and which users are vouched for.
 fn remember(resolver: &Resolver, tenant: &Tenant, person: &Person, outcome: &Outcome, facts: &Facts) {
     if let Some((own, other)) = outcome.distinct_users {
         resolver.distinct_users.learn(tenant.org, own, other);
     }
-    let Some(own) = facts.canonical(&person.claims.primary) else { return };
-    if let Some(user) = person.claims.user.as_ref().filter(|_| person.claims.user_verified) {
-        resolver.verified_links.learn(tenant.org, user, own.canonical);
+    let Claims { primary, user, user_via, .. } = &person.claims;
+    if let Some((own, user)) = facts.canonical(primary).zip(user.as_ref())
+        && user == primary
+        && user_via.is_proof()
+    {
+        resolver.proven_users.learn(tenant.org, user, own.canonical);
     }
 }
 
@@ -204,8 +207,12 @@ fn note_distinct_users(
 async fn make_all(resolver: &Resolver, tenant: &Tenant, ids: &[Identifier]) -> Result<Vec<KnownIdentity>> {
     let mut making = JoinSet::new();
     for (at, id) in ids.iter().enumerate() {
-        let verified = tenant.verified || id.kind == Kind::AnonymousId;
-        making.spawn(make(resolver.creator.clone(), tenant.org, at, id.clone(), verified));
+        let via = match id.kind {
+            Kind::AnonymousId => Via::Own,
+            Kind::UserId if tenant.verified => Via::Signed,
+            Kind::UserId => Via::Claim,
+        };
+        making.spawn(make(resolver.creator.clone(), tenant.org, at, id.clone(), via));
     }
     let mut made = BTreeMap::new();
     while let Some(done) = making.join_next().await {
@@ -220,9 +227,9 @@ async fn make(
     org: Uuid,
     at: usize,
     id: Identifier,
-    verified: bool,
+    via: Via,
 ) -> Result<(usize, KnownIdentity)> {
-    let made = creator.get_or_create(org, id, verified).await?;
+    let made = creator.get_or_create(org, id, via).await?;
     Ok((at, KnownIdentity { canonical: made.canonical, created: made.created }))
 }
 

@@ -31,16 +31,16 @@ impl DistinctUsers {
     }
 }
 
-/// Users whose link to a canonical identity is stored as vouched for.
-pub struct VerifiedLinks(HashCache<()>);
+/// Users whose link to a canonical identity is stored as vouched for. A user never leaves it.
+pub struct ProvenUsers(HashCache<()>);
 
-impl Default for VerifiedLinks {
+impl Default for ProvenUsers {
     fn default() -> Self {
         Self(HashCache::new(KEPT))
     }
 }
 
-impl VerifiedLinks {
+impl ProvenUsers {
     /// True where the user's link is known to be stored as vouched for.
     pub fn knows(&self, org: Uuid, user: &Identifier, canonical: Uuid) -> bool {
         self.0.get(&(org, user, canonical)).is_some()

@@ -14,6 +14,7 @@ pub mod link_token;
 mod resolving;
 pub mod subject;
 mod withdrawal;
+mod withheld;
 
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use self::{
     canonical_hints::CanonicalHints,
     consent_writer::ConsentWriter,
     contacts::StoredContacts,
-    known_pairs::{DistinctUsers, VerifiedLinks},
+    known_pairs::{DistinctUsers, ProvenUsers},
     link_token::LinkTokens,
 };
 use crate::{
@@ -51,8 +52,8 @@ pub struct Resolver {
     pub hints: CanonicalHints,
     /// Identities that are known to have different users.
     pub distinct_users: DistinctUsers,
-    /// Users whose links are known to be vouched for.
-    pub verified_links: VerifiedLinks,
+    /// Users that are known to be vouched for.
+    pub proven_users: ProvenUsers,
     /// Emails and phones that need not be stored again.
     pub contacts: StoredContacts,
 }

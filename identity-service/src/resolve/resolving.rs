@@ -12,6 +12,7 @@ use crate::{
     error::Result,
     first_party_ids::visit::{self, Given, Visit},
     graph::transaction::Outcome,
+    storage::cache_entries::ConsentEntry,
 };
 
 /// A request that is being resolved: its people, and what has been learned and done so far.
@@ -79,7 +80,7 @@ impl<'a> Resolving<'a> {
 
     /// Asks Redis for everything that may be needed, in one round trip.
     async fn read_ahead(&mut self) {
-        self.facts = Facts::read_ahead(self.resolver, self.tenant, &named(&self.people)).await;
+        self.facts = Facts::read_ahead(self.resolver, self.tenant, &named(&self.people), self.now).await;
     }
 
     /// Refuses what was signed before somebody in it was erased.
@@ -90,6 +91,7 @@ impl<'a> Resolving<'a> {
     /// Finds or makes everybody's canonical identity, and links what belongs together.
     async fn identify(&mut self) {
         let people = named(&self.people);
+        self.facts.read_ways(&self.resolver.stores, self.tenant.org, &people, self.now).await;
         self.outcomes = identify::all(self.resolver, self.tenant, &people, &mut self.facts, self.now).await;
     }
 
@@ -153,17 +155,32 @@ async fn collect_ids(
     }
     facts.read_rest(resolver, tenant, people, now).await;
     let facts = &*facts;
-    let visits: Vec<Visit<'_>> =
-        people.iter().filter_map(|person| visit_of(person, facts, unsaved)).collect();
+    let own_signals: Vec<ConsentEntry> = people.iter().map(|person| person.own_signals()).collect();
+    let visits: Vec<Visit<'_>> = people
+        .iter()
+        .zip(&own_signals)
+        .filter_map(|(person, signals)| visit_of(person, signals, facts, unsaved))
+        .collect();
     let with_cookies = people.iter().find(|person| person.observed.may_make);
     let own = with_cookies.and_then(|person| Some((person.claims.anonymous_id()?, &person.observed)));
     visit::collect(&resolver.vendor_ids, tenant, source, &visits, own, now).await
 }
 
-/// The visit of a person who brings something; none where what is stored for them could not be read.
-fn visit_of<'a>(person: &'a Person, facts: &'a Facts, unsaved: &HashSet<String>) -> Option<Visit<'a>> {
-    let anonymous_id = person.claims.anonymous_id().filter(|id| !unsaved.contains(*id))?;
-    let known = facts.canonical(&person.claims.primary)?;
-    let (stored, consent) = (facts.stored(known.canonical)?, facts.consent(anonymous_id)?);
-    person.observed.is_any().then_some(Visit { anonymous_id, observed: &person.observed, stored, consent })
+/// The visit of a person who brings something; none where what is stored for them could not be read. `signals` are the
+/// event's own, which count for a user without a browser.
+fn visit_of<'a>(
+    person: &'a Person,
+    signals: &'a ConsentEntry,
+    facts: &'a Facts,
+    unsaved: &HashSet<String>,
+) -> Option<Visit<'a>> {
+    let (owner, observed) = (&person.claims.primary, &person.observed);
+    let known = facts.canonical(owner)?;
+    let stored = facts.stored(known.canonical, &person.mark)?;
+    let consent = match person.claims.anonymous_id() {
+        Some(browser) if unsaved.contains(browser) => return None,
+        Some(browser) => facts.consent(browser)?,
+        None => signals,
+    };
+    observed.is_any().then_some(Visit { owner, observed, stored, consent })
 }

@@ -12,6 +12,11 @@ use crate::{
     graph::Claims,
     identifiers::{self, Identifier, Kind, Parsed},
     pii::contacts::Contacts,
+    storage::{
+        cache_entries::{self, ConsentEntry},
+        postgres::rows::ConsentRow,
+        via::Via,
+    },
 };
 
 /// Longest consent object, in bytes.
@@ -41,6 +46,10 @@ pub struct Person {
     pub observed: ObservedIds,
     /// The person's email and phone, digested.
     pub contacts: Contacts,
+    /// True where the customer's server vouches for the contacts, which a user hash does not.
+    pub is_signed: bool,
+    /// The [`cache_entries::mark`] of the browser, where anything depends on what is known of it; else empty.
+    pub mark: String,
 }
 
 impl Person {
@@ -48,6 +57,17 @@ impl Person {
     pub fn needs_consent(&self) -> Option<&str> {
         let needed = self.is_read_ahead() || self.consent.is_some();
         self.claims.anonymous_id().filter(|_| needed)
+    }
+
+    /// The event's own consent signals, as if they were stored.
+    pub fn own_signals(&self) -> ConsentEntry {
+        let row = self.consent.as_ref().map(|new| ConsentRow {
+            anonymous_id: String::new(),
+            signals: new.json.clone(),
+            sec_gpc: new.sec_gpc,
+            updated_at: OffsetDateTime::UNIX_EPOCH,
+        });
+        cache_entries::consent_entry(row.as_ref())
     }
 
     /// True where the answer depends on what is known of the identity, which is then read ahead.
@@ -103,6 +123,11 @@ impl Person {
         if subject.user_hash.is_some() && user.is_some() && !vouched {
             refusals.push(refuse("user_hash"));
         }
+        let user_via = match (tenant.verified, vouched) {
+            (true, _) => Via::Signed,
+            (false, true) => Via::UserHash,
+            (false, false) => Via::Claim,
+        };
         let link = subject.link_token.or_else(|| link_token::of_page(subject.page_url.as_deref()?));
         let opened = link.as_deref().and_then(|token| tokens.open(tenant.org, token, now));
         if link.is_some() && opened.is_none() {
@@ -116,10 +141,10 @@ impl Person {
         let browser = own.or_else(|| cookie.clone()).or_else(minted);
         let primary = browser.or_else(|| user.clone());
         let primary = primary.ok_or_else(|| Error::refused(ErrorReason::MissingIdentifier))?;
-        Ok(Self {
+        let mut person = Self {
             claims: Claims {
                 user,
-                user_verified: tenant.verified || vouched,
+                user_via,
                 cookie: cookie.filter(|cookie| *cookie != primary),
                 link: opened.filter(|token| token.browser != primary),
                 reset: subject.reset,
@@ -131,7 +156,15 @@ impl Person {
             want_pending_syncs: subject.want_pending_syncs,
             observed,
             contacts,
-        })
+            is_signed: tenant.verified,
+            mark: String::new(),
+        };
+        if (person.is_read_ahead() || person.claims.user.is_some())
+            && let Some(browser) = person.claims.anonymous_id()
+        {
+            person.mark = cache_entries::mark(browser);
+        }
+        Ok(person)
     }
 }
 

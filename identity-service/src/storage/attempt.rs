@@ -1,6 +1,8 @@
-//! The schedule of one vendor's sync, as it is stored, and from when on it is due.
+//! The schedule of one vendor's sync with one browser, as it is stored, and from when on it is due.
 
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use serde::Serialize;
 use time::{Duration, OffsetDateTime};
 
 /// Most attempts that may go unanswered within [`UNANSWERED_WINDOW`].
@@ -8,8 +10,14 @@ pub const MAX_UNANSWERED: i32 = 8;
 /// Time in which unanswered attempts are counted, from the first of them on.
 pub const UNANSWERED_WINDOW: Duration = Duration::days(90);
 
+/// The name of a vendor and the anonymous ID of a browser, which is empty where the browser is not known or has left.
+pub type VendorAndBrowser = (String, String);
+
+/// Schedules of a canonical identity, each browser's own.
+pub type Attempts = BTreeMap<VendorAndBrowser, Attempt>;
+
 /// Outcome of the last try.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// The browser was sent off and has not come back.
@@ -36,8 +44,8 @@ impl Outcome {
     }
 }
 
-/// State of one vendor's sync for one canonical identity.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// State of one vendor's sync with one browser, or with those that share a schedule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Attempt {
     /// Time at which an ID was last stored.
     #[serde(with = "time::serde::rfc3339::option")]

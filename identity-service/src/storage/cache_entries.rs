@@ -1,6 +1,6 @@
 //! Cache entries: PostgreSQL's rows as Redis holds them, and the fields that are read back from there.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::OnceLock};
+use std::{borrow::Cow, sync::OnceLock};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,6 @@ use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use super::{
-    attempt::Attempt,
     postgres::rows::{ConsentRow, VendorIdRow},
     redis::{
         keys,
@@ -20,7 +19,7 @@ use super::{
 use crate::{clock, consent::Signals, identifiers::Identifier};
 
 /// The life of serving keys, after which they are loaded anew; they hold nothing that PostgreSQL does not.
-const SERVING: Duration = Duration::days(30);
+pub const SERVING: Duration = Duration::days(30);
 /// The life of an entry that says that a browser has sent no consent. Shorter, as anybody can name browsers
 /// that don't exist.
 const NOTHING: Duration = Duration::days(1);
@@ -28,8 +27,15 @@ const NOTHING: Duration = Duration::days(1);
 /// `_`.
 pub const CONSENT_FIELD: &str = "_consent";
 
+/// Field of `cvid:` with the moment, in milliseconds since the Unix epoch, from which on it has to be written anew: what it
+/// shows has ended then, and something else stands behind it. A field of ours.
+pub const NEXT_FIELD: &str = "_next";
+/// Text of a browser's own field where the person has an ID that is not the browser's to have.
+pub const NO_ID: &str = "null";
+
 /// Field of `syncs:` with all that a batch asks of it: `vendor=ms` for each vendor, separated by spaces, the
-/// milliseconds since the Unix epoch from which on it may be tried again. A field of ours.
+/// milliseconds since the Unix epoch from which on it may be tried again; then `@mark=way` for each browser of an identity
+/// with a user. A field of ours.
 pub const DUE_FIELD: &str = "_due";
 
 /// Consent signals of one browser, as served. They are parsed once, when they are first asked for a decision.
@@ -87,22 +93,9 @@ pub struct VendorIdEntry<'a> {
     /// The time from which on it is not returned any more.
     #[serde(with = "time::serde::rfc3339")]
     pub expires_at: OffsetDateTime,
-    /// The [`mark`] of the browser that a generated ID was made for, or found in.
+    /// The [`mark`] of the browser that owns it, if one does.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub by: Option<Cow<'a, str>>,
-}
-
-#[derive(Serialize)]
-struct SyncEntry {
-    #[serde(with = "time::serde::rfc3339::option")]
-    last_synced: Option<OffsetDateTime>,
-    ttl_days: Option<i32>,
-    outcome: &'static str,
-    attempts: i32,
-    #[serde(with = "time::serde::rfc3339::option")]
-    unanswered_since: Option<OffsetDateTime>,
-    #[serde(with = "time::serde::rfc3339")]
-    next_at: OffsetDateTime,
 }
 
 /// Builds `canonical:` of one identifier; without a canonical identity the key goes.
@@ -118,7 +111,8 @@ pub fn consent(org: Uuid, anonymous_id: &str, row: Option<&ConsentRow>) -> Entry
     Entry { key: keys::consent(org, anonymous_id), value, ttl_ms: millis(life) }
 }
 
-fn consent_text(row: Option<&ConsentRow>) -> String {
+/// Writes consent as it is served, also where none was sent.
+pub fn consent_text(row: Option<&ConsentRow>) -> String {
     serde_json::to_string(&consent_entry(row)).unwrap_or_default()
 }
 
@@ -135,51 +129,6 @@ pub fn consent_entry(row: Option<&ConsentRow>) -> ConsentEntry {
     }
 }
 
-/// Builds `syncs:` of one canonical identity from its vendors' schedules.
-pub fn syncs(org: Uuid, canonical: Uuid, attempts: &BTreeMap<String, Attempt>) -> Entry {
-    let mut fields: Vec<(String, String)> =
-        attempts.iter().map(|(vendor, attempt)| (vendor.clone(), sync_text(attempt))).collect();
-    fields.push((DUE_FIELD.to_owned(), due_text(attempts)));
-    Entry { key: keys::syncs(org, canonical), value: Value::Hash(fields), ttl_ms: millis(SERVING) }
-}
-
-fn sync_text(attempt: &Attempt) -> String {
-    let entry = SyncEntry {
-        last_synced: attempt.last_synced,
-        ttl_days: attempt.ttl_days,
-        outcome: attempt.outcome.word(),
-        attempts: attempt.attempts,
-        unanswered_since: attempt.unanswered_since,
-        next_at: attempt.next_at,
-    };
-    serde_json::to_string(&entry).unwrap_or_default()
-}
-
-/// Writes [`DUE_FIELD`] of `attempts`.
-pub fn due_text(attempts: &BTreeMap<String, Attempt>) -> String {
-    let due =
-        attempts.iter().map(|(vendor, attempt)| format!("{vendor}={}", clock::unix_ms(attempt.due_at())));
-    due.collect::<Vec<_>>().join(" ")
-}
-
-/// Builds `cvid:` of one canonical identity from what is live at `now`. The key lives as long as its longest
-/// field.
-pub fn vendor_ids(
-    org: Uuid,
-    canonical: Uuid,
-    ids: &[VendorIdRow],
-    newest_consent: Option<&ConsentRow>,
-    now: OffsetDateTime,
-) -> Entry {
-    let mut fields = vec![(CONSENT_FIELD.to_owned(), consent_text(newest_consent))];
-    let live = || ids.iter().filter(|row| row.expires_at > now);
-    let life = live().map(|row| row.expires_at - now).max().unwrap_or(SERVING);
-    for row in live() {
-        fields.push((row.field.clone(), serde_json::to_string(&vendor_id(row)).unwrap_or_default()));
-    }
-    Entry { key: keys::vendor_ids(org, canonical), value: Value::Hash(fields), ttl_ms: millis(life) }
-}
-
 /// A vendor ID as it is served, from PostgreSQL's row.
 pub fn vendor_id(row: &VendorIdRow) -> VendorIdEntry<'_> {
     VendorIdEntry {
@@ -187,7 +136,7 @@ pub fn vendor_id(row: &VendorIdRow) -> VendorIdEntry<'_> {
         source: Cow::Borrowed(&row.source),
         collected_at: row.collected_at,
         expires_at: row.expires_at,
-        by: row.anonymous_id.as_deref().filter(|_| row.source == "generated").map(|id| mark(id).into()),
+        by: row.owner.anonymous_id().map(|id| mark(id).into()),
     }
 }
 
@@ -198,18 +147,17 @@ pub fn mark(anonymous_id: &str) -> String {
     URL_SAFE_NO_PAD.encode(digest.get(..8).unwrap_or_default())
 }
 
-/// Builds `identity:` of one browser: plain values for other systems. The key lives as long as its shortest
-/// field, and is gone where there is none.
-pub fn identity(org: Uuid, anonymous_id: &str, ids: &[VendorIdRow], now: OffsetDateTime) -> Entry {
-    let live: Vec<&VendorIdRow> = ids.iter().filter(|row| row.expires_at > now).collect();
-    let life = live.iter().map(|row| row.expires_at - now).min();
-    let value = match life {
-        None => Value::Nothing,
-        Some(_) => Value::Hash(live.iter().map(|row| (row.field.clone(), row.value.clone())).collect()),
-    };
-    Entry { key: keys::identity(org, anonymous_id), value, ttl_ms: millis(life.unwrap_or(SERVING)) }
+/// True where the moment that [`NEXT_FIELD`] tells has come.
+pub fn has_ended(next: Option<&str>, now: OffsetDateTime) -> bool {
+    next.is_some_and(|text| text.parse().is_ok_and(|at: i64| at <= clock::unix_ms(now)))
 }
 
-fn millis(life: Duration) -> i64 {
+/// The field of a browser's own value, beside the field that all share.
+pub fn own_field(field: &str, mark: &str) -> String {
+    format!("_{field}@{mark}")
+}
+
+/// A life in milliseconds, as Redis takes it.
+pub fn millis(life: Duration) -> i64 {
     i64::try_from(life.whole_milliseconds()).unwrap_or(i64::MAX)
 }

@@ -58,6 +58,13 @@ pub async fn stored(
     Ok(known)
 }
 
+/// The signals of one browser. Redis is told of it where it `is_known`.
+pub async fn of(stores: &Stores, org: Uuid, anonymous_id: &str, is_known: bool) -> Result<ConsentEntry> {
+    let served = served(stores, org, &[anonymous_id]).await;
+    let mut stored = stored(stores, org, served, |_| is_known).await?;
+    Ok(stored.remove(anonymous_id).unwrap_or_else(|| cache_entries::consent_entry(None)))
+}
+
 /// The newest signals among the browsers of a canonical identity.
 pub async fn newest(stores: &Stores, org: Uuid, canonical: Uuid) -> Result<ConsentEntry> {
     let mut connection = stores.connection().await?;

@@ -21,7 +21,16 @@ use crate::{
 
 /// An identity as a service names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum IdentityName {
+pub struct IdentityName {
+    /// The ID that decides who it is.
+    pub named: Named,
+    /// The browser for which the identity is asked, where another ID names it.
+    beside: Option<String>,
+}
+
+/// The ID that names an identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Named {
     /// Named by its canonical ID.
     Canonical(Uuid),
     /// Named by a browser's or a user's ID.
@@ -33,21 +42,43 @@ pub enum IdentityName {
 impl IdentityName {
     /// Reads a reference. A missing or malformed one is an error, in which `field` names it.
     pub fn parse(reference: Option<IdentityRef>, field: impl Fn() -> String) -> Result<Self> {
-        let (kind, text) = match reference.and_then(|reference| reference.id) {
+        let IdentityRef { id, browser } = reference.unwrap_or_default();
+        let invalid = |field| Error::Refused { reason: ErrorReason::InvalidIdentifier, field: Some(field) };
+        let (kind, text) = match id {
             None => return Err(Error::invalid(field())),
-            Some(Id::CanonicalId(id)) => {
-                return Uuid::try_parse(&id).map(Self::Canonical).map_err(|_| Error::invalid(field()));
-            }
-            Some(Id::AnonymousId(id)) => (Kind::AnonymousId, id),
-            Some(Id::UserId(id)) => (Kind::UserId, id),
+            Some(Id::CanonicalId(id)) => (None, id),
+            Some(Id::AnonymousId(id)) => (Some(Kind::AnonymousId), id),
+            Some(Id::UserId(id)) => (Some(Kind::UserId), id),
         };
-        match identifiers::parse(kind, &text, identifiers::MAX_BYTES) {
-            Parsed::Ok(id) => Ok(Self::Identifier(id)),
-            Parsed::Junk => Ok(Self::Nobody),
-            Parsed::Absent | Parsed::Invalid => {
-                Err(Error::Refused { reason: ErrorReason::InvalidIdentifier, field: Some(field()) })
-            }
-        }
+        let named = match kind {
+            None => Named::Canonical(Uuid::try_parse(&text).map_err(|_| Error::invalid(field()))?),
+            Some(kind) => match identifiers::parse(kind, &text, identifiers::MAX_BYTES) {
+                Parsed::Ok(id) => Named::Identifier(id),
+                Parsed::Junk => Named::Nobody,
+                Parsed::Absent | Parsed::Invalid => return Err(invalid(field())),
+            },
+        };
+        let browser = browser.unwrap_or_default();
+        let beside = match identifiers::parse(Kind::AnonymousId, &browser, identifiers::MAX_BYTES) {
+            Parsed::Ok(id) => Some(id.value),
+            Parsed::Absent | Parsed::Junk => None,
+            Parsed::Invalid => return Err(invalid(format!("{}.browser", field()))),
+        };
+        Ok(Self { named, beside })
+    }
+
+    /// True where a browser names the identity, and it is that browser for which it is asked.
+    pub fn is_browser(&self) -> bool {
+        matches!(&self.named, Named::Identifier(id) if id.kind == Kind::AnonymousId) && self.beside.is_none()
+    }
+
+    /// The anonymous ID of the browser for which the identity is asked; none where it is for the person.
+    pub fn browser(&self) -> Option<&str> {
+        let own = match &self.named {
+            Named::Identifier(id) if id.kind == Kind::AnonymousId => Some(id.value.as_str()),
+            Named::Identifier(_) | Named::Canonical(_) | Named::Nobody => None,
+        };
+        self.beside.as_deref().or(own)
     }
 }
 
@@ -111,12 +142,12 @@ pub async fn with_consent(
 
 /// The root of one identity; none where nobody is known by it.
 pub async fn root(stores: &Stores, org: Uuid, name: &IdentityName) -> Result<Option<Uuid>> {
-    match name {
-        IdentityName::Nobody => Ok(None),
-        IdentityName::Identifier(id) => {
+    match &name.named {
+        Named::Nobody => Ok(None),
+        Named::Identifier(id) => {
             Ok(canonicals(stores, org, std::slice::from_ref(id)).await?.into_iter().next().flatten())
         }
-        IdentityName::Canonical(id) => {
+        Named::Canonical(id) => {
             let mut connection = stores.connection().await?;
             Ok(identities::roots(&mut connection, org, &[*id]).await?.into_iter().next().flatten())
         }

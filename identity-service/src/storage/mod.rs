@@ -5,14 +5,13 @@ pub mod batcher;
 pub mod cache_entries;
 pub mod change;
 pub mod consents;
-pub mod delivered;
 pub mod key_uses;
 pub mod lookup;
 pub mod postgres;
-pub mod projections;
 pub mod read_through;
 pub mod redis;
 pub mod repairs;
+pub mod via;
 
 use std::time::Instant;
 

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 
 use super::{pending, schedule};
 use crate::{
+    identifiers::Identifier,
     settings::Source,
     vendor_ids::{ledger::Ledger, writer::Write},
 };
@@ -14,8 +15,8 @@ use crate::{
 /// A browser that is about to be sent to a vendor.
 #[derive(Debug)]
 pub struct NewAttempt {
-    /// The visitor's anonymous ID.
-    pub anonymous_id: String,
+    /// The visitor's browser.
+    pub browser: Identifier,
     /// The source that has the vendor enabled.
     pub source: Arc<Source>,
     /// The name of the vendor.
@@ -30,8 +31,8 @@ impl Write for NewAttempt {
     /// The reason why the browser must not go after all.
     type Output = Option<SyncRefusal>;
 
-    fn browser(&self) -> &str {
-        &self.anonymous_id
+    fn owner(&self) -> &Identifier {
+        &self.browser
     }
 
     fn now(&self) -> OffsetDateTime {
@@ -41,18 +42,20 @@ impl Write for NewAttempt {
     /// Records the attempt, or says why the browser must not go after all. A visitor without a canonical
     /// identity has no schedule; the callback will say so.
     fn decide(&self, ledger: &mut Ledger) -> Option<SyncRefusal> {
-        let canonical = ledger.root(&self.anonymous_id)?;
-        let consent = ledger.consent(&self.anonymous_id).with_gpc(self.sec_gpc);
+        let canonical = ledger.root(&self.browser)?;
+        let browser = &self.browser.value;
+        let consent = ledger.consent(browser).with_gpc(self.sec_gpc);
         let enabled = self.source.vendor(self.vendor);
         if !enabled.is_some_and(|enabled| pending::allows(&self.source, enabled, &consent)) {
             return Some(SyncRefusal::Consent);
         }
-        let before = ledger.attempt(canonical, self.vendor);
-        if before.is_some_and(|attempt| attempt.is_exhausted(self.now)) {
+        let before = ledger.attempt(canonical, self.vendor, browser);
+        if before.as_ref().is_some_and(|attempt| attempt.is_exhausted(self.now)) {
             return Some(SyncRefusal::Exhausted);
         }
-        let attempt = schedule::attempted(before, self.now);
-        ledger.schedule(canonical, self.vendor, attempt);
+        let own = ledger.own_attempt(canonical, self.vendor, browser);
+        let attempt = schedule::attempted(before.as_ref(), own, self.now);
+        ledger.schedule(canonical, self.vendor, browser, attempt);
         None
     }
 }

@@ -83,7 +83,7 @@ impl GatewaySync {
         // A visitor without a canonical identity has no schedule yet; the callback will say no_canonical.
         if canonical.is_some() {
             let attempt = NewAttempt {
-                anonymous_id: browser.value,
+                browser,
                 source: source.clone(),
                 vendor: vendor.name,
                 sec_gpc: request.sec_gpc,

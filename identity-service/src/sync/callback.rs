@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    identifiers::shorten,
+    identifiers::{Identifier, Kind, shorten},
     settings::{EnabledVendor, Snapshot, Source},
     storage::change::Committed,
     vendors::{self, sync::Mode},
@@ -88,6 +88,7 @@ impl GatewaySync {
         };
         let (org, shortened) = (state.org, shorten(&state.anonymous_id));
         let result = NewResult {
+            browser: Identifier { kind: Kind::AnonymousId, value: state.anonymous_id.clone() },
             state,
             value,
             field: enabled.vendor.field,

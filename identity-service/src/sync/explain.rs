@@ -1,7 +1,5 @@
 //! Explaining why a vendor is, or is not, offered to one identity.
 
-use std::collections::BTreeMap;
-
 use proto::v1::{VendorExplanation, VendorSyncStatus};
 use time::{Duration, OffsetDateTime};
 
@@ -10,19 +8,20 @@ use crate::{
     clock::timestamp,
     settings::Source,
     storage::{attempt::Attempt, cache_entries::ConsentEntry},
+    vendor_ids::schedules::ByVendor,
     vendors::{self, SyncVendor},
 };
 
 /// Explains each vendor of the table, in its order.
 pub fn explain(
     source: &Source,
-    attempts: &BTreeMap<String, Attempt>,
+    schedules: &ByVendor<'_>,
     consent: &ConsentEntry,
     now: OffsetDateTime,
 ) -> Vec<VendorExplanation> {
     vendors::syncs()
         .map(|vendor| {
-            let (status, until) = status(vendor, source, attempts.get(vendor.name), consent, now);
+            let (status, until) = status(vendor, source, schedules.get(vendor.name), consent, now);
             VendorExplanation {
                 vendor: vendor.name.to_owned(),
                 status: status.into(),

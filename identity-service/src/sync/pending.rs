@@ -50,27 +50,31 @@ pub async fn offer(
     stores: &Stores,
     org: Uuid,
     canonical: Uuid,
+    view: &View,
     due: &[&EnabledVendor],
     now: OffsetDateTime,
 ) -> Vec<PendingSync> {
     if due.is_empty() {
         return Vec::new();
     }
-    let names: Vec<&str> = due.iter().map(|enabled| enabled.vendor.name).collect();
-    let taken = match stores.redis.take_offers(org, canonical, &names, MAX_OFFERS, now).await {
+    let leases: Vec<String> = due.iter().map(|enabled| view.lease(enabled.vendor.name)).collect();
+    let taken = match stores.redis.take_offers(org, canonical, &leases, MAX_OFFERS, now).await {
         Ok(taken) => taken,
         Err(error) => {
             tracing::debug!(%error, "nothing is offered without redis");
             return Vec::new();
         }
     };
-    for vendor in &taken {
-        counter!("datafly_sync_offered_total", "vendor" => vendor.clone()).increment(1);
+    let offered: Vec<PendingSync> = due
+        .iter()
+        .zip(&leases)
+        .filter(|(_, lease)| taken.contains(lease))
+        .map(|(e, _)| describe(e))
+        .collect();
+    for sync in &offered {
+        counter!("datafly_sync_offered_total", "vendor" => sync.vendor.clone()).increment(1);
     }
-    due.iter()
-        .filter(|enabled| taken.iter().any(|name| name == enabled.vendor.name))
-        .map(|e| describe(e))
-        .collect()
+    offered
 }
 
 /// Lists what is due, without taking leases.

@@ -7,7 +7,8 @@ use uuid::Uuid;
 use super::{schedule, state::SyncState};
 use crate::{
     consent::{ConsentMode, Decision},
-    storage::postgres::rows::VendorIdRow,
+    identifiers::Identifier,
+    storage::postgres::rows::{Owner, VendorIdRow},
     vendor_ids::{ledger::Ledger, writer::Write},
     vendors::ConsentNeed,
 };
@@ -15,6 +16,8 @@ use crate::{
 /// A browser that came back from a vendor.
 #[derive(Debug)]
 pub struct NewResult {
+    /// The browser.
+    pub browser: Identifier,
     /// The state that the browser was sent off with.
     pub state: SyncState,
     /// The ID. None: the vendor has none.
@@ -40,8 +43,8 @@ pub struct NewResult {
 impl Write for NewResult {
     type Output = SyncOutcome;
 
-    fn browser(&self) -> &str {
-        &self.state.anonymous_id
+    fn owner(&self) -> &Identifier {
+        &self.browser
     }
 
     fn now(&self) -> OffsetDateTime {
@@ -55,7 +58,7 @@ impl Write for NewResult {
     /// Stores what came back, if it counts.
     fn decide(&self, ledger: &mut Ledger) -> SyncOutcome {
         let SyncState { vendor, anonymous_id, issued_at, .. } = &self.state;
-        let Some(canonical) = ledger.root(anonymous_id) else { return SyncOutcome::NoCanonical };
+        let Some(canonical) = ledger.root(&self.browser) else { return SyncOutcome::NoCanonical };
         // Withdrawn between the 302 and now: nothing is stored, the state is not even used up.
         let consent = ledger.consent(anonymous_id).with_gpc(self.sec_gpc);
         if consent.signals().decide(&self.need, self.mode) == Decision::Denied {
@@ -65,20 +68,23 @@ impl Write for NewResult {
             return SyncOutcome::BadState;
         }
         let Some(value) = &self.value else {
-            let attempt = schedule::no_id(ledger.attempt(canonical, vendor), self.now);
-            ledger.schedule(canonical, vendor, attempt);
+            let own = ledger.own_attempt(canonical, vendor, anonymous_id);
+            let attempt = schedule::no_id(own, self.now);
+            ledger.schedule(canonical, vendor, anonymous_id, attempt);
             return SyncOutcome::NoId;
         };
-        ledger.schedule(canonical, vendor, schedule::stored(self.ttl_days, self.now, self.jitter));
+        let attempt = schedule::stored(self.ttl_days, self.now, self.jitter);
+        ledger.schedule(canonical, vendor, anonymous_id, attempt);
         let row = VendorIdRow {
             canonical_id: canonical,
             field: self.field.to_owned(),
+            owner: Owner::of(&self.browser),
             value: value.clone(),
             source: "sync".to_owned(),
             collected_at: self.now,
             expires_at: self.now + Duration::days(i64::from(self.ttl_days)),
-            anonymous_id: Some(anonymous_id.clone()),
             pipeline_id: Some(self.pipeline),
+            is_withheld: false,
         };
         ledger.store(self.field, row);
         SyncOutcome::Stored
@@ -90,9 +96,14 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
+    use crate::identifiers::Kind;
+
+    fn browser(anonymous_id: &str) -> Identifier {
+        Identifier { kind: Kind::AnonymousId, value: anonymous_id.to_owned() }
+    }
 
     fn ledger() -> Ledger {
-        Ledger { roots: HashMap::from([("a".to_owned(), Uuid::nil())]), ..Ledger::default() }
+        Ledger { roots: HashMap::from([(browser("a"), Uuid::nil())]), ..Ledger::default() }
     }
 
     fn decide(ledger: &mut Ledger, result: &NewResult) -> SyncOutcome {
@@ -102,6 +113,7 @@ mod tests {
     fn result(anonymous_id: &str, issued_at: i64, value: Option<&str>) -> NewResult {
         let at = |seconds| OffsetDateTime::from_unix_timestamp(seconds).unwrap();
         NewResult {
+            browser: browser(anonymous_id),
             state: SyncState {
                 org: Uuid::nil(),
                 source: Uuid::nil(),

@@ -10,8 +10,9 @@ const AFTER_NO_ID: Duration = Duration::hours(24);
 const BACK_OFF: [Duration; 4] =
     [Duration::minutes(10), Duration::hours(1), Duration::hours(6), Duration::hours(24)];
 
-/// The schedule once the browser is sent to the vendor.
-pub fn attempted(before: Option<&Attempt>, now: OffsetDateTime) -> Attempt {
+/// The schedule of a browser once it is sent to the vendor. Tries without an answer go on from the schedule `before` that
+/// counts for it, be it another browser's; the rest is of the browser's `own`.
+pub fn attempted(before: Option<&Attempt>, own: Option<&Attempt>, now: OffsetDateTime) -> Attempt {
     let running = before
         .filter(|a| a.attempts > 0)
         .and_then(|a| a.unanswered_since.map(|since| (a.attempts, since)))
@@ -20,12 +21,12 @@ pub fn attempted(before: Option<&Attempt>, now: OffsetDateTime) -> Attempt {
     let index = usize::try_from(count).unwrap_or(0);
     let wait = BACK_OFF.get(index).or(BACK_OFF.last()).copied().unwrap_or(AFTER_NO_ID);
     Attempt {
-        last_synced: before.and_then(|a| a.last_synced),
-        ttl_days: before.and_then(|a| a.ttl_days),
+        last_synced: own.and_then(|a| a.last_synced),
+        ttl_days: own.and_then(|a| a.ttl_days),
         outcome: Outcome::Attempted,
         attempts: count + 1,
         unanswered_since: Some(since),
-        next_at: not_before(before, now + wait),
+        next_at: not_before(own, now + wait),
     }
 }
 
@@ -50,15 +51,15 @@ pub fn stored(ttl_days: i32, now: OffsetDateTime, jitter: f64) -> Attempt {
     }
 }
 
-/// The schedule once the vendor has said that it has no ID for this visitor.
-pub fn no_id(before: Option<&Attempt>, now: OffsetDateTime) -> Attempt {
+/// The schedule of a browser once the vendor has said that it has no ID for it.
+pub fn no_id(own: Option<&Attempt>, now: OffsetDateTime) -> Attempt {
     Attempt {
-        last_synced: before.and_then(|a| a.last_synced),
-        ttl_days: before.and_then(|a| a.ttl_days),
+        last_synced: own.and_then(|a| a.last_synced),
+        ttl_days: own.and_then(|a| a.ttl_days),
         outcome: Outcome::NoId,
         attempts: 0,
         unanswered_since: None,
-        next_at: not_before(before, now + AFTER_NO_ID),
+        next_at: not_before(own, now + AFTER_NO_ID),
     }
 }
 
@@ -78,7 +79,7 @@ mod tests {
         let mut waits = Vec::new();
         for _ in 0..MAX_UNANSWERED {
             assert!(row.as_ref().is_none_or(|row: &Attempt| row.is_due(now)));
-            let next = attempted(row.as_ref(), now);
+            let next = attempted(row.as_ref(), row.as_ref(), now);
             waits.push((next.next_at - now).whole_minutes());
             now = next.next_at;
             row = Some(next);
@@ -88,20 +89,24 @@ mod tests {
         assert!(row.is_exhausted(now) && !row.is_due(now));
         let later = NOW + UNANSWERED_WINDOW;
         assert!(row.is_due(later));
-        assert_eq!(attempted(Some(&row), later).attempts, 1);
+        assert_eq!(attempted(Some(&row), None, later).attempts, 1);
     }
 
     #[test]
     fn an_answer_starts_the_count_anew() {
-        let tried = attempted(None, NOW);
+        let tried = attempted(None, None, NOW);
         let kept = stored(90, NOW, 0.0);
         assert_eq!(kept.next_at, NOW + Duration::days(90));
         assert_eq!(stored(90, NOW, 1.0).next_at, NOW + Duration::days(90) * 0.95);
         assert!(!kept.is_due(NOW + Duration::days(89)) && kept.is_due(NOW + Duration::days(90)));
-        assert_eq!(attempted(Some(&kept), NOW).attempts, 1);
-        assert_eq!(attempted(Some(&kept), NOW).next_at, kept.next_at, "a live ID is not synced anew");
-        assert_eq!(no_id(Some(&attempted(Some(&kept), NOW)), NOW).next_at, kept.next_at);
+        assert_eq!(attempted(Some(&kept), Some(&kept), NOW).attempts, 1);
+        assert_eq!(
+            attempted(Some(&kept), Some(&kept), NOW).next_at,
+            kept.next_at,
+            "a live ID is not synced anew"
+        );
+        assert_eq!(no_id(Some(&attempted(Some(&kept), Some(&kept), NOW)), NOW).next_at, kept.next_at);
         assert_eq!(no_id(Some(&tried), NOW).next_at, NOW + Duration::hours(24));
-        assert_eq!(attempted(Some(&no_id(Some(&tried), NOW)), NOW).attempts, 1);
+        assert_eq!(attempted(Some(&no_id(Some(&tried), NOW)), None, NOW).attempts, 1);
     }
 }

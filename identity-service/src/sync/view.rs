@@ -1,9 +1,10 @@
 //! The part of a schedule that decides whether anything is due for an identity, in as few bytes as that
 //! takes: mostly nothing is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bb8_redis::redis::{Pipeline, Value};
+use diesel_async::AsyncPgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -12,42 +13,44 @@ use crate::{
     error::Result,
     storage::{
         Stores,
-        attempt::Attempt,
+        attempt::Attempts,
         cache_entries,
-        postgres::syncs,
-        projections, read_through,
+        postgres::{identities, syncs},
+        read_through,
         redis::{
-            keys,
+            keys::{self, Key},
             protocol::{self, Cached, VERSION_FIELD},
         },
+        via::Via,
     },
+    vendor_ids::{refresh, schedules, ties::Ties},
 };
 
-/// The schedule of one canonical identity.
+/// The schedule that counts for one browser, or for the person.
 #[derive(Debug, Default)]
 pub struct View {
-    /// Text of the field `_due` of `syncs:`.
+    /// Text of the field `_due` of `syncs:`, or of the browser's own.
     due: String,
-    /// Vendors that are leased, each with the end of its lease in Unix ms.
+    /// The browser's mark, where its schedule is its own alone.
+    alone: Option<String>,
+    /// Leases that are taken, each with its end in Unix ms.
     leases: Vec<(String, i64)>,
 }
 
 impl View {
-    /// Adds the commands that [`View::read`] reads the answers of.
-    pub fn ask(pipe: &mut Pipeline, org: Uuid, canonical: Uuid) {
-        pipe.cmd("HMGET")
-            .arg(keys::syncs(org, canonical).name)
-            .arg(VERSION_FIELD)
-            .arg(cache_entries::DUE_FIELD);
+    /// Adds the commands that [`View::read`] reads the answers of. `mark` is that of the browser for which it is.
+    pub fn ask(pipe: &mut Pipeline, org: Uuid, canonical: Uuid, mark: Option<&str>) {
+        let fields = pipe.cmd("HMGET").arg(keys::syncs(org, canonical).name);
+        fields.arg(VERSION_FIELD).arg(cache_entries::DUE_FIELD).arg(mark.map(schedules::own_due_field));
         pipe.hgetall(keys::offers(org, canonical));
     }
 
     /// Reads two answers; none where the schedule has to come from PostgreSQL.
-    pub fn read(answers: &mut impl Iterator<Item = Value>) -> Option<Self> {
-        Self::parse(answers).ok()
+    pub fn read(answers: &mut impl Iterator<Item = Value>, mark: Option<&str>) -> Option<Self> {
+        Self::parse(answers, mark).ok()
     }
 
-    fn parse(answers: &mut impl Iterator<Item = Value>) -> Result<Self, Cached> {
+    fn parse(answers: &mut impl Iterator<Item = Value>, mark: Option<&str>) -> Result<Self, Cached> {
         let mut strings = || answers.next().map(protocol::strings).unwrap_or_default();
         let (syncs, leases) = (strings(), strings());
         let mut syncs = syncs.into_iter();
@@ -55,10 +58,11 @@ impl View {
             Cached::Hit(_) => {}
             other => return Err(other),
         }
-        let due = syncs.next().flatten().unwrap_or_default();
+        let (shared, own) = (syncs.next().flatten(), syncs.next().flatten());
+        let alone = mark.filter(|_| own.is_some()).map(str::to_owned);
         let mut leases = leases.into_iter().flatten();
         let pairs = std::iter::from_fn(|| Some((leases.next()?, leases.next()?.parse().ok()?)));
-        Ok(Self { due, leases: pairs.collect() })
+        Ok(Self { due: own.or(shared).unwrap_or_default(), alone, leases: pairs.collect() })
     }
 
     /// Vendors that were tried before, each with the moment in Unix ms from which on it may be tried again.
@@ -67,60 +71,135 @@ impl View {
         pairs.filter_map(|(vendor, at)| Some((vendor, at.parse().ok()?))).collect()
     }
 
-    /// True where the vendor was offered to this identity a moment ago.
-    pub fn is_leased(&self, vendor: &str, now: OffsetDateTime) -> bool {
-        self.leases.iter().any(|(name, ends)| name == vendor && *ends > clock::unix_ms(now))
+    /// The way in which the browser of `mark` came to its user; none where its identity has no user.
+    pub fn way(&self, mark: &str) -> Option<Via> {
+        schedules::way(&self.due, mark)
     }
 
-    fn of(attempts: &BTreeMap<String, Attempt>) -> Self {
-        Self { due: cache_entries::due_text(attempts), leases: Vec::new() }
+    /// The name of a vendor's lease, which those that share a schedule share.
+    pub fn lease(&self, vendor: &str) -> String {
+        self.alone.as_ref().map_or_else(|| vendor.to_owned(), |mark| lease_alone(vendor, mark))
+    }
+
+    /// True where the vendor was offered a moment ago.
+    pub fn is_leased(&self, vendor: &str, now: OffsetDateTime) -> bool {
+        let is_taken =
+            |name: &str| self.leases.iter().any(|(taken, ends)| taken == name && *ends > clock::unix_ms(now));
+        // Mostly there are none.
+        !self.leases.is_empty() && is_taken(&self.lease(vendor))
+    }
+
+    fn of(attempts: &Attempts, ties: &Ties, browser: Option<&str>) -> Self {
+        let due = schedules::due_text(attempts, ties, browser);
+        let alone = browser.filter(|browser| schedules::is_alone(ties, browser)).map(cache_entries::mark);
+        Self { due, alone, leases: Vec::new() }
     }
 }
 
-/// The schedule, from Redis, else from PostgreSQL.
-pub async fn view(stores: &Stores, org: Uuid, canonical: Uuid, now: OffsetDateTime) -> Result<View> {
+/// The name of a vendor's lease for a browser whose schedule is its own alone.
+pub fn lease_alone(vendor: &str, mark: &str) -> String {
+    format!("{vendor}@{mark}")
+}
+
+/// The schedule that counts for a browser, or for the person, from Redis, else from PostgreSQL.
+pub async fn view(
+    stores: &Stores,
+    org: Uuid,
+    canonical: Uuid,
+    browser: Option<&str>,
+    now: OffsetDateTime,
+) -> Result<View> {
+    let views = views(stores, org, &[(canonical, browser)], now).await?;
+    Ok(views.into_iter().next().unwrap_or_default())
+}
+
+/// The schedules that count for browsers of canonical identities, or for the persons, in the order asked.
+pub async fn views(
+    stores: &Stores,
+    org: Uuid,
+    asked: &[(Uuid, Option<&str>)],
+    now: OffsetDateTime,
+) -> Result<Vec<View>> {
+    let marks: Vec<Option<String>> =
+        asked.iter().map(|(_, browser)| browser.map(cache_entries::mark)).collect();
     let mut pipe = Pipeline::new();
-    View::ask(&mut pipe, org, canonical);
-    let missing = match stores.redis.pipeline::<Vec<Value>>(&pipe).await {
-        Ok(answers) => match View::parse(&mut answers.into_iter()) {
-            Ok(view) => return Ok(view),
-            Err(Cached::Miss) => vec![keys::syncs(org, canonical)],
-            Err(_) => Vec::new(),
-        },
+    for ((canonical, _), mark) in asked.iter().zip(&marks) {
+        View::ask(&mut pipe, org, *canonical, mark.as_deref());
+    }
+    let mut missing = BTreeSet::new();
+    let mut views: Vec<Option<View>> = match stores.redis.pipeline::<Vec<Value>>(&pipe).await {
+        Ok(answers) => {
+            let mut answers = answers.into_iter();
+            let mut read = |((canonical, _), mark): (&(Uuid, _), &Option<String>)| {
+                let view = View::parse(&mut answers, mark.as_deref());
+                if matches!(view, Err(Cached::Miss)) {
+                    missing.insert(*canonical);
+                }
+                view.ok()
+            };
+            asked.iter().zip(&marks).map(&mut read).collect()
+        }
         Err(error) => {
             tracing::debug!(%error, "redis is away; serving from postgres");
-            Vec::new()
+            asked.iter().map(|_| None).collect()
         }
     };
-    let attempts = read_through::through(stores, &missing, async {
-        let mut connection = stores.connection().await?;
-        let attempts = syncs::find(&mut connection, org, &[canonical]).await?.remove(&canonical);
-        let attempts = attempts.unwrap_or_default();
-        let entry = cache_entries::syncs(org, canonical, &attempts);
-        Ok((attempts, vec![entry]))
-    })
-    .await?;
-    // Redis has lost this identity's keys; the projections for other systems are among them.
-    if !missing.is_empty() && !attempts.is_empty() {
-        projections::refresh(stores, org, vec![canonical], now).await;
+    let unread: BTreeSet<Uuid> =
+        asked.iter().zip(&views).filter(|(_, view)| view.is_none()).map(|((id, _), _)| *id).collect();
+    if !unread.is_empty() {
+        let unread: Vec<Uuid> = unread.into_iter().collect();
+        let fillable: Vec<Key> = missing.iter().map(|canonical| keys::syncs(org, *canonical)).collect();
+        let loaded = read_through::through(stores, &fillable, async {
+            let mut connection = stores.connection().await?;
+            let loaded = load(&mut connection, org, &unread).await?;
+            let entry = |(id, (attempts, ties)): (&Uuid, &(Attempts, Ties))| {
+                schedules::entry(org, *id, attempts, ties)
+            };
+            let entries = loaded.iter().map(entry).collect();
+            Ok((loaded, entries))
+        })
+        .await?;
+        for ((canonical, browser), view) in asked.iter().zip(&mut views).filter(|(_, view)| view.is_none()) {
+            *view = loaded.get(canonical).map(|(attempts, ties)| View::of(attempts, ties, *browser));
+        }
+        // Redis has lost these identities' keys; the projections for other systems are among them.
+        let tried = |id: &Uuid| loaded.get(id).is_some_and(|(attempts, _)| !attempts.is_empty());
+        refresh::refresh(stores, org, missing.into_iter().filter(tried).collect(), now).await;
     }
-    Ok(View::of(&attempts))
+    Ok(views.into_iter().map(Option::unwrap_or_default).collect())
+}
+
+/// Reads the schedules of the browsers of canonical identities, and their ties, from PostgreSQL.
+pub async fn load(
+    connection: &mut AsyncPgConnection,
+    org: Uuid,
+    canonicals: &[Uuid],
+) -> Result<BTreeMap<Uuid, (Attempts, Ties)>> {
+    let mut attempts = syncs::find(connection, org, canonicals).await?;
+    let mut links = identities::linked(connection, org, canonicals).await?;
+    let of = |canonical: &Uuid| {
+        let ties = Ties::new(links.remove(canonical).unwrap_or_default());
+        (*canonical, (attempts.remove(canonical).unwrap_or_default(), ties))
+    };
+    Ok(canonicals.iter().map(of).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::redis::protocol::READY;
 
     #[test]
     fn what_the_entry_says_is_read_back() {
         let at = OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
-        let attempts = [("criteo", at), ("x", at + time::Duration::days(1))]
-            .map(|(vendor, at)| (vendor.to_owned(), super::super::schedule::no_id(None, at)));
-        let attempts = BTreeMap::from(attempts);
-        let view = View::of(&attempts);
+        let attempts = [("criteo", at), ("x", at + time::Duration::days(1))].map(|(vendor, at)| {
+            ((vendor.to_owned(), String::new()), super::super::schedule::no_id(None, at))
+        });
+        let attempts = Attempts::from(attempts);
+        let view = View::of(&attempts, &Ties::default(), None);
         let expected: Vec<_> = attempts
             .iter()
-            .map(|(vendor, attempt)| (vendor.as_str(), clock::unix_ms(attempt.next_at)))
+            .map(|((vendor, _), attempt)| (vendor.as_str(), clock::unix_ms(attempt.next_at)))
             .collect();
         assert_eq!(view.tried(), expected);
         assert!(View::default().tried().is_empty());
@@ -133,12 +212,16 @@ mod tests {
             Value::Array(values.iter().map(|text| text.map_or(Value::Nil, value)).collect())
         };
         let parsed = |syncs: &[Option<&str>], leases: &[Option<&str>]| {
-            View::parse(&mut [answer(syncs), answer(leases)].into_iter())
+            View::parse(&mut [answer(syncs), answer(leases)].into_iter(), Some("mark"))
         };
         assert!(matches!(parsed(&[None, None], &[]), Err(Cached::Miss)));
         assert!(matches!(parsed(&[Some("!busy:1"), None], &[]), Err(Cached::Busy)));
-        let view = parsed(&[Some("1"), None], &[Some("x"), Some("5000")]).unwrap();
+        let view = parsed(&[Some(READY), None], &[Some("x"), Some("5000")]).unwrap();
         let at = |seconds| OffsetDateTime::from_unix_timestamp(seconds).unwrap();
         assert!(view.is_leased("x", at(4)) && !view.is_leased("x", at(6)) && !view.is_leased("y", at(4)));
+        let leases = [Some("x"), Some("5000"), Some("y@mark"), Some("5000")];
+        let alone = parsed(&[Some(READY), Some("x=1"), Some("y=2")], &leases).unwrap();
+        assert_eq!(alone.tried(), [("y", 2)]);
+        assert!(alone.is_leased("y", at(4)) && !alone.is_leased("x", at(4)));
     }
 }

@@ -10,38 +10,52 @@ use std::{
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::stored::{StoredId, StoredIds};
-use crate::storage::{
-    attempt::Attempt,
-    cache_entries::{self, ConsentEntry},
-    postgres::rows::{BrowserAndVendor, VendorIdRow},
+use super::{
+    schedules,
+    stored::{StoredId, StoredIds},
+    ties::Ties,
+};
+use crate::{
+    identifiers::{Identifier, Kind},
+    storage::{
+        attempt::{Attempt, Attempts, VendorAndBrowser},
+        cache_entries::{self, ConsentEntry},
+        postgres::rows::{BrowserAndVendor, Owner, VendorIdRow},
+    },
 };
 
 /// The ledger: what is stored, and what has changed of it.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    /// Locked roots by browser.
-    pub roots: HashMap<String, Uuid>,
+    /// Locked roots by identifier.
+    pub roots: HashMap<Identifier, Uuid>,
+    /// Ties of the identifiers of each locked root.
+    pub ties: HashMap<Uuid, Ties>,
     /// Stored consent by browser.
     pub consents: HashMap<String, ConsentEntry>,
-    /// Stored schedules by canonical identity and vendor, those that changed included.
-    pub attempts: HashMap<Uuid, BTreeMap<String, Attempt>>,
-    /// Stored vendor IDs, where a producer asks for them.
-    pub stored: HashMap<Uuid, StoredIds>,
+    /// Stored schedules by canonical identity, those that changed included.
+    pub attempts: HashMap<Uuid, Attempts>,
+    /// Stored vendor IDs by canonical identity and owner, where a producer asks for them.
+    pub stored: HashMap<(Uuid, Owner), StoredIds>,
     /// Issue times up to which sync states do not count any more.
     pub used: HashMap<BrowserAndVendor, OffsetDateTime>,
     /// States that were used up.
     pub new_used: BTreeMap<BrowserAndVendor, OffsetDateTime>,
     /// Schedules that changed in this transaction.
-    pub new_attempts: BTreeMap<(Uuid, String), Attempt>,
-    /// IDs that came, by canonical identity and field.
-    pub new_ids: BTreeMap<(Uuid, &'static str), VendorIdRow>,
+    pub new_attempts: BTreeMap<(Uuid, VendorAndBrowser), Attempt>,
+    /// IDs that came, by canonical identity, field and owner.
+    pub new_ids: BTreeMap<(Uuid, &'static str, Owner), VendorIdRow>,
 }
 
 impl Ledger {
+    /// The canonical identity of an identifier; none where nobody has it.
+    pub fn root(&self, id: &Identifier) -> Option<Uuid> {
+        self.roots.get(id).copied()
+    }
+
     /// The canonical identity of a browser; none where nobody knows it.
-    pub fn root(&self, anonymous_id: &str) -> Option<Uuid> {
-        self.roots.get(anonymous_id).copied()
+    pub fn root_of_browser(&self, anonymous_id: &str) -> Option<Uuid> {
+        self.root(&Identifier { kind: Kind::AnonymousId, value: anonymous_id.to_owned() })
     }
 
     /// The consent signals of a browser, from PostgreSQL: Redis may have missed a withdrawal while it was away.
@@ -49,15 +63,22 @@ impl Ledger {
         self.consents.get(anonymous_id).cloned().unwrap_or_else(|| cache_entries::consent_entry(None))
     }
 
-    /// The schedule of a vendor for a canonical identity.
-    pub fn attempt(&self, canonical: Uuid, vendor: &str) -> Option<&Attempt> {
-        self.attempts.get(&canonical)?.get(vendor)
+    /// The schedule of a vendor that counts for a browser, be it another's.
+    pub fn attempt(&self, canonical: Uuid, vendor: &str, browser: &str) -> Option<Attempt> {
+        let (attempts, ties) = (self.attempts.get(&canonical)?, self.ties.get(&canonical)?);
+        schedules::of(attempts, ties, Some(browser)).remove(vendor)
     }
 
-    /// Enters a schedule in the place of the vendor's earlier one.
-    pub fn schedule(&mut self, canonical: Uuid, vendor: &str, attempt: Attempt) {
-        self.attempts.entry(canonical).or_default().insert(vendor.to_owned(), attempt.clone());
-        self.new_attempts.insert((canonical, vendor.to_owned()), attempt);
+    /// The schedule of a vendor that is a browser's own.
+    pub fn own_attempt(&self, canonical: Uuid, vendor: &str, browser: &str) -> Option<&Attempt> {
+        self.attempts.get(&canonical)?.get(&(vendor.to_owned(), browser.to_owned()))
+    }
+
+    /// Enters a schedule in the place of the browser's earlier one.
+    pub fn schedule(&mut self, canonical: Uuid, vendor: &str, browser: &str, attempt: Attempt) {
+        let of = (vendor.to_owned(), browser.to_owned());
+        self.attempts.entry(canonical).or_default().insert(of.clone(), attempt.clone());
+        self.new_attempts.insert((canonical, of), attempt);
     }
 
     /// Uses up the states of a browser and vendor that were issued until `issued_at`. False where that one was used
@@ -72,15 +93,16 @@ impl Ledger {
         true
     }
 
-    /// The ID in a field, that of an earlier write of this transaction included.
-    pub fn stored(&self, canonical: Uuid, field: &'static str) -> Option<Cow<'_, StoredId>> {
-        let newer = self.new_ids.get(&(canonical, field)).map(|row| Cow::Owned(StoredId::of_row(row)));
-        newer.or_else(|| self.stored.get(&canonical)?.get(field).map(Cow::Borrowed))
+    /// The ID of an owner in a field, that of an earlier write of this transaction included.
+    pub fn stored(&self, canonical: Uuid, field: &'static str, owner: &Owner) -> Option<Cow<'_, StoredId>> {
+        let newer = self.new_ids.get(&(canonical, field, owner.clone()));
+        let newer = newer.map(|row| Cow::Owned(StoredId::of_row(row)));
+        newer.or_else(|| self.stored.get(&(canonical, owner.clone()))?.get(field).map(Cow::Borrowed))
     }
 
-    /// Enters an ID in the place of the field's earlier one.
+    /// Enters an ID in the place of its owner's earlier one in the field.
     pub fn store(&mut self, field: &'static str, row: VendorIdRow) {
-        self.new_ids.insert((row.canonical_id, field), row);
+        self.new_ids.insert((row.canonical_id, field, row.owner.clone()), row);
     }
 }
 

@@ -1,172 +1,177 @@
-//! Precedence of vendor IDs: what becomes of a new one beside what is stored. Asked twice: of Redis, so that an event
-//! that brings nothing new writes nothing, and of PostgreSQL under the identity's lock.
+//! Precedence: whose vendor ID answers, of those that the identifiers of a person have brought.
+//!
+//! A browser's own value comes first, so that each event is delivered with what its browser really holds. A value of
+//! another is the better known to be the same person's, the more its tie is worth: whoever only claims a user ID neither
+//! adds nor changes anything for browsers that have shown a proof.
 
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 
-use super::stored::StoredId;
-use crate::vendors::{
-    ClickId, ConsentNeed, GeneratedId,
-    cookie_format::{self, Format},
-};
+use super::ties::Ties;
+use crate::storage::postgres::rows::{Owner, VendorIdRow};
 
-/// Time for which the generated ID of one browser of a person stays before another's takes its place: two that are in
-/// use together do not rewrite each other's with each event.
-const TURN_DURATION: Duration = Duration::hours(24);
-
-/// An ID that a browser brought or was made for it.
-#[derive(Debug, Clone)]
-pub struct NewId {
-    /// The record of its kind.
-    pub record: IdRecord,
-    /// The vendor's ID for the visitor.
-    pub value: String,
-    /// True where it was made just now; otherwise the browser brought it.
-    pub is_made: bool,
-    /// Time at which it stops counting.
-    pub expires_at: OffsetDateTime,
-}
-
-/// The record of an ID that comes without asking its vendor.
+/// The one for whom an ID is asked.
 #[derive(Debug, Clone, Copy)]
-pub enum IdRecord {
-    /// A click ID, from a page's URL.
-    Click(&'static ClickId),
-    /// A generated ID, for or from the vendor's cookie.
-    Generated(&'static GeneratedId),
+pub enum Asker<'a> {
+    /// The person, by their canonical or user ID.
+    Person,
+    /// A browser of the person's, by its anonymous ID.
+    Browser(&'a str),
 }
 
-impl IdRecord {
-    /// Field of the identity that holds the ID.
-    pub fn field(self) -> &'static str {
-        match self {
-            Self::Click(record) => record.field,
-            Self::Generated(record) => record.field,
-        }
-    }
-
-    /// The consent that the ID needs.
-    pub fn need(self) -> ConsentNeed {
-        match self {
-            Self::Click(record) => record.need,
-            Self::Generated(record) => record.need,
-        }
-    }
-
-    /// The `source` of such a vendor ID.
-    pub fn source(self) -> &'static str {
-        match self {
-            Self::Click(_) => "click",
-            Self::Generated(_) => "generated",
-        }
-    }
-}
-
-/// The decision on a new ID beside the stored one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decision {
-    /// The new ID is stored in the other's place.
-    Replace,
-    /// The stored one is this browser's, and stays.
-    KeepOwn,
-    /// The new ID changes nothing.
-    Ignore,
-}
-
-/// Decides for the browser of `mark`.
-pub fn decide(stored: Option<&StoredId>, new: &NewId, mark: &str, now: OffsetDateTime) -> Decision {
-    let Some(stored) = stored.filter(|stored| stored.expires_at > now) else { return Decision::Replace };
-    let record = match new.record {
-        IdRecord::Click(_) if stored.value == new.value => return Decision::Ignore,
-        IdRecord::Click(_) => return Decision::Replace,
-        IdRecord::Generated(record) => record,
+/// Chooses among `ids`, which are all of one field and person; none where none of them may answer.
+///
+/// What a browser holds (an ID of a sync, an enrichment or a cookie) is its own, where it lives; else the newest of
+/// owners tied by a proof; else, unless the browser is tied by a proof itself, the newest of the others. A click ID
+/// speaks of the person's last click: the newest of the browser's own and of those tied by a proof, else the same last
+/// step. An ID that its browser's consent denies answers for that browser alone.
+pub fn choose<'a>(
+    ids: &'a [VendorIdRow],
+    ties: &Ties,
+    asker: Asker<'_>,
+    now: OffsetDateTime,
+) -> Option<&'a VendorIdRow> {
+    let living = || ids.iter().filter(|id| id.expires_at > now);
+    let newest = |is_proven: bool| {
+        let others = living().filter(|id| !id.is_withheld && ties.is_proven(&id.owner) == is_proven);
+        others.max_by_key(|id| newness(id))
     };
-    // What the vendor has said itself is better, and the same value is nothing new.
-    if !stored.generated || stored.value == new.value {
-        return Decision::Ignore;
-    }
-    let stays = if stored.is_of(mark) {
-        if new.is_made {
-            record.format.same_click(&stored.value, &new.value)
-        } else {
-            // A cookie of an earlier click than the one that is stored.
-            record.format == Format::Fbc
-                && cookie_format::clicked_at(&new.value) <= cookie_format::clicked_at(&stored.value)
+    let (own, is_proven) = match asker {
+        Asker::Person => (None, false),
+        Asker::Browser(browser) => {
+            let own = living().find(|id| id.owner.anonymous_id() == Some(browser));
+            (own, ties.is_browser_proven(browser))
         }
-    } else {
-        let is_click = new.is_made && record.format == Format::Fbc;
-        if !is_click && now - stored.collected_at < TURN_DURATION {
-            return Decision::Ignore;
-        }
-        false
     };
-    if stays { Decision::KeepOwn } else { Decision::Replace }
+    let is_held = |id: &&VendorIdRow| id.source != "click";
+    let first =
+        own.filter(is_held).or_else(|| own.into_iter().chain(newest(true)).max_by_key(|id| newness(id)));
+    first.or_else(|| newest(false).filter(|_| !is_proven))
+}
+
+/// The later, the newer; of two that came at once always the same.
+fn newness(id: &VendorIdRow) -> (OffsetDateTime, &Owner) {
+    (id.collected_at, &id.owner)
 }
 
 #[cfg(test)]
 mod tests {
-    use time::macros::datetime;
+    use std::collections::BTreeMap;
+
+    use time::{Duration, macros::datetime};
+    use uuid::Uuid;
 
     use super::*;
-    use crate::vendors;
+    use crate::{
+        identifiers::{Identifier, Kind},
+        storage::via::Via,
+    };
 
-    const NOW: OffsetDateTime = datetime!(2026-11-21 10:00 UTC);
+    const NOW: OffsetDateTime = datetime!(2026-11-28 10:00 UTC);
 
-    fn new(field: &str, value: &str, is_made: bool) -> NewId {
-        let click = vendors::click_ids().find(|record| record.field == field).map(IdRecord::Click);
-        let generated =
-            vendors::generated_ids().find(|record| record.field == field).map(IdRecord::Generated);
-        let record = click.or(generated).unwrap();
-        NewId { record, value: value.to_owned(), is_made, expires_at: NOW + Duration::days(90) }
+    fn id(name: &str) -> Identifier {
+        let kind = if name.starts_with('u') { Kind::UserId } else { Kind::AnonymousId };
+        Identifier { kind, value: name.to_owned() }
     }
 
-    fn stored(value: &str, by: Option<&str>, age: Duration) -> StoredId {
-        StoredId {
-            value: value.to_owned(),
-            generated: by.is_some(),
-            by: by.map(str::to_owned),
-            collected_at: NOW - age,
-            expires_at: NOW - age + Duration::days(90),
+    /// `owner:minutes`, the minutes since which it has been there; `x` behind them: it has ended; `d`: its browser denies
+    /// it. The owner `-` is nobody.
+    fn row(text: &str, source: &str) -> VendorIdRow {
+        let (owner, age) = text.split_once(':').unwrap();
+        let minutes: i64 = age.trim_end_matches(['x', 'd']).parse().unwrap();
+        VendorIdRow {
+            canonical_id: Uuid::nil(),
+            field: "field".to_owned(),
+            owner: if owner == "-" { Owner::NOBODY } else { Owner::of(&id(owner)) },
+            value: text.to_owned(),
+            source: source.to_owned(),
+            collected_at: NOW - Duration::minutes(minutes),
+            expires_at: if age.ends_with('x') { NOW } else { NOW + Duration::days(1) },
+            pipeline_id: None,
+            is_withheld: age.ends_with('d'),
+        }
+    }
+
+    /// Identifiers tied by a proof, and those without one: `p` and `u`, and `c`, `d`.
+    fn ties(is_user_proven: bool) -> Ties {
+        let user = if is_user_proven { Via::Signed } else { Via::Claim };
+        Ties::new(BTreeMap::from([
+            (id("p"), Via::UserHash),
+            (id("q"), Via::IdentityToken),
+            (id("c"), Via::Claim),
+            (id("d"), Via::Cookie),
+            (id("u"), user),
+        ]))
+    }
+
+    fn chosen(ids: &str, source: &str, ties: &Ties, asker: Asker<'_>) -> String {
+        let ids: Vec<VendorIdRow> = ids.split_whitespace().map(|text| row(text, source)).collect();
+        choose(&ids, ties, asker, NOW).map_or_else(|| "none".to_owned(), |id| id.value.clone())
+    }
+
+    /// Who has an ID, and what the proven browser `p`, the claiming browser `c` and the person are answered.
+    const HELD: &[(&str, [&str; 3])] = &[
+        ("", ["none", "none", "none"]),
+        // A browser's own, whatever others bring later.
+        ("p:9 c:1 q:5", ["p:9", "c:1", "q:5"]),
+        ("p:9 c:1", ["p:9", "c:1", "p:9"]),
+        // Else the newest of those tied by a proof.
+        ("q:9 d:1", ["q:9", "q:9", "q:9"]),
+        ("q:9 u:8 d:1", ["u:8", "u:8", "u:8"]),
+        // Else, for those without a proof, the newest of the others.
+        ("c:9 d:1", ["none", "c:9", "d:1"]),
+        ("d:9", ["none", "d:9", "d:9"]),
+        ("-:9", ["none", "-:9", "-:9"]),
+        ("-:1 d:9", ["none", "-:1", "-:1"]),
+        ("-:1 q:9", ["q:9", "q:9", "q:9"]),
+        // What has ended is as good as none.
+        ("p:1x q:9 c:5x", ["q:9", "q:9", "q:9"]),
+        ("q:1x d:9", ["none", "d:9", "d:9"]),
+        // What a browser's consent denies is its own alone.
+        ("q:1d d:9", ["none", "d:9", "d:9"]),
+        ("p:1d q:9", ["p:1d", "q:9", "q:9"]),
+        ("c:1d", ["none", "c:1d", "none"]),
+    ];
+
+    const CLICKS: &[(&str, [&str; 3])] = &[
+        ("", ["none", "none", "none"]),
+        // The last click, of the browser itself or of those tied by a proof.
+        ("p:9 q:1", ["q:1", "q:1", "q:1"]),
+        ("p:1 q:9", ["p:1", "p:1", "p:1"]),
+        ("q:9 c:1", ["q:9", "c:1", "q:9"]),
+        ("q:1 c:9", ["q:1", "q:1", "q:1"]),
+        ("q:9 d:1", ["q:9", "q:9", "q:9"]),
+        // Where neither has one, the last of the others.
+        ("d:1", ["none", "d:1", "d:1"]),
+        ("c:9 d:1", ["none", "c:9", "d:1"]),
+        ("u:5", ["u:5", "u:5", "u:5"]),
+        ("q:1x c:9", ["none", "c:9", "c:9"]),
+        ("q:1d c:9", ["none", "c:9", "c:9"]),
+        ("p:1d q:9", ["p:1d", "q:9", "q:9"]),
+    ];
+
+    #[test]
+    fn every_case_of_the_truth_table() {
+        let askers = [Asker::Browser("p"), Asker::Browser("c"), Asker::Person];
+        for (source, table) in [("sync", HELD), ("generated", HELD), ("enrichment", HELD), ("click", CLICKS)]
+        {
+            for (ids, expected) in table {
+                let found = askers.map(|asker| chosen(ids, source, &ties(true), asker));
+                assert_eq!(found, *expected, "{source}: {ids}");
+            }
         }
     }
 
     #[test]
-    fn of_clicks_the_newest_wins_and_the_same_one_is_not_written_again() {
-        let decide =
-            |stored: Option<StoredId>| super::decide(stored.as_ref(), &new("gclid", "b", false), "own", NOW);
-        assert_eq!(decide(None), Decision::Replace);
-        assert_eq!(decide(Some(stored("a", None, Duration::ZERO))), Decision::Replace);
-        assert_eq!(decide(Some(stored("b", None, Duration::days(89)))), Decision::Ignore);
-        assert_eq!(decide(Some(stored("b", None, Duration::days(91)))), Decision::Replace);
+    fn a_user_s_own_id_counts_as_much_as_the_user_s_tie() {
+        assert_eq!(chosen("u:9 q:1", "click", &ties(true), Asker::Browser("p")), "q:1");
+        assert_eq!(chosen("u:1 q:9", "click", &ties(true), Asker::Browser("p")), "u:1");
+        assert_eq!(chosen("u:1 q:9", "click", &ties(false), Asker::Browser("p")), "q:9");
+        assert_eq!(chosen("u:1", "sync", &ties(false), Asker::Browser("p")), "none");
+        assert_eq!(chosen("u:1", "sync", &ties(false), Asker::Browser("c")), "u:1");
     }
 
     #[test]
-    fn a_browser_s_own_id_stays_its_cookie_wins_and_another_s_gives_way_after_a_day() {
-        let (made, seen) = (new("fbp", "b", true), new("fbp", "b", false));
-        let decide = |stored: StoredId, new: &NewId| super::decide(Some(&stored), new, "own", NOW);
-        let hour = Duration::hours(1);
-        assert_eq!(decide(stored("a", Some("own"), hour), &made), Decision::KeepOwn);
-        assert_eq!(decide(stored("a", Some("own"), hour), &seen), Decision::Replace);
-        assert_eq!(decide(stored("b", Some("own"), hour), &seen), Decision::Ignore);
-        for new in [&made, &seen] {
-            assert_eq!(decide(stored("a", Some("other"), hour), new), Decision::Ignore);
-            assert_eq!(decide(stored("a", Some("other"), TURN_DURATION), new), Decision::Replace);
-            assert_eq!(decide(stored("a", Some("own"), Duration::days(91)), new), Decision::Replace);
-            assert_eq!(decide(stored("a", None, TURN_DURATION), new), Decision::Ignore, "the vendor's own");
-        }
-    }
-
-    #[test]
-    fn a_click_makes_a_new_fbc_at_once_and_an_older_cookie_none() {
-        let fbc = |ms: i64, click: &str| format!("fb.1.{ms}.{click}");
-        let (first, second) = (fbc(1_795_000_000_000, "one"), fbc(1_795_000_000_001, "two"));
-        let decide = |by: &str, old: &str, value: &str, is_made: bool| {
-            let stored = stored(old, Some(by), Duration::hours(1));
-            super::decide(Some(&stored), &new("fbc", value, is_made), "own", NOW)
-        };
-        assert_eq!(decide("own", &first, &second, true), Decision::Replace);
-        assert_eq!(decide("other", &first, &second, true), Decision::Replace);
-        assert_eq!(decide("own", &first, &fbc(1_795_000_000_002, "one"), true), Decision::KeepOwn);
-        assert_eq!(decide("own", &second, &first, false), Decision::KeepOwn);
-        assert_eq!(decide("own", &first, &second, false), Decision::Replace);
+    fn a_browser_that_is_not_there_is_answered_as_one_without_a_proof() {
+        assert_eq!(chosen("q:9 d:1", "sync", &ties(true), Asker::Browser("elsewhere")), "q:9");
     }
 }

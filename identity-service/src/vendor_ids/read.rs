@@ -1,7 +1,7 @@
 //! The vendor IDs of many identities, for delivery: one pipelined read.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::LazyLock,
 };
 
@@ -10,26 +10,33 @@ use proto::v1::{IdentityVendorIds, StoredConsent, VendorId, VendorIdSource};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::{
+    entries, refresh,
+    stored::{self, Unread},
+};
 use crate::{
     clock::{self, timestamp},
     error::Result,
-    identifiers::{Identifier, Kind},
+    identifiers::Identifier,
     storage::{
         Stores,
-        cache_entries::{self, CONSENT_FIELD, ConsentEntry, VendorIdEntry},
+        cache_entries::{self, CONSENT_FIELD, ConsentEntry, NEXT_FIELD, NO_ID, VendorIdEntry},
         consents,
-        lookup::{self, IdentityName},
-        postgres::{consent, identities, rows::VendorIdRow, vendor_ids},
-        projections, read_through,
+        lookup::{self, IdentityName, Named},
+        postgres::identities,
+        read_through,
         redis::{
             keys,
-            protocol::{self, Cached, Entry, VERSION_FIELD, Value as Stored},
+            protocol::{self, Entry, VERSION_FIELD, Value as Stored},
         },
     },
 };
 
 /// Fields of a `cvid:` key in no order: so few that they are searched one by one.
 type Fields = Vec<(String, String)>;
+
+/// The canonical identity that is asked for, and the [`cache_entries::mark`] of the browser for which it is.
+type Asked = (Uuid, Option<String>);
 
 /// Finds the vendor IDs and consent of each identity, in the order asked; the entry of an unknown identity is
 /// empty. An empty `fields` means all of them.
@@ -42,71 +49,81 @@ pub async fn find(
 ) -> Result<Vec<IdentityVendorIds>> {
     let ids: Vec<Identifier> = names
         .iter()
-        .filter_map(|name| match name {
-            IdentityName::Identifier(id) => Some(id.clone()),
-            IdentityName::Canonical(_) | IdentityName::Nobody => None,
+        .filter_map(|name| match &name.named {
+            Named::Identifier(id) => Some(id.clone()),
+            Named::Canonical(_) | Named::Nobody => None,
         })
         .collect();
-    let browsers: Vec<&str> =
-        ids.iter().filter(|id| id.kind == Kind::AnonymousId).map(|id| id.value.as_str()).collect();
-    let (found, served) =
-        tokio::join!(lookup::canonicals(stores, org, &ids), consents::served(stores, org, &browsers));
-    let found = found?;
+    let browsers: Vec<&str> = names.iter().filter_map(IdentityName::browser).collect();
+    let marks: Vec<Option<String>> =
+        names.iter().map(|name| name.browser().map(cache_entries::mark)).collect();
+    let asked = |found: &[Option<Uuid>]| -> Vec<Option<Asked>> {
+        let mut found = found.iter().copied();
+        let canonical = |(name, mark): (&IdentityName, &Option<String>)| match &name.named {
+            Named::Canonical(id) => Some((*id, mark.clone())),
+            Named::Identifier(_) => Some((found.next().flatten()?, mark.clone())),
+            Named::Nobody => None,
+        };
+        names.iter().zip(&marks).map(canonical).collect()
+    };
+    // Whoever is named by a canonical ID is read at once, with the consent of the browser beside it.
+    let (asked, served, known) = if ids.is_empty() {
+        let asked = asked(&[]);
+        let (served, known) =
+            tokio::join!(consents::served(stores, org, &browsers), load(stores, org, &asked, fields, now));
+        (asked, served, known?)
+    } else {
+        let (found, served) =
+            tokio::join!(lookup::canonicals(stores, org, &ids), consents::served(stores, org, &browsers));
+        let asked = asked(&found?);
+        let known = load(stores, org, &asked, fields, now).await?;
+        (asked, served, known)
+    };
     // Asked for only where Redis lacks something.
     let somebody = LazyLock::new(|| {
-        let known = ids.iter().zip(&found).filter(|(_, canonical)| canonical.is_some());
-        known.map(|(id, _)| (id.kind, id.value.as_str())).collect::<HashSet<_>>()
+        let found = |(name, asked): (_, &Option<Asked>)| {
+            let is_known = asked.as_ref().is_some_and(|asked| known.contains_key(asked));
+            IdentityName::browser(name).filter(|_| is_known)
+        };
+        names.iter().zip(&asked).filter_map(found).collect::<HashSet<_>>()
     });
-    let has = |browser: &str| somebody.contains(&(Kind::AnonymousId, browser));
-    let consents = consents::stored(stores, org, served, has).await?;
-    let mut found = found.iter().copied();
-    let canonicals: Vec<Option<Uuid>> = names
-        .iter()
-        .map(|name| match name {
-            IdentityName::Canonical(id) => Some(*id),
-            IdentityName::Identifier(_) => found.next().flatten(),
-            IdentityName::Nobody => None,
-        })
-        .collect();
-    let mut asked: Vec<Uuid> = canonicals.iter().flatten().copied().collect();
-    asked.sort_unstable();
-    asked.dedup();
-    let known = load(stores, org, &asked, fields, now).await?;
-    Ok(names
-        .iter()
-        .zip(canonicals)
-        .map(|(name, canonical)| {
-            let Some((root, stored)) = canonical.and_then(|id| known.get(&id)) else {
-                return IdentityVendorIds::default();
-            };
-            let consent = match name {
-                IdentityName::Identifier(id) if id.kind == Kind::AnonymousId => consents.get(&id.value),
-                _ => None,
-            };
-            answer(*root, stored, consent, fields, now)
-        })
-        .collect())
+    let consents = consents::stored(stores, org, served, |browser| somebody.contains(browser)).await?;
+    let answers = names.iter().zip(&asked).map(|(name, asked)| {
+        let Some((root, stored)) = asked.as_ref().and_then(|asked| known.get(asked)) else {
+            return IdentityVendorIds::default();
+        };
+        let consent = name.browser().and_then(|browser| consents.get(browser));
+        answer(*root, stored, consent, fields, now)
+    });
+    Ok(answers.collect())
 }
 
-/// Root and hash of each canonical ID that exists.
+/// Root and values of each that exists. Values are in their fields' names: a browser's own in place of the person's.
 async fn load(
     stores: &Stores,
     org: Uuid,
-    asked: &[Uuid],
+    asked: &[Option<Asked>],
     fields: &[String],
     now: OffsetDateTime,
-) -> Result<HashMap<Uuid, (Uuid, Fields)>> {
+) -> Result<HashMap<Asked, (Uuid, Fields)>> {
+    let mut asked: Vec<&Asked> = asked.iter().flatten().collect();
+    asked.sort_unstable();
+    asked.dedup();
     let mut known = HashMap::with_capacity(asked.len());
     if asked.is_empty() {
         return Ok(known);
     }
     let mut pipe = Pipeline::new();
-    for canonical in asked {
+    for (canonical, mark) in &asked {
         let key = keys::vendor_ids(org, *canonical).name;
         if fields.is_empty() {
             pipe.hgetall(key);
         } else {
-            pipe.cmd("HMGET").arg(key).arg(VERSION_FIELD).arg(CONSENT_FIELD).arg(fields);
+            let command = pipe.cmd("HMGET").arg(key).arg(VERSION_FIELD).arg(NEXT_FIELD).arg(CONSENT_FIELD);
+            command.arg(fields);
+            for field in fields.iter().filter(|_| mark.is_some()) {
+                command.arg(cache_entries::own_field(field, mark.as_deref().unwrap_or_default()));
+            }
         }
     }
     let answers: Vec<Value> = match stores.redis.pipeline(&pipe).await {
@@ -118,56 +135,97 @@ async fn load(
     };
     let is_away = answers.is_empty();
     let mut answers = answers.into_iter();
-    let mut unknown = Vec::new();
-    let mut missing = Vec::new();
-    for canonical in asked {
-        let mut texts = answers.next().map(protocol::strings).unwrap_or_default().into_iter();
-        let hash: Fields = if fields.is_empty() {
-            std::iter::from_fn(|| Some((texts.next()??, texts.next()??))).collect()
-        } else {
-            let names = [VERSION_FIELD, CONSENT_FIELD].into_iter().chain(fields.iter().map(String::as_str));
-            names.zip(texts).filter_map(|(name, text)| Some((name.to_owned(), text?))).collect()
-        };
-        match protocol::hash_state(field(&hash, VERSION_FIELD)) {
-            Cached::Hit(_) => {
-                known.insert(*canonical, (*canonical, hash));
+    let (mut unknown, mut missing, mut ended) = (Vec::new(), Vec::new(), false);
+    for asked in asked {
+        let texts = answers.next().map(protocol::strings).unwrap_or_default();
+        let hash = if fields.is_empty() { whole(texts) } else { some(texts, fields) };
+        let (version, next) = (field(&hash.shared, VERSION_FIELD), field(&hash.shared, NEXT_FIELD));
+        match stored::is_readable(version, next, now) {
+            Ok(()) => {
+                known.insert(asked.clone(), (asked.0, hash.of(asked.1.as_deref())));
                 continue;
             }
-            Cached::Miss if !is_away => missing.push(keys::vendor_ids(org, *canonical)),
-            Cached::Miss | Cached::Busy => {}
+            Err(Unread::Missing) if !is_away => missing.push(keys::vendor_ids(org, asked.0)),
+            Err(Unread::Ended) => ended = true,
+            Err(Unread::Missing | Unread::Busy) => {}
         }
-        unknown.push(*canonical);
+        unknown.push(asked.clone());
     }
     if unknown.is_empty() {
         return Ok(known);
     }
+    missing.dedup();
     let lost = read_through::through(stores, &missing, async {
         let mut connection = stores.connection().await?;
-        let roots = identities::roots(&mut connection, org, &unknown).await?;
-        let live: Vec<Uuid> = roots.iter().flatten().copied().collect();
-        let mut rows: HashMap<Uuid, Vec<VendorIdRow>> = HashMap::new();
-        for row in vendor_ids::find(&mut connection, org, &live).await? {
-            rows.entry(row.canonical_id).or_default().push(row);
-        }
-        let newest: HashMap<Uuid, _> =
-            consent::newest(&mut connection, org, &live).await?.into_iter().collect();
-        let mut entries: Vec<Entry> = Vec::with_capacity(live.len());
-        for (canonical, root) in unknown.iter().zip(roots) {
+        let canonicals: Vec<Uuid> = unknown.iter().map(|(canonical, _)| *canonical).collect();
+        let roots = identities::roots(&mut connection, org, &canonicals).await?;
+        let mut live: Vec<Uuid> = roots.iter().flatten().copied().collect();
+        live.sort_unstable();
+        live.dedup();
+        let loaded = entries::load(&mut connection, org, &live).await?;
+        let delivered = entries::delivered(&mut connection, org, &loaded, now).await?;
+        let by_root: BTreeMap<&Uuid, &Entry> = loaded.keys().zip(&delivered).collect();
+        for (asked, root) in unknown.iter().zip(roots) {
             let Some(root) = root else { continue };
-            let own = rows.get(&root).map_or(&[][..], Vec::as_slice);
-            let entry = cache_entries::vendor_ids(org, root, own, newest.get(&root), now);
-            if let Stored::Hash(fields) = &entry.value {
-                known.insert(*canonical, (root, fields.clone()));
+            if let Some(Stored::Hash(fields)) = by_root.get(&root).map(|entry| &entry.value) {
+                let hash = Hash { shared: fields.clone(), own: Vec::new() };
+                known.insert(asked.clone(), (root, hash.of(asked.1.as_deref())));
             }
-            entries.push(entry);
         }
-        Ok((rows.into_keys().collect::<Vec<Uuid>>(), entries))
+        let with_ids = loaded.iter().filter(|(_, own)| !own.ids.is_empty());
+        Ok((with_ids.map(|(root, _)| *root).collect::<Vec<Uuid>>(), delivered))
     })
     .await?;
-    if !missing.is_empty() {
-        projections::refresh(stores, org, lost, now).await;
+    if ended || !missing.is_empty() {
+        refresh::refresh(stores, org, lost, now).await;
     }
     Ok(known)
+}
+
+/// The fields of a `cvid:` key as they were read.
+struct Hash {
+    /// Fields by the names that they have in Redis.
+    shared: Fields,
+    /// A browser's own of some fields that were asked for, by the names of these fields.
+    own: Fields,
+}
+
+impl Hash {
+    /// The values for the browser of `mark`: its own where that is another than the person's.
+    fn of(self, mark: Option<&str>) -> Fields {
+        let Self { shared, mut own } = self;
+        if let Some(mark) = mark {
+            let of_browser = |(name, text): &(String, String)| {
+                let field = name.strip_prefix('_')?.strip_suffix(mark)?.strip_suffix('@')?;
+                Some((field.to_owned(), text.clone()))
+            };
+            own.extend(shared.iter().filter_map(of_browser));
+        }
+        let is_shared = |name: &str| !name.starts_with('_') || name == CONSENT_FIELD;
+        let mut values: Fields = shared.into_iter().filter(|(name, _)| is_shared(name)).collect();
+        if !own.is_empty() {
+            values.retain(|(name, _)| field(&own, name).is_none());
+            values.extend(own.into_iter().filter(|(_, text)| text != NO_ID));
+        }
+        values
+    }
+}
+
+/// All fields, from the answer to HGETALL.
+fn whole(texts: Vec<Option<String>>) -> Hash {
+    let mut texts = texts.into_iter();
+    let pairs = std::iter::from_fn(|| Some((texts.next()??, texts.next()??)));
+    Hash { shared: pairs.collect(), own: Vec::new() }
+}
+
+/// The fields that were asked for by name, those of the browser last.
+fn some(texts: Vec<Option<String>>, fields: &[String]) -> Hash {
+    let mut texts = texts.into_iter();
+    let ours = [VERSION_FIELD, NEXT_FIELD, CONSENT_FIELD].into_iter();
+    let names = ours.chain(fields.iter().map(String::as_str));
+    let found = |(name, text): (&str, Option<String>)| Some((name.to_owned(), text?));
+    let shared = names.zip(texts.by_ref()).filter_map(found).collect();
+    Hash { shared, own: fields.iter().map(String::as_str).zip(texts).filter_map(found).collect() }
 }
 
 fn field<'a>(fields: &'a Fields, name: &str) -> Option<&'a str> {
@@ -212,6 +270,7 @@ pub fn vendor_id(entry: VendorIdEntry<'_>) -> VendorId {
         collected_at: Some(clock::timestamp(entry.collected_at)),
         expires_at: Some(clock::timestamp(entry.expires_at)),
         anonymous_id: None,
+        user_id: None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! The stored IDs of an identity, as producers compare new ones with them, and reading them from Redis.
+//! The stored IDs of an owner, as producers compare new ones with them, and reading a browser's from Redis.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::storage::{
-    cache_entries::{self, VendorIdEntry},
+    cache_entries::{self, NEXT_FIELD, VendorIdEntry},
     postgres::rows::VendorIdRow,
     redis::{
         keys,
@@ -22,16 +22,33 @@ pub struct StoredId {
     pub value: String,
     /// True where it was made in the vendor's format, or found in its cookie; not the vendor's own word.
     pub generated: bool,
-    /// The [`cache_entries::mark`] of the browser it is from, of generated ones.
-    pub by: Option<String>,
-    /// Time at which it was received.
-    pub collected_at: OffsetDateTime,
     /// Time at which it stops counting.
     pub expires_at: OffsetDateTime,
 }
 
-/// Stored IDs by field.
+/// The stored IDs of one owner, by field.
 pub type StoredIds = BTreeMap<String, StoredId>;
+
+/// The reason why Redis does not say what is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unread {
+    /// The key is missing, and may be filled.
+    Missing,
+    /// The key is marked by somebody who writes or fills it.
+    Busy,
+    /// The key has to be written anew: something that it shows has ended.
+    Ended,
+}
+
+/// Judges a `cvid:` key by two of its fields, [`VERSION_FIELD`] and [`NEXT_FIELD`].
+pub fn is_readable(version: Option<&str>, next: Option<&str>, now: OffsetDateTime) -> Result<(), Unread> {
+    match protocol::hash_state(version) {
+        Cached::Miss => Err(Unread::Missing),
+        Cached::Busy => Err(Unread::Busy),
+        Cached::Hit(_) if cache_entries::has_ended(next, now) => Err(Unread::Ended),
+        Cached::Hit(_) => Ok(()),
+    }
+}
 
 impl StoredId {
     /// The ID in PostgreSQL's row.
@@ -39,40 +56,44 @@ impl StoredId {
         Self::of(cache_entries::vendor_id(row))
     }
 
-    /// The ID in a field of a `cvid:` key; none where the text is not understood.
-    pub fn of_text(text: &str) -> Option<Self> {
-        serde_json::from_str(text).ok().map(Self::of)
+    /// The ID in a field of a `cvid:` key, where the browser of `mark` owns it; none where the text is not understood.
+    fn of_text(text: &str, mark: &str) -> Option<Self> {
+        let entry: VendorIdEntry<'_> = serde_json::from_str(text).ok()?;
+        (entry.by.as_deref() == Some(mark)).then(|| Self::of(entry))
     }
 
     fn of(entry: VendorIdEntry<'_>) -> Self {
         Self {
             value: entry.value.into_owned(),
             generated: entry.source == "generated",
-            by: entry.by.map(std::borrow::Cow::into_owned),
-            collected_at: entry.collected_at,
             expires_at: entry.expires_at,
         }
     }
-
-    /// True where it was made for the browser of `mark`, or found in it.
-    pub fn is_of(&self, mark: &str) -> bool {
-        self.generated && self.by.as_deref() == Some(mark)
-    }
 }
 
-/// Adds the command whose answer [`read`] takes: the fields `fields` of a canonical identity.
-pub fn ask(pipe: &mut Pipeline, org: Uuid, canonical: Uuid, fields: &[&'static str]) {
-    pipe.cmd("HMGET").arg(keys::vendor_ids(org, canonical).name).arg(VERSION_FIELD).arg(fields);
+/// Adds the command whose answer [`read`] takes: `fields` of a canonical identity, as all share them and as the browser
+/// of `mark` has them.
+pub fn ask(pipe: &mut Pipeline, org: Uuid, canonical: Uuid, fields: &[&'static str], mark: &str) {
+    let own: Vec<String> = fields.iter().map(|field| cache_entries::own_field(field, mark)).collect();
+    let key = keys::vendor_ids(org, canonical).name;
+    pipe.cmd("HMGET").arg(key).arg(VERSION_FIELD).arg(NEXT_FIELD).arg(fields).arg(own);
 }
 
-/// Reads what the key says: the IDs in `fields`, or why it says nothing.
-pub fn read(answer: Value, fields: &[&'static str]) -> Result<StoredIds, Cached> {
+/// Reads the browser's own IDs in `fields`.
+pub fn read(
+    answer: Value,
+    fields: &[&'static str],
+    mark: &str,
+    now: OffsetDateTime,
+) -> Result<StoredIds, Unread> {
     let mut texts = protocol::strings(answer).into_iter();
-    match protocol::hash_state(texts.next().flatten().as_deref()) {
-        Cached::Hit(_) => {}
-        other => return Err(other),
-    }
-    let stored =
-        |(field, text): (&&str, Option<String>)| Some(((*field).to_owned(), StoredId::of_text(&text?)?));
-    Ok(fields.iter().zip(texts).filter_map(stored).collect())
+    let (version, next) = (texts.next().flatten(), texts.next().flatten());
+    is_readable(version.as_deref(), next.as_deref(), now)?;
+    let texts: Vec<Option<String>> = texts.collect();
+    let (shared, own) = texts.split_at_checked(fields.len()).unwrap_or_default();
+    let stored = |(field, (shared, own)): (&&str, (&Option<String>, &Option<String>))| {
+        let text = own.as_deref().or(shared.as_deref())?;
+        Some(((*field).to_owned(), StoredId::of_text(text, mark)?))
+    };
+    Ok(fields.iter().zip(shared.iter().zip(own)).filter_map(stored).collect())
 }

@@ -3,7 +3,7 @@
 
 use std::{
     any::Any,
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -14,8 +14,11 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::{
+    entries,
     ledger::Ledger,
+    schedules,
     stored::{StoredId, StoredIds},
+    ties::Ties,
 };
 use crate::{
     error::{Error, Result},
@@ -26,19 +29,18 @@ use crate::{
         batcher::Batcher,
         cache_entries,
         change::{self, Change, Committed},
-        delivered,
-        postgres::{consent, identities, syncs, vendor_ids},
+        postgres::{consent, identities, rows::Owner, syncs, vendor_ids},
         redis::protocol::Entry,
     },
 };
 
-/// A write: what a producer has to store for one browser.
+/// A write: what a producer has to store for one browser or user.
 pub trait Write: Send + Sync + 'static {
     /// The answer that the producer gets.
     type Output: Send + 'static;
 
-    /// The browser's anonymous ID.
-    fn browser(&self) -> &str;
+    /// The browser for which it is stored, or the user where there is none.
+    fn owner(&self) -> &Identifier;
 
     /// Time of the write.
     fn now(&self) -> OffsetDateTime;
@@ -53,14 +55,14 @@ pub trait Write: Send + Sync + 'static {
         false
     }
 
-    /// Decides, with the browser's identity locked, and enters what changes. May be called again, with a new ledger,
+    /// Decides, with the owner's identity locked, and enters what changes. May be called again, with a new ledger,
     /// where the transaction has to be tried again.
     fn decide(&self, ledger: &mut Ledger) -> Self::Output;
 }
 
 /// A write of whatever producer.
 trait AnyWrite: Send + Sync {
-    fn browser(&self) -> &str;
+    fn owner(&self) -> &Identifier;
     fn now(&self) -> OffsetDateTime;
     fn state_vendor(&self) -> Option<&str>;
     fn needs_stored_ids(&self) -> bool;
@@ -68,8 +70,8 @@ trait AnyWrite: Send + Sync {
 }
 
 impl<W: Write> AnyWrite for W {
-    fn browser(&self) -> &str {
-        Write::browser(self)
+    fn owner(&self) -> &Identifier {
+        Write::owner(self)
     }
 
     fn now(&self) -> OffsetDateTime {
@@ -159,8 +161,17 @@ impl Change for Batch {
     async fn apply(&self, connection: &mut AsyncPgConnection) -> Result<(Self::Output, Vec<Entry>)> {
         let mut ledger = self.read(connection).await?;
         let written = self.writes.iter().map(|write| write.decide(&mut ledger)).collect();
-        let Ledger { roots: _, consents: _, attempts, stored: _, used: _, new_used, new_attempts, new_ids } =
-            ledger;
+        let Ledger {
+            roots: _,
+            mut ties,
+            consents: _,
+            attempts,
+            stored: _,
+            used: _,
+            new_used,
+            new_attempts,
+            new_ids,
+        } = ledger;
         let org = self.org;
         if !new_used.is_empty() {
             syncs::use_states(connection, org, &new_used).await?;
@@ -169,15 +180,16 @@ impl Change for Batch {
             syncs::store(connection, org, &new_attempts).await?;
         }
         let changed: BTreeSet<Uuid> = new_attempts.keys().map(|(canonical, _)| *canonical).collect();
-        let mut entries: Vec<Entry> = changed
-            .iter()
-            .filter_map(|canonical| Some(cache_entries::syncs(org, *canonical, attempts.get(canonical)?)))
-            .collect();
+        let entry = |canonical: &Uuid| {
+            Some(schedules::entry(org, *canonical, attempts.get(canonical)?, ties.get(canonical)?))
+        };
+        let mut entries: Vec<Entry> = changed.iter().filter_map(entry).collect();
         if !new_ids.is_empty() {
             vendor_ids::store(connection, org, &new_ids.values().collect::<Vec<_>>()).await?;
-            let with_ids: BTreeSet<Uuid> = new_ids.keys().map(|(canonical, _)| *canonical).collect();
-            let with_ids: Vec<Uuid> = with_ids.into_iter().collect();
-            entries.extend(self.vendor_id_entries(connection, &with_ids).await?);
+            let with_ids: BTreeSet<Uuid> = new_ids.keys().map(|(canonical, ..)| *canonical).collect();
+            let own = |canonical| Some((canonical, ties.remove(&canonical)?));
+            let known = with_ids.into_iter().filter_map(own).collect();
+            entries.extend(self.vendor_id_entries(connection, known).await?);
         }
         Ok((written, entries))
     }
@@ -187,20 +199,21 @@ impl Batch {
     /// Locks every visitor and reads what is stored for them.
     async fn read(&self, connection: &mut AsyncPgConnection) -> Result<Ledger> {
         let org = self.org;
-        let browsers: BTreeSet<&str> = self.writes.iter().map(|write| write.browser()).collect();
-        let browsers: Vec<&str> = browsers.into_iter().collect();
-        let roots = identities::lock_by_anonymous_ids(connection, org, &browsers).await?;
+        let owners: BTreeSet<&Identifier> = self.writes.iter().map(|write| write.owner()).collect();
+        let owners: Vec<Identifier> = owners.into_iter().cloned().collect();
+        let (roots, linked) = identities::lock_by_ids(connection, org, &owners).await?;
         if roots.is_empty() {
             return Ok(Ledger::default());
         }
+        let browsers = owners.iter().filter(|id| id.kind == Kind::AnonymousId);
+        let browsers: Vec<&str> = browsers.map(|id| id.value.as_str()).collect();
         let consents = consent::find(connection, org, &browsers).await?;
-        let canonicals: BTreeSet<Uuid> = roots.values().copied().collect();
-        let canonicals: Vec<Uuid> = canonicals.into_iter().collect();
+        let canonicals: Vec<Uuid> = linked.keys().copied().collect();
         let mut pairs = BTreeSet::new();
         for write in &self.writes {
             let Some(vendor) = write.state_vendor() else { continue };
-            let browser = Identifier { kind: Kind::AnonymousId, value: write.browser().to_owned() };
-            for digest in self.tombstones.digests(org, &browser) {
+            let browser = write.owner();
+            for digest in self.tombstones.digests(org, browser) {
                 pairs.insert(((browser.value.clone(), vendor.to_owned()), digest));
             }
         }
@@ -209,15 +222,17 @@ impl Batch {
         } else {
             syncs::used_states(connection, org, &pairs).await?
         };
-        let mut stored: HashMap<Uuid, StoredIds> = HashMap::new();
+        let mut stored: HashMap<(Uuid, Owner), StoredIds> = HashMap::new();
         if self.writes.iter().any(|write| write.needs_stored_ids()) {
             for row in vendor_ids::find(connection, org, &canonicals).await? {
-                stored.entry(row.canonical_id).or_default().insert(row.field.clone(), StoredId::of_row(&row));
+                let ids = stored.entry((row.canonical_id, row.owner.clone())).or_default();
+                ids.insert(row.field.clone(), StoredId::of_row(&row));
             }
         }
         let consents = consents.into_iter();
         Ok(Ledger {
             roots,
+            ties: linked.into_iter().map(|(canonical, links)| (canonical, Ties::new(links))).collect(),
             consents: consents
                 .map(|row| (row.anonymous_id.clone(), cache_entries::consent_entry(Some(&row))))
                 .collect(),
@@ -231,12 +246,13 @@ impl Batch {
     async fn vendor_id_entries(
         &self,
         connection: &mut AsyncPgConnection,
-        canonicals: &[Uuid],
+        ties: BTreeMap<Uuid, Ties>,
     ) -> Result<Vec<Entry>> {
         let org = self.org;
         let now = self.writes.iter().map(|write| write.now()).max().unwrap_or(OffsetDateTime::UNIX_EPOCH);
-        let (mut entries, known) = delivered::entries(connection, org, canonicals, now).await?;
-        entries.extend(delivered::projections(connection, org, canonicals, &known, now).await?);
-        Ok(entries)
+        let known = entries::load_ids(connection, org, ties).await?;
+        let mut changed = entries::delivered(connection, org, &known, now).await?;
+        changed.extend(entries::projections(org, known.values(), now));
+        Ok(changed)
     }
 }

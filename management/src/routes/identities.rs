@@ -88,7 +88,8 @@ pub async fn look_up(
         return Err(ApiError::with_message(Code::InvalidParameter, "Exactly one ID is needed."));
     };
     let org_id = data_org(&state, &caller, environment).await?;
-    let request = LookupRequest { org_id, identity: Some(IdentityRef { id: Some(id) }) };
+    let identity = Some(IdentityRef { id: Some(id), ..IdentityRef::default() });
+    let request = LookupRequest { org_id, identity };
     let person = state.core.lookup(request).await?.person.ok_or(Code::NotFound)?;
     Ok(Json(person.into()))
 }
@@ -166,7 +167,7 @@ pub async fn unmerge(
 }
 
 fn canonical(id: Uuid) -> IdentityRef {
-    IdentityRef { id: Some(Named::CanonicalId(id.to_string())) }
+    IdentityRef { id: Some(Named::CanonicalId(id.to_string())), ..IdentityRef::default() }
 }
 
 /// Gives the organisation, or its sibling for test data.

@@ -27,15 +27,16 @@ const GROUPED: (usize, usize) = (4, 4);
 /// Rows of a grouped statement.
 const ROWS: usize = 100;
 
-/// Inserts a canonical identity and its link for each row, nothing where the link is there already.
+/// Inserts a canonical identity and its link for each row, nothing where the link is there already. Names the columns
+/// alone that a base's schema has as well.
 const INSERT: &str = "WITH linked AS ( \
-        INSERT INTO links (org_id, canonical_id, kind, value, verified) \
-        SELECT $1, id, 0, value, true FROM unnest($2::uuid[], $3::text[]) AS one (id, value) \
+        INSERT INTO links (org_id, canonical_id, kind, value) \
+        SELECT $1, id, 0, value FROM unnest($2::uuid[], $3::text[]) AS one (id, value) \
         ON CONFLICT (org_id, kind, value) DO NOTHING RETURNING org_id, canonical_id) \
     INSERT INTO canonicals (org_id, id) SELECT org_id, canonical_id FROM linked";
 /// The same for a single row.
 const INSERT_ONE: &str = "WITH linked AS ( \
-        INSERT INTO links (org_id, canonical_id, kind, value, verified) VALUES ($1, $2, 0, $3, true) \
+        INSERT INTO links (org_id, canonical_id, kind, value) VALUES ($1, $2, 0, $3) \
         ON CONFLICT (org_id, kind, value) DO NOTHING RETURNING org_id, canonical_id) \
     INSERT INTO canonicals (org_id, id) SELECT org_id, canonical_id FROM linked";
 

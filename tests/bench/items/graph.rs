@@ -31,27 +31,32 @@ const FLOOR: (usize, usize) = (64, 16);
 const LOCK: &str = "SELECT id FROM canonicals WHERE org_id = $1 AND id = ANY ($2) AND merged_into IS NULL \
      ORDER BY id FOR NO KEY UPDATE";
 const HOMES: &str = "SELECT canonical_id, kind FROM links WHERE org_id = $1 AND canonical_id = ANY ($2) ORDER BY canonical_id";
-const LINK: &str = "INSERT INTO links (org_id, kind, value, canonical_id, verified) VALUES ($1, 1, $2, $3, false) \
+/// The user and the way of their browser, which is nobody's own any more.
+const LINK: &str = "WITH browser AS ( \
+         UPDATE links SET via = 'claim' WHERE org_id = $1 AND canonical_id = $3 AND kind = 0 AND via = 'own') \
+     INSERT INTO links (org_id, kind, value, canonical_id, via) VALUES ($1, 1, $2, $3, 'claim') \
      ON CONFLICT (org_id, kind, value) DO NOTHING";
+/// The history of a merge. Of vendor IDs and attempts each row has its owner, by whom it goes back.
 const REMEMBER: &str = "INSERT INTO merge_history (id, org_id, survivor_id, merged_id, moved) \
      SELECT $4, $1, $2, $3, jsonb_build_object( \
          'links', (SELECT jsonb_agg(l) FROM links l WHERE l.org_id = $1 AND l.canonical_id = $3), \
-         'ids', (SELECT jsonb_agg(v) FROM vendor_ids v WHERE v.org_id = $1 AND v.canonical_id = $3), \
-         'attempts', (SELECT jsonb_agg(s) FROM sync_attempts s WHERE s.org_id = $1 AND s.canonical_id = $3))";
+         'vendor_ids', (SELECT count(*) FROM vendor_ids v WHERE v.org_id = $1 AND v.canonical_id = $3))";
 const MOVE: [&str; 6] = [
     "UPDATE links SET canonical_id = $2 WHERE org_id = $1 AND canonical_id = $3",
-    "INSERT INTO vendor_ids AS own (org_id, canonical_id, field, value, source, collected_at, expires_at) \
-     SELECT org_id, $2, field, value, source, collected_at, expires_at FROM vendor_ids \
-     WHERE org_id = $1 AND canonical_id = $3 \
-     ON CONFLICT (org_id, canonical_id, field) DO UPDATE SET value = excluded.value, source = excluded.source, \
-         collected_at = excluded.collected_at, expires_at = excluded.expires_at \
+    "INSERT INTO vendor_ids AS own (org_id, canonical_id, field, value, source, collected_at, expires_at, owner, \
+         pipeline_id, owner_kind, is_withheld) \
+     SELECT org_id, $2, field, value, source, collected_at, expires_at, owner, pipeline_id, owner_kind, is_withheld \
+     FROM vendor_ids WHERE org_id = $1 AND canonical_id = $3 \
+     ON CONFLICT (org_id, canonical_id, field, owner_kind, owner) DO UPDATE SET value = excluded.value, \
+         source = excluded.source, collected_at = excluded.collected_at, expires_at = excluded.expires_at, \
+         pipeline_id = excluded.pipeline_id, is_withheld = excluded.is_withheld \
      WHERE (excluded.expires_at > now(), excluded.collected_at) > (own.expires_at > now(), own.collected_at)",
     "DELETE FROM vendor_ids WHERE org_id = $1 AND canonical_id = $3 AND $2::uuid IS NOT NULL",
     "INSERT INTO sync_attempts AS own (org_id, canonical_id, vendor, last_synced, ttl_days, outcome, attempts, \
-         unanswered_since, next_at) \
-     SELECT org_id, $2, vendor, last_synced, ttl_days, outcome, attempts, unanswered_since, next_at \
+         unanswered_since, next_at, anonymous_id) \
+     SELECT org_id, $2, vendor, last_synced, ttl_days, outcome, attempts, unanswered_since, next_at, anonymous_id \
      FROM sync_attempts WHERE org_id = $1 AND canonical_id = $3 \
-     ON CONFLICT (org_id, canonical_id, vendor) DO UPDATE SET next_at = excluded.next_at \
+     ON CONFLICT (org_id, canonical_id, vendor, anonymous_id) DO UPDATE SET next_at = excluded.next_at \
      WHERE excluded.last_synced > own.last_synced",
     "DELETE FROM sync_attempts WHERE org_id = $1 AND canonical_id = $3 AND $2::uuid IS NOT NULL",
     "UPDATE canonicals SET merged_into = $2 WHERE org_id = $1 AND (id = $3 OR merged_into = $3)",

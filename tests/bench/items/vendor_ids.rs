@@ -44,7 +44,7 @@ impl Lane for DeliveryLane {
         let request = VendorIdsRequest {
             org_id: self.org.clone(),
             identities: (0..self.identities)
-                .map(|at| IdentityRef { id: Some(reference(visitor(at))) })
+                .map(|at| IdentityRef { id: Some(reference(visitor(at))), ..IdentityRef::default() })
                 .collect(),
             fields: Vec::new(),
         };

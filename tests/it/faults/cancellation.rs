@@ -75,7 +75,7 @@ fn resolve_request(world: &World, number: u32) -> ResolveRequest {
 fn vendor_ids_request(world: &World, anonymous_id: &str) -> VendorIdsRequest {
     VendorIdsRequest {
         org_id: world.customer.org_id.to_string(),
-        identities: vec![IdentityRef { id: Some(Id::AnonymousId(anonymous_id.to_owned())) }],
+        identities: vec![IdentityRef { id: Some(Id::AnonymousId(anonymous_id.to_owned())), browser: None }],
         fields: Vec::new(),
     }
 }

@@ -156,7 +156,10 @@ async fn a_full_pool_refuses_in_time_and_looks_healthy() {
         let mut core = world.internal().resolve();
         let request = VendorIdsRequest {
             org_id: world.customer.org_id.to_string(),
-            identities: vec![IdentityRef { id: Some(Id::AnonymousId(browser.aid().to_owned())) }],
+            identities: vec![IdentityRef {
+                id: Some(Id::AnonymousId(browser.aid().to_owned())),
+                browser: None,
+            }],
             fields: Vec::new(),
         };
         calls.spawn(async move {

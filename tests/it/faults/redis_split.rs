@@ -82,7 +82,7 @@ async fn consent(world: &World, browser: &Browser, marketing: bool) -> String {
 async fn delivered(world: &World, core: usize, browser: &Browser) -> IdentityVendorIds {
     let request = VendorIdsRequest {
         org_id: world.customer.org_id.to_string(),
-        identities: vec![IdentityRef { id: Some(Id::AnonymousId(browser.aid().to_owned())) }],
+        identities: vec![IdentityRef { id: Some(Id::AnonymousId(browser.aid().to_owned())), browser: None }],
         fields: Vec::new(),
     };
     let api = world.cluster.api(core, &world.cluster.secrets.internal_token).unwrap();

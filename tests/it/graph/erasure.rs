@@ -56,16 +56,31 @@ async fn an_erased_person_is_nowhere_by_whatever_name() {
 }
 
 #[tokio::test]
-async fn what_a_merge_recorded_of_a_browser_goes_with_its_last_owner() {
+async fn what_names_a_browser_goes_with_its_last_person_and_what_it_brought_to_others_stays() {
     let world = two_cores().await;
     let people = People::of(&world);
     people.see(0, login("home", "anna")).await;
-    people.see(0, visit("wandering-tablet")).await;
+    let mut tablet = world.browser();
+    tablet.anonymous_id = Some("wandering-tablet".to_owned());
+    assert_accepted(&tablet.view(&granted()).await, 1);
+    assert_gif(tablet.sync("pinterest").await.last().unwrap());
     people.see(0, cookie("home", "wandering-tablet")).await;
+    let brought = people.delivered(user("anna")).await.vendor_ids;
     people.see(0, login("wandering-tablet", "bert")).await;
+    give(&world, browser("wandering-tablet"), "ttd_id", "canary-of-bert").await;
     people.delete(1, user("bert")).await.unwrap();
     assert_gone(&world, &["wandering-tablet", "bert"]).await;
-    assert_eq!(people.lookup(user("anna")).await.unwrap().identifiers.len(), 2);
+    for flush in [false, true] {
+        if flush {
+            world.flush_redis().await;
+        }
+        assert_eq!(people.delivered(user("anna")).await.vendor_ids, brought);
+    }
+    let anna = people.lookup(user("anna")).await.unwrap();
+    assert_eq!(anna.identifiers.len(), 2);
+    let id = &anna.vendor_ids["pin_unauth"];
+    assert_eq!((&id.anonymous_id, &id.user_id), (&None, &None), "nobody's any more");
+    assert_sound(&world).await;
 }
 
 #[tokio::test]
@@ -104,9 +119,9 @@ async fn the_reaper_takes_what_is_old_and_nothing_else() {
     let world = two_cores().await;
     let people = People::of(&world);
     for id in ["old", "back", "fresh"] {
-        let own = people.see(0, login(id, format!("{id}-user"))).await.canonical_id;
-        give(&world, &own, "pin_unauth", "live").await;
-        give(&world, &own, "ttd_id", "expired").await;
+        people.see(0, login(id, format!("{id}-user"))).await;
+        give(&world, browser(id), "pin_unauth", "live").await;
+        give(&world, browser(id), "ttd_id", "expired").await;
     }
     // `back` has been away long, and Redis has forgotten them.
     world

@@ -4,13 +4,11 @@ use harness::{
     answers::{assert_accepted, assert_gif},
     eventually,
     grpc::Api,
+    people::{named, user},
     visits::granted,
     world::World,
 };
-use proto::v1::{
-    Caller, IdentityRef, RefusalReason, Resolution, ResolveRequest, Subject, VendorIdsRequest, caller::Kind,
-    identity_ref::Id,
-};
+use proto::v1::{Caller, RefusalReason, Resolution, ResolveRequest, Subject, VendorIdsRequest, caller::Kind};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
@@ -41,7 +39,7 @@ async fn resolve_over(
 async fn canonical_of_user(world: &World, user_id: &str) -> String {
     let request = VendorIdsRequest {
         org_id: world.customer.org_id.to_string(),
-        identities: vec![IdentityRef { id: Some(Id::UserId(user_id.to_owned())) }],
+        identities: vec![named(user(user_id))],
         fields: Vec::new(),
     };
     world

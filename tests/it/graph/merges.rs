@@ -9,7 +9,7 @@ use proto::v1::{IdentityVendorIds, RefusalReason, VendorId, identity_ref::Id};
 use tonic::Code;
 
 use super::support::{
-    assert_gone, assert_own, assert_shape, assert_sound, merged, resolve_in_the_end, two_cores,
+    assert_gone, assert_own, assert_shape, assert_sound, merged, resolve_in_the_end, take_out, two_cores,
     with_an_id_each,
 };
 
@@ -22,11 +22,16 @@ async fn a_merge_is_seen_everywhere_and_can_be_undone() {
         if flush {
             world.flush_redis().await;
         }
-        for id in [browser("phone"), browser("laptop"), canonical(&one), canonical(&other)] {
+        for (id, pin) in [
+            (browser("phone"), "canary-of-phone"),
+            (browser("laptop"), "canary-of-laptop"),
+            (canonical(&one), "canary-of-laptop"),
+            (canonical(&other), "canary-of-laptop"),
+        ] {
             let found = people.delivered(id.clone()).await;
             assert_eq!(found.canonical_id, one, "{id:?}");
-            assert_eq!(found.vendor_ids["pin_unauth"].value, "canary-of-laptop", "the newest one");
-            assert_eq!(found.vendor_ids["ttd_id"].value, "canary-of-trade");
+            assert_eq!(found.vendor_ids["pin_unauth"].value, pin, "{id:?}: its own, else the newest");
+            assert_eq!(found.vendor_ids["ttd_id"].value, "canary-of-trade", "{id:?}: what one of them has");
         }
     }
     let person = people.lookup(canonical(&other)).await.unwrap();
@@ -35,7 +40,7 @@ async fn a_merge_is_seen_everywhere_and_can_be_undone() {
         person
             .identifiers
             .iter()
-            .all(|id| id.verified && id.linked_at.is_some() && id.last_used_at.is_some())
+            .all(|id| id.via == "own" && id.linked_at.is_some() && id.last_used_at.is_some())
     );
     let merge = &person.merges[0];
     assert_eq!((&merge.survivor_canonical_id, &merge.merged_canonical_id), (&one, &other));
@@ -60,7 +65,7 @@ async fn a_merge_is_seen_everywhere_and_can_be_undone() {
             (people.delivered(browser("phone")).await, people.delivered(canonical(&other)).await);
         assert_eq!((&phone.canonical_id, &laptop.canonical_id), (&one, &other));
         assert_eq!(phone.vendor_ids.len(), 1, "{phone:?}");
-        assert_eq!(phone.vendor_ids["pin_unauth"].value, "canary-of-phone", "its own came back");
+        assert_eq!(phone.vendor_ids["pin_unauth"].value, "canary-of-phone", "its own");
         assert_eq!(laptop.vendor_ids.len(), 2, "{laptop:?}");
         assert_eq!(people.delivered(browser("laptop")).await, laptop);
     }
@@ -91,23 +96,33 @@ async fn merges_in_a_row_within_one_call_lead_to_the_last_survivor() {
     assert_sound(&world).await;
 }
 
-/// An ID displaced the survivor's, and was displaced by another's in turn: undone in that order, it does not
-/// come back to the survivor, whose own does.
+/// Merges side by side and within one another, undone in each order: whoever goes back takes their own along,
+/// and leaves the others theirs.
 #[tokio::test]
-async fn what_was_displaced_twice_is_not_somebody_else_s_afterwards() {
+async fn in_whatever_order_merges_are_undone_each_browser_gets_its_own_back() {
     let world = two_cores().await;
     let people = People::of(&world);
-    let ids = with_an_id_each(&world, &people, &["root", "first", "second"]).await;
-    for other in ["first", "second"] {
-        people.see(0, cookie("root", other)).await;
+    for (round, order) in
+        [[1, 2, 3], [1, 3, 2], [2, 1, 3], [2, 3, 1], [3, 1, 2], [3, 2, 1]].iter().enumerate()
+    {
+        let names = ["root", "first", "second", "within"].map(|name| format!("{name}-{round}"));
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let ids = with_an_id_each(&world, &people, &names).await;
+        people.see(0, cookie(names[2], names[3])).await;
+        for other in [names[1], names[2]] {
+            people.see(1, cookie(names[0], other)).await;
+        }
+        for (step, merged) in order.iter().enumerate() {
+            for name in &names {
+                let own = people.delivered(browser(*name)).await.vendor_ids;
+                assert_eq!(own["pin_unauth"].value, *name, "{order:?}, step {step}");
+            }
+            take_out(&people, step, &ids[*merged]).await;
+        }
+        assert_own(&people, &names, &ids).await;
+        world.flush_redis().await;
+        assert_own(&people, &names, &ids).await;
     }
-    assert_eq!(people.delivered(browser("root")).await.vendor_ids["pin_unauth"].value, "second");
-    for merged in &ids[1..] {
-        let merges = people.lookup(canonical(merged)).await.unwrap().merges;
-        let merge = merges.iter().find(|merge| merge.merged_canonical_id == *merged).unwrap();
-        assert_eq!(people.unmerge(1, &merge.merge_id).await.unwrap(), *merged);
-    }
-    assert_own(&people, &["root", "first", "second"], &ids).await;
     assert_sound(&world).await;
 }
 
@@ -144,12 +159,12 @@ async fn after_each_change_redis_says_on_both_cores_what_postgresql_says() {
     let second = people.see(1, visit("laptop")).await.canonical_id;
     let bert = people.see(1, login("phone", "bert")).await.canonical_id;
     for (of, field, value) in [
-        (&first, "pin_unauth", "of-anna"),
-        (&second, "pin_unauth", "of-laptop"),
-        (&second, "ttd_id", "trade-of-laptop"),
-        (&bert, "pin_unauth", "of-bert"),
+        ("tablet", "pin_unauth", "of-anna"),
+        ("laptop", "pin_unauth", "of-laptop"),
+        ("laptop", "ttd_id", "trade-of-laptop"),
+        ("phone", "pin_unauth", "of-bert"),
     ] {
-        give(&world, of, field, value).await;
+        give(&world, browser(of), field, value).await;
     }
     let names = [&first, &second, &bert].map(canonical);
     let ids: Vec<Id> = [browser("tablet"), browser("laptop"), browser("phone"), user("anna"), user("bert")]
@@ -173,8 +188,8 @@ async fn after_each_change_redis_says_on_both_cores_what_postgresql_says() {
     assert_eq!(told().await, [anna, laptop, bert_s, anna, bert_s, anna, laptop, bert_s], "FLUSHALL");
 
     people.see(0, login("laptop", "anna")).await;
-    let both = "anna of-laptop trade-of-laptop";
-    assert_eq!(told().await, [both, both, bert_s, both, bert_s, both, both, bert_s], "a merge");
+    let (both, tablet) = ("anna of-laptop trade-of-laptop", "anna of-anna trade-of-laptop");
+    assert_eq!(told().await, [tablet, both, bert_s, both, bert_s, both, both, bert_s], "a merge");
 
     people.see(1, login("tablet", "bert")).await;
     assert_eq!(told().await, [bert_s, both, bert_s, both, bert_s, both, both, bert_s], "a move");
@@ -189,44 +204,89 @@ async fn after_each_change_redis_says_on_both_cores_what_postgresql_says() {
 }
 
 #[tokio::test]
-async fn of_merges_within_merges_each_gets_its_own_back() {
+async fn who_is_erased_after_an_inner_merge_was_undone_does_not_come_back_with_the_outer_one() {
     let world = two_cores().await;
     let people = People::of(&world);
     let own = ["of-a", "of-b", "of-c"];
     let names = with_an_id_each(&world, &people, &own).await;
     people.see(0, cookie("of-b", "of-c")).await;
     people.see(1, cookie("of-a", "of-b")).await;
-    let merges = people.lookup(browser("of-a")).await.unwrap().merges;
-    let inner = merges.iter().find(|merge| merge.merged_canonical_id == names[2]).unwrap();
-    let outer = merges.iter().find(|merge| merge.merged_canonical_id == names[1]).unwrap();
-    people.unmerge(0, &inner.merge_id).await.unwrap();
+    take_out(&people, 0, &names[2]).await;
     people.delete(1, browser("of-c")).await.unwrap();
-    people.unmerge(1, &outer.merge_id).await.unwrap();
+    take_out(&people, 1, &names[1]).await;
     assert_own(&people, &own[..2], &names[..2]).await;
     assert_gone(&world, &["of-c", &names[2]]).await;
     assert_sound(&world).await;
 }
 
 #[tokio::test]
-async fn what_an_inner_merge_had_displaced_further_out_comes_back() {
+async fn who_is_taken_out_of_a_merge_within_a_merge_takes_their_own_from_all() {
     let world = two_cores().await;
     let people = People::of(&world);
     let mut names = Vec::new();
     for id in ["a", "b", "c"] {
         names.push(people.see(0, visit(id)).await.canonical_id);
     }
-    give(&world, &names[0], "pin_unauth", "of-a").await;
-    give(&world, &names[2], "pin_unauth", "of-c").await;
+    give(&world, browser("a"), "pin_unauth", "of-a").await;
+    give(&world, browser("c"), "pin_unauth", "of-c").await;
     people.see(0, cookie("b", "c")).await;
     people.see(1, cookie("a", "b")).await;
-    assert_eq!(people.delivered(browser("a")).await.vendor_ids["pin_unauth"].value, "of-c");
-    let merges = people.lookup(browser("a")).await.unwrap().merges;
-    let inner = merges.iter().find(|merge| merge.merged_canonical_id == names[2]).unwrap();
-    people.unmerge(0, &inner.merge_id).await.unwrap();
-    let found = people.delivered(browser("b")).await;
-    assert_eq!(found.canonical_id, names[0], "the outer merge stands");
-    assert_eq!(found.vendor_ids["pin_unauth"].value, "of-a");
-    assert_eq!(people.delivered(browser("c")).await.vendor_ids["pin_unauth"].value, "of-c");
+    let pins = async || {
+        let mut pins = Vec::new();
+        for id in [browser("a"), browser("b"), browser("c"), canonical(&names[0]), canonical(&names[2])] {
+            pins.push(people.delivered(id).await.vendor_ids["pin_unauth"].value.clone());
+        }
+        pins
+    };
+    assert_eq!(pins().await, ["of-a", "of-c", "of-c", "of-c", "of-c"]);
+    take_out(&people, 0, &names[2]).await;
+    for flush in [false, true] {
+        if flush {
+            world.flush_redis().await;
+        }
+        assert_eq!(pins().await, ["of-a", "of-a", "of-c", "of-a", "of-c"]);
+        assert_eq!(people.canonical(browser("b")).await, names[0], "the outer merge stands");
+    }
+    assert_sound(&world).await;
+}
+
+/// Values that came after a merge go back with the browser that brought them, if it is still there.
+#[tokio::test]
+async fn what_came_after_a_merge_goes_back_with_the_browser_that_brought_it() {
+    let world = two_cores().await;
+    let people = People::of(&world);
+    let anna = people.see(0, login("annas", "anna")).await.canonical_id;
+    let ids = with_an_id_each(&world, &people, &["tablet", "phone"]).await;
+    people.see(1, cookie("tablet", "phone")).await;
+    people.see(0, login("tablet", "anna")).await;
+    for (owner, field, value) in [
+        (browser("annas"), "ttd_id", "of-annas"),
+        (browser("tablet"), "gclid", "of-tablet"),
+        (browser("phone"), "gclid", "of-phone"),
+        (user("anna"), "gclid", "of-anna"),
+    ] {
+        give(&world, owner, field, value).await;
+    }
+    // The phone goes to somebody else; what it has brought stays.
+    people.see(1, login("phone", "bert")).await;
+    take_out(&people, 0, &ids[0]).await;
+    let told = async |id: Id| {
+        let found = people.delivered(id).await;
+        let values = found.vendor_ids.into_iter().map(|(field, id)| format!("{field}={}", id.value));
+        (found.canonical_id, values.collect::<Vec<_>>().join(" "))
+    };
+    for flush in [false, true] {
+        if flush {
+            world.flush_redis().await;
+        }
+        let tablet = (ids[0].clone(), "gclid=of-tablet pin_unauth=tablet".to_owned());
+        assert_eq!(told(browser("tablet")).await, tablet);
+        assert_eq!(told(canonical(&ids[0])).await, tablet);
+        assert_eq!(told(browser("annas")).await, (anna.clone(), "gclid=of-anna ttd_id=of-annas".to_owned()));
+        let all = "gclid=of-anna pin_unauth=phone ttd_id=of-annas".to_owned();
+        assert_eq!(told(user("anna")).await, (anna.clone(), all), "what the phone has left is nobody's");
+        assert_eq!(told(browser("phone")).await.1, "");
+    }
     assert_sound(&world).await;
 }
 

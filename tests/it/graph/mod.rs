@@ -4,5 +4,6 @@ mod erasure;
 mod graph_model;
 mod identities;
 mod merges;
+mod owners;
 mod races;
 mod support;

@@ -6,6 +6,7 @@ use harness::{
     eventually,
     people::{People, browser, cookie, login, user, visit},
 };
+use proto::v1::IdentityVendorIds;
 use tokio::task::JoinSet;
 
 use super::support::{assert_shape, assert_sound, resolve_in_the_end, two_cores, vendor_ids_of};
@@ -112,12 +113,16 @@ async fn a_thousand_pairs_who_share_a_device_are_never_fused() {
         let ids: Vec<_> = (0..1000).map(|n| browser(device(n))).collect();
         let users: Vec<_> = (0..1000).map(|n| user(format!("{who}-{n}"))).collect();
         let (now, users) = tokio::join!(vendor_ids_of(&people, 0, &ids), vendor_ids_of(&people, 1, &users));
-        assert_eq!(now, users, "each device is with its newest login");
+        let canonicals = |found: &[IdentityVendorIds]| {
+            found.iter().map(|one| one.canonical_id.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(canonicals(&now), canonicals(&users), "each device is with its newest login");
         if round == 0 {
-            // What is collected while they are logged in stays theirs.
+            // What their device collects while they are logged in stays theirs.
             world.database.execute(
-                "INSERT INTO vendor_ids (org_id, canonical_id, field, value, source, collected_at, expires_at)
-                 SELECT org_id, canonical_id, 'pin_unauth', value, 'sync', now(), now() + interval '90 days'
+                "INSERT INTO vendor_ids (org_id, canonical_id, field, value, source, collected_at, expires_at, owner)
+                 SELECT org_id, canonical_id, 'pin_unauth', value, 'sync', now(), now() + interval '90 days',
+                     'device-' || split_part(value, '-', 2)
                  FROM links WHERE kind = 1",
             )
             .await;
@@ -131,6 +136,8 @@ async fn a_thousand_pairs_who_share_a_device_are_never_fused() {
     for (n, anna) in annas.iter().enumerate() {
         assert_eq!(anna.vendor_ids["pin_unauth"].value, format!("anna-{n}"));
     }
+    let left = world.database.count("vendor_ids", "owner = '' AND owner_kind = 0").await;
+    assert_eq!(left, 1000, "whose device has gone to somebody else");
     assert_eq!(world.database.count("links", "kind = 1").await, 2000);
     assert_eq!(world.database.count("canonicals", "merged_into IS NULL").await, 2000);
     assert_shape(&world).await;

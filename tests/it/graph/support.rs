@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use harness::{
     EVENTUALLY_LIMIT,
-    people::{People, browser, cookie, give, visit},
+    people::{People, browser, canonical, cookie, give, visit},
     recovery::{assert_healed, assert_no_open_transaction},
     world::{Options, World},
 };
 use proto::{
     reason_of,
-    v1::{ErrorReason, IdentityVendorIds, Resolution, Subject, identity_ref::Id},
+    v1::{ErrorReason, IdentityVendorIds, Merge, Resolution, Subject, identity_ref::Id},
 };
 use tokio::time::sleep;
 use tonic::{Code, Status};
@@ -19,14 +19,14 @@ pub(super) async fn two_cores() -> World {
     World::with(Options { cores: 2, ..Options::default() }).await
 }
 
-/// Two browsers with a vendor ID each, merged; the survivor is the first, and the second's ID is the newer
-/// one.
+/// Two browsers with a vendor ID each, merged and without a user; the survivor is the first, and the second's
+/// ID is the newer one.
 pub(super) async fn merged(world: &World, people: &People) -> (String, String) {
     let one = people.see(0, visit("phone")).await.canonical_id;
     let other = people.see(1, visit("laptop")).await.canonical_id;
-    give(world, &one, "pin_unauth", "canary-of-phone").await;
-    give(world, &other, "pin_unauth", "canary-of-laptop").await;
-    give(world, &other, "ttd_id", "canary-of-trade").await;
+    give(world, browser("phone"), "pin_unauth", "canary-of-phone").await;
+    give(world, browser("laptop"), "pin_unauth", "canary-of-laptop").await;
+    give(world, browser("laptop"), "ttd_id", "canary-of-trade").await;
     let joined = people.see(0, cookie("phone", "laptop")).await;
     assert_eq!((joined.canonical_id, joined.merged_from), (one.clone(), vec![other.clone()]));
     (one, other)
@@ -38,7 +38,7 @@ pub(super) async fn with_an_id_each(world: &World, people: &People, names: &[&st
     let mut ids = Vec::new();
     for name in names {
         let id = people.see(0, visit(*name)).await.canonical_id;
-        give(world, &id, "pin_unauth", name).await;
+        give(world, browser(*name), "pin_unauth", name).await;
         ids.push(id);
     }
     ids
@@ -47,9 +47,19 @@ pub(super) async fn with_an_id_each(world: &World, people: &People, names: &[&st
 /// Checks that each browser stands on its own, with its own vendor ID.
 pub(super) async fn assert_own(people: &People, names: &[&str], ids: &[String]) {
     for (name, id) in names.iter().zip(ids) {
-        let found = people.delivered(browser(*name)).await;
-        assert_eq!((&found.canonical_id, found.vendor_ids["pin_unauth"].value.as_str()), (id, *name));
+        for named in [browser(*name), canonical(id)] {
+            let found = people.delivered(named).await;
+            assert_eq!((&found.canonical_id, found.vendor_ids["pin_unauth"].value.as_str()), (id, *name));
+        }
     }
+}
+
+/// Takes the merge of a canonical ID into another apart again.
+pub(super) async fn take_out(people: &People, core: usize, merged: &str) {
+    let merges = people.lookup(canonical(merged)).await.unwrap().merges;
+    let is_it = |merge: &&Merge| merge.merged_canonical_id == merged && merge.undone_at.is_none();
+    let merge = merges.iter().find(is_it).unwrap_or_else(|| panic!("{merged} is not merged: {merges:?}"));
+    assert_eq!(people.unmerge(core, &merge.merge_id).await.unwrap(), merged);
 }
 
 /// Keys of Redis, each with what it holds.
@@ -161,6 +171,35 @@ pub(super) async fn assert_shape(world: &World) {
             "(SELECT FROM links WHERE kind = 1 GROUP BY org_id, canonical_id HAVING count(*) > 1) two",
             "true",
         ),
+        (
+            "vendor IDs of what is merged",
+            "vendor_ids v JOIN canonicals c ON c.org_id = v.org_id AND c.id = v.canonical_id",
+            "c.merged_into IS NOT NULL",
+        ),
+        (
+            "schedules of what is merged",
+            "sync_attempts s JOIN canonicals c ON c.org_id = s.org_id AND c.id = s.canonical_id",
+            "c.merged_into IS NOT NULL",
+        ),
+        (
+            "owners who are not there",
+            "vendor_ids v",
+            "owner <> '' AND NOT EXISTS (SELECT FROM links l WHERE l.org_id = v.org_id AND l.kind = v.owner_kind
+                AND l.value = v.owner AND l.canonical_id = v.canonical_id)",
+        ),
+        (
+            "schedules of browsers that are not there",
+            "sync_attempts s",
+            "anonymous_id <> '' AND NOT EXISTS (SELECT FROM links l WHERE l.org_id = s.org_id AND l.kind = 0
+                AND l.value = s.anonymous_id AND l.canonical_id = s.canonical_id)",
+        ),
+        (
+            "browsers tied to a user who is not there",
+            "links l",
+            "kind = 0 AND via IN ('signed', 'user_hash', 'identity_token', 'claim') AND NOT EXISTS (
+                SELECT FROM links u WHERE u.org_id = l.org_id AND u.kind = 1 AND u.canonical_id = l.canonical_id)",
+        ),
+        ("users who came as browsers do", "links", "kind = 1 AND via IN ('own', 'cookie', 'link_token')"),
         ("deadlocks", "pg_stat_database", "datname = current_database() AND deadlocks > 0"),
     ] {
         assert_eq!(world.database.count(table, condition).await, 0, "{what}");

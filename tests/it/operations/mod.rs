@@ -9,3 +9,4 @@ mod round_trips;
 mod schema;
 mod start_up;
 mod tenants;
+mod upgrade;

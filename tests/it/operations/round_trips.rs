@@ -3,10 +3,12 @@
 use harness::{
     answers::{assert_accepted, assert_gif},
     browser::Browser,
+    people::{self, People, beside, canonical, named},
     round_trips::caused,
     visits::{denied, granted},
     world::{Options, World},
 };
+use proto::v1::VendorIdsRequest;
 use serde_json::{Value, json};
 
 /// Sends a batch and answers with its round trips to Redis and its statements to PostgreSQL.
@@ -144,7 +146,6 @@ async fn after_a_flush_the_next_request_rebuilds_and_the_one_after_is_cheap() {
 
 #[tokio::test]
 async fn delivery_reads_a_thousand_identities_in_one_pipeline() {
-    use proto::v1::{IdentityRef, VendorIdsRequest, identity_ref::Id};
     let world = World::start().await;
     let mut browser = world.browser();
     let event = |number: usize| json!({"type": "page", "anonymousId": format!("visitor-{number}")});
@@ -154,9 +155,7 @@ async fn delivery_reads_a_thousand_identities_in_one_pipeline() {
     }
     let request = VendorIdsRequest {
         org_id: world.customer.org_id.to_string(),
-        identities: (0..1000)
-            .map(|n| IdentityRef { id: Some(Id::AnonymousId(format!("visitor-{n}"))) })
-            .collect(),
+        identities: (0..1000).map(|n| named(people::browser(format!("visitor-{n}")))).collect(),
         fields: Vec::new(),
     };
     let redis = harness::eventually("a delivery that Redis alone answers", async || {
@@ -173,4 +172,45 @@ async fn delivery_reads_a_thousand_identities_in_one_pipeline() {
     // A pipeline of this size fills several packets, so Redis may begin to answer before it has all of it.
     let reads: usize = redis.iter().map(Vec::len).sum();
     assert!((1000..=3000).contains(&reads), "{reads} commands");
+}
+
+#[tokio::test]
+async fn delivery_for_a_browser_beside_a_canonical_id_is_one_round_trip() {
+    let world = World::start().await;
+    let (people, page) = (People::of(&world), People::on_page(&world));
+    let mut person = String::new();
+    // One of them only claims, so that each is told something else; both have consent, which is told as well.
+    for (browser, caller) in [("phone", &people), ("laptop", &page)] {
+        person = caller.see(0, people::login(browser, "anna")).await.canonical_id;
+        people::give(&world, people::browser(browser), "pin_unauth", browser).await;
+    }
+    for browser in ["phone", "laptop"] {
+        let mut visitor = world.browser();
+        visitor.anonymous_id = Some(browser.to_owned());
+        assert_accepted(&visitor.view(&granted()).await, 1);
+    }
+    for fields in [Vec::new(), vec!["pin_unauth".to_owned(), "ttd_id".to_owned()]] {
+        let identities = [
+            beside(canonical(&person), "phone"),
+            beside(canonical(&person), "laptop"),
+            named(canonical(&person)),
+        ];
+        let org_id = world.customer.org_id.to_string();
+        let request = VendorIdsRequest { org_id, identities: identities.into(), fields };
+        let redis = harness::eventually("a delivery that Redis alone answers", async || {
+            world.redis_proxy.take();
+            world.postgres_proxy.take();
+            let answer = world.internal().resolve().vendor_ids(request.clone()).await;
+            let answer = answer.map_err(|status| status.to_string())?.into_inner();
+            let pins = answer.identities.iter().map(|one| one.vendor_ids["pin_unauth"].value.as_str());
+            assert_eq!(pins.collect::<Vec<_>>(), ["phone", "laptop", "phone"]);
+            assert!(answer.identities.iter().all(|one| one.consent.is_some()), "{answer:?}");
+            let (redis, postgres) =
+                (caused(world.redis_proxy.take().0), caused(world.postgres_proxy.take().0));
+            // The first one fills what is missing.
+            if postgres.is_empty() { Ok(redis) } else { Err(format!("{postgres:#?}")) }
+        })
+        .await;
+        assert_eq!(redis.len(), 1, "{redis:#?}");
+    }
 }

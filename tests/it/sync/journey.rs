@@ -110,7 +110,7 @@ async fn a_person_is_delivered_by_user_id_and_canonical_id_too() {
     ];
     let request = VendorIdsRequest {
         org_id: world.customer.org_id.to_string(),
-        identities: ids.into_iter().map(|id| IdentityRef { id: Some(id) }).collect(),
+        identities: ids.into_iter().map(|id| IdentityRef { id: Some(id), browser: None }).collect(),
         fields: vec!["pin_unauth".to_owned()],
     };
     let answer = world.internal().resolve().vendor_ids(request).await.unwrap().into_inner().identities;

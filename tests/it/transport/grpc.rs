@@ -43,7 +43,7 @@ fn of_org(world: &World) -> Option<Caller> {
 }
 
 fn known_as(anonymous_id: &str) -> Option<IdentityRef> {
-    Some(IdentityRef { id: Some(Id::AnonymousId(anonymous_id.to_owned())) })
+    Some(IdentityRef { id: Some(Id::AnonymousId(anonymous_id.to_owned())), browser: None })
 }
 
 #[tokio::test]

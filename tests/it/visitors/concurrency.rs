@@ -142,6 +142,7 @@ async fn both_cores_see_a_change_at_once() {
                 org_id: world.customer.org_id.to_string(),
                 identities: vec![proto::v1::IdentityRef {
                     id: Some(proto::v1::identity_ref::Id::AnonymousId(browser.aid().to_owned())),
+                    browser: None,
                 }],
                 fields: Vec::new(),
             };

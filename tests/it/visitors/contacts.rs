@@ -3,12 +3,13 @@
 use harness::{
     answers::assert_accepted,
     browser::{Answer, Browser},
+    people::named,
     round_trips::caused,
-    signature::sign,
+    signature::{sign, user_hash},
     visits::granted,
     world::{Options, World},
 };
-use proto::v1::{DeleteRequest, ExportRequest, IdentityRef, identity_ref::Id};
+use proto::v1::{DeleteRequest, ExportRequest, identity_ref::Id};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -70,7 +71,7 @@ async fn digests_are_kept_and_link_nobody() {
 }
 
 #[tokio::test]
-async fn the_newest_counts_and_a_server_vouches() {
+async fn the_newest_counts_and_a_signed_call_alone_vouches() {
     let world = World::start().await;
     let mut browser = world.browser();
     let foo = "0c7e6a405862e402eb76a70f8a26fc732d07c32931e9fae9ab1582911d2e8a3b";
@@ -83,7 +84,14 @@ async fn the_newest_counts_and_a_server_vouches() {
     say(&mut browser, &json!({"email_sha256": foo})).await;
     assert_eq!(stored(&world, UID2).await, both);
     say(&mut browser, &json!({"email": "user@example.com", "phone": "12345678901"})).await;
-    assert_eq!(stored(&world, LOWER_MD5).await, "email b58996c504c5638798eb6b511e6f49af false");
+    let claimed = "email b58996c504c5638798eb6b511e6f49af false";
+    assert_eq!(stored(&world, LOWER_MD5).await, claimed);
+    // A hash of the user ID vouches for that alone.
+    let mut login = identify(&browser, &json!({"email": "user@example.com"}));
+    login["userId"] = json!("customer-7");
+    login["context"]["userHash"] = json!(user_hash(&world.customer.server_secret, "customer-7"));
+    assert_accepted(&browser.batch(&json!([login])).await, 1);
+    assert_eq!(stored(&world, LOWER_MD5).await, claimed);
 
     let body = json!({"batch": [identify(&browser, &json!({"email": "user@example.com"}))]}).to_string();
     let request = browser.request(Method::POST, "/v1/batch").bearer_auth(&browser.key);
@@ -103,7 +111,7 @@ async fn they_are_exported_and_erased_with_the_person() {
     let mut browser = world.browser();
     say(&mut browser, &json!({"email": EMAIL})).await;
     let org_id = world.customer.org_id.to_string();
-    let identity = Some(IdentityRef { id: Some(Id::AnonymousId(browser.aid().to_owned())) });
+    let identity = Some(named(Id::AnonymousId(browser.aid().to_owned())));
     let request = ExportRequest { org_id: org_id.clone(), identity: identity.clone() };
     let document = world.admin().people().export(request).await.unwrap().into_inner().document;
     let document = format!("{document:?}");

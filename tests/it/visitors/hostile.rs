@@ -264,7 +264,7 @@ async fn consent_is_kept_to_the_letter_however_odd() {
         let identity = proto::v1::identity_ref::Id::AnonymousId(browser.aid().to_owned());
         let request = proto::v1::ExportRequest {
             org_id: world.customer.org_id.to_string(),
-            identity: Some(proto::v1::IdentityRef { id: Some(identity) }),
+            identity: Some(proto::v1::IdentityRef { id: Some(identity), browser: None }),
         };
         let document = world.admin().people().export(request).await.unwrap().into_inner().document.unwrap();
         let document = format!("{document:?}");
@@ -302,6 +302,7 @@ async fn a_reset_is_stronger_than_all_that_comes_with_it() {
         identities: ["anna", "bert"]
             .map(|user| proto::v1::IdentityRef {
                 id: Some(proto::v1::identity_ref::Id::UserId(user.to_owned())),
+                browser: None,
             })
             .to_vec(),
         fields: Vec::new(),

@@ -121,7 +121,7 @@ async fn customers_are_apart_even_with_one_anonymous_id() {
 
     let request = VendorIdsRequest {
         org_id: b.clone(),
-        identities: vec![IdentityRef { id: Some(Id::CanonicalId(mine.canonical_id.clone())) }],
+        identities: vec![IdentityRef { id: Some(Id::CanonicalId(mine.canonical_id.clone())), browser: None }],
         fields: Vec::new(),
     };
     let crossed =

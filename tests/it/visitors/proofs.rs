@@ -6,31 +6,23 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use harness::{
     answers::assert_accepted,
     browser::{Answer, Browser},
+    people::named,
     seed::Customer,
+    signature::{hmac, sign, user_hash},
     visits::granted,
     world::World,
 };
-use hmac::{Hmac, KeyInit, Mac};
-use proto::v1::{DeleteRequest, IdentityRef, LookupRequest, Person, identity_ref::Id};
+use proto::v1::{DeleteRequest, LookupRequest, Person, identity_ref::Id};
 use serde_json::{Value, json};
-use sha2::Sha256;
 
 async fn person(world: &World, id: Id) -> Person {
     let org_id = world.customer.org_id.to_string();
-    let request = LookupRequest { org_id, identity: Some(IdentityRef { id: Some(id) }) };
+    let request = LookupRequest { org_id, identity: Some(named(id)) };
     world.admin().people().lookup(request).await.unwrap().into_inner().person.unwrap()
 }
 
 async fn canonical(world: &World, anonymous_id: &str) -> String {
     world.vendor_ids(anonymous_id).await.canonical_id
-}
-
-fn hmac(secret: &str, parts: &[&str]) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
-    for part in parts {
-        mac.update(part.as_bytes());
-    }
-    hex::encode(mac.finalize().into_bytes())
 }
 
 /// A visitor's browser on another domain of the same organisation, with a source of its own.
@@ -111,7 +103,7 @@ async fn a_server_asks_for_a_link_token_with_a_signature_over_whatever_it_sends(
     let mut server = world.browser();
     server.jar.set(&server.collect.clone(), "_dfid", "me");
     for body in ["", "{}"] {
-        let signature = format!("sha256={}", hmac(&world.customer.server_secret, &[body]));
+        let signature = sign(&world.customer.server_secret, body);
         let mut ask = async |signature: &str| {
             let request = server.request(reqwest::Method::POST, "/v1/link").bearer_auth(&server.key);
             server.send(request.header("x-datafly-signature", signature).body(body)).await
@@ -135,10 +127,13 @@ async fn a_hash_of_the_user_id_vouches_for_it() {
     let secret = world.customer.server_secret.clone();
     let mut seen = Vec::new();
     for (user, hash) in [
-        ("anna", Some(hmac(&secret, &["anna"]))),
+        ("anna", Some(user_hash(&secret, "anna"))),
         ("bert", None),
-        ("carl", Some(hmac(&secret, &["anna"]))),
+        // Of somebody else, none at all, without the `user:`, and what would sign a body.
+        ("carl", Some(user_hash(&secret, "anna"))),
         ("dora", Some("zz".to_owned())),
+        ("erna", Some(hmac(&secret, "erna"))),
+        ("fred", Some(sign(&secret, "user:fred"))),
     ] {
         let mut browser = world.browser();
         let mut event = browser.page_view(&granted());
@@ -146,21 +141,26 @@ async fn a_hash_of_the_user_id_vouches_for_it() {
         event["context"]["userHash"] = hash.map_or(Value::Null, Value::String);
         assert_accepted(&browser.batch(&json!([event])).await, 1);
         let person = person(&world, Id::UserId(user.to_owned())).await;
-        let own = person.identifiers.iter().find(|one| one.kind == "user_id").unwrap();
-        seen.push((user, own.verified, person.identifiers.len()));
+        let mut ways: Vec<_> =
+            person.identifiers.iter().map(|one| format!("{} {}", one.kind, one.via)).collect();
+        ways.sort();
+        seen.push((user, ways.join(", ")));
         // Claimed before, vouched for now.
         if user == "bert" {
             let mut event = browser.page_view(&granted());
             event["userId"] = json!(user);
-            event["context"]["userHash"] = json!(hmac(&secret, &["bert"]));
+            event["context"]["userHash"] = json!(user_hash(&secret, "bert"));
             assert_accepted(&browser.batch(&json!([event])).await, 1);
         }
     }
-    assert_eq!(seen, [("anna", true, 2), ("bert", false, 2), ("carl", false, 2), ("dora", false, 2)]);
+    let by = |way: &str| format!("anonymous_id {way}, user_id {way}");
+    assert_eq!(seen[0], ("anna", by("user_hash")));
+    let claims = ["bert", "carl", "dora", "erna", "fred"].map(|user| (user, by("claim")));
+    assert_eq!(seen[1..], claims, "who is not vouched for is linked all the same");
     let bert = person(&world, Id::UserId("bert".to_owned())).await;
-    assert!(bert.identifiers.iter().all(|one| one.verified), "{bert:?}");
+    assert!(bert.identifiers.iter().all(|one| one.via == "user_hash"), "{bert:?}");
     let refused = world.metric("datafly_link_refusals_total", &[("reason", "invalid_proof")]).await;
-    assert!((refused - 2.0).abs() < f64::EPSILON, "{refused}");
+    assert!((refused - 4.0).abs() < f64::EPSILON, "{refused}");
 }
 
 /// A customer's server, which signs what it sends.
@@ -178,7 +178,7 @@ impl Server {
 
     async fn send(&mut self, event: &Value, seconds: u64) -> Answer {
         let (body, at) = (json!({"batch": [event]}).to_string(), seconds.to_string());
-        let signature = format!("sha256={}", hmac(&self.secret, &[&at, ".", &body]));
+        let signature = sign(&self.secret, &format!("{at}.{body}"));
         let request = self.http.request(reqwest::Method::POST, "/v1/batch").bearer_auth(&self.http.key);
         let request = request.header("x-datafly-signature", signature).header("x-datafly-timestamp", at);
         self.http.send(request.body(body)).await
@@ -216,7 +216,7 @@ async fn a_call_signed_before_an_erasure_brings_nobody_back() {
     assert_accepted(&server.send(&event, before).await, 1);
     let request = DeleteRequest {
         org_id: world.customer.org_id.to_string(),
-        identity: Some(IdentityRef { id: Some(Id::UserId("anna".to_owned())) }),
+        identity: Some(named(Id::UserId("anna".to_owned()))),
     };
     world.admin().people().delete(request).await.unwrap();
     let gone = now();

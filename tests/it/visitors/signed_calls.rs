@@ -6,6 +6,7 @@ use harness::{
     answers::{assert_accepted, assert_gif},
     browser::{Answer, Browser},
     eventually,
+    people::named,
     seed::Customer,
     signature::sign,
     system::now,
@@ -14,9 +15,7 @@ use harness::{
 };
 use proto::{
     reason_of,
-    v1::{
-        Caller, CollectCaller, ErrorReason, IdentityRef, PendingSyncsRequest, caller::Kind, identity_ref::Id,
-    },
+    v1::{Caller, CollectCaller, ErrorReason, PendingSyncsRequest, caller::Kind, identity_ref::Id},
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -85,9 +84,9 @@ async fn what_is_signed_as_it_should_be_is_a_server_s() {
         assert!(!cors && answer.set_cookies().is_empty(), "{origin}: {:?}", answer.headers);
     }
     assert_eq!(
-        world.database.count("links", "kind = 1 AND verified").await,
+        world.database.count("links", "kind = 1 AND via = 'signed'").await,
         1,
-        "a signed user_id is verified"
+        "a signed user_id is vouched for"
     );
 }
 
@@ -168,7 +167,7 @@ async fn what_is_not_signed_as_it_should_be_is_refused_and_leaves_nothing() {
         "compressed",
     );
     // A good signature makes no event of what is none.
-    for broken in ["", "{", "null", "7"] {
+    for broken in ["", "{", "null", "7", "user:customer-7"] {
         let answer = send_signed(&mut server, secret, broken).await;
         assert_eq!(answer.status, 400, "no event: {broken:?}: {}", answer.text());
     }
@@ -236,7 +235,7 @@ async fn a_replay_has_no_second_effect() {
     assert_accepted(&first, 1);
     assert_accepted(&send_signed(&mut server, secret, &identify("tablet", "bert", "m2")).await, 1);
     let stored = async || {
-        let links = "SELECT string_agg(concat_ws(' ', kind, value, canonical_id, verified, linked_at), ', ' ORDER BY value) \
+        let links = "SELECT string_agg(concat_ws(' ', kind, value, canonical_id, via, linked_at), ', ' ORDER BY value) \
                      FROM links";
         let counts = "SELECT concat_ws(' ', (SELECT count(*) FROM canonicals), (SELECT count(*) FROM merge_history), \
                       (SELECT count(*) FROM used_proofs), (SELECT count(*) FROM consent))";
@@ -299,7 +298,7 @@ async fn the_documented_example_works_as_written() {
     };
     let answer = run(&world.customer.server_secret).await;
     assert_eq!((&answer["success"], &answer["accepted"]), (&json!(true), &json!(1)), "{answer}");
-    assert_eq!(world.database.count("links", "kind = 1 AND verified").await, 1);
+    assert_eq!(world.database.count("links", "kind = 1 AND via = 'signed'").await, 1);
     assert_eq!(run("another").await["error"]["code"], json!("INVALID_SIGNATURE"));
 }
 
@@ -340,7 +339,7 @@ async fn a_source_that_requires_signatures_takes_nothing_else() {
     };
     let plan = PendingSyncsRequest {
         caller: Some(Caller { kind: Some(Kind::Collect(collect)) }),
-        identity: Some(IdentityRef { id: Some(Id::AnonymousId("device-1".to_owned())) }),
+        identity: Some(named(Id::AnonymousId("device-1".to_owned()))),
         pipeline_id: None,
     };
     let edge = world.cluster.api(0, &world.cluster.secrets.edge_token).unwrap();
@@ -403,7 +402,7 @@ async fn live_and_test_see_nothing_of_each_other() {
         };
         let plan = PendingSyncsRequest {
             caller: Some(Caller { kind: Some(Kind::Collect(collect)) }),
-            identity: Some(IdentityRef { id: Some(identity) }),
+            identity: Some(named(identity)),
             pipeline_id: None,
         };
         edge.sync().pending_syncs(plan).await.map(drop).map_err(|status| reason_of(&status).unwrap().reason)

@@ -15,7 +15,7 @@ pub use self::purge::Purged;
 use crate::{
     consent::{Decision, Signals},
     settings::Source,
-    storage::postgres::rows::{ConsentRow, VendorIdRow},
+    storage::postgres::rows::{ConsentRow, Owner, VendorIdRow},
     vendors::{self, ConsentNeed, owner_of},
 };
 
@@ -37,7 +37,8 @@ impl Withdrawal<'_> {
     fn takes(&self, row: &VendorIdRow) -> bool {
         let (_, need) = owner_of(&row.field);
         let collected = |source: &Source| row.pipeline_id.is_none_or(|id| id == source.pipeline);
-        row.anonymous_id.as_deref().is_none_or(|browser| browser == self.browser)
+        let owner = &row.owner;
+        (*owner == Owner::NOBODY || owner.anonymous_id() == Some(self.browser))
             && self.denied.iter().any(|(source, denied)| *denied == need && collected(source))
     }
 

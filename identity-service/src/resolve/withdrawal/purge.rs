@@ -6,19 +6,19 @@ use diesel_async::AsyncPgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Withdrawal, Withdrawals};
+use super::Withdrawals;
 use crate::{
     error::Result,
     storage::{
-        cache_entries,
+        cache_entries::mark,
         postgres::{
-            clusters::Moved,
-            history,
             rows::{BrowserAndVendor, VendorIdRow},
             syncs, vendor_ids,
         },
         redis::protocol::Entry,
     },
+    sync::view::lease_alone,
+    vendor_ids::{entries::KnownByIdentity, schedules},
     vendors::{owner_of, synced_by},
 };
 
@@ -29,25 +29,31 @@ pub struct Purged {
     pub ids: BTreeMap<&'static str, u64>,
     /// Canonical identities that the removed IDs belonged to.
     pub canonicals: Vec<Uuid>,
-    /// Vendors that are to be offered again at once, when consent is back.
-    pub offers: BTreeMap<Uuid, BTreeSet<&'static str>>,
+    /// Leases that end, so that their vendors are offered again at once when consent is back.
+    pub offers: BTreeMap<Uuid, BTreeSet<String>>,
 }
 
 impl Withdrawals<'_> {
-    /// Removes what is withdrawn, also from what merges have moved, so that taking one apart brings nothing
-    /// back. The roots are locked. Returns the `syncs:` entries that have changed; the vendor IDs are the
-    /// caller's to read anew.
-    pub async fn purge(&self, connection: &mut AsyncPgConnection, org: Uuid) -> Result<(Purged, Vec<Entry>)> {
+    /// Removes what is withdrawn from the stores and from `known`. The roots are locked. Returns the `syncs:` entries that
+    /// have changed; those of vendor IDs are the caller's.
+    pub async fn purge(
+        &self,
+        connection: &mut AsyncPgConnection,
+        org: Uuid,
+        known: &mut KnownByIdentity,
+    ) -> Result<(Purged, Vec<Entry>)> {
         let mut purged = Purged::default();
         if self.0.is_empty() {
             return Ok((purged, Vec::new()));
         }
-        let roots: Vec<Uuid> = self.0.keys().copied().collect();
-        let (gone, kept): (Vec<VendorIdRow>, Vec<VendorIdRow>) =
-            vendor_ids::find(connection, org, &roots).await?.into_iter().partition(|row| self.takes(row));
+        let mut gone: Vec<VendorIdRow> = Vec::new();
+        for own in known.values_mut() {
+            gone.extend(own.ids.extract_if(.., |row| self.takes(row)));
+        }
         if !gone.is_empty() {
-            let fields: Vec<_> = gone.iter().map(|row| (row.canonical_id, row.field.as_str())).collect();
-            vendor_ids::remove(connection, org, &fields).await?;
+            let places: Vec<_> =
+                gone.iter().map(|row| (row.canonical_id, row.field.as_str(), &row.owner)).collect();
+            vendor_ids::remove(connection, org, &places).await?;
         }
         for row in &gone {
             *purged.ids.entry(owner_of(&row.field).0).or_default() += 1;
@@ -55,12 +61,15 @@ impl Withdrawals<'_> {
         let canonicals: BTreeSet<Uuid> = gone.iter().map(|row| row.canonical_id).collect();
         purged.canonicals = canonicals.into_iter().collect();
         for (root, own) in &self.0 {
-            for vendor in own.iter().flat_map(Withdrawal::vendors) {
-                purged.offers.entry(*root).or_default().insert(vendor);
+            for withdrawal in own {
+                let (mark, leases) = (mark(withdrawal.browser), purged.offers.entry(*root).or_default());
+                for vendor in withdrawal.vendors() {
+                    leases.extend([vendor.to_owned(), lease_alone(vendor, &mark)]);
+                }
             }
         }
-        let entries = self.end_syncs(connection, org, &roots, &gone).await?;
-        self.correct_history(connection, org, &roots, &kept).await?;
+        purged.offers.retain(|_, leases| !leases.is_empty());
+        let entries = self.end_syncs(connection, org, known, &gone).await?;
         Ok((purged, entries))
     }
 
@@ -71,15 +80,17 @@ impl Withdrawals<'_> {
         &self,
         connection: &mut AsyncPgConnection,
         org: Uuid,
-        roots: &[Uuid],
+        known: &KnownByIdentity,
         gone: &[VendorIdRow],
     ) -> Result<Vec<Entry>> {
-        let mut attempts = syncs::find(connection, org, roots).await?;
+        let roots: Vec<Uuid> = self.0.keys().copied().collect();
+        let mut attempts = syncs::find(connection, org, &roots).await?;
         let mut states: BTreeMap<BrowserAndVendor, OffsetDateTime> = BTreeMap::new();
         for (root, own) in &self.0 {
             let Some(tried) = attempts.get(root) else { continue };
             for withdrawal in own {
-                for vendor in withdrawal.vendors().filter(|vendor| tried.contains_key(*vendor)) {
+                let was_tried = |vendor: &&str| tried.keys().any(|(own, _)| own == vendor);
+                for vendor in withdrawal.vendors().filter(was_tried) {
                     states.insert((withdrawal.browser.to_owned(), vendor.to_owned()), withdrawal.at);
                 }
             }
@@ -87,60 +98,24 @@ impl Withdrawals<'_> {
         if !states.is_empty() {
             syncs::use_states(connection, org, &states).await?;
         }
-        let ended =
-            gone.iter().filter_map(|row| Some((row.canonical_id, synced_by(&row.source, &row.field)?)));
-        let ended: Vec<(Uuid, &str)> = ended.collect();
+        let ended: Vec<(Uuid, &str, &str)> = gone
+            .iter()
+            .filter_map(|row| {
+                let browser = row.owner.anonymous_id().unwrap_or_default();
+                Some((row.canonical_id, synced_by(&row.source, &row.field)?, browser))
+            })
+            .collect();
         if ended.is_empty() {
             return Ok(Vec::new());
         }
         syncs::remove(connection, org, &ended).await?;
         let mut changed = BTreeSet::new();
-        for (root, vendor) in ended {
-            attempts.entry(root).or_default().remove(vendor);
+        for (root, vendor, browser) in ended {
+            attempts.entry(root).or_default().remove(&(vendor.to_owned(), browser.to_owned()));
             changed.insert(root);
         }
-        let entry = |root: Uuid| Some(cache_entries::syncs(org, root, attempts.get(&root)?));
+        let entry =
+            |root: Uuid| Some(schedules::entry(org, root, attempts.get(&root)?, &known.get(&root)?.ties));
         Ok(changed.into_iter().filter_map(entry).collect())
-    }
-
-    /// The history knows no browsers. What is not `kept` goes from it.
-    async fn correct_history(
-        &self,
-        connection: &mut AsyncPgConnection,
-        org: Uuid,
-        roots: &[Uuid],
-        kept: &[VendorIdRow],
-    ) -> Result<()> {
-        let all = history::all_of(connection, org, roots).await?;
-        let ids: Vec<Uuid> = all.keys().copied().collect();
-        for merge in history::among(connection, org, &ids).await? {
-            let ends: BTreeSet<Uuid> =
-                [merge.survivor_id, merge.merged_id].iter().filter_map(|id| all.get(id)).copied().collect();
-            let own = || ends.iter().filter_map(|root| self.0.get(root)).flatten();
-            let mut moved = merge.moved();
-            forget(&mut moved, |row| {
-                let mut still = kept.iter().filter(|live| ends.contains(&live.canonical_id));
-                own().any(|withdrawal| withdrawal.takes(row)) && !still.any(|live| live.is_same(row))
-            });
-            if moved != merge.moved() {
-                history::correct(connection, org, merge.id, &moved).await?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Takes out of `moved` vendor IDs that are `gone`, with the schedules of the syncs that brought them.
-fn forget(moved: &mut Moved, gone: impl Fn(&VendorIdRow) -> bool) {
-    let sides = [
-        (&mut moved.vendor_ids, &mut moved.attempts),
-        (&mut moved.replaced_ids, &mut moved.replaced_attempts),
-    ];
-    for (ids, attempts) in sides {
-        for row in ids.extract_if(.., |row| gone(row)) {
-            if let Some(vendor) = synced_by(&row.source, &row.field) {
-                attempts.remove(vendor);
-            }
-        }
     }
 }

@@ -7,8 +7,11 @@ use serde::{Deserialize, Serialize};
 use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
-use super::rows::VendorIdRow;
-use crate::{identifiers::Identifier, storage::attempt::Attempt};
+use super::rows::{Owner, VendorIdRow};
+use crate::{
+    identifiers::Identifier,
+    storage::{attempt::Attempts, via::Via},
+};
 
 /// Most identifiers that one canonical identity may have (Adobe's identity graphs keep as many). Beyond them
 /// the one unused longest is dropped, never a user ID.
@@ -17,8 +20,8 @@ pub const MAX_IDENTIFIERS: usize = 50;
 /// An identifier's place in a canonical identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
-    /// True where the identifier came in a signed call or with a proof; a browser vouches for its own.
-    pub verified: bool,
+    /// The way in which it came there. Of a browser whose identity has no user it tells how it would have met one.
+    pub via: Via,
     /// Time at which the identifier came to this canonical identity.
     pub linked_at: OffsetDateTime,
     /// Time of the last change that the identifier took part in, to the day.
@@ -40,10 +43,10 @@ pub struct Cluster {
     pub last_seen_on: Date,
     /// The identity's identifiers and their links.
     pub links: BTreeMap<Identifier, Link>,
-    /// The identity's vendor IDs by field, expired ones included.
-    pub vendor_ids: BTreeMap<String, VendorIdRow>,
-    /// The identity's sync schedules by vendor.
-    pub attempts: BTreeMap<String, Attempt>,
+    /// The identity's vendor IDs by field and owner, expired ones included.
+    pub vendor_ids: BTreeMap<(String, Owner), VendorIdRow>,
+    /// The sync schedules of the identity's browsers.
+    pub attempts: Attempts,
 }
 
 /// A merge, by which two canonical identities became one.
@@ -53,23 +56,17 @@ pub struct Merge {
     pub survivor: Uuid,
     /// The identity that is gone.
     pub merged: Uuid,
-    /// Identifiers, vendor IDs and schedules that went along.
+    /// The part of the merged identity that the history keeps.
     pub moved: Moved,
 }
 
-/// The merged identity as it was, and what of the survivor's gave way to it.
+/// The part of a merged identity that says who goes back when it is taken apart again.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Moved {
-    /// The merged identity's identifiers.
+    /// The merged identity's identifiers. Their vendor IDs and schedules go with them.
     pub links: Vec<Identifier>,
-    /// The merged identity's vendor IDs.
-    pub vendor_ids: Vec<VendorIdRow>,
-    /// The merged identity's sync schedules by vendor.
-    pub attempts: BTreeMap<String, Attempt>,
     /// Canonical IDs that had been merged into the merged identity before.
     pub merged: Vec<Uuid>,
-    /// The survivor's vendor IDs that gave way to newer ones.
-    pub replaced_ids: Vec<VendorIdRow>,
-    /// The survivor's schedules that gave way to later ones.
-    pub replaced_attempts: BTreeMap<String, Attempt>,
+    /// The number of vendor IDs that it had.
+    pub vendor_ids: usize,
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use diesel::sql_types::{Array, Bool, SmallInt, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, SmallInt, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use proto::v1::ErrorReason;
 use tokio::sync::oneshot;
@@ -12,7 +12,7 @@ use super::{identities, prepared::Prepared};
 use crate::{
     error::{Error, Result},
     identifiers::Identifier,
-    storage::{Stores, batcher::Batcher},
+    storage::{Stores, batcher::Batcher, via::Via},
 };
 
 /// The longest a batch's statements may take, whatever state the database is in.
@@ -30,7 +30,7 @@ pub struct Made {
 struct WaitingIdentifier {
     org: Uuid,
     id: Identifier,
-    verified: bool,
+    via: Via,
     answer: oneshot::Sender<Option<Made>>,
 }
 
@@ -53,26 +53,27 @@ impl Creator {
 
     /// Returns the canonical identity of `id`, made now if there is none. Conflict-safe: any number of
     /// callers on any number of instances get the same one.
-    pub async fn get_or_create(&self, org: Uuid, id: Identifier, verified: bool) -> Result<Made> {
+    pub async fn get_or_create(&self, org: Uuid, id: Identifier, via: Via) -> Result<Made> {
         let (answer, made) = oneshot::channel();
-        self.batcher.push(org, WaitingIdentifier { org, id, verified, answer })?;
+        self.batcher.push(org, WaitingIdentifier { org, id, via, answer })?;
         made.await.ok().flatten().ok_or_else(|| Error::refused(ErrorReason::Unavailable))
     }
 }
 
 async fn answer(stores: &Stores, batch: Vec<WaitingIdentifier>) {
-    let mut wanted: BTreeMap<(Uuid, Identifier), bool> = BTreeMap::new();
+    let mut wanted: BTreeMap<(Uuid, Identifier), Via> = BTreeMap::new();
     for one in &batch {
-        *wanted.entry((one.org, one.id.clone())).or_default() |= one.verified;
+        let via = wanted.entry((one.org, one.id.clone())).or_insert(one.via);
+        *via = one.via.max(*via);
     }
     let mut made = make(stores, &wanted).await;
     if made.is_err()
         && wanted.keys().any(|(org, _)| wanted.keys().next().is_some_and(|(first, _)| first != org))
     {
         // One organisation that has just been deleted must not fail the others.
-        let mut alone: BTreeMap<Uuid, BTreeMap<(Uuid, Identifier), bool>> = BTreeMap::new();
-        for (key, verified) in wanted {
-            alone.entry(key.0).or_default().insert(key, verified);
+        let mut alone: BTreeMap<Uuid, BTreeMap<(Uuid, Identifier), Via>> = BTreeMap::new();
+        for (key, via) in wanted {
+            alone.entry(key.0).or_default().insert(key, via);
         }
         let mut all = BTreeMap::new();
         for wanted in alone.values() {
@@ -94,7 +95,7 @@ async fn answer(stores: &Stores, batch: Vec<WaitingIdentifier>) {
 
 async fn make(
     stores: &Stores,
-    wanted: &BTreeMap<(Uuid, Identifier), bool>,
+    wanted: &BTreeMap<(Uuid, Identifier), Via>,
 ) -> Result<BTreeMap<(Uuid, Identifier), Made>> {
     let work = async { create(&mut *stores.connection().await?, wanted).await };
     let made = tokio::time::timeout(TIMEOUT, work).await;
@@ -108,13 +109,13 @@ async fn make(
 /// they existed, does a look at all of them follow.
 async fn create(
     connection: &mut AsyncPgConnection,
-    wanted: &BTreeMap<(Uuid, Identifier), bool>,
+    wanted: &BTreeMap<(Uuid, Identifier), Via>,
 ) -> Result<BTreeMap<(Uuid, Identifier), Made>> {
     let fresh: Vec<Uuid> = wanted.iter().map(|_| Uuid::now_v7()).collect();
     let inserted = Prepared(
         diesel::sql_query(
             "WITH linked AS ( \
-             INSERT INTO links (org_id, canonical_id, kind, value, verified) \
+             INSERT INTO links (org_id, canonical_id, kind, value, via) \
              SELECT * FROM unnest($1, $2, $3, $4, $5) \
              ON CONFLICT (org_id, kind, value) DO NOTHING \
              RETURNING org_id, canonical_id) \
@@ -124,7 +125,7 @@ async fn create(
         .bind::<Array<SqlUuid>, _>(&fresh)
         .bind::<Array<SmallInt>, _>(wanted.keys().map(|(_, id)| id.kind.number()).collect::<Vec<_>>())
         .bind::<Array<Text>, _>(wanted.keys().map(|(_, id)| id.value.as_str()).collect::<Vec<_>>())
-        .bind::<Array<Bool>, _>(wanted.values().copied().collect::<Vec<_>>()),
+        .bind::<Array<Text>, _>(wanted.values().map(|via| via.word()).collect::<Vec<_>>()),
     )
     .execute(connection)
     .await?;

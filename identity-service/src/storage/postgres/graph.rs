@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use diesel::{
     prelude::*,
-    sql_types::{
-        Array, Bool, Date as SqlDate, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid,
-    },
+    sql_types::{Array, Date as SqlDate, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use migrations::schema::{canonicals, links, sync_attempts, vendor_ids as ids};
@@ -17,12 +15,13 @@ use uuid::Uuid;
 use super::{
     clusters::{Cluster, Link, Merge},
     prepared::Prepared,
-    rows::VendorIdRow,
+    rows::{Owner, VendorIdRow},
     syncs, vendor_ids,
 };
 use crate::{
     error::{Error, Result},
     identifiers::{Identifier, Kind},
+    storage::via::Via,
 };
 
 /// Reads the clusters of these roots, whole.
@@ -36,27 +35,29 @@ pub async fn clusters(connection: &mut AsyncPgConnection, org: Uuid, roots: &[Uu
         .select((canonicals::id, canonicals::linked_on, canonicals::linked_times, canonicals::last_seen_on))
         .load(connection)
         .await?;
-    let linked: Vec<(Uuid, i16, String, bool, OffsetDateTime, OffsetDateTime)> = links::table
+    let linked: Vec<(Uuid, i16, String, String, OffsetDateTime, OffsetDateTime)> = links::table
         .filter(links::org_id.eq(org))
         .filter(links::canonical_id.eq_any(roots))
         .select((
             links::canonical_id,
             links::kind,
             links::value,
-            links::verified,
+            links::via,
             links::linked_at,
             links::last_used_at,
         ))
         .load(connection)
         .await?;
     let mut own_links: HashMap<Uuid, BTreeMap<Identifier, Link>> = HashMap::new();
-    for (canonical, kind, value, verified, linked_at, last_used_at) in linked {
+    for (canonical, kind, value, via, linked_at, last_used_at) in linked {
         let id = Identifier { kind: Kind::from_number(kind), value };
-        own_links.entry(canonical).or_default().insert(id, Link { verified, linked_at, last_used_at });
+        let link = Link { via: Via::from_word(&via), linked_at, last_used_at };
+        own_links.entry(canonical).or_default().insert(id, link);
     }
-    let mut own_ids: HashMap<Uuid, BTreeMap<String, VendorIdRow>> = HashMap::new();
+    let mut own_ids: HashMap<Uuid, BTreeMap<(String, Owner), VendorIdRow>> = HashMap::new();
     for row in vendor_ids::find(connection, org, roots).await? {
-        own_ids.entry(row.canonical_id).or_default().insert(row.field.clone(), row);
+        let place = (row.field.clone(), row.owner.clone());
+        own_ids.entry(row.canonical_id).or_default().insert(place, row);
     }
     let mut attempts = syncs::find(connection, org, roots).await?;
     let cluster = |(id, linked_on, linked_times, last_seen_on)| Cluster {
@@ -117,14 +118,14 @@ pub type Place<'a> = (&'a Identifier, Uuid, &'a Link);
 pub async fn link(connection: &mut AsyncPgConnection, org: Uuid, new: &[Place<'_>]) -> Result<()> {
     let linked = Prepared(
         diesel::sql_query(
-            "INSERT INTO links (org_id, kind, value, canonical_id, verified, linked_at, last_used_at) \
+            "INSERT INTO links (org_id, kind, value, canonical_id, via, linked_at, last_used_at) \
          SELECT $1, * FROM unnest($2, $3, $4, $5, $6, $7) ON CONFLICT (org_id, kind, value) DO NOTHING",
         )
         .bind::<SqlUuid, _>(org)
         .bind::<Array<SmallInt>, _>(kinds(new))
         .bind::<Array<Text>, _>(values(new))
         .bind::<Array<SqlUuid>, _>(new.iter().map(|(_, canonical, _)| *canonical).collect::<Vec<_>>())
-        .bind::<Array<Bool>, _>(new.iter().map(|(_, _, link)| link.verified).collect::<Vec<_>>())
+        .bind::<Array<Text>, _>(new.iter().map(|(_, _, link)| link.via.word()).collect::<Vec<_>>())
         .bind::<Array<Timestamptz>, _>(new.iter().map(|(_, _, link)| link.linked_at).collect::<Vec<_>>())
         .bind::<Array<Timestamptz>, _>(new.iter().map(|(_, _, link)| link.last_used_at).collect::<Vec<_>>()),
     )
@@ -137,17 +138,17 @@ pub async fn link(connection: &mut AsyncPgConnection, org: Uuid, new: &[Place<'_
 pub async fn relink(connection: &mut AsyncPgConnection, org: Uuid, moved: &[Place<'_>]) -> Result<()> {
     Prepared(
         diesel::sql_query(
-            "UPDATE links SET canonical_id = new.canonical_id, verified = new.verified, \
+            "UPDATE links SET canonical_id = new.canonical_id, via = new.via, \
              linked_at = new.linked_at, last_used_at = new.last_used_at \
          FROM unnest($2, $3, $4, $5, $6, $7) \
-             AS new (kind, value, canonical_id, verified, linked_at, last_used_at) \
+             AS new (kind, value, canonical_id, via, linked_at, last_used_at) \
          WHERE links.org_id = $1 AND links.kind = new.kind AND links.value = new.value",
         )
         .bind::<SqlUuid, _>(org)
         .bind::<Array<SmallInt>, _>(kinds(moved))
         .bind::<Array<Text>, _>(values(moved))
         .bind::<Array<SqlUuid>, _>(moved.iter().map(|(_, canonical, _)| *canonical).collect::<Vec<_>>())
-        .bind::<Array<Bool>, _>(moved.iter().map(|(_, _, link)| link.verified).collect::<Vec<_>>())
+        .bind::<Array<Text>, _>(moved.iter().map(|(_, _, link)| link.via.word()).collect::<Vec<_>>())
         .bind::<Array<Timestamptz>, _>(moved.iter().map(|(_, _, link)| link.linked_at).collect::<Vec<_>>())
         .bind::<Array<Timestamptz>, _>(
             moved.iter().map(|(_, _, link)| link.last_used_at).collect::<Vec<_>>(),

@@ -1,6 +1,6 @@
 //! Finding canonical identities, and linking further identifiers to them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use diesel::{
     prelude::*,
@@ -10,10 +10,11 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use migrations::schema::links;
 use uuid::Uuid;
 
-use super::{clusters::MAX_IDENTIFIERS, prepared::Prepared};
+use super::prepared::Prepared;
 use crate::{
     error::{Error, Result},
     identifiers::{Identifier, Kind},
+    storage::via::Via,
 };
 
 #[derive(QueryableByName)]
@@ -78,36 +79,50 @@ fn in_order(length: usize, found: Vec<Found>) -> Vec<Option<Uuid>> {
     roots
 }
 
-/// Locks the canonical identities of browsers until the end of the transaction and returns the root of each;
-/// unknown browsers are left out.
-pub async fn lock_by_anonymous_ids(
+/// Identifiers with the way in which each came to its canonical identity, by that identity.
+pub type LinksByIdentity = HashMap<Uuid, BTreeMap<Identifier, Via>>;
+
+/// Locks the canonical identities of `ids` until the end of the transaction. Returns the root of each, unknown ones left
+/// out, and all that is linked to these roots.
+pub async fn lock_by_ids(
     connection: &mut AsyncPgConnection,
     org: Uuid,
-    anonymous_ids: &[&str],
-) -> Result<HashMap<String, Uuid>> {
-    let before = homes(connection, org, anonymous_ids).await?;
-    lock(connection, org, before.values().copied()).await?;
-    // A browser may have moved to another identity meanwhile, which is not locked.
-    if before.is_empty() || homes(connection, org, anonymous_ids).await? == before {
-        Ok(before)
-    } else {
-        Err(Error::Moved)
+    ids: &[Identifier],
+) -> Result<(HashMap<Identifier, Uuid>, LinksByIdentity)> {
+    let found = find(connection, org, ids).await?;
+    let known = ids.iter().cloned().zip(found).filter_map(|(id, root)| Some((id, root?)));
+    let known: HashMap<Identifier, Uuid> = known.collect();
+    if known.is_empty() {
+        return Ok((known, LinksByIdentity::new()));
     }
+    let roots: BTreeSet<Uuid> = known.values().copied().collect();
+    lock(connection, org, roots.iter().copied()).await?;
+    let roots: Vec<Uuid> = roots.into_iter().collect();
+    let linked = linked(connection, org, &roots).await?;
+    // One may have moved to another identity meanwhile, which is not locked.
+    let is_there =
+        |(id, root): (&Identifier, &Uuid)| linked.get(root).is_some_and(|own| own.contains_key(id));
+    if known.iter().all(is_there) { Ok((known, linked)) } else { Err(Error::Moved) }
 }
 
-async fn homes(
+/// Finds all identifiers that are linked to these canonical identities.
+pub async fn linked(
     connection: &mut AsyncPgConnection,
     org: Uuid,
-    anonymous_ids: &[&str],
-) -> Result<HashMap<String, Uuid>> {
-    let linked: Vec<(String, Uuid)> = links::table
+    canonicals: &[Uuid],
+) -> Result<LinksByIdentity> {
+    let rows: Vec<(Uuid, i16, String, String)> = links::table
         .filter(links::org_id.eq(org))
-        .filter(links::kind.eq(Kind::AnonymousId.number()))
-        .filter(links::value.eq_any(anonymous_ids))
-        .select((links::value, links::canonical_id))
+        .filter(links::canonical_id.eq_any(canonicals))
+        .select((links::canonical_id, links::kind, links::value, links::via))
         .load(connection)
         .await?;
-    Ok(linked.into_iter().collect())
+    let mut linked = LinksByIdentity::new();
+    for (canonical, kind, value, via) in rows {
+        let id = Identifier { kind: Kind::from_number(kind), value };
+        linked.entry(canonical).or_default().insert(id, Via::from_word(&via));
+    }
+    Ok(linked)
 }
 
 /// Locks canonical identities until the end of the transaction, each once and in one order for all writers, so that
@@ -140,34 +155,4 @@ pub async fn lock(
 struct Locked {
     #[diesel(sql_type = Nullable<SqlUuid>)]
     merged_into: Option<Uuid>,
-}
-
-#[derive(QueryableByName)]
-struct Browser {
-    #[diesel(sql_type = SqlUuid)]
-    canonical_id: Uuid,
-    #[diesel(sql_type = Text)]
-    value: String,
-}
-
-/// Finds the browsers of each canonical identity, those used last, at most `MAX_IDENTIFIERS` of each.
-pub async fn anonymous_ids(
-    connection: &mut AsyncPgConnection,
-    org: Uuid,
-    canonicals: &[Uuid],
-) -> Result<Vec<(Uuid, String)>> {
-    let found: Vec<Browser> = Prepared(
-        diesel::sql_query(
-            "SELECT wanted.id AS canonical_id, own.value FROM unnest($2) AS wanted (id) \
-         CROSS JOIN LATERAL ( \
-             SELECT value FROM links WHERE org_id = $1 AND canonical_id = wanted.id AND kind = 0 \
-             ORDER BY last_used_at DESC LIMIT $3) AS own",
-        )
-        .bind::<SqlUuid, _>(org)
-        .bind::<Array<SqlUuid>, _>(canonicals)
-        .bind::<BigInt, _>(i64::try_from(MAX_IDENTIFIERS).unwrap_or(i64::MAX)),
-    )
-    .load(connection)
-    .await?;
-    Ok(found.into_iter().map(|row| (row.canonical_id, row.value)).collect())
 }

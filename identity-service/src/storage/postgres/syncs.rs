@@ -15,48 +15,53 @@ use super::{
     prepared::Prepared,
     rows::{AttemptRow, BrowserAndVendor},
 };
-use crate::{error::Result, pii::Digest, storage::attempt::Attempt};
+use crate::{
+    error::Result,
+    pii::Digest,
+    storage::attempt::{Attempt, Attempts, VendorAndBrowser},
+};
 
-/// Finds the schedules of all vendors that were tried for each of these canonical identities.
+/// Finds the schedules of all vendors that browsers of each of these canonical identities were sent to.
 pub async fn find(
     connection: &mut AsyncPgConnection,
     org: Uuid,
     canonicals: &[Uuid],
-) -> Result<HashMap<Uuid, BTreeMap<String, Attempt>>> {
+) -> Result<HashMap<Uuid, Attempts>> {
     let rows: Vec<AttemptRow> = sync_attempts::table
         .filter(sync_attempts::org_id.eq(org))
         .filter(sync_attempts::canonical_id.eq_any(canonicals))
         .select(AttemptRow::as_select())
         .load(connection)
         .await?;
-    let mut found: HashMap<Uuid, BTreeMap<String, Attempt>> = HashMap::new();
+    let mut found: HashMap<Uuid, Attempts> = HashMap::new();
     for row in rows {
-        let (canonical, vendor, attempt) = row.into_attempt();
-        found.entry(canonical).or_default().insert(vendor, attempt);
+        let (canonical, of, attempt) = row.into_attempt();
+        found.entry(canonical).or_default().insert(of, attempt);
     }
     Ok(found)
 }
 
-/// Stores schedules, each in the place of the vendor's earlier one.
+/// Stores schedules, each in the place of the browser's earlier one with the vendor.
 pub async fn store(
     connection: &mut AsyncPgConnection,
     org: Uuid,
-    rows: &BTreeMap<(Uuid, String), Attempt>,
+    rows: &BTreeMap<(Uuid, VendorAndBrowser), Attempt>,
 ) -> Result<()> {
     let attempts = || rows.values();
     Prepared(
 diesel::sql_query(
-        "INSERT INTO sync_attempts (org_id, canonical_id, vendor, last_synced, ttl_days, outcome, attempts, \
-             unanswered_since, next_at) \
-         SELECT $1, * FROM unnest($2, $3, $4, $5, $6, $7, $8, $9) \
-         ON CONFLICT (org_id, canonical_id, vendor) DO UPDATE SET \
+        "INSERT INTO sync_attempts (org_id, canonical_id, vendor, anonymous_id, last_synced, ttl_days, outcome, \
+             attempts, unanswered_since, next_at) \
+         SELECT $1, * FROM unnest($2, $3, $4, $5, $6, $7, $8, $9, $10) \
+         ON CONFLICT (org_id, canonical_id, vendor, anonymous_id) DO UPDATE SET \
              last_synced = excluded.last_synced, ttl_days = excluded.ttl_days, outcome = excluded.outcome, \
              attempts = excluded.attempts, unanswered_since = excluded.unanswered_since, \
              next_at = excluded.next_at",
     )
     .bind::<SqlUuid, _>(org)
     .bind::<Array<SqlUuid>, _>(rows.keys().map(|(canonical, _)| *canonical).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(rows.keys().map(|(_, vendor)| vendor.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(rows.keys().map(|(_, (vendor, _))| vendor.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(rows.keys().map(|(_, (_, browser))| browser.as_str()).collect::<Vec<_>>())
     .bind::<Array<Nullable<Timestamptz>>, _>(attempts().map(|a| a.last_synced).collect::<Vec<_>>())
     .bind::<Array<Nullable<Integer>>, _>(attempts().map(|a| a.ttl_days).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(attempts().map(|a| a.outcome.word()).collect::<Vec<_>>())
@@ -69,17 +74,22 @@ diesel::sql_query(
     Ok(())
 }
 
-/// Removes the schedules of vendors.
-pub async fn remove(connection: &mut AsyncPgConnection, org: Uuid, vendors: &[(Uuid, &str)]) -> Result<()> {
+/// Removes schedules, each named by its canonical identity, vendor and browser.
+pub async fn remove(
+    connection: &mut AsyncPgConnection,
+    org: Uuid,
+    schedules: &[(Uuid, &str, &str)],
+) -> Result<()> {
     Prepared(
         diesel::sql_query(
-            "DELETE FROM sync_attempts USING unnest($2, $3) AS old (canonical_id, vendor) \
+            "DELETE FROM sync_attempts USING unnest($2, $3, $4) AS old (canonical_id, vendor, anonymous_id) \
              WHERE sync_attempts.org_id = $1 AND sync_attempts.canonical_id = old.canonical_id \
-                 AND sync_attempts.vendor = old.vendor",
+                 AND sync_attempts.vendor = old.vendor AND sync_attempts.anonymous_id = old.anonymous_id",
         )
         .bind::<SqlUuid, _>(org)
-        .bind::<Array<SqlUuid>, _>(vendors.iter().map(|(canonical, _)| *canonical).collect::<Vec<_>>())
-        .bind::<Array<Text>, _>(vendors.iter().map(|(_, vendor)| *vendor).collect::<Vec<_>>()),
+        .bind::<Array<SqlUuid>, _>(schedules.iter().map(|(canonical, ..)| *canonical).collect::<Vec<_>>())
+        .bind::<Array<Text>, _>(schedules.iter().map(|(_, vendor, _)| *vendor).collect::<Vec<_>>())
+        .bind::<Array<Text>, _>(schedules.iter().map(|(.., browser)| *browser).collect::<Vec<_>>()),
     )
     .execute(connection)
     .await?;

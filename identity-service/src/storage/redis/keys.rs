@@ -36,12 +36,12 @@ pub fn canonical(org: Uuid, id: &Identifier) -> Key {
     Key { name: name("canonical", org, &[id.kind.word(), &value]), shape: Shape::Text }
 }
 
-/// `cvid:{org_id}:{canonical_id}` → field → vendor ID.
+/// `cvid:{org_id}:{canonical_id}` → field → vendor ID, and `_{field}@{mark}` → a browser's own.
 pub fn vendor_ids(org: Uuid, canonical: Uuid) -> Key {
     Key { name: of_canonical("cvid", org, canonical), shape: Shape::Hash }
 }
 
-/// `syncs:{org_id}:{canonical_id}` → vendor → schedule.
+/// `syncs:{org_id}:{canonical_id}` → vendor → schedule, and `_{vendor}@{mark}` → that of a browser alone.
 pub fn syncs(org: Uuid, canonical: Uuid) -> Key {
     Key { name: of_canonical("syncs", org, canonical), shape: Shape::Hash }
 }
@@ -56,7 +56,7 @@ pub fn consent(org: Uuid, anonymous_id: &str) -> Key {
     Key { name: name("consent", org, &[&encoded(anonymous_id)]), shape: Shape::Text }
 }
 
-/// `offers:{org_id}:{canonical_id}` → vendor → end of its lease. Soft: nothing is lost with it.
+/// `offers:{org_id}:{canonical_id}` → vendor, or `{vendor}@{mark}` of a browser alone → end of the lease. Soft: nothing is lost with it.
 pub fn offers(org: Uuid, canonical: Uuid) -> String {
     of_canonical("offers", org, canonical)
 }

@@ -12,7 +12,7 @@ use crate::{clock, error::Result};
 /// The time for which an offered sync is not offered again.
 const LEASE: Duration = Duration::seconds(60);
 
-/// Script that takes leases. ARGV: now in ms, lease in ms, limit, vendors in order of preference. Returns
+/// Script that takes leases. ARGV: now in ms, life in ms, limit, leases in order of preference. Returns
 /// those that were free.
 const TAKE: &str = "local taken = {} \
     for i = 4, #ARGV do \
@@ -27,31 +27,30 @@ const TAKE: &str = "local taken = {} \
     return taken";
 
 impl RedisClient {
-    /// Takes the lease of at most `limit` of `vendors`, in that order, and returns the vendors whose lease it
-    /// got.
+    /// Takes at most `limit` of `leases`, in that order, and returns those that it got.
     pub async fn take_offers(
         &self,
         org: Uuid,
         canonical: Uuid,
-        vendors: &[&str],
+        leases: &[String],
         limit: usize,
         now: OffsetDateTime,
     ) -> Result<Vec<String>> {
         let mut command = cmd("EVAL");
         command.arg(TAKE).arg(1).arg(keys::offers(org, canonical));
         command.arg(clock::unix_ms(now)).arg(i64::try_from(LEASE.whole_milliseconds()).unwrap_or(60_000));
-        command.arg(limit).arg(vendors);
+        command.arg(limit).arg(leases);
         self.command(&command).await
     }
 
-    /// Drops the leases of vendors, by canonical identity; no set may be empty.
-    pub async fn end_offers(&self, org: Uuid, offers: &BTreeMap<Uuid, BTreeSet<&str>>) -> Result<()> {
+    /// Drops leases, by canonical identity; no set may be empty.
+    pub async fn end_offers(&self, org: Uuid, offers: &BTreeMap<Uuid, BTreeSet<String>>) -> Result<()> {
         if offers.is_empty() {
             return Ok(());
         }
         let mut pipe = Pipeline::new();
-        for (canonical, vendors) in offers {
-            pipe.hdel(keys::offers(org, *canonical), vendors).ignore();
+        for (canonical, leases) in offers {
+            pipe.hdel(keys::offers(org, *canonical), leases).ignore();
         }
         self.write(&pipe).await
     }

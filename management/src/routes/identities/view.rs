@@ -16,7 +16,7 @@ pub struct Person {
     #[serde(with = "time::serde::rfc3339::option")]
     created_at: Option<OffsetDateTime>,
     identifiers: Vec<Identifier>,
-    /// Vendor IDs, by field of the identity.
+    /// Vendor IDs that the person is delivered with, by field of the identity.
     vendor_ids: BTreeMap<String, VendorId>,
     /// Merges into this identity, newest first.
     merges: Vec<Merge>,
@@ -30,14 +30,18 @@ pub struct Identifier {
     /// Kind of the ID, `anonymous_id` or `user_id`.
     kind: String,
     value: String,
-    /// True where the ID came in a signed call or with a `userHash`.
-    verified: bool,
+    /// Way in which it came to the person: `own` for a browser while its identity has no user, else the strongest
+    /// of `signed`, `user_hash`, `identity_token` (these three are proofs) and `claim` by which it, or the user ID,
+    /// did, else `cookie` or `link_token`.
+    via: String,
     #[serde(with = "time::serde::rfc3339::option")]
     linked_at: Option<OffsetDateTime>,
     #[serde(with = "time::serde::rfc3339::option")]
     last_used_at: Option<OffsetDateTime>,
     /// The last consent of an anonymous ID.
     consent: Option<Consent>,
+    /// Vendor IDs that it has brought itself, by field; expired ones are left out.
+    vendor_ids: BTreeMap<String, VendorId>,
 }
 
 /// Consent signals of a browser.
@@ -61,8 +65,10 @@ pub struct VendorId {
     collected_at: Option<OffsetDateTime>,
     #[serde(with = "time::serde::rfc3339::option")]
     expires_at: Option<OffsetDateTime>,
-    /// The browser it was collected from, where that is known.
+    /// Anonymous ID of the browser that brought it. Null: a user ID did, or it is not known any more who did.
     anonymous_id: Option<String>,
+    /// User ID of the signed call that brought it and named no browser.
+    user_id: Option<String>,
 }
 
 /// Two identities that became one.
@@ -100,7 +106,7 @@ impl From<v1::Person> for Person {
             canonical_id: person.canonical_id,
             created_at: person.created_at.and_then(time),
             identifiers: person.identifiers.into_iter().map(Into::into).collect(),
-            vendor_ids: person.vendor_ids.into_iter().map(|(field, id)| (field, id.into())).collect(),
+            vendor_ids: by_field(person.vendor_ids),
             merges: person.merges.into_iter().map(Into::into).collect(),
             refusals: person.refusals.into_iter().map(Into::into).collect(),
         }
@@ -112,7 +118,7 @@ impl From<v1::LinkedIdentifier> for Identifier {
         Self {
             kind: id.kind,
             value: id.value,
-            verified: id.verified,
+            via: id.via,
             linked_at: id.linked_at.and_then(time),
             last_used_at: id.last_used_at.and_then(time),
             consent: id.consent.map(|consent| Consent {
@@ -120,6 +126,7 @@ impl From<v1::LinkedIdentifier> for Identifier {
                 sec_gpc: consent.sec_gpc,
                 updated_at: consent.updated_at.and_then(time),
             }),
+            vendor_ids: by_field(id.vendor_ids),
         }
     }
 }
@@ -140,6 +147,7 @@ impl From<v1::VendorId> for VendorId {
             expires_at: id.expires_at.and_then(time),
             value: id.value,
             anonymous_id: id.anonymous_id,
+            user_id: id.user_id,
         }
     }
 }
@@ -168,6 +176,10 @@ impl From<v1::LinkRefusal> for Refusal {
             last_at: refusal.last_at.and_then(time),
         }
     }
+}
+
+fn by_field(ids: impl IntoIterator<Item = (String, v1::VendorId)>) -> BTreeMap<String, VendorId> {
+    ids.into_iter().map(|(field, id)| (field, id.into())).collect()
 }
 
 fn time(timestamp: Timestamp) -> Option<OffsetDateTime> {

@@ -20,7 +20,7 @@ impl ResolveService for Core {
         let mut pipe = Pipeline::with_capacity(4);
         let anonymous_id = self.get_canonical(&mut pipe, subject.anonymous_id.unwrap_or_default());
         pipe.get(keys::consent(self.org, &anonymous_id).name);
-        View::ask(&mut pipe, self.org, canonical_of(&anonymous_id));
+        View::ask(&mut pipe, self.org, canonical_of(&anonymous_id), None);
         let mut answers = self.ask(&pipe).await?;
         let cookie = Cookie {
             name: "_dfid".to_owned(),

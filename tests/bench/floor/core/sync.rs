@@ -15,9 +15,9 @@ use crate::visitors::canonical_of;
 
 /// The one row of a redirect.
 pub(super) const ATTEMPT: &str = "INSERT INTO sync_attempts \
-        (org_id, canonical_id, vendor, outcome, attempts, unanswered_since, next_at) \
-    VALUES ($1, $2, $3, 'attempted', 1, now(), now() + interval '10 minutes') \
-    ON CONFLICT (org_id, canonical_id, vendor) DO UPDATE SET outcome = excluded.outcome, \
+        (org_id, canonical_id, vendor, outcome, attempts, unanswered_since, next_at, anonymous_id) \
+    VALUES ($1, $2, $3, 'attempted', 1, now(), now() + interval '10 minutes', $4) \
+    ON CONFLICT (org_id, canonical_id, vendor, anonymous_id) DO UPDATE SET outcome = excluded.outcome, \
         attempts = sync_attempts.attempts + 1, next_at = excluded.next_at";
 
 /// A callback's transaction as one statement: the browser's identity, the state used up, the ID stored.
@@ -27,10 +27,10 @@ pub(super) const STORE: &str = "WITH found AS (\
         INSERT INTO used_states (org_id, anonymous_id, vendor, issued_at) VALUES ($1, $2, $3, clock_timestamp()) \
         ON CONFLICT (org_id, anonymous_id, vendor) DO UPDATE SET issued_at = excluded.issued_at \
         WHERE used_states.issued_at < excluded.issued_at RETURNING 1) \
-    INSERT INTO vendor_ids (org_id, canonical_id, field, value, source, collected_at, expires_at) \
-    SELECT $1, canonical_id, $4, $5, 'sync', now(), now() + interval '90 days' FROM found, used \
-    ON CONFLICT (org_id, canonical_id, field) DO UPDATE SET value = excluded.value, source = excluded.source, \
-        collected_at = excluded.collected_at, expires_at = excluded.expires_at";
+    INSERT INTO vendor_ids (org_id, canonical_id, field, value, source, collected_at, expires_at, owner) \
+    SELECT $1, canonical_id, $4, $5, 'sync', now(), now() + interval '90 days', $2 FROM found, used \
+    ON CONFLICT (org_id, canonical_id, field, owner_kind, owner) DO UPDATE SET value = excluded.value, \
+        source = excluded.source, collected_at = excluded.collected_at, expires_at = excluded.expires_at";
 
 #[tonic::async_trait]
 impl SyncService for Core {
@@ -45,7 +45,8 @@ impl SyncService for Core {
         let canonical = text(self.ask(&pipe).await?.swap_remove(0));
         let Connection { client, attempt, .. } = self.connection();
         let canonical: Uuid = canonical.parse().unwrap_or_default();
-        client.execute(attempt, &[&self.org, &canonical, &vendor]).await.map_err(|error| failed(&error))?;
+        let stored = client.execute(attempt, &[&self.org, &canonical, &vendor, &anonymous_id]).await;
+        stored.map_err(|error| failed(&error))?;
         // As long as a real one, with the anonymous ID in the state's place.
         let location = format!(
             "http://127.0.0.1:40000/{vendor}/user/?tid=pinterest-0123456789ab&redirect=http%3A%2F%2F127.0.0.1%3A40000\

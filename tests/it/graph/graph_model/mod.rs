@@ -4,38 +4,43 @@
 //! A run has 10^5 operations. `GRAPH_OPERATIONS=1000000` does more, `GRAPH_SEED=…` repeats a run's histories
 //! (which of its concurrent calls comes first stays the machine's choice).
 //!
-//! Families of nine identifiers each are written to by several calls at once. After each round one VendorIds
-//! call reads all of them, and what it says must be what the model says after some order of the round's
-//! operations.
+//! Families of nine identifiers each are written to by several calls at once, of pages and of services: users
+//! are claimed here and vouched for there. After each round one VendorIds call reads all of them, and what it
+//! says must be what the model says after some order of the round's operations. What is asked beyond that, of
+//! canonical IDs with a browser beside them and of Lookup, must be in one of the states that are left.
 
+mod canonical;
+mod family;
+mod give;
 mod model;
 mod op;
+mod questions;
 mod seen;
 
 use std::collections::BTreeMap;
 
-use harness::{
-    people::{People, browser, user},
-    system::env,
-    world::World,
-};
-use proto::v1::{IdentityVendorIds, Subject, identity_ref::Id};
-use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
+use harness::{people::People, system::env, world::World};
+use proto::v1::IdentityVendorIds;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::task::JoinSet;
 use tonic::Status;
 
 use super::support::{LATE_REASONS, assert_sound, is_late, two_cores, vendor_ids_of};
 
 use self::{
-    model::{Canonical, Model},
-    op::{Op, Vid, lives},
+    family::Family,
+    give::give,
+    model::Model,
+    op::Op,
+    questions::{ask_beside, look_up},
 };
 
 const FAMILIES: usize = 60;
 /// Identifiers of a family: browsers, then users.
 const BROWSERS: u8 = 6;
 const IDS: u8 = 9;
-const FIELDS: [&str; 3] = ["pin_unauth", "ttd_id", "muid"];
+/// A click ID, and two that browsers hold.
+const FIELDS: [&str; 3] = ["gclid", "pin_unauth", "ttd_id"];
 
 /// Finds all states that the model can be in after some order of the calls that agrees with what was seen:
 /// orders may differ in what only shows later. Events of a call that share an identifier keep their order.
@@ -66,53 +71,6 @@ fn explain(
     }
 }
 
-struct Family {
-    name: String,
-    /// States that the family may be in.
-    models: Vec<Model>,
-    age: usize,
-}
-
-impl Family {
-    fn new(number: usize) -> Self {
-        Self { name: format!("f{number}"), models: vec![Model::default()], age: 0 }
-    }
-
-    fn text(&self, id: u8) -> String {
-        format!("{}-{id}", self.name)
-    }
-
-    fn id(&self, id: u8) -> Id {
-        if id < BROWSERS { browser(self.text(id)) } else { user(self.text(id)) }
-    }
-
-    fn draw(&self, random: &mut StdRng) -> Op {
-        let browser = random.random_range(0..BROWSERS);
-        let user = Some(random.random_range(BROWSERS..IDS)).filter(|_| random.random_bool(0.5));
-        let cookie = Some(random.random_range(0..BROWSERS)).filter(|_| random.random_bool(0.4));
-        Op::See { browser, user, cookie, reset: random.random_bool(0.1) }
-    }
-
-    /// Draws an erasure, or the undoing of a merge that was seen.
-    fn draw_rare(&self, random: &mut StdRng) -> Op {
-        let merged = self.models[0].0.iter().filter(|own| own.merged_into.is_some());
-        let merged: Vec<_> = merged.filter_map(|own| own.name.clone()).collect();
-        let merged = merged.choose(random).filter(|_| random.random_bool(0.8)).cloned();
-        merged.map_or_else(|| Op::Erase(random.random_range(0..IDS)), Op::Unmerge)
-    }
-
-    fn subject(&self, op: &Op) -> Option<Subject> {
-        let Op::See { browser, user, cookie, reset } = *op else { return None };
-        Some(Subject {
-            anonymous_id: Some(self.text(browser)),
-            user_id: user.map(|id| self.text(id)),
-            cookie_anonymous_id: cookie.map(|id| self.text(id)),
-            reset,
-            ..Subject::default()
-        })
-    }
-}
-
 async fn merge_id(world: &World, merged: &str) -> String {
     let undone = format!("merged_id = '{merged}' AND undone_at IS NULL");
     world.database.text(&format!("SELECT id FROM merge_history WHERE {undone}")).await
@@ -125,7 +83,7 @@ async fn random_histories_find_what_the_model_finds() {
     println!("GRAPH_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let world = two_cores().await;
-    let people = People::of(&world);
+    let (people, page) = (People::of(&world), People::on_page(&world));
     let (mut numbers, mut done, mut vid, mut late_in_a_row) = (0.., 0, 0, 0);
     let mut families: Vec<Family> = numbers.by_ref().take(FAMILIES).map(Family::new).collect();
     while done < operations {
@@ -133,15 +91,15 @@ async fn random_histories_find_what_the_model_finds() {
             *family = Family::new(numbers.next().unwrap());
         }
         give(&world, &mut families, &mut vid, &mut random).await;
-        // A family's calls: one of each writer, and at times a rare one.
-        let writers = random.random_range(2..=3);
+        // A family's calls: one of each writer, and at times a rare one. A writer is a page or a service.
+        let writers: Vec<bool> = (0..random.random_range(2..=3)).map(|_| random.random_bool(0.5)).collect();
         let mut calls: Vec<Vec<Vec<Op>>> = Vec::new();
         let (mut rare, mut round) = (JoinSet::new(), 0);
         for family in &mut families {
             let mut own: Vec<Vec<Op>> = Vec::new();
-            for _ in 0..writers {
+            for on_page in &writers {
                 let count = 1 + usize::from(random.random_bool(0.3));
-                own.push((0..count).map(|_| family.draw(&mut random)).collect());
+                own.push((0..count).map(|_| family.draw(&mut random, *on_page)).collect());
             }
             if random.random_bool(0.08) {
                 let op = family.draw_rare(&mut random);
@@ -168,13 +126,14 @@ async fn random_histories_find_what_the_model_finds() {
             calls.push(own);
         }
         let mut resolving = JoinSet::new();
-        for writer in 0..writers {
+        for (writer, on_page) in writers.iter().enumerate() {
             let subjects = families
                 .iter()
                 .zip(&calls)
-                .flat_map(|(family, calls)| calls[writer].iter().filter_map(|op| family.subject(op)));
-            let (people, subjects) = (people.clone(), subjects.collect());
-            resolving.spawn(async move { people.resolve(writer, subjects).await });
+                .flat_map(|(family, calls)| calls[writer].iter().filter_map(|op| family.subject(&world, op)));
+            let (caller, subjects) =
+                (if *on_page { page.clone() } else { people.clone() }, subjects.collect());
+            resolving.spawn(async move { caller.resolve(writer, subjects).await });
         }
         let (resolved, changed) = (resolving.join_all().await, rare.join_all().await);
         let refused = resolved.iter().filter_map(|answer| answer.as_ref().err());
@@ -214,6 +173,8 @@ async fn random_histories_find_what_the_model_finds() {
             );
             family.models = after;
         }
+        ask_beside(&people, random.random_range(0..2), &mut families, &mut random).await;
+        look_up(&people, &mut families, &mut random).await;
     }
     let ids = || families.iter().flat_map(|family| (0..IDS).map(|id| family.id(id))).collect::<Vec<_>>();
     world.flush_redis().await;
@@ -224,45 +185,6 @@ async fn random_histories_find_what_the_model_finds() {
         assert!(family.models[0].agrees(seen), "GRAPH_SEED={seed}, {}", family.name);
     }
     assert_sound(&world).await;
-}
-
-/// Stores vendor IDs for some families, in one statement.
-async fn give(world: &World, families: &mut [Family], vid: &mut Vid, random: &mut StdRng) {
-    let (mut rows, mut gone) = (Vec::new(), Vec::new());
-    for family in families {
-        let is_root = |own: &&Canonical| own.merged_into.is_none() && !own.links.is_empty();
-        let roots: Vec<&Canonical> = family.models[0].0.iter().filter(is_root).collect();
-        let Some(real) = roots.choose(random).and_then(|own| own.name.clone()) else { continue };
-        if !random.random_bool(0.4) {
-            continue;
-        }
-        let field = *FIELDS.choose(random).unwrap();
-        *vid += 1;
-        let all = family.models.iter_mut().flat_map(|model| &mut model.0);
-        for own in all.filter(|own| own.name.as_ref() == Some(&real)) {
-            own.ids.push((field, *vid));
-        }
-        let life = if lives(*vid) { "now() + interval '90 days'" } else { "now() - interval '1 day'" };
-        let org = world.customer.org_id;
-        rows.push(format!(
-            "('{org}', '{real}', '{field}', '{vid}', 'sync', \
-             timestamptz '2026-01-01' + interval '1 ms' * {vid}, {life})"
-        ));
-        gone.push(format!("cvid:{org}:{real}"));
-        gone.extend((0..BROWSERS).map(|id| format!("identity:{org}:{}-{id}", family.name)));
-    }
-    if rows.is_empty() {
-        return;
-    }
-    let sql = format!(
-        "INSERT INTO vendor_ids (org_id, canonical_id, field, value, source, collected_at, expires_at)
-         VALUES {} ON CONFLICT (org_id, canonical_id, field) DO UPDATE SET value = excluded.value,
-             collected_at = excluded.collected_at, expires_at = excluded.expires_at",
-        rows.join(", ")
-    );
-    world.database.execute(&sql).await;
-    let command: Vec<&str> = ["DEL"].into_iter().chain(gone.iter().map(String::as_str)).collect();
-    let _: i64 = world.redis(&command).await;
 }
 
 fn shown(seen: &[IdentityVendorIds]) -> String {

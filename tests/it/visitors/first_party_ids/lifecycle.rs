@@ -90,7 +90,8 @@ async fn assert_forgotten(world: &World, anonymous_id: &str) {
 }
 
 async fn erase(world: &World, id: Id) {
-    let (org_id, identity) = (world.customer.org_id.to_string(), Some(IdentityRef { id: Some(id) }));
+    let (org_id, identity) =
+        (world.customer.org_id.to_string(), Some(IdentityRef { id: Some(id), browser: None }));
     world.admin().people().delete(DeleteRequest { org_id, identity }).await.unwrap();
 }
 
@@ -137,7 +138,12 @@ async fn a_merge_that_is_taken_apart_gives_a_browser_its_ids_back_and_leaves_no_
     tablet.jar.clear();
     visit(&mut tablet, &both(), "").await;
     assert_eq!(cookie(&tablet, "_fbp"), own, "it is the tablet's own again");
+    assert_eq!(
+        world.vendor_id(tablet.aid(), "gclid").await.as_deref(),
+        Some("Later"),
+        "it brought it itself"
+    );
+    assert_eq!(world.vendor_id(annas.aid(), "gclid").await, None);
     erase(&world, Id::AnonymousId(tablet.aid().to_owned())).await;
-    assert_eq!(world.vendor_id(annas.aid(), "gclid").await.as_deref(), Some("Later"));
     assert_forgotten(&world, tablet.aid()).await;
 }

@@ -49,7 +49,7 @@ pub(super) fn cookie<'a>(browser: &'a Browser, name: &str) -> &'a str {
 }
 
 pub(super) async fn lookup(world: &World, browser: &Browser) -> Person {
-    let identity = Some(IdentityRef { id: Some(Id::AnonymousId(browser.aid().to_owned())) });
+    let identity = Some(IdentityRef { id: Some(Id::AnonymousId(browser.aid().to_owned())), browser: None });
     let request = LookupRequest { org_id: world.customer.org_id.to_string(), identity };
     world.admin().people().lookup(request).await.unwrap().into_inner().person.unwrap()
 }

@@ -23,20 +23,25 @@ const MARK_HASH: &str = "redis.call('HSET', KEYS[1], '_v', ARGV[1]) \
     redis.call('HSET', KEYS[1], '_v', ARGV[1]) \
     return redis.call('PEXPIRE', KEYS[1], ARGV[2])";
 
-const CLAIM_HASH: &str = "if redis.call('EXISTS', KEYS[1]) == 1 then return false end \
+/// Script that marks a hash that is missing, or of an earlier version. ARGV: marker, life in ms, [`READY`].
+const CLAIM_HASH: &str = "local now = redis.call('HGET', KEYS[1], '_v') \
+    if now and (now == ARGV[3] or string.sub(now, 1, 1) == '!') then return false end \
+    redis.call('DEL', KEYS[1]) \
     redis.call('HSET', KEYS[1], '_v', ARGV[1]) \
     redis.call('PEXPIRE', KEYS[1], ARGV[2]) \
     return 'OK'";
 
 /// Script that puts a value in the place of its own marker. ARGV: own marker, '1' for a writer, life in ms,
-/// 'hash' or 'text', then the value: nothing, a text, or fields and values.
+/// 'hash' or 'text', then the value: nothing, a text, or fields and values. Lua unpacks less than 8,000 at once.
 const PUT: &str = "local hash = ARGV[4] == 'hash' \
     local now = hash and redis.call('HGET', KEYS[1], '_v') or not hash and redis.call('GET', KEYS[1]) \
     if now == ARGV[1] then \
       if #ARGV == 4 then redis.call('DEL', KEYS[1]) return 1 end \
       if hash then \
         redis.call('DEL', KEYS[1]) \
-        redis.call('HSET', KEYS[1], unpack(ARGV, 5)) \
+        for i = 5, #ARGV, 4000 do \
+          redis.call('HSET', KEYS[1], unpack(ARGV, i, math.min(i + 3999, #ARGV))) \
+        end \
         redis.call('PEXPIRE', KEYS[1], ARGV[3]) \
       else redis.call('SET', KEYS[1], ARGV[5], 'PX', ARGV[3]) end \
       return 1 \
@@ -77,7 +82,9 @@ impl RedisClient {
                 Shape::Text => {
                     pipe.cmd("SET").arg(&key.name).arg(nonce.fill()).arg("NX").arg("PX").arg(FILL_MS)
                 }
-                Shape::Hash => pipe.add_command(eval(CLAIM_HASH, &key.name)).arg(nonce.fill()).arg(FILL_MS),
+                Shape::Hash => {
+                    pipe.add_command(eval(CLAIM_HASH, &key.name)).arg(nonce.fill()).arg(FILL_MS).arg(READY)
+                }
             };
         }
         let answers: Vec<Option<String>> = self.pipeline(&pipe).await?;
