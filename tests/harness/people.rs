@@ -185,8 +185,10 @@ pub async fn give(world: &World, owner: Id, field: &str, value: &str) {
     assert_eq!(world.database.count("links", &link).await, 1, "nobody is {owner}");
     let is_click = vendors::click_ids().any(|record| record.field == field);
     let source = if is_click { "click" } else { "sync" };
+    // Locked as any writer does: the reaper may be writing anew what Redis serves of them.
     let sql = format!(
-        "INSERT INTO vendor_ids
+        "SELECT FROM canonicals WHERE id IN (SELECT canonical_id FROM links WHERE {link}) FOR NO KEY UPDATE;
+         INSERT INTO vendor_ids
              (org_id, canonical_id, field, value, source, collected_at, expires_at, owner_kind, owner)
          SELECT org_id, canonical_id, '{field}', '{value}', '{source}', now(), now() + interval '90 days',
              kind, value

@@ -15,6 +15,7 @@ use crate::{
         },
         via::Via,
     },
+    vendor_ids::{entries::Known, ties::Ties},
 };
 
 /// Most new links that a canonical identity may get in a day, so that a user ID claimed for thousands of
@@ -55,6 +56,12 @@ impl Cluster {
     /// The user of the identity, which has one at most.
     pub fn user(&self) -> Option<&Identifier> {
         self.links.keys().find(|id| id.kind == Kind::UserId)
+    }
+
+    /// What is known of its vendor IDs.
+    pub fn known(&self) -> Known {
+        let ties = self.links.iter().map(|(id, link)| (id.clone(), link.via)).collect();
+        Known { ids: self.vendor_ids.values().cloned().collect(), ties: Ties::new(ties) }
     }
 
     /// Lets an identifier go. What it brought stays, and nothing tells from whom it was.

@@ -21,7 +21,6 @@ use crate::{
     vendor_ids::{
         entries::{self, Known},
         schedules,
-        ties::Ties,
     },
 };
 
@@ -174,11 +173,11 @@ async fn entries(
     touched: &[Uuid],
 ) -> Result<Vec<Entry>> {
     let mut changes = Vec::new();
-    // Clusters whose browsers, ties or knowledge changed; those made of strangers are announced instead, unless some have
-    // schedules of their own.
+    // Clusters whose browsers, ties or knowledge changed; strangers are announced instead, unless they have a user, to
+    // whom each has come in some way.
     let survivors = after.merges.iter().map(|merge| merge.survivor);
     let mut changed: BTreeSet<Uuid> = survivors.chain(touched.iter().copied()).collect();
-    let known: BTreeMap<Uuid, Known> = after.clusters.values().map(|own| (own.id, known(own))).collect();
+    let known: BTreeMap<Uuid, Known> = after.clusters.values().map(|own| (own.id, own.known())).collect();
     let browser = |id: &Identifier| id.kind == Kind::AnonymousId;
     let ids: BTreeSet<&Identifier> = before.homes.keys().chain(after.homes.keys()).collect();
     for id in ids {
@@ -197,9 +196,9 @@ async fn entries(
     let differs =
         |own: &&Cluster| before.clusters.get(&own.id).is_some_and(|was| is_served_otherwise(was, own));
     changed.extend(after.clusters.values().filter(differs).map(|own| own.id));
-    let has_alone = |own: &Known| own.ties.browsers().any(|browser| schedules::is_alone(&own.ties, browser));
-    let made = after.clusters.values().filter(|own| own.made && !own.links.is_empty());
-    changed.extend(made.map(|own| own.id).filter(|id| known.get(id).is_some_and(has_alone)));
+    // One without a user has no schedule that is anybody's alone either.
+    let made = after.clusters.values().filter(|own| own.made && own.user().is_some());
+    changed.extend(made.map(|own| own.id));
     changed.retain(|id| after.clusters.contains_key(id));
     let roots: Vec<Uuid> = changed.into_iter().collect();
     let newest: HashMap<Uuid, _> = consent::newest(connection, org, &roots).await?.into_iter().collect();
@@ -226,9 +225,4 @@ async fn entries(
 fn is_served_otherwise(was: &Cluster, is: &Cluster) -> bool {
     let ties = |own: &Cluster| own.links.iter().map(|(id, link)| (id.clone(), link.via)).collect::<Vec<_>>();
     ties(was) != ties(is) || was.vendor_ids != is.vendor_ids || was.attempts != is.attempts
-}
-
-fn known(cluster: &Cluster) -> Known {
-    let ties = cluster.links.iter().map(|(id, link)| (id.clone(), link.via)).collect();
-    Known { ids: cluster.vendor_ids.values().cloned().collect(), ties: Ties::new(ties) }
 }

@@ -1,6 +1,6 @@
 //! `SyncService`: offers, begins, stores and explains syncs.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use proto::v1::{
     BeginSyncRequest, BeginSyncResponse, Caller, ErrorReason, ExplainRequest, ExplainResponse, IdentityRef,
@@ -131,7 +131,7 @@ impl SyncService for Service {
         let found = self.schedule(roles, caller, identity, pipeline_id).await?;
         // The truth, not what serves: an engineer asks because something looks odd.
         let mut connection = self.app.stores.connection().await?;
-        let mut loaded = view::load(&mut connection, found.org, &[found.canonical]).await?;
+        let mut loaded = view::load(&mut connection, found.org, &BTreeSet::from([found.canonical])).await?;
         let (attempts, ties) = loaded.remove(&found.canonical).unwrap_or_default();
         let schedules = schedules::of(&attempts, &ties, found.browser.as_deref());
         let vendors = explain::explain(&found.source, &schedules, &found.consent, found.now);

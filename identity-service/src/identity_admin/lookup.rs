@@ -26,12 +26,7 @@ use crate::{
         },
         via::Via,
     },
-    vendor_ids::{
-        entries::{self, Known},
-        precedence::Asker,
-        read,
-        ties::Ties,
-    },
+    vendor_ids::{entries, precedence::Asker, read},
 };
 
 /// The rows that are stored about one person.
@@ -97,7 +92,7 @@ impl StoredPerson {
                 .and_then(|row| read::stored_consent(&cache_entries::consent_entry(Some(row)))),
             vendor_ids: live().filter(|row| row.owner.is(id)).map(told).collect(),
         });
-        let known = self.known();
+        let known = self.cluster.known();
         let delivered = entries::answers(&known, Asker::Person, now);
         let merges = self.merges.iter().map(|row| {
             let moved = row.moved();
@@ -131,11 +126,6 @@ impl StoredPerson {
     /// The way in which an identifier came to the person. A browser has come to nobody while there is no user.
     pub fn via(&self, id: &Identifier, link: &Link) -> Via {
         if id.kind == Kind::AnonymousId && self.cluster.user().is_none() { Via::Own } else { link.via }
-    }
-
-    fn known(&self) -> Known {
-        let ties = self.cluster.links.iter().map(|(id, link)| (id.clone(), link.via)).collect();
-        Known { ids: self.cluster.vendor_ids.values().cloned().collect(), ties: Ties::new(ties) }
     }
 }
 

@@ -234,13 +234,20 @@ async fn make(
 }
 
 /// Tells Redis that nothing is known yet of identities made just now, so that their next request needs no
-/// PostgreSQL.
+/// PostgreSQL. Of those that have a browser and a user something is known: how the one came to the other.
 async fn announce(resolver: &Resolver, org: Uuid, people: &[&Person], facts: &Facts) {
+    let made =
+        |id: &Identifier| facts.canonical(id).filter(|known| known.created).map(|known| known.canonical);
+    let with_ways =
+        people.iter().filter(|person| person.claims.browser().is_some() && person.claims.user.is_some());
+    let with_ways: HashSet<Uuid> =
+        with_ways.flat_map(|person| person.claims.ids()).filter_map(made).collect();
     let hashes: Vec<Key> = people
         .iter()
         .flat_map(|person| person.claims.ids())
-        .filter_map(|id| facts.canonical(id).filter(|known| known.created))
-        .flat_map(|known| [keys::vendor_ids(org, known.canonical), keys::syncs(org, known.canonical)])
+        .filter_map(made)
+        .filter(|canonical| !with_ways.contains(canonical))
+        .flat_map(|canonical| [keys::vendor_ids(org, canonical), keys::syncs(org, canonical)])
         .collect();
     if let Err(error) = resolver.stores.redis.put_new(&hashes).await {
         tracing::debug!(%error, "not announced");

@@ -11,6 +11,7 @@ mod hash_cache;
 mod identify;
 pub mod known_pairs;
 pub mod link_token;
+mod looks;
 mod resolving;
 pub mod subject;
 mod withdrawal;

@@ -91,7 +91,7 @@ impl<'a> Resolving<'a> {
     /// Finds or makes everybody's canonical identity, and links what belongs together.
     async fn identify(&mut self) {
         let people = named(&self.people);
-        self.facts.read_ways(&self.resolver.stores, self.tenant.org, &people, self.now).await;
+        self.facts.read_ways(self.resolver, self.tenant, &people, self.now).await;
         self.outcomes = identify::all(self.resolver, self.tenant, &people, &mut self.facts, self.now).await;
     }
 

@@ -147,7 +147,6 @@ pub async fn views(
     let unread: BTreeSet<Uuid> =
         asked.iter().zip(&views).filter(|(_, view)| view.is_none()).map(|((id, _), _)| *id).collect();
     if !unread.is_empty() {
-        let unread: Vec<Uuid> = unread.into_iter().collect();
         let fillable: Vec<Key> = missing.iter().map(|canonical| keys::syncs(org, *canonical)).collect();
         let loaded = read_through::through(stores, &fillable, async {
             let mut connection = stores.connection().await?;
@@ -173,15 +172,16 @@ pub async fn views(
 pub async fn load(
     connection: &mut AsyncPgConnection,
     org: Uuid,
-    canonicals: &[Uuid],
+    canonicals: &BTreeSet<Uuid>,
 ) -> Result<BTreeMap<Uuid, (Attempts, Ties)>> {
-    let mut attempts = syncs::find(connection, org, canonicals).await?;
-    let mut links = identities::linked(connection, org, canonicals).await?;
-    let of = |canonical: &Uuid| {
-        let ties = Ties::new(links.remove(canonical).unwrap_or_default());
-        (*canonical, (attempts.remove(canonical).unwrap_or_default(), ties))
+    let asked: Vec<Uuid> = canonicals.iter().copied().collect();
+    let mut attempts = syncs::find(connection, org, &asked).await?;
+    let mut links = identities::linked(connection, org, &asked).await?;
+    let of = |canonical| {
+        let ties = Ties::new(links.remove(&canonical).unwrap_or_default());
+        (canonical, (attempts.remove(&canonical).unwrap_or_default(), ties))
     };
-    Ok(canonicals.iter().map(of).collect())
+    Ok(asked.into_iter().map(of).collect())
 }
 
 #[cfg(test)]

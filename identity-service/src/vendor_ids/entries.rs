@@ -40,15 +40,16 @@ pub struct Known {
 /// What is known of canonical identities.
 pub type KnownByIdentity = BTreeMap<Uuid, Known>;
 
-/// Reads the vendor IDs and links of `canonicals`.
+/// Reads the vendor IDs and links of `canonicals`, of which some may be the same.
 pub async fn load(
     connection: &mut AsyncPgConnection,
     org: Uuid,
     canonicals: &[Uuid],
 ) -> Result<KnownByIdentity> {
     let mut links = identities::linked(connection, org, canonicals).await?;
-    let ties = |canonical: &Uuid| (*canonical, Ties::new(links.remove(canonical).unwrap_or_default()));
-    let ties = canonicals.iter().map(ties).collect();
+    let canonicals: BTreeSet<Uuid> = canonicals.iter().copied().collect();
+    let ties = |canonical| (canonical, Ties::new(links.remove(&canonical).unwrap_or_default()));
+    let ties = canonicals.into_iter().map(ties).collect();
     load_ids(connection, org, ties).await
 }
 

@@ -1,7 +1,8 @@
 DROP TABLE expiry_progress;
 
--- What a merge brought and what the survivor had of its own, by whose each ID is, as the version before tells it: so it
--- can take the merge apart, and nothing is lost when this comes back. The schedules stay with the survivor.
+-- What a merge brought and what the survivor had of its own, by whose each ID is, as the version before tells
+-- it: so it can take the merge apart, and nothing is lost when this comes back. The schedules stay with the
+-- survivor.
 WITH ids AS (
     SELECT *, jsonb_build_array(jsonb_build_object(
         'kind', CASE owner_kind WHEN 0 THEN 'anonymous_id' ELSE 'user_id' END, 'value', owner)) AS link

@@ -50,21 +50,24 @@ ALTER TABLE sync_attempts
     DROP CONSTRAINT sync_attempts_pkey,
     ADD PRIMARY KEY (org_id, canonical_id, vendor, anonymous_id);
 
--- IDs that gave way to another's when identities were merged are back where it is known whose they were: those of
--- an identity that has had a single browser of its own, which is still there. What came to it with an earlier merge,
--- or was collected after one, may have been another's; so may a survivor's generated IDs, if a browser has left it by
--- another login, and those come back by themselves, with the cookie.
+-- IDs that gave way to another's when identities were merged are back where it is known whose they were:
+-- those of an identity that has had a single browser of its own, which is still there. What came to it with
+-- an earlier merge, or was collected after one, may have been another's; so may a survivor's generated IDs,
+-- if a browser has left it by another login, and those come back by themselves, with the cookie.
+CREATE TEMP TABLE alone ON COMMIT DROP AS
 WITH came AS (
     SELECT org_id, survivor_id, merged_id, link ->> 'value' AS value
     FROM merge_history CROSS JOIN LATERAL jsonb_array_elements(moved -> 'links') AS link
     WHERE undone_at IS NULL AND link ->> 'kind' = 'anonymous_id'
-), alone AS (
-    SELECT org_id, id, min(value) AS value FROM (
-        (SELECT org_id, merged_id AS id, value FROM came
-            UNION SELECT org_id, canonical_id, value FROM links WHERE kind = 0)
-        EXCEPT SELECT org_id, survivor_id, value FROM came) AS own
-    GROUP BY org_id, id HAVING count(*) = 1
-), had AS (
+)
+SELECT org_id, id, min(value) AS value FROM (
+    (SELECT org_id, merged_id AS id, value FROM came
+        UNION SELECT org_id, canonical_id, value FROM links WHERE kind = 0)
+    EXCEPT SELECT org_id, survivor_id, value FROM came) AS own
+GROUP BY org_id, id HAVING count(*) = 1;
+-- Otherwise the planner takes it for small, and goes through all of it again and again.
+ANALYZE alone;
+WITH had AS (
     SELECT org_id, merged_id AS id, ids
     FROM merge_history CROSS JOIN LATERAL jsonb_array_elements(moved -> 'vendor_ids') AS ids
     WHERE undone_at IS NULL

@@ -1,8 +1,8 @@
-//! The upgrade to migration 8: a database that the version before has filled serves what it served, and goes back
-//! and forth.
+//! The upgrade to migration 8: a database that the version before has filled serves what it served, and goes
+//! back and forth.
 //!
-//! `before_owners.sql` is what that version's demo has stored, and browsers, servers and an operator after its story;
-//! `before_owners.json` tells what it then answered, the same for every name of a person.
+//! `before_owners.sql` is what that version's demo has stored, and browsers, servers and an operator after
+//! its story; `before_owners.json` tells what it then answered, the same for every name of a person.
 
 use std::collections::BTreeMap;
 
@@ -27,8 +27,8 @@ use time::{Duration, format_description::well_known::Rfc3339};
 /// The last migration that the version before has.
 const VERSION_BEFORE: &str = "00000000000007";
 
-/// What has changed: browsers with a value of their own are answered with that, where it had given way to another
-/// browser's when the two became one person. Everybody else is answered as before.
+/// Changed answers: browsers that get a value of their own again, which had given way to another browser's
+/// when the two became one person. Everybody else is answered as before.
 const OWN_AGAIN: &[(&str, &str, &str)] = &[
     ("carol-laptop", "gclid", "click-carol-laptop"),
     ("carol-laptop", "pin_unauth", "pin-carol-laptop"),
@@ -124,6 +124,15 @@ fn dump() -> String {
     parts.map(text).collect()
 }
 
+/// Makes a database as the version before has left it.
+async fn filled() -> TestDatabase {
+    let database = TestDatabase::empty().await.unwrap();
+    migrate::run(&database.url).await.unwrap();
+    migrate::revert_to(&database.url, VERSION_BEFORE).await.unwrap();
+    database.execute(&dump()).await;
+    database
+}
+
 async fn upgrade(database: &TestDatabase) {
     let env = [("DATABASE_URL", database.url.as_str())];
     let ended = run("identity-service", &["--migrate"], &env, "").await.unwrap();
@@ -206,8 +215,8 @@ async fn assert_no_difference(database: &TestDatabase, redis: &RedisServer) {
     assert!(compared.status.success(), "{}", compared.text());
 }
 
-/// Rows of what the migration changes, in the columns of the version before. Left out is what does not come back: who
-/// had vouched for a contact, and whose an ID is, of which the migration knows more.
+/// Rows of what the migration changes, in the columns of the version before. Left out is what does not come
+/// back: who had vouched for a contact, and whose an ID is, of which the migration knows more.
 async fn stored(database: &TestDatabase) -> String {
     let sql = "SELECT string_agg(line, E'\\n' ORDER BY line) FROM (
         SELECT (to_jsonb(vendor_ids) - 'anonymous_id')::text AS line FROM vendor_ids
@@ -229,10 +238,7 @@ async fn owned(database: &TestDatabase) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_version_before_has_stored_is_served_taken_back_and_served_again() {
     let before = Before::read();
-    let database = TestDatabase::empty().await.unwrap();
-    migrate::run(&database.url).await.unwrap();
-    migrate::revert_to(&database.url, VERSION_BEFORE).await.unwrap();
-    database.execute(&dump()).await;
+    let database = filled().await;
     let (rows, owners) = (stored(&database).await, owned(&database).await);
 
     upgrade(&database).await;
@@ -263,10 +269,7 @@ async fn what_the_version_before_has_stored_is_served_taken_back_and_served_agai
 async fn a_merge_of_the_version_before_is_taken_apart_and_no_browser_is_given_another_s_id() {
     let before = Before::read();
     let org = &before.orgs[0].org_id;
-    let database = TestDatabase::empty().await.unwrap();
-    migrate::run(&database.url).await.unwrap();
-    migrate::revert_to(&database.url, VERSION_BEFORE).await.unwrap();
-    database.execute(&dump()).await;
+    let database = filled().await;
     upgrade(&database).await;
     let redis = RedisServer::start().await.unwrap();
     let cluster = serve(&database, &redis).await;
@@ -288,8 +291,8 @@ async fn a_merge_of_the_version_before_is_taken_apart_and_no_browser_is_given_an
         }
     }
 
-    // The phone has no cookie and no ID of its own. The computer's is delivered for it, as before, and stays unknown
-    // to it: the computer is another user's since.
+    // The phone has no cookie and no ID of its own. The computer's is delivered for it, as before, and stays
+    // unknown to it: the computer is another user's since.
     let (phone, computer_s) = LEFT;
     let mut page = Browser::new(&cluster.collect_url(), &before.pipeline_key, "https://shop.example.com");
     page.anonymous_id = Some(phone.to_owned());

@@ -12,7 +12,7 @@ use super::{
 
 /// Stores vendor IDs for some families, in one statement. Mostly a browser brings them.
 pub async fn give(world: &World, families: &mut [Family], vid: &mut Vid, random: &mut StdRng) {
-    let (mut rows, mut gone) = (Vec::new(), Vec::new());
+    let (mut rows, mut gone, mut locked) = (Vec::new(), Vec::new(), Vec::new());
     for family in families {
         let is_root = |own: &&Canonical| own.merged_into.is_none() && !own.links.is_empty();
         let roots: Vec<&Canonical> = family.models[0].0.iter().filter(is_root).collect();
@@ -36,17 +36,21 @@ pub async fn give(world: &World, families: &mut [Family], vid: &mut Vid, random:
             "('{org}', '{real}', '{field}', '{vid}', '{source}', \
              timestamptz '2026-01-01' + interval '1 ms' * {vid}, {life}, {kind}, '{owner}')"
         ));
+        locked.push(format!("'{real}'"));
         gone.extend(["cvid", "syncs"].map(|kind| format!("{kind}:{org}:{real}")));
         gone.extend((0..BROWSERS).map(|id| format!("identity:{org}:{}", family.text(id))));
     }
     if rows.is_empty() {
         return;
     }
+    // Locked as any writer does: the reaper may be writing anew what Redis serves of them.
     let sql = format!(
-        "INSERT INTO vendor_ids
+        "SELECT FROM canonicals WHERE id IN ({}) ORDER BY id FOR NO KEY UPDATE;
+         INSERT INTO vendor_ids
              (org_id, canonical_id, field, value, source, collected_at, expires_at, owner_kind, owner)
          VALUES {} ON CONFLICT (org_id, canonical_id, field, owner_kind, owner) DO UPDATE SET
              value = excluded.value, collected_at = excluded.collected_at, expires_at = excluded.expires_at",
+        locked.join(", "),
         rows.join(", ")
     );
     world.database.execute(&sql).await;
