@@ -19,6 +19,7 @@ use crate::{
     first_party_ids::visit::Given,
     graph::transaction::Outcome,
     settings::{CollectHost, Source},
+    storage::mark::Mark,
     sync::{
         pending,
         view::{self, View},
@@ -53,7 +54,7 @@ pub async fn of_person(
         facts.canonical(&person.claims.primary).ok_or_else(|| Error::refused(ErrorReason::Unavailable))?;
     let canonical = known.canonical;
     if let Some(anonymous_id) = person.claims.anonymous_id()
-        && !person.mark.is_empty()
+        && person.mark.is_some()
         && !facts.was_hinted(canonical)
     {
         resolver.hints.learn(tenant.org, anonymous_id, canonical);
@@ -63,7 +64,7 @@ pub async fn of_person(
         (person.want_pending_syncs, &tenant.source, person.claims.anonymous_id())
     {
         let planned =
-            plan_syncs(resolver, tenant.org, source, (anonymous_id, &person.mark), known, facts, now).await;
+            plan_syncs(resolver, tenant.org, source, (anonymous_id, person.mark), known, facts, now).await;
         // The event has done its work; the next page will offer what this one can't.
         pending_syncs = planned.unwrap_or_else(|error| {
             serve::warn_on_change!(WARN, %error, "syncs can't be planned");
@@ -96,7 +97,7 @@ async fn plan_syncs(
     resolver: &Resolver,
     org: Uuid,
     source: &Source,
-    (anonymous_id, mark): (&str, &str),
+    (anonymous_id, mark): (&str, Option<Mark>),
     known: KnownIdentity,
     facts: &mut Facts,
     now: OffsetDateTime,

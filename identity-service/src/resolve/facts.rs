@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::{
     identifiers::Identifier,
-    storage::{cache_entries::ConsentEntry, via::Via},
+    storage::{cache_entries::ConsentEntry, mark::Mark, via::Via},
     sync::view::View,
     vendor_ids::stored::StoredIds,
 };
@@ -21,7 +21,7 @@ pub struct KnownIdentity {
 }
 
 /// A canonical identity, and the mark of the browser for which it is looked at.
-pub type Seen = (Uuid, String);
+pub type Seen = (Uuid, Option<Mark>);
 
 /// Facts that one request has learned so far, in trees rather than hash maps: mostly there is one person, and
 /// IDs are the visitor's to choose.
@@ -83,8 +83,8 @@ impl Facts {
     }
 
     /// Stored values of a person's browser in the fields that the request collects; none where they could not be read.
-    pub fn stored(&self, canonical: Uuid, mark: &str) -> Option<&StoredIds> {
-        self.stored.get(&(canonical, mark.to_owned()))
+    pub fn stored(&self, canonical: Uuid, mark: Option<Mark>) -> Option<&StoredIds> {
+        self.stored.get(&(canonical, mark))
     }
 
     /// Learns what is stored of a person's browser.
@@ -93,12 +93,12 @@ impl Facts {
     }
 
     /// The way in which a browser is known to have come to its user.
-    pub fn way(&self, canonical: Uuid, mark: &str) -> Option<Via> {
-        self.syncs.get(&(canonical, mark.to_owned()))?.way(mark)
+    pub fn way(&self, canonical: Uuid, mark: Option<Mark>) -> Option<Via> {
+        self.syncs.get(&(canonical, mark))?.way(mark?)
     }
 
     /// Takes the schedule that was read ahead; none where this one was not.
-    pub fn take_syncs(&mut self, canonical: Uuid, mark: &str) -> Option<View> {
-        self.syncs.remove(&(canonical, mark.to_owned()))
+    pub fn take_syncs(&mut self, canonical: Uuid, mark: Option<Mark>) -> Option<View> {
+        self.syncs.remove(&(canonical, mark))
     }
 }

@@ -126,7 +126,7 @@ fn may_tie(resolver: &Resolver, tenant: &Tenant, person: &Person, facts: &Facts)
     if user == primary {
         return user_via.is_proof() && !resolver.proven_users.knows(tenant.org, user, own.canonical);
     }
-    facts.way(own.canonical, &person.mark).map_or(user_via.is_proof(), |way| way < *user_via)
+    facts.way(own.canonical, person.mark).map_or(user_via.is_proof(), |way| way < *user_via)
 }
 
 /// Finds and makes what is unknown, and changes the graph as `changes` say.

@@ -48,10 +48,10 @@ impl Facts {
             people.iter().filter_map(|person| person.needs_consent()).filter(|id| seen.insert(*id)).collect();
         let mut hints: Vec<Seen> = people
             .iter()
-            .filter(|person| !person.mark.is_empty())
+            .filter(|person| person.mark.is_some())
             .filter_map(|person| {
                 let hint = resolver.hints.get(tenant.org, person.claims.anonymous_id()?)?;
-                Some((hint, person.mark.clone()))
+                Some((hint, person.mark))
             })
             .collect();
         hints.sort_unstable();
@@ -69,9 +69,9 @@ impl Facts {
             pipe.get(keys::consent(tenant.org, anonymous_id).name);
         }
         for (hint, mark) in &hints {
-            View::ask(&mut pipe, tenant.org, *hint, Some(mark));
+            View::ask(&mut pipe, tenant.org, *hint, *mark);
             if !fields.is_empty() {
-                stored::ask(&mut pipe, tenant.org, *hint, &fields, mark);
+                stored::ask(&mut pipe, tenant.org, *hint, &fields, *mark);
             }
         }
         let answers: Vec<Value> = match resolver.stores.redis.pipeline(&pipe).await {
@@ -113,14 +113,13 @@ impl Facts {
             }
         }
         for seen in &hints {
-            if let Some(view) = View::read(&mut answers, Some(&seen.1)) {
-                facts.syncs.insert(seen.clone(), view);
+            if let Some(view) = View::read(&mut answers, seen.1) {
+                facts.syncs.insert(*seen, view);
             }
             if !fields.is_empty()
-                && let Some(Ok(ids)) =
-                    answers.next().map(|answer| stored::read(answer, &fields, &seen.1, now))
+                && let Some(Ok(ids)) = answers.next().map(|answer| stored::read(answer, &fields, seen.1, now))
             {
-                facts.learn_stored(seen.clone(), ids);
+                facts.learn_stored(*seen, ids);
             }
         }
         facts.hints = hints.into_iter().map(|(hint, _)| hint).collect();
@@ -143,7 +142,7 @@ impl Facts {
                 continue;
             };
             let is_theirs = self.canonical(user).is_some_and(|theirs| theirs.canonical == own.canonical);
-            let seen = (own.canonical, person.mark.clone());
+            let seen = (own.canonical, person.mark);
             if is_theirs && !self.syncs.contains_key(&seen) {
                 unread.insert(seen, (browser, person));
             }
@@ -155,24 +154,23 @@ impl Facts {
         let collects = |person: &Person| person.observed.is_any() && !fields.is_empty();
         let mut pipe = Pipeline::new();
         for ((canonical, mark), (_, person)) in &unread {
-            View::ask(&mut pipe, tenant.org, *canonical, Some(mark));
+            View::ask(&mut pipe, tenant.org, *canonical, *mark);
             if collects(person) {
-                stored::ask(&mut pipe, tenant.org, *canonical, &fields, mark);
+                stored::ask(&mut pipe, tenant.org, *canonical, &fields, *mark);
             }
         }
         let answers = resolver.stores.redis.pipeline::<Vec<Value>>(&pipe).await.unwrap_or_default();
         let (mut answers, mut lost) = (answers.into_iter(), Vec::new());
         for (seen, (browser, person)) in &unread {
-            match View::read(&mut answers, Some(&seen.1)) {
-                Some(view) => _ = self.syncs.insert(seen.clone(), view),
+            match View::read(&mut answers, seen.1) {
+                Some(view) => _ = self.syncs.insert(*seen, view),
                 None if person.claims.user_via.is_proof() => lost.push((seen, *browser)),
                 None => {}
             }
             if collects(person)
-                && let Some(Ok(ids)) =
-                    answers.next().map(|answer| stored::read(answer, &fields, &seen.1, now))
+                && let Some(Ok(ids)) = answers.next().map(|answer| stored::read(answer, &fields, seen.1, now))
             {
-                self.learn_stored(seen.clone(), ids);
+                self.learn_stored(*seen, ids);
             }
         }
         if lost.is_empty() {
@@ -181,7 +179,7 @@ impl Facts {
         let asked: Vec<(Uuid, Option<&str>)> =
             lost.iter().map(|((canonical, _), browser)| (*canonical, Some(*browser))).collect();
         match view::views(&resolver.stores, tenant.org, &asked, now).await {
-            Ok(views) => self.syncs.extend(lost.into_iter().map(|(seen, _)| seen.clone()).zip(views)),
+            Ok(views) => self.syncs.extend(lost.into_iter().map(|(seen, _)| *seen).zip(views)),
             Err(error) => serve::warn_on_change!(WARN, %error, "ways can't be read"),
         }
     }
@@ -199,7 +197,7 @@ impl Facts {
         let mut unknown: BTreeMap<Seen, &str> = BTreeMap::new();
         for person in people.iter().filter(|person| person.observed.is_any()) {
             let Some(known) = self.canonical(&person.claims.primary) else { continue };
-            let seen = (known.canonical, person.mark.clone());
+            let seen = (known.canonical, person.mark);
             match person.claims.anonymous_id() {
                 Some(browser) if !known.created => {
                     if !self.stored.contains_key(&seen) {
@@ -215,25 +213,25 @@ impl Facts {
         }
         let mut pipe = Pipeline::new();
         for (canonical, mark) in unknown.keys() {
-            stored::ask(&mut pipe, tenant.org, *canonical, &fields, mark);
-            View::ask(&mut pipe, tenant.org, *canonical, Some(mark));
+            stored::ask(&mut pipe, tenant.org, *canonical, &fields, *mark);
+            View::ask(&mut pipe, tenant.org, *canonical, *mark);
         }
         let (mut lost, mut missing, mut has_ended) = (BTreeMap::new(), Vec::new(), false);
         let answers = resolver.stores.redis.pipeline::<Vec<Value>>(&pipe).await.unwrap_or_default();
         let is_away = answers.is_empty();
         let mut answers = answers.into_iter();
         for (seen, browser) in unknown {
-            match stored::read(answers.next().unwrap_or(Value::Nil), &fields, &seen.1, now) {
-                Ok(ids) => self.learn_stored(seen.clone(), ids),
+            match stored::read(answers.next().unwrap_or(Value::Nil), &fields, seen.1, now) {
+                Ok(ids) => self.learn_stored(seen, ids),
                 Err(why) => {
                     if why == Unread::Missing && !is_away {
                         missing.push(keys::vendor_ids(tenant.org, seen.0));
                     }
                     has_ended |= why == Unread::Ended;
-                    lost.insert(seen.clone(), browser);
+                    lost.insert(seen, browser);
                 }
             }
-            if let Some(view) = View::read(&mut answers, Some(&seen.1)) {
+            if let Some(view) = View::read(&mut answers, seen.1) {
                 self.syncs.insert(seen, view);
             }
         }

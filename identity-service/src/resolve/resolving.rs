@@ -176,7 +176,7 @@ fn visit_of<'a>(
 ) -> Option<Visit<'a>> {
     let (owner, observed) = (&person.claims.primary, &person.observed);
     let known = facts.canonical(owner)?;
-    let stored = facts.stored(known.canonical, &person.mark)?;
+    let stored = facts.stored(known.canonical, person.mark)?;
     let consent = match person.claims.anonymous_id() {
         Some(browser) if unsaved.contains(browser) => return None,
         Some(browser) => facts.consent(browser)?,

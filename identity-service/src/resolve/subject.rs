@@ -14,6 +14,7 @@ use crate::{
     pii::contacts::Contacts,
     storage::{
         cache_entries::{self, ConsentEntry},
+        mark::Mark,
         postgres::rows::ConsentRow,
         via::Via,
     },
@@ -48,8 +49,8 @@ pub struct Person {
     pub contacts: Contacts,
     /// True where the customer's server vouches for the contacts, which a user hash does not.
     pub is_signed: bool,
-    /// The [`cache_entries::mark`] of the browser, where anything depends on what is known of it; else empty.
-    pub mark: String,
+    /// The mark of the browser, where anything depends on what is known of it.
+    pub mark: Option<Mark>,
 }
 
 impl Person {
@@ -157,12 +158,12 @@ impl Person {
             observed,
             contacts,
             is_signed: tenant.verified,
-            mark: String::new(),
+            mark: None,
         };
         if (person.is_read_ahead() || person.claims.user.is_some())
             && let Some(browser) = person.claims.anonymous_id()
         {
-            person.mark = cache_entries::mark(browser);
+            person.mark = Some(Mark::of(browser));
         }
         Ok(person)
     }

@@ -7,6 +7,7 @@ pub mod change;
 pub mod consents;
 pub mod key_uses;
 pub mod lookup;
+pub mod mark;
 pub mod postgres;
 pub mod read_through;
 pub mod redis;

@@ -15,6 +15,7 @@ use crate::{
         Stores,
         attempt::Attempts,
         cache_entries,
+        mark::Mark,
         postgres::{identities, syncs},
         read_through,
         redis::{
@@ -32,25 +33,25 @@ pub struct View {
     /// Text of the field `_due` of `syncs:`, or of the browser's own.
     due: String,
     /// The browser's mark, where its schedule is its own alone.
-    alone: Option<String>,
+    alone: Option<Mark>,
     /// Leases that are taken, each with its end in Unix ms.
     leases: Vec<(String, i64)>,
 }
 
 impl View {
     /// Adds the commands that [`View::read`] reads the answers of. `mark` is that of the browser for which it is.
-    pub fn ask(pipe: &mut Pipeline, org: Uuid, canonical: Uuid, mark: Option<&str>) {
+    pub fn ask(pipe: &mut Pipeline, org: Uuid, canonical: Uuid, mark: Option<Mark>) {
         let fields = pipe.cmd("HMGET").arg(keys::syncs(org, canonical).name);
         fields.arg(VERSION_FIELD).arg(cache_entries::DUE_FIELD).arg(mark.map(schedules::own_due_field));
         pipe.hgetall(keys::offers(org, canonical));
     }
 
     /// Reads two answers; none where the schedule has to come from PostgreSQL.
-    pub fn read(answers: &mut impl Iterator<Item = Value>, mark: Option<&str>) -> Option<Self> {
+    pub fn read(answers: &mut impl Iterator<Item = Value>, mark: Option<Mark>) -> Option<Self> {
         Self::parse(answers, mark).ok()
     }
 
-    fn parse(answers: &mut impl Iterator<Item = Value>, mark: Option<&str>) -> Result<Self, Cached> {
+    fn parse(answers: &mut impl Iterator<Item = Value>, mark: Option<Mark>) -> Result<Self, Cached> {
         let mut strings = || answers.next().map(protocol::strings).unwrap_or_default();
         let (syncs, leases) = (strings(), strings());
         let mut syncs = syncs.into_iter();
@@ -59,7 +60,7 @@ impl View {
             other => return Err(other),
         }
         let (shared, own) = (syncs.next().flatten(), syncs.next().flatten());
-        let alone = mark.filter(|_| own.is_some()).map(str::to_owned);
+        let alone = mark.filter(|_| own.is_some());
         let mut leases = leases.into_iter().flatten();
         let pairs = std::iter::from_fn(|| Some((leases.next()?, leases.next()?.parse().ok()?)));
         Ok(Self { due: own.or(shared).unwrap_or_default(), alone, leases: pairs.collect() })
@@ -72,13 +73,13 @@ impl View {
     }
 
     /// The way in which the browser of `mark` came to its user; none where its identity has no user.
-    pub fn way(&self, mark: &str) -> Option<Via> {
+    pub fn way(&self, mark: Mark) -> Option<Via> {
         schedules::way(&self.due, mark)
     }
 
     /// The name of a vendor's lease, which those that share a schedule share.
     pub fn lease(&self, vendor: &str) -> String {
-        self.alone.as_ref().map_or_else(|| vendor.to_owned(), |mark| lease_alone(vendor, mark))
+        self.alone.map_or_else(|| vendor.to_owned(), |mark| lease_alone(vendor, mark))
     }
 
     /// True where the vendor was offered a moment ago.
@@ -91,13 +92,13 @@ impl View {
 
     fn of(attempts: &Attempts, ties: &Ties, browser: Option<&str>) -> Self {
         let due = schedules::due_text(attempts, ties, browser);
-        let alone = browser.filter(|browser| schedules::is_alone(ties, browser)).map(cache_entries::mark);
+        let alone = browser.filter(|browser| schedules::is_alone(ties, browser)).map(Mark::of);
         Self { due, alone, leases: Vec::new() }
     }
 }
 
 /// The name of a vendor's lease for a browser whose schedule is its own alone.
-pub fn lease_alone(vendor: &str, mark: &str) -> String {
+pub fn lease_alone(vendor: &str, mark: Mark) -> String {
     format!("{vendor}@{mark}")
 }
 
@@ -120,18 +121,17 @@ pub async fn views(
     asked: &[(Uuid, Option<&str>)],
     now: OffsetDateTime,
 ) -> Result<Vec<View>> {
-    let marks: Vec<Option<String>> =
-        asked.iter().map(|(_, browser)| browser.map(cache_entries::mark)).collect();
+    let marks: Vec<Option<Mark>> = asked.iter().map(|(_, browser)| browser.map(Mark::of)).collect();
     let mut pipe = Pipeline::new();
     for ((canonical, _), mark) in asked.iter().zip(&marks) {
-        View::ask(&mut pipe, org, *canonical, mark.as_deref());
+        View::ask(&mut pipe, org, *canonical, *mark);
     }
     let mut missing = BTreeSet::new();
     let mut views: Vec<Option<View>> = match stores.redis.pipeline::<Vec<Value>>(&pipe).await {
         Ok(answers) => {
             let mut answers = answers.into_iter();
-            let mut read = |((canonical, _), mark): (&(Uuid, _), &Option<String>)| {
-                let view = View::parse(&mut answers, mark.as_deref());
+            let mut read = |((canonical, _), mark): (&(Uuid, _), &Option<Mark>)| {
+                let view = View::parse(&mut answers, *mark);
                 if matches!(view, Err(Cached::Miss)) {
                     missing.insert(*canonical);
                 }
@@ -212,14 +212,15 @@ mod tests {
             Value::Array(values.iter().map(|text| text.map_or(Value::Nil, value)).collect())
         };
         let parsed = |syncs: &[Option<&str>], leases: &[Option<&str>]| {
-            View::parse(&mut [answer(syncs), answer(leases)].into_iter(), Some("mark"))
+            View::parse(&mut [answer(syncs), answer(leases)].into_iter(), Some(Mark::of("browser")))
         };
         assert!(matches!(parsed(&[None, None], &[]), Err(Cached::Miss)));
         assert!(matches!(parsed(&[Some("!busy:1"), None], &[]), Err(Cached::Busy)));
         let view = parsed(&[Some(READY), None], &[Some("x"), Some("5000")]).unwrap();
         let at = |seconds| OffsetDateTime::from_unix_timestamp(seconds).unwrap();
         assert!(view.is_leased("x", at(4)) && !view.is_leased("x", at(6)) && !view.is_leased("y", at(4)));
-        let leases = [Some("x"), Some("5000"), Some("y@mark"), Some("5000")];
+        let own = lease_alone("y", Mark::of("browser"));
+        let leases = [Some("x"), Some("5000"), Some(own.as_str()), Some("5000")];
         let alone = parsed(&[Some(READY), Some("x=1"), Some("y=2")], &leases).unwrap();
         assert_eq!(alone.tried(), [("y", 2)]);
         assert!(alone.is_leased("y", at(4)) && !alone.is_leased("x", at(4)));

@@ -16,6 +16,7 @@ use crate::{
     error::Result,
     storage::{
         cache_entries::{self, CONSENT_FIELD, NEXT_FIELD, NO_ID, SERVING},
+        mark::Mark,
         postgres::{
             consent, identities,
             rows::{ConsentRow, VendorIdRow},
@@ -117,7 +118,7 @@ pub fn vendor_ids_entry(
             |field: &&str| person.get(field).map(|row| &row.owner) != own.get(field).map(|row| &row.owner);
         let mut mark = None;
         for field in names.into_iter().filter(differs) {
-            let mark = mark.get_or_insert_with(|| cache_entries::mark(browser));
+            let mark = *mark.get_or_insert_with(|| Mark::of(browser));
             let value = own.get(field).map_or_else(|| NO_ID.to_owned(), |row| text(row));
             fields.push((cache_entries::own_field(field, mark), value));
         }

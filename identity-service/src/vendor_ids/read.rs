@@ -23,6 +23,7 @@ use crate::{
         cache_entries::{self, CONSENT_FIELD, ConsentEntry, NEXT_FIELD, NO_ID, VendorIdEntry},
         consents,
         lookup::{self, IdentityName, Named},
+        mark::Mark,
         postgres::identities,
         read_through,
         redis::{
@@ -35,8 +36,8 @@ use crate::{
 /// Fields of a `cvid:` key in no order: so few that they are searched one by one.
 type Fields = Vec<(String, String)>;
 
-/// The canonical identity that is asked for, and the [`cache_entries::mark`] of the browser for which it is.
-type Asked = (Uuid, Option<String>);
+/// The canonical identity that is asked for, and the mark of the browser for which it is.
+type Asked = (Uuid, Option<Mark>);
 
 /// Finds the vendor IDs and consent of each identity, in the order asked; the entry of an unknown identity is
 /// empty. An empty `fields` means all of them.
@@ -55,13 +56,12 @@ pub async fn find(
         })
         .collect();
     let browsers: Vec<&str> = names.iter().filter_map(IdentityName::browser).collect();
-    let marks: Vec<Option<String>> =
-        names.iter().map(|name| name.browser().map(cache_entries::mark)).collect();
+    let marks: Vec<Option<Mark>> = names.iter().map(|name| name.browser().map(Mark::of)).collect();
     let asked = |found: &[Option<Uuid>]| -> Vec<Option<Asked>> {
         let mut found = found.iter().copied();
-        let canonical = |(name, mark): (&IdentityName, &Option<String>)| match &name.named {
-            Named::Canonical(id) => Some((*id, mark.clone())),
-            Named::Identifier(_) => Some((found.next().flatten()?, mark.clone())),
+        let canonical = |(name, mark): (&IdentityName, &Option<Mark>)| match &name.named {
+            Named::Canonical(id) => Some((*id, *mark)),
+            Named::Identifier(_) => Some((found.next().flatten()?, *mark)),
             Named::Nobody => None,
         };
         names.iter().zip(&marks).map(canonical).collect()
@@ -121,8 +121,10 @@ async fn load(
         } else {
             let command = pipe.cmd("HMGET").arg(key).arg(VERSION_FIELD).arg(NEXT_FIELD).arg(CONSENT_FIELD);
             command.arg(fields);
-            for field in fields.iter().filter(|_| mark.is_some()) {
-                command.arg(cache_entries::own_field(field, mark.as_deref().unwrap_or_default()));
+            if let Some(mark) = mark {
+                for field in fields {
+                    command.arg(cache_entries::own_field(field, *mark));
+                }
             }
         }
     }
@@ -142,14 +144,14 @@ async fn load(
         let (version, next) = (field(&hash.shared, VERSION_FIELD), field(&hash.shared, NEXT_FIELD));
         match stored::is_readable(version, next, now) {
             Ok(()) => {
-                known.insert(asked.clone(), (asked.0, hash.of(asked.1.as_deref())));
+                known.insert(*asked, (asked.0, hash.of(asked.1)));
                 continue;
             }
             Err(Unread::Missing) if !is_away => missing.push(keys::vendor_ids(org, asked.0)),
             Err(Unread::Ended) => ended = true,
             Err(Unread::Missing | Unread::Busy) => {}
         }
-        unknown.push(asked.clone());
+        unknown.push(*asked);
     }
     if unknown.is_empty() {
         return Ok(known);
@@ -169,7 +171,7 @@ async fn load(
             let Some(root) = root else { continue };
             if let Some(Stored::Hash(fields)) = by_root.get(&root).map(|entry| &entry.value) {
                 let hash = Hash { shared: fields.clone(), own: Vec::new() };
-                known.insert(asked.clone(), (root, hash.of(asked.1.as_deref())));
+                known.insert(*asked, (root, hash.of(asked.1)));
             }
         }
         let with_ids = loaded.iter().filter(|(_, own)| !own.ids.is_empty());
@@ -192,11 +194,11 @@ struct Hash {
 
 impl Hash {
     /// The values for the browser of `mark`: its own where that is another than the person's.
-    fn of(self, mark: Option<&str>) -> Fields {
+    fn of(self, mark: Option<Mark>) -> Fields {
         let Self { shared, mut own } = self;
         if let Some(mark) = mark {
             let of_browser = |(name, text): &(String, String)| {
-                let field = name.strip_prefix('_')?.strip_suffix(mark)?.strip_suffix('@')?;
+                let field = name.strip_prefix('_')?.strip_suffix(mark.as_str())?.strip_suffix('@')?;
                 Some((field.to_owned(), text.clone()))
             };
             own.extend(shared.iter().filter_map(of_browser));

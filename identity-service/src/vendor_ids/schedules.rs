@@ -14,6 +14,7 @@ use crate::{
     storage::{
         attempt::{Attempt, Attempts},
         cache_entries::{self, DUE_FIELD},
+        mark::Mark,
         redis::{
             keys,
             protocol::{Entry, Value},
@@ -85,28 +86,32 @@ pub fn entry(org: Uuid, canonical: Uuid, attempts: &Attempts, ties: &Ties) -> En
         shared.iter().map(|(vendor, attempt)| ((*vendor).to_owned(), text(attempt))).collect();
     fields.push((DUE_FIELD.to_owned(), due_text(attempts, ties, None)));
     for browser in ties.browsers().filter(|browser| is_alone(ties, browser)) {
-        let (mark, own) = (cache_entries::mark(browser), of(attempts, ties, Some(browser)));
-        let field = |vendor: &str| cache_entries::own_field(vendor, &mark);
+        let (mark, own) = (Mark::of(browser), of(attempts, ties, Some(browser)));
+        let field = |vendor: &str| cache_entries::own_field(vendor, mark);
         fields.extend(own.iter().map(|(vendor, attempt)| (field(vendor), text(attempt))));
-        fields.push((own_due_field(&mark), due_text(attempts, ties, Some(browser))));
+        fields.push((own_due_field(mark), due_text(attempts, ties, Some(browser))));
     }
     let ttl_ms = cache_entries::millis(cache_entries::SERVING);
     Entry { key: keys::syncs(org, canonical), value: Value::Hash(fields), ttl_ms }
 }
 
 /// The field of `syncs:` with all that a batch asks of a browser whose schedule is its own alone.
-pub fn own_due_field(mark: &str) -> String {
-    format!("{DUE_FIELD}@{mark}")
+pub fn own_due_field(mark: Mark) -> String {
+    let mut own = String::with_capacity(DUE_FIELD.len() + 1 + Mark::CHARS);
+    own.push_str(DUE_FIELD);
+    own.push('@');
+    own.push_str(mark.as_str());
+    own
 }
 
 /// The text beside what is due before the word for the way in which a browser came to its user: one that names them in a
 /// stronger way has that to be stored, and any other event of a known visitor nothing.
-fn way_token(mark: &str) -> String {
+fn way_token(mark: Mark) -> String {
     format!(" @{mark}=")
 }
 
 /// The way in which the browser of `mark` came to its user, of a text of what is due; none where there is no user.
-pub fn way(due: &str, mark: &str) -> Option<Via> {
+pub fn way(due: &str, mark: Mark) -> Option<Via> {
     let (_, rest) = due.split_once(&way_token(mark))?;
     rest.split(' ').next().map(Via::from_word)
 }
@@ -120,7 +125,7 @@ pub fn due_text(attempts: &Attempts, ties: &Ties, browser: Option<&str>) -> Stri
     let is_shown = |own: &&str| browser.map_or_else(|| !is_alone(ties, own), |browser| *own == browser);
     for browser in ties.browsers().filter(is_shown) {
         if let Some(via) = ties.way_to_user(browser) {
-            text.push_str(&way_token(&cache_entries::mark(browser)));
+            text.push_str(&way_token(Mark::of(browser)));
             text.push_str(via.word());
         }
     }
@@ -218,7 +223,7 @@ mod tests {
         let entry = entry(Uuid::nil(), Uuid::nil(), &all, &proof);
         let Value::Hash(fields) = entry.value else { panic!("no hash") };
         let names: Vec<&str> = fields.iter().map(|(name, _)| name.as_str()).collect();
-        let mark = cache_entries::mark("b");
+        let mark = Mark::of("b");
         assert_eq!(names, ["criteo", "_due", &format!("_criteo@{mark}"), &format!("_due@{mark}")]);
         assert!(fields.iter().all(|(_, text)| !text.contains('@')), "there is no user to have come to");
     }
@@ -233,13 +238,13 @@ mod tests {
         let entry = entry(Uuid::nil(), Uuid::nil(), &attempts(&[("a", synced(1))]), &Ties::new(links));
         let Value::Hash(fields) = entry.value else { panic!("no hash") };
         let text = |name: &str| fields.iter().find(|(own, _)| own == name).map(|(_, text)| text.as_str());
-        let marks = ["a", "b", "c"].map(cache_entries::mark);
+        let marks = ["a", "b", "c"].map(Mark::of);
         let ways = [
-            way(text("_due").unwrap(), &marks[0]),
-            way(text(&own_due_field(&marks[1])).unwrap(), &marks[1]),
-            way(text(&own_due_field(&marks[2])).unwrap(), &marks[2]),
+            way(text("_due").unwrap(), marks[0]),
+            way(text(&own_due_field(marks[1])).unwrap(), marks[1]),
+            way(text(&own_due_field(marks[2])).unwrap(), marks[2]),
         ];
         assert_eq!(ways, [Some(Via::Signed), Some(Via::Cookie), Some(Via::Claim)]);
-        assert_eq!(way(text("_due").unwrap(), &marks[1]), None);
+        assert_eq!(way(text("_due").unwrap(), marks[1]), None);
     }
 }

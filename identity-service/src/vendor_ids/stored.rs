@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::storage::{
     cache_entries::{self, NEXT_FIELD, VendorIdEntry},
+    mark::Mark,
     postgres::rows::VendorIdRow,
     redis::{
         keys,
@@ -57,9 +58,9 @@ impl StoredId {
     }
 
     /// The ID in a field of a `cvid:` key, where the browser of `mark` owns it; none where the text is not understood.
-    fn of_text(text: &str, mark: &str) -> Option<Self> {
+    fn of_text(text: &str, mark: Mark) -> Option<Self> {
         let entry: VendorIdEntry<'_> = serde_json::from_str(text).ok()?;
-        (entry.by.as_deref() == Some(mark)).then(|| Self::of(entry))
+        (entry.by.as_deref() == Some(mark.as_str())).then(|| Self::of(entry))
     }
 
     fn of(entry: VendorIdEntry<'_>) -> Self {
@@ -73,8 +74,9 @@ impl StoredId {
 
 /// Adds the command whose answer [`read`] takes: `fields` of a canonical identity, as all share them and as the browser
 /// of `mark` has them.
-pub fn ask(pipe: &mut Pipeline, org: Uuid, canonical: Uuid, fields: &[&'static str], mark: &str) {
-    let own: Vec<String> = fields.iter().map(|field| cache_entries::own_field(field, mark)).collect();
+pub fn ask(pipe: &mut Pipeline, org: Uuid, canonical: Uuid, fields: &[&'static str], mark: Option<Mark>) {
+    let own =
+        mark.map(|mark| fields.iter().map(|field| cache_entries::own_field(field, mark)).collect::<Vec<_>>());
     let key = keys::vendor_ids(org, canonical).name;
     pipe.cmd("HMGET").arg(key).arg(VERSION_FIELD).arg(NEXT_FIELD).arg(fields).arg(own);
 }
@@ -83,7 +85,7 @@ pub fn ask(pipe: &mut Pipeline, org: Uuid, canonical: Uuid, fields: &[&'static s
 pub fn read(
     answer: Value,
     fields: &[&'static str],
-    mark: &str,
+    mark: Option<Mark>,
     now: OffsetDateTime,
 ) -> Result<StoredIds, Unread> {
     let mut texts = protocol::strings(answer).into_iter();
@@ -93,7 +95,7 @@ pub fn read(
     let (shared, own) = texts.split_at_checked(fields.len()).unwrap_or_default();
     let stored = |(field, (shared, own)): (&&str, (&Option<String>, &Option<String>))| {
         let text = own.as_deref().or(shared.as_deref())?;
-        Some(((*field).to_owned(), StoredId::of_text(text, mark)?))
+        Some(((*field).to_owned(), StoredId::of_text(text, mark?)?))
     };
     Ok(fields.iter().zip(shared.iter().zip(own)).filter_map(stored).collect())
 }

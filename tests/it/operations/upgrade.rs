@@ -209,6 +209,22 @@ async fn assert_served(cluster: &Cluster, before: &Before) {
     }
 }
 
+/// Leaves in Redis what the version before might have served there, and its word that these values are good.
+async fn serve_as_before(redis: &RedisServer, org: &OrgBefore) {
+    let info: String = redis.ask(&["INFO"]).await.unwrap();
+    let line = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim_end();
+    let name = format!("{}:{}", line("run_id:"), line("master_replid:"));
+    let () = redis.ask(&["SET", "datafly:server", &name]).await.unwrap();
+    for person in &org.people {
+        let canonicals = person.canonical_ids.iter().map(|id| format!("cvid:{}:{id}", org.org_id));
+        let browsers = person.anonymous_ids.iter().map(|id| format!("identity:{}:{id}", org.org_id));
+        for key in canonicals.chain(browsers) {
+            let () =
+                redis.ask(&["HSET", &key, "_v", "1", "pin_unauth", "of-the-version-before"]).await.unwrap();
+        }
+    }
+}
+
 async fn assert_no_difference(database: &TestDatabase, redis: &RedisServer) {
     let env = [("DATABASE_URL", database.url.as_str()), ("REDIS_URL", &redis.url())];
     let compared = run("identity-service", &["--compare"], &env, "").await.unwrap();
@@ -243,6 +259,7 @@ async fn what_the_version_before_has_stored_is_served_taken_back_and_served_agai
 
     upgrade(&database).await;
     let redis = RedisServer::start().await.unwrap();
+    serve_as_before(&redis, &before.orgs[0]).await;
     let mut cluster = serve(&database, &redis).await;
     assert_served(&cluster, &before).await;
     assert_no_difference(&database, &redis).await;

@@ -10,7 +10,7 @@ use super::Withdrawals;
 use crate::{
     error::Result,
     storage::{
-        cache_entries::mark,
+        mark::Mark,
         postgres::{
             rows::{BrowserAndVendor, VendorIdRow},
             syncs, vendor_ids,
@@ -62,9 +62,9 @@ impl Withdrawals<'_> {
         purged.canonicals = canonicals.into_iter().collect();
         for (root, own) in &self.0 {
             for withdrawal in own {
-                let (mark, leases) = (mark(withdrawal.browser), purged.offers.entry(*root).or_default());
+                let (mark, leases) = (Mark::of(withdrawal.browser), purged.offers.entry(*root).or_default());
                 for vendor in withdrawal.vendors() {
-                    leases.extend([vendor.to_owned(), lease_alone(vendor, &mark)]);
+                    leases.extend([vendor.to_owned(), lease_alone(vendor, mark)]);
                 }
             }
         }

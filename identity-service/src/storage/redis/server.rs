@@ -4,10 +4,14 @@ use bb8_redis::redis::{ErrorKind, Pipeline, RedisError, ServerErrorKind, aio::Mu
 
 use super::keys::SERVER;
 
+/// The version of what serving keys hold. A server whose values were made good by a core of another version is one that is
+/// not known.
+const LAYOUT: &str = "2";
+
 /// A server that takes writes.
 #[derive(Debug)]
 pub struct Server {
-    /// Name of this process and this line of data: the process changes with a restart, the line with a
+    /// Name of this process, this line of data and the layout of our keys: the process changes with a restart, the line with a
     /// promotion. It also changes when a primary gets its first replica or has had none for an hour, which
     /// costs a purge.
     pub identity: String,
@@ -28,7 +32,7 @@ impl Server {
         if line("role") != "master" {
             return Err((ErrorKind::Server(ServerErrorKind::ReadOnly), "it is no primary").into());
         }
-        Ok(Self { identity: format!("{}:{}", line("run_id"), line("master_replid")), named })
+        Ok(Self { identity: format!("{}:{}:{LAYOUT}", line("run_id"), line("master_replid")), named })
     }
 
     /// Writes the server's own name into it, where a flush has taken it.

@@ -77,7 +77,7 @@ async fn what_is_collected_counts_as_no_sync() {
 async fn assert_forgotten(world: &World, anonymous_id: &str) {
     // What Redis was told too late on a busy machine is repaired first.
     repaired(world).await;
-    let mark = identity_service::storage::cache_entries::mark(anonymous_id);
+    let mark = identity_service::storage::mark::Mark::of(anonymous_id);
     let tables = "SELECT string_agg(tablename, ' ') FROM pg_tables WHERE schemaname = 'public'";
     for table in world.database.text(tables).await.split(' ') {
         let rows = world.database.text(&format!("SELECT string_agg(own::text, ' ') FROM {table} own")).await;
@@ -85,7 +85,7 @@ async fn assert_forgotten(world: &World, anonymous_id: &str) {
     }
     for key in world.redis::<Vec<String>>(&["KEYS", "cvid:*"]).await {
         let fields = world.redis::<Vec<String>>(&["HGETALL", &key]).await.join(" ");
-        assert!(!fields.contains(&mark), "{key}: {fields}");
+        assert!(!fields.contains(mark.as_str()), "{key}: {fields}");
     }
 }
 

@@ -26,9 +26,8 @@ use super::keys::Key;
 
 /// Field of a hash that says whether it is ready. A field that begins with `_` is ours.
 pub const VERSION_FIELD: &str = "_v";
-/// Value of [`VERSION_FIELD`] in a hash that is ready, which is the version of what hashes hold. One of an earlier version
-/// is as good as none.
-pub const READY: &str = "2";
+/// Value of [`VERSION_FIELD`] in a hash that is ready.
+pub const READY: &str = "1";
 /// First character of all markers; no value begins with it.
 const MARKER: char = '!';
 const BUSY: &str = "!busy:";

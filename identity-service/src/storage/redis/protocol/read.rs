@@ -2,7 +2,7 @@
 
 use bb8_redis::redis::{self, Pipeline};
 
-use super::{MARKER, READY};
+use super::MARKER;
 use crate::storage::redis::{client::RedisClient, keys::Key};
 
 /// The state of a key, with its text where it has one.
@@ -30,9 +30,9 @@ impl Cached {
 /// Judges a hash key by its `_v`.
 pub fn hash_state(version: Option<&str>) -> Cached {
     match version {
+        None => Cached::Miss,
         Some(text) if text.starts_with(MARKER) => Cached::Busy,
-        Some(READY) => Cached::Hit(String::new()),
-        Some(_) | None => Cached::Miss,
+        Some(_) => Cached::Hit(String::new()),
     }
 }
 

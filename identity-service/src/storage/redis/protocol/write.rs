@@ -23,10 +23,7 @@ const MARK_HASH: &str = "redis.call('HSET', KEYS[1], '_v', ARGV[1]) \
     redis.call('HSET', KEYS[1], '_v', ARGV[1]) \
     return redis.call('PEXPIRE', KEYS[1], ARGV[2])";
 
-/// Script that marks a hash that is missing, or of an earlier version. ARGV: marker, life in ms, [`READY`].
-const CLAIM_HASH: &str = "local now = redis.call('HGET', KEYS[1], '_v') \
-    if now and (now == ARGV[3] or string.sub(now, 1, 1) == '!') then return false end \
-    redis.call('DEL', KEYS[1]) \
+const CLAIM_HASH: &str = "if redis.call('EXISTS', KEYS[1]) == 1 then return false end \
     redis.call('HSET', KEYS[1], '_v', ARGV[1]) \
     redis.call('PEXPIRE', KEYS[1], ARGV[2]) \
     return 'OK'";
@@ -82,9 +79,7 @@ impl RedisClient {
                 Shape::Text => {
                     pipe.cmd("SET").arg(&key.name).arg(nonce.fill()).arg("NX").arg("PX").arg(FILL_MS)
                 }
-                Shape::Hash => {
-                    pipe.add_command(eval(CLAIM_HASH, &key.name)).arg(nonce.fill()).arg(FILL_MS).arg(READY)
-                }
+                Shape::Hash => pipe.add_command(eval(CLAIM_HASH, &key.name)).arg(nonce.fill()).arg(FILL_MS),
             };
         }
         let answers: Vec<Option<String>> = self.pipeline(&pipe).await?;
