@@ -113,8 +113,8 @@ pub async fn run(development: bool) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Logs each provider of a customer's own that fills a field which is reserved for a built-in vendor. It keeps running,
-/// and the vendor can't be enabled on its source.
+/// Logs each provider of a customer's own that fills a field which is reserved for a built-in vendor. It keeps
+/// running, and the vendor can't be enabled on its source.
 async fn warn_of_taken_fields(stores: &Stores) {
     let fields: Vec<&str> = vendors::reserved().collect();
     let fillers = async { custom_providers::fillers_of(&mut *stores.connection().await?, &fields).await };

@@ -1,4 +1,5 @@
-//! The plan of what is collected for one browser, or one user without a browser, in one request. Pure: what is stored and what came go in.
+//! The plan of what is collected for one browser, or one user without a browser, in one request. Pure: what is
+//! stored and what came go in.
 
 use std::collections::BTreeMap;
 

@@ -60,8 +60,8 @@ impl Cluster {
 
     /// What is known of its vendor IDs.
     pub fn known(&self) -> Known {
-        let ties = self.links.iter().map(|(id, link)| (id.clone(), link.via)).collect();
-        Known { ids: self.vendor_ids.values().cloned().collect(), ties: Ties::new(ties) }
+        let ties = Ties::new(self.links.iter().map(|(id, link)| (id.clone(), link.via)));
+        Known { ids: self.vendor_ids.values().cloned().collect(), ties }
     }
 
     /// Lets an identifier go. What it brought stays, and nothing tells from whom it was.
@@ -86,10 +86,10 @@ impl Cluster {
         self.attempts.extract_if(.., |(_, browser), _| is_browser && *browser == id.value).collect()
     }
 
-    /// Adds a vendor ID. Of two of nobody's in one field the newest that lives stays.
+    /// Adds a vendor ID. Of two of nobody's in one field the newest stays that lives and may answer.
     pub fn put_id(&mut self, row: VendorIdRow, now: OffsetDateTime) {
         let place = (row.field.clone(), row.owner.clone());
-        let newness = |row: &VendorIdRow| (row.expires_at > now, row.collected_at);
+        let newness = |row: &VendorIdRow| (row.expires_at > now && !row.is_withheld, row.collected_at);
         let row = VendorIdRow { canonical_id: self.id, ..row };
         if self.vendor_ids.get(&place).is_none_or(|own| newness(own) < newness(&row)) {
             self.vendor_ids.insert(place, row);
@@ -117,8 +117,8 @@ impl Cluster {
         moved
     }
 
-    /// Takes out what belongs to these identifiers, as far as they are still here: they are the identity `id` again, on
-    /// its own.
+    /// Takes out what belongs to these identifiers, as far as they are still here: they are the identity `id` again,
+    /// on its own.
     pub fn part(&mut self, id: Uuid, identifiers: &[Identifier], now: OffsetDateTime) -> Self {
         let mut apart = Self { made: false, ..Self::made(id, now.date()) };
         for identifier in identifiers {
@@ -143,10 +143,10 @@ impl Cluster {
 
     /// Forgets how browsers came to a user who is not there, or to others that are not.
     pub fn settle(&mut self) {
-        let (has_user, is_alone) = (self.user().is_some(), self.links.len() == 1);
+        let (has_user, is_single) = (self.user().is_some(), self.links.len() == 1);
         for link in self.links.values_mut().filter(|_| !has_user) {
-            if is_alone || link.via >= Via::Claim {
-                link.via = if is_alone { Via::Own } else { Via::Cookie };
+            if is_single || link.via >= Via::Claim {
+                link.via = if is_single { Via::Own } else { Via::Cookie };
             }
         }
         if has_user {

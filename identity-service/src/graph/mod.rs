@@ -133,7 +133,8 @@ impl Graph {
         self.clusters.get_mut(&canonical).is_some_and(|cluster| cluster.admit(today, 1))
     }
 
-    /// Drops the identifiers unused longest that are too many; never a user, nor one of `present`.
+    /// Drops the identifiers unused longest that are too many; never a user, nor one of `present`, and none that is
+    /// tied by a proof while there is one without: whoever claims a user ID for browsers without end drops their own.
     pub fn trim(&mut self, canonical: Uuid, present: &[&Identifier]) {
         let Some(cluster) = self.clusters.get_mut(&canonical) else { return };
         while cluster.links.len() > MAX_IDENTIFIERS {
@@ -141,7 +142,7 @@ impl Graph {
                 .links
                 .iter()
                 .filter(|(id, _)| id.kind != Kind::UserId && !present.contains(id))
-                .min_by_key(|(id, link)| (link.last_used_at, *id));
+                .min_by_key(|(id, link)| (link.via.is_proof(), link.last_used_at, *id));
             let Some(dropped) = droppable.map(|(id, _)| id.clone()) else { return };
             cluster.release(&dropped, self.now);
             self.homes.remove(&dropped);

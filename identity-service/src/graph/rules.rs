@@ -55,8 +55,8 @@ pub fn apply(graph: &mut Graph, person: &Claims, linked: Option<&Identifier>) ->
     refusals
 }
 
-/// Notes how the user, and the browser that names them, have come to the identity. A stronger way takes a weaker one's
-/// place; that counts as a change, so that the same message does not do it again.
+/// Notes how the user, and the browser that names them, have come to the identity. A stronger way takes a weaker
+/// one's place; that counts as a change, so that the same message does not do it again.
 fn tie(graph: &mut Graph, home: Uuid, id: &Identifier, person: &Claims) {
     let Some(cluster) = graph.clusters.get_mut(&home) else { return };
     let names_user = person.user.is_some() && cluster.user() == person.user.as_ref();

@@ -129,6 +129,21 @@ fn two_users_are_never_one_and_the_browser_goes_to_the_newest_login() {
 }
 
 #[test]
+fn claims_without_end_do_not_drop_a_browser_that_has_shown_a_proof() {
+    let (mut graph, mut now) = (graph(), NOW);
+    prove(&mut graph, "a u -", Via::UserHash);
+    for n in 0..60 {
+        // A few a day, all of them later than the proof.
+        now += Duration::hours(2);
+        graph = stored(graph, now);
+        say(&mut graph, &format!("b{n} u -"));
+    }
+    let cluster = &graph.clusters[&graph.home(&id("u")).unwrap()];
+    assert_eq!((cluster.links.len(), via(&graph, "a")), (MAX_IDENTIFIERS, Via::UserHash));
+    assert!(together(&graph, "a", "u") && graph.home(&id("b0")).is_none());
+}
+
+#[test]
 fn a_reset_makes_a_stranger_once() {
     let mut graph = graph();
     say(&mut graph, "a u -");

@@ -53,6 +53,8 @@ pub struct Outcome {
     pub distinct_users: Option<(Uuid, Uuid)>,
     /// Canonical identities that were merged into another.
     pub merged: Vec<Uuid>,
+    /// True where the event took effect; false of a message that did before.
+    pub is_applied: bool,
 }
 
 impl Change for Identify {
@@ -190,5 +192,5 @@ fn play(graph: &mut Graph, person: &Claims, proofs: &Proofs, spent: &mut BTreeSe
     // As this event has left them: a later one may move the browser.
     let distinct_users = distinct_users
         .and_then(|_| Some((graph.home(&person.primary)?, graph.home(person.cookie.as_ref()?)?)));
-    Outcome { refusals, distinct_users, merged }
+    Outcome { refusals, distinct_users, merged, is_applied: true }
 }

@@ -173,8 +173,8 @@ async fn entries(
     touched: &[Uuid],
 ) -> Result<Vec<Entry>> {
     let mut changes = Vec::new();
-    // Clusters whose browsers, ties or knowledge changed; strangers are announced instead, unless they have a user, to
-    // whom each has come in some way.
+    // Clusters whose browsers, ties or knowledge changed; strangers are announced instead, unless they have a user,
+    // to whom each has come in some way.
     let survivors = after.merges.iter().map(|merge| merge.survivor);
     let mut changed: BTreeSet<Uuid> = survivors.chain(touched.iter().copied()).collect();
     let known: BTreeMap<Uuid, Known> = after.clusters.values().map(|own| (own.id, own.known())).collect();
@@ -220,8 +220,8 @@ async fn entries(
     Ok(changes)
 }
 
-/// True where Redis is to hold something else of an identity than before. An event may take a browser away and bring it
-/// back, which leaves what it had brought without an owner.
+/// True where Redis is to hold something else of an identity than before. An event may take a browser away and bring
+/// it back, which leaves what it had brought without an owner.
 fn is_served_otherwise(was: &Cluster, is: &Cluster) -> bool {
     let ties = |own: &Cluster| own.links.iter().map(|(id, link)| (id.clone(), link.via)).collect::<Vec<_>>();
     ties(was) != ties(is) || was.vendor_ids != is.vendor_ids || was.attempts != is.attempts

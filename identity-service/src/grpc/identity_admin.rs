@@ -26,7 +26,12 @@ pub struct Service {
 impl Service {
     async fn named(&self, org_id: &str, identity: Option<IdentityRef>) -> Result<(Uuid, IdentityName)> {
         let org = caller::organisation(&self.app, org_id, "org_id").await?;
-        Ok((org, IdentityName::parse(identity, || "identity".to_owned())?))
+        let name = IdentityName::parse(identity, || "identity".to_owned())?;
+        // What is done to a person is done to all of them.
+        if name.has_beside() {
+            return Err(Error::invalid("identity.browser"));
+        }
+        Ok((org, name))
     }
 }
 

@@ -24,6 +24,8 @@ use crate::{
 const PERIOD: Duration = Duration::from_secs(10);
 /// Most rows of each table in a batch.
 const MAX_BATCH_ROWS: i64 = 500;
+/// Longest lead of another core's clock over this one's: what ends by its clock is followed by this one's as well.
+const MAX_SKEW: time::Duration = time::Duration::seconds(5);
 /// Most identities that are written anew in one change.
 const MAX_REFRESHED: usize = 100;
 /// Age without being seen at which canonical identities go.
@@ -37,30 +39,37 @@ struct Lock {
     taken: bool,
 }
 
+/// The work of one round.
+struct Reaped {
+    /// Number of what was removed.
+    removed: usize,
+    /// True where more identities wait to be written anew.
+    more_ended: bool,
+}
+
 /// Reaps batch after batch until `stop`.
 pub async fn reap_until(stores: Stores, stop: CancellationToken) {
     loop {
+        let mut is_more = false;
         match reap(&stores, clock::now()).await {
-            // There is more.
-            Ok(reaped) if reaped > 0 => {
-                tracing::info!(reaped, "removed what is of no use any more");
-                if stop.is_cancelled() {
-                    return;
+            Ok(Reaped { removed, more_ended }) => {
+                if removed > 0 {
+                    tracing::info!(removed, "removed what is of no use any more");
                 }
-                continue;
+                is_more = removed > 0 || more_ended;
             }
-            Ok(_) => {}
             Err(error) => tracing::debug!(%error, "not reaped"),
         }
+        let pause = if is_more { Duration::ZERO } else { PERIOD };
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(PERIOD) => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }
 
-/// Removes one batch of each kind, and returns how much that was.
-async fn reap(stores: &Stores, now: OffsetDateTime) -> Result<usize> {
+/// Removes one batch of each kind.
+async fn reap(stores: &Stores, now: OffsetDateTime) -> Result<Reaped> {
     let day = (now - IDLE).date();
     let mut connection = stores.connection().await?;
     let reaped: Option<(usize, Vec<(Uuid, Uuid)>)> = connection
@@ -74,35 +83,38 @@ async fn reap(stores: &Stores, now: OffsetDateTime) -> Result<usize> {
         })
         .await?;
     drop(connection);
-    let Some((aged, idle)) = reaped else { return Ok(0) };
+    let Some((aged, idle)) = reaped else { return Ok(Reaped { removed: 0, more_ended: false }) };
     let mut forgotten = 0;
     for group in idle.chunk_by(|(one, _), (other, _)| one == other) {
         let Some((org, _)) = group.first() else { continue };
         let roots = group.iter().map(|(_, root)| *root).collect();
         forgotten += change::commit(stores, Forget { org: *org, roots, day }).await?.output;
     }
-    let followed = follow_ended(stores, now).await?;
     counter!("datafly_reaped_total", "what" => "rows").increment(u64::try_from(aged).unwrap_or_default());
     counter!("datafly_reaped_total", "what" => "canonicals")
         .increment(u64::try_from(forgotten).unwrap_or_default());
-    Ok(aged + forgotten + followed)
+    let more_ended = follow_ended(stores, now - MAX_SKEW).await.unwrap_or_else(|error| {
+        serve::warn_on_change!(WARN, %error, "what has ended was not followed by what stands behind it");
+        false
+    });
+    Ok(Reaped { removed: aged + forgotten, more_ended })
 }
 
-/// Writes anew what Redis serves of one batch of identities some of whose vendor IDs have ended while others live, and
-/// returns how many these are, at least 1: readers of `identity:` then miss none of those for longer than this takes to
-/// come round.
-async fn follow_ended(stores: &Stores, now: OffsetDateTime) -> Result<usize> {
+/// Writes anew what Redis serves of a batch of identities some of whose vendor IDs have ended until `now` while
+/// others live, and tells whether there are more. No reader of `identity:` misses those that live for longer than it
+/// takes to come round. Another instance may do the same at once, which costs time alone.
+async fn follow_ended(stores: &Stores, now: OffsetDateTime) -> Result<bool> {
     let ended = vendor_ids::ended(&mut *stores.connection().await?, now, MAX_BATCH_ROWS).await?;
-    let Some((identities, until)) = ended else { return Ok(0) };
-    let identities: Vec<(Uuid, Uuid)> = identities.into_iter().collect();
+    let Some(ended) = ended else { return Ok(false) };
+    let identities: Vec<(Uuid, Uuid)> = ended.with_others.into_iter().collect();
     for group in identities.chunk_by(|(one, _), (other, _)| one == other) {
         let Some((org, _)) = group.first() else { continue };
         for part in group.chunks(MAX_REFRESHED) {
             let canonicals = part.iter().map(|(_, canonical)| *canonical).collect();
-            refresh::try_refresh(stores, *org, canonicals, now).await?;
+            refresh::try_refresh(stores, *org, canonicals, clock::now()).await?;
         }
     }
     // Only now: another instance that takes over begins again where this one has ended.
-    vendor_ids::followed(&mut *stores.connection().await?, until).await?;
-    Ok(identities.len().max(1))
+    vendor_ids::followed(&mut *stores.connection().await?, ended.until).await?;
+    Ok(ended.is_full)
 }

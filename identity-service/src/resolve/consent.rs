@@ -28,7 +28,7 @@ pub async fn read_rest(resolver: &Resolver, org: Uuid, people: &[&Person], facts
     }
     let missing: Vec<Key> =
         unknown.iter().filter(|id| facts.is_consent_fillable(id)).map(|id| keys::consent(org, id)).collect();
-    match consents::load(&resolver.stores, org, &unknown, &missing).await {
+    match consents::load(&resolver.stores, org, &unknown, &missing, |_| true).await {
         Ok(loaded) => {
             for (anonymous_id, entry) in loaded {
                 facts.learn_consent(&anonymous_id, entry);

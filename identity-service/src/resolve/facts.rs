@@ -82,7 +82,8 @@ impl Facts {
         self.hints.contains(&canonical)
     }
 
-    /// Stored values of a person's browser in the fields that the request collects; none where they could not be read.
+    /// Stored values of a person's browser in the fields that the request collects; none where they could not be
+    /// read.
     pub fn stored(&self, canonical: Uuid, mark: Option<Mark>) -> Option<&StoredIds> {
         self.stored.get(&(canonical, mark))
     }
@@ -95,6 +96,13 @@ impl Facts {
     /// The way in which a browser is known to have come to its user.
     pub fn way(&self, canonical: Uuid, mark: Option<Mark>) -> Option<Via> {
         self.syncs.get(&(canonical, mark))?.way(mark?)
+    }
+
+    /// Forgets the schedules of an identifier's canonical identity, which are others once its ties have changed.
+    pub fn forget_syncs(&mut self, id: &Identifier) {
+        if let Some(known) = self.canonical(id) {
+            self.syncs.retain(|(canonical, _), _| *canonical != known.canonical);
+        }
     }
 
     /// Takes the schedule that was read ahead; none where this one was not.

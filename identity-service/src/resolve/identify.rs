@@ -80,6 +80,7 @@ pub async fn all(
                 for (at, outcome) in changing.into_iter().zip(found) {
                     if let (Some(slot), Some(person)) = (outcomes.get_mut(at), people.get(at)) {
                         remember(resolver, tenant, person, &outcome, facts);
+                        facts.forget_syncs(&person.claims.primary);
                         *slot = outcome;
                     }
                 }
@@ -118,14 +119,17 @@ fn may_change(resolver: &Resolver, tenant: &Tenant, person: &Person, facts: &Fac
     person.claims.reset || person.claims.link.is_some() || others().any(apart)
 }
 
-/// True where the way in which the person names their user may be stronger than the one that is stored. Where that is not
-/// known, a proof is taken to be, and a claim is not: nothing depends on whether it was one.
+/// True where the way in which the person names their user may be stronger than the one that is stored. Where that
+/// is not known, a proof is taken to be, and a claim is not: nothing depends on whether it was one.
 fn may_tie(resolver: &Resolver, tenant: &Tenant, person: &Person, facts: &Facts) -> bool {
     let Claims { primary, user, user_via, .. } = &person.claims;
-    let Some((user, own)) = user.as_ref().zip(facts.canonical(primary)) else { return false };
+    let Some(user) = user else { return false };
+    let own = facts.canonical(primary);
     if user == primary {
-        return user_via.is_proof() && !resolver.proven_users.knows(tenant.org, user, own.canonical);
+        let knows = |own: KnownIdentity| resolver.proven_users.knows(tenant.org, user, own.canonical);
+        return user_via.is_proof() && !own.is_some_and(knows);
     }
+    let Some(own) = own else { return false };
     facts.way(own.canonical, person.mark).map_or(user_via.is_proof(), |way| way < *user_via)
 }
 
@@ -179,6 +183,7 @@ fn remember(resolver: &Resolver, tenant: &Tenant, person: &Person, outcome: &Out
     if let Some((own, user)) = facts.canonical(primary).zip(user.as_ref())
         && user == primary
         && user_via.is_proof()
+        && outcome.is_applied
     {
         resolver.proven_users.learn(tenant.org, user, own.canonical);
     }

@@ -1,5 +1,5 @@
-//! The looks at Redis: the first is one pipeline for every identifier, with the schedule of the hinted identity read ahead.
-//! Where the answers equal the hint, no other round trip is needed.
+//! The looks at Redis: the first is one pipeline for every identifier, with the schedule of the hinted identity read
+//! ahead. Where the answers equal the hint, no other round trip is needed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -126,8 +126,8 @@ impl Facts {
         facts
     }
 
-    /// Takes a second look before anybody is identified: at browsers that name a user whom they belong to already, and
-    /// were not hinted at. What can't be read stays unknown, but for the way of one that comes with a proof.
+    /// Takes a second look before anybody is identified: at browsers that name a user whom they belong to already,
+    /// and were not hinted at. What can't be read stays unknown, but for the way of one that comes with a proof.
     pub async fn read_ways(
         &mut self,
         resolver: &Resolver,

@@ -61,7 +61,8 @@ impl<'a> Resolving<'a> {
         let tokens = &resolver.link_tokens;
         let parsed = subjects.into_iter().map(|subject| Person::parse(subject, tenant, tokens, now, mint));
         let mut people: Vec<Result<Person>> = parsed.collect();
-        // A request comes from one browser, whatever IDs its events name: cookies are for the one that counts in the end.
+        // A request comes from one browser, whatever IDs its events name: cookies are for the one that counts in the
+        // end.
         let last = people.iter().rev().flatten().find_map(|person| person.claims.browser()).cloned();
         for person in people.iter_mut().flatten().filter(|person| person.claims.browser() != last.as_ref()) {
             person.observed.leave_cookies();
@@ -166,8 +167,8 @@ async fn collect_ids(
     visit::collect(&resolver.vendor_ids, tenant, source, &visits, own, now).await
 }
 
-/// The visit of a person who brings something; none where what is stored for them could not be read. `signals` are the
-/// event's own, which count for a user without a browser.
+/// The visit of a person who brings something; none where what is stored for them could not be read. `signals` are
+/// the event's own, which count for a user without a browser.
 fn visit_of<'a>(
     person: &'a Person,
     signals: &'a ConsentEntry,

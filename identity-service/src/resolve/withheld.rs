@@ -1,5 +1,5 @@
-//! IDs that their browser's latest signals deny: they answer for nobody else. That is written when the signals change, so
-//! that no reader has to know whose consent counts for what.
+//! IDs that their browser's latest signals deny: they answer for nobody else. That is written when the signals
+//! change, so that no reader has to know whose consent counts for what.
 
 use std::collections::{BTreeSet, HashMap};
 

@@ -26,15 +26,15 @@ const NOTHING: Duration = Duration::days(1);
 /// `_`.
 pub const CONSENT_FIELD: &str = "_consent";
 
-/// Field of `cvid:` with the moment, in milliseconds since the Unix epoch, from which on it has to be written anew: what it
-/// shows has ended then, and something else stands behind it. A field of ours.
+/// Field of `cvid:` with the moment, in milliseconds since the Unix epoch, from which on it has to be written anew:
+/// what it shows has ended then, and something else stands behind it. A field of ours.
 pub const NEXT_FIELD: &str = "_next";
 /// Text of a browser's own field where the person has an ID that is not the browser's to have.
 pub const NO_ID: &str = "null";
 
 /// Field of `syncs:` with all that a batch asks of it: `vendor=ms` for each vendor, separated by spaces, the
-/// milliseconds since the Unix epoch from which on it may be tried again; then `@mark=way` for each browser of an identity
-/// with a user. A field of ours.
+/// milliseconds since the Unix epoch from which on it may be tried again; then `@mark=way` for each browser of an
+/// identity with a user. A field of ours.
 pub const DUE_FIELD: &str = "_due";
 
 /// Consent signals of one browser, as served. They are parsed once, when they are first asked for a decision.

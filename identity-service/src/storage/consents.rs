@@ -40,20 +40,20 @@ pub async fn served<'a>(stores: &Stores, org: Uuid, anonymous_ids: &[&'a str]) -
     served
 }
 
-/// The signals stored for them, with PostgreSQL's part. Redis is told of browsers that somebody `has`: of
-/// others it would keep names that anybody made up, and those of the erased.
+/// The signals stored for them, with PostgreSQL's part. That a browser has sent none Redis is told of those that
+/// somebody `has`: of others it would keep names that anybody made up, and those of the erased.
 pub async fn stored(
     stores: &Stores,
     org: Uuid,
     served: Served<'_>,
-    has: impl Fn(&str) -> bool,
+    has: impl Fn(&str) -> bool + Send,
 ) -> Result<HashMap<String, ConsentEntry>> {
     let Served { mut known, unknown } = served;
     if !unknown.is_empty() {
-        let fillable = unknown.iter().filter(|(id, missing)| *missing && has(id));
+        let fillable = unknown.iter().filter(|(_, missing)| *missing);
         let missing: Vec<Key> = fillable.map(|(id, _)| keys::consent(org, id)).collect();
         let unknown: Vec<&str> = unknown.iter().map(|(id, _)| *id).collect();
-        known.extend(load(stores, org, &unknown, &missing).await?);
+        known.extend(load(stores, org, &unknown, &missing, has).await?);
     }
     Ok(known)
 }
@@ -72,14 +72,16 @@ pub async fn newest(stores: &Stores, org: Uuid, canonical: Uuid) -> Result<Conse
     Ok(cache_entries::consent_entry(newest.first().map(|(_, row)| row)))
 }
 
-/// Loads the signals of browsers from PostgreSQL, and fills those keys of theirs that are `missing`.
+/// Loads the signals of browsers from PostgreSQL, and fills those keys of theirs that are `missing`; where a browser
+/// has sent none, if somebody `has` it.
 pub async fn load(
     stores: &Stores,
     org: Uuid,
     anonymous_ids: &[&str],
     missing: &[Key],
+    has: impl Fn(&str) -> bool + Send,
 ) -> Result<HashMap<String, ConsentEntry>> {
-    read_through::through(stores, missing, async {
+    read_through::through(stores, missing, async move {
         let mut connection = stores.connection().await?;
         let rows = consent::find(&mut connection, org, anonymous_ids).await?;
         let rows: HashMap<&str, &ConsentRow> =
@@ -89,7 +91,9 @@ pub async fn load(
         for anonymous_id in anonymous_ids {
             let row = rows.get(anonymous_id).copied();
             known.insert((*anonymous_id).to_owned(), cache_entries::consent_entry(row));
-            filled.push(cache_entries::consent(org, anonymous_id, row));
+            if row.is_some() || has(anonymous_id) {
+                filled.push(cache_entries::consent(org, anonymous_id, row));
+            }
         }
         Ok((known, filled))
     })

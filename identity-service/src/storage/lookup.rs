@@ -25,7 +25,7 @@ pub struct IdentityName {
     /// The ID that decides who it is.
     pub named: Named,
     /// The browser for which the identity is asked, where another ID names it.
-    beside: Option<String>,
+    beside: Option<Identifier>,
 }
 
 /// The ID that names an identity.
@@ -60,7 +60,7 @@ impl IdentityName {
         };
         let browser = browser.unwrap_or_default();
         let beside = match identifiers::parse(Kind::AnonymousId, &browser, identifiers::MAX_BYTES) {
-            Parsed::Ok(id) => Some(id.value),
+            Parsed::Ok(id) => Some(id),
             Parsed::Absent | Parsed::Junk => None,
             Parsed::Invalid => return Err(invalid(format!("{}.browser", field()))),
         };
@@ -72,13 +72,18 @@ impl IdentityName {
         matches!(&self.named, Named::Identifier(id) if id.kind == Kind::AnonymousId) && self.beside.is_none()
     }
 
+    /// True where a browser is named beside the ID that decides.
+    pub fn has_beside(&self) -> bool {
+        self.beside.is_some()
+    }
+
     /// The anonymous ID of the browser for which the identity is asked; none where it is for the person.
     pub fn browser(&self) -> Option<&str> {
         let own = match &self.named {
             Named::Identifier(id) if id.kind == Kind::AnonymousId => Some(id.value.as_str()),
             Named::Identifier(_) | Named::Canonical(_) | Named::Nobody => None,
         };
-        self.beside.as_deref().or(own)
+        self.beside.as_ref().map(|id| id.value.as_str()).or(own)
     }
 }
 

@@ -10,8 +10,8 @@ const AFTER_NO_ID: Duration = Duration::hours(24);
 const BACK_OFF: [Duration; 4] =
     [Duration::minutes(10), Duration::hours(1), Duration::hours(6), Duration::hours(24)];
 
-/// The schedule of a browser once it is sent to the vendor. Tries without an answer go on from the schedule `before` that
-/// counts for it, be it another browser's; the rest is of the browser's `own`.
+/// The schedule of a browser once it is sent to the vendor. Tries without an answer go on from the schedule `before`
+/// that counts for it, be it another browser's; the rest is of the browser's `own`.
 pub fn attempted(before: Option<&Attempt>, own: Option<&Attempt>, now: OffsetDateTime) -> Attempt {
     let running = before
         .filter(|a| a.attempts > 0)

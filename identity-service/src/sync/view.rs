@@ -79,7 +79,7 @@ impl View {
 
     /// The name of a vendor's lease, which those that share a schedule share.
     pub fn lease(&self, vendor: &str) -> String {
-        self.alone.map_or_else(|| vendor.to_owned(), |mark| lease_alone(vendor, mark))
+        lease(vendor, self.alone)
     }
 
     /// True where the vendor was offered a moment ago.
@@ -97,9 +97,9 @@ impl View {
     }
 }
 
-/// The name of a vendor's lease for a browser whose schedule is its own alone.
-pub fn lease_alone(vendor: &str, mark: Mark) -> String {
-    format!("{vendor}@{mark}")
+/// The name of a vendor's lease; with its mark that of a browser whose schedule is its own alone.
+pub fn lease(vendor: &str, alone: Option<Mark>) -> String {
+    alone.map_or_else(|| vendor.to_owned(), |mark| format!("{vendor}@{mark}"))
 }
 
 /// The schedule that counts for a browser, or for the person, from Redis, else from PostgreSQL.
@@ -219,7 +219,7 @@ mod tests {
         let view = parsed(&[Some(READY), None], &[Some("x"), Some("5000")]).unwrap();
         let at = |seconds| OffsetDateTime::from_unix_timestamp(seconds).unwrap();
         assert!(view.is_leased("x", at(4)) && !view.is_leased("x", at(6)) && !view.is_leased("y", at(4)));
-        let own = lease_alone("y", Mark::of("browser"));
+        let own = lease("y", Some(Mark::of("browser")));
         let leases = [Some("x"), Some("5000"), Some(own.as_str()), Some("5000")];
         let alone = parsed(&[Some(READY), Some("x=1"), Some("y=2")], &leases).unwrap();
         assert_eq!(alone.tried(), [("y", 2)]);

@@ -131,8 +131,8 @@ pub fn vendor_ids_entry(
     Entry { key: keys::vendor_ids(org, canonical), value: Value::Hash(fields), ttl_ms }
 }
 
-/// Builds `identity:` of one browser: plain values for other systems. The key lives as long as its shortest field, and is
-/// gone where there is none.
+/// Builds `identity:` of one browser: plain values for other systems. The key lives as long as its shortest field,
+/// and is gone where there is none.
 pub fn identity_entry(org: Uuid, anonymous_id: &str, known: &Known, now: OffsetDateTime) -> Entry {
     let own = answers(known, Asker::Browser(anonymous_id), now);
     let life = own.values().map(|row| row.expires_at - now).min();
@@ -157,8 +157,8 @@ pub fn answers<'a>(
     chosen.map(|row| (row.field.as_str(), row)).collect()
 }
 
-/// The moment at which the first of `shown` ends, where something is left to be shown then: until the keys are written
-/// anew, `identity:` is gone, and a value that stood behind the first is not seen.
+/// The moment at which the first of `shown` ends, where something is left to be shown then: until the keys are
+/// written anew, `identity:` is gone, and a value that stood behind the first is not seen.
 fn next(known: &Known, asker: Asker<'_>, shown: &BTreeMap<&str, &VendorIdRow>) -> Option<OffsetDateTime> {
     let first = shown.values().map(|row| row.expires_at).min()?;
     (!answers(known, asker, first).is_empty()).then_some(first)

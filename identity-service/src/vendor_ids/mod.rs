@@ -1,5 +1,5 @@
-//! Vendor IDs, whoever brings them: what is stored and whose it is, what takes the place of what, the ledger and writer
-//! that every producer shares, and the reading for delivery.
+//! Vendor IDs, whoever brings them: what is stored and whose it is, what takes the place of what, the ledger and
+//! writer that every producer shares, and the reading for delivery.
 
 pub mod entries;
 pub mod ledger;

@@ -1,5 +1,6 @@
-//! New IDs that come without asking their vendor, and what becomes of one beside what its owner has stored. Asked twice:
-//! of Redis, so that an event that brings nothing new writes nothing, and of PostgreSQL under the identity's lock.
+//! New IDs that come without asking their vendor, and what becomes of one beside what its owner has stored. Asked
+//! twice: of Redis, so that an event that brings nothing new writes nothing, and of PostgreSQL under the identity's
+//! lock.
 
 use time::OffsetDateTime;
 

@@ -1,8 +1,8 @@
 //! Precedence: whose vendor ID answers, of those that the identifiers of a person have brought.
 //!
 //! A browser's own value comes first, so that each event is delivered with what its browser really holds. A value of
-//! another is the better known to be the same person's, the more its tie is worth: whoever only claims a user ID neither
-//! adds nor changes anything for browsers that have shown a proof.
+//! another is the better known to be the same person's, the more its tie is worth: whoever only claims a user ID
+//! neither adds nor changes anything for browsers that have shown a proof.
 
 use time::OffsetDateTime;
 
@@ -22,8 +22,8 @@ pub enum Asker<'a> {
 ///
 /// What a browser holds (an ID of a sync, an enrichment or a cookie) is its own, where it lives; else the newest of
 /// owners tied by a proof; else, unless the browser is tied by a proof itself, the newest of the others. A click ID
-/// speaks of the person's last click: the newest of the browser's own and of those tied by a proof, else the same last
-/// step. An ID that its browser's consent denies answers for that browser alone.
+/// speaks of the person's last click: the newest of the browser's own and of those tied by a proof, else the same
+/// last step. An ID that its browser's consent denies answers for that browser alone.
 pub fn choose<'a>(
     ids: &'a [VendorIdRow],
     ties: &Ties,
@@ -39,7 +39,7 @@ pub fn choose<'a>(
         Asker::Person => (None, false),
         Asker::Browser(browser) => {
             let own = living().find(|id| id.owner.anonymous_id() == Some(browser));
-            (own, ties.is_browser_proven(browser))
+            (own, ties.is_browser_proven(browser) == Some(true))
         }
     };
     let is_held = |id: &&VendorIdRow| id.source != "click";
@@ -73,8 +73,8 @@ mod tests {
         Identifier { kind, value: name.to_owned() }
     }
 
-    /// `owner:minutes`, the minutes since which it has been there; `x` behind them: it has ended; `d`: its browser denies
-    /// it. The owner `-` is nobody.
+    /// `owner:minutes`, the minutes since which it has been there; `x` behind them: it has ended; `d`: its browser
+    /// denies it. The owner `-` is nobody.
     fn row(text: &str, source: &str) -> VendorIdRow {
         let (owner, age) = text.split_once(':').unwrap();
         let minutes: i64 = age.trim_end_matches(['x', 'd']).parse().unwrap();

@@ -81,11 +81,9 @@ pub async fn find(
     };
     // Asked for only where Redis lacks something.
     let somebody = LazyLock::new(|| {
-        let found = |(name, asked): (_, &Option<Asked>)| {
-            let is_known = asked.as_ref().is_some_and(|asked| known.contains_key(asked));
-            IdentityName::browser(name).filter(|_| is_known)
-        };
-        names.iter().zip(&asked).filter_map(found).collect::<HashSet<_>>()
+        let is_known = |asked: &Option<Asked>| asked.as_ref().is_some_and(|asked| known.contains_key(asked));
+        let named = names.iter().zip(&asked).filter(|(name, asked)| name.is_browser() && is_known(asked));
+        named.filter_map(|(name, _)| name.browser()).collect::<HashSet<_>>()
     });
     let consents = consents::stored(stores, org, served, |browser| somebody.contains(browser)).await?;
     let answers = names.iter().zip(&asked).map(|(name, asked)| {

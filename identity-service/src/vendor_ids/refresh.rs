@@ -16,8 +16,8 @@ use crate::{
     },
 };
 
-/// Writes `cvid:` of these canonical identities, and `identity:` of every browser of theirs. Readers have PostgreSQL until
-/// then, so a failure here is no failure of the request that noticed it.
+/// Writes `cvid:` of these canonical identities, and `identity:` of every browser of theirs. Readers have PostgreSQL
+/// until then, so a failure here is no failure of the request that noticed it.
 pub async fn refresh(stores: &Stores, org: Uuid, canonicals: Vec<Uuid>, now: OffsetDateTime) {
     if let Err(error) = try_refresh(stores, org, canonicals, now).await {
         serve::warn_on_change!(WARN, %error, "projections were not written");

@@ -1,6 +1,6 @@
-//! Schedules: whose sync with a vendor puts off whom. Browsers of one class of ties share a schedule, so that a person is
-//! not asked for on each device; but where some are tied by a proof, one without neither puts off any other, nor is it
-//! put off.
+//! Schedules: whose sync with a vendor puts off whom. Browsers of one class of ties share a schedule, so that a
+//! person is not asked for on each device; but where some are tied by a proof, one without neither puts off any
+//! other, nor is it put off.
 
 use std::collections::BTreeMap;
 
@@ -26,16 +26,18 @@ use crate::{
 /// Schedules by the name of the vendor.
 pub type ByVendor<'a> = BTreeMap<&'a str, Attempt>;
 
-/// True where a browser has a schedule of its own alone.
+/// True where a browser of the person's has a schedule of its own alone.
 pub fn is_alone(ties: &Ties, anonymous_id: &str) -> bool {
-    ties.has_proven_browser() && !ties.is_browser_proven(anonymous_id)
+    ties.is_browser_proven(anonymous_id) == Some(false) && ties.has_proven_browser()
 }
 
 /// The schedules that count for a browser; for the person where none is named.
 pub fn of<'a>(attempts: &'a Attempts, ties: &Ties, browser: Option<&str>) -> ByVendor<'a> {
     match browser.filter(|browser| is_alone(ties, browser)) {
         Some(alone) => combined(attempts, |browser| browser == alone),
-        None if ties.has_proven_browser() => combined(attempts, |browser| ties.is_browser_proven(browser)),
+        None if ties.has_proven_browser() => {
+            combined(attempts, |browser| ties.is_browser_proven(browser) == Some(true))
+        }
         None => combined(attempts, |_| true),
     }
 }
@@ -51,11 +53,16 @@ fn combined(attempts: &Attempts, counts: impl Fn(&str) -> bool) -> ByVendor<'_> 
 }
 
 /// One schedule of several browsers: the one that puts off longest, with the last sync of any. What went unanswered
-/// before that sync is answered by it.
+/// before that sync is answered by it, and so is what another browser tried while its ID was good for all.
 fn combine(attempts: &[&Attempt]) -> Option<Attempt> {
     let synced = attempts.iter().max_by_key(|one| one.last_synced)?;
+    let is_answered = |one: &Attempt| {
+        let is_another_s = one.last_synced.is_none() && synced.last_synced.is_some();
+        one.unanswered_since <= synced.last_synced
+            || is_another_s && one.unanswered_since < Some(synced.next_at)
+    };
     let answered = |one: &Attempt| {
-        if one.unanswered_since <= synced.last_synced {
+        if is_answered(one) {
             Attempt { attempts: 0, unanswered_since: None, ..one.clone() }
         } else {
             one.clone()
@@ -104,8 +111,8 @@ pub fn own_due_field(mark: Mark) -> String {
     own
 }
 
-/// The text beside what is due before the word for the way in which a browser came to its user: one that names them in a
-/// stronger way has that to be stored, and any other event of a known visitor nothing.
+/// The text beside what is due before the word for the way in which a browser came to its user: one that names them
+/// in a stronger way has that to be stored, and any other event of a known visitor nothing.
 fn way_token(mark: Mark) -> String {
     format!(" @{mark}=")
 }
@@ -158,7 +165,7 @@ mod tests {
 
     fn ties(browsers: &[(&str, Via)]) -> Ties {
         let id = |value: &str| Identifier { kind: Kind::AnonymousId, value: value.to_owned() };
-        Ties::new(browsers.iter().map(|(value, via)| (id(value), *via)).collect())
+        Ties::new(browsers.iter().map(|(value, via)| (id(value), *via)))
     }
 
     fn synced(days_ago: i64) -> Attempt {
@@ -210,8 +217,12 @@ mod tests {
         let combined = |list: &[Attempt]| combine(&list.iter().collect::<Vec<_>>()).unwrap();
         assert_eq!(combined(&[tried(8, 20), synced(1)]).attempts, 0);
         assert!(!combined(&[tried(8, 20), synced(1)]).is_exhausted(NOW));
-        let exhausted = combined(&[tried(8, 20), synced(29)]);
-        assert!(exhausted.is_exhausted(NOW) && exhausted.last_synced == synced(29).last_synced);
+        assert!(
+            !combined(&[tried(8, 20), synced(29)]).is_exhausted(NOW),
+            "another browser, while the ID was good"
+        );
+        let exhausted = combined(&[tried(8, 20), synced(55)]);
+        assert!(exhausted.is_exhausted(NOW) && exhausted.last_synced == synced(55).last_synced);
         assert_eq!(combined(&[synced(5), tried(1, 0)]).next_at, synced(5).next_at);
         assert!(combine(&[]).is_none());
     }

@@ -57,7 +57,8 @@ impl StoredId {
         Self::of(cache_entries::vendor_id(row))
     }
 
-    /// The ID in a field of a `cvid:` key, where the browser of `mark` owns it; none where the text is not understood.
+    /// The ID in a field of a `cvid:` key, where the browser of `mark` owns it; none where the text is not
+    /// understood.
     fn of_text(text: &str, mark: Mark) -> Option<Self> {
         let entry: VendorIdEntry<'_> = serde_json::from_str(text).ok()?;
         (entry.by.as_deref() == Some(mark.as_str())).then(|| Self::of(entry))
@@ -72,8 +73,8 @@ impl StoredId {
     }
 }
 
-/// Adds the command whose answer [`read`] takes: `fields` of a canonical identity, as all share them and as the browser
-/// of `mark` has them.
+/// Adds the command whose answer [`read`] takes: `fields` of a canonical identity, as all share them and as the
+/// browser of `mark` has them.
 pub fn ask(pipe: &mut Pipeline, org: Uuid, canonical: Uuid, fields: &[&'static str], mark: Option<Mark>) {
     let own =
         mark.map(|mark| fields.iter().map(|field| cache_entries::own_field(field, mark)).collect::<Vec<_>>());

@@ -106,4 +106,4 @@ CREATE TABLE expiry_progress (
     id         boolean PRIMARY KEY DEFAULT true CHECK (id),
     expires_at timestamptz NOT NULL
 );
-INSERT INTO expiry_progress (expires_at) VALUES ('1970-01-01T00:00Z');
+INSERT INTO expiry_progress (expires_at) VALUES (now());

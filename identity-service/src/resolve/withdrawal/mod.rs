@@ -16,6 +16,7 @@ use crate::{
     consent::{Decision, Signals},
     settings::Source,
     storage::postgres::rows::{ConsentRow, Owner, VendorIdRow},
+    vendor_ids::{schedules, ties::Ties},
     vendors::{self, ConsentNeed, owner_of},
 };
 
@@ -33,12 +34,14 @@ pub struct Withdrawals<'a>(BTreeMap<Uuid, Vec<Withdrawal<'a>>>);
 
 impl Withdrawal<'_> {
     /// True where the withdrawal takes this ID of the person's: its pipeline denies what it granted, and this
-    /// browser brought it. An ID that no browser is known to have brought goes with any browser's withdrawal.
-    fn takes(&self, row: &VendorIdRow) -> bool {
+    /// browser brought it. What is nobody's goes with any browser's withdrawal, but where others are tied by a proof
+    /// not with that of one that is not.
+    fn takes(&self, row: &VendorIdRow, ties: &Ties) -> bool {
         let (_, need) = owner_of(&row.field);
         let collected = |source: &Source| row.pipeline_id.is_none_or(|id| id == source.pipeline);
         let owner = &row.owner;
-        (*owner == Owner::NOBODY || owner.anonymous_id() == Some(self.browser))
+        let counts_for_nobody = *owner == Owner::NOBODY && !schedules::is_alone(ties, self.browser);
+        (counts_for_nobody || owner.anonymous_id() == Some(self.browser))
             && self.denied.iter().any(|(source, denied)| *denied == need && collected(source))
     }
 
@@ -83,8 +86,9 @@ impl<'a> Withdrawals<'a> {
     }
 
     /// True where a browser withdraws its consent to this ID.
-    fn takes(&self, row: &VendorIdRow) -> bool {
-        self.0.get(&row.canonical_id).is_some_and(|own| own.iter().any(|withdrawal| withdrawal.takes(row)))
+    fn takes(&self, row: &VendorIdRow, ties: &Ties) -> bool {
+        let own = self.0.get(&row.canonical_id);
+        own.is_some_and(|own| own.iter().any(|withdrawal| withdrawal.takes(row, ties)))
     }
 }
 

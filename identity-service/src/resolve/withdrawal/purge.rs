@@ -17,8 +17,11 @@ use crate::{
         },
         redis::protocol::Entry,
     },
-    sync::view::lease_alone,
-    vendor_ids::{entries::KnownByIdentity, schedules},
+    sync::view,
+    vendor_ids::{
+        entries::{Known, KnownByIdentity},
+        schedules,
+    },
     vendors::{owner_of, synced_by},
 };
 
@@ -34,8 +37,8 @@ pub struct Purged {
 }
 
 impl Withdrawals<'_> {
-    /// Removes what is withdrawn from the stores and from `known`. The roots are locked. Returns the `syncs:` entries that
-    /// have changed; those of vendor IDs are the caller's.
+    /// Removes what is withdrawn from the stores and from `known`. The roots are locked. Returns the `syncs:`
+    /// entries that have changed; those of vendor IDs are the caller's.
     pub async fn purge(
         &self,
         connection: &mut AsyncPgConnection,
@@ -47,8 +50,8 @@ impl Withdrawals<'_> {
             return Ok((purged, Vec::new()));
         }
         let mut gone: Vec<VendorIdRow> = Vec::new();
-        for own in known.values_mut() {
-            gone.extend(own.ids.extract_if(.., |row| self.takes(row)));
+        for Known { ids, ties } in known.values_mut() {
+            gone.extend(ids.extract_if(.., |row| self.takes(row, ties)));
         }
         if !gone.is_empty() {
             let places: Vec<_> =
@@ -61,11 +64,12 @@ impl Withdrawals<'_> {
         let canonicals: BTreeSet<Uuid> = gone.iter().map(|row| row.canonical_id).collect();
         purged.canonicals = canonicals.into_iter().collect();
         for (root, own) in &self.0 {
+            let Some(Known { ties, .. }) = known.get(root) else { continue };
             for withdrawal in own {
-                let (mark, leases) = (Mark::of(withdrawal.browser), purged.offers.entry(*root).or_default());
-                for vendor in withdrawal.vendors() {
-                    leases.extend([vendor.to_owned(), lease_alone(vendor, mark)]);
-                }
+                let is_alone = schedules::is_alone(ties, withdrawal.browser);
+                let mark = Some(Mark::of(withdrawal.browser)).filter(|_| is_alone);
+                let leases = withdrawal.vendors().map(|vendor| view::lease(vendor, mark));
+                purged.offers.entry(*root).or_default().extend(leases);
             }
         }
         purged.offers.retain(|_, leases| !leases.is_empty());

@@ -60,7 +60,7 @@ struct Newest {
     row: ConsentRow,
 }
 
-/// Finds the newest signals among the browsers of each canonical identity.
+/// Finds the newest signals among the browsers of each canonical identity: of those tied by a proof, else of all.
 pub async fn newest(
     connection: &mut AsyncPgConnection,
     org: Uuid,
@@ -72,7 +72,8 @@ pub async fn newest(
              SELECT DISTINCT ON (l.canonical_id) l.canonical_id, c.anonymous_id \
              FROM links l JOIN consent c ON c.org_id = $1 AND c.anonymous_id = l.value \
              WHERE l.org_id = $1 AND l.kind = 0 AND l.canonical_id = ANY ($2) \
-             ORDER BY l.canonical_id, c.updated_at DESC) AS newest \
+             ORDER BY l.canonical_id, l.via IN ('signed', 'user_hash', 'identity_token') DESC, \
+                 c.updated_at DESC) AS newest \
          CROSS JOIN LATERAL ( \
              SELECT anonymous_id, signals, sec_gpc, updated_at FROM consent \
              WHERE org_id = $1 AND anonymous_id = newest.anonymous_id LIMIT 1) AS own",

@@ -82,8 +82,8 @@ fn in_order(length: usize, found: Vec<Found>) -> Vec<Option<Uuid>> {
 /// Identifiers with the way in which each came to its canonical identity, by that identity.
 pub type LinksByIdentity = HashMap<Uuid, BTreeMap<Identifier, Via>>;
 
-/// Locks the canonical identities of `ids` until the end of the transaction. Returns the root of each, unknown ones left
-/// out, and all that is linked to these roots.
+/// Locks the canonical identities of `ids` until the end of the transaction. Returns the root of each, unknown ones
+/// left out, and all that is linked to these roots.
 pub async fn lock_by_ids(
     connection: &mut AsyncPgConnection,
     org: Uuid,

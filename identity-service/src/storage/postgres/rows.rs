@@ -26,8 +26,8 @@ pub struct ConsentRow {
     pub updated_at: OffsetDateTime,
 }
 
-/// The owner of a vendor ID: the browser that brought it, or the user ID of a signed call that named no browser. Nobody
-/// where that one has left the identity, or is not known.
+/// The owner of a vendor ID: the browser that brought it, or the user ID of a signed call that named no browser.
+/// Nobody where that one has left the identity, or is not known.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Queryable, Selectable)]
 #[diesel(table_name = schema::vendor_ids, check_for_backend(diesel::pg::Pg))]
 pub struct Owner {

@@ -85,7 +85,7 @@ pub async fn remove(connection: &mut AsyncPgConnection, org: Uuid, places: &[Pla
 }
 
 #[derive(QueryableByName)]
-struct Ended {
+struct EndedRow {
     #[diesel(sql_type = SqlUuid)]
     org_id: Uuid,
     #[diesel(sql_type = SqlUuid)]
@@ -96,16 +96,24 @@ struct Ended {
     has_others: bool,
 }
 
-/// The identities whose IDs ended after what [`expiry_progress`] says and until `now`, some `limit` at a time, which have
-/// others that live; with the end of life up to which that is all. None where nothing has ended.
-///
-/// [`expiry_progress`]: migrations::schema::expiry_progress
+/// Vendor IDs that have ended.
+pub struct Ended {
+    /// Canonical identities, with their organisation, that have others which live.
+    pub with_others: BTreeSet<(Uuid, Uuid)>,
+    /// The end of life up to which these are all.
+    pub until: OffsetDateTime,
+    /// True where there may be more.
+    pub is_full: bool,
+}
+
+/// Finds the IDs that ended until `now` and after what `expiry_progress` says, the earliest first: `limit` of them,
+/// and those that ended at the same moment as the last. None where nothing has ended.
 pub async fn ended(
     connection: &mut AsyncPgConnection,
     now: OffsetDateTime,
     limit: i64,
-) -> Result<Option<(BTreeSet<(Uuid, Uuid)>, OffsetDateTime)>> {
-    let ended: Vec<Ended> = Prepared(
+) -> Result<Option<Ended>> {
+    let ended: Vec<EndedRow> = Prepared(
         diesel::sql_query(
             "SELECT gone.org_id, gone.canonical_id, gone.expires_at, EXISTS ( \
                  SELECT FROM vendor_ids living WHERE living.org_id = gone.org_id \
@@ -119,10 +127,11 @@ pub async fn ended(
     )
     .load(connection)
     .await?;
+    let is_full = i64::try_from(ended.len()).is_ok_and(|rows| rows >= limit);
     let until = ended.iter().map(|row| row.expires_at).max();
     let with_others = ended.iter().filter(|row| row.has_others);
-    let identities = with_others.map(|row| (row.org_id, row.canonical_id)).collect();
-    Ok(until.map(|until| (identities, until)))
+    let with_others = with_others.map(|row| (row.org_id, row.canonical_id)).collect();
+    Ok(until.map(|until| Ended { with_others, until, is_full }))
 }
 
 /// Notes that all that ended until `until` has been followed by what stands behind it.

@@ -56,7 +56,8 @@ pub fn consent(org: Uuid, anonymous_id: &str) -> Key {
     Key { name: name("consent", org, &[&encoded(anonymous_id)]), shape: Shape::Text }
 }
 
-/// `offers:{org_id}:{canonical_id}` → vendor, or `{vendor}@{mark}` of a browser alone → end of the lease. Soft: nothing is lost with it.
+/// `offers:{org_id}:{canonical_id}` → vendor, or `{vendor}@{mark}` of a browser alone → end of the lease. Soft:
+/// nothing is lost with it.
 pub fn offers(org: Uuid, canonical: Uuid) -> String {
     of_canonical("offers", org, canonical)
 }

@@ -4,16 +4,16 @@ use bb8_redis::redis::{ErrorKind, Pipeline, RedisError, ServerErrorKind, aio::Mu
 
 use super::keys::SERVER;
 
-/// The version of what serving keys hold. A server whose values were made good by a core of another version is one that is
-/// not known.
+/// The version of what serving keys hold. A server whose values were made good by a core of another version is one
+/// that is not known.
 const LAYOUT: &str = "2";
 
 /// A server that takes writes.
 #[derive(Debug)]
 pub struct Server {
-    /// Name of this process, this line of data and the layout of our keys: the process changes with a restart, the line with a
-    /// promotion. It also changes when a primary gets its first replica or has had none for an hour, which
-    /// costs a purge.
+    /// Name of this process, this line of data and the layout of our keys: the process changes with a restart, the
+    /// line with a promotion. It also changes when a primary gets its first replica or has had none for an hour,
+    /// which costs a purge.
     pub identity: String,
     /// The identity for which its values were made good; none where no purge has ended there, or a flush took
     /// the name.

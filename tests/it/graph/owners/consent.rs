@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::{
     super::support::assert_sound,
-    support::{Proof, Values, collecting, device, projection, prove, sync, told, visit},
+    support::{Proof, Values, claim, collecting, device, projection, prove, sync, told, visit},
 };
 
 /// Sends a page view with Global Privacy Control, and consent that would grant.
@@ -88,5 +88,28 @@ async fn what_a_device_s_consent_denies_answers_for_nobody_else_until_it_is_gran
     assert_accepted(&phone.view(&denied()).await, 1);
     assert_accepted(&tablet.view(&denied()).await, 1);
     assert_told(&world, &people, (&phone, &desktop), (None, None), "all denied").await;
+    assert_sound(&world).await;
+}
+
+#[tokio::test]
+async fn the_person_s_consent_is_that_of_those_who_have_shown_a_proof() {
+    let world = collecting().await;
+    let people = People::of(&world);
+    let (mut phone, mut stranger) = (world.browser(), world.browser());
+    visit(&mut phone, "").await;
+    assert_accepted(&phone.view(&denied()).await, 1);
+    prove(&world, &mut phone, "anna", Proof::Signed).await;
+    visit(&mut stranger, "").await;
+    claim(&mut stranger, "anna").await;
+    assert_accepted(&stranger.view(&json!({"marketing": true, "functional": true})).await, 1);
+    for flush in [false, true] {
+        if flush {
+            world.flush_redis().await;
+        }
+        let [own, person] = [device(&phone), user("anna")];
+        let (own, person) = (people.delivered(own).await.consent, people.delivered(person).await.consent);
+        assert_eq!(person, own, "nobody who only claims speaks for the person");
+        assert!(own.is_some_and(|own| own.json().contains("false")));
+    }
     assert_sound(&world).await;
 }

@@ -2,8 +2,12 @@
 //! first.
 
 use harness::people::{People, beside, browser, canonical, cookie, give, login, named, user, visit};
-use proto::v1::{ConsentSignals, IdentityRef, IdentityVendorIds, Subject, VendorIdsRequest};
+use proto::v1::{
+    ConsentSignals, DeleteRequest, ExportRequest, IdentityRef, IdentityVendorIds, LookupRequest, Subject,
+    VendorIdsRequest,
+};
 use serde_json::{Value, json};
+use tonic::Code;
 
 use super::super::support::{assert_sound, two_cores};
 
@@ -127,4 +131,22 @@ async fn fields_that_are_asked_for_are_the_browser_s_own_too() {
         }
     }
     assert_sound(&world).await;
+}
+
+#[tokio::test]
+async fn a_person_is_looked_up_exported_and_erased_whole_or_not_at_all() {
+    let world = two_cores().await;
+    let people = People::of(&world);
+    let anna = people.see(0, login("phone", "anna")).await.canonical_id;
+    let (org_id, identity) = (world.customer.org_id.to_string(), Some(beside(canonical(&anna), "phone")));
+    let admin = world.admin();
+    let looked_up =
+        admin.people().lookup(LookupRequest { org_id: org_id.clone(), identity: identity.clone() }).await;
+    let exported =
+        admin.people().export(ExportRequest { org_id: org_id.clone(), identity: identity.clone() }).await;
+    let erased = admin.people().delete(DeleteRequest { org_id, identity }).await;
+    for refused in [looked_up.err(), exported.err(), erased.err()] {
+        assert_eq!(refused.unwrap().code(), Code::InvalidArgument);
+    }
+    assert_eq!(people.canonical(browser("phone")).await, anna);
 }

@@ -274,3 +274,19 @@ async fn the_owner_of_each_vendor_id_is_named() {
     );
     assert_sound(&world).await;
 }
+
+#[tokio::test]
+async fn a_signed_call_of_a_user_alone_vouches_for_them_whatever_redis_knows() {
+    let world = two_cores().await;
+    let (people, page) = (People::of(&world), People::on_page(&world));
+    page.see(0, login("phone", "anna")).await;
+    let anna = async || {
+        let found = people.lookup(user("anna")).await.unwrap().identifiers;
+        found.into_iter().find(|id| id.kind == "user_id").unwrap().via
+    };
+    assert_eq!(anna().await, "claim");
+    world.flush_redis().await;
+    people.see(1, Subject { user_id: Some("anna".to_owned()), ..Subject::default() }).await;
+    assert_eq!(anna().await, "signed");
+    assert_sound(&world).await;
+}
