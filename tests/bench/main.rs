@@ -66,6 +66,7 @@ enum Only {
     Creation,
     Graph,
     Tenants,
+    Size,
 }
 
 /// Build of another commit, as the Makefile lays it out below the target folder.
@@ -113,6 +114,7 @@ async fn bench(identities: u64, only: Option<Only>, base: bool) -> Result<()> {
             Only::Creation => creation::measure(&world, &mut report).await?,
             Only::Graph => graph::measure(&world, &mut report).await?,
             Only::Tenants => tenants::measure(&world, &mut report).await?,
+            Only::Size => size::measure(&mut report).await?,
         }
         return report.publish();
     }

@@ -106,8 +106,9 @@ pub(super) const LATE_REASONS: [ErrorReason; 3] =
     [ErrorReason::DeadlineExceeded, ErrorReason::Unavailable, ErrorReason::Overloaded];
 
 pub(super) fn is_late(status: &Status) -> bool {
-    // Whose deadline passes on the way has no reason of ours.
-    status.code() == Code::DeadlineExceeded
+    // Whose deadline passes on the way has no reason of ours, nor who meets the end of a connection: a core
+    // closes each after some minutes.
+    matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled)
         || reason_of(status).is_some_and(|found| LATE_REASONS.contains(&found.reason))
 }
 

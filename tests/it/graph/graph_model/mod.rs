@@ -151,6 +151,9 @@ async fn random_histories_find_what_the_model_finds() {
             continue;
         }
         late_in_a_row = 0;
+        if (done + round) / 100_000 > done / 100_000 {
+            println!("{} operations", done + round);
+        }
         done += round;
         let ids = || families.iter().flat_map(|family| (0..IDS).map(|id| family.id(id))).collect::<Vec<_>>();
         let seen = people.vendor_ids(random.random_range(0..2), ids()).await;
