@@ -37,7 +37,7 @@ pub fn collect(
         pipeline_key: if key.len() <= MAX_KEY_BYTES { key.to_owned() } else { String::new() },
         origin: unique(headers, &header::ORIGIN, ErrorReason::OriginNotAllowed)?.map(str::to_owned),
         host: host(parts, peer, proxies).to_owned(),
-        client_ip: Some(proxies.client(peer.ip(), headers).to_string()),
+        client_ip: Some(proxies.client(peer.ip(), headers).address.to_string()),
         user_agent: text(headers, &header::USER_AGENT, MAX_USER_AGENT_BYTES),
         signature: unique(headers, &SIGNATURE, ErrorReason::InvalidSignature)?.map(str::to_owned),
         timestamp: unique(headers, &TIMESTAMP, ErrorReason::InvalidSignature)?.map(str::to_owned),

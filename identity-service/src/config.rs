@@ -60,8 +60,8 @@ impl Config {
     ///
     /// `development` lets the core start without SERVICE_TOKENS and let everyone in.
     pub fn read(env: &Env, process: ProcessConfig, development: bool) -> Result<Self, EnvError> {
-        let [current, previous] = SealKeys::VARIABLES;
-        let (current, previous) = process::rotated(env, current, previous, SealKey::from_hex)?;
+        let (read, read_previous) = (SealKey::random_from_hex, SealKey::from_hex);
+        let (current, previous) = process::rotated(env, SealKeys::VARIABLES, read, read_previous)?;
         let tokens = match env.secret("SERVICE_TOKENS")? {
             None if development => {
                 tracing::warn!("a development run without SERVICE_TOKENS: everyone may call everything");

@@ -91,8 +91,8 @@ impl Config {
 
 /// Keys that seal and open, the current and the previous one.
 pub fn seal_keys(env: &Env) -> Result<SealKeys, EnvError> {
-    let [current, previous] = SealKeys::VARIABLES;
-    let (current, previous) = process::rotated(env, current, previous, SealKey::from_hex)?;
+    let (read, read_previous) = (SealKey::random_from_hex, SealKey::from_hex);
+    let (current, previous) = process::rotated(env, SealKeys::VARIABLES, read, read_previous)?;
     Ok(SealKeys::new(current, previous))
 }
 

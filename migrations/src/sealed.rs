@@ -56,6 +56,9 @@ pub enum SealError {
     /// The key is not 32 bytes as 64 hex digits.
     #[error("must be 32 bytes as 64 hex digits")]
     BadKey,
+    /// The key is one byte over and over, as nobody's random key is.
+    #[error("must be random, and is one byte over and over")]
+    ChosenKey,
     /// The value is too short, or of an unknown version.
     #[error("not a sealed value")]
     Malformed,
@@ -75,6 +78,14 @@ impl SealKey {
         let digest: [u8; 32] = Sha256::digest(bytes.as_slice()).into();
         let [a, b, c, d, ..] = digest;
         Ok(Self { id: [a, b, c, d], bytes: SecretBox::new(bytes) })
+    }
+
+    /// Reads a key that is to seal from now on, which has to be random: one byte over and over is a
+    /// placeholder that somebody forgot, and is refused.
+    pub fn random_from_hex(text: &SecretString) -> Result<Self, SealError> {
+        let key = Self::from_hex(text)?;
+        let [first, rest @ ..] = key.expose();
+        if rest.iter().all(|byte| byte == first) { Err(SealError::ChosenKey) } else { Ok(key) }
     }
 
     /// The key's public ID.

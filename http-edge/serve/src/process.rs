@@ -53,16 +53,16 @@ impl CoreConfig {
     }
 }
 
-/// Reads a secret that is rotated: the current one, and the previous one where it is set. An error names the variable
-/// and says what `parse` does.
+/// Reads a secret that is rotated: the current one by `parse`, and the previous one, where it is set, by
+/// `parse_previous`, which may take what is good for nothing but to be rotated away. An error names the variable and
+/// says what they do.
 pub fn rotated<T, E: std::fmt::Display>(
     env: &Env,
-    current: &'static str,
-    previous: &'static str,
+    [current, previous]: [&'static str; 2],
     parse: impl Fn(&SecretString) -> Result<T, E>,
+    parse_previous: impl Fn(&SecretString) -> Result<T, E>,
 ) -> Result<(T, Option<T>), EnvError> {
-    let parsed = |name, text: &SecretString| parse(text).map_err(|why| EnvError::malformed(name, why));
-    let now = parsed(current, &env.required_secret(current)?)?;
-    let before = env.secret(previous)?.map(|text| parsed(previous, &text)).transpose()?;
-    Ok((now, before))
+    let now = parse(&env.required_secret(current)?).map_err(|why| EnvError::malformed(current, why))?;
+    let before = env.secret(previous)?.map(|text| parse_previous(&text)).transpose();
+    Ok((now, before.map_err(|why| EnvError::malformed(previous, why))?))
 }

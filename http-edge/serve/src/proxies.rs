@@ -24,33 +24,77 @@ impl TrustedProxies {
         self.0.contains(peer)
     }
 
-    /// Address of the sender of the request: the last one in `X-Forwarded-For` that is not a trusted proxy,
-    /// else `peer`. What stands before it was written by the client itself.
-    pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
-        let mut client = peer.to_canonical();
+    /// Sender of the request: the last address in `X-Forwarded-For` that is not a trusted proxy, else `peer`. What
+    /// stands before it was written by the client itself. A hop may have a port or a zone. One that can't be read
+    /// ends the search at the proxy that wrote it down.
+    pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Client {
+        let mut client = Client { address: peer.to_canonical(), is_unreadable: false };
         let chain = headers.get_all("x-forwarded-for").iter().rev();
-        let hops = chain.flat_map(|value| value.to_str().unwrap_or_default().rsplit(','));
-        for hop in hops {
-            if !self.trusts(client) {
+        let hops = chain.flat_map(|value| value.as_bytes().rsplit(|byte| *byte == b','));
+        for hop in hops.map(<[u8]>::trim_ascii).filter(|hop| !hop.is_empty()) {
+            if !self.trusts(client.address) {
                 break;
             }
-            let Ok(address) = hop.trim().parse::<IpAddr>() else { break };
-            client = address.to_canonical();
+            let Some(address) = hop_address(hop) else {
+                client.is_unreadable = true;
+                break;
+            };
+            client.address = address;
         }
         client
     }
 
-    /// Host that the client asked for, `host[:port]`: `X-Forwarded-Host` of a trusted proxy, else the
-    /// request's own (`own`).
+    /// Host that the client asked for, `host[:port]`: `X-Forwarded-Host` of a trusted proxy, else the request's own
+    /// (`own`). The last one counts where there are several; one that is not ASCII is no host, and empty.
     pub fn host<'a>(&self, peer: IpAddr, headers: &'a HeaderMap, own: &'a str) -> &'a str {
-        let forwarded = headers.get("x-forwarded-host").and_then(|value| value.to_str().ok());
-        let forwarded = forwarded.and_then(|value| value.rsplit(',').next()).map(str::trim);
-        forwarded.filter(|host| !host.is_empty() && self.trusts(peer)).unwrap_or(own)
+        if !self.trusts(peer) {
+            return own;
+        }
+        let chain = headers.get_all("x-forwarded-host").iter().rev();
+        let mut hops = chain.flat_map(|value| value.as_bytes().rsplit(|byte| *byte == b','));
+        let forwarded = hops.find_map(|hop| Some(hop.trim_ascii()).filter(|hop| !hop.is_empty()));
+        match forwarded {
+            None => own,
+            Some(host) => str::from_utf8(host).ok().filter(|host| host.is_ascii()).unwrap_or_default(),
+        }
     }
+}
+
+/// Sender of a request, as far as it is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Client {
+    /// Address of the sender, or of the last proxy that could be followed.
+    pub address: IpAddr,
+    /// True where that proxy named somebody whom we can't read: `address` then stands for all of those together.
+    pub is_unreadable: bool,
+}
+
+/// Address of a hop: `192.0.2.1`, `2001:db8::1` or `[2001:db8::1]`, where proxies write it also with a port, and that
+/// of a link with its zone (RFC 4007, section 11).
+fn hop_address(hop: &[u8]) -> Option<IpAddr> {
+    let text = str::from_utf8(hop).ok()?;
+    let (host, port) = if let Some(bracketed) = text.strip_prefix('[') {
+        let (host, rest) = bracketed.split_once(']')?;
+        (host, if rest.is_empty() { None } else { Some(rest.strip_prefix(':')?) })
+    } else {
+        match text.split_once(':') {
+            Some((host, port)) if !port.contains(':') => (host, Some(port)),
+            _ => (text, None),
+        }
+    };
+    if port.is_some_and(|port| port.starts_with('+') || port.parse::<u16>().is_err()) {
+        return None;
+    }
+    let (host, zone) = host.split_once('%').map_or((host, None), |(host, zone)| (host, Some(zone)));
+    let address: IpAddr = host.parse().ok()?;
+    let has_odd_zone = zone.is_some_and(|zone| zone.is_empty() || !address.is_ipv6());
+    (!has_odd_zone).then(|| address.to_canonical())
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     fn client(proxies: &str, peer: &str, forwarded: &[&str]) -> String {
@@ -59,7 +103,8 @@ mod tests {
             headers.append("x-forwarded-for", value.parse().unwrap());
         }
         let proxies: TrustedProxies = proxies.parse().unwrap();
-        proxies.client(peer.parse().unwrap(), &headers).to_string()
+        let client = proxies.client(peer.parse().unwrap(), &headers);
+        format!("{}{}", client.address, if client.is_unreadable { " and beyond" } else { "" })
     }
 
     #[test]
@@ -71,8 +116,48 @@ mod tests {
             client(proxies, "::ffff:10.0.0.1", &["1.1.1.1", "198.51.100.7, 10.2.3.4"]),
             "198.51.100.7"
         );
-        assert_eq!(client(proxies, "10.0.0.1", &["198.51.100.7, unknown"]), "10.0.0.1");
+        assert_eq!(client(proxies, "10.0.0.1", &["1.1.1.1", "198.51.100.7, "]), "198.51.100.7");
         assert_eq!(client("", "10.0.0.1", &["198.51.100.7"]), "10.0.0.1");
+    }
+
+    #[test]
+    fn a_hop_may_have_a_port_or_a_zone() {
+        for (hop, address) in [
+            ("198.51.100.7:4711", "198.51.100.7"),
+            ("2001:db8::7", "2001:db8::7"),
+            ("[2001:db8::7]", "2001:db8::7"),
+            ("[2001:db8::7]:443", "2001:db8::7"),
+            ("fe80::7%eth0", "fe80::7"),
+            ("[fe80::7%25eth0]:443", "fe80::7"),
+            ("::ffff:198.51.100.7", "198.51.100.7"),
+        ] {
+            assert_eq!(client("10.0.0.0/8", "10.0.0.1", &[hop]), address, "{hop}");
+            // What a client writes in front of it changes nothing, whatever bytes it has.
+            let behind = format!("\u{fc}, {hop}, 10.0.0.2:80");
+            assert_eq!(client("10.0.0.0/8", "10.0.0.1", &[&behind]), address, "{hop}");
+        }
+    }
+
+    #[test]
+    fn a_hop_that_can_t_be_read_stands_for_itself() {
+        for hop in [
+            "unknown",
+            "_hidden",
+            "\u{fc}",
+            "198.51.100.7:",
+            "198.51.100.7:65536",
+            "198.51.100.7:+1",
+            "198.51.100.7%eth0",
+            "fe80::7%",
+            "[2001:db8::7",
+            "[2001:db8::7]443",
+            "198.51.100.007",
+            "198.51.100.7 10.0.0.3",
+        ] {
+            let found = client("10.0.0.0/8", "10.0.0.1", &[&format!("1.1.1.1, {hop}")]);
+            assert_eq!(found, "10.0.0.1 and beyond", "{hop}");
+            assert_eq!(client("10.0.0.0/8", "192.0.2.9", &[hop]), "192.0.2.9", "{hop}");
+        }
     }
 
     #[test]
@@ -82,6 +167,10 @@ mod tests {
         let proxies: TrustedProxies = "10.0.0.1".parse().unwrap();
         assert_eq!(proxies.host([10, 0, 0, 1].into(), &headers, "inner"), "collect.example");
         assert_eq!(proxies.host([10, 0, 0, 2].into(), &headers, "inner"), "inner");
+        headers.append("x-forwarded-host", "a.example, b.example".parse().unwrap());
+        assert_eq!(proxies.host([10, 0, 0, 1].into(), &headers, "inner"), "b.example");
+        headers.append("x-forwarded-host", HeaderValue::from_bytes(b"b\xfc.example").unwrap());
+        assert_eq!(proxies.host([10, 0, 0, 1].into(), &headers, "inner"), "");
     }
 
     #[test]

@@ -53,10 +53,11 @@ impl Edge {
     }
 
     /// Counts a request of the visitor's address. Behind a proxy that does not say for whom it speaks may be
-    /// anyone: the request is not counted.
+    /// anyone: the request is not counted. Those whom it names in a way that we can't read are counted together.
     fn charge(&self, parts: &Parts, peer: SocketAddr, what: Counted) -> Result<(), ApiError> {
-        let address = self.proxies.client(peer.ip(), &parts.headers);
-        if self.proxies.trusts(address) { Ok(()) } else { self.throttle.charge(address, what) }
+        let client = self.proxies.client(peer.ip(), &parts.headers);
+        let may_be_anyone = self.proxies.trusts(client.address) && !client.is_unreadable;
+        if may_be_anyone { Ok(()) } else { self.throttle.charge(client.address, what) }
     }
 }
 

@@ -74,7 +74,7 @@ impl Origin {
     pub fn of(parts: &Parts, proxies: &TrustedProxies) -> Result<Self> {
         let ConnectInfo(peer) =
             parts.extensions.get::<ConnectInfo<SocketAddr>>().copied().ok_or(Code::Internal)?;
-        let ip = proxies.client(peer.ip(), &parts.headers);
+        let ip = proxies.client(peer.ip(), &parts.headers).address;
         let agent =
             parts.headers.get(header::USER_AGENT).map(|value| String::from_utf8_lossy(value.as_bytes()));
         let agent = agent.unwrap_or_default();

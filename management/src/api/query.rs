@@ -2,12 +2,14 @@
 
 use axum::extract::{FromRequestParts, Path};
 use http::{header, request::Parts};
+use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::error::{ApiError, Code, Result};
 
-/// Query parameters as a `T`, which is to deny unknown ones.
+/// Query parameters as a `T`, which is to deny unknown ones. A query that can't be decoded without loss is
+/// refused: what it would be read as may name somebody else.
 #[derive(Debug)]
 pub struct Query<T>(pub T);
 
@@ -15,9 +17,19 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
+        if !parts.uri.query().is_none_or(is_decodable) {
+            return Err(Code::InvalidParameter.into());
+        }
         let parsed = axum::extract::Query::try_from_uri(&parts.uri);
         parsed.map(|axum::extract::Query(query)| Self(query)).map_err(|_| Code::InvalidParameter.into())
     }
+}
+
+/// True where every escape is complete, and what they stand for is UTF-8.
+fn is_decodable(query: &str) -> bool {
+    let is_hex = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    query.split('%').skip(1).all(|rest| rest.get(..2).is_some_and(is_hex))
+        && percent_decode_str(query).decode_utf8().is_ok()
 }
 
 /// An ID in the path. A text that is no UUID is nothing's ID, and so is not found.
@@ -104,6 +116,16 @@ mod tests {
         }
         let (mut parts, ()) = request.body(()).unwrap().into_parts();
         IfMatch::from_request_parts(&mut parts, &()).await.map(|IfMatch(version)| version)
+    }
+
+    #[test]
+    fn a_query_is_decoded_without_loss_or_not_at_all() {
+        for good in ["", "a=1&b", "user_id=%C3%A9+x", "a=%25", "a=%F0%9F%8D%AA"] {
+            assert!(is_decodable(good), "{good}");
+        }
+        for bad in ["user_id=%ff%fe", "%ff=1", "a=%C3&b=%A9", "a=%", "a=%4", "a=%zz", "a=%ED%A0%80"] {
+            assert!(!is_decodable(bad), "{bad}");
+        }
     }
 
     #[tokio::test]

@@ -1,7 +1,8 @@
 //! Refreshing: a refresh token buys one new pair, once. One UPDATE decides which of several requests with the
 //! same token gets it. A token that was used before ends every session of its user, unless the two uses
-//! overlap: within a second, and nobody has used what the first one got. Whatever they do, a pair is worth
-//! nothing once its session has ended.
+//! overlap: within a second, and nobody has used what the first one got. Once its own session has ended, it
+//! ends no other one any more: who has found an old token can't keep logging its user out. Whatever they do, a
+//! pair is worth nothing once its session has ended.
 
 use diesel::{
     ExpressionMethods, OptionalExtension, QueryDsl, QueryableByName, sql_query,
@@ -9,7 +10,7 @@ use diesel::{
 };
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use metrics::counter;
-use migrations::schema::users;
+use migrations::schema::{sessions, users};
 use serde_json::json;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -17,6 +18,7 @@ use uuid::Uuid;
 use super::{
     Auth,
     sessions::{Ending, Pair, Session, revoke, sign, token_hash},
+    throttle,
     tokens::{REFRESH_LIFE, RefreshClaims},
 };
 use crate::api::{
@@ -71,14 +73,15 @@ const EXCHANGE_TOKEN: &str = "WITH owner AS MATERIALIZED ( \
     SELECT $6, $2, session_id, $7, $8 FROM used";
 
 /// Gives the next pair of the session that `token` belongs to. A token that was used before ends every
-/// session of its user.
+/// session of its user. Refusals of tokens that are ours count for the network as failed logins do.
 pub async fn refresh(auth: &Auth, token: &str, origin: &Origin) -> Result<Pair> {
-    let rotated = rotate(auth, token, origin).await;
+    let rotated = throttled(auth, token, origin).await;
     let outcome = match rotated.as_ref().map_err(ApiError::code) {
         Ok(Some(_)) => "rotated",
         Ok(None) => "reused",
         Err(Code::ConcurrentRefresh) => "concurrent",
         Err(Code::InvalidRefreshToken) => "refused",
+        Err(Code::RateLimited) => "throttled",
         Err(_) => "error",
     };
     counter!("datafly_refreshes_total", "outcome" => outcome).increment(1);
@@ -86,23 +89,39 @@ pub async fn refresh(auth: &Auth, token: &str, origin: &Origin) -> Result<Pair> 
 }
 
 /// Does the work of [`refresh`]; none where the token was used before, and every session has ended.
-async fn rotate(auth: &Auth, token: &str, origin: &Origin) -> Result<Option<Pair>> {
+async fn throttled(auth: &Auth, token: &str, origin: &Origin) -> Result<Option<Pair>> {
+    // A token that we have not signed asks nothing of PostgreSQL, and so is not counted there.
     let claims = auth.tokens.refresh(token)?;
-    let hash = token_hash(token);
     let mut connection = auth.connection().await?;
-    let mut found = look(&mut connection, &claims, &hash, None).await?;
+    throttle::check_network(&mut connection, origin.ip).await?;
+    let rotated = rotate(auth, &mut connection, &claims, token, origin).await;
+    if matches!(rotated.as_ref().map_err(ApiError::code), Ok(None) | Err(Code::InvalidRefreshToken)) {
+        throttle::count_network(&mut connection, origin.ip).await?;
+    }
+    rotated
+}
+
+async fn rotate(
+    auth: &Auth,
+    connection: &mut AsyncPgConnection,
+    claims: &RefreshClaims,
+    token: &str,
+    origin: &Origin,
+) -> Result<Option<Pair>> {
+    let hash = token_hash(token);
+    let mut found = look(connection, claims, &hash, None).await?;
     if !found.was_used && !found.is_over {
-        if let Some(pair) = exchange(auth, &mut connection, &claims, &hash, &found).await? {
+        if let Some(pair) = exchange(auth, connection, claims, &hash, &found).await? {
             return Ok(Some(pair));
         }
         // Someone else has it, or the session has ended. However long it took to wait for them: this request
         // overlaps with theirs if it began before, or within a second.
-        found = look(&mut connection, &claims, &hash, Some(found.now)).await?;
+        found = look(connection, claims, &hash, Some(found.now)).await?;
     }
-    match (found.was_used, found.overlaps, found.is_over) {
-        (true, true, false) => Err(Code::ConcurrentRefresh.into()),
-        (false, ..) | (true, true, true) => Err(Code::InvalidRefreshToken.into()),
-        (true, false, _) => end_all(&mut connection, &claims, origin).await.map(|()| None),
+    match (found.was_used && !found.is_over, found.overlaps) {
+        (true, true) => Err(Code::ConcurrentRefresh.into()),
+        (true, false) if end_all(connection, claims, found.session_id, origin).await? => Ok(None),
+        _ => Err(Code::InvalidRefreshToken.into()),
     }
 }
 
@@ -149,18 +168,32 @@ async fn exchange(
     Ok((stored == 1).then_some(pair))
 }
 
-/// Ends every session of the user, as two have had one token.
-async fn end_all(connection: &mut AsyncPgConnection, claims: &RefreshClaims, origin: &Origin) -> Result<()> {
+/// Ends every session of the user, as two have had one token. False where the token's own session, `session`, has
+/// ended meanwhile: then nothing more ends.
+async fn end_all(
+    connection: &mut AsyncPgConnection,
+    claims: &RefreshClaims,
+    session: Uuid,
+    origin: &Origin,
+) -> Result<bool> {
     let (org, user) = (claims.org_id, claims.sub);
-    tracing::warn!(%user, "a refresh token was used again; every session of its user ends");
     connection
         .transaction(async |connection| {
             let own = users::table.filter(users::id.eq(user)).filter(users::org_id.eq(org));
             own.select(users::id).for_no_key_update().first::<Uuid>(connection).await?;
+            let live = sessions::table
+                .filter(sessions::id.eq(session))
+                .filter(sessions::org_id.eq(org))
+                .filter(sessions::revoked_at.is_null());
+            if live.select(sessions::id).first::<Uuid>(connection).await.optional()?.is_none() {
+                return Ok(false);
+            }
+            tracing::warn!(%user, "a refresh token was used again; every session of its user ends");
             revoke(connection, org, user, Ending::All).await?;
             let id = user.to_string();
             let change = Change { action: "auth.refresh_reused", resource: "user", id: &id };
-            change.insert(connection, org, None, origin, json!({})).await
+            change.insert(connection, org, None, origin, json!({})).await?;
+            Ok(true)
         })
         .await
 }

@@ -1,7 +1,8 @@
 //! Throttling of passwords that are tried: by account and network, and by network. An attempt is counted
 //! before its password is looked at, and taken back when it was right, so that a thousand guesses at once are
-//! no better than one by one. Someone who guesses shuts out themselves, never the owner elsewhere. The
-//! counters are PostgreSQL's: they hold for all instances together.
+//! no better than one by one. Someone who guesses shuts out themselves, never the owner elsewhere. Refresh
+//! tokens that were refused count for their network as well. The counters are PostgreSQL's: they hold for all
+//! instances together.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -33,6 +34,10 @@ const COUNT_FAILURE: &str = "INSERT INTO login_failures AS f (key, times, since)
 const REMAINING_SECONDS: &str = "SELECT \
         greatest(0, extract(epoch FROM since + interval '15 minutes' - now()))::float8 AS seconds \
     FROM login_failures WHERE key = $1";
+
+/// Seconds until the 15 minutes are over, where there are as many failures as may be.
+const FULL: &str = "SELECT extract(epoch FROM since + interval '15 minutes' - now())::float8 AS seconds \
+    FROM login_failures WHERE key = $1 AND times >= $2 AND since > now() - interval '15 minutes'";
 
 #[derive(QueryableByName)]
 struct Remaining {
@@ -81,6 +86,24 @@ impl Attempt {
         take_back(&mut connection, &self.account).await?;
         take_back(&mut connection, &self.network).await
     }
+}
+
+/// Refuses whoever comes from a network with as many failures as may be: `RATE_LIMITED`.
+pub async fn check_network(connection: &mut AsyncPgConnection, ip: IpAddr) -> Result<()> {
+    let counted = key("network", &network(ip));
+    let full = sql_query(FULL).bind::<Binary, _>(counted).bind::<Integer, _>(MAX_NETWORK_FAILURES);
+    match full.get_result::<Remaining>(connection).await.optional()? {
+        Some(remaining) => Err(ApiError::rate_limited(Duration::from_secs_f64(remaining.seconds.max(1.0)))),
+        None => Ok(()),
+    }
+}
+
+/// Counts a failure of a network, up to as many as may be.
+pub async fn count_network(connection: &mut AsyncPgConnection, ip: IpAddr) -> Result<()> {
+    let counted = key("network", &network(ip));
+    let count = sql_query(COUNT_FAILURE).bind::<Binary, _>(counted);
+    count.bind::<Integer, _>(MAX_NETWORK_FAILURES).execute(connection).await?;
+    Ok(())
 }
 
 async fn count(connection: &mut AsyncPgConnection, key: &[u8], most: i32) -> Result<()> {

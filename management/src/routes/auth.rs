@@ -55,12 +55,13 @@ pub async fn log_in(
 }
 
 /// Gives a new pair of tokens for a refresh token, which is good for that once. A token that was used before
-/// ends every session of its user; a token that another request used in the same second is refused, and
-/// nothing ends.
+/// ends every session of its user while its own session lasts, and is refused from then on; a token that
+/// another request used in the same second is refused, and nothing ends.
 #[utoipa::path(post, path = "/v1/admin/auth/refresh", tag = "auth", request_body = RefreshInput,
     responses((status = 200, body = Pair),
         (status = 401, description = "The refresh token is unknown, expired, revoked, or was used before."),
-        (status = 409, description = "Another request has used it a moment ago, and has the new pair.")))]
+        (status = 409, description = "Another request has used it a moment ago, and has the new pair."),
+        (status = 429, description = "A hundred failures in 15 minutes, logins included, from this network.")))]
 pub async fn refresh(
     State(state): State<Management>,
     origin: Origin,

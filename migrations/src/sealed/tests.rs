@@ -19,6 +19,16 @@ fn place(org: u128, table: &'static str, row: u128, column: &'static str) -> Pla
 }
 
 #[test]
+fn a_key_that_seals_from_now_on_is_no_placeholder() {
+    let read = |text: String| SealKey::random_from_hex(&SecretString::from(text)).map(|key| key.id());
+    for byte in ["00", "ff", "ab"] {
+        assert_eq!(read(byte.repeat(32)), Err(SealError::ChosenKey), "{byte}");
+    }
+    assert!(read(format!("{}01", "00".repeat(31))).is_ok());
+    assert_eq!(read("00".repeat(31)), Err(SealError::BadKey));
+}
+
+#[test]
 fn keys_are_64_hex_digits() {
     for bad in ["", "00", &"0".repeat(63), &"0".repeat(65), &"g".repeat(64)] {
         assert_eq!(SealKey::from_hex(&SecretString::from(bad)).err(), Some(SealError::BadKey), "{bad}");

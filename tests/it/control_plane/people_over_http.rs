@@ -43,6 +43,13 @@ async fn somebody_is_found_by_any_id_and_taken_apart_and_erased() {
         person["identifiers"].as_array().unwrap().iter().map(|id| id["kind"].as_str().unwrap()).collect();
     assert_eq!(kinds.len(), 3, "{person}");
 
+    // What can't be decoded without loss names nobody, whoever is called by what it would be read as.
+    people.see(0, login("tablet", "\u{fffd}\u{fffd}")).await;
+    for lossy in ["user_id=%ff%fe", "user_id=%EF%BF", "anonymous_id=%", "anonymous_id=%zz"] {
+        owner.get(&format!("{path}?{lossy}")).await.refused(400, "INVALID_PARAMETER");
+    }
+    owner.get(&format!("{path}?user_id=%EF%BF%BD%EF%BF%BD")).await.expect(200);
+
     let document = owner.get(&format!("{path}/{merged}/export")).await.expect(200);
     assert_eq!(document["canonical_id"], merged);
     assert_eq!(document["merges"].as_array().unwrap().len(), 1, "{document}");

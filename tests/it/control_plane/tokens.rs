@@ -164,6 +164,67 @@ async fn a_used_token_is_told_from_one_that_is_used_twice_at_once() {
     owner.get("/v1/admin/me").await.expect(200);
 }
 
+/// Checks that `used`, a token of a session that has ended, ends nothing of what its user has begun since.
+async fn an_old_token_ends_nothing_more(control: &Control, owner: &mut Admin, used: &str) {
+    let reuses = async || control.world.database.count("audit_log", "action = 'auth.refresh_reused'").await;
+    let before = reuses().await;
+    owner.log_in(PASSWORD).await.expect(200);
+    for process in [0, 1, 0, 1] {
+        control.at(process, owner).refresh_with(used).await.refused(401, "INVALID_REFRESH_TOKEN");
+        control.at(process, owner).get("/v1/admin/me").await.expect(200);
+    }
+    owner.refresh().await.expect(200);
+    assert_eq!(reuses().await, before, "nothing ended, and nothing is on record");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_used_token_ends_sessions_no_longer_than_its_own_lasts() {
+    let control = Control::with(2, Options::default()).await;
+    let mut owner = control.owner.clone();
+    // Its session ended with all others when it was used again.
+    let used = owner.refresh_token.clone();
+    owner.refresh().await.expect(200);
+    a_minute_passes(&control).await;
+    // However many come at once, one of them ends it all and is on record.
+    let again = (0..8).map(|number| {
+        let (caller, used) = (control.at(number % 2, &owner), used.clone());
+        async move { caller.refresh_with(&used).await }
+    });
+    together(again).await.into_iter().for_each(|answer| answer.refused(401, "INVALID_REFRESH_TOKEN"));
+    is_dead(&control, &owner).await;
+    let database = &control.world.database;
+    assert_eq!(database.count("audit_log", "action = 'auth.refresh_reused'").await, 1);
+    an_old_token_ends_nothing_more(&control, &mut owner, &used).await;
+
+    // Its session ended when its owner logged out.
+    let used = owner.refresh_token.clone();
+    owner.refresh().await.expect(200);
+    owner.post("/v1/admin/auth/logout", &json!({})).await.expect(204);
+    a_minute_passes(&control).await;
+    an_old_token_ends_nothing_more(&control, &mut owner, &used).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_tokens_count_for_their_network_as_failed_logins_do() {
+    let control = Control::with(2, Options::default()).await;
+    let mut owner = control.owner.clone();
+    let used = owner.refresh_token.clone();
+    owner.refresh().await.expect(200);
+    owner.post("/v1/admin/auth/logout", &json!({})).await.expect(204);
+    for number in 0..100 {
+        let answer = control.at(number % 2, &owner).refresh_with(&used).await;
+        answer.refused(401, "INVALID_REFRESH_TOKEN");
+    }
+    for process in 0..2 {
+        control.at(process, &owner).refresh_with(&used).await.refused(429, "RATE_LIMITED");
+    }
+    owner.log_in(PASSWORD).await.refused(429, "RATE_LIMITED");
+    // Once the 15 minutes are over, all is as it was.
+    control.world.database.execute("DELETE FROM login_failures").await;
+    owner.log_in(PASSWORD).await.expect(200);
+    owner.refresh().await.expect(200);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_logs_out_or_gets_another_password_has_no_token_left() {
     let control = Control::with(2, Options::default()).await;
@@ -234,7 +295,8 @@ async fn no_refresh_outlives_what_ends_its_session() {
             answer.refused(401, "INVALID_REFRESH_TOKEN");
         }
         is_dead(&control, &user).await;
-        // Back to life, for the next round.
+        // Back to life, for the next round, and with no failure on its account.
+        control.world.database.execute("DELETE FROM login_failures").await;
         control.world.database.execute("UPDATE sessions SET revoked_at = NULL").await;
         control.world.database.execute("UPDATE users SET disabled_at = NULL").await;
         user.get("/v1/admin/me").await.expect(200);

@@ -5,7 +5,7 @@ use harness::{
     process::{Service, run},
 };
 
-const KEY: &str = "abababababababababababababababababababababababababababababababab";
+const KEY: &str = "3f9a0c41d7b2e85566710e2fa9c8d4b1075e6a93c2f4187bd09e5a6f31c8b742";
 const TOKENS: &str = "edge:edge:0123456789abcdef0123456789abcdef";
 
 fn core<'a>(
@@ -64,6 +64,30 @@ async fn the_core_names_what_is_missing_and_never_its_value() {
         assert!(!ended.status.success(), "it started with {name}={value}");
         let text = ended.text();
         assert!(text.contains(name) && !text.contains("c0ffee"), "{name}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn neither_service_seals_with_a_placeholder() {
+    let database = TestDatabase::create().await.unwrap();
+    for byte in ["00", "ab", "FF"] {
+        let key = byte.repeat(32);
+        let placeholder = [("DATAFLY_ENCRYPTION_KEY", key.as_str())];
+        let management = [
+            ("DATABASE_URL", database.url.as_str()),
+            ("JWT_SECRET", "0123456789abcdef0123456789abcdef"),
+            ("SERVICE_TOKEN", "0123456789abcdef0123456789abcdef"),
+            ("IDENTITY_URL", "http://127.0.0.1:1"),
+            placeholder[0],
+        ];
+        for ended in [
+            run("identity-service", &[], &core(&database.url, "", &placeholder), "").await.unwrap(),
+            run("management", &[], &management, "").await.unwrap(),
+        ] {
+            let text = ended.text();
+            assert!(!ended.status.success(), "it started with {byte} over and over");
+            assert!(text.contains("DATAFLY_ENCRYPTION_KEY must be random") && !text.contains(&key), "{text}");
+        }
     }
 }
 

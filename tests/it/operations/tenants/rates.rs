@@ -275,7 +275,15 @@ async fn syncs_are_counted_by_the_visitor_s_own_address() {
     // What a proxy says does.
     let url = sync(&proxied);
     assert_eq!(statuses(&client, &url, others(2000)).await, Counts::from([(204, 2000)]));
-    for subscriber in [|_| "203.0.113.7".to_owned(), |last: u32| format!("2001:db8:7:7::{last:x}")] {
+    // Whatever it writes in front, with the port that it has, and where it is named in a way that nobody can read.
+    let subscribers: [fn(u32) -> String; 5] = [
+        |_| "203.0.113.7".to_owned(),
+        |last| format!("2001:db8:7:7::{last:x}"),
+        |last| format!("\u{fc}{last}, 203.0.113.9"),
+        |last| format!("203.0.113.10:{}", 1024 + last),
+        |last| format!("unknown-{last}"),
+    ];
+    for subscriber in subscribers {
         let began = Instant::now();
         bounded(&statuses(&client, &url, (0..2000).map(subscriber)).await, began);
     }
