@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use http::{HeaderMap, HeaderName, header, request::Parts};
 use proto::v1::{Caller, CollectCaller, ErrorReason, caller::Kind};
-use serve::TrustedProxies;
+use serve::{Authority, TrustedProxies};
 
 use crate::{core_client::Trace, error::ApiError};
 
@@ -36,7 +36,7 @@ pub fn collect(
     Ok(CollectCaller {
         pipeline_key: if key.len() <= MAX_KEY_BYTES { key.to_owned() } else { String::new() },
         origin: unique(headers, &header::ORIGIN, ErrorReason::OriginNotAllowed)?.map(str::to_owned),
-        host: host(parts, peer, proxies).to_owned(),
+        host: host(parts, peer, proxies),
         client_ip: Some(proxies.client(peer.ip(), headers).address.to_string()),
         user_agent: text(headers, &header::USER_AGENT, MAX_USER_AGENT_BYTES),
         signature: unique(headers, &SIGNATURE, ErrorReason::InvalidSignature)?.map(str::to_owned),
@@ -51,11 +51,12 @@ pub fn message(caller: CollectCaller) -> Caller {
     Caller { kind: Some(Kind::Collect(caller)) }
 }
 
-/// Host the request was sent to; empty where it names none.
-pub fn host<'a>(parts: &'a Parts, peer: SocketAddr, proxies: &TrustedProxies) -> &'a str {
+/// Host the request was sent to, in the one form that hosts are known in; what names none as it is.
+pub fn host(parts: &Parts, peer: SocketAddr, proxies: &TrustedProxies) -> String {
     let authority = parts.uri.authority().map(http::uri::Authority::as_str);
     let own = parts.headers.get(header::HOST).and_then(|value| value.to_str().ok()).or(authority);
-    proxies.host(peer.ip(), &parts.headers, own.unwrap_or_default())
+    let host = proxies.host(peer.ip(), &parts.headers, own.unwrap_or_default());
+    Authority::parse(host).map_or_else(|| host.to_owned(), String::from)
 }
 
 /// True where the browser sends `Sec-GPC: 1` (Global Privacy Control).
@@ -142,7 +143,7 @@ mod tests {
     #[test]
     fn the_sender_is_the_peer_and_texts_are_cut() {
         let agent = "é".repeat(600);
-        let found = caller(&[("user-agent", &agent), ("host", "h:1"), ("x-forwarded-for", "1.1.1.1")], None);
+        let found = caller(&[("user-agent", &agent), ("host", "H.:1"), ("x-forwarded-for", "1.1.1.1")], None);
         let found = found.unwrap();
         assert_eq!(found.client_ip.as_deref(), Some("192.0.2.1"));
         assert_eq!(found.user_agent.map(|agent| agent.len()), Some(1024));

@@ -20,7 +20,7 @@ use quick_cache::sync::Cache;
 
 use crate::error::ApiError;
 
-/// Most keys with their origins that are remembered; about 100 bytes each.
+/// Most keys with their origins and hosts that are remembered; about 100 bytes each.
 const MAX_KEYS: usize = 20_000;
 /// Time for which the core's word on a key counts, as far as it allows anything.
 const ADMITTED_FOR: Duration = Duration::from_mins(1);
@@ -36,7 +36,7 @@ const ADDRESS_BURST_REQUESTS: NonZeroU32 = NonZeroU32::new(500).unwrap();
 
 /// Memory of this process on keys and addresses.
 pub struct Throttle {
-    /// Keys with their origins that the core let in, by hash.
+    /// Keys with their origins and hosts that the core let in, by hash.
     admitted_keys: Cache<u64, AdmittedKey>,
     hasher: RandomState,
     addresses: Cache<(IpAddr, Counted), Arc<DefaultDirectRateLimiter>>,
@@ -52,7 +52,7 @@ pub enum Counted {
     Sync,
 }
 
-/// Key with an origin that the core lets in.
+/// Key with an origin and a host that the core lets in.
 #[derive(Debug, Clone, Copy)]
 struct AdmittedKey {
     /// Instant at which the core let the key in.
@@ -61,7 +61,7 @@ struct AdmittedKey {
     over_rate: Option<(usize, Instant)>,
 }
 
-/// Sender of a request: a key from a page of an origin, or with a signature.
+/// Sender of a request: a key from a page of an origin at a host, or with a signature.
 #[derive(Debug)]
 pub struct Sender {
     key_hash: u64,
@@ -70,7 +70,7 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// True where the core let the key in from that origin within the last minute.
+    /// True where the core let the key in from that origin, at that host, within the last minute.
     pub fn is_known(&self) -> bool {
         self.admitted.is_some()
     }
@@ -96,11 +96,11 @@ impl Default for Throttle {
 }
 
 impl Throttle {
-    /// Sender that `caller` is. The origin of a signed call is nobody's word.
+    /// Sender that `caller` is. Origin and host of a signed call are nobody's word.
     pub fn sender(&self, caller: &CollectCaller) -> Sender {
         let signed = caller.signature.is_some();
-        let origin = caller.origin.as_deref().filter(|_| !signed);
-        let key_hash = self.hasher.hash_one((&caller.pipeline_key, origin, signed));
+        let page = (!signed).then_some((&caller.origin, &caller.host));
+        let key_hash = self.hasher.hash_one((&caller.pipeline_key, page));
         Sender {
             key_hash,
             signed,
@@ -130,7 +130,9 @@ impl Throttle {
                 let until = since + Duration::from_secs(refused.map_or(0, ApiError::retry_after));
                 Some(AdmittedKey { since, over_rate: Some((events, until)) })
             }
-            Some(ErrorReason::InvalidPipelineKey | ErrorReason::OriginNotAllowed) => None,
+            Some(
+                ErrorReason::InvalidPipelineKey | ErrorReason::OriginNotAllowed | ErrorReason::HostNotAllowed,
+            ) => None,
             // The source has begun to require one. A bad one says nothing about whoever else signs.
             Some(ErrorReason::InvalidSignature) if !sender.signed => None,
             Some(_) => return,
@@ -180,9 +182,12 @@ mod tests {
         let again = throttle.sender(&shop);
         let refusal = again.admit(10).unwrap_err();
         assert_eq!((refusal.reason(), refusal.retry_after()), (ErrorReason::RateLimited, 31));
-        // Fewer events may still fit; another key, or another origin, was not judged.
+        // Fewer events may still fit; another key, another origin or another host was not judged.
         again.admit(9).unwrap();
-        for other in [caller("l", Some("https://shop.example")), caller("k", Some("https://x.example"))] {
+        let elsewhere = CollectCaller { host: "x.example".to_owned(), ..shop.clone() };
+        for other in
+            [caller("l", Some("https://shop.example")), caller("k", Some("https://x.example")), elsewhere]
+        {
             assert!(!throttle.sender(&other).is_known());
             throttle.sender(&other).admit(500).unwrap();
         }

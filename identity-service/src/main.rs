@@ -34,9 +34,9 @@ async fn main() -> ExitCode {
         };
     }
     let done = if arguments.migrate {
-        identity_service::migrate().await.map(|applied| {
-            for name in &applied {
-                println!("applied {name}");
+        identity_service::migrate().await.map(|done| {
+            for line in &done {
+                println!("{line}");
             }
             println!("the schema is up to date");
         })

@@ -65,7 +65,7 @@ pub enum StartError {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
-/// Applies pending migrations and says which.
+/// Applies pending migrations and says what was done.
 pub async fn migrate() -> Result<Vec<String>, StartError> {
     let env = Config::environment()?;
     let url = env.required_secret("DATABASE_URL")?;

@@ -22,6 +22,7 @@ mod catalog;
 mod config;
 mod core_client;
 mod crypto;
+mod free_host;
 mod json;
 mod owner;
 mod postgres_supervisor;
@@ -44,6 +45,8 @@ struct Arguments {
 enum Command {
     /// Create an organisation and its owner. The password comes from OWNER_PASSWORD or standard input.
     CreateOwner(owner::NewOwner),
+    /// Take a collect host from the organisation that has it, so that another can have it, and exit.
+    FreeHost(free_host::HostToFree),
     /// Seal everything with the current encryption key, and exit. The previous one can be removed after that.
     ReEncrypt,
     /// Print the API's document, as /openapi.json has it, and exit.
@@ -62,6 +65,8 @@ enum Failure {
     Migrate(#[from] migrate::MigrateError),
     #[error(transparent)]
     Owner(#[from] owner::OwnerError),
+    #[error(transparent)]
+    FreeHost(#[from] free_host::FreeHostError),
     #[error(transparent)]
     Reencrypt(#[from] reencrypt::command::ReencryptError),
     #[error("DATABASE_URL: {0}")]
@@ -90,8 +95,8 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     let env = Env::read(config::KNOWN)?;
     if arguments.migrate {
         let url: SecretString = env.required_secret("DATABASE_URL")?;
-        for name in migrate::run(url.expose_secret()).await? {
-            println!("applied {name}");
+        for line in migrate::run(url.expose_secret()).await? {
+            println!("{line}");
         }
         println!("the schema is up to date");
         return Ok(());
@@ -102,6 +107,14 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         migrate::check(url.expose_secret()).await?;
         let org = owner::create(&url, &new, password).await?;
         println!("{org}");
+        return Ok(());
+    }
+    if let Some(Command::FreeHost(host)) = arguments.command {
+        let url = env.required_secret("DATABASE_URL")?;
+        migrate::check(url.expose_secret()).await?;
+        for line in free_host::run(&url, &host).await? {
+            println!("{line}");
+        }
         return Ok(());
     }
     if let Some(Command::ReEncrypt) = arguments.command {

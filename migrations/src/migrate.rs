@@ -1,8 +1,16 @@
 //! Applying the migrations. Binaries do it on request (`--migrate`), never silently.
 
-use diesel::migration::MigrationVersion;
-use diesel_async::{AsyncConnection, AsyncMigrationHarness, AsyncPgConnection};
+use std::collections::BTreeMap;
+
+use diesel::{
+    QueryableByName,
+    migration::MigrationVersion,
+    sql_query,
+    sql_types::{Text, Uuid as SqlUuid},
+};
+use diesel_async::{AsyncConnection, AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use uuid::Uuid;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("sql");
 
@@ -15,18 +23,54 @@ pub enum MigrateError {
     /// A migration, or the table that records them, failed.
     #[error("migration failed: {0}")]
     Migration(String),
+    /// The collect hosts can't be read.
+    #[error("migration failed: {0}")]
+    Query(#[from] diesel::result::Error),
     /// The database lacks migrations that this binary needs.
     #[error("the database lacks migrations ({0}); run with --migrate first")]
     Pending(String),
 }
 
-/// Applies what is missing, in order, and returns the names of what was applied.
+/// Applies what is missing, in order, and returns a line for each, and for each collect host that went because an
+/// older claim is another organisation's.
 ///
 /// Needs a multi-threaded tokio runtime.
 pub async fn run(database_url: &str) -> Result<Vec<String>, MigrateError> {
-    let mut harness = harness(database_url).await?;
+    let mut connection = AsyncPgConnection::establish(database_url).await?;
+    let mut hosts = collect_hosts(&mut connection).await?;
+    let mut harness = AsyncMigrationHarness::new(connection);
     let applied = harness.run_pending_migrations(MIGRATIONS).map_err(failed)?;
-    Ok(applied.iter().map(ToString::to_string).collect())
+    let mut lines: Vec<String> = applied.iter().map(|migration| format!("applied {migration}")).collect();
+    let left = collect_hosts(&mut harness.into_inner()).await?;
+    hosts.retain(|id, _| !left.contains_key(id));
+    lines.extend(hosts.values().map(|host| format!("removed {host}: it is another organisation's")));
+    Ok(lines)
+}
+
+/// Collect hosts of all organisations by ID, as people are told of them; none in an empty database.
+async fn collect_hosts(connection: &mut AsyncPgConnection) -> Result<BTreeMap<Uuid, String>, MigrateError> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = SqlUuid)]
+        id: Uuid,
+        #[diesel(sql_type = Text)]
+        told: String,
+    }
+    #[derive(QueryableByName)]
+    struct Tables {
+        #[diesel(sql_type = diesel::sql_types::Bool)]
+        are_there: bool,
+    }
+    let tables = sql_query("SELECT to_regclass('collect_hosts') IS NOT NULL AS are_there");
+    if !tables.get_result::<Tables>(connection).await?.are_there {
+        return Ok(BTreeMap::new());
+    }
+    let hosts = sql_query(
+        "SELECT id, format('the collect host %s of source %s, organisation %s', url, source_id, org_id) AS told \
+         FROM collect_hosts",
+    );
+    let rows: Vec<Row> = hosts.load(connection).await?;
+    Ok(rows.into_iter().map(|row| (row.id, row.told)).collect())
 }
 
 /// Takes every migration back, newest first.

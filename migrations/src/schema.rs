@@ -52,6 +52,16 @@ table! {
         url -> Text,
         cookie_domain -> Nullable<Text>,
         created_at -> Timestamptz,
+        authority -> Text,
+    }
+}
+
+table! {
+    refused_hosts (source_id) {
+        source_id -> Uuid,
+        org_id -> Uuid,
+        host -> Text,
+        refused_on -> Date,
     }
 }
 

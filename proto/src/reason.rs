@@ -93,6 +93,8 @@ const TABLE: &[Reason] = &[
     row(R::InvalidPipelineKey, Code::Unauthenticated, H::UNAUTHORIZED, "The pipeline key is missing, unknown or revoked."),
     row(R::InvalidSignature, Code::Unauthenticated, H::UNAUTHORIZED, "The signature is missing or does not verify."),
     row(R::OriginNotAllowed, Code::PermissionDenied, H::FORBIDDEN, "The origin is not one of the source's domains."),
+    row(R::HostNotAllowed, Code::PermissionDenied, H::MISDIRECTED_REQUEST, "The host is not one of the source's collect hosts."),
+    row(R::NavigationRefused, Code::PermissionDenied, H::FORBIDDEN, "Events are sent by scripts and servers, not by a form."),
     row(R::RateLimited, Code::ResourceExhausted, H::TOO_MANY_REQUESTS, "Too many events or requests; try again later."),
     row(R::InvalidArgument, Code::InvalidArgument, H::BAD_REQUEST, "A field is missing, malformed or out of bounds."),
     row(R::InvalidJson, Code::InvalidArgument, H::BAD_REQUEST, "The body is not the expected JSON."),

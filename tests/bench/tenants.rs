@@ -33,6 +33,7 @@ const CONNECTIONS: u32 = 8;
 /// A customer's page, which sends one event a request.
 #[derive(Debug, Clone)]
 struct Page {
+    host: String,
     key: String,
     origin: String,
     visitor: Visitor,
@@ -86,6 +87,7 @@ pub struct Tenants {
 pub async fn measure(world: &World, report: &mut Report) -> Result<()> {
     let loud = world.another_customer(LOUD).await?;
     let page = |customer: &Customer| Page {
+        host: world.today.cluster.host_at(&customer.collect_name),
         key: customer.live_key.clone(),
         origin: customer.origin.clone(),
         visitor: Visitor::Known,
@@ -158,7 +160,7 @@ async fn send(edge: SocketAddr, page: &Page, rate: u32, lasts: Duration) -> Resu
     for number in 0..CONNECTIONS {
         let (client, page) = (Client::connect(edge).await?, page.clone());
         let (first, step) = (began + each * number, each * CONNECTIONS);
-        senders.spawn(paced(client, edge, page, first, step, began + lasts));
+        senders.spawn(paced(client, page, first, step, began + lasts));
     }
     let mut all = Counts::default();
     while let Some(counts) = senders.join_next().await {
@@ -171,7 +173,6 @@ async fn send(edge: SocketAddr, page: &Page, rate: u32, lasts: Duration) -> Resu
 
 async fn paced(
     mut client: Client,
-    edge: SocketAddr,
     page: Page,
     first: Instant,
     step: Duration,
@@ -181,7 +182,7 @@ async fn paced(
     while due < end {
         sleep_until(due).await;
         let request = hyper::Request::post("/v1/batch")
-            .header("host", edge.to_string())
+            .header("host", &page.host)
             .header("origin", &page.origin)
             .header("authorization", format!("Bearer {}", page.key))
             .header("content-type", "application/json")

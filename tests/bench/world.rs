@@ -174,7 +174,8 @@ impl World {
     pub async fn another_customer(&self, rate: u32) -> Result<Customer> {
         let Product { cluster, database, .. } = &self.today;
         let (key, connection) = (&cluster.secrets.encryption_key, &mut database.connection().await?);
-        let customer = Customer::seed(connection, key, "explicit", "other.example.com").await?;
+        let mut customer = Customer::seed(connection, key, "explicit", "other.example.com").await?;
+        customer.collect_name = "other.localhost".to_owned();
         let pipeline = customer.pipeline_id;
         let sql = format!("UPDATE pipelines SET rate_limit_rps = {rate} WHERE id = '{pipeline}'");
         database.execute(&sql).await;

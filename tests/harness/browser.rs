@@ -1,7 +1,7 @@
 //! A small browser with a page of the customer's open: a cookie jar, Datafly.js' calls, images that follow
 //! redirects.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{
@@ -22,6 +22,9 @@ pub struct Browser {
     client: Client,
     /// The collect host, `http://127.0.0.1:…`.
     pub collect: String,
+    /// Host header of requests to it, where a proxy stands in between that keeps the one it was asked for; none for
+    /// its own.
+    pub host: Option<String>,
     /// The pipeline key in the page.
     pub key: String,
     /// The page's origin; none for what is not a browser.
@@ -52,10 +55,16 @@ pub struct Jar(BTreeMap<(String, String, String), String>);
 impl Browser {
     /// Opens a page in a browser with an empty jar and a new anonymous ID.
     pub fn new(collect: &str, key: &str, origin: &str) -> Self {
-        let client = Client::builder().redirect(Policy::none()).no_proxy().build().unwrap();
+        let mut client = Client::builder().redirect(Policy::none()).no_proxy();
+        let host = Url::parse(collect).unwrap().host_str().unwrap_or_default().to_owned();
+        if host.ends_with(".localhost") {
+            // Browsers know without asking that such a name is this machine's.
+            client = client.resolve(&host, SocketAddr::from(([127, 0, 0, 1], 0)));
+        }
         Self {
-            client,
+            client: client.build().unwrap(),
             collect: collect.to_owned(),
+            host: None,
             key: key.to_owned(),
             origin: Some(origin.to_owned()),
             anonymous_id: Some(Uuid::new_v4().to_string()),
@@ -110,6 +119,9 @@ impl Browser {
     pub async fn send(&mut self, request: RequestBuilder) -> Answer {
         let mut request = request.build().unwrap();
         let url = request.url().clone();
+        if let Some(host) = self.host.as_ref().filter(|_| url.as_str().starts_with(&self.collect)) {
+            request.headers_mut().entry(header::HOST).or_insert(HeaderValue::from_str(host).unwrap());
+        }
         let cookies = self.jar.header(&url);
         if !cookies.is_empty() {
             // Browsers send what a page has set, as UTF-8.

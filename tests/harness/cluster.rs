@@ -121,6 +121,21 @@ impl Cluster {
         format!("http://{}", self.edge.addr("http"))
     }
 
+    /// The URL at which browsers find the edge as that customer's.
+    pub fn collect_url_of(&self, customer: &Customer) -> String {
+        self.collect_url_at(&customer.collect_name)
+    }
+
+    /// The URL at which browsers find the edge by a name of this machine.
+    pub fn collect_url_at(&self, name: &str) -> String {
+        format!("http://{}", self.host_at(name))
+    }
+
+    /// The Host header of requests to the edge by a name of this machine.
+    pub fn host_at(&self, name: &str) -> String {
+        format!("{name}:{}", self.edge.addr("http").port())
+    }
+
     /// Gives a customer the edge as its collect host and syncs with these vendors, and waits until every core
     /// knows.
     pub async fn open(
@@ -135,20 +150,20 @@ impl Cluster {
             self.agree(customer, vendors, name);
         }
         // Last, and what is waited for: a core that knows it knows the rest as well.
-        customer.add_collect_host(database, &self.collect_url()).await?;
+        customer.add_collect_host(database, &self.collect_url_of(customer)).await?;
         self.knows(customer).await
     }
 
     /// Agrees a callback with a vendor, as the catalogue tells a customer of The Trade Desk to.
     pub fn agree(&self, customer: &Customer, vendors: &VendorSim, name: &str) {
-        let callback = format!("{}/v1/sync/{name}/callback?ttd_id=%%TDID%%", self.collect_url());
+        let callback = format!("{}/v1/sync/{name}/callback?ttd_id=%%TDID%%", self.collect_url_of(customer));
         vendors.register(name, &customer.partner_id(name), &callback);
     }
 
     /// Waits until every core knows the customer's collect host.
     pub async fn knows(&self, customer: &Customer) -> Result<()> {
-        let request =
-            CheckOriginRequest { host: self.edge.addr("http").to_string(), origin: customer.origin.clone() };
+        let host = self.host_at(&customer.collect_name);
+        let request = CheckOriginRequest { host, origin: customer.origin.clone() };
         for core in 0..self.cores.len() {
             let mut auth = self.api(core, &self.secrets.edge_token)?.auth();
             eventually("the core to know the customer", async || {

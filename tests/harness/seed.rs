@@ -36,6 +36,8 @@ pub struct Customer {
     pub server_secret: String,
     /// The origin of its page.
     pub origin: String,
+    /// Name of its collect host, which leads to this machine.
+    pub collect_name: String,
 }
 
 impl Customer {
@@ -74,6 +76,7 @@ impl Customer {
             test_key: format!("dk_test_{}", random()),
             server_secret: format!("{}{}", random(), random()),
             origin: format!("https://{domain}"),
+            collect_name: "127.0.0.1".to_owned(),
         };
         let source_id = customer.source_id;
         let source = Source {

@@ -20,6 +20,8 @@ pub struct Shop {
     pub pipeline: String,
     /// The origin of its pages.
     pub origin: String,
+    /// Name of its collect host, which leads to this machine and is its organisation's alone.
+    pub collect_name: String,
 }
 
 /// A key that was issued.
@@ -29,15 +31,18 @@ pub struct Issued {
     pub path: String,
     /// The key in clear.
     pub key: String,
+    /// The Host header of calls with it.
+    pub host: String,
 }
 
 impl Shop {
     /// Makes a source of `owner`'s that collects over the world's edge.
     pub async fn open(world: &World, owner: &Admin) -> Self {
+        let collect_name = format!("{}.localhost", owner.org_id);
         let source = json!({
             "name": "Shop",
             "domains": ["boutique.example.com"],
-            "collect_hosts": [{"url": world.cluster.collect_url()}],
+            "collect_hosts": [{"url": world.cluster.collect_url_at(&collect_name)}],
         });
         let made = owner.post("/v1/admin/sources", &source).await.expect(201);
         let id = |name: &str| made[name].as_str().unwrap_or_else(|| panic!("no {name} in {made}")).to_owned();
@@ -45,6 +50,7 @@ impl Shop {
             source: format!("/v1/admin/sources/{}", id("id")),
             pipeline: format!("/v1/admin/pipelines/{}", id("pipeline_id")),
             origin: "https://boutique.example.com".to_owned(),
+            collect_name,
         }
     }
 
@@ -53,24 +59,25 @@ impl Shop {
         let keys = format!("{}/keys", self.source);
         let answer = owner.post(&keys, &json!({ "environment": environment })).await;
         assert_eq!(answer.status, 201, "{}", answer.json);
-        let issued = Issued { path: format!("{keys}/{}", answer.text("id")), key: answer.text("key") };
-        eventually("every core to know the key", async || every_core(world, &issued.key, true).await).await;
+        let issued = Issued {
+            path: format!("{keys}/{}", answer.text("id")),
+            key: answer.text("key"),
+            host: world.cluster.host_at(&self.collect_name),
+        };
+        eventually("every core to know the key", async || every_core(world, &issued, true).await).await;
         issued
     }
 
     /// A new visitor's browser on one of its pages.
     pub fn browser(&self, world: &World, key: &Issued) -> Browser {
-        Browser::new(&world.cluster.collect_url(), &key.key, &self.origin)
+        Browser::new(&world.cluster.collect_url_at(&self.collect_name), &key.key, &self.origin)
     }
 }
 
 /// Checks that every core lets `key` in, or that none does; an error names the first that differs.
-pub async fn every_core(world: &World, key: &str, lets_in: bool) -> Result<(), String> {
-    let caller = CollectCaller {
-        pipeline_key: key.to_owned(),
-        host: world.cluster.edge.addr("http").to_string(),
-        ..CollectCaller::default()
-    };
+pub async fn every_core(world: &World, key: &Issued, lets_in: bool) -> Result<(), String> {
+    let caller =
+        CollectCaller { pipeline_key: key.key.clone(), host: key.host.clone(), ..CollectCaller::default() };
     for core in 0..world.cluster.cores.len() {
         let edge = world.cluster.api(core, &world.cluster.secrets.edge_token).unwrap();
         let request = AuthenticateRequest { caller: Some(caller.clone()) };

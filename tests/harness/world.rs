@@ -152,11 +152,13 @@ impl World {
         Ok(world)
     }
 
-    /// Adds another customer, who collects over the same edge.
+    /// Adds another customer, who collects over the same edge by another name.
     pub async fn another_customer(&self, consent_mode: &str) -> Customer {
         let key = &self.cluster.secrets.encryption_key;
         let mut database = self.database.connection().await.unwrap();
-        let customer = Customer::seed(&mut database, key, consent_mode, "other.example.com").await.unwrap();
+        let mut customer =
+            Customer::seed(&mut database, key, consent_mode, "other.example.com").await.unwrap();
+        customer.collect_name = format!("{}.localhost", customer.source_id);
         self.cluster.open(&mut database, &customer, &self.vendors, &["pinterest"]).await.unwrap();
         customer
     }
@@ -168,7 +170,7 @@ impl World {
 
     /// A new visitor's browser on another customer's page.
     pub fn browser_of(&self, customer: &Customer) -> Browser {
-        Browser::new(&self.cluster.collect_url(), &customer.live_key, &customer.origin)
+        Browser::new(&self.cluster.collect_url_of(customer), &customer.live_key, &customer.origin)
     }
 
     /// The first core as an event processor sees it.

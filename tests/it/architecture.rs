@@ -42,7 +42,7 @@ const EDGE: Floors = &[
 const MANAGEMENT: Floors = &[
     &["api", "config", "json", "postgres_supervisor"],
     &["auth", "core_client", "crypto"],
-    &["catalog", "owner", "provider"],
+    &["catalog", "free_host", "owner", "provider"],
     &["state"],
     &["routes"],
     &["main"],

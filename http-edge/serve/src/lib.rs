@@ -2,6 +2,7 @@
 //! the environment, telemetry and the life of the process. Knows no route and no domain rule.
 
 pub mod accept;
+mod authority;
 mod background;
 pub mod catalogue;
 pub mod env;
@@ -19,6 +20,7 @@ mod warn_on_change;
 pub mod workers;
 
 pub use accept::{bind, serve, serve_tls};
+pub use authority::Authority;
 pub use env::{Env, EnvError};
 pub use error_body::error_body;
 pub use lifecycle::Lifecycle;

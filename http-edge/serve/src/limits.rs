@@ -1,9 +1,9 @@
 //! Bounds on a request's head that hyper does not have, or has only roughly, the same for both protocols.
 
 use axum::response::Response;
-use http::{Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderName, Method, Request, StatusCode, header};
 
-use crate::error_body;
+use crate::{Authority, error_body};
 
 /// Most header fields of a request.
 pub(crate) const MAX_HEADERS: usize = 100;
@@ -18,7 +18,7 @@ pub(crate) const MAX_BUFFER_BYTES: usize = 32 * 1024;
 const MAX_TARGET_BYTES: usize = 8 * 1024;
 
 /// Answers 414 or 431 where the head of `request` is over a bound, and 400 where it tells two lengths of its
-/// body. `head` holds the bytes that it was read from.
+/// body, or two hosts. `head` holds the bytes that it was read from.
 pub(crate) fn refuse<B>(request: &Request<B>, head: &[u8]) -> Option<Response> {
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     let headers = request.headers();
@@ -34,12 +34,35 @@ pub(crate) fn refuse<B>(request: &Request<B>, head: &[u8]) -> Option<Response> {
             "HEADERS_TOO_LARGE",
             "The request has over 100 header fields or 16 KiB of them.",
         ))
-    } else if headers.contains_key(header::TRANSFER_ENCODING) && !is_framed_once(request.method(), head) {
+    } else if has_two(headers, &header::TRANSFER_ENCODING)
+        || headers.contains_key(header::TRANSFER_ENCODING) && !is_framed_once(request.method(), head)
+    {
         let status = StatusCode::BAD_REQUEST;
-        Some(error_body(status, "AMBIGUOUS_LENGTH", "The request has Transfer-Encoding and Content-Length."))
+        Some(error_body(
+            status,
+            "AMBIGUOUS_LENGTH",
+            "The request has Transfer-Encoding twice, or Content-Length as well.",
+        ))
+    } else if has_two(headers, &header::HOST) || !is_for_one_host(request) {
+        Some(error_body(StatusCode::BAD_REQUEST, "AMBIGUOUS_HOST", "The request names two hosts."))
     } else {
         None
     }
+}
+
+fn has_two(headers: &HeaderMap, name: &HeaderName) -> bool {
+    headers.get_all(name).iter().nth(1).is_some()
+}
+
+/// True where the request's target, or its `:authority`, names no other host than its Host field: a proxy in front of
+/// us may have looked at either (RFC 9113, section 8.3.1).
+fn is_for_one_host<B>(request: &Request<B>) -> bool {
+    let (Some(target), Some(field)) = (request.uri().authority(), request.headers().get(header::HOST)) else {
+        return true;
+    };
+    let field = str::from_utf8(field.as_bytes()).unwrap_or_default();
+    target.as_str() == field
+        || Authority::parse(target.as_str()).is_some_and(|host| Authority::parse(field) == Some(host))
 }
 
 /// True where the head of a request with Transfer-Encoding has no Content-Length as well, which would let a
@@ -62,6 +85,25 @@ fn is_content_length(line: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_is_for_one_host() {
+        let refused = |uri: &str, fields: &[(&str, &str)]| {
+            let request = fields
+                .iter()
+                .fold(Request::builder().uri(uri), |request, (name, value)| request.header(*name, *value));
+            refuse(&request.body(()).unwrap(), b"GET / HTTP/1.1\r\n\r\n").map(|answer| answer.status())
+        };
+        let bad = Some(StatusCode::BAD_REQUEST);
+        assert_eq!(refused("/", &[("host", "a.example")]), None);
+        assert_eq!(refused("/", &[("host", "a.example"), ("host", "a.example")]), bad);
+        assert_eq!(refused("http://a.example/", &[]), None);
+        assert_eq!(refused("http://a.example/", &[("host", "A.example.:80")]), None);
+        for other in ["b.example", "a.example:8080", "", "a.example, b.example"] {
+            assert_eq!(refused("http://a.example/", &[("host", other)]), bad, "{other}");
+        }
+        assert_eq!(refused("/", &[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")]), bad);
+    }
 
     #[test]
     fn a_second_length_is_seen_wherever_it_stands() {

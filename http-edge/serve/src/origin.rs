@@ -44,7 +44,7 @@ pub fn bare_origin(text: &str) -> Option<String> {
 }
 
 /// Characters that no origin has in its authority, though the parser takes them.
-fn is_odd_in_authority(c: char) -> bool {
+pub(crate) fn is_odd_in_authority(c: char) -> bool {
     c.is_control() || c.is_whitespace() || is_unseen(c) || "*\\/@%".contains(c)
 }
 

@@ -44,7 +44,7 @@ pub async fn store(
     }
     let host = caller::host(&parts, peer, &edge.proxies);
     let state_cookie = cookies::state(&parts.headers, &vendor);
-    if let Some(cleared) = state_cookie.as_ref().and_then(|_| cookies::clear_state(&vendor, host)) {
+    if let Some(cleared) = state_cookie.as_ref().and_then(|_| cookies::clear_state(&vendor, &host)) {
         response.headers_mut().append(header::SET_COOKIE, cleared);
     }
     if let Some(message) = message(&parts, vendor, host, state_cookie) {
@@ -57,7 +57,7 @@ pub async fn store(
 fn message(
     parts: &Parts,
     vendor: String,
-    host: &str,
+    host: String,
     state_cookie: Option<String>,
 ) -> Option<StoreSyncResultRequest> {
     let raw_query = parts.uri.query().unwrap_or_default();
@@ -65,7 +65,7 @@ fn message(
         vendor,
         raw_query: raw_query.to_owned(),
         state_cookie,
-        host: host.to_owned(),
+        host,
         cookie_anonymous_id: cookies::anonymous_id(&parts.headers),
         sec_gpc: caller::sec_gpc(&parts.headers),
     })

@@ -28,7 +28,7 @@ pub async fn answer_preflight(edge: &Edge, peer: SocketAddr, request: Request, n
         return next.run(request).await;
     }
     let (parts, _) = request.into_parts();
-    let host = caller::host(&parts, peer, &edge.proxies).to_owned();
+    let host = caller::host(&parts, peer, &edge.proxies);
     check(edge, &parts.headers, host).await.unwrap_or_else(IntoResponse::into_response)
 }
 
@@ -81,13 +81,15 @@ pub async fn readable(
     let origin = parts.headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
     let (reason, status) = (error.reason(), error.status());
     let mut response = error.into_response();
-    let (Some(origin), false) = (origin, reason == ErrorReason::OriginNotAllowed) else { return response };
+    // Not the page's own key, or not its own host.
+    let stray = matches!(reason, ErrorReason::OriginNotAllowed | ErrorReason::HostNotAllowed);
+    let (Some(origin), false) = (origin, stray) else { return response };
     let busy = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
     let remembered = sender.is_known();
     let allowed = if busy {
         remembered
     } else {
-        let host = caller::host(parts, peer, &edge.proxies).to_owned();
+        let host = caller::host(parts, peer, &edge.proxies);
         is_allowed(edge, &parts.headers, host, origin).await.unwrap_or(remembered)
     };
     if allowed {

@@ -89,11 +89,21 @@ async fn around(
 ) -> Response {
     let answer = async |request| {
         // What requests share is behind locks and atomics, which a panic does not leave half-written.
-        let answer = AssertUnwindSafe(cors::answer_preflight(&edge, peer, request, next));
+        let answer = AssertUnwindSafe(answer(&edge, peer, request, next));
         // The panic hook has logged it.
         answer.catch_unwind().await.unwrap_or_else(|_| ApiError::from(ErrorReason::Internal).into_response())
     };
     serve::metrics::record(request, answer).await
+}
+
+/// Answers what no route has to know of: navigations and preflights.
+async fn answer(edge: &Edge, peer: SocketAddr, request: Request, next: Next) -> Response {
+    // A form of another site's is sent with our cookies' own site as the page, and so with neither preflight nor CORS.
+    let mode = request.headers().get("sec-fetch-mode");
+    if request.method() == Method::POST && mode.is_some_and(|mode| mode == "navigate") {
+        return ApiError::from(ErrorReason::NavigationRefused).into_response();
+    }
+    cors::answer_preflight(edge, peer, request, next).await
 }
 
 fn no_store(response: &mut Response) {

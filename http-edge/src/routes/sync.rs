@@ -13,7 +13,7 @@ use tracing::error;
 use super::{Edge, is_head, no_store, set_cookies};
 use crate::{caller, cookies, error::ApiError, query::Query, throttle::Counted};
 
-/// Answers 302 to the vendor; 204 where nothing is to be sent, or the core can't say.
+/// Answers 302 to the vendor; 204 where nothing is to be sent, the host is not the source's, or the core can't say.
 pub async fn begin(
     State(edge): State<Arc<Edge>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -52,11 +52,9 @@ pub async fn begin(
         },
         Err(error) => {
             // The page goes on without this sync; it is offered again later.
-            return if error.status() == StatusCode::SERVICE_UNAVAILABLE {
-                Ok(nothing())
-            } else {
-                Err(error)
-            };
+            let is_away = error.status() == StatusCode::SERVICE_UNAVAILABLE;
+            let is_stray = error.reason() == ErrorReason::HostNotAllowed;
+            return if is_away || is_stray { Ok(nothing()) } else { Err(error) };
         }
     };
     Ok(send_on(redirect))

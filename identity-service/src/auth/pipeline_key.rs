@@ -5,6 +5,7 @@ use std::sync::Arc;
 use metrics::counter;
 use migrations::rows::hash_pipeline_key;
 use proto::v1::{CollectCaller, ErrorReason};
+use serve::Authority;
 use time::OffsetDateTime;
 use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
@@ -12,7 +13,7 @@ use uuid::Uuid;
 use super::signature;
 use crate::{
     error::{Error, Result},
-    settings::{Environment, Snapshot, Source},
+    settings::{CollectHost, Environment, Snapshot, Source},
 };
 
 /// Longest pipeline key that is looked at, in bytes.
@@ -31,6 +32,9 @@ pub struct Authenticated {
     pub signed: bool,
     /// The time at which it was signed, where the signature says so.
     pub signed_at: Option<OffsetDateTime>,
+    /// The source's collect host that it was sent to; of a signed call by another host the source's first, if it has
+    /// one.
+    pub host: Option<CollectHost>,
     /// The place that it takes in its organisation's limit on calls; held while it is worked on.
     pub place: OwnedSemaphorePermit,
 }
@@ -48,9 +52,9 @@ pub enum Purpose {
     Sync,
 }
 
-/// Checks the key, then the signature if there is one or the source requires it, else the Origin if there is
-/// one; then whether the organisation has a place for the request, and the key's rate enough for its events.
-/// Each event costs one, and a request costs at least `subjects`.
+/// Checks the key, then the signature if there is one or the source requires it, else that the host is one of the
+/// source's, and the Origin if there is one; then whether the organisation has a place for the request, and the key's
+/// rate enough for its events. Each event costs one, and a request costs at least `subjects`.
 pub fn authenticate(
     snapshot: &Snapshot,
     caller: &CollectCaller,
@@ -63,6 +67,9 @@ pub fn authenticate(
         Ok(_) => counter!("datafly_key_checks_total", "outcome" => "ok"),
         Err(Error::Refused { reason: ErrorReason::OriginNotAllowed, .. }) => {
             counter!("datafly_key_checks_total", "outcome" => "origin")
+        }
+        Err(Error::Refused { reason: ErrorReason::HostNotAllowed, .. }) => {
+            counter!("datafly_key_checks_total", "outcome" => "host")
         }
         Err(Error::Refused { reason: ErrorReason::InvalidSignature, .. }) => {
             counter!("datafly_key_checks_total", "outcome" => "signature")
@@ -92,6 +99,7 @@ fn check(
     let key = snapshot.key(&hash_pipeline_key(&caller.pipeline_key)).ok_or_else(invalid_key)?;
     let org = key.source.data_org(key.environment).ok_or_else(invalid_key)?;
     let signed = caller.signature.is_some();
+    let host = Authority::parse(&caller.host).and_then(|host| key.source.collect_host(&host));
     if let Some(header) = &caller.signature {
         let body = caller.signed_body.as_deref().unwrap_or_default();
         let timestamp = caller.timestamp.as_deref();
@@ -100,6 +108,12 @@ fn check(
         }
     } else if key.source.require_signature && purpose == Purpose::Send {
         return Err(Error::refused(ErrorReason::InvalidSignature));
+    } else if host.is_none() {
+        // A key is public. Obeyed at a host of another's, it would reach the cookies of that one's visitors.
+        if let Some(host) = key.source.refused_host.note(&caller.host, now) {
+            tracing::warn!(source = %key.source.id, host, "called by a host that is no collect host of the source");
+        }
+        return Err(Error::refused(ErrorReason::HostNotAllowed));
     } else if let Some(header) = &caller.origin
         && !key.source.origins.iter().any(|origin| origin.is(header))
     {
@@ -118,6 +132,7 @@ fn check(
         org,
         signed,
         signed_at,
+        host: host.or_else(|| key.source.collect_hosts.first()).cloned(),
         place,
     })
 }
@@ -126,5 +141,6 @@ fn check(
 /// without a signature.
 pub fn origin_allowed(snapshot: &Snapshot, host: &str, origin: &str) -> bool {
     let lists = |source: &Source| source.origins.iter().any(|own| own.is(origin));
-    snapshot.on_host(host).iter().any(|source| !source.require_signature && lists(source))
+    let on_host = Authority::parse(host).map_or(&[][..], |host| snapshot.on_host(&host));
+    on_host.iter().any(|source| !source.require_signature && lists(source))
 }

@@ -22,7 +22,7 @@ pub struct Tenant {
     pub verified: bool,
     /// Time at which a signed call was signed, where it says so.
     pub signed_at: Option<OffsetDateTime>,
-    /// The collect host that was called.
+    /// The collect host of the source that was called, or that stands for it.
     pub host: Option<CollectHost>,
     /// The place of a key's call in its organisation's share, for as long as it lasts.
     pub place: Option<OwnedSemaphorePermit>,

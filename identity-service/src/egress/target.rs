@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use serve::Networks;
+use serve::{Authority, Networks};
 use url::{Host, Url};
 
 use super::address;
@@ -33,8 +33,8 @@ const CLOSED_PORTS: [u16; 31] = [
 pub struct Reach<'a> {
     /// Networks that the operator has opened (`OUTBOUND_ALLOW_CIDRS`).
     pub allowed: &'a Networks,
-    /// True where `host[:port]` is a collect host: a call to it would reach this service itself.
-    pub is_ours: &'a dyn Fn(&str) -> bool,
+    /// True for a collect host of the organisation: a call to it would reach this service itself.
+    pub is_ours: &'a dyn Fn(&Authority) -> bool,
 }
 
 /// Reads the URL of a host that may be called, or says why not, in words for the people who have written it.
@@ -49,9 +49,7 @@ pub fn parse(text: &str, reach: &Reach<'_>) -> Result<Url, &'static str> {
     }
     let url = Url::parse(text).map_err(|_| "must be a URL")?;
     check(&url, reach.allowed)?;
-    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-    let host = url.host_str().unwrap_or_default();
-    if (reach.is_ours)(&format!("{}{port}", host.strip_suffix('.').unwrap_or(host))) {
+    if Authority::of(&url).is_some_and(|host| (reach.is_ours)(&host)) {
         return Err("must not be one of your collect hosts");
     }
     Ok(url)
@@ -258,7 +256,7 @@ mod tests {
     #[test]
     fn nobody_calls_us() {
         let allowed = Networks::default();
-        let reach = Reach { allowed: &allowed, is_ours: &|host| host == "collect.example.com" };
+        let reach = Reach { allowed: &allowed, is_ours: &|host| host.as_str() == "collect.example.com" };
         for text in ["https://collect.example.com/v1/t", "https://COLLECT.example.com.:443"] {
             assert_eq!(parse(text, &reach), Err("must not be one of your collect hosts"), "{text}");
         }

@@ -44,6 +44,8 @@ pub fn labels(host: Option<&CollectHost>) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use serve::Authority;
+
     use super::*;
 
     #[test]
@@ -51,7 +53,7 @@ mod tests {
         let host = |url: &str, domain: Option<&str>| {
             labels(Some(&CollectHost {
                 url: url.to_owned(),
-                authority: String::new(),
+                authority: Authority::of(&Url::parse(url).unwrap()).unwrap(),
                 is_http: false,
                 cookie_domain: domain.map(str::to_owned),
             }))

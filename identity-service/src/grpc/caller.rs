@@ -47,16 +47,14 @@ pub async fn tenant(
             })
         }
         Some(Kind::Collect(collect)) => {
-            let host = collect.host.clone();
             let known = authenticate(app, &collect, Purpose::Send, subjects, now).await?;
-            let host = known.source.collect_host(&host).cloned();
             Ok(Tenant {
                 org: known.org,
                 source: Some(known.source),
                 browser: !known.signed,
                 verified: known.signed,
                 signed_at: known.signed_at,
-                host,
+                host: known.host,
                 place: Some(known.place),
             })
         }

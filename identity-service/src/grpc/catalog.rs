@@ -36,12 +36,13 @@ pub struct Service {
 impl Service {
     async fn check(&self, request: CheckProviderRequest) -> Result<Problems> {
         let kind = request.kind();
-        caller::organisation(&self.app, &request.org_id, "org_id").await?;
+        let org = caller::organisation(&self.app, &request.org_id, "org_id").await?;
         let settings = request.settings.ok_or_else(|| Error::invalid("settings"))?;
         let settings = json::from_proto(settings);
         let snapshot = self.app.settings.current().await?;
-        let reach =
-            Reach { allowed: &self.app.open_networks, is_ours: &|host| !snapshot.on_host(host).is_empty() };
+        // The organisation's own: another could claim a vendor's host, and so have nobody call it.
+        let is_ours = |host: &_| snapshot.on_host(host).iter().any(|source| source.org == org);
+        let reach = Reach { allowed: &self.app.open_networks, is_ours: &is_ours };
         let unknown = || Error::refused(ErrorReason::VendorNotFound);
         let mut problems = Problems::default();
         match kind {

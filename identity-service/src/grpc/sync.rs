@@ -112,7 +112,6 @@ impl SyncService for Service {
             cookie_anonymous_id: request.cookie_anonymous_id,
             referer: request.referer,
             sec_gpc: request.sec_gpc,
-            host: collect.host,
         };
         Ok(Response::new(self.app.sync.begin(&known, &request, now).await?))
     }

@@ -19,7 +19,7 @@ use migrations::{
     sealed::{Place, SealKeys},
 };
 use secrecy::SecretSlice;
-use serve::origin;
+use serve::{Authority, origin};
 use time::OffsetDateTime;
 use url::Url;
 use uuid::Uuid;
@@ -130,6 +130,7 @@ async fn load_here(
             collect_hosts: own_hosts,
             click_ids: vendors::click_ids().filter(|record| collects.has(record.vendor)).collect(),
             generated_ids: vendors::generated_ids().filter(|record| collects.makes(record)).collect(),
+            refused_host: before.source(row.id).map(|source| source.refused_host.clone()).unwrap_or_default(),
             id: row.id,
             org: row.org_id,
         });
@@ -178,14 +179,9 @@ impl Collects<'_> {
 
 fn collect_host(row: &rows::CollectHost) -> Option<CollectHost> {
     let url = Url::parse(&row.url).ok().filter(origin::is_secure_or_loopback)?;
-    let host = url.host_str()?;
-    let authority = match url.port() {
-        Some(port) => format!("{host}:{port}"),
-        None => host.to_owned(),
-    };
     Some(CollectHost {
         url: url.origin().ascii_serialization(),
-        authority,
+        authority: Authority::of(&url)?,
         is_http: url.scheme() == "http",
         cookie_domain: row.cookie_domain.clone(),
     })

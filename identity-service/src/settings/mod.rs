@@ -3,7 +3,8 @@
 mod last_use;
 mod load;
 mod poll;
+mod refused_host;
 mod snapshot;
 
 pub use poll::Settings;
-pub use snapshot::{CollectHost, EnabledVendor, Environment, Snapshot, Source};
+pub use snapshot::{CollectHost, EnabledVendor, Environment, PipelineKey, Snapshot, Source};

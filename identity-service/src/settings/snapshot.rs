@@ -6,11 +6,11 @@ use std::{
 };
 
 use secrecy::SecretSlice;
-use serve::origin::Origin;
+use serve::{Authority, origin::Origin};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::last_use::LastUse;
+use super::{last_use::LastUse, refused_host::RefusedHost};
 use crate::{
     consent::ConsentMode,
     limits::{org_calls::OrgCalls, rate::Rate},
@@ -31,8 +31,8 @@ pub enum Environment {
 pub struct CollectHost {
     /// Scheme and authority, without a trailing slash.
     pub url: String,
-    /// `host[:port]`, lower-case, as a Host header has it.
-    pub authority: String,
+    /// The host as requests are looked up by it.
+    pub authority: Authority,
     /// True for plain http, on loopback.
     pub is_http: bool,
     /// Domain attribute of the cookie `_dfid`.
@@ -81,6 +81,8 @@ pub struct Source {
     pub click_ids: Vec<&'static ClickId>,
     /// Generated IDs that are made for browsers of its pipeline.
     pub generated_ids: Vec<&'static GeneratedId>,
+    /// The last host by which its keys were refused; handed on from snapshot to snapshot.
+    pub refused_host: Arc<RefusedHost>,
 }
 
 impl Source {
@@ -89,12 +91,9 @@ impl Source {
         self.vendors.iter().find(|enabled| enabled.vendor.name == name)
     }
 
-    /// Finds the collect host that a Host header names, else the first.
-    pub fn collect_host(&self, host: &str) -> Option<&CollectHost> {
-        self.collect_hosts
-            .iter()
-            .find(|own| own.authority.eq_ignore_ascii_case(host))
-            .or_else(|| self.collect_hosts.first())
+    /// Finds the collect host that a request was sent to, if it is one of the source's.
+    pub fn collect_host(&self, host: &Authority) -> Option<&CollectHost> {
+        self.collect_hosts.iter().find(|own| own.authority == *host)
     }
 
     /// Returns the organisation whose data a key of that environment reaches; none for a test key of an
@@ -145,7 +144,7 @@ pub struct Snapshot {
     keys: HashMap<[u8; 32], PipelineKey>,
     sources: HashMap<Uuid, Arc<Source>>,
     pipelines: HashMap<Uuid, Arc<Source>>,
-    hosts: HashMap<String, Vec<Arc<Source>>>,
+    hosts: HashMap<Authority, Vec<Arc<Source>>>,
     /// Sources that remove IDs when consent is withdrawn, by the organisation that has the data: a source
     /// collects for two, its own and the sibling.
     purging: HashMap<Uuid, Vec<Arc<Source>>>,
@@ -198,6 +197,11 @@ impl Snapshot {
         self.keys.values()
     }
 
+    /// Lists the sources of all organisations.
+    pub fn sources(&self) -> impl Iterator<Item = &Source> {
+        self.sources.values().map(AsRef::as_ref)
+    }
+
     /// Finds the source of that ID.
     pub fn source(&self, id: Uuid) -> Option<&Arc<Source>> {
         self.sources.get(&id)
@@ -215,7 +219,7 @@ impl Snapshot {
     }
 
     /// Lists sources that collect on that host.
-    pub fn on_host(&self, host: &str) -> &[Arc<Source>] {
-        self.hosts.get(&host.to_ascii_lowercase()).map_or(&[], Vec::as_slice)
+    pub fn on_host(&self, host: &Authority) -> &[Arc<Source>] {
+        self.hosts.get(host).map_or(&[], Vec::as_slice)
     }
 }

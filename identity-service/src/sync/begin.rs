@@ -36,8 +36,6 @@ pub struct Request {
     pub referer: Option<String>,
     /// True where the request has `Sec-GPC: 1`.
     pub sec_gpc: bool,
-    /// The Host header, which has to name a collect host of the source.
-    pub host: String,
 }
 
 impl GatewaySync {
@@ -57,7 +55,7 @@ impl GatewaySync {
         else {
             return Err(Error::refused(ErrorReason::InvalidIdentifier));
         };
-        let host = source.collect_host(&request.host).ok_or_else(|| Error::invalid("caller.host"))?;
+        let host = caller.host.as_ref().ok_or_else(|| Error::invalid("caller.host"))?;
         if !request.referer.as_deref().is_none_or(|referer| is_own_page(source, host, referer)) {
             return Ok(refused(vendor.name, SyncRefusal::ForeignReferer));
         }

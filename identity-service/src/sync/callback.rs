@@ -3,6 +3,7 @@
 
 use metrics::counter;
 use proto::v1::{StoreSyncResultRequest, SyncOutcome};
+use serve::Authority;
 use time::OffsetDateTime;
 
 use super::{
@@ -122,8 +123,7 @@ fn belongs<'a>(
 ) -> Option<(&'a EnabledVendor, &'a Source)> {
     let source = snapshot.source(state.source)?;
     let own_org = state.org == source.org || Some(state.org) == source.test_org;
-    let others = snapshot.on_host(&request.host);
-    let own_host = others.is_empty() || others.iter().any(|on_host| on_host.id == source.id);
+    let own_host = Authority::parse(&request.host).is_some_and(|host| source.collect_host(&host).is_some());
     let own_browser =
         request.cookie_anonymous_id.as_deref().is_none_or(|cookie| cookie.trim() == state.anonymous_id);
     let fits = own_org && own_host && own_browser && state.vendor == request.vendor;

@@ -39,6 +39,8 @@ pub enum Code {
     MethodNotAllowed,
     /// A thing of that name is there already.
     AlreadyExists,
+    /// The collect host belongs to another organisation.
+    HostTaken,
     /// `If-Match` names an older version.
     VersionConflict,
     /// An organisation keeps at least one owner who can log in.
@@ -83,6 +85,7 @@ impl Code {
             Self::NotFound => (S::NOT_FOUND, "There is no such thing."),
             Self::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "This path does not have that method."),
             Self::AlreadyExists => (S::CONFLICT, "Something of that name is there already."),
+            Self::HostTaken => (S::CONFLICT, "The collect host belongs to another organisation."),
             Self::VersionConflict => (S::CONFLICT, "It was changed in the meantime; read it again."),
             Self::LastOwner => (S::CONFLICT, "An organisation keeps at least one owner."),
             Self::InUse => (S::CONFLICT, "Something else still needs it."),

@@ -86,6 +86,13 @@ impl From<QueryError> for ApiError {
             QueryError::NotFound | QueryError::DatabaseError(Kind::ForeignKeyViolation, _) => {
                 return Code::NotFound.into();
             }
+            QueryError::DatabaseError(Kind::UniqueViolation, information)
+                if information.constraint_name() == Some("collect_hosts_of_one_org") =>
+            {
+                let host = information.details().unwrap_or_default();
+                let message = format!("The collect host {host} belongs to another organisation.");
+                return Self::with_message(Code::HostTaken, message);
+            }
             QueryError::DatabaseError(Kind::UniqueViolation, _) => return Code::AlreadyExists.into(),
             _ if Fault::of(&error) != Fault::Other => Code::Unavailable,
             // The connection broke, or the server ends it.

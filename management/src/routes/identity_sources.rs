@@ -12,7 +12,7 @@ use migrations::{
     schema::{collect_hosts, identity_sources},
 };
 use serde::{Deserialize, Serialize};
-use serve::origin::redirect_target;
+use serve::{Authority, origin::redirect_target};
 use time::OffsetDateTime;
 use url::Url;
 use utoipa::ToSchema;
@@ -32,6 +32,7 @@ use crate::{
         error::{ApiError, Code, Result},
         fields::Fields,
         page::{Page, Paged},
+        permission::Permission,
         query::{Id, IfMatch, Query, Under},
         versioned::Versioned,
     },
@@ -61,10 +62,14 @@ pub struct IdentitySourceInput {
     #[serde(default = "enabled")]
     enabled: bool,
     /// URL that browsers are sent to instead of the vendor's `default_endpoint`: https, or http on loopback;
-    /// without credentials and fragment.
+    /// without credentials and fragment. Outside the vendor's own domain it needs `settings:delete`.
     #[schema(max_length = 1024)]
     endpoint: Option<String>,
 }
+
+/// Refusal of an endpoint to whom may not remove: browsers are sent there, with what the vendor is told.
+const OUTSIDE: &str =
+    "An endpoint outside the vendor's own domain needs the right to remove settings (admin).";
 
 fn enabled() -> bool {
     true
@@ -149,9 +154,14 @@ pub async fn set(
     connection
         .transaction(async |connection| {
             let locked = pipelines::locked(connection, org, pipeline).await?;
-            leads_elsewhere(connection, org, locked.source_id, row.endpoint.as_deref()).await?;
+            leads_elsewhere(connection, org, row.endpoint.as_deref()).await?;
             let before = one(connection, org, pipeline, &vendor).await?;
             seen.check(before.as_ref().map(|before| before.version))?;
+            let stays = before.as_ref().is_some_and(|before| before.endpoint == row.endpoint);
+            let may = caller.role.may(Permission::DeleteSettings);
+            if !stays && !may && !is_of_vendor(row.endpoint.as_deref(), &known.default_endpoint) {
+                return Err(ApiError::with_message(Code::Forbidden, OUTSIDE));
+            }
             if row.enabled {
                 // Its click IDs and generated IDs come along, unless the pipeline says otherwise.
                 let collected = vendors.collected.iter().filter(|collected| collected.name == vendor);
@@ -229,22 +239,28 @@ fn is_endpoint(text: &str) -> bool {
     text.len() <= MAX_ENDPOINT_BYTES && redirect_target(text).is_some()
 }
 
-/// Refuses an endpoint at a host of the source's own: browsers would be sent round in a circle.
+/// True where an endpoint is the vendor's own, or under the same registrable domain (publicsuffix.org).
+fn is_of_vendor(endpoint: Option<&str>, default: &str) -> bool {
+    let domain = |url: &str| -> Option<String> {
+        let url = Url::parse(url).ok()?;
+        psl::domain_str(url.domain()?.trim_end_matches('.')).map(str::to_owned)
+    };
+    endpoint.is_none_or(|endpoint| domain(endpoint).is_some_and(|own| Some(own) == domain(default)))
+}
+
+/// Refuses an endpoint at a collect host of the organisation's: browsers would be sent round in a circle.
 async fn leads_elsewhere(
     connection: &mut AsyncPgConnection,
     org: Uuid,
-    source: Uuid,
     endpoint: Option<&str>,
 ) -> Result<()> {
-    let Some(origin) = endpoint.and_then(|url| Url::parse(url).ok()).map(|url| url.origin()) else {
-        return Ok(());
-    };
+    let host = endpoint.and_then(|url| Authority::of(&Url::parse(url).ok()?));
+    let Some(host) = host else { return Ok(()) };
     let own = collect_hosts::table
         .filter(collect_hosts::org_id.eq(org))
-        .filter(collect_hosts::source_id.eq(source))
-        .filter(collect_hosts::url.eq(origin.ascii_serialization()));
+        .filter(collect_hosts::authority.eq(host.as_str()));
     if select(exists(own)).get_result(connection).await? {
-        return Err(ApiError::field("endpoint", "must not be at a collect host of the pipeline's source"));
+        return Err(ApiError::field("endpoint", "must not be at one of your collect hosts"));
     }
     Ok(())
 }
@@ -260,6 +276,28 @@ listed_rows!(identity_sources by pipeline_id and vendor -> IdentitySourceView);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_endpoint_is_the_vendor_s_under_its_registrable_domain() {
+        let default = "https://ct.pinterest.com/user/";
+        for own in
+            ["https://ct.pinterest.com/other", "https://PINTEREST.com.", "https://a.b.pinterest.com:8443/x"]
+        {
+            assert!(is_of_vendor(Some(own), default), "{own}");
+        }
+        assert!(is_of_vendor(None, default));
+        for outside in [
+            "https://pinterest.com.evil.example/",
+            "https://evil-pinterest.com/",
+            "https://pinterest.co.uk/",
+            "https://com/",
+            "http://127.0.0.1:9/",
+        ] {
+            assert!(!is_of_vendor(Some(outside), default), "{outside}");
+        }
+        assert!(!is_of_vendor(Some("https://one.github.io/"), "https://two.github.io/"));
+        assert!(!is_of_vendor(Some("http://127.0.0.1:9/"), "http://127.0.0.1:9/"), "no name, no domain");
+    }
 
     #[test]
     fn an_endpoint_is_bounded() {

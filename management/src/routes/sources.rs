@@ -10,10 +10,10 @@ use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use http::StatusCode;
 use migrations::{
     rows::{self, Pipeline},
-    schema::{collect_hosts, pipelines, sources},
+    schema::{collect_hosts, pipelines, refused_hosts, sources},
 };
 use serde::Serialize;
-use time::OffsetDateTime;
+use time::{Date, OffsetDateTime};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -33,6 +33,8 @@ use crate::{
     state::Management,
 };
 
+time::serde::format_description!(day, Date, "[year]-[month]-[day]");
+
 /// Most sources of one organisation: every core holds all of them in memory.
 const MAX_SOURCES: i64 = 1000;
 
@@ -47,6 +49,12 @@ pub struct SourceView {
     collect_hosts: Vec<CollectHost>,
     browser_identity: String,
     require_signature: bool,
+    /// Host by which a call with a key of this source was refused last, as none of `collect_hosts`; its first 100
+    /// characters, and whatever somebody sent. Null: none.
+    last_refused_host: Option<String>,
+    /// Day (UTC) of that refusal.
+    #[serde(with = "day::option")]
+    last_refused_on: Option<Date>,
     /// Version of the record, for `If-Match`.
     version: i32,
     #[serde(with = "time::serde::rfc3339")]
@@ -81,7 +89,7 @@ pub async fn list(
 /// Makes a source and its pipeline.
 #[utoipa::path(post, path = "/v1/admin/sources", tag = "sources", request_body = SourceInput,
     responses((status = 201, body = SourceView),
-        (status = 409, description = "The organisation has 1,000 sources.")))]
+        (status = 409, description = "The organisation has 1,000 sources, or a collect host is another organisation's.")))]
 pub async fn create(
     State(state): State<Management>,
     caller: Caller,
@@ -129,7 +137,8 @@ pub async fn read(
 /// Replaces a source's settings.
 #[utoipa::path(put, path = "/v1/admin/sources/{id}", tag = "sources", request_body = SourceInput,
     params(("id" = Uuid, Path), ("If-Match" = Option<String>, Header, description = "The version, quoted.")),
-    responses((status = 200, body = SourceView), (status = 409, description = "The version is not the newest.")))]
+    responses((status = 200, body = SourceView),
+        (status = 409, description = "The version is not the newest, or a collect host is another organisation's.")))]
 pub async fn update(
     State(state): State<Management>,
     caller: Caller,
@@ -200,8 +209,14 @@ struct SourceRow {
 
 impl SourceRow {
     /// Makes the view of the source; none where its pipeline is gone, as it was removed meanwhile.
-    fn shown(self, pipelines: &HashMap<Uuid, Uuid>, hosts: &[rows::CollectHost]) -> Option<SourceView> {
+    fn shown(
+        self,
+        pipelines: &HashMap<Uuid, Uuid>,
+        hosts: &[rows::CollectHost],
+        refused: &mut HashMap<Uuid, (String, Date)>,
+    ) -> Option<SourceView> {
         let Self { source, version, created_at, updated_at } = self;
+        let (last_refused_host, last_refused_on) = refused.remove(&source.id).unzip();
         let own = hosts.iter().filter(|host| host.source_id == source.id);
         Some(SourceView {
             id: source.id,
@@ -211,6 +226,8 @@ impl SourceRow {
             collect_hosts: own.map(CollectHost::from).collect(),
             browser_identity: source.browser_identity,
             require_signature: source.require_signature,
+            last_refused_host,
+            last_refused_on,
             version,
             created_at,
             updated_at,
@@ -224,7 +241,7 @@ async fn insert_hosts(
     source_id: Uuid,
     hosts: &[CollectHost],
 ) -> Result<()> {
-    // In their order, by which the core falls back to the first: the IDs grow.
+    // In their order, of which the core takes the first where a signed call is by no collect host: the IDs grow.
     let rows: Vec<_> = hosts.iter().map(|host| host.row(Uuid::now_v7(), org_id, source_id)).collect();
     insert_into(collect_hosts::table).values(rows).execute(connection).await?;
     Ok(())
@@ -276,7 +293,15 @@ async fn views(
     let in_order = of_these.order((collect_hosts::created_at, collect_hosts::id));
     let hosts: Vec<rows::CollectHost> =
         in_order.select(rows::CollectHost::as_select()).load(connection).await?;
-    Ok(found.into_iter().filter_map(|row| row.shown(&pipelines, &hosts)).collect())
+    let of_these = refused_hosts::table
+        .filter(refused_hosts::org_id.eq(org))
+        .filter(refused_hosts::source_id.eq_any(&ids));
+    let refused: Vec<(Uuid, (String, Date))> = of_these
+        .select((refused_hosts::source_id, (refused_hosts::host, refused_hosts::refused_on)))
+        .load(connection)
+        .await?;
+    let mut refused = refused.into_iter().collect();
+    Ok(found.into_iter().filter_map(|row| row.shown(&pipelines, &hosts, &mut refused)).collect())
 }
 
 async fn note(

@@ -242,6 +242,7 @@ async fn set_up(
         test_key,
         server_secret: secret["secret"].as_str().unwrap_or_default().to_owned(),
         origin: format!("https://{domain}"),
+        collect_name: "127.0.0.1".to_owned(),
     };
     let collected = admin.get("/v1/admin/catalog/generated-ids").await.expect(200);
     for vendor in collected["data"].as_array().into_iter().flatten() {
@@ -254,7 +255,8 @@ async fn set_up(
         cluster.agree(&customer, vendors, vendor);
     }
     // Last, and what is waited for: a core that knows it knows the rest as well.
-    input["collect_hosts"] = json!([{"url": cluster.collect_url()}]);
+    let hosts = ["127.0.0.1", "localhost"].map(|name| json!({"url": cluster.collect_url_at(name)}));
+    input["collect_hosts"] = json!(hosts);
     admin.put(&source, &input).await.expect(200);
     cluster.knows(&customer).await?;
     Ok(customer)

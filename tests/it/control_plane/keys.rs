@@ -80,14 +80,14 @@ async fn a_key_is_told_once_and_refused_everywhere_within_a_second_once_it_is_re
     for _ in 0..2 {
         owner.delete(&first.path).await.expect(204);
         within(SETTINGS_LIMIT, "the key to be refused", async || {
-            every_core(&control.world, &first.key, false).await
+            every_core(&control.world, &first, false).await
         })
         .await;
         let refused = browser.view(&granted()).await;
         assert_eq!((refused.status, refused.code().as_str()), (401, "INVALID_PIPELINE_KEY"));
         assert_eq!(browser.get(&browser.sync_url("pinterest")).await.status, 401);
     }
-    every_core(&control.world, &second.key, true).await.unwrap();
+    every_core(&control.world, &second, true).await.unwrap();
     let list = owner.get(&keys).await.expect(200);
     assert!(list["data"][0]["revoked_at"].is_string() && list["data"][1]["revoked_at"].is_null(), "{list}");
     let noted = "SELECT string_agg(action || ' ' || coalesce(changes->'hint'->>'new', '-'), ', ' ORDER BY id) \
@@ -101,15 +101,13 @@ async fn a_key_is_told_once_and_refused_everywhere_within_a_second_once_it_is_re
     let third = shop.issue(&control.world, &owner, "live").await;
     owner.delete(&second.path).await.expect(204);
     within(SETTINGS_LIMIT, "the key to be refused", async || {
-        every_core(&control.world, &second.key, false).await
+        every_core(&control.world, &second, false).await
     })
     .await;
     // And a source takes its keys with it.
     owner.delete(&shop.source).await.expect(204);
-    within(SETTINGS_LIMIT, "the key to be refused", async || {
-        every_core(&control.world, &third.key, false).await
-    })
-    .await;
+    within(SETTINGS_LIMIT, "the key to be refused", async || every_core(&control.world, &third, false).await)
+        .await;
     assert_eq!(shop.browser(&control.world, &third).view(&granted()).await.status, 401);
     owner.get(&keys).await.refused(404, "NOT_FOUND");
     owner.delete(&third.path).await.refused(404, "NOT_FOUND");

@@ -4,6 +4,7 @@ mod catalog;
 mod catalog_over_http;
 mod credentials;
 mod document;
+mod hosts;
 mod jwt;
 mod key_use;
 mod keys;

@@ -228,7 +228,8 @@ async fn a_vendor_is_not_at_the_shop_s_own_host() {
     let owner = &control.owner;
     let shop = Shop::open(&control.world, owner).await;
     let vendor = format!("{}/identity-sources/pinterest", shop.pipeline);
-    let own = format!("{}/v1/sync/pinterest", control.world.cluster.collect_url());
+    let host = control.world.cluster.collect_url_at(&shop.collect_name);
+    let own = format!("{host}/v1/sync/pinterest");
     let answer = owner.put(&vendor, &json!({"partner_id": "1", "endpoint": own})).await;
     answer.refused(422, "VALIDATION_FAILED");
     assert_eq!(answer.fields(), ["endpoint"]);
@@ -239,8 +240,7 @@ async fn a_vendor_is_not_at_the_shop_s_own_host() {
     let sync = browser.sync_url("pinterest");
     assert_eq!(browser.get(&sync).await.status, 302);
 
-    let hosts =
-        [control.world.cluster.collect_url().as_str(), "http://127.0.0.1:9"].map(|url| json!({"url": url}));
+    let hosts = [host.as_str(), "http://127.0.0.1:9"].map(|url| json!({"url": url}));
     let changed = json!({"name": "Shop", "domains": ["boutique.example.com"], "collect_hosts": hosts});
     owner.put(&shop.source, &changed).await.expect(200);
     within(SETTINGS_LIMIT, "the vendor to be left out", async || match browser.get(&sync).await.status {

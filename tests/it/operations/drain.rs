@@ -86,6 +86,8 @@ async fn visitors(
         browser.anonymous_id = Some(uuid::Uuid::new_v4().to_string());
         let body = json!({"batch": [browser.page_view(&granted())]}).to_string();
         let request = client.post(format!("{}/v1/batch", member.collect)).bearer_auth(&browser.key);
+        // As a balancer in front of them would.
+        let request = request.header("host", browser.collect.trim_start_matches("http://"));
         let request = request.header("origin", browser.origin.as_deref().unwrap_or_default()).body(body);
         let began = Instant::now();
         let error = match answer(request).await {

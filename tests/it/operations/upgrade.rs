@@ -313,6 +313,7 @@ async fn a_merge_of_the_version_before_is_taken_apart_and_no_browser_is_given_an
     let (phone, computer_s) = LEFT;
     let mut page = Browser::new(&cluster.collect_url(), &before.pipeline_key, "https://shop.example.com");
     page.anonymous_id = Some(phone.to_owned());
+    page.host = Some("127.0.0.1:8080".to_owned());
     let answer = page.view(&granted()).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     let given = page.jar.value(&page.collect, "_fbp");

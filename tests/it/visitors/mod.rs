@@ -5,6 +5,7 @@ mod contacts;
 mod cookies;
 mod first_party_ids;
 mod hostile;
+mod hosts;
 mod privacy;
 mod proofs;
 mod refusals;

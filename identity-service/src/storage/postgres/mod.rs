@@ -13,6 +13,7 @@ pub mod keys;
 pub mod pii;
 mod prepared;
 pub mod proofs;
+pub mod refused_hosts;
 pub mod repairs;
 pub mod rows;
 pub mod syncs;

@@ -13,6 +13,7 @@ use harness::{
     answers::assert_accepted,
     eventually,
     people::{People, cookie, login, visit},
+    seed::Customer,
     signature::sign,
     visits::granted,
     world::World,
@@ -71,8 +72,8 @@ async fn ten_thousand_visitors_of_one_user_leave_the_neighbour_alone() {
 }
 
 /// A request that resolves one new visitor.
-fn stranger(world: &World, key: &str) -> ResolveRequest {
-    let caller = visitor_of(world, key, 1).caller.map(Kind::Collect);
+fn stranger(world: &World, customer: &Customer) -> ResolveRequest {
+    let caller = visitor_of(world, customer, &customer.live_key, 1).caller.map(Kind::Collect);
     let subject = Subject { anonymous_id: Some(Uuid::new_v4().to_string()), ..Subject::default() };
     ResolveRequest { caller: Some(Caller { kind: caller }), subjects: vec![subject] }
 }
@@ -84,7 +85,7 @@ async fn calls_that_hang_take_one_tenant_s_places_and_no_more() {
     let world = World::start().await;
     let other = world.another_customer("implicit").await;
     let token = &world.cluster.secrets.edge_token;
-    let known = stranger(&world, &other.live_key);
+    let known = stranger(&world, &other);
     let ask = async || world.cluster.api(0, token).unwrap().resolve().resolve(known.clone()).await;
     ask().await.unwrap();
 
@@ -101,7 +102,7 @@ async fn calls_that_hang_take_one_tenant_s_places_and_no_more() {
             for _ in 0..12 {
                 let core = world.cluster.api(0, token).unwrap().resolve();
                 for _ in 0..2 * CALLS_AT_ONCE / 12 {
-                    let (mut core, request) = (core.clone(), stranger(&world, &world.customer.live_key));
+                    let (mut core, request) = (core.clone(), stranger(&world, &world.customer));
                     calls.spawn(async move { core.resolve(request).await });
                 }
             }
@@ -130,7 +131,7 @@ async fn calls_that_hang_take_one_tenant_s_places_and_no_more() {
     lock.batch_execute("COMMIT").await.unwrap();
     eventually("a place again", async || {
         let mut core = world.cluster.api(0, token).unwrap().resolve();
-        let answer = core.resolve(stranger(&world, &world.customer.live_key)).await;
+        let answer = core.resolve(stranger(&world, &world.customer)).await;
         let answer = answer.map_err(|status| status.to_string())?.into_inner();
         answer.resolutions[0].error.clone().map_or(Ok(()), |error| Err(format!("{error:?}")))
     })

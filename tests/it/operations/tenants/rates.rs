@@ -104,7 +104,7 @@ async fn authenticate(
     events: usize,
 ) -> Result<AuthenticateResponse, Status> {
     let mut auth = world.cluster.api(core, &world.cluster.secrets.edge_token).unwrap().auth();
-    auth.authenticate(visitor_of(world, key, events)).await.map(tonic::Response::into_inner)
+    auth.authenticate(visitor_of(world, &world.customer, key, events)).await.map(tonic::Response::into_inner)
 }
 
 #[tokio::test]

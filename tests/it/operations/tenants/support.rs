@@ -6,6 +6,7 @@ use harness::{
     answers::assert_accepted,
     browser::{Answer, Browser},
     eventually,
+    seed::Customer,
     visits::granted,
     world::World,
 };
@@ -36,10 +37,15 @@ pub(super) fn retry_after(answer: &Answer) -> u64 {
         .unwrap()
 }
 
-pub(super) fn visitor_of(world: &World, key: &str, events: usize) -> AuthenticateRequest {
+pub(super) fn visitor_of(
+    world: &World,
+    customer: &Customer,
+    key: &str,
+    events: usize,
+) -> AuthenticateRequest {
     let caller = CollectCaller {
         pipeline_key: key.to_owned(),
-        host: world.cluster.edge.addr("http").to_string(),
+        host: world.cluster.host_at(&customer.collect_name),
         events: events.try_into().unwrap(),
         ..CollectCaller::default()
     };
