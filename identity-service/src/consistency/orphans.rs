@@ -76,9 +76,13 @@ async fn is_soft(stores: &mut Stores, name: &str) -> Result<bool, CompareError> 
         let exists: bool = cmd("EXISTS").arg(name).query_async(&mut stores.redis).await?;
         return Ok(!exists || hash_state(version.as_deref()) == Cached::Busy);
     }
-    let text: Option<String> = cmd("GET").arg(name).query_async(&mut stores.redis).await?;
-    Ok(match Cached::of(text) {
+    let text: Result<Option<String>, _> = cmd("GET").arg(name).query_async(&mut stores.redis).await;
+    if text.as_ref().is_err_and(|error| error.code() == Some("WRONGTYPE")) {
+        return Ok(false);
+    }
+    Ok(match Cached::of(text?) {
         Cached::Miss | Cached::Busy => true,
+        Cached::Junk => false,
         Cached::Hit(text) => kind(name) == "consent" && redis_values::says_nothing(&text, clock::now()),
     })
 }

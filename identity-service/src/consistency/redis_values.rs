@@ -78,10 +78,12 @@ fn verdict(expected: &Value, held: &RedisValue, now: OffsetDateTime) -> Verdict 
         RedisValue::Hash(fields) if fields.is_empty() => Cached::Miss,
         // A value without `_v` is as good as none for readers, but not for other systems.
         RedisValue::Hash(fields) => match hash_state(fields.get(VERSION_FIELD).map(String::as_str)) {
-            Cached::Miss if !fields.contains_key(VERSION_FIELD) => Cached::Hit(String::new()),
+            Cached::Miss => Cached::Hit(String::new()),
             // Something that it shows has ended: readers ask PostgreSQL until it is written anew.
-            Cached::Hit(_) if has_ended(fields.get(NEXT_FIELD).map(String::as_str), now) => Cached::Busy,
-            state => state,
+            Cached::Hit(()) if has_ended(fields.get(NEXT_FIELD).map(String::as_str), now) == Some(true) => {
+                Cached::Busy
+            }
+            state => state.parse(|()| Some(String::new())),
         },
         RedisValue::Odd => return Verdict::Different,
     };

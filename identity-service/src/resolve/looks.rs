@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bb8_redis::redis::{Pipeline, Value, from_redis_value};
+use bb8_redis::redis::{Pipeline, Value};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -74,7 +74,7 @@ impl Facts {
                 stored::ask(&mut pipe, tenant.org, *hint, &fields, *mark);
             }
         }
-        let answers: Vec<Value> = match resolver.stores.redis.pipeline(&pipe).await {
+        let answers = match resolver.stores.redis.pipeline(pipe).await {
             Ok(answers) => answers,
             Err(error) => {
                 tracing::debug!(%error, "redis is away; serving from postgres");
@@ -83,47 +83,81 @@ impl Facts {
         };
 
         let mut answers = answers.into_iter();
-        let mut text =
-            || Cached::of(answers.next().and_then(|answer| from_redis_value(answer).ok()).flatten());
-        let mut facts = Self::default();
+        let mut text = || Cached::read(answers.next().unwrap_or(Value::Nil));
+        let (mut facts, mut junk) = (Self::default(), Vec::new());
         for id in ids {
-            match text() {
-                Cached::Hit(value) => {
-                    if let Ok(canonical) = Uuid::try_parse(&value) {
-                        facts.learn(id.clone(), KnownIdentity { canonical, created: false });
-                    }
+            match text().parse(|text| Uuid::try_parse(&text).ok()) {
+                Cached::Hit(canonical) => {
+                    facts.learn(id.clone(), KnownIdentity { canonical, created: false });
                 }
-                Cached::Miss => {
+                Cached::Miss => _ = facts.fillable.insert(id.clone()),
+                Cached::Busy => {}
+                Cached::Junk => {
+                    junk.push(keys::canonical(tenant.org, id));
                     facts.fillable.insert(id.clone());
                 }
-                Cached::Busy => {}
             }
         }
         for anonymous_id in browsers {
-            match text() {
-                Cached::Hit(served) => {
-                    if let Ok(entry) = serde_json::from_str(&served) {
-                        facts.learn_consent(anonymous_id, entry);
-                    }
-                }
-                Cached::Miss => {
+            match text().parse(|text| serde_json::from_str(&text).ok()) {
+                Cached::Hit(entry) => facts.learn_consent(anonymous_id, entry),
+                Cached::Miss => _ = facts.fillable_consents.insert(anonymous_id.to_owned()),
+                Cached::Busy => {}
+                Cached::Junk => {
+                    junk.push(keys::consent(tenant.org, anonymous_id));
                     facts.fillable_consents.insert(anonymous_id.to_owned());
                 }
-                Cached::Busy => {}
             }
         }
         for seen in &hints {
-            if let Some(view) = View::read(&mut answers, seen.1) {
-                facts.syncs.insert(*seen, view);
-            }
-            if !fields.is_empty()
-                && let Some(Ok(ids)) = answers.next().map(|answer| stored::read(answer, &fields, seen.1, now))
-            {
-                facts.learn_stored(*seen, ids);
+            facts.read_view(&mut answers, tenant.org, *seen, &mut junk);
+            if !fields.is_empty() {
+                facts.read_stored(&mut answers, tenant.org, *seen, (&fields, now), &mut junk);
             }
         }
+        // Missing from here on: later looks load what is needed.
+        resolver.stores.redis.drop_junk(junk).await;
         facts.hints = hints.into_iter().map(|(hint, _)| hint).collect();
         facts
+    }
+
+    /// Learns the schedule of one, where it can be read. A key that is none of ours is added to `junk`.
+    fn read_view(
+        &mut self,
+        answers: &mut impl Iterator<Item = Value>,
+        org: Uuid,
+        seen: Seen,
+        junk: &mut Vec<Key>,
+    ) {
+        match View::read(answers, seen.1) {
+            Cached::Hit(view) => _ = self.syncs.insert(seen, view),
+            Cached::Junk => junk.push(keys::syncs(org, seen.0)),
+            Cached::Miss | Cached::Busy => {}
+        }
+    }
+
+    /// Learns what is stored of one, as [`Facts::read_view`] does, and says why it can't be read.
+    fn read_stored(
+        &mut self,
+        answers: &mut impl Iterator<Item = Value>,
+        org: Uuid,
+        seen: Seen,
+        (fields, now): (&[&'static str], OffsetDateTime),
+        junk: &mut Vec<Key>,
+    ) -> Option<Unread> {
+        match answers.next().map_or(Err(Unread::Missing), |answer| stored::read(answer, fields, seen.1, now))
+        {
+            Ok(ids) => {
+                self.learn_stored(seen, ids);
+                None
+            }
+            Err(why) => {
+                if why == Unread::Junk {
+                    junk.push(keys::vendor_ids(org, seen.0));
+                }
+                Some(why)
+            }
+        }
     }
 
     /// Takes a second look before anybody is identified: at browsers that name a user whom they belong to already,
@@ -159,20 +193,18 @@ impl Facts {
                 stored::ask(&mut pipe, tenant.org, *canonical, &fields, *mark);
             }
         }
-        let answers = resolver.stores.redis.pipeline::<Vec<Value>>(&pipe).await.unwrap_or_default();
-        let (mut answers, mut lost) = (answers.into_iter(), Vec::new());
+        let answers = resolver.stores.redis.pipeline(pipe).await.unwrap_or_default();
+        let (mut answers, mut lost, mut junk) = (answers.into_iter(), Vec::new(), Vec::new());
         for (seen, (browser, person)) in &unread {
-            match View::read(&mut answers, seen.1) {
-                Some(view) => _ = self.syncs.insert(*seen, view),
-                None if person.claims.user_via.is_proof() => lost.push((seen, *browser)),
-                None => {}
+            self.read_view(&mut answers, tenant.org, *seen, &mut junk);
+            if !self.syncs.contains_key(seen) && person.claims.user_via.is_proof() {
+                lost.push((seen, *browser));
             }
-            if collects(person)
-                && let Some(Ok(ids)) = answers.next().map(|answer| stored::read(answer, &fields, seen.1, now))
-            {
-                self.learn_stored(*seen, ids);
+            if collects(person) {
+                self.read_stored(&mut answers, tenant.org, *seen, (&fields, now), &mut junk);
             }
         }
+        resolver.stores.redis.drop_junk(junk).await;
         if lost.is_empty() {
             return;
         }
@@ -216,25 +248,22 @@ impl Facts {
             stored::ask(&mut pipe, tenant.org, *canonical, &fields, *mark);
             View::ask(&mut pipe, tenant.org, *canonical, *mark);
         }
-        let (mut lost, mut missing, mut has_ended) = (BTreeMap::new(), Vec::new(), false);
-        let answers = resolver.stores.redis.pipeline::<Vec<Value>>(&pipe).await.unwrap_or_default();
+        let (mut lost, mut missing, mut junk) = (BTreeMap::new(), Vec::new(), Vec::new());
+        let mut has_ended = false;
+        let answers = resolver.stores.redis.pipeline(pipe).await.unwrap_or_default();
         let is_away = answers.is_empty();
         let mut answers = answers.into_iter();
         for (seen, browser) in unknown {
-            match stored::read(answers.next().unwrap_or(Value::Nil), &fields, seen.1, now) {
-                Ok(ids) => self.learn_stored(seen, ids),
-                Err(why) => {
-                    if why == Unread::Missing && !is_away {
-                        missing.push(keys::vendor_ids(tenant.org, seen.0));
-                    }
-                    has_ended |= why == Unread::Ended;
-                    lost.insert(seen, browser);
+            if let Some(why) = self.read_stored(&mut answers, tenant.org, seen, (&fields, now), &mut junk) {
+                if matches!(why, Unread::Missing | Unread::Junk) && !is_away {
+                    missing.push(keys::vendor_ids(tenant.org, seen.0));
                 }
+                has_ended |= why == Unread::Ended;
+                lost.insert(seen, browser);
             }
-            if let Some(view) = View::read(&mut answers, seen.1) {
-                self.syncs.insert(seen, view);
-            }
+            self.read_view(&mut answers, tenant.org, seen, &mut junk);
         }
+        resolver.stores.redis.drop_junk(junk).await;
         if !lost.is_empty() {
             missing.dedup();
             let refreshes = has_ended || !missing.is_empty();

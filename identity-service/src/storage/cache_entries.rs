@@ -139,9 +139,10 @@ pub fn vendor_id(row: &VendorIdRow) -> VendorIdEntry<'_> {
     }
 }
 
-/// True where the moment that [`NEXT_FIELD`] tells has come.
-pub fn has_ended(next: Option<&str>, now: OffsetDateTime) -> bool {
-    next.is_some_and(|text| text.parse().is_ok_and(|at: i64| at <= clock::unix_ms(now)))
+/// True where the moment that [`NEXT_FIELD`] tells has come; none where the text tells no moment.
+pub fn has_ended(next: Option<&str>, now: OffsetDateTime) -> Option<bool> {
+    let at: Option<i64> = next.map(str::parse).transpose().ok()?;
+    Some(at.is_some_and(|at| at <= clock::unix_ms(now)))
 }
 
 /// The field of a browser's own value, beside the field that all share.

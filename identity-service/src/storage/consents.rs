@@ -28,15 +28,19 @@ pub async fn served<'a>(stores: &Stores, org: Uuid, anonymous_ids: &[&'a str]) -
     let asked: Vec<Key> = anonymous_ids.iter().map(|id| keys::consent(org, id)).collect();
     let answers = stores.redis.texts(&asked).await;
     let mut served = Served { known: HashMap::with_capacity(anonymous_ids.len()), unknown: Vec::new() };
-    for (anonymous_id, answer) in anonymous_ids.iter().zip(answers) {
-        if let Cached::Hit(text) = &answer
-            && let Ok(entry) = serde_json::from_str(text)
-        {
-            served.known.insert((*anonymous_id).to_owned(), entry);
-        } else {
-            served.unknown.push((anonymous_id, answer == Cached::Miss));
+    let mut junk = Vec::new();
+    for ((anonymous_id, key), answer) in anonymous_ids.iter().zip(asked).zip(answers) {
+        match answer.parse(|text| serde_json::from_str(&text).ok()) {
+            Cached::Hit(entry) => _ = served.known.insert((*anonymous_id).to_owned(), entry),
+            Cached::Miss => served.unknown.push((anonymous_id, true)),
+            Cached::Busy => served.unknown.push((anonymous_id, false)),
+            Cached::Junk => {
+                served.unknown.push((anonymous_id, true));
+                junk.push(key);
+            }
         }
     }
+    stores.redis.drop_junk(junk).await;
     served
 }
 

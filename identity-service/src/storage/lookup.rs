@@ -94,23 +94,26 @@ pub async fn canonicals(stores: &Stores, org: Uuid, ids: &[Identifier]) -> Resul
     let answers = stores.redis.texts(&asked).await;
     let mut found: Vec<Option<Uuid>> = Vec::with_capacity(ids.len());
     let mut unknown: Vec<(usize, Identifier)> = Vec::new();
-    let mut missing: Vec<Key> = Vec::new();
-    for (at, (id, answer)) in ids.iter().zip(answers).enumerate() {
-        let canonical = match &answer {
-            Cached::Hit(text) => Uuid::try_parse(text).ok(),
-            Cached::Miss | Cached::Busy => None,
-        };
-        if canonical.is_none() {
-            unknown.push((at, id.clone()));
-            if answer == Cached::Miss {
-                missing.push(keys::canonical(org, id));
-            }
+    let (mut missing, mut junk): (Vec<Key>, Vec<Key>) = (Vec::new(), Vec::new());
+    for (at, ((id, key), answer)) in ids.iter().zip(asked).zip(answers).enumerate() {
+        let answer = answer.parse(|text| Uuid::try_parse(&text).ok());
+        if let Cached::Hit(canonical) = answer {
+            found.push(Some(canonical));
+            continue;
         }
-        found.push(canonical);
+        found.push(None);
+        unknown.push((at, id.clone()));
+        if answer == Cached::Junk {
+            junk.push(key.clone());
+        }
+        if answer != Cached::Busy {
+            missing.push(key);
+        }
     }
     if unknown.is_empty() {
         return Ok(found);
     }
+    stores.redis.drop_junk(junk).await;
     read_through::through(stores, &missing, async {
         let wanted: Vec<Identifier> = unknown.iter().map(|(_, id)| id.clone()).collect();
         let mut connection = stores.connection().await?;

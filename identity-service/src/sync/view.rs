@@ -9,7 +9,6 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    clock,
     error::Result,
     storage::{
         Stores,
@@ -20,6 +19,7 @@ use crate::{
         read_through,
         redis::{
             keys::{self, Key},
+            offers,
             protocol::{self, Cached, VERSION_FIELD},
         },
         via::Via,
@@ -46,24 +46,22 @@ impl View {
         pipe.hgetall(keys::offers(org, canonical));
     }
 
-    /// Reads two answers; none where the schedule has to come from PostgreSQL.
-    pub fn read(answers: &mut impl Iterator<Item = Value>, mark: Option<Mark>) -> Option<Self> {
-        Self::parse(answers, mark).ok()
-    }
-
-    fn parse(answers: &mut impl Iterator<Item = Value>, mark: Option<Mark>) -> Result<Self, Cached> {
-        let mut strings = || answers.next().map(protocol::strings).unwrap_or_default();
-        let (syncs, leases) = (strings(), strings());
+    /// Reads two answers. Where there is no view the schedule has to come from PostgreSQL. Leases of which nothing can
+    /// be read are none.
+    pub fn read(answers: &mut impl Iterator<Item = Value>, mark: Option<Mark>) -> Cached<Self> {
+        let mut strings = || answers.next().map_or_else(|| Some(Vec::new()), protocol::strings);
+        let (syncs, leases) = (strings(), strings().unwrap_or_default());
+        let Some(syncs) = syncs else { return Cached::Junk };
         let mut syncs = syncs.into_iter();
-        match protocol::hash_state(syncs.next().flatten().as_deref()) {
-            Cached::Hit(_) => {}
-            other => return Err(other),
-        }
-        let (shared, own) = (syncs.next().flatten(), syncs.next().flatten());
-        let alone = mark.filter(|_| own.is_some());
-        let mut leases = leases.into_iter().flatten();
-        let pairs = std::iter::from_fn(|| Some((leases.next()?, leases.next()?.parse().ok()?)));
-        Ok(Self { due: own.or(shared).unwrap_or_default(), alone, leases: pairs.collect() })
+        protocol::hash_state(syncs.next().flatten().as_deref()).parse(|()| {
+            let (shared, own) = (syncs.next().flatten(), syncs.next().flatten());
+            let alone = mark.filter(|_| own.is_some());
+            let due = own.or(shared).unwrap_or_default();
+            let mut leases = leases.into_iter().flatten();
+            let pairs =
+                std::iter::from_fn(|| Some((leases.next()?, leases.next()?.parse().unwrap_or_default())));
+            schedules::is_due_text(&due).then(|| Self { due, alone, leases: pairs.collect() })
+        })
     }
 
     /// Vendors that were tried before, each with the moment in Unix ms from which on it may be tried again.
@@ -84,8 +82,9 @@ impl View {
 
     /// True where the vendor was offered a moment ago.
     pub fn is_leased(&self, vendor: &str, now: OffsetDateTime) -> bool {
-        let is_taken =
-            |name: &str| self.leases.iter().any(|(taken, ends)| taken == name && *ends > clock::unix_ms(now));
+        let is_taken = |name: &str| {
+            self.leases.iter().any(|(taken, ends)| taken == name && offers::is_running(*ends, now))
+        };
         // Mostly there are none.
         !self.leases.is_empty() && is_taken(&self.lease(vendor))
     }
@@ -126,16 +125,18 @@ pub async fn views(
     for ((canonical, _), mark) in asked.iter().zip(&marks) {
         View::ask(&mut pipe, org, *canonical, *mark);
     }
-    let mut missing = BTreeSet::new();
-    let mut views: Vec<Option<View>> = match stores.redis.pipeline::<Vec<Value>>(&pipe).await {
+    let (mut missing, mut junk) = (BTreeSet::new(), BTreeSet::new());
+    let mut views: Vec<Option<View>> = match stores.redis.pipeline(pipe).await {
         Ok(answers) => {
             let mut answers = answers.into_iter();
             let mut read = |((canonical, _), mark): (&(Uuid, _), &Option<Mark>)| {
-                let view = View::parse(&mut answers, *mark);
-                if matches!(view, Err(Cached::Miss)) {
-                    missing.insert(*canonical);
+                match View::read(&mut answers, *mark) {
+                    Cached::Hit(view) => return Some(view),
+                    Cached::Busy => {}
+                    Cached::Miss => _ = missing.insert(*canonical),
+                    Cached::Junk => _ = junk.insert(*canonical),
                 }
-                view.ok()
+                None
             };
             asked.iter().zip(&marks).map(&mut read).collect()
         }
@@ -147,6 +148,8 @@ pub async fn views(
     let unread: BTreeSet<Uuid> =
         asked.iter().zip(&views).filter(|(_, view)| view.is_none()).map(|((id, _), _)| *id).collect();
     if !unread.is_empty() {
+        stores.redis.drop_junk(junk.iter().map(|canonical| keys::syncs(org, *canonical)).collect()).await;
+        missing.append(&mut junk);
         let fillable: Vec<Key> = missing.iter().map(|canonical| keys::syncs(org, *canonical)).collect();
         let loaded = read_through::through(stores, &fillable, async {
             let mut connection = stores.connection().await?;
@@ -187,7 +190,7 @@ pub async fn load(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::redis::protocol::READY;
+    use crate::{clock, storage::redis::protocol::READY};
 
     #[test]
     fn what_the_entry_says_is_read_back() {
@@ -212,16 +215,26 @@ mod tests {
             Value::Array(values.iter().map(|text| text.map_or(Value::Nil, value)).collect())
         };
         let parsed = |syncs: &[Option<&str>], leases: &[Option<&str>]| {
-            View::parse(&mut [answer(syncs), answer(leases)].into_iter(), Some(Mark::of("browser")))
+            View::read(&mut [answer(syncs), answer(leases)].into_iter(), Some(Mark::of("browser")))
         };
-        assert!(matches!(parsed(&[None, None], &[]), Err(Cached::Miss)));
-        assert!(matches!(parsed(&[Some("!busy:1"), None], &[]), Err(Cached::Busy)));
-        let view = parsed(&[Some(READY), None], &[Some("x"), Some("5000")]).unwrap();
+        let hit = |syncs: &[Option<&str>], leases: &[Option<&str>]| match parsed(syncs, leases) {
+            Cached::Hit(view) => view,
+            other => panic!("{other:?}"),
+        };
+        assert!(matches!(parsed(&[None, None], &[]), Cached::Miss));
+        assert!(matches!(parsed(&[Some("!busy:1"), None], &[]), Cached::Busy));
+        for junk in
+            [[Some("2"), None], [Some("!"), None], [Some(READY), Some("x")], [Some(READY), Some("x=y")]]
+        {
+            assert!(matches!(parsed(&junk, &[]), Cached::Junk), "{junk:?}");
+        }
+        let view = hit(&[Some(READY), None], &[Some("z"), Some("junk"), Some("x"), Some("5000")]);
         let at = |seconds| OffsetDateTime::from_unix_timestamp(seconds).unwrap();
         assert!(view.is_leased("x", at(4)) && !view.is_leased("x", at(6)) && !view.is_leased("y", at(4)));
+        assert!(!view.is_leased("x", at(-120)), "nobody takes one for so long");
         let own = lease("y", Some(Mark::of("browser")));
         let leases = [Some("x"), Some("5000"), Some(own.as_str()), Some("5000")];
-        let alone = parsed(&[Some(READY), Some("x=1"), Some("y=2")], &leases).unwrap();
+        let alone = hit(&[Some(READY), Some("x=1"), Some("y=2")], &leases);
         assert_eq!(alone.tried(), [("y", 2)]);
         assert!(alone.is_leased("y", at(4)) && !alone.is_leased("x", at(4)));
     }

@@ -36,6 +36,9 @@ use crate::{
 /// Fields of a `cvid:` key in no order: so few that they are searched one by one.
 type Fields = Vec<(String, String)>;
 
+/// Answers for those who exist, without the consent of the browsers that they were asked for.
+type Found = HashMap<Asked, IdentityVendorIds>;
+
 /// The canonical identity that is asked for, and the mark of the browser for which it is.
 type Asked = (Uuid, Option<Mark>);
 
@@ -87,23 +90,26 @@ pub async fn find(
     });
     let consents = consents::stored(stores, org, served, |browser| somebody.contains(browser)).await?;
     let answers = names.iter().zip(&asked).map(|(name, asked)| {
-        let Some((root, stored)) = asked.as_ref().and_then(|asked| known.get(asked)) else {
+        let Some(found) = asked.as_ref().and_then(|asked| known.get(asked)) else {
             return IdentityVendorIds::default();
         };
-        let consent = name.browser().and_then(|browser| consents.get(browser));
-        answer(*root, stored, consent, fields, now)
+        let mut answer = found.clone();
+        if let Some(own) = name.browser().and_then(|browser| consents.get(browser)) {
+            answer.consent = stored_consent(own);
+        }
+        answer
     });
     Ok(answers.collect())
 }
 
-/// Root and values of each that exists. Values are in their fields' names: a browser's own in place of the person's.
+/// Loads the answer of each that exists. Values are in their fields' names: a browser's own in place of the person's.
 async fn load(
     stores: &Stores,
     org: Uuid,
     asked: &[Option<Asked>],
     fields: &[String],
     now: OffsetDateTime,
-) -> Result<HashMap<Asked, (Uuid, Fields)>> {
+) -> Result<Found> {
     let mut asked: Vec<&Asked> = asked.iter().flatten().collect();
     asked.sort_unstable();
     asked.dedup();
@@ -126,7 +132,7 @@ async fn load(
             }
         }
     }
-    let answers: Vec<Value> = match stores.redis.pipeline(&pipe).await {
+    let answers = match stores.redis.pipeline(pipe).await {
         Ok(answers) => answers,
         Err(error) => {
             tracing::debug!(%error, "redis is away; serving from postgres");
@@ -135,17 +141,18 @@ async fn load(
     };
     let is_away = answers.is_empty();
     let mut answers = answers.into_iter();
-    let (mut unknown, mut missing, mut ended) = (Vec::new(), Vec::new(), false);
+    let (mut unknown, mut missing, mut junk, mut ended) = (Vec::new(), Vec::new(), Vec::new(), false);
     for asked in asked {
-        let texts = answers.next().map(protocol::strings).unwrap_or_default();
-        let hash = if fields.is_empty() { whole(texts) } else { some(texts, fields) };
-        let (version, next) = (field(&hash.shared, VERSION_FIELD), field(&hash.shared, NEXT_FIELD));
-        match stored::is_readable(version, next, now) {
-            Ok(()) => {
-                known.insert(*asked, (asked.0, hash.of(asked.1)));
+        match read(answers.next(), asked, fields, now) {
+            Ok(found) => {
+                known.insert(*asked, found);
                 continue;
             }
             Err(Unread::Missing) if !is_away => missing.push(keys::vendor_ids(org, asked.0)),
+            Err(Unread::Junk) => {
+                missing.push(keys::vendor_ids(org, asked.0));
+                junk.push(keys::vendor_ids(org, asked.0));
+            }
             Err(Unread::Ended) => ended = true,
             Err(Unread::Missing | Unread::Busy) => {}
         }
@@ -154,6 +161,7 @@ async fn load(
     if unknown.is_empty() {
         return Ok(known);
     }
+    stores.redis.drop_junk(junk).await;
     missing.dedup();
     let lost = read_through::through(stores, &missing, async {
         let mut connection = stores.connection().await?;
@@ -167,9 +175,11 @@ async fn load(
         let by_root: BTreeMap<&Uuid, &Entry> = loaded.keys().zip(&delivered).collect();
         for (asked, root) in unknown.iter().zip(roots) {
             let Some(root) = root else { continue };
-            if let Some(Stored::Hash(fields)) = by_root.get(&root).map(|entry| &entry.value) {
-                let hash = Hash { shared: fields.clone(), own: Vec::new() };
-                known.insert(*asked, (root, hash.of(asked.1)));
+            if let Some(Stored::Hash(stored)) = by_root.get(&root).map(|entry| &entry.value) {
+                let hash = Hash { shared: stored.clone(), own: Vec::new() };
+                if let Ok(found) = hash.answer(root, asked.1, fields, now) {
+                    known.insert(*asked, found);
+                }
             }
         }
         let with_ids = loaded.iter().filter(|(_, own)| !own.ids.is_empty());
@@ -182,6 +192,20 @@ async fn load(
     Ok(known)
 }
 
+/// Reads the answer of one from Redis.
+fn read(
+    answer: Option<Value>,
+    (canonical, mark): &Asked,
+    fields: &[String],
+    now: OffsetDateTime,
+) -> Result<IdentityVendorIds, Unread> {
+    let texts = protocol::strings(answer.ok_or(Unread::Missing)?).ok_or(Unread::Junk)?;
+    let hash = if fields.is_empty() { whole(texts) } else { some(texts, fields) };
+    let (version, next) = (field(&hash.shared, VERSION_FIELD), field(&hash.shared, NEXT_FIELD));
+    stored::is_readable(version, next, now)?;
+    hash.answer(*canonical, *mark, fields, now)
+}
+
 /// The fields of a `cvid:` key as they were read.
 struct Hash {
     /// Fields by the names that they have in Redis.
@@ -191,6 +215,32 @@ struct Hash {
 }
 
 impl Hash {
+    /// The answer for the browser of `mark`: its own values where they are others than the person's, with the newest
+    /// consent of the person's where no browser is named. Junk where a field that it needs can't be read.
+    fn answer(
+        self,
+        root: Uuid,
+        mark: Option<Mark>,
+        fields: &[String],
+        now: OffsetDateTime,
+    ) -> Result<IdentityVendorIds, Unread> {
+        let mut answer = IdentityVendorIds { canonical_id: root.to_string(), ..Default::default() };
+        for (name, text) in self.of(mark) {
+            if name == CONSENT_FIELD {
+                if mark.is_none() {
+                    let newest = serde_json::from_str(&text).map_err(|_| Unread::Junk)?;
+                    answer.consent = stored_consent(&newest);
+                }
+            } else if fields.is_empty() || fields.contains(&name) {
+                let entry: VendorIdEntry<'_> = serde_json::from_str(&text).map_err(|_| Unread::Junk)?;
+                if entry.expires_at > now {
+                    answer.vendor_ids.insert(name, vendor_id(entry));
+                }
+            }
+        }
+        Ok(answer)
+    }
+
     /// The values for the browser of `mark`: its own where that is another than the person's.
     fn of(self, mark: Option<Mark>) -> Fields {
         let Self { shared, mut own } = self;
@@ -230,29 +280,6 @@ fn some(texts: Vec<Option<String>>, fields: &[String]) -> Hash {
 
 fn field<'a>(fields: &'a Fields, name: &str) -> Option<&'a str> {
     fields.iter().find(|(field, _)| field == name).map(|(_, text)| text.as_str())
-}
-
-fn answer(
-    root: Uuid,
-    stored: &Fields,
-    own_consent: Option<&ConsentEntry>,
-    fields: &[String],
-    now: OffsetDateTime,
-) -> IdentityVendorIds {
-    let vendor_ids = stored
-        .iter()
-        .filter(|(field, _)| !field.starts_with('_') && (fields.is_empty() || fields.contains(field)))
-        .filter_map(|(field, text)| {
-            let entry: VendorIdEntry<'_> = serde_json::from_str(text).ok()?;
-            (entry.expires_at > now).then(|| (field.clone(), vendor_id(entry)))
-        })
-        .collect();
-    let newest: Option<ConsentEntry> = match own_consent {
-        Some(_) => None,
-        None => field(stored, CONSENT_FIELD).and_then(|text| serde_json::from_str(text).ok()),
-    };
-    let consent = own_consent.or(newest.as_ref()).and_then(stored_consent);
-    IdentityVendorIds { canonical_id: root.to_string(), vendor_ids, consent }
 }
 
 /// The vendor ID as it is answered.

@@ -123,6 +123,16 @@ pub fn way(due: &str, mark: Mark) -> Option<Via> {
     rest.split(' ').next().map(Via::from_word)
 }
 
+/// True where a text of what is due can be read: nothing, or a moment a vendor and a way a browser.
+pub fn is_due_text(due: &str) -> bool {
+    let is_token = |token: &str| match token.split_once('=') {
+        Some((name, _)) if name.starts_with('@') => true,
+        Some((_, at)) => at.parse::<i64>().is_ok(),
+        None => false,
+    };
+    due.split(' ').filter(|token| !token.is_empty()).all(is_token)
+}
+
 /// Writes what is due for a browser, with its way; for the person, with the ways of all that share that schedule.
 pub fn due_text(attempts: &Attempts, ties: &Ties, browser: Option<&str>) -> String {
     let schedules = of(attempts, ties, browser);

@@ -39,6 +39,8 @@ pub enum Unread {
     Busy,
     /// The key has to be written anew: something that it shows has ended.
     Ended,
+    /// The key holds what is none of ours; it is to be dropped, and may be filled then.
+    Junk,
 }
 
 /// Judges a `cvid:` key by two of its fields, [`VERSION_FIELD`] and [`NEXT_FIELD`].
@@ -46,8 +48,12 @@ pub fn is_readable(version: Option<&str>, next: Option<&str>, now: OffsetDateTim
     match protocol::hash_state(version) {
         Cached::Miss => Err(Unread::Missing),
         Cached::Busy => Err(Unread::Busy),
-        Cached::Hit(_) if cache_entries::has_ended(next, now) => Err(Unread::Ended),
-        Cached::Hit(_) => Ok(()),
+        Cached::Junk => Err(Unread::Junk),
+        Cached::Hit(()) => match cache_entries::has_ended(next, now) {
+            Some(false) => Ok(()),
+            Some(true) => Err(Unread::Ended),
+            None => Err(Unread::Junk),
+        },
     }
 }
 
@@ -57,11 +63,12 @@ impl StoredId {
         Self::of(cache_entries::vendor_id(row))
     }
 
-    /// The ID in a field of a `cvid:` key, where the browser of `mark` owns it; none where the text is not
-    /// understood.
-    fn of_text(text: &str, mark: Mark) -> Option<Self> {
-        let entry: VendorIdEntry<'_> = serde_json::from_str(text).ok()?;
-        (entry.by.as_deref() == Some(mark.as_str())).then(|| Self::of(entry))
+    /// The ID in a field of a `cvid:` key, where the browser of `mark` owns it.
+    fn of_text(text: &str, mark: Mark) -> Result<Option<Self>, Unread> {
+        // None for what is written as [`cache_entries::NO_ID`].
+        let entry: Option<VendorIdEntry<'_>> = serde_json::from_str(text).map_err(|_| Unread::Junk)?;
+        let own = entry.filter(|entry| entry.by.as_deref() == Some(mark.as_str()));
+        Ok(own.map(Self::of))
     }
 
     fn of(entry: VendorIdEntry<'_>) -> Self {
@@ -89,14 +96,18 @@ pub fn read(
     mark: Option<Mark>,
     now: OffsetDateTime,
 ) -> Result<StoredIds, Unread> {
-    let mut texts = protocol::strings(answer).into_iter();
+    let mut texts = protocol::strings(answer).ok_or(Unread::Junk)?.into_iter();
     let (version, next) = (texts.next().flatten(), texts.next().flatten());
     is_readable(version.as_deref(), next.as_deref(), now)?;
     let texts: Vec<Option<String>> = texts.collect();
     let (shared, own) = texts.split_at_checked(fields.len()).unwrap_or_default();
-    let stored = |(field, (shared, own)): (&&str, (&Option<String>, &Option<String>))| {
-        let text = own.as_deref().or(shared.as_deref())?;
-        Some(((*field).to_owned(), StoredId::of_text(text, mark?)?))
-    };
-    Ok(fields.iter().zip(shared.iter().zip(own)).filter_map(stored).collect())
+    let mut ids = StoredIds::new();
+    for (field, (shared, own)) in fields.iter().zip(shared.iter().zip(own)) {
+        if let (Some(text), Some(mark)) = (own.as_deref().or(shared.as_deref()), mark)
+            && let Some(id) = StoredId::of_text(text, mark)?
+        {
+            ids.insert((*field).to_owned(), id);
+        }
+    }
+    Ok(ids)
 }

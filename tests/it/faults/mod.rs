@@ -13,6 +13,7 @@ mod postgres;
 mod postgres_disk;
 mod postgres_failover;
 mod redis;
+mod redis_junk;
 mod redis_refuses;
 mod redis_split;
 mod stores;

@@ -15,7 +15,7 @@ use bb8_redis::{
     bb8::{ManageConnection, Pool, RunError},
     redis::{
         AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline,
-        RedisError, aio::MultiplexedConnection,
+        RedisError, Value, aio::MultiplexedConnection,
     },
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -130,10 +130,17 @@ impl RedisClient {
         self.run(false, WRITE_TIMEOUT, send).await
     }
 
-    /// Sends commands in one round trip, and reads the answers in order.
-    pub async fn pipeline<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T> {
+    /// Sends commands in one round trip, and returns the answers in order. A key of another type than the command's
+    /// has an error for its answer, and spoils no other; any other error is that of all.
+    pub async fn pipeline(&self, mut pipeline: Pipeline) -> Result<Vec<Value>> {
+        pipeline.ignore_errors();
         self.run(true, RESPONSE_TIMEOUT, async |lane: &mut MultiplexedConnection| {
-            pipeline.query_async(lane).await
+            let answers: Vec<Value> = pipeline.query_async(lane).await?;
+            let failed = answers.iter().find_map(|answer| match answer {
+                Value::ServerError(error) if error.code() != "WRONGTYPE" => Some(error.clone()),
+                _ => None,
+            });
+            failed.map_or(Ok(answers), |error| Err(error.into()))
         })
         .await
     }

@@ -18,6 +18,62 @@ pub enum Shape {
     Hash,
 }
 
+/// The kinds of keys, which is what their names begin with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// The canonical identity of an identifier.
+    Canonical,
+    /// The consent signals of a browser.
+    Consent,
+    /// The vendor IDs of a canonical identity.
+    VendorIds,
+    /// The schedules of a canonical identity.
+    Syncs,
+    /// The vendor IDs of a browser, for other systems.
+    Identity,
+    /// The leases on the syncs of a canonical identity.
+    Offers,
+    /// The server's own mark.
+    Server,
+}
+
+impl Family {
+    /// Every kind that there is.
+    pub const ALL: [Self; 7] = [
+        Self::Canonical,
+        Self::Consent,
+        Self::VendorIds,
+        Self::Syncs,
+        Self::Identity,
+        Self::Offers,
+        Self::Server,
+    ];
+
+    /// The part of the name before the first colon.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Self::Canonical => "canonical",
+            Self::Consent => "consent",
+            Self::VendorIds => "cvid",
+            Self::Syncs => "syncs",
+            Self::Identity => "identity",
+            Self::Offers => "offers",
+            Self::Server => "datafly",
+        }
+    }
+
+    /// The kind of the key of this name; none where it is none of ours.
+    pub fn of(name: &str) -> Option<Self> {
+        let (prefix, _) = name.split_once(':')?;
+        Self::ALL.into_iter().find(|family| family.prefix() == prefix)
+    }
+
+    /// True where keys of this kind serve what PostgreSQL knows.
+    pub fn serves(self) -> bool {
+        !matches!(self, Self::Offers | Self::Server)
+    }
+}
+
 /// A key that serves what PostgreSQL knows.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
@@ -33,33 +89,33 @@ pub fn canonical(org: Uuid, id: &Identifier) -> Key {
         Kind::AnonymousId => encoded(&id.value),
         Kind::UserId => hashed(&id.value).into(),
     };
-    Key { name: name("canonical", org, &[id.kind.word(), &value]), shape: Shape::Text }
+    Key { name: name(Family::Canonical, org, &[id.kind.word(), &value]), shape: Shape::Text }
 }
 
 /// `cvid:{org_id}:{canonical_id}` → field → vendor ID, and `_{field}@{mark}` → a browser's own.
 pub fn vendor_ids(org: Uuid, canonical: Uuid) -> Key {
-    Key { name: of_canonical("cvid", org, canonical), shape: Shape::Hash }
+    Key { name: of_canonical(Family::VendorIds, org, canonical), shape: Shape::Hash }
 }
 
 /// `syncs:{org_id}:{canonical_id}` → vendor → schedule, and `_{vendor}@{mark}` → that of a browser alone.
 pub fn syncs(org: Uuid, canonical: Uuid) -> Key {
-    Key { name: of_canonical("syncs", org, canonical), shape: Shape::Hash }
+    Key { name: of_canonical(Family::Syncs, org, canonical), shape: Shape::Hash }
 }
 
 /// `identity:{org_id}:{anonymous_id}` → field → plain value, for other systems.
 pub fn identity(org: Uuid, anonymous_id: &str) -> Key {
-    Key { name: name("identity", org, &[&encoded(anonymous_id)]), shape: Shape::Hash }
+    Key { name: name(Family::Identity, org, &[&encoded(anonymous_id)]), shape: Shape::Hash }
 }
 
 /// `consent:{org_id}:{anonymous_id}` → the last consent signals.
 pub fn consent(org: Uuid, anonymous_id: &str) -> Key {
-    Key { name: name("consent", org, &[&encoded(anonymous_id)]), shape: Shape::Text }
+    Key { name: name(Family::Consent, org, &[&encoded(anonymous_id)]), shape: Shape::Text }
 }
 
 /// `offers:{org_id}:{canonical_id}` → vendor, or `{vendor}@{mark}` of a browser alone → end of the lease. Soft:
 /// nothing is lost with it.
 pub fn offers(org: Uuid, canonical: Uuid) -> String {
-    of_canonical("offers", org, canonical)
+    of_canonical(Family::Offers, org, canonical)
 }
 
 /// Key in which a server holds its own identity once its serving keys were made good.
@@ -67,15 +123,16 @@ pub const SERVER: &str = "datafly:server";
 
 /// True where `name` is that of a serving key.
 pub fn serves(name: &str) -> bool {
-    ["canonical:", "consent:", "cvid:", "syncs:", "identity:"].iter().any(|prefix| name.starts_with(prefix))
+    Family::of(name).is_some_and(Family::serves)
 }
 
-fn of_canonical(prefix: &str, org: Uuid, canonical: Uuid) -> String {
-    name(prefix, org, &[canonical.hyphenated().encode_lower(&mut Uuid::encode_buffer())])
+fn of_canonical(family: Family, org: Uuid, canonical: Uuid) -> String {
+    name(family, org, &[canonical.hyphenated().encode_lower(&mut Uuid::encode_buffer())])
 }
 
-/// `{prefix}:{org}` and the rest, with colons between. Every request makes several, so without `format!`.
-fn name(prefix: &str, org: Uuid, rest: &[&str]) -> String {
+/// `{family}:{org}` and the rest, with colons between. Every request makes several, so without `format!`.
+fn name(family: Family, org: Uuid, rest: &[&str]) -> String {
+    let prefix = family.prefix();
     let mut buffer = Uuid::encode_buffer();
     let org = org.hyphenated().encode_lower(&mut buffer);
     let length = prefix.len() + 1 + org.len() + rest.iter().map(|part| 1 + part.len()).sum::<usize>();
@@ -103,6 +160,25 @@ fn hashed(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_kind_is_told_by_the_name_of_a_key() {
+        let org = Uuid::nil();
+        let id = Identifier { kind: Kind::UserId, value: "alice".to_owned() };
+        let key = |family: Family| match family {
+            Family::Canonical => canonical(org, &id).name,
+            Family::Consent => consent(org, "a").name,
+            Family::VendorIds => vendor_ids(org, org).name,
+            Family::Syncs => syncs(org, org).name,
+            Family::Identity => identity(org, "a").name,
+            Family::Offers => offers(org, org),
+            Family::Server => SERVER.to_owned(),
+        };
+        for family in Family::ALL {
+            assert_eq!(Family::of(&key(family)), Some(family), "{}", key(family));
+        }
+        assert_eq!((Family::of("somebody-elses"), Family::of("cvids:x")), (None, None));
+    }
 
     #[test]
     fn values_can_not_leave_their_place() {

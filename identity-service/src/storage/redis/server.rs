@@ -1,8 +1,10 @@
 //! A server's identity and role, as it says them itself.
 
-use bb8_redis::redis::{ErrorKind, Pipeline, RedisError, ServerErrorKind, aio::MultiplexedConnection, pipe};
+use bb8_redis::redis::{
+    ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value, aio::MultiplexedConnection, pipe,
+};
 
-use super::keys::SERVER;
+use super::{keys::SERVER, protocol::Cached, state};
 
 /// The version of what serving keys hold. A server whose values were made good by a core of another version is one
 /// that is not known.
@@ -16,15 +18,24 @@ pub struct Server {
     /// which costs a purge.
     pub identity: String,
     /// The identity for which its values were made good; none where no purge has ended there, or a flush took
-    /// the name.
+    /// the name. What is there and no name stands for another.
     pub named: Option<String>,
 }
 
 impl Server {
     /// Asks the server who it is. An error where it is no primary, or does not serve data (LOADING, NOAUTH).
     pub async fn ask(connection: &mut MultiplexedConnection) -> Result<Self, RedisError> {
-        let (info, named): (String, Option<String>) =
-            pipe().cmd("INFO").arg("server").arg("replication").get(SERVER).query_async(connection).await?;
+        let mut asked = pipe();
+        asked.cmd("INFO").arg("server").arg("replication").get(SERVER).ignore_errors();
+        let (info, named): (RedisResult<String>, RedisResult<Value>) = asked.query_async(connection).await?;
+        let info = info?;
+        let named = match named.map(Cached::read) {
+            Ok(Cached::Hit(name)) => Some(name),
+            Ok(Cached::Miss) => None,
+            Ok(Cached::Busy | Cached::Junk) => Some(String::new()),
+            Err(error) if state::is_the_servers(&error) => return Err(error),
+            Err(_) => Some(String::new()),
+        };
         let line = |name: &str| {
             let value = |line: &str| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim_end().to_owned());
             info.lines().find_map(value).unwrap_or_default()

@@ -1,11 +1,17 @@
 //! Dropping values that may be wrong.
 
+use std::collections::BTreeSet;
+
 use bb8_redis::redis::{Pipeline, RedisResult, aio::MultiplexedConnection};
 
 use super::{busy, eval};
 use crate::{
     error::Result,
-    storage::redis::{client::RedisClient, keys, state},
+    storage::redis::{
+        client::RedisClient,
+        keys::{self, Family, Key},
+        state,
+    },
 };
 
 /// Script that deletes a value that can't be trusted. ARGV: the marker of the writer that left the repair; it
@@ -43,6 +49,22 @@ impl RedisClient {
     pub async fn invalidate(&self, keys: &[Stale]) -> Result<Vec<Invalidated>> {
         let answers = self.write(&invalidations(keys)).await?;
         Ok(invalidated(keys, answers)?)
+    }
+
+    /// Drops keys that hold what is none of ours, so that they can be filled anew. A writer that is at work on one
+    /// keeps it. Redis being away only means that they stay.
+    pub async fn drop_junk(&self, keys: Vec<Key>) {
+        if keys.is_empty() {
+            return;
+        }
+        let kinds: BTreeSet<&str> =
+            keys.iter().filter_map(|key| Family::of(&key.name)).map(Family::prefix).collect();
+        serve::warn_on_change!(WARN, ?kinds, keys = keys.len(), "redis held what is none of ours");
+        let stale: Vec<Stale> =
+            keys.into_iter().map(|key| Stale { key: key.name, writer: String::new() }).collect();
+        if let Err(error) = self.invalidate(&stale).await {
+            tracing::debug!(%error, "not dropped");
+        }
     }
 
     /// Drops values that may be wrong over a given connection, as [`RedisClient::invalidate`] does.

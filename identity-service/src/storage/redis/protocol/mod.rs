@@ -28,8 +28,7 @@ use super::keys::Key;
 pub const VERSION_FIELD: &str = "_v";
 /// Value of [`VERSION_FIELD`] in a hash that is ready.
 pub const READY: &str = "1";
-/// First character of all markers; no value begins with it.
-const MARKER: char = '!';
+/// The beginnings of all markers; no value has them.
 const BUSY: &str = "!busy:";
 const FILL: &str = "!fill:";
 
