@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bb8_redis::{bb8::RunError, redis::RedisError};
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
-use migrations::pool::PgPoolError;
+use migrations::pool::{Fault, PgPoolError};
 use proto::{Reason, v1::ErrorReason};
 use tonic::Status;
 
@@ -57,6 +57,11 @@ impl Error {
     /// Makes the refusal of a field that is missing, malformed or out of bounds.
     pub fn invalid(field: impl Into<String>) -> Self {
         Self::Refused { reason: ErrorReason::InvalidArgument, field: Some(field.into()) }
+    }
+
+    /// True where a connection to PostgreSQL was lost, or ended by the server, under a statement.
+    pub fn is_lost_connection(&self) -> bool {
+        matches!(self, Self::Postgres(error) if Fault::of(error) == Fault::Connection)
     }
 
     /// Returns the public reason. What the stores said is logged here, once, and never returned.

@@ -22,6 +22,7 @@ use crate::{
         cache_entries::ConsentEntry,
         consents,
         lookup::{self, IdentityName},
+        retry_lost,
     },
     sync::{self, explain, pending, view},
     vendor_ids::schedules,
@@ -129,8 +130,9 @@ impl SyncService for Service {
         let ExplainRequest { caller, identity, pipeline_id } = request.into_inner();
         let found = self.schedule(roles, caller, identity, pipeline_id).await?;
         // The truth, not what serves: an engineer asks because something looks odd.
-        let mut connection = self.app.stores.connection().await?;
-        let mut loaded = view::load(&mut connection, found.org, &BTreeSet::from([found.canonical])).await?;
+        let (stores, asked) = (&self.app.stores, BTreeSet::from([found.canonical]));
+        let mut loaded =
+            retry_lost!({ view::load(&mut *stores.connection().await?, found.org, &asked).await })?;
         let (attempts, ties) = loaded.remove(&found.canonical).unwrap_or_default();
         let schedules = schedules::of(&attempts, &ties, found.browser.as_deref());
         let vendors = explain::explain(&found.source, &schedules, &found.consent, found.now);

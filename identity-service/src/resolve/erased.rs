@@ -8,7 +8,7 @@ use crate::{
     auth::Tenant,
     error::{Error, Result},
     pii::Digest,
-    storage::postgres::erased,
+    storage::{postgres::erased, retry_lost},
 };
 
 /// Time within which a signed call mostly arrives. Whoever was erased can't be known again sooner, by fresh events.
@@ -34,8 +34,9 @@ pub async fn refuse(
     if asked.is_empty() {
         return Ok(());
     }
-    let find = async { erased::find(&mut *resolver.stores.connection().await?, tenant.org, &asked).await };
-    let found = match find.await {
+    let stores = &resolver.stores;
+    let found = retry_lost!({ erased::find(&mut *stores.connection().await?, tenant.org, &asked).await });
+    let found = match found {
         Ok(found) => found,
         // While nothing can be stored, nothing is brought back either.
         Err(_) if !people.iter().flatten().any(unknown) => return Ok(()),

@@ -24,6 +24,7 @@ use crate::{
         postgres::{create::Creator, erasure},
         read_through,
         redis::keys::{self, Key},
+        retry_lost,
         via::Via,
     },
 };
@@ -163,8 +164,8 @@ async fn identify(
     }
     // Redis forgets each identifier after a month at the latest, so whoever still comes is seen here.
     if !known.is_empty() {
-        let mut connection = resolver.stores.connection().await?;
-        erasure::touch(&mut connection, tenant.org, &known, now.date()).await?;
+        let (stores, day) = (&resolver.stores, now.date());
+        retry_lost!({ erasure::touch(&mut *stores.connection().await?, tenant.org, &known, day).await })?;
     }
     Ok(outcomes)
 }

@@ -23,6 +23,7 @@ use crate::{
             keys::{self, Key},
             protocol::Cached,
         },
+        retry_lost,
     },
     sync::view::{self, View},
     vendor_ids::{
@@ -285,10 +286,12 @@ impl Facts {
         let canonicals: BTreeSet<Uuid> = lost.keys().map(|(canonical, _)| *canonical).collect();
         let canonicals: Vec<Uuid> = canonicals.into_iter().collect();
         let loaded = read_through::through(stores, missing, async {
-            let mut connection = stores.connection().await?;
-            let known = entries::load(&mut connection, org, &canonicals).await?;
-            let delivered = entries::delivered(&mut connection, org, &known, now).await?;
-            Ok((known, delivered))
+            retry_lost!({
+                let mut connection = stores.connection().await?;
+                let known = entries::load(&mut connection, org, &canonicals).await?;
+                let delivered = entries::delivered(&mut connection, org, &known, now).await?;
+                Ok((known, delivered))
+            })
         });
         match loaded.await {
             Ok(known) => {

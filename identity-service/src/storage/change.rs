@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{
     Stores,
-    postgres::repairs,
+    postgres::{commits, repairs},
     redis::{
         keys::Key,
         protocol::{Entry, Nonce},
@@ -57,9 +57,11 @@ pub async fn commit<C: Change>(stores: &Stores, change: C) -> Result<Committed<C
     let work = async move {
         let turn = stores.org_writes.take(change.org()).await;
         let _turn = turn.ok_or_else(|| Error::refused(ErrorReason::Overloaded))?;
-        let mut tries = 1;
+        let (mut tries, mut was_lost) = (1, false);
         loop {
             match commit_here(&stores, &change).await {
+                // Nothing of it was committed.
+                Err(error) if !was_lost && error.is_lost_connection() => was_lost = true,
                 Err(Error::Postgres(error)) if tries < TRIES && Fault::of(&error) == Fault::Conflict => {
                     tries += 1;
                 }
@@ -73,21 +75,40 @@ pub async fn commit<C: Change>(stores: &Stores, change: C) -> Result<Committed<C
     timed.unwrap_or_else(|_| Err(Error::refused(ErrorReason::Unavailable)))
 }
 
+/// Commits `change` over one connection. An error of a lost connection means that nothing was committed.
 async fn commit_here<C: Change>(stores: &Stores, change: &C) -> Result<Committed<C::Output>> {
     let nonce = Nonce::new();
     let mut connection = stores.connection().await?;
-    let (output, entries, marked) = connection
+    // There where nothing but COMMIT is left to be sent.
+    let mut complete = None;
+    let done = connection
         .transaction(async |connection| {
             let (output, entries) = change.apply(connection).await?;
             let keys: Vec<Key> = entries.iter().map(|entry| entry.key.clone()).collect();
-            let marked = stores.redis.mark(&keys, &nonce).await;
+            let (marked, number) =
+                tokio::join!(stores.redis.mark(&keys, &nonce), commits::number(connection));
+            let number = number?;
             if let Err(error) = &marked {
                 stores.redis.distrust(error);
                 repairs::add(connection, change.org(), &keys, &nonce).await?;
             }
-            Ok::<_, Error>((output, entries, marked))
+            complete = Some((output, entries, marked, number));
+            Ok::<_, Error>(())
         })
-        .await?;
+        .await;
+    let Some((output, entries, marked, number)) = complete else {
+        return Err(done.err().unwrap_or_else(|| Error::refused(ErrorReason::Internal)));
+    };
+    if let Err(error) = done {
+        if !error.is_lost_connection() {
+            return Err(error);
+        }
+        match commits::was_committed(&stores.postgres, connection.generation(), &number).await {
+            Some(true) => connection = stores.connection().await?,
+            Some(false) => return Err(error),
+            None => return Err(Error::refused(ErrorReason::Unavailable)),
+        }
+    }
     let mut failure = marked.err();
     if failure.is_none()
         && let Err(error) = stores.redis.put(&entries, &nonce).await

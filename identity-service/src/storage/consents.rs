@@ -71,8 +71,7 @@ pub async fn of(stores: &Stores, org: Uuid, anonymous_id: &str, is_known: bool) 
 
 /// The newest signals among the browsers of a canonical identity.
 pub async fn newest(stores: &Stores, org: Uuid, canonical: Uuid) -> Result<ConsentEntry> {
-    let mut connection = stores.connection().await?;
-    let newest = consent::newest(&mut connection, org, &[canonical]).await?;
+    let newest = retry_lost!({ consent::newest(&mut *stores.connection().await?, org, &[canonical]).await })?;
     Ok(cache_entries::consent_entry(newest.first().map(|(_, row)| row)))
 }
 
@@ -86,8 +85,8 @@ pub async fn load(
     has: impl Fn(&str) -> bool + Send,
 ) -> Result<HashMap<String, ConsentEntry>> {
     read_through::through(stores, missing, async move {
-        let mut connection = stores.connection().await?;
-        let rows = consent::find(&mut connection, org, anonymous_ids).await?;
+        let rows =
+            retry_lost!({ consent::find(&mut *stores.connection().await?, org, anonymous_ids).await })?;
         let rows: HashMap<&str, &ConsentRow> =
             rows.iter().map(|row| (row.anonymous_id.as_str(), row)).collect();
         let mut known = HashMap::with_capacity(anonymous_ids.len());

@@ -116,8 +116,7 @@ pub async fn canonicals(stores: &Stores, org: Uuid, ids: &[Identifier]) -> Resul
     stores.redis.drop_junk(junk).await;
     read_through::through(stores, &missing, async {
         let wanted: Vec<Identifier> = unknown.iter().map(|(_, id)| id.clone()).collect();
-        let mut connection = stores.connection().await?;
-        let roots = identities::find(&mut connection, org, &wanted).await?;
+        let roots = retry_lost!({ identities::find(&mut *stores.connection().await?, org, &wanted).await })?;
         let mut entries = Vec::with_capacity(roots.len());
         for ((at, id), root) in unknown.iter().zip(roots) {
             entries.push(cache_entries::canonical(org, id, root));
@@ -156,8 +155,9 @@ pub async fn root(stores: &Stores, org: Uuid, name: &IdentityName) -> Result<Opt
             Ok(canonicals(stores, org, std::slice::from_ref(id)).await?.into_iter().next().flatten())
         }
         Named::Canonical(id) => {
-            let mut connection = stores.connection().await?;
-            Ok(identities::roots(&mut connection, org, &[*id]).await?.into_iter().next().flatten())
+            let roots =
+                retry_lost!({ identities::roots(&mut *stores.connection().await?, org, &[*id]).await })?;
+            Ok(roots.into_iter().next().flatten())
         }
     }
 }

@@ -1,5 +1,20 @@
 //! The stores: PostgreSQL is the truth, Redis serves and is rebuilt from it.
 
+/// Runs what may be run twice (a read, or a statement that changes nothing the second time), and once more where a
+/// connection to PostgreSQL was lost under it. The block takes a connection of its own.
+macro_rules! retry_lost {
+    ($work:block) => {{
+        let mut was_lost = false;
+        loop {
+            let done: $crate::error::Result<_> = async { $work }.await;
+            match done {
+                Err(error) if !was_lost && error.is_lost_connection() => was_lost = true,
+                done => break done,
+            }
+        }
+    }};
+}
+
 pub mod attempt;
 pub mod batcher;
 pub mod cache_entries;
@@ -13,6 +28,8 @@ pub mod read_through;
 pub mod redis;
 pub mod repairs;
 pub mod via;
+
+pub(crate) use retry_lost;
 
 use std::time::Instant;
 

@@ -19,7 +19,7 @@ use crate::{
     error::{Error, Result},
     identifiers::{self, Identifier, Kind, Parsed},
     settings::{CollectHost, Source},
-    storage::{lookup, postgres::erased},
+    storage::{lookup, postgres::erased, retry_lost},
     vendors::{sync::Mode, sync_url},
 };
 
@@ -103,7 +103,8 @@ impl GatewaySync {
     /// A page that was open when its visitor was erased may still fire what it was offered before.
     async fn was_erased(&self, org: Uuid, browser: &Identifier) -> Result<bool> {
         let digests = self.tombstones.digests(org, browser);
-        Ok(!erased::find(&mut *self.stores.connection().await?, org, &digests).await?.is_empty())
+        let find = retry_lost!({ erased::find(&mut *self.stores.connection().await?, org, &digests).await });
+        Ok(!find?.is_empty())
     }
 }
 

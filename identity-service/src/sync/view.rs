@@ -22,6 +22,7 @@ use crate::{
             offers,
             protocol::{self, Cached, VERSION_FIELD},
         },
+        retry_lost,
         via::Via,
     },
     vendor_ids::{refresh, schedules, ties::Ties},
@@ -152,8 +153,7 @@ pub async fn views(
         missing.append(&mut junk);
         let fillable: Vec<Key> = missing.iter().map(|canonical| keys::syncs(org, *canonical)).collect();
         let loaded = read_through::through(stores, &fillable, async {
-            let mut connection = stores.connection().await?;
-            let loaded = load(&mut connection, org, &unread).await?;
+            let loaded = retry_lost!({ load(&mut *stores.connection().await?, org, &unread).await })?;
             let entry = |(id, (attempts, ties)): (&Uuid, &(Attempts, Ties))| {
                 schedules::entry(org, *id, attempts, ties)
             };

@@ -30,6 +30,7 @@ use crate::{
             keys,
             protocol::{self, Entry, VERSION_FIELD, Value as Stored},
         },
+        retry_lost,
     },
 };
 
@@ -164,14 +165,17 @@ async fn load(
     stores.redis.drop_junk(junk).await;
     missing.dedup();
     let lost = read_through::through(stores, &missing, async {
-        let mut connection = stores.connection().await?;
         let canonicals: Vec<Uuid> = unknown.iter().map(|(canonical, _)| *canonical).collect();
-        let roots = identities::roots(&mut connection, org, &canonicals).await?;
-        let mut live: Vec<Uuid> = roots.iter().flatten().copied().collect();
-        live.sort_unstable();
-        live.dedup();
-        let loaded = entries::load(&mut connection, org, &live).await?;
-        let delivered = entries::delivered(&mut connection, org, &loaded, now).await?;
+        let (roots, loaded, delivered) = retry_lost!({
+            let mut connection = stores.connection().await?;
+            let roots = identities::roots(&mut connection, org, &canonicals).await?;
+            let mut live: Vec<Uuid> = roots.iter().flatten().copied().collect();
+            live.sort_unstable();
+            live.dedup();
+            let loaded = entries::load(&mut connection, org, &live).await?;
+            let delivered = entries::delivered(&mut connection, org, &loaded, now).await?;
+            Ok((roots, loaded, delivered))
+        })?;
         let by_root: BTreeMap<&Uuid, &Entry> = loaded.keys().zip(&delivered).collect();
         for (asked, root) in unknown.iter().zip(roots) {
             let Some(root) = root else { continue };

@@ -29,6 +29,8 @@ impl Fault {
             Kind::SerializationFailure => Self::Conflict,
             Kind::ReadOnlyTransaction => Self::ReadOnly,
             Kind::ClosedConnection | Kind::UnableToSendCommand => Self::Connection,
+            // SQLSTATE 57P01 and its like: the session was ended.
+            Kind::Unknown if says("terminating connection") => Self::Connection,
             Kind::Unknown if says("deadlock detected") || says("lock timeout") => Self::Conflict,
             Kind::Unknown if says("statement timeout") => Self::Timeout,
             // Whatever the file, and with a quota as well.

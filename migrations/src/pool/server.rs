@@ -34,9 +34,10 @@ const PAUSE_MS: std::ops::Range<u64> = 150..350;
 /// First statement on every connection. It has statements end before the caller's deadline of 1 s does, and
 /// the server end a session that a crashed task left inside a transaction and, within 50 ms, a statement
 /// whose client has gone. The start time tells servers apart: a standby that was promoted has another one
-/// than its primary. Errors are told apart by their text, so it is to be English whatever the database's
+/// than its primary. One that has crashed and kept its start time has lost its statistics. Errors are told apart by their text, so it is to be English whatever the database's
 /// language; not every user may say so, and for one who may not the server has to be set to it.
-const SESSION: &str = "SELECT pg_postmaster_start_time()::text AS identity, \
+const SESSION: &str = "SELECT concat(pg_postmaster_start_time(), ' ', (SELECT stats_reset FROM pg_stat_wal)) \
+        AS identity, \
     set_config('statement_timeout', '900ms', false), \
     set_config('lock_timeout', '500ms', false), \
     set_config('idle_in_transaction_session_timeout', '5s', false), \

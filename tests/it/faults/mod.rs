@@ -7,6 +7,7 @@ mod clock;
 mod control_plane;
 mod core_lost;
 mod crash_points;
+mod ended_sessions;
 mod postgres;
 // The limit on files is set in the way of Linux.
 #[cfg(target_os = "linux")]

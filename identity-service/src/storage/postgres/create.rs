@@ -97,7 +97,10 @@ async fn make(
     stores: &Stores,
     wanted: &BTreeMap<(Uuid, Identifier), Via>,
 ) -> Result<BTreeMap<(Uuid, Identifier), Made>> {
-    let work = async { create(&mut *stores.connection().await?, wanted).await };
+    // The same in each try: where the first was carried out and its answer lost, the second finds them, and knows its
+    // own by their IDs.
+    let fresh: Vec<Uuid> = wanted.iter().map(|_| Uuid::now_v7()).collect();
+    let work = async { retry_lost!({ create(&mut *stores.connection().await?, wanted, &fresh).await }) };
     let made = tokio::time::timeout(TIMEOUT, work).await;
     made.unwrap_or_else(|_| Err(Error::refused(ErrorReason::DeadlineExceeded))).inspect_err(|error| {
         serve::warn_on_change!(WARN, %error, waiting = wanted.len(), "canonical identities were not made");
@@ -110,8 +113,8 @@ async fn make(
 async fn create(
     connection: &mut AsyncPgConnection,
     wanted: &BTreeMap<(Uuid, Identifier), Via>,
+    fresh: &[Uuid],
 ) -> Result<BTreeMap<(Uuid, Identifier), Made>> {
-    let fresh: Vec<Uuid> = wanted.iter().map(|_| Uuid::now_v7()).collect();
     let inserted = Prepared(
         diesel::sql_query(
             "WITH linked AS ( \
@@ -122,14 +125,14 @@ async fn create(
          INSERT INTO canonicals (org_id, id) SELECT org_id, canonical_id FROM linked",
         )
         .bind::<Array<SqlUuid>, _>(wanted.keys().map(|(org, _)| *org).collect::<Vec<_>>())
-        .bind::<Array<SqlUuid>, _>(&fresh)
+        .bind::<Array<SqlUuid>, _>(fresh)
         .bind::<Array<SmallInt>, _>(wanted.keys().map(|(_, id)| id.kind.number()).collect::<Vec<_>>())
         .bind::<Array<Text>, _>(wanted.keys().map(|(_, id)| id.value.as_str()).collect::<Vec<_>>())
         .bind::<Array<Text>, _>(wanted.values().map(|via| via.word()).collect::<Vec<_>>()),
     )
     .execute(connection)
     .await?;
-    let all = wanted.keys().cloned().zip(fresh);
+    let all = wanted.keys().cloned().zip(fresh.iter().copied());
     if inserted == wanted.len() {
         return Ok(all.map(|(key, canonical)| (key, Made { canonical, created: true })).collect());
     }

@@ -1,6 +1,7 @@
 //! PostgreSQL: statements about visitors, one file an idea. Each filters by organisation.
 
 pub mod clusters;
+pub mod commits;
 pub mod consent;
 pub mod create;
 pub mod custom_providers;
