@@ -93,11 +93,15 @@ pub async fn run(development: bool) -> Result<(), StartError> {
         redis: RedisClient::new(&config.redis_url)?,
         org_writes: OrgWrites::default(),
     };
-    let settings = Settings::load(stores.postgres.clone(), config.keys.clone())
+    let tombstones = Arc::new(TombstoneKeys::derive(&config.keys));
+    let settings = Settings::load(stores.postgres.clone(), config.keys.clone(), tombstones.clone())
         .await
         .map_err(|error| StartError::Settings(error.to_string()))?;
     warn_of_taken_fields(&stores).await;
-    let app = Arc::new(build(&config, &stores, &settings));
+    let app = Arc::new(build(&config, &stores, &settings, tombstones));
+    if let Err(error) = app.identity_admin.store_keys().await {
+        tracing::warn!(%error, "keys of tombstones are not stored; the next start tries again");
+    }
 
     let lifecycle = Lifecycle::new();
     lifecycle.on_signals()?;
@@ -134,8 +138,7 @@ async fn warn_of_taken_fields(stores: &Stores) {
 }
 
 /// Builds the core on its stores and settings.
-fn build(config: &Config, stores: &Stores, settings: &Settings) -> App {
-    let tombstones = Arc::new(TombstoneKeys::derive(&config.keys));
+fn build(config: &Config, stores: &Stores, settings: &Settings, tombstones: Arc<TombstoneKeys>) -> App {
     let vendor_ids = VendorIdWriter::start(stores, &tombstones);
     App {
         stores: stores.clone(),
@@ -160,7 +163,7 @@ fn build(config: &Config, stores: &Stores, settings: &Settings) -> App {
             writer: vendor_ids,
             tombstones: tombstones.clone(),
         },
-        identity_admin: IdentityAdmin { stores: stores.clone(), tombstones },
+        identity_admin: IdentityAdmin { stores: stores.clone(), tombstones, seal_keys: config.keys.clone() },
         open_networks: config.open_networks.clone(),
     }
 }

@@ -108,6 +108,18 @@ pub struct ServerSecret {
     pub expires_at: Option<OffsetDateTime>,
 }
 
+/// A key of an organisation's tombstones, sealed.
+#[derive(Debug, Clone, Queryable, Selectable)]
+#[diesel(table_name = schema::tombstone_keys, check_for_backend(diesel::pg::Pg))]
+pub struct TombstoneKey {
+    /// The key's ID, part of what the seal is bound to.
+    pub id: Uuid,
+    /// The organisation whose tombstones they are.
+    pub org_id: Uuid,
+    /// The key, sealed as [`crate::sealed`] says.
+    pub sealed: Vec<u8>,
+}
+
 /// The configuration of a source.
 #[derive(Debug, Clone, Queryable, Selectable, Insertable)]
 #[diesel(table_name = schema::pipelines, check_for_backend(diesel::pg::Pg))]

@@ -390,6 +390,15 @@ table! {
     }
 }
 
+table! {
+    tombstone_keys (id) {
+        id -> Uuid,
+        org_id -> Uuid,
+        sealed -> Binary,
+        created_at -> Timestamptz,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(
     canonicals,
     collect_hosts,

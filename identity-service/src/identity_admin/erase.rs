@@ -10,15 +10,16 @@ use super::IdentityAdmin;
 use crate::{
     error::{Error, Result},
     identifiers::{Identifier, Kind},
-    pii::tombstone::TombstoneKeys,
+    pii::tombstone::{OrgKey, TombstoneKeys},
     storage::{
         change::{self, Change},
         lookup::{IdentityName, Named},
-        postgres::{erased, erasure, history, identities},
+        postgres::{erased, erasure, history, identities, tombstone_keys},
         redis::{
             keys::{self, Key},
             protocol::{Entry, Value},
         },
+        retry_lost,
     },
 };
 
@@ -26,6 +27,7 @@ impl IdentityAdmin {
     /// Erases the person whom `name` names, across all linked identifiers and everything merged. What was
     /// issued for them before does not count any more. Erasing nobody is no error.
     pub async fn erase(&self, org: Uuid, name: IdentityName, now: OffsetDateTime) -> Result<()> {
+        self.store_key(org).await?;
         let tombstones = self.tombstones.clone();
         let erase = Erase { org, name, tombstones, now };
         let erased = change::commit(&self.stores, erase).await?.output;
@@ -35,6 +37,29 @@ impl IdentityAdmin {
         }
         metrics::counter!("datafly_erased_total").increment(1);
         tracing::info!(%org, canonicals = erased.len(), "a person was erased");
+        Ok(())
+    }
+
+    /// Stores the key of the organisation's tombstones before there is one of them.
+    async fn store_key(&self, org: Uuid) -> Result<()> {
+        if self.tombstones.has_stored(org) {
+            return Ok(());
+        }
+        let current: Vec<OrgKey> = self.tombstones.derived(org).into_iter().take(1).collect();
+        let stores = &self.stores;
+        retry_lost!({
+            tombstone_keys::add(&mut *stores.connection().await?, &self.seal_keys, org, &current).await
+        })
+    }
+
+    /// Stores the keys of tombstones that were made before keys were stored, as long as the encryption keys are known
+    /// that those are derived from.
+    pub async fn store_keys(&self) -> Result<()> {
+        let mut connection = self.stores.connection().await?;
+        for org in tombstone_keys::lacking(&mut connection).await? {
+            let derived = self.tombstones.derived(org);
+            tombstone_keys::add(&mut connection, &self.seal_keys, org, &derived).await?;
+        }
         Ok(())
     }
 }

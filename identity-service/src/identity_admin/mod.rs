@@ -8,6 +8,8 @@ mod unmerge;
 
 use std::sync::Arc;
 
+use migrations::sealed::SealKeys;
+
 use crate::{pii::tombstone::TombstoneKeys, storage::Stores};
 
 /// The administration of people, with what it works on.
@@ -16,4 +18,6 @@ pub struct IdentityAdmin {
     pub stores: Stores,
     /// Keys that recognise who was erased.
     pub tombstones: Arc<TombstoneKeys>,
+    /// Keys that seal those of tombstones.
+    pub seal_keys: Arc<SealKeys>,
 }

@@ -14,9 +14,9 @@ use migrations::{
     rows,
     schema::{
         collect_hosts, config_version, generated_ids, identity_sources, orgs, pipeline_keys, pipelines,
-        server_secrets, sources,
+        server_secrets, sources, tombstone_keys,
     },
-    sealed::{Place, SealKeys},
+    sealed::{Place, SealKeys, columns::TOMBSTONE_KEYS},
 };
 use secrecy::SecretSlice;
 use serve::{Authority, origin};
@@ -29,6 +29,7 @@ use crate::{
     consent::ConsentMode,
     error::Result,
     limits::rate::Rate,
+    pii::tombstone::{OrgKey, TombstoneKeys},
     vendors::{self, GeneratedId},
 };
 
@@ -53,14 +54,16 @@ pub async fn current(connection: &mut AsyncPgConnection) -> Result<Current> {
     Ok(diesel::sql_query(sql).get_result(connection).await?)
 }
 
-/// Brings `before` up to date: reads the organisations that changed since its version.
+/// Brings `before` up to date: reads the organisations that changed since its version. `tombstones` takes the keys of
+/// theirs.
 pub async fn load(
     connection: &mut AsyncPgConnection,
     before: &Snapshot,
     keys: &SealKeys,
+    tombstones: &TombstoneKeys,
 ) -> Result<Snapshot> {
     connection.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-    let loaded = load_here(connection, before, keys).await;
+    let loaded = load_here(connection, before, keys, tombstones).await;
     connection.batch_execute("COMMIT").await?;
     loaded
 }
@@ -69,6 +72,7 @@ async fn load_here(
     connection: &mut AsyncPgConnection,
     before: &Snapshot,
     keys: &SealKeys,
+    tombstones: &TombstoneKeys,
 ) -> Result<Snapshot> {
     let version: i64 = config_version::table.select(config_version::version).first(connection).await?;
     // A database that was restored, or an older one: nothing of the snapshot can be trusted.
@@ -106,6 +110,17 @@ async fn load_here(
     let pipelines = of_changed!(pipelines, rows::Pipeline);
     let source_rows = of_changed!(sources, rows::Source);
     let key_rows = of_changed!(pipeline_keys, rows::PipelineKey);
+
+    let stored: Vec<rows::TombstoneKey> = tombstone_keys::table
+        .filter(tombstone_keys::org_id.eq_any(&changed))
+        .order((tombstone_keys::created_at, tombstone_keys::id))
+        .select(rows::TombstoneKey::as_select())
+        .load(connection)
+        .await?;
+    for org in &changed {
+        let own = stored.iter().filter(|row| row.org_id == *org);
+        tombstones.take(*org, own.filter_map(|row| open_tombstone_key(keys, row)).collect());
+    }
 
     let org = |id: &Uuid| (*id, Org { calls: before.calls(*id), ..Org::default() });
     let mut result: HashMap<Uuid, Org> = changed.iter().map(org).collect();
@@ -196,6 +211,17 @@ fn open(keys: &SealKeys, row: &rows::ServerSecret) -> Option<(SecretSlice<u8>, O
         Ok(_) => None,
         Err(error) => {
             tracing::error!(source = %row.source_id, %error, "a server secret can't be opened");
+            None
+        }
+    }
+}
+
+/// Opens a key of tombstones. Without it those that were made with it recognise nobody.
+fn open_tombstone_key(keys: &SealKeys, row: &rows::TombstoneKey) -> Option<OrgKey> {
+    match keys.open(TOMBSTONE_KEYS.place(row.org_id, row.id), &row.sealed) {
+        Ok(key) => OrgKey::from_bytes(&key),
+        Err(error) => {
+            tracing::error!(org = %row.org_id, %error, "a key of tombstones can't be opened");
             None
         }
     }

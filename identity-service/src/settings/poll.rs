@@ -28,6 +28,7 @@ use super::{load, snapshot::Snapshot};
 use crate::{
     clock,
     error::{Error, Result},
+    pii::tombstone::TombstoneKeys,
 };
 
 /// Pause between looks at the version, so that a revoked key is refused within 1 s everywhere.
@@ -62,15 +63,16 @@ struct Shared {
 struct Looker {
     pool: PgPool,
     keys: Arc<SealKeys>,
+    tombstones: Arc<TombstoneKeys>,
     connection: Option<Connection>,
     /// Generation of the connection that the snapshot was last confirmed by.
     confirmed_by: Option<u64>,
 }
 
 impl Settings {
-    /// Loads the settings of all organisations, once.
-    pub async fn load(pool: PgPool, keys: Arc<SealKeys>) -> Result<Self> {
-        let looker = Looker { pool, keys, connection: None, confirmed_by: None };
+    /// Loads the settings of all organisations, once. `tombstones` takes their keys, now and whenever they change.
+    pub async fn load(pool: PgPool, keys: Arc<SealKeys>, tombstones: Arc<TombstoneKeys>) -> Result<Self> {
+        let looker = Looker { pool, keys, tombstones, connection: None, confirmed_by: None };
         let settings = Self {
             shared: Arc::new(Shared {
                 snapshot: ArcSwap::default(),
@@ -189,7 +191,7 @@ impl Looker {
         let next = if from == self.confirmed_by && current.version == before.version {
             None
         } else {
-            Some(load::load(&mut connection, before, &self.keys).await?)
+            Some(load::load(&mut connection, before, &self.keys, &self.tombstones).await?)
         };
         self.confirmed_by = from;
         self.connection = Some(connection);

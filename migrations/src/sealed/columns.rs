@@ -21,9 +21,12 @@ pub const ENRICHMENT_SETTINGS: Column = Column { table: "enrichment_settings", c
 pub const SECRETS: Column = Column { table: "secrets", column: "sealed" };
 /// Keys of profile providers.
 pub const PROFILE_PROVIDERS: Column = Column { table: "profile_providers", column: "sealed" };
+/// Keys of tombstones.
+pub const TOMBSTONE_KEYS: Column = Column { table: "tombstone_keys", column: "sealed" };
 
 /// The sealed columns of the whole database.
-pub const ALL: [Column; 4] = [SERVER_SECRETS, ENRICHMENT_SETTINGS, SECRETS, PROFILE_PROVIDERS];
+pub const ALL: [Column; 5] =
+    [SERVER_SECRETS, ENRICHMENT_SETTINGS, SECRETS, PROFILE_PROVIDERS, TOMBSTONE_KEYS];
 
 impl Column {
     /// The place that a value in that row is bound to.

@@ -104,6 +104,7 @@ const TABLES: &[&str] = &[
     "secrets",
     "profile_providers",
     "reencryptions",
+    "tombstone_keys",
     "links",
 ];
 

@@ -7,3 +7,4 @@ mod merges;
 mod owners;
 mod races;
 mod support;
+mod tombstones;

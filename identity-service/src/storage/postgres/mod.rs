@@ -18,4 +18,5 @@ pub mod refused_hosts;
 pub mod repairs;
 pub mod rows;
 pub mod syncs;
+pub mod tombstone_keys;
 pub mod vendor_ids;
