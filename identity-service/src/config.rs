@@ -2,15 +2,19 @@
 
 use std::sync::Arc;
 
-use migrations::sealed::{SealKey, SealKeys};
-use secrecy::{ExposeSecret, SecretString};
+use migrations::{
+    database::Database,
+    sealed::{SealKey, SealKeys},
+    tls::{StoreTls, TlsError},
+};
+use secrecy::ExposeSecret;
 use serve::{
     Env, EnvError, Networks,
     process::{self, ProcessConfig},
     tls::TlsAcceptor,
 };
 
-use crate::auth::service_token::ServiceTokens;
+use crate::{auth::service_token::ServiceTokens, storage::redis::address::RedisAddress};
 
 const KNOWN: &[&str] = &[
     "DATABASE_URL",
@@ -21,6 +25,9 @@ const KNOWN: &[&str] = &[
     "TLS_CERT",
     "TLS_KEY",
     "TLS_CA",
+    "TLS_STORES_CA",
+    "TLS_STORES_CERT",
+    "TLS_STORES_KEY",
     "LISTEN_ADDR",
     "METRICS_ADDR",
     "LOG_LEVEL",
@@ -34,10 +41,10 @@ const METRICS_PORT: u16 = 9051;
 
 /// The settings that the core is told at its start.
 pub struct Config {
-    /// URL of PostgreSQL, with its credentials.
-    pub database_url: SecretString,
-    /// URL of Redis, with its credentials.
-    pub redis_url: SecretString,
+    /// The database, with credentials.
+    pub database: Database,
+    /// The Redis, with credentials.
+    pub redis: RedisAddress,
     /// Keys that open and seal credentials and states.
     pub keys: Arc<SealKeys>,
     /// Tokens of the services that may call.
@@ -70,9 +77,12 @@ impl Config {
             _ => ServiceTokens::parse(env.required_secret("SERVICE_TOKENS")?.expose_secret())
                 .map_err(|why| EnvError::malformed("SERVICE_TOKENS", why))?,
         };
+        let tls = store_tls(env)?;
+        let (database, redis) = (database(env, &tls)?, redis(env, &tls)?);
+        tls.refuse_unused(database.uses_tls() || redis.uses_tls()).map_err(unfit)?;
         Ok(Self {
-            database_url: env.required_secret("DATABASE_URL")?,
-            redis_url: env.required_secret("REDIS_URL")?,
+            database,
+            redis,
             keys: Arc::new(SealKeys::new(current, previous)),
             tokens,
             tls: serve::tls::acceptor(env)?,
@@ -85,4 +95,27 @@ impl Config {
     pub fn environment() -> Result<Env, EnvError> {
         Env::read(KNOWN)
     }
+}
+
+/// Reads the variables for TLS to the stores.
+pub fn store_tls(env: &Env) -> Result<StoreTls, EnvError> {
+    let [ca, cert, key] = StoreTls::VARIABLES;
+    StoreTls::parse([env.secret(ca)?, env.secret(cert)?, env.secret(key)?]).map_err(unfit)
+}
+
+/// Reads where PostgreSQL is.
+pub fn database(env: &Env, tls: &StoreTls) -> Result<Database, EnvError> {
+    const NAME: &str = "DATABASE_URL";
+    Database::parse(&env.required_secret(NAME)?, tls).map_err(|why| EnvError::malformed(NAME, why))
+}
+
+/// Reads where Redis is.
+pub fn redis(env: &Env, tls: &StoreTls) -> Result<RedisAddress, EnvError> {
+    const NAME: &str = "REDIS_URL";
+    let parsed = RedisAddress::parse(&env.required_secret(NAME)?, tls);
+    parsed.map_err(|error| EnvError::malformed(NAME, format_args!("can't be used: {error}")))
+}
+
+fn unfit(error: TlsError) -> EnvError {
+    EnvError::malformed(error.variable, error.why)
 }

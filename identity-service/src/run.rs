@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use migrations::{migrate, pool::PgPool};
-use secrecy::ExposeSecret;
 use serve::{EnvError, Lifecycle, Workers};
 use tonic_health::server::HealthReporter;
 
 use crate::{
     app::App,
-    config::Config,
+    config::{self, Config},
     consistency::{self, CompareError},
     graph::writer::GraphWriter,
     grpc,
@@ -51,12 +50,6 @@ pub enum StartError {
     /// The schema is not the newest, or can't be asked for.
     #[error(transparent)]
     Migrate(#[from] migrate::MigrateError),
-    /// DATABASE_URL does not parse.
-    #[error("DATABASE_URL: {0}")]
-    Postgres(#[from] diesel::ConnectionError),
-    /// REDIS_URL does not parse.
-    #[error("REDIS_URL: {0}")]
-    Redis(#[from] bb8_redis::redis::RedisError),
     /// The first look at the settings failed.
     #[error("DATABASE_URL: settings can't be loaded: {0}")]
     Settings(String),
@@ -68,16 +61,15 @@ pub enum StartError {
 /// Applies pending migrations and says what was done.
 pub async fn migrate() -> Result<Vec<String>, StartError> {
     let env = Config::environment()?;
-    let url = env.required_secret("DATABASE_URL")?;
-    Ok(migrate::run(url.expose_secret()).await?)
+    Ok(migrate::run(&config::database(&env, &config::store_tls(&env)?)?).await?)
 }
 
 /// Compares all that Redis holds with PostgreSQL, prints what differs and a table of counts. True where
 /// nothing differs.
 pub async fn compare() -> Result<bool, CompareError> {
     let env = Config::environment()?;
-    let (database_url, redis_url) = (env.required_secret("DATABASE_URL")?, env.required_secret("REDIS_URL")?);
-    consistency::compare(&database_url, &redis_url).await
+    let tls = config::store_tls(&env)?;
+    consistency::compare(&config::database(&env, &tls)?, &config::redis(&env, &tls)?).await
 }
 
 /// Serves until SIGTERM or SIGINT, then drains. `development` allows a start without service tokens.
@@ -86,11 +78,11 @@ pub async fn run(development: bool) -> Result<(), StartError> {
     let process = Config::process(&env)?;
     serve::telemetry::init("identity-service", &process.log_level)?;
     let config = Config::read(&env, process, development)?;
-    migrate::check(config.database_url.expose_secret()).await?;
+    migrate::check(&config.database).await?;
 
     let stores = Stores {
-        postgres: PgPool::connect_lazily(&config.database_url, POSTGRES_CONNECTIONS)?,
-        redis: RedisClient::new(&config.redis_url)?,
+        postgres: PgPool::connect_lazily(&config.database, POSTGRES_CONNECTIONS),
+        redis: RedisClient::new(config.redis.clone()),
         org_writes: OrgWrites::default(),
     };
     let tombstones = Arc::new(TombstoneKeys::derive(&config.keys));

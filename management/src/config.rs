@@ -3,7 +3,11 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use migrations::sealed::{SealKey, SealKeys};
+use migrations::{
+    database::Database,
+    sealed::{SealKey, SealKeys},
+    tls::{StoreTls, TlsError},
+};
 use secrecy::{ExposeSecret, SecretString};
 use serve::{
     Env, EnvError, TrustedProxies,
@@ -22,6 +26,9 @@ pub const KNOWN: &[&str] = &[
     "TLS_CERT",
     "TLS_KEY",
     "TLS_CA",
+    "TLS_STORES_CA",
+    "TLS_STORES_CERT",
+    "TLS_STORES_KEY",
     "LISTEN_ADDR",
     "METRICS_ADDR",
     "LOG_LEVEL",
@@ -56,8 +63,8 @@ const PLACEHOLDERS: &[&str] = &[
 
 /// Settings of management, each of them checked.
 pub struct Config {
-    /// Connection URL of PostgreSQL.
-    pub database_url: SecretString,
+    /// The database, with credentials.
+    pub database: Database,
     /// Seals and opens credentials.
     pub keys: Arc<SealKeys>,
     /// Secret that signs tokens, and checks them.
@@ -77,16 +84,38 @@ impl Config {
     pub fn from_env(env: &Env) -> Result<Self, EnvError> {
         let process = ProcessConfig::read(env, 8084, 9084)?;
         let (jwt_secret, jwt_secret_previous) = jwt_secrets(env)?;
+        let tls = store_tls(env)?;
+        let database = parse_database(env, &tls)?;
+        tls.refuse_unused(database.uses_tls()).map_err(unfit)?;
         Ok(Self {
             process,
             core: CoreConfig::read(env)?,
-            database_url: env.required_secret("DATABASE_URL")?,
+            database,
             keys: Arc::new(seal_keys(env)?),
             jwt_secret,
             jwt_secret_previous,
             trusted_proxies: env.parsed_or("TRUSTED_PROXIES", TrustedProxies::default())?,
         })
     }
+}
+
+/// Reads where PostgreSQL is, for a command that needs nothing else of it.
+pub fn database(env: &Env) -> Result<Database, EnvError> {
+    parse_database(env, &store_tls(env)?)
+}
+
+fn parse_database(env: &Env, tls: &StoreTls) -> Result<Database, EnvError> {
+    const NAME: &str = "DATABASE_URL";
+    Database::parse(&env.required_secret(NAME)?, tls).map_err(|why| EnvError::malformed(NAME, why))
+}
+
+fn store_tls(env: &Env) -> Result<StoreTls, EnvError> {
+    let [ca, cert, key] = StoreTls::VARIABLES;
+    StoreTls::parse([env.secret(ca)?, env.secret(cert)?, env.secret(key)?]).map_err(unfit)
+}
+
+fn unfit(error: TlsError) -> EnvError {
+    EnvError::malformed(error.variable, error.why)
 }
 
 /// Keys that seal and open, the current and the previous one.
@@ -148,6 +177,8 @@ mod tests {
     fn every_variable_is_checked_and_named_at_the_start() {
         for change in [
             ("DATABASE_URL", ""),
+            ("DATABASE_URL", "postgres://x?sslmode=allow"),
+            ("TLS_STORES_CA", "no PEM at all"),
             ("DATAFLY_ENCRYPTION_KEY", "abc"),
             ("DATAFLY_ENCRYPTION_KEY_PREVIOUS", "zz"),
             ("JWT_SECRET", "short"),

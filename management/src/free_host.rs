@@ -3,8 +3,10 @@
 
 use diesel::{ExpressionMethods, QueryDsl, delete, insert_into};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
-use migrations::schema::{audit_log, collect_hosts};
-use secrecy::{ExposeSecret, SecretString};
+use migrations::{
+    database::Database,
+    schema::{audit_log, collect_hosts},
+};
 use serde_json::json;
 use serve::Authority;
 use uuid::Uuid;
@@ -35,9 +37,9 @@ pub enum FreeHostError {
 
 /// Removes the host from every source that collects there, with a row in the audit log of each, and returns a line for
 /// each. Cores refuse calls by it within a second.
-pub async fn run(url: &SecretString, host: &HostToFree) -> Result<Vec<String>, FreeHostError> {
+pub async fn run(database: &Database, host: &HostToFree) -> Result<Vec<String>, FreeHostError> {
     let host = Authority::parse(&host.host).ok_or_else(|| FreeHostError::Host(host.host.clone()))?;
-    let mut connection = AsyncPgConnection::establish(url.expose_secret()).await?;
+    let mut connection = database.connect().await?;
     connection
         .transaction(async |connection| {
             let own = collect_hosts::table.filter(collect_hosts::authority.eq(host.as_str()));

@@ -3,8 +3,7 @@
 use std::{process::ExitCode, sync::Arc};
 
 use clap::{Parser, Subcommand};
-use migrations::{diesel::ConnectionError, migrate, pool::PgPool};
-use secrecy::{ExposeSecret, SecretString};
+use migrations::{migrate, pool::PgPool};
 use serve::{Env, EnvError, Lifecycle, Workers};
 
 use crate::{
@@ -69,8 +68,6 @@ enum Failure {
     FreeHost(#[from] free_host::FreeHostError),
     #[error(transparent)]
     Reencrypt(#[from] reencrypt::command::ReencryptError),
-    #[error("DATABASE_URL: {0}")]
-    Postgres(#[from] ConnectionError),
 }
 
 #[tokio::main]
@@ -94,34 +91,33 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     }
     let env = Env::read(config::KNOWN)?;
     if arguments.migrate {
-        let url: SecretString = env.required_secret("DATABASE_URL")?;
-        for line in migrate::run(url.expose_secret()).await? {
+        for line in migrate::run(&config::database(&env)?).await? {
             println!("{line}");
         }
         println!("the schema is up to date");
         return Ok(());
     }
     if let Some(Command::CreateOwner(new)) = arguments.command {
-        let url = env.required_secret("DATABASE_URL")?;
+        let database = config::database(&env)?;
         let password = owner::read_password(&env)?;
-        migrate::check(url.expose_secret()).await?;
-        let org = owner::create(&url, &new, password).await?;
+        migrate::check(&database).await?;
+        let org = owner::create(&database, &new, password).await?;
         println!("{org}");
         return Ok(());
     }
     if let Some(Command::FreeHost(host)) = arguments.command {
-        let url = env.required_secret("DATABASE_URL")?;
-        migrate::check(url.expose_secret()).await?;
-        for line in free_host::run(&url, &host).await? {
+        let database = config::database(&env)?;
+        migrate::check(&database).await?;
+        for line in free_host::run(&database, &host).await? {
             println!("{line}");
         }
         return Ok(());
     }
     if let Some(Command::ReEncrypt) = arguments.command {
-        let url = env.required_secret("DATABASE_URL")?;
+        let database = config::database(&env)?;
         let keys = config::seal_keys(&env)?;
-        migrate::check(url.expose_secret()).await?;
-        return Ok(reencrypt::command::run(&url, &keys).await?);
+        migrate::check(&database).await?;
+        return Ok(reencrypt::command::run(&database, &keys).await?);
     }
     serve_api(&env).await
 }
@@ -129,12 +125,12 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
 async fn serve_api(env: &Env) -> Result<(), Failure> {
     let config = Config::from_env(env)?;
     serve::telemetry::init("management", &config.process.log_level)?;
-    migrate::check(config.database_url.expose_secret()).await?;
+    migrate::check(&config.database).await?;
     let lifecycle = Lifecycle::new();
     lifecycle.on_signals()?;
     serve::metrics::listen(config.process.metrics_addr, &lifecycle).await?;
     let listener = serve::bind("LISTEN_ADDR", config.process.listen_addr).await?;
-    let postgres = PgPool::connect_lazily(&config.database_url, POSTGRES_CONNECTIONS)?;
+    let postgres = PgPool::connect_lazily(&config.database, POSTGRES_CONNECTIONS);
     let core = CoreClient::new(&config.core.cores, config.core.service_token);
     let state = Management {
         catalog: Arc::new(Catalog::new(core.clone())),

@@ -6,12 +6,13 @@ use diesel::{
     insert_into,
     result::{DatabaseErrorKind, Error as QueryError},
 };
-use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
+use diesel_async::{AsyncConnection, RunQueryDsl};
 use migrations::{
+    database::Database,
     rows::{Org, User},
     schema::{orgs, users},
 };
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serve::{Env, EnvError};
 use uuid::Uuid;
 
@@ -85,7 +86,7 @@ pub fn read_password(env: &Env) -> Result<SecretString, EnvError> {
 
 /// Creates the organisation, its sibling for the data of test keys, and the owner, all or nothing. Returns
 /// the organisation's ID.
-pub async fn create(url: &SecretString, new: &NewOwner, password: SecretString) -> Result<Uuid, OwnerError> {
+pub async fn create(database: &Database, new: &NewOwner, password: SecretString) -> Result<Uuid, OwnerError> {
     let new = checked(new)?;
     // Nothing else runs in this process.
     let password_hash = password::set(&password, &[new.email.clone(), new.name.clone(), new.org.clone()])?;
@@ -94,7 +95,7 @@ pub async fn create(url: &SecretString, new: &NewOwner, password: SecretString) 
     let (id, role) = (org.id, "owner".to_owned());
     let user = User { id: Uuid::now_v7(), org_id: id, email: new.email, name: new.name, role, password_hash };
 
-    let mut connection = AsyncPgConnection::establish(url.expose_secret()).await?;
+    let mut connection = database.connect().await?;
     connection
         .transaction(async |connection| {
             insert_into(orgs::table).values(org).execute(connection).await?;

@@ -8,9 +8,11 @@ use diesel::{
     sql_query,
     sql_types::{Text, Uuid as SqlUuid},
 };
-use diesel_async::{AsyncConnection, AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl};
+use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use uuid::Uuid;
+
+use crate::database::Database;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("sql");
 
@@ -35,8 +37,8 @@ pub enum MigrateError {
 /// older claim is another organisation's.
 ///
 /// Needs a multi-threaded tokio runtime.
-pub async fn run(database_url: &str) -> Result<Vec<String>, MigrateError> {
-    let mut connection = AsyncPgConnection::establish(database_url).await?;
+pub async fn run(database: &Database) -> Result<Vec<String>, MigrateError> {
+    let mut connection = database.connect().await?;
     let mut hosts = collect_hosts(&mut connection).await?;
     let mut harness = AsyncMigrationHarness::new(connection);
     let applied = harness.run_pending_migrations(MIGRATIONS).map_err(failed)?;
@@ -76,8 +78,8 @@ async fn collect_hosts(connection: &mut AsyncPgConnection) -> Result<BTreeMap<Uu
 /// Takes every migration back, newest first.
 ///
 /// Needs a multi-threaded tokio runtime.
-pub async fn revert_all(database_url: &str) -> Result<Vec<String>, MigrateError> {
-    let mut harness = harness(database_url).await?;
+pub async fn revert_all(database: &Database) -> Result<Vec<String>, MigrateError> {
+    let mut harness = harness(database).await?;
     let reverted = harness.revert_all_migrations(MIGRATIONS).map_err(failed)?;
     Ok(reverted.iter().map(ToString::to_string).collect())
 }
@@ -85,8 +87,8 @@ pub async fn revert_all(database_url: &str) -> Result<Vec<String>, MigrateError>
 /// Takes back every migration that came after `version`, newest first.
 ///
 /// Needs a multi-threaded tokio runtime.
-pub async fn revert_to(database_url: &str, version: &str) -> Result<Vec<String>, MigrateError> {
-    let mut harness = harness(database_url).await?;
+pub async fn revert_to(database: &Database, version: &str) -> Result<Vec<String>, MigrateError> {
+    let mut harness = harness(database).await?;
     let mut reverted = Vec::new();
     while harness
         .applied_migrations()
@@ -101,8 +103,8 @@ pub async fn revert_to(database_url: &str, version: &str) -> Result<Vec<String>,
 }
 
 /// Refuses a database that lacks migrations. One that is ahead is accepted: expand, then contract.
-pub async fn check(database_url: &str) -> Result<(), MigrateError> {
-    let mut harness = harness(database_url).await?;
+pub async fn check(database: &Database) -> Result<(), MigrateError> {
+    let mut harness = harness(database).await?;
     let pending = harness.pending_migrations(MIGRATIONS).map_err(failed)?;
     if pending.is_empty() {
         return Ok(());
@@ -111,8 +113,8 @@ pub async fn check(database_url: &str) -> Result<(), MigrateError> {
     Err(MigrateError::Pending(names.join(", ")))
 }
 
-async fn harness(database_url: &str) -> Result<AsyncMigrationHarness<AsyncPgConnection>, MigrateError> {
-    Ok(AsyncMigrationHarness::new(AsyncPgConnection::establish(database_url).await?))
+async fn harness(database: &Database) -> Result<AsyncMigrationHarness<AsyncPgConnection>, MigrateError> {
+    Ok(AsyncMigrationHarness::new(database.connect().await?))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape that map_err passes")]

@@ -1,7 +1,7 @@
 //! Certificates for services that talk over TLS, of an authority of the test's own.
 
 use anyhow::Result;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 use crate::system::now;
 
@@ -26,6 +26,8 @@ impl Authority {
     pub fn new() -> Result<Self> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(Vec::new())?;
+        // Not the name that certificates have by default: OpenSSL takes one that is its own issuer's for self-signed.
+        params.distinguished_name.push(DnType::CommonName, "An authority of the tests");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let pem = params.self_signed(&key)?.pem();
         Ok(Self { issuer: Issuer::new(params, key), pem })

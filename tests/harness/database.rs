@@ -8,6 +8,7 @@ use diesel::{
     sql_types::{BigInt, Bool, Text},
 };
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use migrations::{database::Database, tls::StoreTls};
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 use url::Url;
@@ -59,6 +60,11 @@ impl TestDatabase {
         let mut connection = AsyncPgConnection::establish(&server).await?;
         connection.batch_execute(&format!("CREATE DATABASE {name} {clause}")).await?;
         Ok(Self { url: url_of(&server, &name)?, name, server })
+    }
+
+    /// The database as migrations and pools take it.
+    pub fn address(&self) -> Database {
+        Database::parse(&self.url.clone().into(), &StoreTls::default()).unwrap()
     }
 
     /// Connects to the database, past any proxy.

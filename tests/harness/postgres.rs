@@ -9,13 +9,19 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use diesel::{QueryableByName, sql_query, sql_types::Integer};
+use diesel::{
+    QueryableByName, sql_query,
+    sql_types::{Integer, Text},
+};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use tokio::process::Child;
 use url::Url;
 use uuid::Uuid;
 
-use crate::system::{Folder, ServerAccount, end, free_port, program};
+use crate::{
+    certificates::{Authority, Identity},
+    system::{Folder, ServerAccount, end, free_port, program},
+};
 
 /// Settings of a new server, which `ALTER SYSTEM` may change.
 const SETTINGS: &str = "
@@ -28,6 +34,12 @@ synchronous_commit = on
 shared_buffers = 128MB
 autovacuum_naptime = 10min
 ";
+
+#[derive(QueryableByName)]
+struct Process {
+    #[diesel(sql_type = Integer)]
+    pid: i32,
+}
 
 /// A running server, stopped when dropped.
 #[derive(Debug)]
@@ -135,6 +147,47 @@ impl PostgresServer {
         Ok(fs::write(self.folder.path().join("data/standby.signal"), "")?)
     }
 
+    /// Has the server encrypt connections of those who ask, with this certificate. Where an authority is named they
+    /// have to show a certificate of its, and others have to ask; its superuser comes in all the same.
+    pub async fn encrypt(&self, identity: &Identity, clients: Option<&Authority>) -> Result<()> {
+        let (account, data) = (ServerAccount::get()?, self.folder.path().join("data"));
+        account.write(&data.join("server.crt"), &identity.cert)?;
+        account.write(&data.join("server.key"), &identity.key)?;
+        account.write(&data.join("root.crt"), clients.map_or("", |authority| &authority.pem))?;
+        let access = match clients {
+            None => "host all all 127.0.0.1/32 password\n",
+            Some(_) => {
+                "hostssl all all 127.0.0.1/32 password clientcert=verify-ca\n\
+                 hostnossl all postgres 127.0.0.1/32 password\n"
+            }
+        };
+        account.write(&data.join("pg_hba.conf"), access)?;
+        let authorities = if clients.is_some() { "root.crt" } else { "" };
+        let authorities = format!("ALTER SYSTEM SET ssl_ca_file = '{authorities}'");
+        self.execute(&[&authorities, "ALTER SYSTEM SET ssl = on", "SELECT pg_reload_conf()"]).await;
+        // Told to the postmaster last, and read by it with the rest.
+        let wanted = Uuid::new_v4().simple().to_string();
+        self.execute(&[
+            &format!("ALTER SYSTEM SET log_line_prefix = '{wanted} '"),
+            "SELECT pg_reload_conf()",
+        ])
+        .await;
+        crate::eventually("the server to have read its settings", async || {
+            let mut connection =
+                AsyncPgConnection::establish(&self.url).await.map_err(|error| error.to_string())?;
+            let shown = "SELECT count(*)::integer AS pid FROM pg_settings \
+                WHERE name = 'log_line_prefix' AND btrim(setting) = $1";
+            let found =
+                sql_query(shown).bind::<Text, _>(&wanted).get_result::<Process>(&mut connection).await;
+            match found {
+                Ok(Process { pid: 1 }) => Ok(()),
+                other => Err(format!("{:?}", other.map(|found| found.pid))),
+            }
+        })
+        .await;
+        Ok(())
+    }
+
     /// Text that the server has logged.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
@@ -183,11 +236,6 @@ impl PostgresServer {
     }
 
     async fn list(&self, which: &str) -> Vec<u32> {
-        #[derive(QueryableByName)]
-        struct Process {
-            #[diesel(sql_type = Integer)]
-            pid: i32,
-        }
         let mut connection = AsyncPgConnection::establish(&self.url).await.unwrap();
         let backends: Vec<Process> =
             sql_query(format!("SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND {which}"))

@@ -13,7 +13,10 @@ use anyhow::{Context, Result, bail, ensure};
 use bb8_redis::redis::{self, FromRedisValue, aio::MultiplexedConnection};
 use tokio::process::Child;
 
-use crate::system::{Folder, ServerAccount, end, free_port, program};
+use crate::{
+    certificates::{Authority, Identity},
+    system::{Folder, ServerAccount, end, free_port, program},
+};
 
 /// A running server; about 80 ms to start, so that each test can have its own.
 #[derive(Debug)]
@@ -101,6 +104,32 @@ impl RedisServer {
     pub async fn revive_with(&mut self, settings: &[&str]) -> Result<()> {
         self.child = serve(self.addr, self.folder.path(), settings).await?;
         Ok(())
+    }
+
+    /// Starts the server again, empty, so that it takes TLS at `port`, with this certificate. Where an authority is
+    /// named clients have to show a certificate of its.
+    pub async fn encrypt(
+        &mut self,
+        port: u16,
+        identity: &Identity,
+        clients: Option<&Authority>,
+    ) -> Result<()> {
+        let account = ServerAccount::get()?;
+        let file = |name: &str, text: &str| -> Result<String> {
+            let path = self.folder.path().join(name);
+            account.write(&path, text)?;
+            Ok(path.display().to_string())
+        };
+        let (cert, key) = (file("tls.crt", &identity.cert)?, file("tls.key", &identity.key)?);
+        let port = port.to_string();
+        let mut settings = vec!["--tls-port", &port, "--tls-cert-file", &cert, "--tls-key-file", &key];
+        let authority = file("tls.ca", clients.map_or("", |authority| &authority.pem))?;
+        match clients {
+            None => settings.extend(["--tls-auth-clients", "no"]),
+            Some(_) => settings.extend(["--tls-ca-cert-file", &authority, "--tls-auth-clients", "yes"]),
+        }
+        self.kill9().await;
+        self.revive_with(&settings).await
     }
 
     /// Takes the right to write into its folder away, or gives it back: no dump can be saved without.

@@ -154,6 +154,16 @@ impl ServerAccount {
         tied(program, "INT", identity.into_iter().flatten().chain(clear))
     }
 
+    /// Writes a file that only this account can read, as servers want their keys.
+    pub fn write(self, path: &Path, text: &str) -> Result<()> {
+        fs::write(path, text)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+        if let Some((uid, gid)) = self.ids {
+            chown(path, Some(uid), Some(gid))?;
+        }
+        Ok(())
+    }
+
     /// A folder that only this account can read: below `target/stores`, or in the temporary folder where the
     /// account can't reach that.
     pub fn folder(self) -> Result<Folder> {

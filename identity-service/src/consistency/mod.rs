@@ -8,14 +8,16 @@ mod report;
 
 use std::time::Duration;
 
-use bb8_redis::redis::{Client, IntoConnectionInfo, RedisError, aio::MultiplexedConnection};
-use diesel_async::{AsyncConnection, AsyncPgConnection};
-use migrations::migrate::{self, MigrateError};
-use secrecy::{ExposeSecret, SecretString};
+use bb8_redis::redis::{AsyncConnectionConfig, RedisError, aio::MultiplexedConnection};
+use diesel_async::AsyncPgConnection;
+use migrations::{
+    database::Database,
+    migrate::{self, MigrateError},
+};
 use serve::EnvError;
 
 use self::{expected::Walk, redis_values::Verdict, report::Report};
-use crate::{clock, error::Error};
+use crate::{clock, error::Error, storage::redis::address::RedisAddress};
 
 /// Looks at a page that differs, the first included: both stores are read one after the other, and the
 /// service goes on. Keys that are being written are not waited for: they are not served, and a writer that
@@ -23,6 +25,8 @@ use crate::{clock, error::Error};
 const TRIES: u32 = 5;
 /// Pause between these looks. A write is done within a few milliseconds.
 const PAUSE: Duration = Duration::from_millis(500);
+/// The longest the connection to Redis may take to open.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The two stores, each over one connection.
 struct Stores {
@@ -51,12 +55,11 @@ pub enum CompareError {
 }
 
 /// Compares everything, prints what differs and a table of counts, and says whether nothing differs.
-pub async fn compare(database_url: &SecretString, redis_url: &SecretString) -> Result<bool, CompareError> {
-    migrate::check(database_url.expose_secret()).await?;
-    let client = Client::open(redis_url.expose_secret().into_connection_info()?)?;
+pub async fn compare(database: &Database, redis: &RedisAddress) -> Result<bool, CompareError> {
+    migrate::check(database).await?;
     let mut stores = Stores {
-        postgres: AsyncPgConnection::establish(database_url.expose_secret()).await?,
-        redis: client.get_multiplexed_async_connection().await?,
+        postgres: database.connect().await?,
+        redis: redis.connect(AsyncConnectionConfig::new(), CONNECT_TIMEOUT).await?,
     };
     let mut report = Report::default();
     for walk in [Walk::Identities, Walk::Links, Walk::Consent] {

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use bb8::Pool;
 use diesel::{ConnectionError, ConnectionResult};
-use secrecy::{ExposeSecret, SecretString};
 
 use self::server::Server;
 pub use self::{connection::Connection, fault::Fault, pooled::PgPooled, supervisor::Supervisor};
+use crate::database::Database;
 
 /// Reason for which no connection was had.
 pub type PgPoolError = bb8::RunError<ConnectionError>;
@@ -35,16 +35,15 @@ pub struct PgPool {
 
 impl PgPool {
     /// A pool of up to `max_size` connections, opened in the background as they are needed, or soon will be.
-    /// Fails on a malformed URL only.
-    pub fn connect_lazily(database_url: &SecretString, max_size: u32) -> ConnectionResult<Self> {
-        let server = Server::new(database_url.expose_secret())?;
+    pub fn connect_lazily(database: &Database, max_size: u32) -> Self {
+        let server = Server::new(database);
         let members = Pool::builder()
             .max_size(max_size)
             .min_idle(Some(SPARE.min(max_size)))
             .connection_timeout(CHECKOUT_TIMEOUT)
             .retry_connection(false)
             .build_unchecked(server.clone());
-        Ok(Self { members, server })
+        Self { members, server }
     }
 
     /// A connection, within [`CHECKOUT_TIMEOUT`]; refused at once while a [`Supervisor`] sees no primary.

@@ -17,9 +17,10 @@ use tokio::{
     sync::Mutex,
     time::{Instant, timeout},
 };
-use tokio_postgres::{Config, NoTls, config::TargetSessionAttrs};
+use tokio_postgres::config::TargetSessionAttrs;
 
 use super::connection::{Connection, Life};
+use crate::database::{Database, text};
 
 /// Longest time that a connection may take to open, login included: a server may accept and then say nothing.
 const OPEN_TIMEOUT: Duration = Duration::from_millis(900);
@@ -47,7 +48,7 @@ const SESSION: &str = "SELECT concat(pg_postmaster_start_time(), ' ', (SELECT st
 /// A name, and what is known of the primary behind it.
 #[derive(Clone)]
 pub struct Server {
-    config: Arc<Config>,
+    database: Arc<Database>,
     attempts: Arc<Mutex<Attempts>>,
     life: Arc<Life>,
     away: Arc<AtomicBool>,
@@ -74,23 +75,23 @@ struct Session {
 }
 
 impl Server {
-    /// The server that `url` names; an error where the URL is malformed.
-    pub(super) fn new(url: &str) -> ConnectionResult<Self> {
-        let mut config: Config =
-            url.parse().map_err(|error| ConnectionError::InvalidConnectionUrl(text(&error)))?;
-        config
+    /// The server that has this database.
+    pub(super) fn new(database: &Database) -> Self {
+        let mut database = database.clone();
+        database
+            .config
             // A standby, or a primary that was demoted, is not it.
             .target_session_attrs(TargetSessionAttrs::ReadWrite)
             .connect_timeout(OPEN_TIMEOUT)
             .tcp_user_timeout(SILENCE_TIMEOUT)
             .keepalives_idle(KEEPALIVE)
             .keepalives_interval(KEEPALIVE);
-        Ok(Self {
-            config: Arc::new(config),
+        Self {
+            database: Arc::new(database),
             attempts: Arc::default(),
             life: Arc::default(),
             away: Arc::default(),
-        })
+        }
     }
 
     /// Opens a connection, unless an attempt has failed just now.
@@ -101,7 +102,7 @@ impl Server {
         }
         // Looked at before: what is found out in the meantime then counts against this connection as well.
         let Signs { mut generation, .. } = self.signs();
-        let opened = timeout(OPEN_TIMEOUT, open(&self.config)).await;
+        let opened = timeout(OPEN_TIMEOUT, open(&self.database)).await;
         let opened = opened.unwrap_or_else(|_| Err(ConnectionError::BadConnection("timed out".to_owned())));
         let (connection, identity) = opened.inspect_err(|_| {
             let pause = Duration::from_millis(rand::random_range(PAUSE_MS));
@@ -162,19 +163,9 @@ impl ManageConnection for Server {
     }
 }
 
-async fn open(config: &Config) -> ConnectionResult<(AsyncPgConnection, String)> {
-    let failed = |error: &dyn std::error::Error| ConnectionError::BadConnection(text(error));
-    let (client, connection) = config.connect(NoTls).await.map_err(|error| failed(&error))?;
-    let mut connection = AsyncPgConnection::try_from_client_and_connection(client, connection).await?;
+async fn open(database: &Database) -> ConnectionResult<(AsyncPgConnection, String)> {
+    let mut connection = database.connect().await?;
     let session = diesel_async::RunQueryDsl::get_result::<Session>(sql_query(SESSION), &mut connection);
-    let identity = session.await.map_err(|error| failed(&error))?.identity;
-    Ok((connection, identity))
-}
-
-/// An error with its cause: tokio-postgres says only "db error" or "error connecting to server" itself.
-fn text(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    }
+    let session = session.await.map_err(|error| ConnectionError::BadConnection(text(&error)))?;
+    Ok((connection, session.identity))
 }

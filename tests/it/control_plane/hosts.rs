@@ -171,8 +171,8 @@ async fn the_last_refused_host_is_shown_and_logged_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_older_claim_stays_when_the_schema_is_brought_up_to_date() {
     let database = TestDatabase::empty().await.unwrap();
-    migrate::run(&database.url).await.unwrap();
-    migrate::revert_to(&database.url, "00000000000008").await.unwrap();
+    migrate::run(&database.address()).await.unwrap();
+    migrate::revert_to(&database.address(), "00000000000008").await.unwrap();
     let (old, new) = ("00000000-0000-7000-8000-00000000000a", "00000000-0000-7000-8000-00000000000b");
     for (org, hours, urls) in [
         (new, 1, &["https://collect.shop.example", "https://own.example:8443"][..]),

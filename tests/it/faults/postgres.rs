@@ -18,7 +18,7 @@ use harness::{
     world::{Options, World},
     writers::Writers,
 };
-use migrations::pool::PgPool;
+use migrations::{database::Database, pool::PgPool, tls::StoreTls};
 use proto::v1::{IdentityRef, VendorIdsRequest, identity_ref::Id};
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -307,7 +307,10 @@ async fn errors_are_told_in_english_whatever_the_database_s_language() {
     plain.set_username("plain").unwrap();
     plain.set_password(Some("plain")).unwrap();
     let language = async |url: &str| {
-        let pool = PgPool::connect_lazily(&url.to_owned().into(), 1).unwrap();
+        let pool = PgPool::connect_lazily(
+            &Database::parse(&url.to_owned().into(), &StoreTls::default()).unwrap(),
+            1,
+        );
         let mut connection = pool.open().await.unwrap();
         let setting = diesel::dsl::sql::<Text>("current_setting('lc_messages')");
         let asked = diesel::select(setting);

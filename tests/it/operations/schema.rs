@@ -11,19 +11,22 @@ const OBJECTS: &str = "SELECT coalesce(string_agg(name, ' ' ORDER BY name), '') 
 #[tokio::test(flavor = "multi_thread")]
 async fn up_and_down_are_each_other_s_reverse() {
     let database = TestDatabase::empty().await.unwrap();
-    let applied = migrate::run(&database.url).await.unwrap();
+    let applied = migrate::run(&database.address()).await.unwrap();
     assert!(applied.len() >= 2, "{applied:?}");
     let made = database.text(OBJECTS).await;
     assert!(made.contains("canonicals") && made.contains("bump_config_version"), "{made}");
 
-    let reverted = migrate::revert_all(&database.url).await.unwrap();
+    let reverted = migrate::revert_all(&database.address()).await.unwrap();
     assert_eq!(reverted.len(), applied.len());
     assert_eq!(database.text(OBJECTS).await, "__diesel_schema_migrations");
-    assert!(migrate::check(&database.url).await.is_err(), "nothing is pending after everything was reverted");
+    assert!(
+        migrate::check(&database.address()).await.is_err(),
+        "nothing is pending after everything was reverted"
+    );
 
-    migrate::run(&database.url).await.unwrap();
+    migrate::run(&database.address()).await.unwrap();
     assert_eq!(database.text(OBJECTS).await, made);
-    migrate::check(&database.url).await.unwrap();
+    migrate::check(&database.address()).await.unwrap();
 }
 
 #[tokio::test]

@@ -127,8 +127,8 @@ fn dump() -> String {
 /// Makes a database as the version before has left it.
 async fn filled() -> TestDatabase {
     let database = TestDatabase::empty().await.unwrap();
-    migrate::run(&database.url).await.unwrap();
-    migrate::revert_to(&database.url, VERSION_BEFORE).await.unwrap();
+    migrate::run(&database.address()).await.unwrap();
+    migrate::revert_to(&database.address(), VERSION_BEFORE).await.unwrap();
     database.execute(&dump()).await;
     database
 }
@@ -268,7 +268,7 @@ async fn what_the_version_before_has_stored_is_served_taken_back_and_served_agai
     cluster.cores[0].terminate().await;
     drop(cluster);
 
-    assert!(!migrate::revert_to(&database.url, VERSION_BEFORE).await.unwrap().is_empty());
+    assert!(!migrate::revert_to(&database.address(), VERSION_BEFORE).await.unwrap().is_empty());
     assert_eq!(stored(&database).await, rows);
     let owners_again = owned(&database).await;
     let lost: Vec<&str> =

@@ -4,4 +4,5 @@ mod grpc;
 mod hostile_grpc;
 mod http1;
 mod http2;
+mod stores_tls;
 mod tls;

@@ -10,21 +10,20 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwapOption;
-use bb8_redis::{
-    bb8::{ManageConnection, Pool, RunError},
-    redis::{
-        AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline,
-        RedisError, Value, aio::MultiplexedConnection,
-    },
-};
-use secrecy::{ExposeSecret, SecretString};
-
 use super::{
+    address::RedisAddress,
     server::Server,
     state::{Failure, State},
 };
 use crate::error::{Error, Result};
+use arc_swap::ArcSwapOption;
+use bb8_redis::{
+    bb8::{ManageConnection, Pool, RunError},
+    redis::{
+        AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, Value,
+        aio::MultiplexedConnection,
+    },
+};
 
 /// The longest a read may take before PostgreSQL is asked instead. Redis answers within 1 ms; on a machine
 /// whose cores are all busy within 20.
@@ -63,10 +62,9 @@ impl Lane {
 }
 
 impl RedisClient {
-    /// RedisClient to the Redis of `url`; none is opened before it is needed.
-    pub fn new(url: &SecretString) -> Result<Self, RedisError> {
-        let client = Client::open(url.expose_secret().into_connection_info()?)?;
-        let dialer = Dialer { client, state: Arc::new(State::new()), opened: Arc::default() };
+    /// RedisClient to the Redis of `address`; no connection is opened before it is needed.
+    pub fn new(address: RedisAddress) -> Self {
+        let dialer = Dialer { address, state: Arc::new(State::new()), opened: Arc::default() };
         let pool = |_| {
             let pool = Pool::builder()
                 .max_size(1)
@@ -79,7 +77,7 @@ impl RedisClient {
             (pool, ArcSwapOption::empty())
         };
         let pools = (0..serve::workers::threads()).map(pool).collect();
-        Ok(Self { pools, dialer })
+        Self { pools, dialer }
     }
 
     /// Believes nothing that Redis says until [`RedisClient::trust`], as it could not be told of a change.
@@ -214,7 +212,7 @@ impl RedisClient {
 /// Opens lanes, for bb8 and for the supervisor.
 #[derive(Clone)]
 struct Dialer {
-    client: Client,
+    address: RedisAddress,
     state: Arc<State>,
     /// Lanes that were opened for requests and not left, one a pool.
     opened: Arc<Mutex<Vec<Lane>>>,
@@ -229,10 +227,8 @@ impl Dialer {
 
     /// Connects, and asks the server who it is: the name may lead to a replica, or to another primary.
     async fn dial(&self) -> Result<Lane, RedisError> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(RESPONSE_TIMEOUT));
-        let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(RESPONSE_TIMEOUT));
+        let mut connection = self.address.connect(config, CONNECT_TIMEOUT).await?;
         let lane = Lane { connection: connection.clone(), left: Arc::default() };
         // Known before it is checked, so that a purge which ends in between leaves it.
         self.opened().push(lane.clone());

@@ -1,5 +1,6 @@
 //! Redis: connections to it, the names of its keys, and the protocol by which it follows PostgreSQL.
 
+pub mod address;
 pub mod client;
 pub mod keys;
 pub mod offers;

@@ -4,12 +4,12 @@
 use std::time::{Duration, Instant};
 
 use diesel::{ExpressionMethods, QueryDsl};
-use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use migrations::{
+    database::Database,
     schema::{orgs, reencryptions},
     sealed::{CountedError, SealKeys},
 };
-use secrecy::{ExposeSecret, SecretString};
 use tokio::time::sleep;
 use uuid::Uuid;
 
@@ -44,8 +44,8 @@ impl From<diesel::result::Error> for ReencryptError {
 }
 
 /// Seals everything with the current key, telling on standard output how far it is. Other processes may help.
-pub async fn run(url: &SecretString, keys: &SealKeys) -> Result<(), ReencryptError> {
-    let mut connection = AsyncPgConnection::establish(url.expose_secret()).await?;
+pub async fn run(database: &Database, keys: &SealKeys) -> Result<(), ReencryptError> {
+    let mut connection = database.connect().await?;
     let started = begin_all(&mut connection, keys).await?;
     println!("{} organisations have values of other keys", started.len());
     let mut told = Instant::now();
