@@ -8,18 +8,21 @@ use axum::{
     response::Response,
     routing::get,
 };
-use http::{Method, StatusCode};
+use http::{HeaderName, Method, StatusCode, header};
 use metrics::{Histogram, counter, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use tokio::{task::JoinHandle, time::Instant};
 
 pub use metrics_exporter_prometheus::PrometheusHandle;
 
-use crate::{EnvError, Lifecycle, Workers, accept, catalogue, telemetry};
+use crate::{EnvError, Lifecycle, Workers, accept, catalogue, error_body, telemetry};
 
 /// Buckets of every `*_seconds` histogram: from a warm Redis round trip to the longest deadline.
 const BUCKETS_SECONDS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1., 2.5, 5., 10.];
+/// Headers of what is true for a moment only.
+const UNCACHED: [(HeaderName, &str); 2] =
+    [(header::CACHE_CONTROL, "no-store"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
 /// Interval at which drained samples are folded into the histograms; between scrapes they only grow.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -50,9 +53,14 @@ pub fn health(lifecycle: Lifecycle) -> Router {
         } else {
             (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
         };
-        std::future::ready(answer)
+        std::future::ready((UNCACHED, answer))
     };
-    Router::new().route("/healthz", get(async || "ok\n")).route("/readyz", get(ready))
+    Router::new()
+        .route("/healthz", get(async || (UNCACHED, "ok\n")))
+        .route("/readyz", get(ready))
+        .method_not_allowed_fallback(async || {
+            error_body(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "This path is read with GET.")
+        })
 }
 
 /// Router of `/metrics` and [`health`].

@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 fn assert_refused(answer: &Answer, status: u16, code: &str, what: &str) {
     assert_eq!((answer.status, answer.code().as_str()), (status, code), "{what}: {}", answer.text());
     assert_eq!(answer.header("content-type"), Some("application/json"), "{what}");
+    assert_eq!(answer.header("cache-control"), Some("no-store"), "{what}");
+    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{what}");
 }
 
 /// Sends a batch whose Authorization header is given as a whole.

@@ -114,6 +114,8 @@ async fn an_unknown_route_or_method_has_the_shape_of_every_error() {
     ] {
         let got = send(&app, method, target, &[], "").await;
         assert_eq!((got.status, got.code().as_str()), (status, code), "{method} {target}");
+        let uncached = (got.header("cache-control"), got.header("x-content-type-options"));
+        assert_eq!(uncached, ("no-store", "nosniff"), "{method} {target}");
         let allow = if status == StatusCode::METHOD_NOT_ALLOWED { "POST" } else { "" };
         assert_eq!(got.header("allow"), allow, "{method} {target}");
     }
