@@ -1,48 +1,64 @@
 //! Request bodies: bounded in size, in time, and in the memory they take together.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use http::{HeaderMap, header};
 use http_body_util::BodyExt;
 use proto::v1::ErrorReason;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::error::ApiError;
+use crate::{
+    error::ApiError,
+    memory::{Held, Holder, Memory, Signs},
+};
 
 /// Largest body in bytes; a larger one is 413 `PAYLOAD_TOO_LARGE`.
 pub const MAX_BODY_BYTES: u64 = 512 * 1024;
-/// Time for the whole body to arrive; later it is 408, so that a body sent byte by byte gives its memory
-/// back.
-const READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pace of a body; later it is 408, so that one sent byte by byte gives its memory back.
+const PACE: Pace = Pace { grace: Duration::from_secs(2), most: Duration::from_mins(1) };
+/// Bytes that have to arrive each second, once [`Pace::grace`] is over.
+const BYTES_PER_SECOND: u64 = 1024;
 /// Bytes that are read and thrown away of a body that is refused: closing on a sender that still writes would
 /// reset the connection, and the sender might never see why.
 const MAX_DISCARD_BYTES: u64 = 1024 * 1024;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
-/// Bytes of all bodies being read or worked on. Two hundred of the largest at once then grow the process by
-/// less than 64 MiB, of which half are their connections' buffers. Slow senders take no more of it than they
-/// have sent.
-const MAX_MEMORY_BYTES: usize = 8 * 1024 * 1024;
-/// Bytes that a request takes beside its body. So at most 8,192 are read at once, should all senders have
+/// Bytes that a request takes beside its body. So at most 16,384 are read at once, should all senders have
 /// stopped.
 const REQUEST_OVERHEAD_BYTES: u32 = 1024;
 /// Copies of a signed call's body in memory: as it was read, for a second try, and twice while it is written
 /// to the core.
 const SIGNED_COPIES: u32 = 4;
 
-/// Memory that bodies share.
+/// Time in which a body has to arrive.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    /// Time before the pace counts.
+    grace: Duration,
+    /// Time for all of it.
+    most: Duration,
+}
+
+impl Pace {
+    /// Time since the beginning until which more has to follow `bytes`.
+    fn limit(self, bytes: usize) -> Duration {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let paced =
+            self.grace.saturating_add(Duration::from_millis(bytes.saturating_mul(1000) / BYTES_PER_SECOND));
+        paced.min(self.most)
+    }
+}
+
+/// Reader of bodies; clones share its memory.
 #[derive(Clone)]
 pub struct Bodies {
-    memory: Arc<Semaphore>,
-    deadline: Duration,
+    memory: Memory,
+    pace: Pace,
 }
 
 impl Default for Bodies {
     fn default() -> Self {
-        Self { memory: Arc::new(Semaphore::new(MAX_MEMORY_BYTES)), deadline: READ_TIMEOUT }
+        Self { memory: Memory::default(), pace: PACE }
     }
 }
 
@@ -50,17 +66,18 @@ impl Default for Bodies {
 pub struct BufferedBody {
     /// Bytes of the body, at most [`MAX_BODY_BYTES`].
     pub bytes: Vec<u8>,
-    permit: OwnedSemaphorePermit,
+    _memory: Held,
 }
 
 impl Bodies {
-    /// Reads the `body` of a call that is `signed` or not. A body that announces too much is refused before
-    /// any of it is read, and so before `100 Continue` is sent.
+    /// Reads the `body` of a call by `holder`. A body that announces too much is refused before any of it is read, and
+    /// so before `100 Continue` is sent.
     pub async fn read(
         &self,
         headers: &HeaderMap,
         mut body: Body,
-        signed: bool,
+        holder: Holder,
+        signs: Signs,
     ) -> Result<BufferedBody, ApiError> {
         let encoding =
             headers.get(header::CONTENT_ENCODING).map_or(&b"identity"[..], |value| value.as_bytes());
@@ -71,8 +88,7 @@ impl Bodies {
             discard(headers, body).await;
             return Err(ErrorReason::PayloadTooLarge.into());
         }
-        let read = timeout(self.deadline, self.collect(&mut body, signed)).await;
-        let read = read.unwrap_or_else(|_| Err(ErrorReason::RequestTimeout.into()));
+        let read = self.collect(&mut body, holder, signs).await;
         // A sender that is late is not waited for once more.
         if matches!(&read, Err(error) if error.reason() != ErrorReason::RequestTimeout) {
             discard(headers, body).await;
@@ -80,30 +96,36 @@ impl Bodies {
         read
     }
 
-    async fn collect(&self, body: &mut Body, signed: bool) -> Result<BufferedBody, ApiError> {
-        let copies = if signed { SIGNED_COPIES } else { 1 };
+    async fn collect(&self, body: &mut Body, holder: Holder, signs: Signs) -> Result<BufferedBody, ApiError> {
+        let began = Instant::now();
+        let copies = if signs == Signs::Well { SIGNED_COPIES } else { 1 };
+        let mut memory = self.memory.hold(holder);
+        memory.grow(REQUEST_OVERHEAD_BYTES)?;
         // Room for what is announced; pages that nothing is written to take no memory.
         let announced = usize::try_from(body.size_hint().lower().min(MAX_BODY_BYTES)).unwrap_or_default();
-        let mut buffered =
-            BufferedBody { bytes: Vec::with_capacity(announced), permit: self.take(REQUEST_OVERHEAD_BYTES)? };
-        while let Some(frame) = body.frame().await {
+        let mut bytes = Vec::with_capacity(announced);
+        while !body.is_end_stream() {
+            let frame = timeout_at(began + self.pace.limit(bytes.len()), body.frame()).await;
+            let Some(frame) = frame.map_err(|_| ErrorReason::RequestTimeout)? else { break };
             // The sender went away or broke the framing; nobody is there to read the answer.
             let frame = frame.map_err(|_| ApiError::from(ErrorReason::InvalidJson))?;
             let Ok(data) = frame.into_data() else { continue };
-            let total = buffered.bytes.len().saturating_add(data.len());
+            let total = bytes.len().saturating_add(data.len());
             if u64::try_from(total).is_ok_and(|total| total > MAX_BODY_BYTES) {
                 return Err(ErrorReason::PayloadTooLarge.into());
             }
-            let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
-            buffered.permit.merge(self.take(length.saturating_mul(copies))?);
-            buffered.bytes.extend_from_slice(&data);
+            memory.grow(copies.saturating_mul(length(&data)))?;
+            bytes.extend_from_slice(&data);
         }
-        Ok(buffered)
+        if signs == Signs::Perhaps {
+            memory.grow((SIGNED_COPIES - copies).saturating_mul(length(&bytes)))?;
+        }
+        Ok(BufferedBody { bytes, _memory: memory })
     }
+}
 
-    fn take(&self, bytes: u32) -> Result<OwnedSemaphorePermit, ApiError> {
-        self.memory.clone().try_acquire_many_owned(bytes).map_err(|_| ErrorReason::Overloaded.into())
-    }
+fn length(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).unwrap_or(u32::MAX)
 }
 
 /// Reads on for 1 s or 1 MiB, whichever comes first, and keeps nothing.
@@ -153,10 +175,12 @@ mod tests {
         }
     }
 
+    const HOLDER: Holder = Holder { subscriber: None, key: 0 };
+
     async fn read(bodies: &Bodies, encoding: &str, body: Body) -> Result<usize, StatusCode> {
         let headers = HeaderMap::from_iter([(header::CONTENT_ENCODING, encoding.parse().unwrap())]);
         bodies
-            .read(&headers, body, false)
+            .read(&headers, body, HOLDER, Signs::No)
             .await
             .map(|buffered| buffered.bytes.len())
             .map_err(|error| error.status())
@@ -171,19 +195,37 @@ mod tests {
         assert_eq!(too_long, Err(StatusCode::PAYLOAD_TOO_LARGE));
         let gzip = read(&bodies, "gzip", "{}".into()).await;
         assert_eq!(gzip, Err(StatusCode::UNSUPPORTED_MEDIA_TYPE));
-        assert_eq!(bodies.memory.available_permits(), MAX_MEMORY_BYTES);
+        assert_eq!(bodies.memory.held(), 0);
     }
 
     #[tokio::test]
     async fn memory_is_bounded_and_a_slow_sender_is_left() {
-        let room = usize::try_from(2 * REQUEST_OVERHEAD_BYTES + 7 * SIGNED_COPIES + 3).unwrap();
-        let memory = Arc::new(Semaphore::new(room));
-        let bodies = Bodies { memory, deadline: Duration::from_millis(20) };
-        let first = bodies.read(&HeaderMap::new(), "1234567".into(), true).await.unwrap();
-        assert_eq!(read(&bodies, "identity", "1234".into()).await, Err(StatusCode::SERVICE_UNAVAILABLE));
-        assert_eq!(read(&bodies, "identity", "123".into()).await, Ok(3));
-        drop(first);
-        assert_eq!(read(&bodies, "identity", "1234".into()).await, Ok(4));
+        // A key has half of it.
+        let room = 2 * REQUEST_OVERHEAD_BYTES + 7 * SIGNED_COPIES + 3;
+        let pace = Pace { grace: Duration::from_millis(20), ..PACE };
+        let bodies = Bodies { memory: Memory::of(2 * room), pace };
+        for signs in [Signs::Well, Signs::Perhaps] {
+            let first = bodies.read(&HeaderMap::new(), "1234567".into(), HOLDER, signs).await.unwrap();
+            assert_eq!(read(&bodies, "identity", "1234".into()).await, Err(StatusCode::SERVICE_UNAVAILABLE));
+            assert_eq!(read(&bodies, "identity", "123".into()).await, Ok(3));
+            drop(first);
+            assert_eq!(read(&bodies, "identity", "1234".into()).await, Ok(4));
+        }
         assert_eq!(read(&bodies, "identity", Body::new(Silent)).await, Err(StatusCode::REQUEST_TIMEOUT));
+        assert_eq!(bodies.memory.held(), 0);
+    }
+
+    #[test]
+    fn a_body_has_as_long_as_its_bytes_are_worth() {
+        assert_eq!(PACE.limit(0), Duration::from_secs(2));
+        assert_eq!(PACE.limit(1024), Duration::from_secs(3));
+        assert_eq!(PACE.limit(512 * 1024), Duration::from_mins(1));
+    }
+
+    #[test]
+    fn the_largest_signed_body_fits() {
+        let (memory, holder) = (Memory::default(), Holder { subscriber: Some(0), key: 0 });
+        let largest = REQUEST_OVERHEAD_BYTES + SIGNED_COPIES * u32::try_from(MAX_BODY_BYTES).unwrap();
+        memory.hold(holder).grow(largest).unwrap();
     }
 }

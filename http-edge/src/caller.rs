@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use http::{HeaderMap, HeaderName, header, request::Parts};
 use proto::v1::{Caller, CollectCaller, ErrorReason, caller::Kind};
-use serve::{Authority, TrustedProxies};
+use serve::{Authority, TrustedProxies, proxies::Subscriber};
 
 use crate::{core_client::Trace, error::ApiError};
 
@@ -20,30 +20,33 @@ static SIGNATURE: HeaderName = HeaderName::from_static("x-datafly-signature");
 static TIMESTAMP: HeaderName = HeaderName::from_static("x-datafly-timestamp");
 
 /// Caller of the request with `parts`, sent by `peer`. `query_key` is its `pipeline_key` parameter, which
-/// counts where there is no Authorization header.
+/// counts where there is no Authorization header. Also the subscriber behind it, where one can be told.
 pub fn collect(
     parts: &Parts,
     peer: SocketAddr,
     proxies: &TrustedProxies,
     query_key: Option<&str>,
-) -> Result<CollectCaller, ApiError> {
+) -> Result<(CollectCaller, Option<Subscriber>), ApiError> {
+    let client = proxies.client(peer.ip(), &parts.headers);
+    let subscriber = proxies.subscriber(client);
     let headers = &parts.headers;
     let authorization = unique(headers, &header::AUTHORIZATION, ErrorReason::InvalidPipelineKey)?;
     let key = match authorization {
         Some(value) => bearer(value).unwrap_or_default(),
         None => query_key.unwrap_or_default(),
     };
-    Ok(CollectCaller {
+    let caller = CollectCaller {
         pipeline_key: if key.len() <= MAX_KEY_BYTES { key.to_owned() } else { String::new() },
         origin: unique(headers, &header::ORIGIN, ErrorReason::OriginNotAllowed)?.map(str::to_owned),
         host: host(parts, peer, proxies),
-        client_ip: Some(proxies.client(peer.ip(), headers).address.to_string()),
+        client_ip: subscriber.map(|_| client.address.to_string()),
         user_agent: text(headers, &header::USER_AGENT, MAX_USER_AGENT_BYTES),
         signature: unique(headers, &SIGNATURE, ErrorReason::InvalidSignature)?.map(str::to_owned),
         timestamp: unique(headers, &TIMESTAMP, ErrorReason::InvalidSignature)?.map(str::to_owned),
         signed_body: None,
         events: 1,
-    })
+    };
+    Ok((caller, subscriber))
 }
 
 /// `caller` as the message every rpc takes.
@@ -114,7 +117,8 @@ mod tests {
         }
         let (parts, ()) = request.body(()).unwrap().into_parts();
         let peer = SocketAddr::from(([192, 0, 2, 1], 5));
-        collect(&parts, peer, &TrustedProxies::default(), query_key).map_err(|error| error.status())
+        let found = collect(&parts, peer, &TrustedProxies::default(), query_key);
+        found.map(|(caller, _)| caller).map_err(|error| error.status())
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! Bytes to a service as no client would send them.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::timeout,
 };
 
@@ -16,6 +19,15 @@ const READ_LIMIT: Duration = Duration::from_secs(30);
 pub async fn send(addr: SocketAddr, bytes: impl AsRef<[u8]>) -> TcpStream {
     let mut stream = TcpStream::connect(addr).await.unwrap();
     stream.write_all(bytes.as_ref()).await.unwrap();
+    stream
+}
+
+/// Connects from another of this machine's addresses, 127.0.0.`host`, and sends bytes; the peer may close meanwhile.
+pub async fn send_from(host: u8, addr: SocketAddr, bytes: impl AsRef<[u8]>) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::new(127, 0, 0, host), 0).into()).unwrap();
+    let mut stream = socket.connect(addr).await.unwrap();
+    let _ = stream.write_all(bytes.as_ref()).await;
     stream
 }
 

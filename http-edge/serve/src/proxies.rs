@@ -1,6 +1,9 @@
 //! Trusted proxies (`TRUSTED_PROXIES`): the peers that may say for whom they speak.
 
-use std::{net::IpAddr, str::FromStr};
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    str::FromStr,
+};
 
 use http::HeaderMap;
 
@@ -44,6 +47,14 @@ impl TrustedProxies {
         client
     }
 
+    /// Subscriber that `client` is of; none where it is a trusted proxy which doesn't say for whom it speaks, as that may
+    /// be anyone.
+    pub fn subscriber(&self, client: Client) -> Option<Subscriber> {
+        let may_be_anyone = self.trusts(client.address) && !client.is_unreadable;
+        let Client { address, is_unreadable } = client;
+        (!may_be_anyone).then(|| Subscriber { network: network(address), is_unreadable })
+    }
+
     /// Host that the client asked for, `host[:port]`: `X-Forwarded-Host` of a trusted proxy, else the request's own
     /// (`own`). The last one counts where there are several; one that is not ASCII is no host, and empty.
     pub fn host<'a>(&self, peer: IpAddr, headers: &'a HeaderMap, own: &'a str) -> &'a str {
@@ -67,6 +78,22 @@ pub struct Client {
     pub address: IpAddr,
     /// True where that proxy named somebody whom we can't read: `address` then stands for all of those together.
     pub is_unreadable: bool,
+}
+
+/// Subscriber of a network: what stands behind one address, for limits that are shared by all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Subscriber {
+    network: IpAddr,
+    /// True for all of those together whom the proxy at that address names in a way that we can't read.
+    is_unreadable: bool,
+}
+
+/// Network that one subscriber has: an IPv4 address, or an IPv6 /64, within which anybody can pick addresses at will.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
+        v4 @ IpAddr::V4(_) => v4,
+    }
 }
 
 /// Address of a hop: `192.0.2.1`, `2001:db8::1` or `[2001:db8::1]`, where proxies write it also with a port, and that
@@ -158,6 +185,25 @@ mod tests {
             assert_eq!(found, "10.0.0.1 and beyond", "{hop}");
             assert_eq!(client("10.0.0.0/8", "192.0.2.9", &[hop]), "192.0.2.9", "{hop}");
         }
+    }
+
+    #[test]
+    fn a_subscriber_is_an_address_or_a_network_and_never_a_proxy_that_names_nobody() {
+        let proxies: TrustedProxies = "10.0.0.0/8".parse().unwrap();
+        let of = |peer: &str, hop: &str| {
+            let headers = HeaderMap::from_iter([(
+                http::HeaderName::from_static("x-forwarded-for"),
+                HeaderValue::from_str(hop).unwrap(),
+            )]);
+            proxies.subscriber(proxies.client(peer.parse().unwrap(), &headers))
+        };
+        assert_eq!(of("2001:db8::1", ""), of("2001:db8::ffff:1", ""));
+        assert_ne!(of("2001:db8::1", ""), of("2001:db8:0:1::1", ""));
+        assert_ne!(of("192.0.2.1", ""), of("192.0.2.2", ""));
+        assert_eq!(of("192.0.2.1", ""), of("10.0.0.1", "::ffff:192.0.2.1"));
+        assert_eq!(of("10.0.0.1", ""), None);
+        assert_eq!(of("10.0.0.1", "unknown"), of("10.0.0.1", "hidden"));
+        assert_ne!(of("10.0.0.1", "unknown"), of("10.0.0.2", "unknown"));
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::{
     error::ApiError,
     event::{self, Event},
     subjects,
-    throttle::{Counted, Sender},
+    throttle::Sender,
     vendor_cookies::{Names, VendorCookies},
 };
 
@@ -91,15 +91,13 @@ type Write = fn(Answer) -> Response;
 
 async fn collect(edge: &Edge, peer: SocketAddr, request: Request, split: Split, write: Write) -> Response {
     let (parts, body) = request.into_parts();
-    let caller = match edge.caller(&parts, peer) {
-        Ok(caller) => caller,
+    let (caller, mut sender) = match edge.sender(&parts, peer) {
+        Ok(known) => known,
         Err(error) => return error.into_response(),
     };
     let signed = caller.signature.is_some();
-    let mut sender = edge.throttle.sender(&caller);
     // Before the body: what is refused here must cost next to nothing.
-    let charged = if sender.is_known() { Ok(()) } else { edge.charge(&parts, peer, Counted::UnknownKey) };
-    let result = match charged.and_then(|()| sender.admit(1)) {
+    let result = match edge.admit(&parts, &caller, &mut sender).await {
         Ok(()) => take(edge, &parts, body, caller, &mut sender, split, write).await,
         Err(error) => {
             discard(&parts.headers, body).await;
@@ -123,7 +121,7 @@ async fn take(
     write: Write,
 ) -> Result<Response, ApiError> {
     let signed = caller.signature.is_some();
-    let mut body = edge.bodies.read(&parts.headers, body, signed).await?;
+    let mut body = edge.bodies.read(&parts.headers, body, sender.holder(), sender.signs()).await?;
     let raw_events = split(&body.bytes)?;
     let count = raw_events.len();
     sender.admit(count)?;
@@ -193,7 +191,9 @@ async fn call(
     subjects: Vec<Subject>,
 ) -> Result<Vec<Resolution>, ApiError> {
     if subjects.is_empty() {
-        edge.core.authenticate(trace, AuthenticateRequest { caller: Some(caller) }).await?;
+        edge.core
+            .authenticate(trace, AuthenticateRequest { caller: Some(caller), before_body: false })
+            .await?;
         return Ok(Vec::new());
     }
     let asked = subjects.len();

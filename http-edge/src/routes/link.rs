@@ -14,12 +14,7 @@ use proto::v1::{CollectCaller, CreateLinkRequest, ErrorReason};
 use serde::Serialize;
 
 use super::{Edge, cors, no_store};
-use crate::{
-    body::discard,
-    caller, cookies,
-    error::ApiError,
-    throttle::{Counted, Sender},
-};
+use crate::{body::discard, caller, cookies, error::ApiError, throttle::Sender};
 
 #[derive(Serialize)]
 struct Answer {
@@ -37,17 +32,16 @@ pub async fn create(
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    let caller = match edge.caller(&parts, peer) {
-        Ok(caller) => caller,
+    let (caller, mut sender) = match edge.sender(&parts, peer) {
+        Ok(known) => known,
         Err(error) => {
             discard(&parts.headers, body).await;
             return error.into_response();
         }
     };
-    let mut sender = edge.throttle.sender(&caller);
     let signed = caller.signature.is_some();
     let origin = caller.origin.clone().filter(|_| !signed);
-    match token(&edge, &parts, body, peer, caller, &mut sender).await {
+    match token(&edge, &parts, body, caller, &mut sender).await {
         Ok(link_token) => {
             let answer = Answer { link_token, parameter: "_dfl", expires_in: 120 };
             let mut response = Json(answer).into_response();
@@ -66,20 +60,22 @@ async fn token(
     edge: &Edge,
     parts: &Parts,
     body: Body,
-    peer: SocketAddr,
     mut caller: CollectCaller,
     sender: &mut Sender,
 ) -> Result<String, ApiError> {
+    if let Err(error) = edge.admit(parts, &caller, sender).await {
+        discard(&parts.headers, body).await;
+        return Err(error);
+    }
     // Nothing in it counts, but a signature covers it.
-    if caller.signature.is_some() {
-        caller.signed_body = Some(edge.bodies.read(&parts.headers, body, true).await?.bytes);
+    let _memory = if caller.signature.is_some() {
+        let mut body = edge.bodies.read(&parts.headers, body, sender.holder(), sender.signs()).await?;
+        caller.signed_body = Some(std::mem::take(&mut body.bytes));
+        Some(body)
     } else {
         discard(&parts.headers, body).await;
-    }
-    if !sender.is_known() {
-        edge.charge(parts, peer, Counted::UnknownKey)?;
-    }
-    sender.admit(1)?;
+        None
+    };
     let Some(cookie_anonymous_id) = cookies::anonymous_id(&parts.headers) else {
         return Err(ApiError::new(ErrorReason::InvalidArgument, "There is no _dfid cookie.".to_owned()));
     };

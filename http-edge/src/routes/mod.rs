@@ -18,7 +18,7 @@ use axum::{
 };
 use futures_util::FutureExt;
 use http::{HeaderValue, Method, header, request::Parts};
-use proto::v1::{CollectCaller, Cookie, ErrorReason};
+use proto::v1::{AuthenticateRequest, CollectCaller, Cookie, ErrorReason};
 use serve::TrustedProxies;
 use tracing::error;
 
@@ -28,7 +28,7 @@ use crate::{
     core_client::CoreClient,
     error::ApiError,
     query::Query,
-    throttle::{Counted, Throttle},
+    throttle::{Sender, Throttle},
     vendor_cookies::VendorCookies,
 };
 
@@ -47,17 +47,31 @@ pub struct Edge {
 }
 
 impl Edge {
-    fn caller(&self, parts: &Parts, peer: SocketAddr) -> Result<CollectCaller, ApiError> {
+    /// Caller and sender of a request that has a body.
+    fn sender(&self, parts: &Parts, peer: SocketAddr) -> Result<(CollectCaller, Sender), ApiError> {
         let query = Query::parse(parts.uri.query())?;
-        caller::collect(parts, peer, &self.proxies, query.one("pipeline_key")?)
+        let (caller, subscriber) = caller::collect(parts, peer, &self.proxies, query.one("pipeline_key")?)?;
+        let sender = self.throttle.sender(&caller, subscriber);
+        Ok((caller, sender))
     }
 
-    /// Counts a request of the visitor's address. Behind a proxy that does not say for whom it speaks may be
-    /// anyone: the request is not counted. Those whom it names in a way that we can't read are counted together.
-    fn charge(&self, parts: &Parts, peer: SocketAddr, what: Counted) -> Result<(), ApiError> {
-        let client = self.proxies.client(peer.ip(), &parts.headers);
-        let may_be_anyone = self.proxies.trusts(client.address) && !client.is_unreadable;
-        if may_be_anyone { Ok(()) } else { self.throttle.charge(client.address, what) }
+    /// Lets a sender in whose body has not been looked at: the core is asked for a key that it has not let in lately, so
+    /// that nobody without one takes memory.
+    async fn admit(
+        &self,
+        parts: &Parts,
+        caller: &CollectCaller,
+        sender: &mut Sender,
+    ) -> Result<(), ApiError> {
+        if !sender.is_known() {
+            self.throttle.charge_unknown(sender)?;
+            let request = AuthenticateRequest { caller: Some(caller.clone()), before_body: true };
+            let answer = self.core.authenticate(&caller::trace(&parts.headers), request).await;
+            let answer = answer.map_err(ApiError::from);
+            self.throttle.learn_key(sender, answer.as_ref().err());
+            answer?;
+        }
+        sender.admit(1)
     }
 }
 

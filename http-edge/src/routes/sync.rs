@@ -31,9 +31,9 @@ pub async fn begin(
     let anonymous_id = query.one("aid")?.unwrap_or_default().to_owned();
     // Part of the documented call, but the configured one is used whatever is sent here.
     query.one("partner_id")?;
-    let caller = caller::collect(&parts, peer, &edge.proxies, query.one("pipeline_key")?)?;
-    let mut sender = edge.throttle.sender(&caller);
-    edge.charge(&parts, peer, Counted::Sync)?;
+    let (caller, subscriber) = caller::collect(&parts, peer, &edge.proxies, query.one("pipeline_key")?)?;
+    let mut sender = edge.throttle.sender(&caller, subscriber);
+    edge.throttle.charge(subscriber, Counted::Sync)?;
     sender.admit(1)?;
     let message = BeginSyncRequest {
         caller: Some(caller::message(caller)),

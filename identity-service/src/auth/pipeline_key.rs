@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::signature;
 use crate::{
     error::{Error, Result},
-    settings::{CollectHost, Environment, Snapshot, Source},
+    settings::{CollectHost, Environment, PipelineKey, Snapshot, Source},
 };
 
 /// Longest pipeline key that is looked at, in bytes.
@@ -50,6 +50,31 @@ pub enum Purpose {
     /// what comes back is bound to a state that we sealed. As everywhere, people who know an anonymous ID can
     /// have their own browsers synced for it.
     Sync,
+    /// Send events whose body has not been read yet, so that there is nothing to check a signature against.
+    Announce,
+}
+
+/// A request whose body has not been read yet, and may be.
+#[derive(Debug)]
+pub struct Announced {
+    /// The source that its key opens.
+    pub source: Arc<Source>,
+    /// The environment, live or test, that it is for.
+    pub environment: Environment,
+    /// The organisation whose data it reaches.
+    pub org: Uuid,
+}
+
+/// Checks what can be checked of a request before its body, as [`authenticate`] does: the key, and of who does not sign
+/// the host and the Origin. It costs the key nothing.
+pub fn announce(snapshot: &Snapshot, caller: &CollectCaller, now: OffsetDateTime) -> Result<Announced> {
+    match admit(snapshot, caller, Purpose::Announce, now) {
+        Ok((key, org, _)) => Ok(Announced { source: key.source.clone(), environment: key.environment, org }),
+        Err(error) => {
+            count(Some(&error));
+            Err(error)
+        }
+    }
 }
 
 /// Checks the key, then the signature if there is one or the source requires it, else that the host is one of the
@@ -63,34 +88,38 @@ pub fn authenticate(
     now: OffsetDateTime,
 ) -> Result<Authenticated> {
     let result = check(snapshot, caller, purpose, subjects, now);
-    match &result {
-        Ok(_) => counter!("datafly_key_checks_total", "outcome" => "ok"),
-        Err(Error::Refused { reason: ErrorReason::OriginNotAllowed, .. }) => {
-            counter!("datafly_key_checks_total", "outcome" => "origin")
-        }
-        Err(Error::Refused { reason: ErrorReason::HostNotAllowed, .. }) => {
-            counter!("datafly_key_checks_total", "outcome" => "host")
-        }
-        Err(Error::Refused { reason: ErrorReason::InvalidSignature, .. }) => {
-            counter!("datafly_key_checks_total", "outcome" => "signature")
-        }
-        Err(Error::Refused { reason: ErrorReason::Overloaded, .. }) => {
-            counter!("datafly_key_checks_total", "outcome" => "overloaded")
-        }
-        Err(Error::RateLimited { .. }) => counter!("datafly_key_checks_total", "outcome" => "rate"),
-        Err(_) => counter!("datafly_key_checks_total", "outcome" => "key"),
-    }
-    .increment(1);
+    count(result.as_ref().err());
     result
 }
 
-fn check(
-    snapshot: &Snapshot,
+fn count(refused: Option<&Error>) {
+    match refused {
+        None => counter!("datafly_key_checks_total", "outcome" => "ok"),
+        Some(Error::Refused { reason: ErrorReason::OriginNotAllowed, .. }) => {
+            counter!("datafly_key_checks_total", "outcome" => "origin")
+        }
+        Some(Error::Refused { reason: ErrorReason::HostNotAllowed, .. }) => {
+            counter!("datafly_key_checks_total", "outcome" => "host")
+        }
+        Some(Error::Refused { reason: ErrorReason::InvalidSignature, .. }) => {
+            counter!("datafly_key_checks_total", "outcome" => "signature")
+        }
+        Some(Error::Refused { reason: ErrorReason::Overloaded, .. }) => {
+            counter!("datafly_key_checks_total", "outcome" => "overloaded")
+        }
+        Some(Error::RateLimited { .. }) => counter!("datafly_key_checks_total", "outcome" => "rate"),
+        Some(_) => counter!("datafly_key_checks_total", "outcome" => "key"),
+    }
+    .increment(1);
+}
+
+/// Finds the caller's key, the organisation whose data it reaches, and the source's collect host that was called.
+fn admit<'a>(
+    snapshot: &'a Snapshot,
     caller: &CollectCaller,
     purpose: Purpose,
-    subjects: usize,
     now: OffsetDateTime,
-) -> Result<Authenticated> {
+) -> Result<(&'a PipelineKey, Uuid, Option<&'a CollectHost>)> {
     let invalid_key = || Error::refused(ErrorReason::InvalidPipelineKey);
     if caller.pipeline_key.len() > MAX_KEY_BYTES {
         return Err(invalid_key());
@@ -98,15 +127,16 @@ fn check(
     // Missing, malformed, unknown and revoked keys take the same path: a hash and a look-up.
     let key = snapshot.key(&hash_pipeline_key(&caller.pipeline_key)).ok_or_else(invalid_key)?;
     let org = key.source.data_org(key.environment).ok_or_else(invalid_key)?;
-    let signed = caller.signature.is_some();
     let host = Authority::parse(&caller.host).and_then(|host| key.source.collect_host(&host));
     if let Some(header) = &caller.signature {
         let body = caller.signed_body.as_deref().unwrap_or_default();
         let timestamp = caller.timestamp.as_deref();
-        if !signature::verifies(&key.source.secrets, header, timestamp, body, now) {
+        if purpose != Purpose::Announce
+            && !signature::verifies(&key.source.secrets, header, timestamp, body, now)
+        {
             return Err(Error::refused(ErrorReason::InvalidSignature));
         }
-    } else if key.source.require_signature && purpose == Purpose::Send {
+    } else if key.source.require_signature && purpose != Purpose::Sync {
         return Err(Error::refused(ErrorReason::InvalidSignature));
     } else if host.is_none() {
         // A key is public. Obeyed at a host of another's, it would reach the cookies of that one's visitors.
@@ -119,6 +149,18 @@ fn check(
     {
         return Err(Error::refused(ErrorReason::OriginNotAllowed));
     }
+    Ok((key, org, host))
+}
+
+fn check(
+    snapshot: &Snapshot,
+    caller: &CollectCaller,
+    purpose: Purpose,
+    subjects: usize,
+    now: OffsetDateTime,
+) -> Result<Authenticated> {
+    let (key, org, host) = admit(snapshot, caller, purpose, now)?;
+    let signed = caller.signature.is_some();
     // The place first: what finds none must not have cost its events.
     let place = key.calls.take().ok_or_else(|| Error::refused(ErrorReason::Overloaded))?;
     key.last_use.mark(now.date());

@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 use super::caller;
 use crate::{
     app::App,
-    auth::pipeline_key::{self, Purpose},
+    auth::pipeline_key::{self, Announced, Authenticated, Purpose},
     clock, consent,
     error::Error,
     settings, vendors,
@@ -29,8 +29,17 @@ impl AuthService for Service {
         &self,
         request: Request<AuthenticateRequest>,
     ) -> Result<Response<AuthenticateResponse>, Status> {
-        let collect = request.into_inner().caller.ok_or_else(|| Error::invalid("caller"))?;
-        let known = caller::authenticate(&self.app, &collect, Purpose::Send, 1, clock::now()).await?;
+        let AuthenticateRequest { caller, before_body } = request.into_inner();
+        let collect = caller.ok_or_else(|| Error::invalid("caller"))?;
+        let now = clock::now();
+        let (known, signed) = if before_body {
+            let snapshot = self.app.settings.current().await?;
+            (pipeline_key::announce(&snapshot, &collect, now)?, false)
+        } else {
+            let known = caller::authenticate(&self.app, &collect, Purpose::Send, 1, now).await?;
+            let Authenticated { source, environment, org, signed, .. } = known;
+            (Announced { source, environment, org }, signed)
+        };
         let environment = match known.environment {
             settings::Environment::Live => Environment::Live,
             settings::Environment::Test => Environment::Test,
@@ -45,7 +54,7 @@ impl AuthService for Service {
             pipeline_id: known.source.pipeline.to_string(),
             environment: environment.into(),
             consent_mode: consent_mode.into(),
-            signed: known.signed,
+            signed,
         }))
     }
 

@@ -146,7 +146,11 @@ async fn an_edge_speaks_for_the_source_of_its_key() {
     assert_eq!((answer.canonical_id.len(), answer.anonymous_id.as_str()), (36, "a"), "{answer:?}");
     assert!(answer.created && answer.error.is_none(), "{answer:?}");
 
-    let who = edge.auth().authenticate(AuthenticateRequest { caller: Some(collect.clone()) }).await.unwrap();
+    let who = edge
+        .auth()
+        .authenticate(AuthenticateRequest { caller: Some(collect.clone()), before_body: false })
+        .await
+        .unwrap();
     let who = who.into_inner();
     let customer = &world.customer;
     assert_eq!(
@@ -155,8 +159,12 @@ async fn an_edge_speaks_for_the_source_of_its_key() {
     );
     assert_eq!((who.environment(), who.consent_mode()), (Environment::Live, ConsentMode::Explicit));
     let collect = CollectCaller { pipeline_key: customer.test_key.clone(), ..collect };
-    let who =
-        edge.auth().authenticate(AuthenticateRequest { caller: Some(collect) }).await.unwrap().into_inner();
+    let who = edge
+        .auth()
+        .authenticate(AuthenticateRequest { caller: Some(collect), before_body: false })
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(
         (who.org_id.clone(), who.environment()),
         (customer.test_org_id.to_string(), Environment::Test)

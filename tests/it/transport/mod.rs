@@ -1,5 +1,6 @@
 //! Connections: HTTP/1.1, HTTP/2, gRPC and TLS as they should be used, and as attackers use them.
 
+mod bodies;
 mod grpc;
 mod hostile_grpc;
 mod http1;

@@ -260,11 +260,13 @@ async fn a_page_can_read_why_its_batch_was_refused() {
     let world = World::start().await;
     let mut browser = world.browser();
     let own = browser.origin.clone();
-    for (origin, readable) in [(own.as_deref(), own.as_deref()), (Some("https://evil.example"), None)] {
-        browser.origin = origin.map(str::to_owned);
-        let too_long = " ".repeat(512 * 1024 + 1);
-        for (body, status) in [("{bad", 400), (too_long.as_str(), 413)] {
-            let answer = browser.post("/v1/batch", body.to_owned()).await;
+    // Of a page that may not call the body is not even looked at.
+    let evil = Some("https://evil.example".to_owned());
+    for (origin, readable, statuses) in [(own.clone(), own.as_deref(), [400, 413]), (evil, None, [403, 403])]
+    {
+        browser.origin = origin;
+        for (body, status) in ["{bad".to_owned(), " ".repeat(512 * 1024 + 1)].into_iter().zip(statuses) {
+            let answer = browser.post("/v1/batch", body).await;
             assert_eq!(answer.status, status, "{}", answer.text());
             assert_eq!(answer.header("access-control-allow-origin"), readable, "{:?}", answer.headers);
         }

@@ -1,10 +1,23 @@
 //! Events of pages and of customers' servers, `POST /v1/batch` and the single ones.
 
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use axum::{
+    body::{Body, Bytes, HttpBody},
+    extract::ConnectInfo,
+};
 use futures_util::{FutureExt, future::join_all};
-use http::StatusCode;
+use http::{Request, StatusCode};
+use http_body::Frame;
 use proto::v1::caller::Kind;
 use serde_json::Value;
 use tonic::{Code, Status};
+use tower::ServiceExt;
 
 use super::{KEY, ORIGIN, client, send, start, start_core};
 use crate::vendor_cookies::VendorCookies;
@@ -38,7 +51,7 @@ async fn a_batch_is_one_call_and_its_broken_events_are_named() {
     assert_eq!(got.header("vary"), "Origin");
     assert_eq!(got.header("set-cookie"), "_dfid=b; Max-Age=0; Path=/");
     fake.asked(|asked| {
-        assert_eq!((asked.resolve.len(), asked.authenticate), (1, 0));
+        assert_eq!((asked.resolve.len(), asked.authenticate, asked.announced), (1, 0, 1));
         assert_eq!(asked.resolve[0].subjects.len(), 3);
         assert_eq!(asked.traces, [Some("00-aa-bb-01".to_owned())]);
         let Some(Kind::Collect(caller)) = asked.resolve[0].caller.clone().unwrap().kind else { panic!() };
@@ -62,7 +75,7 @@ async fn without_a_valid_event_the_caller_is_authenticated_all_the_same() {
     let got = send(&app, "POST", "/v1/t", &headers, r#"{"userId":5}"#).await;
     assert_eq!((got.status, got.code().as_str()), (StatusCode::BAD_REQUEST, "INVALID_EVENT"));
     assert_eq!(got.header("access-control-allow-origin"), ORIGIN);
-    assert_eq!(fake.asked(|asked| (asked.authenticate, asked.resolve.len())), (3, 0));
+    assert_eq!(fake.asked(|asked| (asked.authenticate, asked.resolve.len())), (2, 0));
 }
 
 #[tokio::test]
@@ -91,6 +104,48 @@ async fn a_signed_call_sends_its_body_and_gets_neither_cors_nor_cookies() {
         assert_eq!(caller.signed_body.as_deref(), Some(&br#"{"userId":"u"} "#[..]));
         assert!(asked.resolve[0].subjects[0].cookie_anonymous_id.is_none());
     });
+}
+
+/// A body that must not be looked at.
+struct Unread;
+
+impl HttpBody for Unread {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        panic!("the body was read first")
+    }
+}
+
+#[tokio::test]
+async fn the_key_is_asked_for_before_a_byte_of_the_body() {
+    let (app, fake) = start().await;
+    // A sender who waits for `100 Continue` has sent nothing that could be thrown away.
+    let bad = [("authorization", "Bearer bad"), ("expect", "100-continue")];
+    for signature in [None, Some(("x-datafly-signature", "sha256=00"))] {
+        let mut request = Request::builder().method("POST").uri("/v1/batch");
+        for (name, value) in bad.into_iter().chain(signature) {
+            request = request.header(name, value);
+        }
+        let peer = ConnectInfo(SocketAddr::from(([192, 0, 2, 7], 1)));
+        let request = request.extension(peer).body(Body::new(Unread)).unwrap();
+        assert_eq!(app.clone().oneshot(request).await.unwrap().status(), StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(fake.asked(|asked| asked.announced), 2);
+    // Who is known is not asked about again; of who signs nothing is known before the core has seen a signature.
+    for _ in 0..3 {
+        assert_eq!(send(&app, "POST", "/v1/t", &[KEY], r#"{"userId":"u"}"#).await.status, StatusCode::OK);
+    }
+    assert_eq!(fake.asked(|asked| asked.announced), 3);
+    for _ in 0..3 {
+        let signed = [KEY, ("x-datafly-signature", "sha256=00")];
+        assert_eq!(send(&app, "POST", "/v1/t", &signed, r#"{"userId":"u"}"#).await.status, StatusCode::OK);
+    }
+    assert_eq!(fake.asked(|asked| asked.announced), 4);
 }
 
 #[tokio::test]

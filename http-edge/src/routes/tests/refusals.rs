@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 
 use http::StatusCode;
-use proto::v1::{caller::Kind, resolve_service_server::ResolveServiceServer};
+use proto::v1::{
+    auth_service_server::AuthServiceServer, caller::Kind, resolve_service_server::ResolveServiceServer,
+};
 use serve::{Lifecycle, Workers};
 use tonic::service::Routes;
 
@@ -91,7 +93,9 @@ async fn a_core_that_is_away_is_503_and_another_takes_over() {
     let (_, fake) = start().await;
     let listener = serve::bind("LISTEN_ADDR", ([127, 0, 0, 1], 0).into()).await.unwrap();
     let addr = listener.local_addr().unwrap();
-    let routes = Routes::new(ResolveServiceServer::new(fake)).into_axum_router();
+    let routes = Routes::new(ResolveServiceServer::new(fake.clone()))
+        .add_service(AuthServiceServer::new(fake))
+        .into_axum_router();
     tokio::spawn(serve::serve(listener, "grpc", Workers::here(routes), Lifecycle::new()));
     let app = edge(&[nobody, addr]);
     for _ in 0..8 {

@@ -49,5 +49,5 @@ pub(super) fn visitor_of(
         events: events.try_into().unwrap(),
         ..CollectCaller::default()
     };
-    AuthenticateRequest { caller: Some(caller) }
+    AuthenticateRequest { caller: Some(caller), before_body: false }
 }
