@@ -58,8 +58,9 @@ fn merge<'a>(into: &mut Event<'a>, later: Event<'a>) {
             *into = later;
         }
     }
-    if clicked(into).is_none() {
-        take(&mut into.page_url, later.page_url);
+    // A referrer says who led to that page, and to no other.
+    if clicked(into).is_none() && later.page_url.is_some() {
+        (into.page_url, into.referrer) = (later.page_url, later.referrer);
     }
     take(&mut into.message_id, later.message_id);
     take(&mut into.consent, later.consent);
@@ -101,6 +102,7 @@ fn subject(event: &Event<'_>, sec_gpc: bool) -> Subject {
         user_hash: owned(event.user_hash.as_deref()),
         reset: event.reset,
         page_url: owned(event.page_url.as_deref()),
+        referrer: owned(event.referrer.as_deref()),
         consent: (event.consent.is_some() || sec_gpc)
             .then(|| ConsentSignals { json: owned(event.consent), sec_gpc }),
         email: owned(event.email.as_deref()),
@@ -158,6 +160,14 @@ mod tests {
         assert_eq!(merged.len(), 1);
         assert_eq!(merged[0].event.page_url.as_deref(), Some("/?gclid=1"));
         assert_eq!(groups(&[click("/?gclid=1"), click("/?gclid=2")]).len(), 2);
+        let led = |url, by: Option<&'static str>| Event { referrer: by.map(Cow::Borrowed), ..click(url) };
+        for events in
+            [[led("/?_dfl=1", None), led("/", Some("own"))], [led("/", Some("own")), led("/?_dfl=1", None)]]
+        {
+            assert_eq!(subject(&groups(&events)[0].event, false).referrer, None, "of another page");
+        }
+        let kept = groups(&[led("/?_dfl=1", Some("own")), led("/?_dfl=1", None)]);
+        assert_eq!(kept[0].event.referrer.as_deref(), Some("own"));
         let email = |email: &'static str| Event { email: Some(email.into()), ..event("a", None, None) };
         assert_eq!(groups(&[event("a", None, None), email("x"), email("y")]).len(), 2);
     }

@@ -20,9 +20,14 @@ impl Origin {
         self.0 == header
     }
 
+    /// The origin of a page, as its URL or a Referer header says; none where that is no URL.
+    pub fn of_page(url: &str) -> Option<Self> {
+        Url::parse(url).ok().map(|url| Self(url.origin().ascii_serialization()))
+    }
+
     /// True where a Referer header belongs to this origin.
     pub fn has_page(&self, referer: &str) -> bool {
-        Url::parse(referer).is_ok_and(|url| url.origin().ascii_serialization() == self.0)
+        Self::of_page(referer).as_ref() == Some(self)
     }
 }
 

@@ -19,7 +19,7 @@ use crate::error::ApiError;
 pub const MAX_EVENT_BYTES: usize = 32 * 1024;
 /// Longest text of a field that is kept, in bytes: the core's bound for an ID.
 const MAX_TEXT_BYTES: usize = 1024;
-/// Longest page URL in bytes; a longer one is left out, not an error.
+/// Longest URL of a page in bytes; a longer one is left out, not an error.
 const MAX_PAGE_URL_BYTES: usize = 4096;
 /// Largest `context.consent` in bytes.
 const MAX_CONSENT_BYTES: usize = 8 * 1024;
@@ -37,6 +37,8 @@ pub struct Event<'a> {
     pub message_id: Option<Cow<'a, str>>,
     /// `context.page.url`, at most 4 KiB.
     pub page_url: Option<Cow<'a, str>>,
+    /// `context.page.referrer`, at most 4 KiB.
+    pub referrer: Option<Cow<'a, str>>,
     /// Member `traits.email`, in clear.
     pub email: Option<Cow<'a, str>>,
     /// Member `traits.phone`, in clear.
@@ -135,7 +137,9 @@ impl<'a> Event<'a> {
                 return Err(EventError::of_field(ErrorReason::InvalidEvent, field));
             }
         }
-        self.page_url = self.page_url.filter(|url| url.len() <= MAX_PAGE_URL_BYTES);
+        for url in [&mut self.page_url, &mut self.referrer] {
+            *url = url.take().filter(|url| url.len() <= MAX_PAGE_URL_BYTES);
+        }
         Ok(self)
     }
 }

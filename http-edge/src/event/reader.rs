@@ -23,6 +23,8 @@ enum Path {
 /// Kind of a member, by what is done with it.
 enum Member {
     Text(Field),
+    /// Text, where it is one; any other value is as if absent.
+    Hint(Field),
     Object(Path),
     Consent,
     Reset,
@@ -37,6 +39,7 @@ enum Field {
     UserHash,
     MessageId,
     PageUrl,
+    Referrer,
     Email,
     Phone,
     EmailSha256,
@@ -47,7 +50,7 @@ enum Field {
 
 /// The member `key` of `path`, and its name in an error. Both spellings of each name are known.
 fn member(path: Path, key: &str) -> (Member, Option<&'static str>) {
-    use Member::{Consent, Object, Reset, Text, Unknown};
+    use Member::{Consent, Hint, Object, Reset, Text, Unknown};
     let (member, name) = match (path, key) {
         (Path::Event, "anonymousId" | "anonymous_id") => (Text(Field::AnonymousId), "anonymousId"),
         (Path::Event, "userId" | "user_id") => (Text(Field::UserId), "userId"),
@@ -67,6 +70,7 @@ fn member(path: Path, key: &str) -> (Member, Option<&'static str>) {
         (Path::Context, "reset") => (Reset, "context.reset"),
         (Path::Context, "userHash" | "user_hash") => (Text(Field::UserHash), "context.userHash"),
         (Path::Page, "url") => (Text(Field::PageUrl), "context.page.url"),
+        (Path::Page, "referrer") => (Hint(Field::Referrer), "context.page.referrer"),
         _ => return (Unknown, None),
     };
     (member, Some(name))
@@ -88,19 +92,24 @@ impl<'e, 'a> Reader<'e, 'a> {
 
     /// Takes a text. A member may come in both spellings, but not with two values.
     fn set<E: Error>(&mut self, field: Field, value: Option<Cow<'a, str>>) -> Result<(), E> {
-        let place = match field {
+        self.place(field).map_or(Ok(()), |place| once(place, value))
+    }
+
+    /// The event's member for `field`; none where it is not kept.
+    fn place(&mut self, field: Field) -> Option<&mut Option<Cow<'a, str>>> {
+        Some(match field {
             Field::AnonymousId => &mut self.event.anonymous_id,
             Field::UserId => &mut self.event.user_id,
             Field::UserHash => &mut self.event.user_hash,
             Field::MessageId => &mut self.event.message_id,
             Field::PageUrl => &mut self.event.page_url,
+            Field::Referrer => &mut self.event.referrer,
             Field::Email => &mut self.event.email,
             Field::Phone => &mut self.event.phone,
             Field::EmailSha256 => &mut self.event.email_sha256,
             Field::PhoneSha256 => &mut self.event.phone_sha256,
-            Field::Unkept => return Ok(()),
-        };
-        once(place, value)
+            Field::Unkept => return None,
+        })
     }
 
     fn consent<E: Error>(&mut self, value: Option<&'a RawValue>) -> Result<(), E> {
@@ -156,6 +165,11 @@ impl<'de> Visitor<'de> for Reader<'_, 'de> {
                 Member::Text(field) => {
                     let Text(value) = map.next_value()?;
                     self.set(field, value)?;
+                }
+                Member::Hint(field) => {
+                    if let (TextOrNone(Some(value)), Some(place)) = (map.next_value()?, self.place(field)) {
+                        *place = Some(value);
+                    }
                 }
                 Member::Object(path) => {
                     map.next_value_seed(Reader { event: &mut *self.event, at: &mut *self.at, path })?;
@@ -228,5 +242,20 @@ impl<'de> Visitor<'de> for TextVisitor {
     fn visit_str<E: Error>(self, text: &str) -> Result<Text<'de>, E> {
         without_nul(text)?;
         Ok(Text(Some(Cow::Owned(text.to_owned()))))
+    }
+}
+
+/// Text, or nothing of any other value, which is checked all the same.
+struct TextOrNone<'a>(Option<Cow<'a, str>>);
+
+impl<'de> Deserialize<'de> for TextOrNone<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = <&RawValue>::deserialize(deserializer)?.get();
+        if raw.starts_with('"') {
+            let Text(text) = serde_json::from_str(raw).map_err(D::Error::custom)?;
+            return Ok(Self(text));
+        }
+        serde_json::from_str::<Checked>(raw).map_err(D::Error::custom)?;
+        Ok(Self(None))
     }
 }

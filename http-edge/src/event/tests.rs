@@ -30,6 +30,7 @@ fn all_known_fields_are_read_in_both_spellings() {
     assert_eq!(event.message_id.as_deref(), Some("m-1"));
     assert_eq!(event.user_hash.as_deref(), Some("h"));
     assert_eq!(event.page_url.as_deref(), Some("https://x/?gclid=1"));
+    assert_eq!(event.referrer.as_deref(), Some("r"));
     assert_eq!(event.email.as_deref(), Some("a@b.c"));
     assert_eq!(event.phone.as_deref(), Some("+44"));
     assert_eq!(event.email_sha256, event.phone_sha256);

@@ -44,6 +44,9 @@ pub struct Authenticated {
 pub enum Purpose {
     /// Send events, for which nothing stands in for the signature.
     Send,
+    /// Have a link token made, which is a page's of the source, known by its Origin, or a server's: anybody may call
+    /// without an Origin, and a token for another's identity takes whoever follows its link there.
+    Link,
     /// Begin a sync. The browser asks with an image, which can carry no signature, so that a source that
     /// requires signatures would have no syncs at all. Nothing is said about anybody by it: a visitor whom no
     /// signed call has made known is unknown at the callback, consent is what a signed call has stored, and
@@ -144,8 +147,10 @@ fn admit<'a>(
             tracing::warn!(source = %key.source.id, host, "called by a host that is no collect host of the source");
         }
         return Err(Error::refused(ErrorReason::HostNotAllowed));
-    } else if let Some(header) = &caller.origin
-        && !key.source.origins.iter().any(|origin| origin.is(header))
+    } else if !caller
+        .origin
+        .as_deref()
+        .map_or(purpose != Purpose::Link, |header| key.source.origins.iter().any(|origin| origin.is(header)))
     {
         return Err(Error::refused(ErrorReason::OriginNotAllowed));
     }

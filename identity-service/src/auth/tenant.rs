@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serve::origin::Origin;
 use time::OffsetDateTime;
 use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
@@ -22,6 +23,8 @@ pub struct Tenant {
     pub verified: bool,
     /// Time at which a signed call was signed, where it says so.
     pub signed_at: Option<OffsetDateTime>,
+    /// Origins of all pages of the organisation's.
+    pub own_origins: Arc<[Origin]>,
     /// The collect host of the source that was called, or that stands for it.
     pub host: Option<CollectHost>,
     /// The place of a key's call in its organisation's share, for as long as it lasts.

@@ -26,6 +26,7 @@ pub async fn tenant(
     app: &App,
     caller: Option<Caller>,
     roles: Roles,
+    purpose: Purpose,
     subjects: usize,
     now: OffsetDateTime,
 ) -> Result<Tenant> {
@@ -42,18 +43,21 @@ pub async fn tenant(
                 browser: false,
                 verified: true,
                 signed_at: None,
+                own_origins: app.settings.current().await?.own_origins(org),
                 host: None,
                 place: None,
             })
         }
         Some(Kind::Collect(collect)) => {
-            let known = authenticate(app, &collect, Purpose::Send, subjects, now).await?;
+            let snapshot = app.settings.current().await?;
+            let known = pipeline_key::authenticate(&snapshot, &collect, purpose, subjects, now)?;
             Ok(Tenant {
                 org: known.org,
                 source: Some(known.source),
                 browser: !known.signed,
                 verified: known.signed,
                 signed_at: known.signed_at,
+                own_origins: snapshot.own_origins(known.org),
                 host: known.host,
                 place: Some(known.place),
             })

@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status};
 use super::caller;
 use crate::{
     app::App,
+    auth::pipeline_key::Purpose,
     clock,
     error::Error,
     identifiers::{self, Kind, Parsed},
@@ -40,7 +41,7 @@ impl ResolveService for Service {
             return Err(Error::invalid("subjects").into());
         }
         let now = clock::now();
-        let tenant = caller::tenant(&self.app, caller, roles, subjects.len(), now).await?;
+        let tenant = caller::tenant(&self.app, caller, roles, Purpose::Send, subjects.len(), now).await?;
         let resolutions = self.app.resolver.resolve(&tenant, subjects, now).await?;
         Ok(Response::new(ResolveResponse { resolutions }))
     }
@@ -73,7 +74,7 @@ impl ResolveService for Service {
         let roles = caller::roles(&request);
         let CreateLinkRequest { caller, cookie_anonymous_id } = request.into_inner();
         let now = clock::now();
-        let tenant = caller::tenant(&self.app, caller, roles, 1, now).await?;
+        let tenant = caller::tenant(&self.app, caller, roles, Purpose::Link, 1, now).await?;
         let max_bytes = identifiers::MAX_BROWSER_BYTES;
         let Parsed::Ok(browser) = identifiers::parse(Kind::AnonymousId, &cookie_anonymous_id, max_bytes)
         else {

@@ -55,7 +55,7 @@ impl Service {
         pipeline_id: Option<String>,
     ) -> Result<Schedule> {
         let now = clock::now();
-        let tenant = caller::tenant(&self.app, caller, roles, 1, now).await?;
+        let tenant = caller::tenant(&self.app, caller, roles, Purpose::Send, 1, now).await?;
         let source = match (tenant.source, pipeline_id) {
             (Some(source), _) => source,
             (None, None) => return Err(Error::invalid("pipeline_id")),

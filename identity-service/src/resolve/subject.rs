@@ -1,6 +1,7 @@
 //! A subject as it is sent, and as the core works with it.
 
 use proto::v1::{ErrorReason, Refusal, RefusalReason, Subject};
+use serve::origin::Origin;
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 
@@ -22,6 +23,8 @@ use crate::{
 
 /// Longest consent object, in bytes.
 const MAX_CONSENT_BYTES: usize = 8 * 1024;
+/// Longest referrer that is looked at, in bytes.
+const MAX_REFERRER_BYTES: usize = 4096;
 
 /// Signals that came with an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,7 +133,13 @@ impl Person {
             (false, false) => Via::Claim,
         };
         let link = subject.link_token.or_else(|| link_token::of_page(subject.page_url.as_deref()?));
-        let opened = link.as_deref().and_then(|token| tokens.open(tenant.org, token, now));
+        // Anybody can have a token made for whoever they are: in another's link it is no word of ours.
+        let is_own_link = || {
+            let referrer = subject.referrer.as_deref().filter(|url| url.len() <= MAX_REFERRER_BYTES);
+            referrer.and_then(Origin::of_page).is_some_and(|origin| tenant.own_origins.contains(&origin))
+        };
+        let opened =
+            link.as_deref().filter(|_| is_own_link()).and_then(|token| tokens.open(tenant.org, token, now));
         if link.is_some() && opened.is_none() {
             refusals.push(refuse("link_token"));
         }
@@ -182,6 +191,8 @@ fn new_signals(consent: Option<proto::v1::ConsentSignals>) -> Result<Option<NewS
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use migrations::sealed::{SealKey, SealKeys};
     use secrecy::SecretString;
     use uuid::Uuid;
@@ -195,6 +206,7 @@ mod tests {
             browser,
             verified: !browser,
             signed_at: None,
+            own_origins: Arc::default(),
             host: None,
             place: None,
         }

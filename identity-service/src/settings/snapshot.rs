@@ -145,6 +145,8 @@ pub struct Snapshot {
     sources: HashMap<Uuid, Arc<Source>>,
     pipelines: HashMap<Uuid, Arc<Source>>,
     hosts: HashMap<Authority, Vec<Arc<Source>>>,
+    /// Origins of the sources of an organisation, for it and for its sibling.
+    origins: HashMap<Uuid, Arc<[Origin]>>,
     /// Sources that remove IDs when consent is withdrawn, by the organisation that has the data: a source
     /// collects for two, its own and the sibling.
     purging: HashMap<Uuid, Vec<Arc<Source>>>,
@@ -159,6 +161,10 @@ impl Snapshot {
 
         let mut next = Self { version, ..Self::default() };
         for org in orgs.values() {
+            let origins: Arc<[Origin]> =
+                org.sources.iter().flat_map(|source| source.origins.iter().cloned()).collect();
+            let served = org.sources.iter().flat_map(|source| [Some(source.org), source.test_org]);
+            next.origins.extend(served.flatten().map(|id| (id, origins.clone())));
             next.keys.extend(org.keys.iter().map(|(hash, key)| (*hash, key.clone())));
             for source in &org.sources {
                 next.sources.insert(source.id, source.clone());
@@ -216,6 +222,11 @@ impl Snapshot {
     /// consent is withdrawn.
     pub fn purging(&self, org: Uuid) -> &[Arc<Source>] {
         self.purging.get(&org).map_or(&[], Vec::as_slice)
+    }
+
+    /// Lists the origins of all pages of that organisation's, or sibling's.
+    pub fn own_origins(&self, org: Uuid) -> Arc<[Origin]> {
+        self.origins.get(&org).cloned().unwrap_or_default()
     }
 
     /// Lists sources that collect on that host.

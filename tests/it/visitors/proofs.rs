@@ -36,12 +36,19 @@ async fn other_domain(world: &World) -> Browser {
     world.browser_of(&other)
 }
 
-async fn arrive(browser: &mut Browser, token: &str) -> Answer {
+/// Opens a page to which a link with `token` has led, on a page of `referrer`.
+async fn arrive_from(browser: &mut Browser, token: &str, referrer: &Value) -> Answer {
     let mut event = browser.page_view(&granted());
     event["context"]["page"]["url"] = json!(format!("https://outlet.example.com/?a=1&_dfl={token}"));
+    event["context"]["page"]["referrer"] = referrer.clone();
     // Both events of the page carry its URL.
     let again = event.clone();
     browser.batch(&json!([event, again])).await
+}
+
+/// The same from a page of the shop, of which browsers tell another origin no more than its own.
+async fn arrive(browser: &mut Browser, token: &str) -> Answer {
+    arrive_from(browser, token, &json!("https://shop.example.com/")).await
 }
 
 #[tokio::test]
@@ -81,6 +88,65 @@ async fn a_link_token_carries_a_visitor_to_another_domain_once() {
     let foreign = stranger.post("/v1/link", "").await.json()["link_token"].as_str().unwrap().to_owned();
     assert_accepted(&arrive(&mut thief, &foreign).await, 2);
     assert_eq!(person(&world, Id::AnonymousId(thief.aid().to_owned())).await.identifiers.len(), 1);
+}
+
+/// The attacker has a token made for themselves, and puts it into a link to the shop: whoever follows it must not
+/// become them.
+#[tokio::test]
+async fn a_token_in_another_s_link_joins_nobody() {
+    let world = World::start().await;
+    let mut attacker = world.browser();
+    assert_accepted(&attacker.view(&granted()).await, 1);
+    attacker.sync("pinterest").await;
+    let own = world.vendor_id(attacker.aid(), "pin_unauth").await.unwrap();
+    let page = attacker.origin.take();
+    let refused = attacker.post("/v1/link", "").await;
+    assert_eq!((refused.status, refused.code()), (403, "ORIGIN_NOT_ALLOWED".to_owned()), "no page asks");
+    assert_eq!(refused.header("access-control-allow-origin"), None);
+    // What is no browser sends any Origin.
+    attacker.origin = page;
+    let token = attacker.post("/v1/link", "").await.json()["link_token"].as_str().unwrap().to_owned();
+
+    let alone = person(&world, Id::AnonymousId(attacker.aid().to_owned())).await.identifiers;
+    for referrer in [
+        json!(null),
+        json!(""),
+        json!(5),
+        json!("https://evil.example/"),
+        json!("https://shop.example.com.evil.example/"),
+        json!("https://evil.example/?https://shop.example.com/"),
+        json!("https://shop.example.com@evil.example/"),
+        json!("http://shop.example.com/"),
+        json!("https://shop.example.com:8443/"),
+        json!(format!("https://shop.example.com/{}", "a".repeat(5000))),
+    ] {
+        let mut victim = world.browser();
+        assert_accepted(&arrive_from(&mut victim, &token, &referrer).await, 2);
+        assert_ne!(
+            canonical(&world, victim.aid()).await,
+            canonical(&world, attacker.aid()).await,
+            "{referrer}"
+        );
+        assert_eq!(world.vendor_id(victim.aid(), "pin_unauth").await, None, "{referrer}");
+    }
+    // Another event of the same batch may well have come from the shop.
+    let mut victim = world.browser();
+    let mut landing = victim.page_view(&granted());
+    landing["context"]["page"]["url"] = json!(format!("https://shop.example.com/?_dfl={token}"));
+    let mut next = victim.page_view(&granted());
+    next["context"]["page"]["referrer"] = json!("https://shop.example.com/");
+    assert_accepted(&victim.batch(&json!([landing, next])).await, 2);
+    assert_ne!(canonical(&world, victim.aid()).await, canonical(&world, attacker.aid()).await);
+    let now = person(&world, Id::AnonymousId(attacker.aid().to_owned())).await.identifiers;
+    assert_eq!(now.len(), alone.len(), "{now:?}");
+    let refused = world.metric("datafly_link_refusals_total", &[("reason", "invalid_proof")]).await;
+    assert!(refused >= 11.0, "{refused}");
+
+    // The token was good, and no such visit has used it up.
+    let mut friend = world.browser();
+    assert_accepted(&arrive(&mut friend, &token).await, 2);
+    assert_eq!(canonical(&world, friend.aid()).await, canonical(&world, attacker.aid()).await);
+    assert_eq!(world.vendor_id(friend.aid(), "pin_unauth").await, Some(own));
 }
 
 #[tokio::test]

@@ -51,9 +51,10 @@ fn text(object: &Struct, name: &str) -> Option<String> {
     }
 }
 
-/// An event of a browser that comes from another domain, where it is another browser.
-async fn arrival(page: &People, at: &str, from: &str) -> Subject {
-    Subject { link_token: Some(page.link_token(from).await), ..visit(at) }
+/// An event of a browser that comes from another domain of the customer's, where it is another browser.
+async fn arrival(world: &World, page: &People, at: &str, from: &str) -> Subject {
+    let referrer = Some(format!("{}/", world.customer.origin));
+    Subject { link_token: Some(page.link_token(from).await), referrer, ..visit(at) }
 }
 
 #[tokio::test]
@@ -65,7 +66,7 @@ async fn a_browser_is_its_own_while_there_is_no_user_and_then_came_by_what_joine
     page.see(1, cookie("one", "two")).await;
     assert_eq!(ways(&world, &people, browser("two")).await, "one own, two own");
     page.see(0, visit("there")).await;
-    page.see(1, arrival(&page, "here", "there").await).await;
+    page.see(1, arrival(&world, &page, "here", "there").await).await;
     assert_eq!(ways(&world, &people, browser("here")).await, "here own, there own");
 
     // Another browser of theirs names a user.
@@ -81,7 +82,7 @@ async fn a_browser_is_its_own_while_there_is_no_user_and_then_came_by_what_joine
     page.see(0, cookie("one", "late")).await;
     page.see(1, cookie("later", "one")).await;
     page.see(0, cookie("two", "unseen")).await;
-    page.see(1, arrival(&page, "latest", "one").await).await;
+    page.see(1, arrival(&world, &page, "latest", "one").await).await;
     let expected =
         "anna claim, late cookie, later cookie, latest link_token, one claim, two cookie, unseen cookie";
     assert_eq!(ways(&world, &people, user("anna")).await, expected);
