@@ -17,7 +17,8 @@ const MAX_USER_AGENT_BYTES: usize = 1024;
 const MAX_REFERER_BYTES: usize = 4096;
 
 static SIGNATURE: HeaderName = HeaderName::from_static("x-datafly-signature");
-static TIMESTAMP: HeaderName = HeaderName::from_static("x-datafly-timestamp");
+/// Header of the time at which a call was signed.
+pub static TIMESTAMP: HeaderName = HeaderName::from_static("x-datafly-timestamp");
 
 /// Caller of the request with `parts`, sent by `peer`. `query_key` is its `pipeline_key` parameter, which
 /// counts where there is no Authorization header. Also the subscriber behind it, where one can be told.

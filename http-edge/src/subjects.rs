@@ -3,7 +3,10 @@
 use std::borrow::Cow;
 
 use http::HeaderMap;
+use prost_types::Timestamp;
 use proto::v1::{ConsentSignals, Subject};
+use sha2::{Digest, Sha256};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{caller, cookies, event::Event};
 
@@ -11,20 +14,22 @@ use crate::{caller, cookies, event::Event};
 #[derive(Debug, PartialEq, Eq)]
 pub struct Group<'a> {
     event: Event<'a>,
+    /// The first of the events, as it was sent.
+    raw: &'a str,
     /// Indices of the events in their batch.
     pub indices: Vec<usize>,
 }
 
-/// Puts `events` (each with its index) into groups.
-pub fn collapse<'a>(events: impl IntoIterator<Item = (usize, Event<'a>)>) -> Vec<Group<'a>> {
+/// Puts `events` (each with its index, and as it was sent) into groups.
+pub fn collapse<'a>(events: impl IntoIterator<Item = (usize, &'a str, Event<'a>)>) -> Vec<Group<'a>> {
     let mut groups: Vec<Group<'a>> = Vec::new();
-    for (index, event) in events {
+    for (index, raw, event) in events {
         match groups.last_mut() {
             Some(last) if same(&last.event, &event) => {
                 merge(&mut last.event, event);
                 last.indices.push(index);
             }
-            _ => groups.push(Group { event, indices: vec![index] }),
+            _ => groups.push(Group { event, raw, indices: vec![index] }),
         }
     }
     groups
@@ -63,6 +68,7 @@ fn merge<'a>(into: &mut Event<'a>, later: Event<'a>) {
         (into.page_url, into.referrer) = (later.page_url, later.referrer);
     }
     take(&mut into.message_id, later.message_id);
+    take(&mut into.timestamp, later.timestamp);
     take(&mut into.consent, later.consent);
     take(&mut into.email, later.email);
     take(&mut into.phone, later.phone);
@@ -88,6 +94,8 @@ pub fn subjects(
             cookie_anonymous_id: cookie_anonymous_id.clone(),
             vendor_cookies: vendor_cookies.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
             want_pending_syncs: !signed && at == last,
+            message_id: signed.then(|| message_id(group, headers)),
+            timestamp: signed.then(|| time_of(&group.event)).flatten(),
             ..subject(&group.event, sec_gpc)
         });
     }
@@ -109,9 +117,23 @@ fn subject(event: &Event<'_>, sec_gpc: bool) -> Subject {
         phone: owned(event.phone.as_deref()),
         email_sha256: owned(event.email_sha256.as_deref()),
         phone_sha256: owned(event.phone_sha256.as_deref()),
-        message_id: owned(event.message_id.as_deref()),
         ..Subject::default()
     }
+}
+
+/// The ID of a signed message, which changes who is who once. One that has none is known again by what was signed.
+fn message_id(group: &Group<'_>, headers: &HeaderMap) -> String {
+    owned(group.event.message_id.as_deref()).unwrap_or_else(|| {
+        let stamp = headers.get(&caller::TIMESTAMP).map(HeaderValue::as_bytes).unwrap_or_default();
+        let digest = Sha256::new().chain_update(stamp).chain_update(b".").chain_update(group.raw).finalize();
+        format!("sha256:{}", hex::encode(digest))
+    })
+}
+
+/// The event's own time; none where it is not of RFC 3339.
+fn time_of(event: &Event<'_>) -> Option<Timestamp> {
+    let at = OffsetDateTime::parse(event.timestamp.as_deref()?, &Rfc3339).ok()?;
+    Some(Timestamp { seconds: at.unix_timestamp(), nanos: i32::try_from(at.nanosecond()).ok()? })
 }
 
 fn owned(text: Option<&str>) -> Option<String> {
@@ -134,7 +156,7 @@ mod tests {
     }
 
     fn groups<'a>(events: &[Event<'a>]) -> Vec<Group<'a>> {
-        collapse(events.iter().cloned().enumerate())
+        collapse(events.iter().cloned().enumerate().map(|(index, event)| (index, "{}", event)))
     }
 
     #[test]
@@ -183,8 +205,44 @@ mod tests {
         assert_eq!(browser[0].vendor_cookies.keys().collect::<Vec<_>>(), ["_ga"]);
         assert_eq!(browser.iter().map(|s| s.want_pending_syncs).collect::<Vec<_>>(), [false, true]);
         assert_eq!(browser[0].consent, Some(ConsentSignals { json: None, sec_gpc: true }));
+        assert!(browser.iter().all(|s| s.message_id.is_none() && s.timestamp.is_none()));
         let server = subjects(&groups, &headers, &["_ga".to_owned()], true);
         assert!(server.iter().all(|s| s.cookie_anonymous_id.is_none() && s.vendor_cookies.is_empty()));
         assert!(!server[1].want_pending_syncs);
+    }
+
+    #[test]
+    fn a_signed_message_is_known_by_its_id_else_by_what_was_signed() {
+        let id = |raw: &str, id: Option<&str>, stamp: Option<&str>| {
+            let event = Event { message_id: id.map(Cow::Borrowed), ..event("a", None, None) };
+            let mut headers = HeaderMap::new();
+            if let Some(stamp) = stamp {
+                headers.insert(&caller::TIMESTAMP, stamp.parse().unwrap());
+            }
+            subjects(&collapse([(0, raw, event)]), &headers, &[], true)[0].message_id.clone().unwrap()
+        };
+        assert_eq!(id("{}", Some("m"), Some("1")), "m");
+        let digests = [
+            id("{}", None, None),
+            id("{ }", None, None),
+            id("{}", None, Some("1")),
+            id("{}", None, Some("2")),
+        ];
+        assert!(digests.iter().all(|digest| digest.len() == 71 && digest.starts_with("sha256:")));
+        for (at, digest) in digests.iter().enumerate() {
+            assert!(!digests[..at].contains(digest));
+        }
+        assert_eq!(id("{}", None, Some("1")), digests[2]);
+    }
+
+    #[test]
+    fn the_event_s_own_time_is_rfc_3339_or_none() {
+        let time = |text: &'static str| time_of(&Event { timestamp: Some(text.into()), ..Event::default() });
+        let at = Timestamp { seconds: 1_795_255_200, nanos: 500_000_000 };
+        assert_eq!(time("2026-11-21T10:00:00.5Z"), Some(at));
+        assert_eq!(time("2026-11-21T11:00:00.5+01:00"), Some(at));
+        for none in ["", "2026-11-21", "2026-11-21T10:00:00", "1795255200", "now", "99999-01-01T00:00:00Z"] {
+            assert_eq!(time(none), None, "{none}");
+        }
     }
 }

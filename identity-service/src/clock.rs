@@ -47,6 +47,12 @@ pub fn from_unix_ms(ms: i64) -> Option<OffsetDateTime> {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).ok()
 }
 
+/// Converts a protobuf timestamp to a time; none where it lies outside the calendar.
+pub fn from_timestamp(at: prost_types::Timestamp) -> Option<OffsetDateTime> {
+    let second = OffsetDateTime::from_unix_timestamp(at.seconds).ok()?;
+    second.replace_nanosecond(u32::try_from(at.nanos).ok()?).ok()
+}
+
 /// Converts a time to a protobuf timestamp.
 pub fn timestamp(at: OffsetDateTime) -> prost_types::Timestamp {
     prost_types::Timestamp {

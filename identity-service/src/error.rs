@@ -19,6 +19,9 @@ pub enum Error {
         /// Path of the field, `subjects[3].user_id`.
         field: Option<String>,
     },
+    /// A signed call that does not say when it was signed names somebody who was erased.
+    #[error("erased, and the call is unstamped")]
+    Unstamped,
     /// The key is over its rate.
     #[error("over the rate for {delay:?}")]
     RateLimited {
@@ -68,6 +71,7 @@ impl Error {
     pub fn reason(&self) -> ErrorReason {
         match self {
             Self::Refused { reason, .. } => *reason,
+            Self::Unstamped => ErrorReason::Erased,
             Self::RateLimited { .. } => ErrorReason::RateLimited,
             Self::Postgres(error) => {
                 serve::warn_on_change!(WARN, %error, "postgres");

@@ -54,6 +54,8 @@ pub struct Source {
     pub browser_identity: String,
     /// True where calls without a signature are refused.
     pub require_signature: bool,
+    /// True where signed calls without a timestamp are refused.
+    pub require_timestamp: bool,
 }
 
 /// A host of the customer's that points at the edge.

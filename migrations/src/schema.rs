@@ -41,6 +41,7 @@ table! {
         require_signature -> Bool,
         version -> Integer,
         updated_at -> Timestamptz,
+        require_timestamp -> Bool,
     }
 }
 

@@ -86,6 +86,7 @@ impl Customer {
             domains: vec![domain.to_owned()],
             browser_identity: "verified".to_owned(),
             require_signature: false,
+            require_timestamp: false,
         };
         diesel::insert_into(schema::sources::table).values(source).execute(database).await?;
         let pipeline = Pipeline {

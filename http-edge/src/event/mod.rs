@@ -35,6 +35,8 @@ pub struct Event<'a> {
     pub user_hash: Option<Cow<'a, str>>,
     /// Member `messageId`, the ID of the event itself.
     pub message_id: Option<Cow<'a, str>>,
+    /// Member `timestamp`, the event's own time, as it was sent.
+    pub timestamp: Option<Cow<'a, str>>,
     /// `context.page.url`, at most 4 KiB.
     pub page_url: Option<Cow<'a, str>>,
     /// `context.page.referrer`, at most 4 KiB.

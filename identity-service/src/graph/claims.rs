@@ -24,6 +24,8 @@ pub struct Claims {
     pub link: Option<LinkToken>,
     /// True where a new person uses this device from now on.
     pub reset: bool,
+    /// The last moment at which a signed event may have been signed, where that is known: it undoes no newer link.
+    pub signed_until: Option<OffsetDateTime>,
     /// Digest of a signed call's message ID: a message changes the graph once.
     pub message: Option<Digest>,
 }
@@ -48,6 +50,11 @@ impl Claims {
     /// The anonymous ID that the browser has from now on; none without a browser.
     pub fn anonymous_id(&self) -> Option<&str> {
         self.browser().map(|browser| browser.value.as_str())
+    }
+
+    /// Time at which the event was said: that of its signing, else `now`.
+    pub fn said_at(&self, now: OffsetDateTime) -> OffsetDateTime {
+        self.signed_until.unwrap_or(now).min(now)
     }
 
     /// Identifiers of the event, the primary one first and none twice.

@@ -30,6 +30,8 @@ use crate::{
 pub struct Graph {
     /// Time at which the change happens.
     pub now: OffsetDateTime,
+    /// Time at which what is being applied was said: that of its signing, else now.
+    pub said_at: OffsetDateTime,
     /// Canonical identities by their ID, roots only.
     pub clusters: BTreeMap<Uuid, Cluster>,
     /// The canonical identity that each identifier is linked to.
@@ -48,7 +50,7 @@ impl Graph {
             .flat_map(|cluster| cluster.links.keys().map(|id| (id.clone(), cluster.id)))
             .collect();
         let clusters = clusters.into_iter().map(|cluster| (cluster.id, cluster)).collect();
-        Self { now, clusters, homes, merges: Vec::new(), edits: 0 }
+        Self { now, said_at: now, clusters, homes, merges: Vec::new(), edits: 0 }
     }
 
     /// The canonical identity of an identifier.
@@ -74,14 +76,20 @@ impl Graph {
     pub fn put(&mut self, id: &Identifier, canonical: Uuid, via: Via) {
         self.edits += 1;
         let before = self.homes.insert(id.clone(), canonical);
-        let now = self.now;
+        let (now, said_at) = (self.now, self.said_at);
         if let Some(home) = before.and_then(|home| self.clusters.get_mut(&home)) {
             home.release(id, now);
             home.settle();
         }
         if let Some(cluster) = self.clusters.get_mut(&canonical) {
-            cluster.links.insert(id.clone(), Link { via, linked_at: now, last_used_at: now });
+            cluster.links.insert(id.clone(), Link { via, linked_at: said_at, last_used_at: now });
         }
+    }
+
+    /// True where the identifier came to where it is after `at`.
+    pub fn is_newer(&self, id: &Identifier, at: OffsetDateTime) -> bool {
+        let home = self.home(id).and_then(|home| self.clusters.get(&home));
+        home.and_then(|home| home.links.get(id)).is_some_and(|link| link.linked_at > at)
     }
 
     /// Makes two canonical identities one and returns the survivor: the one with a user, else the older.
@@ -107,7 +115,7 @@ impl Graph {
         for (id, link) in &cluster.links {
             self.homes.insert(id.clone(), survivor);
             if let Some(into) = self.clusters.get_mut(&survivor) {
-                into.links.insert(id.clone(), Link { linked_at: self.now, ..link.clone() });
+                into.links.insert(id.clone(), Link { linked_at: self.said_at, ..link.clone() });
             }
         }
         if let Some(into) = self.clusters.get_mut(&survivor) {

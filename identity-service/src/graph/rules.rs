@@ -17,12 +17,18 @@ pub fn apply(graph: &mut Graph, person: &Claims, linked: Option<&Identifier>) ->
     if let Some(browser) = person.browser() {
         match graph.home(browser) {
             None => _ = graph.make(browser, Via::Own),
-            Some(home) if person.reset && !is_new(graph, home, browser) => _ = graph.make(browser, Via::Own),
+            Some(home) if person.reset && !is_new(graph, home, browser) => {
+                if is_outdated(graph, person) {
+                    refuse("anonymous_id", RefusalReason::Outdated);
+                } else {
+                    graph.make(browser, Via::Own);
+                }
+            }
             Some(_) => {}
         }
     }
     if let Some(user) = &person.user
-        && let Err(reason) = login(graph, person.browser(), user, person.user_via)
+        && let Err(reason) = login(graph, person, user)
     {
         refuse("user_id", reason);
     }
@@ -76,14 +82,16 @@ fn is_new(graph: &Graph, home: Uuid, browser: &Identifier) -> bool {
         .is_some_and(|own| own.vendor_ids.is_empty() && own.links.keys().all(|id| id == browser))
 }
 
+/// True where the event was signed before its browser came to where it is.
+fn is_outdated(graph: &Graph, person: &Claims) -> bool {
+    person.browser().zip(person.signed_until).is_some_and(|(browser, at)| graph.is_newer(browser, at))
+}
+
 /// Puts the user on this browser. Where somebody else was there before, the browser goes to the newest login,
 /// and what the earlier person has stays theirs.
-fn login(
-    graph: &mut Graph,
-    browser: Option<&Identifier>,
-    user: &Identifier,
-    via: Via,
-) -> Result<(), RefusalReason> {
+fn login(graph: &mut Graph, person: &Claims, user: &Identifier) -> Result<(), RefusalReason> {
+    let via = person.user_via;
+    let browser = person.browser();
     let Some((browser, own)) = browser.and_then(|browser| Some((browser, graph.home(browser)?))) else {
         if graph.home(user).is_none() {
             graph.make(user, via);
@@ -93,6 +101,12 @@ fn login(
     let theirs = graph.home(user);
     if theirs == Some(own) {
         return Ok(());
+    }
+    if graph.user(own).is_some() && is_outdated(graph, person) {
+        if theirs.is_none() {
+            graph.make(user, via);
+        }
+        return Err(RefusalReason::Outdated);
     }
     if graph.user(own).is_some() {
         match theirs {

@@ -25,6 +25,7 @@ fn person(text: &str) -> Claims {
         cookie: ids.next().flatten(),
         link: None,
         reset: false,
+        signed_until: None,
         message: None,
     }
 }
@@ -43,7 +44,7 @@ fn stored(mut graph: Graph, now: OffsetDateTime) -> Graph {
     for cluster in graph.clusters.values_mut() {
         cluster.made = false;
     }
-    Graph { merges: Vec::new(), edits: 0, now, ..graph }
+    Graph { merges: Vec::new(), edits: 0, now, said_at: now, ..graph }
 }
 
 fn together(graph: &Graph, one: &str, other: &str) -> bool {
@@ -264,4 +265,35 @@ fn taken_apart_each_has_its_own_and_a_proof_is_no_proof_of_nobody() {
     assert_eq!(apart.links.values().map(|link| link.via).collect::<Vec<_>>(), [Via::Own]);
     let values = |own: &Cluster| own.vendor_ids.values().map(|row| row.value.clone()).collect::<Vec<_>>();
     assert_eq!((values(&cluster), values(&apart)), (vec!["of-a".to_owned()], vec!["later-of-b".to_owned()]));
+}
+
+#[test]
+fn a_signed_event_undoes_no_newer_link_and_its_own_counts_from_when_it_was_signed() {
+    let mut graph = graph();
+    let mut signed = |text: &str, seconds: i64, reset: bool| {
+        let at = NOW - Duration::minutes(1) + Duration::seconds(seconds);
+        let claims = Claims { signed_until: Some(at), user_via: Via::Signed, reset, ..person(text) };
+        graph.said_at = claims.said_at(graph.now);
+        let refusals = rules::apply(&mut graph, &claims, None);
+        let refused: Vec<_> = refusals.iter().map(|one| (one.identifier.clone(), one.reason())).collect();
+        (refused, graph.user(graph.home(&id("a")).unwrap()).map(|user| user.value.clone()))
+    };
+    let outdated = |what: &str| vec![(what.to_owned(), RefusalReason::Outdated)];
+    let moved = || vec![("user_id".to_owned(), RefusalReason::DifferentUsers)];
+    let on = |user: &str| Some(user.to_owned());
+    assert_eq!(signed("a u1 -", 10, false), (vec![], on("u1")));
+    // They arrive in any order, all of them late.
+    assert_eq!(signed("a u2 -", 30, false), (moved(), on("u2")));
+    assert_eq!(signed("a u1 -", 20, false), (outdated("user_id"), on("u2")));
+    assert_eq!(
+        signed("a u3 -", 20, false),
+        (outdated("user_id"), on("u2")),
+        "who has an identity all the same"
+    );
+    assert_eq!(signed("a - -", 20, true), (outdated("anonymous_id"), on("u2")));
+    assert_eq!(signed("a u1 -", 30, false), (moved(), on("u1")), "of one moment the later to come counts");
+    assert_eq!(signed("a - -", 40, true), (vec![], None));
+    assert_eq!(signed("a u2 -", 600, false), (vec![], on("u2")), "its clock is ahead");
+    assert_eq!(signed("a u1 -", 61, false), (moved(), on("u1")));
+    assert!(graph.home(&id("u3")).is_some());
 }

@@ -153,6 +153,7 @@ impl Identify {
 
 /// Applies one event to the graph, and adds the proofs that it uses up to `spent`.
 fn play(graph: &mut Graph, person: &Claims, proofs: &Proofs, spent: &mut BTreeSet<Digest>) -> Outcome {
+    graph.said_at = person.said_at(graph.now);
     if let Some(message) = person.message
         && (proofs.used.contains(&message) || spent.contains(&message))
     {

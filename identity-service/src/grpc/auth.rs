@@ -37,8 +37,8 @@ impl AuthService for Service {
             (pipeline_key::announce(&snapshot, &collect, now)?, false)
         } else {
             let known = caller::authenticate(&self.app, &collect, Purpose::Send, 1, now).await?;
-            let Authenticated { source, environment, org, signed, .. } = known;
-            (Announced { source, environment, org }, signed)
+            let Authenticated { source, environment, org, signed_at, .. } = known;
+            (Announced { source, environment, org }, signed_at.is_some())
         };
         let environment = match known.environment {
             settings::Environment::Live => Environment::Live,

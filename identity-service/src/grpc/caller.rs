@@ -54,8 +54,8 @@ pub async fn tenant(
             Ok(Tenant {
                 org: known.org,
                 source: Some(known.source),
-                browser: !known.signed,
-                verified: known.signed,
+                browser: known.signed_at.is_none(),
+                verified: known.signed_at.is_some(),
                 signed_at: known.signed_at,
                 own_origins: snapshot.own_origins(known.org),
                 host: known.host,

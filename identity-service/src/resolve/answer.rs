@@ -29,6 +29,10 @@ use crate::{
 /// Life of `_dfid`: 400 days, the longest that browsers keep a cookie.
 const DFID_SECONDS: i64 = 400 * 24 * 60 * 60;
 
+/// Message about a signed call that names somebody who was erased and does not say when it was signed.
+const UNSTAMPED: &str = "The person was erased, and this may have been sent before: it does not say when it was signed. \
+    Sign with X-Datafly-Timestamp, or give the event its timestamp (RFC 3339).";
+
 /// Plans syncs, and puts the answer together.
 #[expect(clippy::too_many_arguments, reason = "the parts of a request that ends here")]
 pub async fn of_person(
@@ -141,6 +145,7 @@ pub fn failed(error: &Error) -> Resolution {
         Error::Refused { field: Some(field), .. } => {
             format!("{} Field: {field}.", Reason::of(reason).message)
         }
+        Error::Unstamped => UNSTAMPED.to_owned(),
         _ => Reason::of(reason).message.to_owned(),
     };
     Resolution {
@@ -167,6 +172,7 @@ fn count_refusals(refusals: &[Refusal]) {
             RefusalReason::TooManyLinks => "too_many_links",
             RefusalReason::InvalidProof => "invalid_proof",
             RefusalReason::Junk => "junk",
+            RefusalReason::Outdated => "outdated",
             RefusalReason::Unspecified => "unspecified",
         };
         counter!("datafly_link_refusals_total", "reason" => reason).increment(1);

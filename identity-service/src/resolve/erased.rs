@@ -1,11 +1,11 @@
-//! Refusing signed calls that are older than an erasure.
+//! Refusing signed calls that are older than an erasure, or may be.
 
 use proto::v1::ErrorReason;
 use time::{Duration, OffsetDateTime};
 
 use super::{Resolver, facts::Facts, subject::Person};
 use crate::{
-    auth::Tenant,
+    auth::{Tenant, signature::SignedAt},
     error::{Error, Result},
     pii::Digest,
     storage::{postgres::erased, retry_lost},
@@ -15,7 +15,7 @@ use crate::{
 const ON_TIME: Duration = Duration::seconds(5);
 
 /// Refuses what was signed before somebody in it was erased: it would bring back what is gone. That can only be so
-/// where somebody in it is unknown, or it comes late.
+/// where somebody in it is unknown, or it comes late, or does not say when it was signed.
 pub async fn refuse(
     resolver: &Resolver,
     tenant: &Tenant,
@@ -23,14 +23,16 @@ pub async fn refuse(
     facts: &Facts,
     now: OffsetDateTime,
 ) -> Result<()> {
-    let Some(signed_at) = tenant.signed_at else { return Ok(()) };
-    let is_late = now - signed_at > ON_TIME;
     let digests = |person: &Person| -> Vec<Digest> {
         person.claims.ids().flat_map(|id| resolver.tombstones.digests(tenant.org, id)).collect()
     };
     let unknown = |person: &Person| person.claims.ids().any(|id| facts.canonical(id).is_none());
-    let suspects = people.iter().flatten().filter(|person| is_late || unknown(person));
-    let asked: Vec<Digest> = suspects.flat_map(digests).collect();
+    let is_suspect = |person: &&Person| match person.signed_at {
+        None => false,
+        Some(SignedAt::Within(from, _)) => now - from > ON_TIME || unknown(person),
+        Some(SignedAt::Unknown) => true,
+    };
+    let asked: Vec<Digest> = people.iter().flatten().filter(is_suspect).flat_map(digests).collect();
     if asked.is_empty() {
         return Ok(());
     }
@@ -43,10 +45,16 @@ pub async fn refuse(
         Err(error) => return Err(error),
     };
     for person in people {
-        if let Ok(known) = person
-            && digests(known).iter().any(|digest| found.get(digest).is_some_and(|at| *at >= signed_at))
-        {
-            *person = Err(Error::refused(ErrorReason::Erased));
+        let Ok(known) = person else { continue };
+        let Some(erased_at) = digests(known).iter().filter_map(|digest| found.get(digest)).max() else {
+            continue;
+        };
+        match known.signed_at {
+            Some(SignedAt::Within(from, _)) if *erased_at >= from => {
+                *person = Err(Error::refused(ErrorReason::Erased));
+            }
+            Some(SignedAt::Unknown) => *person = Err(Error::Unstamped),
+            _ => {}
         }
     }
     Ok(())

@@ -7,7 +7,11 @@ use time::OffsetDateTime;
 
 use super::link_token::{self, LinkTokens};
 use crate::{
-    auth::{Tenant, signature},
+    auth::{
+        Tenant,
+        signature::{self, SignedAt},
+    },
+    clock,
     error::{Error, Result},
     first_party_ids::observed::ObservedIds,
     graph::Claims,
@@ -52,6 +56,8 @@ pub struct Person {
     pub contacts: Contacts,
     /// True where the customer's server vouches for the contacts, which a user hash does not.
     pub is_signed: bool,
+    /// Time at which the event was signed; none where it was not.
+    pub signed_at: Option<SignedAt>,
     /// The mark of the browser, where anything depends on what is known of it.
     pub mark: Option<Mark>,
 }
@@ -147,6 +153,10 @@ impl Person {
         let message = subject.message_id.filter(|_| tenant.verified);
         let message = message.map(|id| Sha256::digest(id.as_bytes()).into());
 
+        let own_time = subject.timestamp.and_then(clock::from_timestamp);
+        let signed_at = tenant.signed_at.map(|at| at.or_of_event(own_time, now));
+        let signed_until = signed_at.and_then(SignedAt::last);
+
         let minted = || mint().map(|value| Identifier { kind: Kind::AnonymousId, value });
         let browser = own.or_else(|| cookie.clone()).or_else(minted);
         let primary = browser.or_else(|| user.clone());
@@ -159,6 +169,7 @@ impl Person {
                 link: opened.filter(|token| token.browser != primary),
                 reset: subject.reset,
                 message,
+                signed_until,
                 primary,
             },
             refusals,
@@ -167,6 +178,7 @@ impl Person {
             observed,
             contacts,
             is_signed: tenant.verified,
+            signed_at,
             mark: None,
         };
         if (person.is_read_ahead() || person.claims.user.is_some())

@@ -133,6 +133,7 @@ async fn load_here(
         let source = Arc::new(Source {
             test_org: siblings.get(&row.org_id).copied(),
             require_signature: row.require_signature,
+            require_timestamp: row.require_timestamp,
             origins: row.domains.iter().filter_map(|domain| origin::Origin::from_domain(domain)).collect(),
             secrets: secrets.iter().filter(|s| s.source_id == row.id).filter_map(|s| open(keys, s)).collect(),
             pipeline: pipeline.id,

@@ -63,6 +63,8 @@ pub struct Source {
     pub test_org: Option<Uuid>,
     /// True where calls without a signature are refused: nothing but the customer's servers may send.
     pub require_signature: bool,
+    /// True where signed calls that do not say when they were signed are refused.
+    pub require_timestamp: bool,
     /// Origins that may call; an empty list refuses all.
     pub origins: Vec<Origin>,
     /// Collect hosts, the oldest first.

@@ -49,6 +49,7 @@ pub struct SourceView {
     collect_hosts: Vec<CollectHost>,
     browser_identity: String,
     require_signature: bool,
+    require_timestamp: bool,
     /// Host by which a call with a key of this source was refused last, as none of `collect_hosts`; its first 100
     /// characters, and whatever somebody sent. Null: none.
     last_refused_host: Option<String>,
@@ -160,6 +161,7 @@ pub async fn update(
                     sources::domains.eq(&input.domains),
                     sources::browser_identity.eq(&input.browser_identity),
                     sources::require_signature.eq(input.require_signature),
+                    sources::require_timestamp.eq(input.require_timestamp),
                 ))
                 .execute(connection)
                 .await?;
@@ -226,6 +228,7 @@ impl SourceRow {
             collect_hosts: own.map(CollectHost::from).collect(),
             browser_identity: source.browser_identity,
             require_signature: source.require_signature,
+            require_timestamp: source.require_timestamp,
             last_refused_host,
             last_refused_on,
             version,

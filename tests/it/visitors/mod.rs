@@ -10,4 +10,5 @@ mod privacy;
 mod proofs;
 mod refusals;
 mod signed_calls;
+mod stamps;
 mod withdrawals;

@@ -1,7 +1,4 @@
-//! Proofs of who is whom: link tokens between a customer's domains, hashes of user IDs, signed calls and
-//! their replay.
-
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+//! Proofs of who is whom: link tokens between a customer's domains, and hashes of user IDs.
 
 use harness::{
     answers::assert_accepted,
@@ -12,7 +9,7 @@ use harness::{
     visits::granted,
     world::World,
 };
-use proto::v1::{DeleteRequest, LookupRequest, Person, identity_ref::Id};
+use proto::v1::{LookupRequest, Person, identity_ref::Id};
 use serde_json::{Value, json};
 
 async fn person(world: &World, id: Id) -> Person {
@@ -227,77 +224,4 @@ async fn a_hash_of_the_user_id_vouches_for_it() {
     assert!(bert.identifiers.iter().all(|one| one.via == "user_hash"), "{bert:?}");
     let refused = world.metric("datafly_link_refusals_total", &[("reason", "invalid_proof")]).await;
     assert!((refused - 4.0).abs() < f64::EPSILON, "{refused}");
-}
-
-/// A customer's server, which signs what it sends.
-struct Server {
-    http: Browser,
-    secret: String,
-}
-
-impl Server {
-    fn of(world: &World) -> Self {
-        let mut http = world.browser();
-        http.origin = None;
-        Self { http, secret: world.customer.server_secret.clone() }
-    }
-
-    async fn send(&mut self, event: &Value, seconds: u64) -> Answer {
-        let (body, at) = (json!({"batch": [event]}).to_string(), seconds.to_string());
-        let signature = sign(&self.secret, &format!("{at}.{body}"));
-        let request = self.http.request(reqwest::Method::POST, "/v1/batch").bearer_auth(&self.http.key);
-        let request = request.header("x-datafly-signature", signature).header("x-datafly-timestamp", at);
-        self.http.send(request.body(body)).await
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a customer's server reads its own clock")]
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
-}
-
-#[tokio::test]
-async fn a_replayed_message_moves_no_device_back() {
-    let world = World::start().await;
-    let mut server = Server::of(&world);
-    let login = |user: &str, message: &str| json!({"type": "identify", "anonymousId": "tablet", "userId": user, "messageId": message});
-    let at = now();
-    assert_accepted(&server.send(&login("anna", "m1"), at).await, 1);
-    let anna = canonical(&world, "tablet").await;
-    assert_accepted(&server.send(&login("bert", "m2"), at).await, 1);
-    let bert = canonical(&world, "tablet").await;
-    assert_ne!(anna, bert);
-    assert_accepted(&server.send(&login("anna", "m1"), at).await, 1);
-    assert_eq!(canonical(&world, "tablet").await, bert, "m1 has had its effect");
-    assert_accepted(&server.send(&login("anna", "m3"), at).await, 1);
-    assert_eq!(canonical(&world, "tablet").await, anna);
-}
-
-#[tokio::test]
-async fn a_call_signed_before_an_erasure_brings_nobody_back() {
-    let world = World::start().await;
-    let mut server = Server::of(&world);
-    let event = json!({"type": "identify", "anonymousId": "tablet", "userId": "anna", "messageId": "m1"});
-    let before = now() - 2;
-    assert_accepted(&server.send(&event, before).await, 1);
-    let request = DeleteRequest {
-        org_id: world.customer.org_id.to_string(),
-        identity: Some(named(Id::UserId("anna".to_owned()))),
-    };
-    world.admin().people().delete(request).await.unwrap();
-    let gone = now();
-    let again = server.send(&event, before).await;
-    assert_eq!(again.json()["errors"][0]["code"], json!("ERASED"), "{}", again.text());
-    assert_eq!(world.database.count("links", "true").await, 0);
-    // What is signed afterwards, by a clock of whole seconds, is a stranger's.
-    while now() <= gone + 1 {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    let fresh = now();
-    assert_accepted(&server.send(&event, fresh).await, 1);
-    assert!(!canonical(&world, "tablet").await.is_empty());
-    // The older call is as old as before, though all whom it names are known again.
-    let late = json!({"type": "identify", "anonymousId": "tablet", "userId": "anna", "messageId": "m2"});
-    let again = server.send(&late, before - 60).await;
-    assert_eq!(again.json()["errors"][0]["code"], json!("ERASED"), "{}", again.text());
 }

@@ -128,9 +128,9 @@ const AGED: [&str; 8] = [
          SELECT ctid FROM vendor_ids WHERE expires_at < $1 - interval '7 days' LIMIT $2 FOR UPDATE SKIP LOCKED))",
     "DELETE FROM used_states WHERE ctid = ANY (ARRAY( \
          SELECT ctid FROM used_states WHERE issued_at < $1 - interval '7 days' LIMIT $2 FOR UPDATE SKIP LOCKED))",
-    // As long as a tombstone: no signed call is older that could be replayed, and no token.
+    // As long as anybody who is not seen: a signed message that could be replayed by then moves nobody.
     "DELETE FROM used_proofs WHERE ctid = ANY (ARRAY( \
-         SELECT ctid FROM used_proofs WHERE used_at < $1 - interval '30 days' LIMIT $2 FOR UPDATE SKIP LOCKED))",
+         SELECT ctid FROM used_proofs WHERE used_at < $1 - interval '400 days' LIMIT $2 FOR UPDATE SKIP LOCKED))",
     "DELETE FROM erased WHERE ctid = ANY (ARRAY( \
          SELECT ctid FROM erased WHERE erased_at < $1 - interval '30 days' LIMIT $2 FOR UPDATE SKIP LOCKED))",
     "DELETE FROM audit_log WHERE ctid = ANY (ARRAY( \

@@ -32,9 +32,8 @@ impl Server {
         let named = match named.map(Cached::read) {
             Ok(Cached::Hit(name)) => Some(name),
             Ok(Cached::Miss) => None,
-            Ok(Cached::Busy | Cached::Junk) => Some(String::new()),
             Err(error) if state::is_the_servers(&error) => return Err(error),
-            Err(_) => Some(String::new()),
+            Ok(Cached::Busy | Cached::Junk) | Err(_) => Some(String::new()),
         };
         let line = |name: &str| {
             let value = |line: &str| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim_end().to_owned());

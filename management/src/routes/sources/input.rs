@@ -40,6 +40,9 @@ pub struct SourceInput {
     /// Refuses calls without a signature.
     #[serde(default)]
     pub(super) require_signature: bool,
+    /// Refuses signed calls without `X-Datafly-Timestamp`, so that one that is replayed is good for five minutes alone.
+    #[serde(default)]
+    pub(super) require_timestamp: bool,
 }
 
 fn verified() -> String {
@@ -137,6 +140,7 @@ impl SourceInput {
             domains: self.domains.clone(),
             browser_identity: self.browser_identity.clone(),
             require_signature: self.require_signature,
+            require_timestamp: self.require_timestamp,
         }
     }
 }

@@ -65,17 +65,21 @@ fn is_marker(text: &str) -> bool {
 /// is no text.
 pub fn strings(answer: Value) -> Option<Vec<Option<String>>> {
     match answer {
-        Value::Array(values) => values.into_iter().map(string).collect(),
+        Value::Array(values) => values.into_iter().map(string).collect::<Result<_, _>>().ok(),
         _ => None,
     }
 }
 
-/// Moves the text out of an answer, which may be nil; none where it is something else.
-fn string(answer: Value) -> Option<Option<String>> {
+/// An answer that is neither text nor nil.
+#[derive(Debug)]
+struct NoText;
+
+/// Moves the text out of an answer, which may be nil.
+fn string(answer: Value) -> Result<Option<String>, NoText> {
     match answer {
-        Value::Nil => Some(None),
-        Value::BulkString(bytes) => String::from_utf8(bytes).ok().map(Some),
-        _ => None,
+        Value::Nil => Ok(None),
+        Value::BulkString(bytes) => String::from_utf8(bytes).map(Some).map_err(|_| NoText),
+        _ => Err(NoText),
     }
 }
 
