@@ -43,6 +43,7 @@ fn same(a: &Event<'_>, b: &Event<'_>) -> bool {
     a.anonymous_id == b.anonymous_id
         && a.user_id == b.user_id
         && a.user_hash == b.user_hash
+        && a.identity_token == b.identity_token
         && a.reset == b.reset
         && agree(a.email.as_ref(), b.email.as_ref())
         && agree(a.phone.as_ref(), b.phone.as_ref())
@@ -108,6 +109,7 @@ fn subject(event: &Event<'_>, sec_gpc: bool) -> Subject {
         anonymous_id: owned(event.anonymous_id.as_deref()),
         user_id: owned(event.user_id.as_deref()),
         user_hash: owned(event.user_hash.as_deref()),
+        identity_token: owned(event.identity_token.as_deref()),
         reset: event.reset,
         page_url: owned(event.page_url.as_deref()),
         referrer: owned(event.referrer.as_deref()),

@@ -33,6 +33,8 @@ pub struct Event<'a> {
     pub user_id: Option<Cow<'a, str>>,
     /// `context.userHash`, which proves `userId`.
     pub user_hash: Option<Cow<'a, str>>,
+    /// `context.identityToken`, a JWT that proves `userId` and what else it names.
+    pub identity_token: Option<Cow<'a, str>>,
     /// Member `messageId`, the ID of the event itself.
     pub message_id: Option<Cow<'a, str>>,
     /// Member `timestamp`, the event's own time, as it was sent.

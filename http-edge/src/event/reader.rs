@@ -37,6 +37,7 @@ enum Field {
     AnonymousId,
     UserId,
     UserHash,
+    IdentityToken,
     MessageId,
     Timestamp,
     PageUrl,
@@ -71,6 +72,9 @@ fn member(path: Path, key: &str) -> (Member, Option<&'static str>) {
         (Path::Context, "consent") => (Consent, "context.consent"),
         (Path::Context, "reset") => (Reset, "context.reset"),
         (Path::Context, "userHash" | "user_hash") => (Text(Field::UserHash), "context.userHash"),
+        (Path::Context, "identityToken" | "identity_token") => {
+            (Text(Field::IdentityToken), "context.identityToken")
+        }
         (Path::Page, "url") => (Text(Field::PageUrl), "context.page.url"),
         (Path::Page, "referrer") => (Hint(Field::Referrer), "context.page.referrer"),
         _ => return (Unknown, None),
@@ -103,6 +107,7 @@ impl<'e, 'a> Reader<'e, 'a> {
             Field::AnonymousId => &mut self.event.anonymous_id,
             Field::UserId => &mut self.event.user_id,
             Field::UserHash => &mut self.event.user_hash,
+            Field::IdentityToken => &mut self.event.identity_token,
             Field::MessageId => &mut self.event.message_id,
             Field::Timestamp => &mut self.event.timestamp,
             Field::PageUrl => &mut self.event.page_url,

@@ -13,22 +13,22 @@ fn broken_at(text: &str, field: Option<&'static str>) {
 #[test]
 fn all_known_fields_are_read_in_both_spellings() {
     let hash = "ab".repeat(32);
-    let text = |anonymous: &str, user: &str, message: &str, user_hash: &str| {
+    let text = |anonymous: &str, user: &str, message: &str, user_hash: &str, token: &str| {
         format!(
             r#"{{"type":"track","event":"Order","{anonymous}":"a-1","{user}":"u-1","{message}":"m-1",
             "timestamp":1e18,"properties":{{"n":[1,-2.5,true,null,{{"x":"y"}}]}},
             "traits":{{"email":"a@b.c","phone":"+44","email_sha256":"{hash}","phoneSha256":"{hash}","age":3}},
-            "context":{{"page":{{"url":"https://x/?gclid=1","referrer":"r"}},"reset":true,"{user_hash}":"h",
+            "context":{{"page":{{"url":"https://x/?gclid=1","referrer":"r"}},"reset":true,"{user_hash}":"h","{token}":"t",
             "consent":{{"marketing": true, "gpp_sid":[7]}},"locale":"en","userAgent":5}}}}"#
         )
     };
-    let camel = text("anonymousId", "userId", "messageId", "userHash");
+    let camel = text("anonymousId", "userId", "messageId", "userHash", "identityToken");
     let event = parse(&camel).unwrap();
     assert_eq!(event.consent, Some(r#"{"marketing": true, "gpp_sid":[7]}"#));
     assert_eq!(event.anonymous_id.as_deref(), Some("a-1"));
     assert_eq!(event.user_id.as_deref(), Some("u-1"));
     assert_eq!(event.message_id.as_deref(), Some("m-1"));
-    assert_eq!(event.user_hash.as_deref(), Some("h"));
+    assert_eq!((event.user_hash.as_deref(), event.identity_token.as_deref()), (Some("h"), Some("t")));
     assert_eq!(event.page_url.as_deref(), Some("https://x/?gclid=1"));
     assert_eq!(event.referrer.as_deref(), Some("r"));
     assert_eq!(event.email.as_deref(), Some("a@b.c"));
@@ -36,7 +36,10 @@ fn all_known_fields_are_read_in_both_spellings() {
     assert_eq!(event.email_sha256, event.phone_sha256);
     assert!(event.reset);
     assert!(matches!(event.anonymous_id, Some(Cow::Borrowed(_))));
-    assert_eq!(parse(&text("anonymous_id", "user_id", "message_id", "user_hash")).unwrap(), event);
+    assert_eq!(
+        parse(&text("anonymous_id", "user_id", "message_id", "user_hash", "identity_token")).unwrap(),
+        event
+    );
 }
 
 #[test]

@@ -70,15 +70,10 @@ pub fn verifies(
     if !timestamp.is_none_or(|text| is_recent(text, now)) {
         return false;
     }
-    keyed(secrets, now).any(|mut mac| {
-        if let Some(timestamp) = timestamp {
-            mac.update(timestamp.as_bytes());
-            mac.update(b".");
-        }
-        mac.update(body);
-        // Compares in constant time.
-        mac.verify_slice(&expected).is_ok()
-    })
+    match timestamp {
+        Some(timestamp) => made(secrets, &[timestamp.as_bytes(), b".", body], &expected, now),
+        None => made(secrets, &[body], &expected, now),
+    }
 }
 
 /// True where `hash` is the hex HMAC-SHA256 of `user:` and a user ID under any secret that is still in force: the
@@ -91,21 +86,26 @@ pub fn vouches(
 ) -> bool {
     let mut expected = [0_u8; 32];
     hex::decode_to_slice(hash, &mut expected).is_ok()
-        && keyed(secrets, now).any(|mut mac| {
-            mac.update(b"user:");
-            mac.update(user_id.as_bytes());
-            mac.verify_slice(&expected).is_ok()
-        })
+        && made(secrets, &[b"user:", user_id.as_bytes()], &expected, now)
 }
 
-fn keyed(
+/// True where `tag` is the HMAC-SHA256 of these parts in a row under any secret that is still in force.
+pub fn made(
     secrets: &[(SecretSlice<u8>, Option<OffsetDateTime>)],
+    parts: &[&[u8]],
+    tag: &[u8; 32],
     now: OffsetDateTime,
-) -> impl Iterator<Item = Hmac<Sha256>> {
-    secrets
-        .iter()
-        .filter(move |(_, ends)| ends.is_none_or(|ends| now < ends))
-        .filter_map(|(secret, _)| Hmac::new_from_slice(secret.expose_secret()).ok())
+) -> bool {
+    let in_force = secrets.iter().filter(|(_, ends)| ends.is_none_or(|ends| now < ends));
+    let mut keyed =
+        in_force.filter_map(|(secret, _)| Hmac::<Sha256>::new_from_slice(secret.expose_secret()).ok());
+    keyed.any(|mut mac| {
+        for part in parts {
+            mac.update(part);
+        }
+        // Compares in constant time.
+        mac.verify_slice(tag).is_ok()
+    })
 }
 
 fn is_recent(text: &str, now: OffsetDateTime) -> bool {

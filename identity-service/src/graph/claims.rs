@@ -18,6 +18,8 @@ pub struct Claims {
     /// The way in which the event names the user: [`Via::Signed`], [`Via::UserHash`], [`Via::IdentityToken`] or
     /// [`Via::Claim`].
     pub user_via: Via,
+    /// Time of issue of the identity token that vouches for the user, where one does.
+    pub token_issued_at: Option<OffsetDateTime>,
     /// The cookie's anonymous ID, where it differs from the browser's.
     pub cookie: Option<Identifier>,
     /// The browser's identity on the domain that it comes from, as an opened link token says.
@@ -50,6 +52,12 @@ impl Claims {
     /// The anonymous ID that the browser has from now on; none without a browser.
     pub fn anonymous_id(&self) -> Option<&str> {
         self.browser().map(|browser| browser.value.as_str())
+    }
+
+    /// The same without its identity token, which vouches for nobody any more.
+    pub fn without_token(&self) -> Self {
+        let user_via = if self.user_via == Via::IdentityToken { Via::Claim } else { self.user_via };
+        Self { user_via, token_issued_at: None, ..self.clone() }
     }
 
     /// Time at which the event was said: that of its signing, else `now`.

@@ -22,6 +22,7 @@ fn person(text: &str) -> Claims {
         primary: browser.or_else(|| user.clone()).unwrap(),
         user,
         user_via: Via::Claim,
+        token_issued_at: None,
         cookie: ids.next().flatten(),
         link: None,
         reset: false,

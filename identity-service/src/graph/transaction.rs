@@ -17,7 +17,7 @@ use crate::{
     pii::{Digest, tombstone::TombstoneKeys},
     storage::{
         change::Change,
-        postgres::{erased, graph, identities, proofs},
+        postgres::{erased, graph, identities, pii, proofs},
         redis::protocol::Entry,
         via::Via,
     },
@@ -73,6 +73,7 @@ impl Change for Identify {
             self.people.iter().map(|person| play(&mut graph, person, &proofs, &mut spent)).collect();
         proofs::spend(connection, self.org, &spent, self.now).await?;
         self.note(connection, &graph, &outcomes).await?;
+        pii::remove(connection, self.org, &left(&before, &graph)).await?;
         let entries = writing::write(connection, self.org, &before, &mut graph, &[]).await?;
         let made = |id: &Uuid| graph.clusters.get(id).is_some_and(|cluster| cluster.made);
         let named = self.people.iter().flat_map(Claims::named);
@@ -87,6 +88,8 @@ struct Proofs {
     used: HashSet<Digest>,
     /// Link tokens of browsers that were erased after the token was made.
     erased: HashSet<Digest>,
+    /// Users by the time at which they were erased.
+    erased_users: HashMap<Identifier, OffsetDateTime>,
 }
 
 impl Identify {
@@ -118,13 +121,23 @@ impl Identify {
                 buried.insert(digest, (token.digest, token.issued_at));
             }
         }
-        let digests: Vec<Digest> = buried.keys().copied().collect();
+        let vouched = self.people.iter().filter(|person| person.token_issued_at.is_some());
+        let users = vouched.filter_map(|person| person.user.as_ref());
+        let users: HashMap<Digest, &Identifier> = users
+            .flat_map(|user| {
+                self.tombstones.digests(self.org, user).into_iter().map(move |digest| (digest, user))
+            })
+            .collect();
+        let digests: Vec<Digest> = buried.keys().chain(users.keys()).copied().collect();
         let found = erased::find(connection, self.org, &digests).await?;
-        let erased = found.into_iter().filter_map(|(digest, at)| {
-            let (token, issued_at) = buried.get(&digest)?;
-            (*issued_at <= at).then_some(*token)
-        });
-        Ok(Proofs { used, erased: erased.collect() })
+        let (mut erased, mut erased_users) = (HashSet::new(), HashMap::new());
+        for (digest, at) in found {
+            erased.extend(
+                buried.get(&digest).filter(|(_, issued_at)| *issued_at <= at).map(|(token, _)| *token),
+            );
+            erased_users.extend(users.get(&digest).map(|user| ((*user).clone(), at)));
+        }
+        Ok(Proofs { used, erased, erased_users })
     }
 
     /// Keeps count of what was refused, for whoever looks the person up.
@@ -151,6 +164,14 @@ impl Identify {
     }
 }
 
+/// Identifiers that have left somebody who is still there: their contacts are the earlier person's.
+fn left<'a>(before: &'a Graph, after: &Graph) -> Vec<&'a Identifier> {
+    let has_left = |(id, home): &(&Identifier, &Uuid)| {
+        after.home(id).is_some_and(|now| now != **home) && after.clusters.contains_key(*home)
+    };
+    before.homes.iter().filter(has_left).map(|(id, _)| id).collect()
+}
+
 /// Applies one event to the graph, and adds the proofs that it uses up to `spent`.
 fn play(graph: &mut Graph, person: &Claims, proofs: &Proofs, spent: &mut BTreeSet<Digest>) -> Outcome {
     graph.said_at = person.said_at(graph.now);
@@ -169,14 +190,26 @@ fn play(graph: &mut Graph, person: &Claims, proofs: &Proofs, spent: &mut BTreeSe
     let (edits, merges) = (graph.edits, graph.merges.len());
     let mut linked = None;
     let mut refusals = Vec::new();
+    let mut refuse = |identifier: &str| {
+        let reason = RefusalReason::InvalidProof.into();
+        refusals.push(Refusal { identifier: identifier.to_owned(), reason });
+    };
+    let erased_at = person.user.as_ref().and_then(|user| proofs.erased_users.get(user));
+    let unproven;
+    let person = if person.token_issued_at.zip(erased_at).is_some_and(|(issued_at, at)| issued_at <= *at) {
+        refuse("identity_token");
+        unproven = person.without_token();
+        &unproven
+    } else {
+        person
+    };
     if let Some(token) = &person.link {
         let known = graph.home(&token.browser);
         let is_joined = known.is_some() && person.browser().and_then(|own| graph.home(own)) == known;
         // A page sends the same URL with each of its events.
         let is_done = is_joined || spent.contains(&token.digest);
         if !is_done && (proofs.used.contains(&token.digest) || proofs.erased.contains(&token.digest)) {
-            let reason = RefusalReason::InvalidProof.into();
-            refusals.push(Refusal { identifier: "link_token".to_owned(), reason });
+            refuse("link_token");
         } else if !is_done {
             spent.insert(token.digest);
             linked = Some(&token.browser);

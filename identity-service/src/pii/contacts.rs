@@ -7,6 +7,7 @@ use proto::v1::Subject;
 use secrecy::{ExposeSecret, SecretString};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::normal;
@@ -32,13 +33,22 @@ pub struct Contact {
     pub uid2: Option<Digests>,
 }
 
+/// An email or a phone, and whether it is the customer's server that says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Said {
+    /// The contact.
+    pub contact: Contact,
+    /// True where it is vouched for.
+    pub verified: bool,
+}
+
 /// Email and phone that one event brings.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Contacts {
     /// The email, where the event has a usable one.
-    pub email: Option<Contact>,
+    pub email: Option<Said>,
     /// The phone, where the event has a usable one.
-    pub phone: Option<Contact>,
+    pub phone: Option<Said>,
 }
 
 /// A contact as it is to be stored.
@@ -48,8 +58,10 @@ pub struct NewContact {
     pub canonical: Uuid,
     /// Digests of the email or phone.
     pub contact: Contact,
-    /// True where the contact came in a signed call.
+    /// True where the contact came in a signed call or an identity token.
     pub verified: bool,
+    /// The user and the time of issue of the token that it came in.
+    pub token: Option<(Identifier, OffsetDateTime)>,
 }
 
 /// New contacts by the identifier that they came with and the word for them.
@@ -63,9 +75,9 @@ impl fmt::Debug for Contact {
 }
 
 impl Contacts {
-    /// Takes email and phone out of `subject`. One that can't be normalised is left out, as it would match
-    /// nobody.
-    pub fn take(subject: &mut Subject) -> Self {
+    /// Takes email and phone out of `subject`, which are `verified` or not. One that can't be normalised is left out,
+    /// as it would match nobody.
+    pub fn take(subject: &mut Subject, verified: bool) -> Self {
         let email = subject.email.take().map(SecretString::from);
         let phone = subject.phone.take().map(SecretString::from);
         let email = email.and_then(|email| of_email(email.expose_secret()));
@@ -75,14 +87,28 @@ impl Contacts {
         // A number has one normal form.
         let ready_phone =
             || ready(subject.phone_sha256.take()).map(|lower| Contact { lower, uid2: Some(lower) });
-        Self { email: email.or_else(ready_email), phone: phone.or_else(ready_phone) }
+        let said = |contact| Said { contact, verified };
+        Self { email: email.or_else(ready_email).map(said), phone: phone.or_else(ready_phone).map(said) }
+    }
+
+    /// Takes what the customer's server vouches for, by SHA-256, in place of what the event claims. Of the same
+    /// contact all digests that the event has count.
+    pub fn vouch(&mut self, email: Option<[u8; 32]>, phone: Option<[u8; 32]>) {
+        let vouched = |claimed: Option<Said>, sha256: [u8; 32], uid2: fn(Digests) -> Option<Digests>| {
+            let lower = Digests { sha256, sha1: None, md5: None };
+            let same = claimed.map(|said| said.contact).filter(|contact| contact.lower.sha256 == sha256);
+            Said { contact: same.unwrap_or(Contact { lower, uid2: uid2(lower) }), verified: true }
+        };
+        self.email = email.map(|sha256| vouched(self.email, sha256, |_| None)).or(self.email);
+        // A number has one normal form.
+        self.phone = phone.map(|sha256| vouched(self.phone, sha256, Some)).or(self.phone);
     }
 
     /// Contacts that are there, each with the word for it.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, Contact)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, Said)> {
         [("email", self.email), ("phone", self.phone)]
             .into_iter()
-            .filter_map(|(what, contact)| Some((what, contact?)))
+            .filter_map(|(what, said)| Some((what, said?)))
     }
 }
 
@@ -124,13 +150,13 @@ mod tests {
             phone_sha256: Some("00".repeat(32)),
             ..Subject::default()
         };
-        let contacts = Contacts::take(&mut subject);
+        let contacts = Contacts::take(&mut subject, false);
         assert_eq!((subject.email, subject.phone), (None, None));
         contacts
     }
 
-    fn uid2(contact: Option<Contact>) -> Option<String> {
-        Some(STANDARD.encode(contact?.uid2?.sha256))
+    fn uid2(said: Option<Said>) -> Option<String> {
+        Some(STANDARD.encode(said?.contact.uid2?.sha256))
     }
 
     /// Published in UID2's documentation (gs-normalization-encoding) and the tests of its Java client.
@@ -154,7 +180,7 @@ mod tests {
 
     #[test]
     fn each_form_has_three_digests() {
-        let email = of("Te.st+x@gmail.com", "").email.unwrap();
+        let email = of("Te.st+x@gmail.com", "").email.unwrap().contact;
         let lower = digests("te.st+x@gmail.com");
         assert_eq!((email.lower == lower, email.uid2 == Some(digests("test@gmail.com"))), (true, true));
         let known = digests("user@example.com");
@@ -165,11 +191,35 @@ mod tests {
     #[test]
     fn a_ready_made_digest_counts_where_there_is_nothing_in_clear() {
         let contacts = of("nonsense", "12345678901");
-        let email = contacts.email.unwrap();
+        let email = contacts.email.unwrap().contact;
         assert_eq!((email.lower.sha256, email.uid2.is_none()), ([0; 32], true));
-        assert_eq!(contacts.phone.unwrap().uid2.unwrap().sha256, [0; 32]);
+        assert_eq!(contacts.phone.unwrap().contact.uid2.unwrap().sha256, [0; 32]);
         let mut bad = Subject { email_sha256: Some("0g".repeat(32)), ..Subject::default() };
-        assert!(Contacts::take(&mut bad).email.is_none());
+        assert!(Contacts::take(&mut bad, false).email.is_none());
         assert!(!format!("{contacts:?}").contains('0'));
+    }
+
+    #[test]
+    fn what_is_vouched_for_takes_the_place_of_what_is_claimed() {
+        let known = digests("user@example.com");
+        let claimed = of("User@example.com", "+12345678901");
+        let mut same = claimed;
+        same.vouch(Some(known.sha256), None);
+        let (email, phone) = (same.email.unwrap(), same.phone.unwrap());
+        assert_eq!(
+            (email.contact, email.verified),
+            (claimed.email.unwrap().contact, true),
+            "with all its digests"
+        );
+        assert_eq!((Some(phone), phone.verified), (claimed.phone, false), "which nobody vouches for");
+        let mut other = claimed;
+        other.vouch(Some([1; 32]), Some([2; 32]));
+        let (email, phone) = (other.email.unwrap(), other.phone.unwrap());
+        assert_eq!((email.contact.lower.sha256, email.verified), ([1; 32], true));
+        assert!(email.contact.uid2.is_none());
+        assert_eq!((phone.contact.uid2.unwrap().sha256, phone.verified), ([2; 32], true));
+        let mut alone = Contacts::default();
+        alone.vouch(None, Some([3; 32]));
+        assert!(alone.email.is_none() && alone.phone.unwrap().verified);
     }
 }

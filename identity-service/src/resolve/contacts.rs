@@ -1,8 +1,9 @@
 //! Keeping the digests that came with an identifier, for later look-ups. Written only where they changed.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use diesel_async::AsyncPgConnection;
+use proto::v1::{Refusal, RefusalReason};
 use time::OffsetDateTime;
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -11,11 +12,16 @@ use super::{Resolver, facts::Facts, hash_cache::HashCache, subject::Person};
 use crate::{
     auth::Tenant,
     error::Result,
+    graph::{Claims, transaction::Outcome},
     identifiers::Identifier,
-    pii::contacts::{NewContact, NewContacts},
+    pii::{
+        Digest,
+        contacts::{NewContact, NewContacts, Said},
+        tombstone::TombstoneKeys,
+    },
     storage::{
         change::{self, Change},
-        postgres::pii,
+        postgres::{erased, pii},
         redis::protocol::Entry,
     },
 };
@@ -44,6 +50,11 @@ impl StoredContacts {
         kept.is_some_and(|(kept, verified)| kept == value && (verified || !new.verified))
     }
 
+    /// Forgets what an identifier has brought to somebody from whom it had gone, which was removed then.
+    fn forget(&self, org: Uuid, key: &(Identifier, &str), canonical: Uuid) {
+        self.0.remove(&(org, canonical, key));
+    }
+
     fn learn(&self, org: Uuid, key: &(Identifier, &str), new: &NewContact, now: OffsetDateTime) {
         let value = self.0.hash(&(new.contact, now.date()));
         self.0.insert(&(org, new.canonical, key), (value, new.verified));
@@ -54,25 +65,47 @@ impl StoredContacts {
 /// PostgreSQL is away.
 const STORE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Contacts that `people` bring and that this process has not stored today.
+/// Contacts that `people` bring and that this process has not stored today. A claimed one doesn't take the place of one
+/// that is vouched for. What a browser has brought to somebody is not taken along to who comes next.
 pub fn new(
     resolver: &Resolver,
     tenant: &Tenant,
     people: &[&Person],
+    outcomes: &[Outcome],
     facts: &Facts,
     now: OffsetDateTime,
 ) -> NewContacts {
     let mut new = NewContacts::new();
-    for person in people {
-        let Some(known) = facts.canonical(&person.claims.primary) else { continue };
-        for (what, contact) in person.contacts.iter() {
-            let verified = person.is_signed;
-            let one = NewContact { canonical: known.canonical, contact, verified };
-            new.insert((person.claims.primary.clone(), what), one);
+    for (person, outcome) in people.iter().zip(outcomes) {
+        let Claims { primary, user, token_issued_at, .. } = &person.claims;
+        let Some(known) = facts.canonical(primary) else { continue };
+        if has_moved(person, outcome) {
+            for what in ["email", "phone"] {
+                let key = (primary.clone(), what);
+                resolver.contacts.forget(tenant.org, &key, known.canonical);
+                new.remove(&key);
+            }
+        }
+        let token = user.clone().zip(*token_issued_at);
+        for (what, Said { contact, verified }) in person.contacts.iter() {
+            let token = token.clone().filter(|_| verified);
+            let one = NewContact { canonical: known.canonical, contact, verified, token };
+            let key = (primary.clone(), what);
+            let is_known = resolver.contacts.knows(tenant.org, &key, &one, now);
+            let is_vouched = new.get(&key).is_some_and(|earlier| earlier.verified);
+            if !is_known && (verified || !is_vouched) {
+                new.insert(key, one);
+            }
         }
     }
-    new.retain(|key, one| !resolver.contacts.knows(tenant.org, key, one, now));
     new
+}
+
+/// True where the event has taken its browser to somebody else.
+fn has_moved(person: &Person, outcome: &Outcome) -> bool {
+    let is_move =
+        |one: &Refusal| one.identifier == "user_id" && one.reason() == RefusalReason::DifferentUsers;
+    person.claims.reset || outcome.refusals.iter().any(is_move)
 }
 
 /// Stores new contacts. Those that can't be stored are tried again with the next event that brings them.
@@ -80,9 +113,12 @@ pub async fn store(resolver: &Resolver, org: Uuid, new: NewContacts, now: Offset
     if new.is_empty() {
         return;
     }
-    let store = change::commit(&resolver.stores, Store { org, new: new.clone(), now });
+    let tombstones = resolver.tombstones.clone();
+    let store = change::commit(&resolver.stores, Store { org, new, tombstones, now });
     match timeout(STORE_TIMEOUT, store).await {
-        Ok(Ok(_)) => new.iter().for_each(|(key, one)| resolver.contacts.learn(org, key, one, now)),
+        Ok(Ok(done)) => {
+            done.output.iter().for_each(|(key, one)| resolver.contacts.learn(org, key, one, now));
+        }
         Ok(Err(error)) => serve::warn_on_change!(WARN, %error, "digests were not stored"),
         Err(_) => serve::warn_on_change!(WARN, "digests were not stored in time"),
     }
@@ -91,20 +127,38 @@ pub async fn store(resolver: &Resolver, org: Uuid, new: NewContacts, now: Offset
 struct Store {
     org: Uuid,
     new: NewContacts,
+    tombstones: Arc<TombstoneKeys>,
     now: OffsetDateTime,
 }
 
 impl Change for Store {
-    type Output = ();
+    type Output = NewContacts;
 
     fn org(&self) -> Uuid {
         self.org
     }
 
-    /// Stores the digests, of which Redis has nothing. A row hangs on its link, so erasing the person takes
+    /// Stores the digests, of which Redis has nothing, and tells which. A row hangs on its link, so erasing the person takes
     /// it along.
-    async fn apply(&self, connection: &mut AsyncPgConnection) -> Result<((), Vec<Entry>)> {
-        pii::store(connection, self.org, &self.new, self.now).await?;
-        Ok(((), Vec::new()))
+    async fn apply(&self, connection: &mut AsyncPgConnection) -> Result<(NewContacts, Vec<Entry>)> {
+        let mut new = self.new.clone();
+        self.leave_erased(connection, &mut new).await?;
+        pii::store(connection, self.org, &new, self.now).await?;
+        Ok((new, Vec::new()))
+    }
+}
+
+impl Store {
+    /// Leaves out what an identity token names that is older than its user's erasure: it would bring it back.
+    async fn leave_erased(&self, connection: &mut AsyncPgConnection, new: &mut NewContacts) -> Result<()> {
+        let digests = |user: &Identifier| self.tombstones.digests(self.org, user);
+        let users = new.values().filter_map(|one| one.token.as_ref());
+        let asked: Vec<Digest> = users.flat_map(|(user, _)| digests(user)).collect();
+        let erased = erased::find(connection, self.org, &asked).await?;
+        new.retain(|_, one| {
+            let Some((user, issued_at)) = &one.token else { return true };
+            !digests(user).iter().any(|digest| erased.get(digest).is_some_and(|at| issued_at <= at))
+        });
+        Ok(())
     }
 }

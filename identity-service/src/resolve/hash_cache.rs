@@ -28,6 +28,11 @@ impl<V: Clone> HashCache<V> {
         self.kept.insert(self.hash(key), value);
     }
 
+    /// Forgets the value of `key`.
+    pub fn remove(&self, key: &impl Hash) {
+        self.kept.remove(&self.hash(key));
+    }
+
     /// The keyed hash of anything, which differs from process to process.
     pub fn hash(&self, key: &impl Hash) -> u64 {
         self.hasher.hash_one(key)

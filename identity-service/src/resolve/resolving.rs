@@ -106,7 +106,7 @@ impl<'a> Resolving<'a> {
     /// Collects click IDs and generated IDs, and keeps the digests of emails and phones.
     async fn collect(&mut self) {
         let people = named(&self.people);
-        let new = contacts::new(self.resolver, self.tenant, &people, &self.facts, self.now);
+        let new = contacts::new(self.resolver, self.tenant, &people, &self.outcomes, &self.facts, self.now);
         let (given, ()) = tokio::join!(
             collect_ids(self.resolver, self.tenant, &people, &mut self.facts, &self.unsaved, self.now),
             contacts::store(self.resolver, self.tenant.org, new, self.now),

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use super::link_token::{self, LinkTokens};
 use crate::{
     auth::{
-        Tenant,
+        Tenant, identity_token,
         signature::{self, SignedAt},
     },
     clock,
@@ -54,8 +54,6 @@ pub struct Person {
     pub observed: ObservedIds,
     /// The person's email and phone, digested.
     pub contacts: Contacts,
-    /// True where the customer's server vouches for the contacts, which a user hash does not.
-    pub is_signed: bool,
     /// Time at which the event was signed; none where it was not.
     pub signed_at: Option<SignedAt>,
     /// The mark of the browser, where anything depends on what is known of it.
@@ -95,8 +93,8 @@ impl Person {
         now: OffsetDateTime,
         mint: impl Fn() -> Option<String>,
     ) -> Result<Self> {
-        let (observed, contacts) =
-            (ObservedIds::take(&mut subject, tenant, now), Contacts::take(&mut subject));
+        let observed = ObservedIds::take(&mut subject, tenant, now);
+        let mut contacts = Contacts::take(&mut subject, tenant.verified);
         let mut refusals = Vec::new();
         let max_bytes = if tenant.browser { identifiers::MAX_BROWSER_BYTES } else { identifiers::MAX_BYTES };
         let mut read = |name: &str, kind: Kind, text: Option<String>| match identifiers::parse(
@@ -126,17 +124,29 @@ impl Person {
             Refusal { identifier: identifier.to_owned(), reason }
         };
         // Who claims to be somebody is linked all the same; a hash that is wrong only vouches for nothing.
-        let vouched = user.as_ref().zip(subject.user_hash.as_deref()).is_some_and(|(user, hash)| {
-            let secrets = tenant.source.as_ref().map_or(&[][..], |source| &source.secrets);
-            signature::vouches(secrets, hash, &user.value, now)
-        });
+        let secrets = tenant.source.as_ref().map_or(&[][..], |source| &source.secrets);
+        let user_id = user.as_ref().map(|user| user.value.as_str());
+        let vouched = user_id
+            .zip(subject.user_hash.as_deref())
+            .is_some_and(|(user, hash)| signature::vouches(secrets, hash, user, now));
         if subject.user_hash.is_some() && user.is_some() && !vouched {
             refusals.push(refuse("user_hash"));
         }
-        let user_via = match (tenant.verified, vouched) {
-            (true, _) => Via::Signed,
-            (false, true) => Via::UserHash,
-            (false, false) => Via::Claim,
+        // What a signed call says needs no token.
+        let token = subject.identity_token.as_deref().filter(|_| !tenant.verified);
+        let opened_token =
+            user_id.zip(token).and_then(|(user, token)| identity_token::open(secrets, token, user, now));
+        if token.is_some() && opened_token.is_none() {
+            refusals.push(refuse("identity_token"));
+        }
+        if let Some(token) = &opened_token {
+            contacts.vouch(token.email_sha256, token.phone_sha256);
+        }
+        let user_via = match (tenant.verified, vouched, &opened_token) {
+            (true, ..) => Via::Signed,
+            (false, true, _) => Via::UserHash,
+            (false, false, Some(_)) => Via::IdentityToken,
+            (false, false, None) => Via::Claim,
         };
         let link = subject.link_token.or_else(|| link_token::of_page(subject.page_url.as_deref()?));
         // Anybody can have a token made for whoever they are: in another's link it is no word of ours.
@@ -165,6 +175,7 @@ impl Person {
             claims: Claims {
                 user,
                 user_via,
+                token_issued_at: opened_token.map(|token| token.issued_at),
                 cookie: cookie.filter(|cookie| *cookie != primary),
                 link: opened.filter(|token| token.browser != primary),
                 reset: subject.reset,
@@ -177,7 +188,6 @@ impl Person {
             want_pending_syncs: subject.want_pending_syncs,
             observed,
             contacts,
-            is_signed: tenant.verified,
             signed_at,
             mark: None,
         };

@@ -6,6 +6,7 @@ mod cookies;
 mod first_party_ids;
 mod hostile;
 mod hosts;
+mod identity_tokens;
 mod privacy;
 mod proofs;
 mod refusals;

@@ -71,8 +71,28 @@ pub async fn find(
     Ok(rows.into_iter().filter(is_asked).collect())
 }
 
-/// Stores contacts, each in the place of the identifier's earlier one. More digests of the same address than
-/// its SHA-256, and that it was vouched for, stay known. An identifier that nobody has any more is left out.
+/// Removes the contacts of these identifiers.
+pub async fn remove(connection: &mut AsyncPgConnection, org: Uuid, ids: &[&Identifier]) -> Result<()> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    Prepared(
+        diesel::sql_query(
+            "DELETE FROM pii_digests own USING unnest($2, $3) AS gone (kind, value) \
+             WHERE own.org_id = $1 AND own.kind = gone.kind AND own.value = gone.value",
+        )
+        .bind::<SqlUuid, _>(org)
+        .bind::<Array<SmallInt>, _>(ids.iter().map(|id| id.kind.number()).collect::<Vec<_>>())
+        .bind::<Array<Text>, _>(ids.iter().map(|id| id.value.as_str()).collect::<Vec<_>>()),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Stores contacts, each in the place of the identifier's earlier one, but a claimed one in the place of none that was
+/// vouched for. More digests of the same address than its SHA-256, and that it was vouched for, stay known. An
+/// identifier that nobody has any more is left out.
 pub async fn store(
     connection: &mut AsyncPgConnection,
     org: Uuid,
@@ -107,7 +127,8 @@ pub async fn store(
                      CASE WHEN old.lower_sha256 = excluded.lower_sha256 THEN old.uid2_md5 END), \
                  verified = excluded.verified \
                      OR old.verified AND old.lower_sha256 = excluded.lower_sha256, \
-                 seen_at = excluded.seen_at",
+                 seen_at = excluded.seen_at \
+             WHERE excluded.verified OR NOT old.verified OR old.lower_sha256 = excluded.lower_sha256",
         )
         .bind::<SqlUuid, _>(org)
         .bind::<Array<SmallInt>, _>(ids().map(|(id, _)| id.kind.number()).collect::<Vec<_>>())
