@@ -257,6 +257,7 @@ table! {
         last_seen_on -> Date,
         linked_on -> Nullable<Date>,
         linked_times -> Integer,
+        proven_times -> Integer,
     }
 }
 

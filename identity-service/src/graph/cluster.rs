@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Most new links that a canonical identity may get in a day, so that a user ID claimed for thousands of
-/// browsers in a row gathers few of them.
+/// browsers in a row gathers few of them. As many may come with a proof.
 pub const NEW_LINKS_A_DAY: i32 = 20;
 
 impl Cluster {
@@ -30,6 +30,7 @@ impl Cluster {
             made: true,
             linked_on: None,
             linked_times: 0,
+            proven_times: 0,
             last_seen_on: today,
             links: BTreeMap::new(),
             vendor_ids: BTreeMap::new(),
@@ -39,17 +40,20 @@ impl Cluster {
 
     /// Number of new links that it got on `today`.
     pub fn links_on(&self, today: Date) -> i32 {
-        if self.linked_on == Some(today) { self.linked_times } else { 0 }
+        if self.linked_on == Some(today) { self.linked_times + self.proven_times } else { 0 }
     }
 
-    /// Counts `more` links on `today`. False, and nothing is counted, where they would exceed
-    /// [`NEW_LINKS_A_DAY`].
-    pub fn admit(&mut self, today: Date, more: i32) -> bool {
-        let times = self.links_on(today) + more;
-        if times > NEW_LINKS_A_DAY {
+    /// Counts `more` links on `today`, which came in this way. False, and nothing is counted, where they would exceed
+    /// [`NEW_LINKS_A_DAY`]. Those by a proof are counted apart: claims don't use up what they need.
+    pub fn admit(&mut self, today: Date, more: i32, via: Via) -> bool {
+        let is_today = self.linked_on == Some(today);
+        let (claimed, proven) = if is_today { (self.linked_times, self.proven_times) } else { (0, 0) };
+        let (claimed, proven) =
+            if via.is_proof() { (claimed, proven + more) } else { (claimed + more, proven) };
+        if claimed > NEW_LINKS_A_DAY || proven > NEW_LINKS_A_DAY {
             return false;
         }
-        (self.linked_on, self.linked_times) = (Some(today), times);
+        (self.linked_on, self.linked_times, self.proven_times) = (Some(today), claimed, proven);
         true
     }
 

@@ -95,7 +95,7 @@ impl Graph {
     /// Makes two canonical identities one and returns the survivor: the one with a user, else the older.
     /// Refused where each has a user, or where the survivor has had its share of links today. An identity
     /// that was made in this very change leaves no trace in the other's history.
-    pub fn join(&mut self, one: Uuid, other: Uuid) -> Result<Uuid, RefusalReason> {
+    pub fn join(&mut self, one: Uuid, other: Uuid, via: Via) -> Result<Uuid, RefusalReason> {
         let rank = |id: Uuid| {
             let made = self.clusters.get(&id).is_some_and(|cluster| cluster.made);
             (self.user(id).is_none(), made, id)
@@ -107,7 +107,7 @@ impl Graph {
         // What the other got today the survivor gets today: a merge is no way around the bound.
         let today = self.now.date();
         let more = 1 + self.clusters.get(&merged).map_or(0, |cluster| cluster.links_on(today));
-        if !self.clusters.get_mut(&survivor).is_some_and(|cluster| cluster.admit(today, more)) {
+        if !self.clusters.get_mut(&survivor).is_some_and(|cluster| cluster.admit(today, more, via)) {
             return Err(RefusalReason::TooManyLinks);
         }
         self.edits += 1;
@@ -136,9 +136,9 @@ impl Graph {
     }
 
     /// Counts a new link of a canonical identity, unless it has had its share of today.
-    pub fn admit(&mut self, canonical: Uuid) -> bool {
+    pub fn admit(&mut self, canonical: Uuid, via: Via) -> bool {
         let today = self.now.date();
-        self.clusters.get_mut(&canonical).is_some_and(|cluster| cluster.admit(today, 1))
+        self.clusters.get_mut(&canonical).is_some_and(|cluster| cluster.admit(today, 1, via))
     }
 
     /// Drops the identifiers unused longest that are too many; never a user, nor one of `present`, and none that is

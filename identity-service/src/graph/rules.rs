@@ -110,7 +110,7 @@ fn login(graph: &mut Graph, person: &Claims, user: &Identifier) -> Result<(), Re
     }
     if graph.user(own).is_some() {
         match theirs {
-            Some(theirs) if graph.admit(theirs) => graph.put(browser, theirs, via),
+            Some(theirs) if graph.admit(theirs, via) => graph.put(browser, theirs, via),
             // Better nobody's than somebody else's.
             Some(_) => {
                 graph.make(browser, Via::Own);
@@ -118,15 +118,15 @@ fn login(graph: &mut Graph, person: &Claims, user: &Identifier) -> Result<(), Re
             }
             None => {
                 let theirs = graph.make(user, via);
-                graph.admit(theirs);
+                graph.admit(theirs, via);
                 graph.put(browser, theirs, via);
             }
         }
         return Err(RefusalReason::DifferentUsers);
     }
     match theirs {
-        Some(theirs) => graph.join(own, theirs).map(|_| ()),
-        None if graph.admit(own) => {
+        Some(theirs) => graph.join(own, theirs, via).map(|_| ()),
+        None if graph.admit(own, via) => {
             graph.put(user, own, via);
             Ok(())
         }
@@ -148,11 +148,11 @@ fn recognise(
     match graph.home(other) {
         Some(home) if home == own => Ok(()),
         Some(home) => {
-            let joined = graph.join(own, home)?;
+            let joined = graph.join(own, home, via)?;
             graph.join_by(joined, via);
             Ok(())
         }
-        None if graph.admit(own) => {
+        None if graph.admit(own, via) => {
             graph.put(other, own, via);
             graph.join_by(own, via);
             Ok(())

@@ -298,3 +298,27 @@ fn a_signed_event_undoes_no_newer_link_and_its_own_counts_from_when_it_was_signe
     assert_eq!(signed("a u1 -", 61, false), (moved(), on("u1")));
     assert!(graph.home(&id("u3")).is_some());
 }
+
+#[test]
+fn claims_do_not_use_up_the_links_of_a_day_that_proofs_need() {
+    let mut graph = graph();
+    for n in 0..30 {
+        rules::apply(&mut graph, &person(&format!("bot{n} u1 -")), None);
+    }
+    let links = |graph: &Graph| graph.clusters[&graph.home(&id("u1")).unwrap()].links.len();
+    assert_eq!(links(&graph), 21, "twenty and the user");
+    // Whatever the phone has been linked with today goes along.
+    rules::apply(&mut graph, &person("phone - old"), None);
+    for (device, via) in [("phone", Via::IdentityToken), ("desktop", Via::UserHash), ("till", Via::Signed)] {
+        let refused =
+            rules::apply(&mut graph, &Claims { user_via: via, ..person(&format!("{device} u1 -")) }, None);
+        assert!(refused.is_empty() && together(&graph, device, "u1"), "{device}: {refused:?}");
+    }
+    assert_eq!(links(&graph), 25);
+    assert_eq!(say(&mut graph, "late u1 -"), [("user_id".to_owned(), RefusalReason::TooManyLinks)]);
+    // Proofs have a bound of their own.
+    for n in 0..30 {
+        prove(&mut graph, &format!("own{n} u1 -"), Via::Signed);
+    }
+    assert_eq!(links(&graph), 21 + 20);
+}

@@ -57,7 +57,9 @@ async fn write_clusters(
     if !made.is_empty() {
         graph::make(connection, org, &made).await?;
     }
-    let counted = |cluster: &Cluster| (cluster.linked_on, cluster.linked_times, cluster.last_seen_on);
+    let counted = |cluster: &Cluster| {
+        (cluster.linked_on, cluster.linked_times, cluster.proven_times, cluster.last_seen_on)
+    };
     let changed = |cluster: &&Cluster| {
         before.clusters.get(&cluster.id).is_some_and(|was| counted(was) != counted(cluster))
     };

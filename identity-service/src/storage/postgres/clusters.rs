@@ -37,8 +37,10 @@ pub struct Cluster {
     pub made: bool,
     /// The last day on which it got links.
     pub linked_on: Option<Date>,
-    /// Number of links that it got on that day.
+    /// Number of links that it got on that day without a proof.
     pub linked_times: i32,
+    /// Number of links that it got on that day with a proof.
+    pub proven_times: i32,
     /// The last day on which one of its identifiers was seen.
     pub last_seen_on: Date,
     /// The identity's identifiers and their links.

@@ -29,10 +29,16 @@ pub async fn clusters(connection: &mut AsyncPgConnection, org: Uuid, roots: &[Uu
     if roots.is_empty() {
         return Ok(Vec::new());
     }
-    let counted: Vec<(Uuid, Option<Date>, i32, Date)> = canonicals::table
+    let counted: Vec<(Uuid, Option<Date>, i32, i32, Date)> = canonicals::table
         .filter(canonicals::org_id.eq(org))
         .filter(canonicals::id.eq_any(roots))
-        .select((canonicals::id, canonicals::linked_on, canonicals::linked_times, canonicals::last_seen_on))
+        .select((
+            canonicals::id,
+            canonicals::linked_on,
+            canonicals::linked_times,
+            canonicals::proven_times,
+            canonicals::last_seen_on,
+        ))
         .load(connection)
         .await?;
     let linked: Vec<(Uuid, i16, String, String, OffsetDateTime, OffsetDateTime)> = links::table
@@ -60,11 +66,12 @@ pub async fn clusters(connection: &mut AsyncPgConnection, org: Uuid, roots: &[Uu
         own_ids.entry(row.canonical_id).or_default().insert(place, row);
     }
     let mut attempts = syncs::find(connection, org, roots).await?;
-    let cluster = |(id, linked_on, linked_times, last_seen_on)| Cluster {
+    let cluster = |(id, linked_on, linked_times, proven_times, last_seen_on)| Cluster {
         id,
         made: false,
         linked_on,
         linked_times,
+        proven_times,
         last_seen_on,
         links: own_links.remove(&id).unwrap_or_default(),
         vendor_ids: own_ids.remove(&id).unwrap_or_default(),
@@ -77,12 +84,14 @@ pub async fn clusters(connection: &mut AsyncPgConnection, org: Uuid, roots: &[Uu
 pub async fn make(connection: &mut AsyncPgConnection, org: Uuid, made: &[&Cluster]) -> Result<()> {
     Prepared(
         diesel::sql_query(
-            "INSERT INTO canonicals (org_id, id, linked_on, linked_times) SELECT $1, * FROM unnest($2, $3, $4)",
+            "INSERT INTO canonicals (org_id, id, linked_on, linked_times, proven_times) \
+             SELECT $1, * FROM unnest($2, $3, $4, $5)",
         )
         .bind::<SqlUuid, _>(org)
         .bind::<Array<SqlUuid>, _>(made.iter().map(|cluster| cluster.id).collect::<Vec<_>>())
         .bind::<Array<Nullable<SqlDate>>, _>(made.iter().map(|cluster| cluster.linked_on).collect::<Vec<_>>())
-        .bind::<Array<Integer>, _>(made.iter().map(|cluster| cluster.linked_times).collect::<Vec<_>>()),
+        .bind::<Array<Integer>, _>(made.iter().map(|cluster| cluster.linked_times).collect::<Vec<_>>())
+        .bind::<Array<Integer>, _>(made.iter().map(|cluster| cluster.proven_times).collect::<Vec<_>>()),
     )
     .execute(connection)
     .await?;
@@ -94,8 +103,8 @@ pub async fn count(connection: &mut AsyncPgConnection, org: Uuid, counted: &[&Cl
     Prepared(
         diesel::sql_query(
             "UPDATE canonicals SET linked_on = new.linked_on, linked_times = new.linked_times, \
-             last_seen_on = new.last_seen_on \
-         FROM unnest($2, $3, $4, $5) AS new (id, linked_on, linked_times, last_seen_on) \
+             proven_times = new.proven_times, last_seen_on = new.last_seen_on \
+         FROM unnest($2, $3, $4, $5, $6) AS new (id, linked_on, linked_times, proven_times, last_seen_on) \
          WHERE canonicals.org_id = $1 AND canonicals.id = new.id",
         )
         .bind::<SqlUuid, _>(org)
@@ -104,6 +113,7 @@ pub async fn count(connection: &mut AsyncPgConnection, org: Uuid, counted: &[&Cl
             counted.iter().map(|cluster| cluster.linked_on).collect::<Vec<_>>(),
         )
         .bind::<Array<Integer>, _>(counted.iter().map(|cluster| cluster.linked_times).collect::<Vec<_>>())
+        .bind::<Array<Integer>, _>(counted.iter().map(|cluster| cluster.proven_times).collect::<Vec<_>>())
         .bind::<Array<SqlDate>, _>(counted.iter().map(|cluster| cluster.last_seen_on).collect::<Vec<_>>()),
     )
     .execute(connection)

@@ -18,7 +18,8 @@ pub struct Canonical {
     pub merged_into: Option<usize>,
     pub links: BTreeMap<u8, Way>,
     pub ids: BTreeMap<(&'static str, Owner), Vid>,
-    pub new_links: usize,
+    /// Links of today without a proof, and with one.
+    pub new_links: [usize; 2],
 }
 
 impl Canonical {

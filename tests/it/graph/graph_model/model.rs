@@ -27,16 +27,19 @@ impl Model {
         self.0.len() - 1
     }
 
-    fn admit(&mut self, at: usize, links: usize) -> bool {
-        let admitted = self.0[at].new_links + links <= 20;
-        self.0[at].new_links += if admitted { links } else { 0 };
+    /// Counts links, those by a proof apart.
+    fn admit(&mut self, at: usize, links: usize, way: Way) -> bool {
+        let counted = &mut self.0[at].new_links[usize::from(way.is_proof())];
+        let admitted = *counted + links <= 20;
+        *counted += if admitted { links } else { 0 };
         admitted
     }
 
-    fn join(&mut self, one: usize, other: usize) {
+    fn join(&mut self, one: usize, other: usize, way: Way) {
         let rank = |at: usize| (!self.0[at].has_user(), at);
         let (survivor, merged) = if rank(one) < rank(other) { (one, other) } else { (other, one) };
-        if one == other || self.0[merged].has_user() || !self.admit(survivor, 1 + self.0[merged].new_links) {
+        let links = 1 + self.0[merged].new_links.iter().sum::<usize>();
+        if one == other || self.0[merged].has_user() || !self.admit(survivor, links, way) {
             return;
         }
         let gone = &mut self.0[merged];
@@ -51,8 +54,8 @@ impl Model {
     /// Links an identifier to an identity that it came together with: they are one person.
     fn link(&mut self, id: u8, own: usize, way: Way) {
         match self.home(id) {
-            Some(other) => self.join(own, other),
-            None if self.admit(own, 1) => self.put(id, own, way),
+            Some(other) => self.join(own, other, way),
+            None if self.admit(own, 1, way) => self.put(id, own, way),
             None => _ = self.make(id, way),
         }
     }
@@ -65,7 +68,7 @@ impl Model {
             // Somebody else was there before: the browser goes to the newest login.
             Some((user, way)) if self.0[own].has_user() && self.home(user) != Some(own) => {
                 let theirs = self.home(user).unwrap_or_else(|| self.make(user, way));
-                if self.admit(theirs, 1) {
+                if self.admit(theirs, 1, way) {
                     self.put(browser, theirs, way);
                 } else {
                     self.make(browser, Way::Cookie);

@@ -2,12 +2,13 @@
 
 use harness::{
     browser::Browser,
-    people::{People, beside, canonical, named, user},
+    people::{People, beside, canonical, cookie, login, named, user, vouched},
     world::World,
 };
+use proto::v1::{Refusal, RefusalReason, Resolution};
 
 use super::{
-    super::support::assert_sound,
+    super::support::{assert_sound, two_cores},
     support::{
         Proof, Values, claim, collecting, device, fields, first, make_due, prove, sync, told, visit, with,
     },
@@ -150,5 +151,34 @@ async fn of_two_that_only_claim_each_has_its_own_and_the_user_the_newest_until_o
     sync(&world, &mut phone, "pinterest", "second-pin-of-phone").await;
     assert_eq!(visit(&mut phone, "").await.offered(), ["criteo"]);
     assert_eq!(visit(&mut laptop, "").await.offered(), ["criteo", "pinterest"], "its own alone");
+    assert_sound(&world).await;
+}
+
+/// Somebody claims a person's user ID for browser after browser, so that the person's own devices find no room.
+#[tokio::test]
+async fn claims_without_end_leave_room_for_the_devices_of_the_owner() {
+    let world = two_cores().await;
+    let (people, page) = (People::of(&world), People::on_page(&world));
+    page.see(0, login("laptop", "anna")).await;
+    let bots = (0..30).map(|n| login(format!("bot-{n}"), "anna")).collect();
+    page.resolve(0, bots).await.unwrap();
+    let anna = people.canonical(user("anna")).await;
+    let refused = |told: &Resolution| told.refusals.iter().map(Refusal::reason).collect::<Vec<_>>();
+    let late = page.see(1, login("late", "anna")).await;
+    assert_eq!(refused(&late), [RefusalReason::TooManyLinks]);
+    // One has an old cookie, which counts as a link of today as well.
+    page.see(0, cookie("phone", "phone-of-yesterday")).await;
+    for (core, told) in [
+        page.see(0, vouched(&world, login("phone", "anna"))).await,
+        page.see(1, vouched(&world, login("laptop", "anna"))).await,
+        people.see(0, login("till", "anna")).await,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!((told.canonical_id.as_str(), refused(&told)), (anna.as_str(), vec![]), "{core}");
+    }
+    let late = page.see(1, login("late", "anna")).await;
+    assert_eq!(refused(&late), [RefusalReason::TooManyLinks]);
     assert_sound(&world).await;
 }
