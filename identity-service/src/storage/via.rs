@@ -19,8 +19,52 @@ pub enum Via {
     Signed,
 }
 
+/// A route by which a browser is told something that is known of an identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// The vendors' cookies that an answer sets.
+    SetCookie,
+    /// The syncs that are offered, which tell what has been synced.
+    PendingSyncs,
+    /// A token of `/v1/link`, which takes whoever brings it along.
+    Link,
+}
+
+/// The values that a browser is told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opens {
+    /// Its own alone.
+    Own,
+    /// Those of the person: its own, and those of all that have shown a proof.
+    Person,
+}
+
+impl Reader {
+    /// All readers, in the order of the table's columns.
+    pub const ALL: [Self; 3] = [Self::SetCookie, Self::PendingSyncs, Self::Link];
+}
+
+/// The table of what each way to join opens to a browser, by reader: its own always, the person's by a proof alone,
+/// else anybody could type in another's user ID and see. Generated IDs and link tokens are a browser's own throughout.
+/// Browsers of an identity in which nobody has shown a proof share one schedule.
+#[rustfmt::skip]
+pub const TABLE: [(Via, [Opens; Reader::ALL.len()]); Via::ALL.len()] = {
+    use Opens::{Own, Person};
+    //                   Set-Cookie, pending syncs, /v1/link
+    [
+        (Via::Own,           [Own, Own,    Own]),
+        (Via::LinkToken,     [Own, Own,    Own]),
+        (Via::Cookie,        [Own, Own,    Own]),
+        (Via::Claim,         [Own, Own,    Own]),
+        (Via::IdentityToken, [Own, Person, Own]),
+        (Via::UserHash,      [Own, Person, Own]),
+        (Via::Signed,        [Own, Person, Own]),
+    ]
+};
+
 impl Via {
-    const ALL: [Self; 7] = [
+    /// All ways, the weaker first.
+    pub const ALL: [Self; 7] = [
         Self::Own,
         Self::LinkToken,
         Self::Cookie,
@@ -48,6 +92,13 @@ impl Via {
         Self::ALL.into_iter().find(|via| via.word() == word).unwrap_or(Self::Claim)
     }
 
+    /// The values that a browser which has come in this way is told of by `reader`.
+    pub fn opens(self, reader: Reader) -> Opens {
+        let row = TABLE.iter().find(|(way, _)| *way == self);
+        let cells = row.into_iter().flat_map(|(_, cells)| Reader::ALL.into_iter().zip(cells));
+        cells.into_iter().find(|(of, _)| *of == reader).map_or(Opens::Own, |(_, opens)| *opens)
+    }
+
     /// True where the customer's server has vouched for it.
     pub fn is_proof(self) -> bool {
         self >= Self::IdentityToken
@@ -57,6 +108,18 @@ impl Via {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_way_has_its_row_and_the_person_s_values_need_a_proof() {
+        assert_eq!(TABLE.map(|(way, _)| way), Via::ALL);
+        for via in Via::ALL {
+            for reader in Reader::ALL {
+                assert!(via.opens(reader) == Opens::Own || via.is_proof(), "{via:?} {reader:?}");
+            }
+        }
+        assert_eq!(Via::UserHash.opens(Reader::PendingSyncs), Opens::Person);
+        assert_eq!(Via::UserHash.opens(Reader::Link), Opens::Own);
+    }
 
     #[test]
     fn words_are_read_back_and_three_ways_are_proofs() {

@@ -28,15 +28,15 @@ pub type ByVendor<'a> = BTreeMap<&'a str, Attempt>;
 
 /// True where a browser of the person's has a schedule of its own alone.
 pub fn is_alone(ties: &Ties, anonymous_id: &str) -> bool {
-    ties.is_browser_proven(anonymous_id) == Some(false) && ties.has_proven_browser()
+    ties.shares_syncs(anonymous_id) == Some(false) && ties.has_shared_syncs()
 }
 
 /// The schedules that count for a browser; for the person where none is named.
 pub fn of<'a>(attempts: &'a Attempts, ties: &Ties, browser: Option<&str>) -> ByVendor<'a> {
     match browser.filter(|browser| is_alone(ties, browser)) {
         Some(alone) => combined(attempts, |browser| browser == alone),
-        None if ties.has_proven_browser() => {
-            combined(attempts, |browser| ties.is_browser_proven(browser) == Some(true))
+        None if ties.has_shared_syncs() => {
+            combined(attempts, |browser| ties.shares_syncs(browser) == Some(true))
         }
         None => combined(attempts, |_| true),
     }

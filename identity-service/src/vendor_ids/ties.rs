@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     identifiers::{Identifier, Kind},
-    storage::{postgres::rows::Owner, via::Via},
+    storage::{
+        postgres::rows::Owner,
+        via::{Opens, Reader, Via},
+    },
 };
 
 /// The ties of one canonical identity.
@@ -44,9 +47,14 @@ impl Ties {
         self.browsers.get(anonymous_id).map(|via| via.is_proof())
     }
 
-    /// True where any browser is tied by a proof.
-    pub fn has_proven_browser(&self) -> bool {
-        self.browsers.values().any(|via| via.is_proof())
+    /// True where a browser is told of the person's syncs; none where it is not tied at all.
+    pub fn shares_syncs(&self, anonymous_id: &str) -> Option<bool> {
+        self.browsers.get(anonymous_id).map(|via| via.opens(Reader::PendingSyncs) == Opens::Person)
+    }
+
+    /// True where any browser is told of the person's syncs.
+    pub fn has_shared_syncs(&self) -> bool {
+        self.browsers.values().any(|via| via.opens(Reader::PendingSyncs) == Opens::Person)
     }
 
     /// The way in which a browser came to the identity's user; none where there is no user.

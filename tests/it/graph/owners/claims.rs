@@ -14,6 +14,10 @@ use super::{
     },
 };
 
+/// Users, and the proof with which each of them comes.
+const PROOFS: [(&str, Proof); 3] =
+    [("anna", Proof::Signed), ("bert", Proof::UserHash), ("carl", Proof::IdentityToken)];
+
 /// Checks what is told where the first device has shown a proof and the other has not: the first one has its
 /// own alone, the other its own before the first one's, and the user the first one's before the other's.
 async fn assert_told(
@@ -44,7 +48,7 @@ async fn assert_told(
 async fn who_only_claims_a_user_changes_nothing_for_the_device_that_has_shown_a_proof() {
     let world = collecting().await;
     let people = People::of(&world);
-    for (user_id, proof) in [("anna", Proof::Signed), ("bert", Proof::UserHash)] {
+    for (user_id, proof) in PROOFS {
         let (mut a, mut b) = (world.browser(), world.browser());
         visit(&mut a, "?gclid=click-of-a").await;
         sync(&world, &mut a, "pinterest", "pin-of-a").await;
@@ -98,7 +102,7 @@ async fn who_only_claims_a_user_changes_nothing_for_the_device_that_has_shown_a_
 async fn whoever_claims_a_user_first_gains_nothing_when_the_owner_comes_with_a_proof() {
     let world = collecting().await;
     let people = People::of(&world);
-    for (user_id, proof) in [("anna", Proof::Signed), ("bert", Proof::UserHash)] {
+    for (user_id, proof) in PROOFS {
         let (mut a, mut b) = (world.browser(), world.browser());
         visit(&mut b, "?gclid=click-of-b&epik=click-of-b").await;
         sync(&world, &mut b, "pinterest", "pin-of-b").await;

@@ -6,6 +6,7 @@ mod consent;
 mod delivery;
 mod devices;
 mod expiry;
+mod readers;
 mod support;
 mod users;
 mod ways;

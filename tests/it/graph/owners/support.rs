@@ -6,7 +6,8 @@ use harness::{
     answers::{assert_accepted, assert_gif},
     browser::{Answer, Browser},
     people::{People, browser},
-    signature::{sign, user_hash},
+    signature::{identity_token, sign, user_hash},
+    system::now,
     vendor_sim::Fault,
     visits::granted,
     world::{Options, World},
@@ -31,6 +32,8 @@ pub(super) enum Proof {
     Signed,
     /// A hash of the customer's server, in an event of the page.
     UserHash,
+    /// A token of the customer's server, in an event of the page.
+    IdentityToken,
 }
 
 /// Names a person by a device.
@@ -75,6 +78,14 @@ pub(super) async fn prove(world: &World, page: &mut Browser, user: &str, proof: 
             let mut event = page_view(page, "");
             event["userId"] = json!(user);
             event["context"]["userHash"] = json!(user_hash(&world.customer.server_secret, user));
+            send(page, event).await;
+        }
+        Proof::IdentityToken => {
+            let mut event = page_view(page, "");
+            event["userId"] = json!(user);
+            let claims = json!({"sub": user, "aud": "datafly", "exp": now().unix_timestamp() + 3600});
+            let token = identity_token(&world.customer.server_secret, &claims);
+            event["context"]["identityToken"] = json!(token);
             send(page, event).await;
         }
     }
