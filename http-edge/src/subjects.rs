@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use prost_types::Timestamp;
 use proto::v1::{ConsentSignals, Subject};
 use sha2::{Digest, Sha256};

@@ -68,5 +68,6 @@ fn message(
         host,
         cookie_anonymous_id: cookies::anonymous_id(&parts.headers),
         sec_gpc: caller::sec_gpc(&parts.headers),
+        referer: caller::referer(&parts.headers),
     })
 }

@@ -22,6 +22,8 @@ const MAX_KEY_BYTES: usize = 128;
 /// A request that may proceed.
 #[derive(Debug)]
 pub struct Authenticated {
+    /// ID of the key.
+    pub key: Uuid,
     /// The source that its key opens.
     pub source: Arc<Source>,
     /// The environment, live or test, that it is for.
@@ -170,6 +172,7 @@ fn check(
     key.rate.take(cost).map_err(|delay| Error::RateLimited { delay })?;
     let signed_at = caller.signature.as_ref().map(|_| SignedAt::of_header(caller.timestamp.as_deref()));
     Ok(Authenticated {
+        key: key.id,
         source: key.source.clone(),
         environment: key.environment,
         org,

@@ -98,6 +98,12 @@ impl Source {
         self.collect_hosts.iter().find(|own| own.authority == *host)
     }
 
+    /// True where a Referer header is of a page of the source's, or of the collect host itself.
+    pub fn is_own_page(&self, host: &CollectHost, referer: &str) -> bool {
+        self.origins.iter().any(|origin| origin.has_page(referer))
+            || Origin::from_domain(&host.url).is_some_and(|own| own.has_page(referer))
+    }
+
     /// Returns the organisation whose data a key of that environment reaches; none for a test key of an
     /// organisation without a sibling.
     pub fn data_org(&self, environment: Environment) -> Option<Uuid> {
@@ -144,6 +150,7 @@ pub struct Snapshot {
     orgs: HashMap<Uuid, Arc<Org>>,
     existing: HashSet<Uuid>,
     keys: HashMap<[u8; 32], PipelineKey>,
+    key_hashes: HashMap<Uuid, [u8; 32]>,
     sources: HashMap<Uuid, Arc<Source>>,
     pipelines: HashMap<Uuid, Arc<Source>>,
     hosts: HashMap<Authority, Vec<Arc<Source>>>,
@@ -168,6 +175,7 @@ impl Snapshot {
             let served = org.sources.iter().flat_map(|source| [Some(source.org), source.test_org]);
             next.origins.extend(served.flatten().map(|id| (id, origins.clone())));
             next.keys.extend(org.keys.iter().map(|(hash, key)| (*hash, key.clone())));
+            next.key_hashes.extend(org.keys.iter().map(|(hash, key)| (key.id, *hash)));
             for source in &org.sources {
                 next.sources.insert(source.id, source.clone());
                 next.pipelines.insert(source.pipeline, source.clone());
@@ -198,6 +206,11 @@ impl Snapshot {
     /// Finds the key of that hash.
     pub fn key(&self, hash: &[u8; 32]) -> Option<&PipelineKey> {
         self.keys.get(hash)
+    }
+
+    /// Finds the key of that ID.
+    pub fn key_of_id(&self, id: Uuid) -> Option<&PipelineKey> {
+        self.key(self.key_hashes.get(&id)?)
     }
 
     /// Lists the keys of all organisations.

@@ -4,7 +4,6 @@ use metrics::counter;
 use proto::v1::{
     BeginSyncResponse, Cookie, ErrorReason, SameSite, SyncRedirect, SyncRefusal, begin_sync_response::Outcome,
 };
-use serve::origin::Origin;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -18,7 +17,7 @@ use crate::{
     auth::pipeline_key::Authenticated,
     error::{Error, Result},
     identifiers::{self, Identifier, Kind, Parsed},
-    settings::{CollectHost, Source},
+    settings::CollectHost,
     storage::{lookup, postgres::erased, retry_lost},
     vendors::{sync::Mode, sync_url},
 };
@@ -56,7 +55,7 @@ impl GatewaySync {
             return Err(Error::refused(ErrorReason::InvalidIdentifier));
         };
         let host = caller.host.as_ref().ok_or_else(|| Error::invalid("caller.host"))?;
-        if !request.referer.as_deref().is_none_or(|referer| is_own_page(source, host, referer)) {
+        if !request.referer.as_deref().is_none_or(|referer| source.is_own_page(host, referer)) {
             return Ok(refused(vendor.name, SyncRefusal::ForeignReferer));
         }
         if request.cookie_anonymous_id.as_deref().is_some_and(|cookie| cookie.trim() != browser.value) {
@@ -71,8 +70,7 @@ impl GatewaySync {
             return Ok(refused(vendor.name, SyncRefusal::Erased));
         }
         let sealed = self.states.seal(&SyncState {
-            org: caller.org,
-            source: source.id,
+            key: caller.key,
             vendor: vendor.name.to_owned(),
             anonymous_id: browser.value.clone(),
             issued_at: now,
@@ -119,11 +117,6 @@ fn refused(vendor: &'static str, refusal: SyncRefusal) -> BeginSyncResponse {
     };
     counter!("datafly_sync_refused_total", "vendor" => vendor, "reason" => reason).increment(1);
     BeginSyncResponse { outcome: Some(Outcome::Refusal(refusal.into())) }
-}
-
-fn is_own_page(source: &Source, host: &CollectHost, referer: &str) -> bool {
-    source.origins.iter().any(|origin| origin.has_page(referer))
-        || Origin::from_domain(&host.url).is_some_and(|own| own.has_page(referer))
 }
 
 /// The cookie that carries the state to a callback agreed out of band. It comes back in a cross-site

@@ -5,6 +5,7 @@ use metrics::counter;
 use proto::v1::{StoreSyncResultRequest, SyncOutcome};
 use serve::Authority;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::{
     GatewaySync,
@@ -79,7 +80,7 @@ impl GatewaySync {
                 return done(SyncOutcome::BadState);
             }
         };
-        let Some((enabled, source)) = belongs(&snapshot, &state, request) else {
+        let Some((enabled, source, org)) = belongs(&snapshot, &state, request) else {
             return done(SyncOutcome::BadState);
         };
         let value = match callback.uid {
@@ -87,7 +88,7 @@ impl GatewaySync {
             Uid::Missing => None,
             Uid::Invalid => return done(SyncOutcome::InvalidId),
         };
-        let (org, shortened) = (state.org, shorten(&state.anonymous_id));
+        let shortened = shorten(&state.anonymous_id);
         let result = NewResult {
             browser: Identifier { kind: Kind::AnonymousId, value: state.anonymous_id.clone() },
             state,
@@ -113,19 +114,22 @@ impl GatewaySync {
     }
 }
 
-/// Checks that the state is this vendor's, that its source still has that vendor and collects on this host,
-/// and that the browser is the one that was sent off. Returns the vendor's settings and the source; none
-/// where one of these fails.
+/// Checks that the key that the sync began with is still good, that the state is this vendor's, that the key's source
+/// still has that vendor and collects on this host, and that the browser is the one that was sent off, and comes from
+/// no foreign page: on the way that we sent it on it has no Referer. Returns the vendor's settings, the source, and the
+/// organisation whose data the key reaches; none where one of these fails.
 fn belongs<'a>(
     snapshot: &'a Snapshot,
     state: &SyncState,
     request: &StoreSyncResultRequest,
-) -> Option<(&'a EnabledVendor, &'a Source)> {
-    let source = snapshot.source(state.source)?;
-    let own_org = state.org == source.org || Some(state.org) == source.test_org;
-    let own_host = Authority::parse(&request.host).is_some_and(|host| source.collect_host(&host).is_some());
+) -> Option<(&'a EnabledVendor, &'a Source, Uuid)> {
+    let key = snapshot.key_of_id(state.key)?;
+    let source = key.source.as_ref();
+    let host = Authority::parse(&request.host).and_then(|host| source.collect_host(&host))?;
+    let own_page = request.referer.as_deref().is_none_or(|referer| source.is_own_page(host, referer));
     let own_browser =
         request.cookie_anonymous_id.as_deref().is_none_or(|cookie| cookie.trim() == state.anonymous_id);
-    let fits = own_org && own_host && own_browser && state.vendor == request.vendor;
-    source.vendor(&request.vendor).filter(|_| fits).map(|enabled| (enabled, source.as_ref()))
+    let fits = own_page && own_browser && state.vendor == request.vendor;
+    let enabled = source.vendor(&request.vendor).filter(|_| fits)?;
+    Some((enabled, source, source.data_org(key.environment)?))
 }

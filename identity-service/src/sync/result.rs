@@ -115,8 +115,7 @@ mod tests {
         NewResult {
             browser: browser(anonymous_id),
             state: SyncState {
-                org: Uuid::nil(),
-                source: Uuid::nil(),
+                key: Uuid::nil(),
                 vendor: "pinterest".to_owned(),
                 anonymous_id: anonymous_id.to_owned(),
                 issued_at: at(issued_at),

@@ -13,16 +13,15 @@ use crate::{auth::sealed_token::Sealer, clock, identifiers};
 pub const LIFETIME: Duration = Duration::minutes(10);
 /// Largest lead of a state's time over our clock: the clocks of our own instances differ by less.
 const MAX_SKEW: Duration = Duration::seconds(30);
-/// Longest sealed text: the longest vendor name and anonymous ID make 294 characters.
+/// Longest sealed text: the longest vendor name and anonymous ID make 270 characters.
 pub const MAX_CHARS: usize = 300;
 
 /// The content of a sealed state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SyncState {
-    /// The organisation whose data it may touch (for a test key its sibling).
-    pub org: Uuid,
-    /// The source whose pipeline began the sync.
-    pub source: Uuid,
+    /// The pipeline key that the sync began with, which says whose data it may touch: revoked meanwhile, it opens
+    /// nothing.
+    pub key: Uuid,
     /// Name of the vendor.
     pub vendor: String,
     /// The browser, 1 to 128 bytes.
@@ -56,8 +55,7 @@ impl StateKeys {
             return None;
         }
         let mut plain = Vec::with_capacity(192);
-        plain.extend_from_slice(state.org.as_bytes());
-        plain.extend_from_slice(state.source.as_bytes());
+        plain.extend_from_slice(state.key.as_bytes());
         plain.extend_from_slice(&clock::unix_ms(state.issued_at).to_be_bytes());
         plain.push(u8::try_from(state.vendor.len()).ok()?);
         plain.extend_from_slice(state.vendor.as_bytes());
@@ -81,14 +79,12 @@ impl StateKeys {
             return None;
         }
         let plain = self.0.open(text)?;
-        let (org, rest) = plain.split_at_checked(16)?;
-        let (source, rest) = rest.split_at_checked(16)?;
+        let (key, rest) = plain.split_at_checked(16)?;
         let (issued, rest) = rest.split_first_chunk::<8>()?;
         let (length, rest) = rest.split_first()?;
         let (vendor, anonymous_id) = rest.split_at_checked(usize::from(*length))?;
         Some(SyncState {
-            org: Uuid::from_slice(org).ok()?,
-            source: Uuid::from_slice(source).ok()?,
+            key: Uuid::from_slice(key).ok()?,
             vendor: str::from_utf8(vendor).ok()?.to_owned(),
             anonymous_id: str::from_utf8(anonymous_id).ok()?.to_owned(),
             issued_at: clock::from_unix_ms(i64::from_be_bytes(*issued))?,
@@ -114,8 +110,7 @@ mod tests {
 
     fn state(anonymous_id: &str, vendor: &str) -> SyncState {
         SyncState {
-            org: Uuid::from_u128(1),
-            source: Uuid::from_u128(2),
+            key: Uuid::from_u128(1),
             vendor: vendor.to_owned(),
             anonymous_id: anonymous_id.to_owned(),
             issued_at: NOW,

@@ -1,13 +1,21 @@
 //! Forged callbacks: nothing is stored, `bad_state` is counted, and the browser still gets its GIF.
 
 use harness::{
-    answers::assert_gif, browser::Browser, system::now, vendor_sim::vendor, visits::granted, world::World,
+    answers::assert_gif,
+    browser::{Answer, Browser},
+    eventually,
+    system::now,
+    vendor_sim::vendor,
+    visits::granted,
+    world::World,
 };
 use identity_service::sync::state::{StateKeys, SyncState};
 use migrations::sealed::{SealKey, SealKeys};
+use reqwest::Method;
 use secrecy::SecretString;
 use time::Duration;
-use url::Url;
+use url::{Position, Url};
+use uuid::Uuid;
 
 async fn world() -> World {
     harness::world::World::with(harness::world::Options {
@@ -42,6 +50,14 @@ fn with_state(url: &Url, change: impl Fn(&str) -> String) -> String {
 fn state_of(url: &Url) -> String {
     let state = url.query_pairs().find(|(key, _)| key == "state");
     state.unwrap_or_else(|| panic!("no state in {url}")).1.into_owned()
+}
+
+/// ID of the customer's live key.
+async fn live_key(world: &World) -> Uuid {
+    let source = world.customer.source_id;
+    let sql =
+        format!("SELECT id::text FROM pipeline_keys WHERE source_id = '{source}' AND environment = 'live'");
+    world.database.text(&sql).await.parse().unwrap()
 }
 
 /// Sends a callback that must be refused, and checks all three things about it.
@@ -111,17 +127,14 @@ async fn a_sealed_state_with_foreign_content() {
     let ours = StateKeys::derive(&SealKeys::new(key(&world.cluster.secrets.encryption_key), None));
     let theirs = StateKeys::derive(&SealKeys::new(key(&"5a".repeat(32)), None));
     let good = SyncState {
-        org: world.customer.org_id,
-        source: world.customer.source_id,
+        key: live_key(&world).await,
         vendor: "pinterest".to_owned(),
         anonymous_id: browser.aid().to_owned(),
         issued_at: now(),
     };
-    let other = world.another_customer("explicit").await;
     let minutes = Duration::minutes;
     let forged = [
-        ("of another source", SyncState { source: other.source_id, ..good.clone() }),
-        ("of another organisation", SyncState { org: other.org_id, ..good.clone() }),
+        ("of a key that is none", SyncState { key: Uuid::now_v7(), ..good.clone() }),
         ("expired", SyncState { issued_at: good.issued_at - minutes(11), ..good.clone() }),
         ("from the future", SyncState { issued_at: good.issued_at + minutes(5), ..good.clone() }),
         ("of another vendor", SyncState { vendor: "criteo".to_owned(), ..good.clone() }),
@@ -190,8 +203,7 @@ async fn a_callback_for_a_visitor_nobody_knows_creates_nobody() {
     let key = SealKey::from_hex(&SecretString::from(world.cluster.secrets.encryption_key.as_str())).unwrap();
     let keys = StateKeys::derive(&SealKeys::new(key, None));
     let state = SyncState {
-        org: world.customer.org_id,
-        source: world.customer.source_id,
+        key: live_key(&world).await,
         vendor: "pinterest".to_owned(),
         anonymous_id: browser.aid().to_owned(),
         issued_at: now(),
@@ -209,11 +221,60 @@ async fn a_callback_for_a_visitor_nobody_knows_creates_nobody() {
     assert_eq!(world.database.count("canonicals", "true").await, before);
     // Another thread writes the log.
     let line = "sync callback: no canonical for anonymous_id";
-    harness::eventually(line, async || {
+    eventually(line, async || {
         let log = world.cluster.cores[0].log();
         if log.iter().any(|entry| entry.contains(line)) { Ok(()) } else { Err("not logged".to_owned()) }
     })
     .await;
     let offered = browser.view(&granted()).await.offered();
     assert!(offered.contains(&"pinterest".to_owned()), "not with the next batch: {offered:?}");
+}
+
+#[tokio::test]
+async fn a_state_of_a_key_that_was_revoked_on_the_way() {
+    let world = world().await;
+    let key = live_key(&world).await;
+    let (mut browser, callback) = returning(&world, "pinterest").await;
+    world.database.execute(&format!("UPDATE pipeline_keys SET revoked_at = now() WHERE id = '{key}'")).await;
+    let mut page = world.browser();
+    eventually("the key to be revoked", async || {
+        let answer = page.view(&granted()).await;
+        if answer.status == 401 { Ok(()) } else { Err(format!("HTTP {}", answer.status)) }
+    })
+    .await;
+    assert_bad(&world, &mut browser, "pinterest", callback.as_str(), "its key is revoked").await;
+}
+
+/// Sends a callback as the image of a page would, with this Referer.
+async fn from_page(browser: &mut Browser, callback: &Url, referer: &str) -> Answer {
+    browser.origin = None;
+    let request = browser.request(Method::GET, &callback[Position::BeforePath..]);
+    browser.send(request.header("referer", referer)).await
+}
+
+#[tokio::test]
+async fn a_callback_that_a_foreign_page_asks_for() {
+    let world = world().await;
+    let (mut browser, callback) = returning(&world, "pinterest").await;
+    let foreign = [
+        "https://evil.example/",
+        "https://shop.example.com.evil.example/",
+        "https://evil.example/https://shop.example.com/",
+        "http://shop.example.com/",
+        "nonsense",
+    ];
+    for (before, referer) in foreign.into_iter().enumerate() {
+        assert_gif(&from_page(&mut browser, &callback, referer).await);
+        let refused = world.sync_failures("pinterest", "bad_state").await.to_string();
+        assert_eq!(refused, (before + 1).to_string(), "{referer}");
+        assert_eq!(world.database.count("vendor_ids", "true").await, 0, "{referer}");
+    }
+    // It is not used up; its own page is none, and nor is what has no Referer, as after our own redirect.
+    assert_gif(&from_page(&mut browser, &callback, "https://shop.example.com/a/page").await);
+    assert!(world.vendor_id(browser.aid(), "pin_unauth").await.is_some());
+    for referer in [format!("{}/", browser.collect), String::new()] {
+        let (mut browser, callback) = returning(&world, "pinterest").await;
+        assert_gif(&from_page(&mut browser, &callback, &referer).await);
+        assert!(world.vendor_id(browser.aid(), "pin_unauth").await.is_some(), "{referer}");
+    }
 }
