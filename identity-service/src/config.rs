@@ -33,6 +33,7 @@ const KNOWN: &[&str] = &[
     "LOG_LEVEL",
     "OTLP_ENDPOINT",
     "OUTBOUND_ALLOW_CIDRS",
+    "ALLOW_LOOPBACK",
 ];
 
 /// The port that services and engineers expect the core at.
@@ -55,6 +56,8 @@ pub struct Config {
     pub tls: Option<TlsAcceptor>,
     /// Networks that calls for customers may go to beside public hosts.
     pub open_networks: Networks,
+    /// True where customers' hosts may be on loopback or private addresses.
+    pub allow_loopback: bool,
 }
 
 impl Config {
@@ -88,6 +91,7 @@ impl Config {
             tls: serve::tls::acceptor(env)?,
             process,
             open_networks: env.parsed_or("OUTBOUND_ALLOW_CIDRS", Networks::default())?,
+            allow_loopback: process::allow_loopback(env)?,
         })
     }
 

@@ -86,7 +86,8 @@ pub async fn run(development: bool) -> Result<(), StartError> {
         org_writes: OrgWrites::default(),
     };
     let tombstones = Arc::new(TombstoneKeys::derive(&config.keys));
-    let settings = Settings::load(stores.postgres.clone(), config.keys.clone(), tombstones.clone())
+    let (pool, keys) = (stores.postgres.clone(), config.keys.clone());
+    let settings = Settings::load(pool, keys, tombstones.clone(), config.allow_loopback)
         .await
         .map_err(|error| StartError::Settings(error.to_string()))?;
     warn_of_taken_fields(&stores).await;

@@ -2,6 +2,7 @@
 //! settings can be changed all the same.
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -11,6 +12,7 @@ use proto::v1::{
     ListSyncVendorsRequest, SyncVendor,
 };
 use serde::Deserialize;
+use serve::origin::origin_of;
 use tokio::sync::Mutex;
 
 use crate::{
@@ -77,6 +79,15 @@ impl Catalog {
             }
         }
         Ok(cached.believed().ok_or(Code::Unavailable)?)
+    }
+
+    /// Origins at which the vendors of enrichment are called where settings name none; none while they are not known.
+    pub async fn enrichment_origins(&self) -> HashMap<String, String> {
+        let Ok(vendors) = self.vendors().await else { return HashMap::new() };
+        let origin = |vendor: &EnrichmentVendor| {
+            Some((vendor.name.clone(), origin_of(&vendor.default_config.as_ref()?.base_url)?))
+        };
+        vendors.enrichment.iter().filter_map(origin).collect()
     }
 
     async fn ask(&self) -> Result<Vendors> {

@@ -35,6 +35,7 @@ pub const KNOWN: &[&str] = &[
     "OTLP_ENDPOINT",
     "TRUSTED_PROXIES",
     "OWNER_PASSWORD",
+    "ALLOW_LOOPBACK",
 ];
 
 /// Shortest secret for tokens, in bytes: the output of HS256's hash (RFC 7518, 3.2).
@@ -75,6 +76,8 @@ pub struct Config {
     pub core: CoreConfig,
     /// Proxies whose X-Forwarded-For counts.
     pub trusted_proxies: TrustedProxies,
+    /// True where customers' hosts may be on loopback or private addresses.
+    pub allow_loopback: bool,
     /// Addresses and log level.
     pub process: ProcessConfig,
 }
@@ -94,6 +97,7 @@ impl Config {
             keys: Arc::new(seal_keys(env)?),
             jwt_secret,
             jwt_secret_previous,
+            allow_loopback: process::allow_loopback(env)?,
             trusted_proxies: env.parsed_or("TRUSTED_PROXIES", TrustedProxies::default())?,
         })
     }
@@ -190,6 +194,7 @@ mod tests {
             ("SERVICE_TOKEN", ""),
             ("IDENTITY_URL", "core:50051"),
             ("TRUSTED_PROXIES", "everyone"),
+            ("ALLOW_LOOPBACK", "maybe"),
             ("LISTEN_ADDR", "8084"),
             ("OTLP_ENDPOINT", "http://x"),
         ] {

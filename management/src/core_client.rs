@@ -30,8 +30,8 @@ use tonic::{
 use crate::api::error::{ApiError, Code, Result};
 
 /// Deadline of a call: sent to the core, and kept here as well. An erasure of somebody with many IDs takes
-/// longest.
-const CALL_DEADLINE: Duration = Duration::from_secs(5);
+/// longest. Within a request's own deadline, so that it is the core that is said to have failed.
+const CALL_DEADLINE: Duration = Duration::from_secs(4);
 /// Pause before the next try where a core has not heard of a new organisation yet: cores look every 300 ms.
 const UNKNOWN_ORG_RETRY_DELAY: Duration = Duration::from_millis(200);
 /// Most tries of one call.

@@ -3,15 +3,20 @@
 use std::{process::ExitCode, sync::Arc};
 
 use clap::{Parser, Subcommand};
+use futures_util::FutureExt;
 use migrations::{migrate, pool::PgPool};
-use serve::{Env, EnvError, Lifecycle, Workers};
+use serve::{Env, EnvError, Lifecycle, Workers, process::CoreConfig};
 
 use crate::{
     auth::{Auth, tokens::Tokens},
     catalog::Catalog,
     config::Config,
     core_client::CoreClient,
-    crypto::{health::Health, reencrypt},
+    crypto::{
+        audience::VendorOrigins,
+        health::Health,
+        reencrypt::{self, worker::AskOrigins},
+    },
     state::Management,
 };
 
@@ -117,7 +122,15 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         let database = config::database(&env)?;
         let keys = config::seal_keys(&env)?;
         migrate::check(&database).await?;
-        return Ok(reencrypt::command::run(&database, &keys).await?);
+        // With the service's own environment it asks the core for its vendors' hosts; without, it does the rest.
+        let vendors = match CoreConfig::read(&env) {
+            Ok(core) => {
+                let core = CoreClient::new(&core.cores, core.service_token);
+                Catalog::new(core).enrichment_origins().await
+            }
+            Err(_) => VendorOrigins::new(),
+        };
+        return Ok(reencrypt::command::run(&database, &keys, &vendors).await?);
     }
     serve_api(&env).await
 }
@@ -137,6 +150,7 @@ async fn serve_api(env: &Env) -> Result<(), Failure> {
         core,
         crypto_health: Arc::new(Health::of(&config.keys)),
         keys: config.keys,
+        allow_loopback: config.allow_loopback,
         auth: Auth {
             postgres: postgres.clone(),
             tokens: Arc::new(Tokens::new(&config.jwt_secret, config.jwt_secret_previous.as_ref())),
@@ -146,11 +160,16 @@ async fn serve_api(env: &Env) -> Result<(), Failure> {
         postgres: postgres.clone(),
     };
     let (pool, keys) = (postgres.clone(), state.keys.clone());
+    let catalog = state.catalog.clone();
+    let ask: AskOrigins = Arc::new(move || {
+        let catalog = catalog.clone();
+        async move { catalog.enrichment_origins().await }.boxed()
+    });
     lifecycle.spawn_supervised("postgres", move |stop| {
         postgres_supervisor::supervise_until(postgres.clone(), stop)
     });
     lifecycle.spawn_supervised("reencrypt", move |stop| {
-        reencrypt::worker::work_until(pool.clone(), keys.clone(), stop)
+        reencrypt::worker::work_until(pool.clone(), keys.clone(), ask.clone(), stop)
     });
     let app = routes::app(state, lifecycle.clone());
     lifecycle.set_started();

@@ -2,10 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
-use diesel::{
-    insert_into,
-    result::{DatabaseErrorKind, Error as QueryError},
-};
+use diesel::insert_into;
 use diesel_async::{AsyncConnection, RunQueryDsl};
 use migrations::{
     database::Database,
@@ -24,7 +21,7 @@ const MAX_NAME_CHARS: usize = 200;
 /// An organisation and its owner.
 #[derive(Debug, clap::Args)]
 pub struct NewOwner {
-    /// The owner's email address; no other user may have it.
+    /// The owner's email address. Where users of other organisations have it, a login names the organisation.
     #[arg(long)]
     pub email: String,
     /// The organisation's name.
@@ -47,24 +44,12 @@ pub enum OwnerError {
     /// The password may not be one.
     #[error("the password {0}")]
     Password(#[from] password::Refused),
-    /// The address is some user's already, whatever its case.
-    #[error("a user with that email address exists")]
-    Exists,
     /// The database can not be reached.
     #[error("DATABASE_URL: can't connect: {0}")]
     Connect(#[from] diesel::ConnectionError),
     /// The database refused a statement.
     #[error("the database refused: {0}")]
-    Query(QueryError),
-}
-
-impl From<QueryError> for OwnerError {
-    fn from(error: QueryError) -> Self {
-        match error {
-            QueryError::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => Self::Exists,
-            error => Self::Query(error),
-        }
-    }
+    Query(#[from] diesel::result::Error),
 }
 
 /// Reads the password from `OWNER_PASSWORD` (or its file), else the first line of standard input.

@@ -22,6 +22,15 @@ pub fn object<T: Serialize>(settings: &T) -> Result<Map<String, Value>> {
     }
 }
 
+/// Settings that there are to be: those that are `given` in place of those that are `stored`, member by member. Null
+/// takes one back to what it is by default.
+pub fn merged(stored: Option<&Value>, given: Map<String, Value>) -> Map<String, Value> {
+    let mut settings = stored.and_then(Value::as_object).cloned().unwrap_or_default();
+    settings.extend(given);
+    settings.retain(|_, value| !value.is_null());
+    settings
+}
+
 /// Deepest that a setting may nest for the core to read it, which allows far less: Protocol Buffers nest 100
 /// messages, and a level of JSON is three of them.
 const MAX_DEPTH: usize = 24;

@@ -26,6 +26,8 @@ pub struct Management {
     pub keys: Arc<SealKeys>,
     /// Result of trying these keys at the start.
     pub crypto_health: Arc<Health>,
+    /// True where customers' hosts may be on loopback or private addresses.
+    pub allow_loopback: bool,
     /// Users and their sessions.
     pub auth: Auth,
 }

@@ -26,7 +26,7 @@ pub struct User {
     pub id: Uuid,
     /// The organisation it belongs to.
     pub org_id: Uuid,
-    /// The email, unique whatever its case.
+    /// The email, unique in the organisation whatever its case.
     pub email: String,
     /// The user's name, for display.
     pub name: String,

@@ -4,6 +4,7 @@
 //! `version 1 B | key id 4 B | nonce 12 B | ciphertext | tag 16 B`, key id = first 4 bytes of SHA-256 of the
 //! key. Keys are found by ID; none is tried blindly, as GCM does not commit to its key.
 
+pub mod audience;
 pub mod columns;
 mod counted;
 

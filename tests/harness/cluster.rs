@@ -101,6 +101,7 @@ impl Cluster {
                 ("LISTEN_ADDR", &addr),
                 ("LOG_LEVEL", &setup.log_level),
                 ("OUTBOUND_ALLOW_CIDRS", &setup.open_networks),
+                ("ALLOW_LOOPBACK", "true"),
             ];
             cores.push(Service::start(&core, &env, &["grpc", "metrics"]).await?);
         }

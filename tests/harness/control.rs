@@ -137,6 +137,7 @@ pub async fn start_management(world: &World, jwt_secret: &str, more: &[(&str, &s
         ("SERVICE_TOKEN", &world.cluster.secrets.admin_token),
         ("IDENTITY_URL", &identity_url),
         ("TRUSTED_PROXIES", "127.0.0.1"),
+        ("ALLOW_LOOPBACK", "true"),
     ];
     env.extend(more);
     Service::start("management", &env, &["http", "metrics"]).await

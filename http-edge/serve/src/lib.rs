@@ -2,6 +2,7 @@
 //! the environment, telemetry and the life of the process. Knows no route and no domain rule.
 
 pub mod accept;
+pub mod address;
 mod authority;
 mod background;
 pub mod catalogue;

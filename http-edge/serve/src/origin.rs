@@ -1,6 +1,10 @@
 //! Origins and URLs of the web as settings may have them: one rule for whoever stores and whoever obeys them.
 
+use std::net::IpAddr;
+
 use url::{Host, Url};
+
+use crate::address::is_public;
 
 /// An origin in the form browsers send: scheme, host and a port that is not the scheme's own.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -23,6 +27,11 @@ impl Origin {
     /// The origin of a page, as its URL or a Referer header says; none where that is no URL.
     pub fn of_page(url: &str) -> Option<Self> {
         Url::parse(url).ok().map(|url| Self(url.origin().ascii_serialization()))
+    }
+
+    /// True where it is on this machine or in a private network, as [`is_inside`] says.
+    pub fn is_inside(&self) -> bool {
+        is_origin_inside(&self.0)
     }
 
     /// True where a Referer header belongs to this origin.
@@ -83,6 +92,25 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
+/// True where a URL leads to this machine or into a private network: `localhost`, below it, or an address that is no
+/// public host's. The operator may allow that (`ALLOW_LOOPBACK`); what a name resolves to is not looked at.
+pub fn is_inside(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => {
+            let name = name.trim_end_matches('.');
+            name == "localhost" || name.ends_with(".localhost")
+        }
+        Some(Host::Ipv4(address)) => !is_public(IpAddr::V4(address)),
+        Some(Host::Ipv6(address)) => !is_public(IpAddr::V6(address)),
+        None => false,
+    }
+}
+
+/// True where an origin, or any URL as text, is inside, as [`is_inside`] says.
+pub fn is_origin_inside(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| is_inside(&url))
+}
+
 /// A URL that browsers may be sent to: https, or http on loopback, in printable ASCII, without credentials or
 /// fragment. None for anything else.
 pub fn redirect_target(text: &str) -> Option<Url> {
@@ -90,6 +118,22 @@ pub fn redirect_target(text: &str) -> Option<Url> {
     let plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
     let fits = plain && text.chars().all(|c| c.is_ascii_graphic()) && is_secure_or_loopback(&url);
     fits.then_some(url)
+}
+
+/// Scheme and authority of a URL, which credentials are bound to. None where it names no host.
+pub fn origin_of(url: &str) -> Option<String> {
+    let url = Url::parse(url).ok()?;
+    url.has_host().then(|| url.origin().ascii_serialization())
+}
+
+/// `host[:port]` of a URL, which secrets are bound to; without the port of https. None where it names no host.
+pub fn host_of(url: &str) -> Option<String> {
+    let url = Url::parse(url).ok()?;
+    let host = url.host_str()?;
+    Some(match url.port_or_known_default()? {
+        443 => host.to_owned(),
+        port => format!("{host}:{port}"),
+    })
 }
 
 #[cfg(test)]
@@ -186,6 +230,49 @@ mod tests {
             "//ct.example",
         ] {
             assert!(redirect_target(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn whom_credentials_are_for() {
+        for (url, origin, host) in [
+            ("https://A.example/v1?x=y", "https://a.example", "a.example"),
+            ("https://a.example:443", "https://a.example", "a.example"),
+            ("https://a.example:8443/", "https://a.example:8443", "a.example:8443"),
+            ("http://a.example", "http://a.example", "a.example:80"),
+            ("http://[::1]:9000/", "http://[::1]:9000", "[::1]:9000"),
+            ("https://a.example.", "https://a.example.", "a.example."),
+        ] {
+            assert_eq!((origin_of(url).as_deref(), host_of(url).as_deref()), (Some(origin), Some(host)));
+        }
+        for url in ["", "a.example", "data:,x", "/v1"] {
+            assert_eq!((origin_of(url), host_of(url)), (None, None), "{url}");
+        }
+    }
+
+    #[test]
+    fn what_is_inside() {
+        for text in [
+            "http://localhost:3000",
+            "https://localhost.",
+            "https://shop.localhost",
+            "https://127.0.0.1",
+            "https://2130706433/",
+            "https://0x7f.1/",
+            "https://10.0.0.7:8443",
+            "https://172.16.0.1",
+            "https://192.168.1.1",
+            "https://169.254.169.254/latest",
+            "https://[::1]",
+            "https://[fd00::1]",
+            "https://[::ffff:10.0.0.1]",
+        ] {
+            assert!(is_origin_inside(text), "{text}");
+        }
+        for text in
+            ["https://shop.example", "https://localhost.example", "https://8.8.8.8", "https://[2606:4700::1]"]
+        {
+            assert!(!is_origin_inside(text), "{text}");
         }
     }
 

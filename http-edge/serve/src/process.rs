@@ -53,6 +53,16 @@ impl CoreConfig {
     }
 }
 
+/// Reads `ALLOW_LOOPBACK`: true where customers' hosts may be on this machine or in a private network. Absent: not.
+pub fn allow_loopback(env: &Env) -> Result<bool, EnvError> {
+    const NAME: &str = "ALLOW_LOOPBACK";
+    match env.optional(NAME)?.as_deref() {
+        None | Some("false" | "0") => Ok(false),
+        Some("true" | "1") => Ok(true),
+        Some(_) => Err(EnvError::malformed(NAME, "must be true or false")),
+    }
+}
+
 /// Reads a secret that is rotated: the current one by `parse`, and the previous one, where it is set, by
 /// `parse_previous`, which may take what is good for nothing but to be rotated away. An error names the variable and
 /// says what they do.

@@ -1,4 +1,3 @@
 //! The limits on where this service may go on a customer's behalf.
 
-pub mod address;
 pub mod target;

@@ -1,12 +1,10 @@
 //! URLs of hosts that customers name. A name is looked at here as far as it goes without asking anybody; what it
-//! resolves to is looked at when a connection is made, by [`super::address`].
+//! resolves to is looked at when a connection is made, by [`serve::address`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use serve::{Authority, Networks};
+use serve::{Authority, Networks, address};
 use url::{Host, Url};
-
-use super::address;
 
 /// Last labels of names that are no public host's.
 const PRIVATE_NAMES: [&str; 10] = [

@@ -61,9 +61,10 @@ pub async fn load(
     before: &Snapshot,
     keys: &SealKeys,
     tombstones: &TombstoneKeys,
+    allow_loopback: bool,
 ) -> Result<Snapshot> {
     connection.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-    let loaded = load_here(connection, before, keys, tombstones).await;
+    let loaded = load_here(connection, before, keys, tombstones, allow_loopback).await;
     connection.batch_execute("COMMIT").await?;
     loaded
 }
@@ -73,6 +74,7 @@ async fn load_here(
     before: &Snapshot,
     keys: &SealKeys,
     tombstones: &TombstoneKeys,
+    allow_loopback: bool,
 ) -> Result<Snapshot> {
     let version: i64 = config_version::table.select(config_version::version).first(connection).await?;
     // A database that was restored, or an older one: nothing of the snapshot can be trusted.
@@ -127,14 +129,17 @@ async fn load_here(
     for row in source_rows {
         let Some(pipeline) = pipelines.iter().find(|p| p.source_id == row.id) else { continue };
         let collects = Collects { pipeline: pipeline.id, syncs: &vendors, rows: &collected };
-        let own_hosts: Vec<CollectHost> =
-            hosts.iter().filter(|host| host.source_id == row.id).filter_map(collect_host).collect();
+        let own_hosts: Vec<CollectHost> = hosts
+            .iter()
+            .filter(|host| host.source_id == row.id)
+            .filter_map(|host| collect_host(host, allow_loopback))
+            .collect();
         let own_vendors = vendors.iter().filter(|vendor| vendor.pipeline_id == pipeline.id);
         let source = Arc::new(Source {
             test_org: siblings.get(&row.org_id).copied(),
             require_signature: row.require_signature,
             require_timestamp: row.require_timestamp,
-            origins: row.domains.iter().filter_map(|domain| origin::Origin::from_domain(domain)).collect(),
+            origins: origins(&row.domains, allow_loopback),
             secrets: secrets.iter().filter(|s| s.source_id == row.id).filter_map(|s| open(keys, s)).collect(),
             pipeline: pipeline.id,
             consent_mode: match pipeline.consent_mode.as_str() {
@@ -142,7 +147,7 @@ async fn load_here(
                 _ => ConsentMode::Explicit,
             },
             purge_on_withdrawal: pipeline.purge_on_withdrawal,
-            vendors: own_vendors.filter_map(|vendor| enabled(vendor, &own_hosts)).collect(),
+            vendors: own_vendors.filter_map(|vendor| enabled(vendor, &own_hosts, allow_loopback)).collect(),
             collect_hosts: own_hosts,
             click_ids: vendors::click_ids().filter(|record| collects.has(record.vendor)).collect(),
             generated_ids: vendors::generated_ids().filter(|record| collects.makes(record)).collect(),
@@ -193,8 +198,18 @@ impl Collects<'_> {
     }
 }
 
-fn collect_host(row: &rows::CollectHost) -> Option<CollectHost> {
+fn origins(domains: &[String], allow_loopback: bool) -> Vec<origin::Origin> {
+    let origins = domains.iter().filter_map(|domain| origin::Origin::from_domain(domain));
+    origins.filter(|origin| allow_loopback || !origin.is_inside()).collect()
+}
+
+/// Reads a collect host; one that is no URL of ours, or inside where that is not allowed, is left out.
+fn collect_host(row: &rows::CollectHost, allow_loopback: bool) -> Option<CollectHost> {
     let url = Url::parse(&row.url).ok().filter(origin::is_secure_or_loopback)?;
+    if origin::is_inside(&url) && !allow_loopback {
+        tracing::warn!(source = %row.source_id, "a collect host is left out, as ALLOW_LOOPBACK is not set");
+        return None;
+    }
     Some(CollectHost {
         url: url.origin().ascii_serialization(),
         authority: Authority::of(&url)?,
@@ -230,10 +245,10 @@ fn open_tombstone_key(keys: &SealKeys, row: &rows::TombstoneKey) -> Option<OrgKe
 
 /// Reads the settings of an enabled vendor. A row of a vendor that this core does not know, or with an
 /// endpoint it would not go to, is left out.
-fn enabled(row: &rows::IdentitySource, own: &[CollectHost]) -> Option<EnabledVendor> {
+fn enabled(row: &rows::IdentitySource, own: &[CollectHost], allow_loopback: bool) -> Option<EnabledVendor> {
     let vendor = vendors::find_sync(&row.vendor)?;
     let endpoint = row.endpoint.clone().unwrap_or_else(|| vendor.endpoint.to_owned());
-    if !is_elsewhere(&endpoint, own) {
+    if !is_elsewhere(&endpoint, own) || (origin::is_origin_inside(&endpoint) && !allow_loopback) {
         tracing::error!(pipeline = %row.pipeline_id, vendor = vendor.name, "the vendor's endpoint is not valid");
         return None;
     }

@@ -64,15 +64,22 @@ struct Looker {
     pool: PgPool,
     keys: Arc<SealKeys>,
     tombstones: Arc<TombstoneKeys>,
+    allow_loopback: bool,
     connection: Option<Connection>,
     /// Generation of the connection that the snapshot was last confirmed by.
     confirmed_by: Option<u64>,
 }
 
 impl Settings {
-    /// Loads the settings of all organisations, once. `tombstones` takes their keys, now and whenever they change.
-    pub async fn load(pool: PgPool, keys: Arc<SealKeys>, tombstones: Arc<TombstoneKeys>) -> Result<Self> {
-        let looker = Looker { pool, keys, tombstones, connection: None, confirmed_by: None };
+    /// Loads the settings of all organisations, once; hosts on this machine or in a private network only where they are
+    /// allowed. `tombstones` takes the keys of tombstones, now and whenever they change.
+    pub async fn load(
+        pool: PgPool,
+        keys: Arc<SealKeys>,
+        tombstones: Arc<TombstoneKeys>,
+        allow_loopback: bool,
+    ) -> Result<Self> {
+        let looker = Looker { pool, keys, tombstones, allow_loopback, connection: None, confirmed_by: None };
         let settings = Self {
             shared: Arc::new(Shared {
                 snapshot: ArcSwap::default(),
@@ -191,7 +198,8 @@ impl Looker {
         let next = if from == self.confirmed_by && current.version == before.version {
             None
         } else {
-            Some(load::load(&mut connection, before, &self.keys, &self.tombstones).await?)
+            let (keys, tombstones) = (&self.keys, &self.tombstones);
+            Some(load::load(&mut connection, before, keys, tombstones, self.allow_loopback).await?)
         };
         self.confirmed_by = from;
         self.connection = Some(connection);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::{
-    body::Bytes,
+    body::Body as HttpBody,
     extract::{FromRequest, Request},
 };
 use http::header;
@@ -33,21 +33,24 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
         if !kind.eq_ignore_ascii_case("application/json") {
             return Err(Code::UnsupportedMediaType.into());
         }
-        let body = read(request).await?;
+        // It is there, within its bounds: see [`buffered`].
+        let body = request.into_body().collect().await.map_err(|_| Code::Internal)?.to_bytes();
         parse(&body).map(Self)
     }
 }
 
-async fn read(request: Request) -> Result<Bytes> {
+/// Takes a body in before it is asked for, so that how slowly it comes is not the time of whoever reads it.
+pub async fn buffered(request: Request) -> Result<Request> {
+    let (parts, body) = request.into_parts();
     let announced =
-        request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: usize| length > MAX_BODY_BYTES) {
         return Err(Code::PayloadTooLarge.into());
     }
-    let read = timeout(BODY_DEADLINE, Limited::new(request.into_body(), MAX_BODY_BYTES).collect()).await;
-    let body = read.map_err(|_| Code::RequestTimeout)?;
+    let read = timeout(BODY_DEADLINE, Limited::new(body, MAX_BODY_BYTES).collect()).await;
     // Too long without saying so; or the sender is gone, who reads no answer.
-    Ok(body.map_err(|_| Code::PayloadTooLarge)?.to_bytes())
+    let body = read.map_err(|_| Code::RequestTimeout)?.map_err(|_| Code::PayloadTooLarge)?;
+    Ok(Request::from_parts(parts, HttpBody::from(body.to_bytes())))
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
@@ -115,7 +118,6 @@ fn in_json(expected: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use axum::body::Body as HttpBody;
     use serde::Deserialize;
 
     use super::*;

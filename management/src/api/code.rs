@@ -15,6 +15,9 @@ pub enum Code {
     InvalidParameter,
     /// The body is JSON and breaks a rule; `fields` says which ones where.
     ValidationFailed,
+    /// Credentials would be sent to another host than they were given for; `fields` says which are to be given
+    /// again.
+    CredentialNotForHost,
     /// The body is over 256 KiB.
     PayloadTooLarge,
     /// The body is not `application/json`.
@@ -27,6 +30,8 @@ pub enum Code {
     ExpiredToken,
     /// Wrong email or password, or the user is disabled: one answer for all.
     InvalidCredentials,
+    /// The password is right, and users of several organisations have that address: `org` says which is meant.
+    OrgNeeded,
     /// The refresh token is unknown, expired, revoked or used already.
     InvalidRefreshToken,
     /// The same refresh token was used a moment ago; the request that used it has the new pair.
@@ -71,12 +76,18 @@ impl Code {
             Self::InvalidJson => (S::BAD_REQUEST, "The body is not JSON."),
             Self::InvalidParameter => (S::BAD_REQUEST, "A parameter is malformed or unknown."),
             Self::ValidationFailed => (S::UNPROCESSABLE_ENTITY, "Some fields are not valid."),
+            Self::CredentialNotForHost => {
+                (S::UNPROCESSABLE_ENTITY, "Credentials were given for another host: give them again.")
+            }
             Self::PayloadTooLarge => (S::PAYLOAD_TOO_LARGE, "The body is over 256 KiB."),
             Self::UnsupportedMediaType => (S::UNSUPPORTED_MEDIA_TYPE, "The body must be application/json."),
             Self::RequestTimeout => (S::REQUEST_TIMEOUT, "The body did not arrive in time."),
             Self::InvalidToken => (S::UNAUTHORIZED, "The access token is missing or not valid."),
             Self::ExpiredToken => (S::UNAUTHORIZED, "The access token has expired."),
             Self::InvalidCredentials => (S::UNAUTHORIZED, "The email address or the password is wrong."),
+            Self::OrgNeeded => {
+                (S::CONFLICT, "Several organisations have users of that address: name one in `org`.")
+            }
             Self::InvalidRefreshToken => (S::UNAUTHORIZED, "The refresh token is not valid any more."),
             Self::ConcurrentRefresh => {
                 (S::CONFLICT, "The refresh token was used a moment ago; use the new one.")

@@ -49,6 +49,11 @@ impl ApiError {
         Self { fields, ..Self::from(Code::ValidationFailed) }
     }
 
+    /// Makes `CREDENTIAL_NOT_FOR_HOST`, with what has to be given again.
+    pub fn not_for_host(fields: Vec<Problem>) -> Self {
+        Self { fields, ..Self::from(Code::CredentialNotForHost) }
+    }
+
     /// Makes `VALIDATION_FAILED` for one field.
     pub fn field(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self::invalid(vec![Problem { field: field.into(), message: message.into() }])
@@ -158,7 +163,8 @@ struct ErrorDetail {
     /// Text that people read.
     #[schema(value_type = String)]
     message: Cow<'static, str>,
-    /// Fields that are not valid, where `code` is `VALIDATION_FAILED`.
+    /// Fields that are not valid, where `code` is `VALIDATION_FAILED`, or have to be given again, where it is
+    /// `CREDENTIAL_NOT_FOR_HOST`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     fields: Vec<Problem>,
 }

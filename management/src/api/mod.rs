@@ -9,6 +9,7 @@ pub mod document;
 pub mod error;
 pub mod fields;
 pub mod limit;
+pub mod member;
 pub mod org_lock;
 pub mod page;
 pub mod permission;

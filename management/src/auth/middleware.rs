@@ -1,6 +1,8 @@
 //! Middleware of the API: every request is checked for its token, its session and its role before a handler
 //! sees it.
 
+use std::time::{Duration, Instant};
+
 use axum::{
     extract::{MatchedPath, Request, State},
     middleware::Next,
@@ -11,24 +13,39 @@ use diesel::{
     sql_types::{BigInt, Text, Uuid as SqlUuid},
 };
 use diesel_async::RunQueryDsl;
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, Method, header, request::Parts};
+use tokio::time::timeout;
 
 use super::{
     Auth,
     tokens::{ACCESS_LIFE, AccessClaims, LEEWAY_SECONDS},
 };
 use crate::api::{
+    body,
     caller::{Caller, Origin, require},
     error::{ApiError, Code, Result},
     permission::{self, Permission, Role},
 };
 
-/// Checks every request under `/v1/admin`: 401 without a good token, 403 without the permission.
+/// Longest time that a request may take beside the arrival of its body: PostgreSQL may take a statement, and never
+/// answer.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Checks every request under `/v1/admin`: 401 without a good token, 403 without the permission, 503 at the deadline.
 pub async fn check(State(auth): State<Auth>, request: Request, next: Next) -> Response {
-    match admit(&auth, request).await {
-        // What is begun is finished even when the client goes away: a handler is never dropped half-way.
-        Ok(request) => match tokio::spawn(next.run(request)).await {
-            Ok(response) => response,
+    let began = Instant::now();
+    let admitted = timeout(DEADLINE, admit(&auth, request)).await.unwrap_or_else(|_| Err(late()));
+    let left = DEADLINE.saturating_sub(began.elapsed());
+    let request = match admitted {
+        Ok(request) => body::buffered(request).await,
+        Err(error) => Err(error),
+    };
+    match request {
+        // What is begun is finished even when the client goes away. At the deadline it is dropped, which closes the
+        // connection of a transaction that is open, and so rolls it back.
+        Ok(request) => match tokio::spawn(timeout(left, next.run(request))).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(_)) => late().into_response(),
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 Err(_) => ApiError::from(Code::Unavailable).into_response(),
@@ -36,6 +53,12 @@ pub async fn check(State(auth): State<Auth>, request: Request, next: Next) -> Re
         },
         Err(error) => error.into_response(),
     }
+}
+
+/// Refuses what has taken too long.
+fn late() -> ApiError {
+    tracing::warn!("a request was not done in time, and is given up");
+    Code::Unavailable.into()
 }
 
 async fn admit(auth: &Auth, request: Request) -> Result<Request> {
@@ -47,13 +70,18 @@ async fn admit(auth: &Auth, request: Request) -> Result<Request> {
         return Ok(request);
     }
     let (mut parts, body) = request.into_parts();
-    let origin = Origin::of(&parts, &auth.proxies)?;
-    let token = bearer(&parts.headers).ok_or(Code::InvalidToken)?;
-    let claims = auth.tokens.access(token)?;
-    let caller = caller(auth, &claims, origin).await?;
+    let caller = identify(auth, &parts).await?;
     require(caller.role.may(needed))?;
     parts.extensions.insert(caller);
     Ok(Request::from_parts(parts, body))
+}
+
+/// Finds who calls, by the token of the request with these `parts`.
+pub async fn identify(auth: &Auth, parts: &Parts) -> Result<Caller> {
+    let origin = Origin::of(parts, &auth.proxies)?;
+    let token = bearer(&parts.headers).ok_or(Code::InvalidToken)?;
+    let claims = auth.tokens.access(token)?;
+    caller(auth, &claims, origin).await
 }
 
 /// Finds the one bearer token; none where there are two, or another scheme.

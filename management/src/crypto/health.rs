@@ -5,16 +5,19 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// State of the encryption keys of the process that answers.
+/// State of the encryption keys of the process that answers. All but `status` is for those alone who may rotate.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Health {
     /// `healthy`, or `degraded`: a check below is false.
     status: &'static str,
     /// True where there is a previous key, which still opens.
-    dual_key_mode: bool,
-    checks: Checks,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dual_key_mode: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checks: Option<Checks>,
     /// ID of the key that seals: the first 4 bytes of its SHA-256, as hex digits.
-    key_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_id: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -38,10 +41,15 @@ impl Health {
         let well = checks.key_valid && checks.round_trip && checks.previous_key_valid != Some(false);
         Self {
             status: if well { "healthy" } else { "degraded" },
-            dual_key_mode: keys.previous().is_some(),
-            checks,
-            key_id: hex::encode(keys.current().id()),
+            dual_key_mode: Some(keys.previous().is_some()),
+            checks: Some(checks),
+            key_id: Some(hex::encode(keys.current().id())),
         }
+    }
+
+    /// The bare state, without the details.
+    pub fn bare(&self) -> Self {
+        Self { status: self.status, dual_key_mode: None, checks: None, key_id: None }
     }
 
     /// True where no check has failed.
@@ -74,14 +82,12 @@ mod tests {
     #[test]
     fn two_keys_are_two() {
         let one = health("11", None);
-        assert_eq!((one.status, one.dual_key_mode, one.checks.previous_key_valid), ("healthy", false, None));
+        let previous = |health: &Health| health.checks.as_ref().unwrap().previous_key_valid;
+        assert_eq!((one.status, one.dual_key_mode, previous(&one)), ("healthy", Some(false), None));
         let two = health("11", Some("22"));
-        assert_eq!(
-            (two.status, two.dual_key_mode, two.checks.previous_key_valid),
-            ("healthy", true, Some(true))
-        );
+        assert_eq!((two.status, two.dual_key_mode, previous(&two)), ("healthy", Some(true), Some(true)));
         let same = health("11", Some("11"));
-        assert_eq!((same.status, same.checks.previous_key_valid), ("degraded", Some(false)));
+        assert_eq!((same.status, previous(&same)), ("degraded", Some(false)));
         assert_eq!(one.key_id, same.key_id);
     }
 }

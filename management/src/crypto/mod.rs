@@ -1,5 +1,6 @@
-//! Sealing: credentials, re-encryption with a new key, and whether the keys work.
+//! Sealing: credentials and whom they are for, re-encryption with a new key, and whether the keys work.
 
+pub mod audience;
 pub mod credentials;
 pub mod health;
 pub mod reencrypt;

@@ -28,6 +28,9 @@ pub struct Credentials {
     /// Email address, in upper or lower case.
     #[schema(max_length = 254)]
     email: String,
+    /// ID or name of the organisation, needed where users of several have that address.
+    #[schema(max_length = 200)]
+    org: Option<String>,
     #[schema(value_type = String, format = Password, max_length = 128)]
     password: SecretString,
 }
@@ -45,13 +48,16 @@ pub struct RefreshInput {
 #[utoipa::path(post, path = "/v1/admin/auth/login", tag = "auth", request_body = Credentials,
     responses((status = 200, body = Pair),
         (status = 401, description = "The email address or the password is wrong, or the user is disabled."),
+        (status = 409, description = "`ORG_NEEDED`: the password is right, and users of several organisations have \
+            that address."),
         (status = 429, description = "Ten failures in 15 minutes of the account from this network, or 100 from it.")))]
 pub async fn log_in(
     State(state): State<Management>,
     origin: Origin,
     Body(credentials): Body<Credentials>,
 ) -> Result<Json<Pair>> {
-    login::login(&state.auth, &credentials.email, credentials.password, &origin).await.map(Json)
+    let Credentials { email, org, password } = credentials;
+    login::login(&state.auth, &email, org.as_deref(), password, &origin).await.map(Json)
 }
 
 /// Gives a new pair of tokens for a refresh token, which is good for that once. A token that was used before

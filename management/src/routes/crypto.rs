@@ -6,14 +6,15 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use diesel_async::AsyncConnection;
-use http::StatusCode;
+use http::{StatusCode, request::Parts};
 use serde::Serialize;
 use serde_json::json;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use crate::{
-    api::{audit::Change, caller::Caller, error::Result},
+    api::{audit::Change, caller::Caller, error::Result, permission::Permission},
+    auth::middleware::identify,
     crypto::{
         health::Health,
         reencrypt::{self, Job, Takeover},
@@ -89,12 +90,17 @@ pub async fn progress(State(state): State<Management>, caller: Caller) -> Result
     Ok(Json(reencrypt::find(&mut connection, caller.org_id).await?.into()))
 }
 
-/// Tells whether the encryption keys work, to anyone.
+/// Tells whether the encryption keys work, to anyone; which they are, and what was tried, to whoever may rotate them.
 #[utoipa::path(get, path = "/health/crypto", tag = "crypto", operation_id = "read",
     responses((status = 200, body = Health),
         (status = 503, body = Health, description = "A key does not work, or both are the same.")))]
-pub async fn health(State(state): State<Management>) -> Response {
+pub async fn health(State(state): State<Management>, parts: Parts) -> Response {
     let health = &*state.crypto_health;
     let status = if health.is_well() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(health)).into_response()
+    let caller = identify(&state.auth, &parts).await;
+    if caller.is_ok_and(|caller| caller.role.may(Permission::Reencrypt)) {
+        (status, Json(health)).into_response()
+    } else {
+        (status, Json(health.bare())).into_response()
+    }
 }

@@ -67,7 +67,7 @@ pub struct CustomProviderView {
 impl CustomProviderView {
     /// The field of the identity that it fills.
     fn field(&self) -> Option<&str> {
-        self.settings.get("response_mapping")?.get("redis_field")?.as_str()
+        field_of(&self.settings)
     }
 }
 
@@ -99,13 +99,15 @@ pub async fn read(
     Ok(Versioned(StatusCode::OK, found.version, found))
 }
 
-/// Adds a provider of the customer's own to a source, or replaces it.
+/// Adds a provider of the customer's own to a source, or changes it. What is left out stays as it is.
 #[utoipa::path(put, path = "/v1/admin/sources/{id}/custom-providers/{name}", tag = "custom-providers",
     request_body = CustomProvider,
     params(("id" = Uuid, Path), ("name" = String, Path, description = "`[A-Za-z0-9_-]{1,64}`; 404 for another."),
         ("If-Match" = Option<String>, Header, description = "The version, quoted.")),
     responses((status = 200, body = CustomProviderView), (status = 201, body = CustomProviderView),
-        (status = 409, description = "The version is not the newest, or the source has 100 providers.")))]
+        (status = 409, description = "The version is not the newest, or the source has 100 providers."),
+        (status = 422, description = "Fields are not valid; or, as `CREDENTIAL_NOT_FOR_HOST`, the endpoint is at no \
+            host of the secret, or the secret has none yet and the caller is an editor.")))]
 pub async fn set(
     State(state): State<Management>,
     caller: Caller,
@@ -115,8 +117,11 @@ pub async fn set(
 ) -> Result<Versioned<CustomProviderView>> {
     let org = caller.org_id;
     // Before the core is asked, which another organisation's source is no reason for.
-    sources::exists(&mut *state.connection().await?, org, source).await?;
-    let mut settings = provider::object(&input)?;
+    let mut connection = state.connection().await?;
+    sources::exists(&mut connection, org, source).await?;
+    let known = one(&mut connection, org, source, &name).await?.map(|known| known.settings);
+    drop(connection);
+    let mut settings = provider::merged(known.as_ref(), provider::object(&input)?);
     let mut wrong = Fields::default();
     provider::check(&state.core, &mut wrong, "", org, ProviderKind::Custom, &name, &settings).await?;
     // It is the one in the path, as the core has seen.
@@ -129,16 +134,23 @@ pub async fn set(
             lock_org(connection, org).await?;
             let before = one(connection, org, source, &name).await?;
             seen.check(before.as_ref().map(|before| before.version))?;
-            let field = input.response_mapping.as_ref().and_then(|mapping| mapping.redis_field.as_deref());
+            if before.as_ref().map(|before| &before.settings) != known.as_ref() {
+                // What is left out would be kept of settings that are no more.
+                return Err(Code::VersionConflict.into());
+            }
+            let field = field_of(&settings);
             if before.as_ref().is_some_and(|before| before.field() == field) {
                 // It is of before the field was reserved, and keeps running: the rest of it may change.
                 wrong.forgive("response_mapping.redis_field");
             }
-            check_references(connection, &mut wrong, org, &name, &input).await?;
+            check_references(connection, &mut wrong, org, &name, &settings).await?;
             wrong.done()?;
-            let field = input.response_mapping.and_then(|mapping| mapping.redis_field);
+            let endpoint = settings.get("endpoint").and_then(Value::as_str);
+            if let (Some(secret), Some(endpoint)) = (secret_of(&settings), endpoint) {
+                secrets::use_at(&state.keys, connection, &caller, secret, endpoint).await?;
+            }
             let values = (
-                custom_providers::redis_field.eq(field.unwrap_or_default()),
+                custom_providers::redis_field.eq(field.unwrap_or_default().to_owned()),
                 custom_providers::settings.eq(&settings),
             );
             if before.is_none() {
@@ -212,6 +224,16 @@ pub async fn filler_of<'a>(
     }))
 }
 
+/// Name of the secret that a provider refers to. One of another form is the core's to refuse.
+fn secret_of(settings: &Value) -> Option<&str> {
+    settings.get("authentication")?.get("token_secret_ref")?.as_str()?.strip_prefix("secret:")
+}
+
+/// Field of the identity that a provider fills.
+fn field_of(settings: &Value) -> Option<&str> {
+    settings.get("response_mapping")?.get("redis_field")?.as_str()
+}
+
 /// Checks that the secret is there, and that the field is nobody else's. A provider of the same name on
 /// another source is the same one, and fills the same field.
 async fn check_references(
@@ -219,19 +241,15 @@ async fn check_references(
     wrong: &mut Fields,
     org: Uuid,
     name: &str,
-    input: &CustomProvider,
+    settings: &Value,
 ) -> Result<()> {
-    let reference =
-        input.authentication.as_ref().and_then(|authentication| authentication.token_secret_ref.as_deref());
-    // One of another form is the core's to refuse.
-    if let Some(secret) = reference.and_then(|reference| reference.strip_prefix("secret:"))
+    if let Some(secret) = secret_of(settings)
         && !secret.contains('\0')
         && !secrets::is_there(connection, org, secret).await?
     {
         wrong.add("authentication.token_secret_ref", "must name a secret that is there: PUT it first");
     }
-    let field = input.response_mapping.as_ref().and_then(|mapping| mapping.redis_field.as_deref());
-    if let Some(field) = field.filter(|field| !field.contains('\0')) {
+    if let Some(field) = field_of(settings).filter(|field| !field.contains('\0')) {
         let others = custom_providers::table
             .filter(custom_providers::org_id.eq(org))
             .filter(custom_providers::redis_field.eq(field))

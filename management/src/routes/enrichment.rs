@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 
 use axum::{Json, extract::State};
 use diesel::{
-    ExpressionMethods, OptionalExtension, QueryDsl, Queryable, Selectable, SelectableHelper, dsl::now,
-    insert_into, update,
+    ExpressionMethods, OptionalExtension, QueryDsl, Queryable, Selectable, SelectableHelper,
+    dsl::now as sql_now, insert_into, update,
 };
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use http::StatusCode;
 use migrations::{schema::enrichment_settings, sealed::columns};
 use proto::v1::ProviderKind;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -31,25 +31,30 @@ use crate::{
         caller::Caller,
         error::{Code, Result},
         fields::Fields,
+        member::given,
         page::{Page, Paged},
         query::{Id, IfMatch, Query, Under},
         versioned::Versioned,
     },
     catalog::VendorName,
-    crypto::credentials::{self, Configured, CredentialRules, GivenCredentials, StoredCredentials},
+    crypto::{
+        audience::enrichment_origin,
+        credentials::{self, Configured, CredentialRules, GivenCredentials, Origins, StoredCredentials},
+    },
     provider,
     state::Management,
 };
 
-/// Input about how a source asks a vendor.
+/// Input about how a source asks a vendor. What is left out stays as it is.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EnrichmentInput {
     /// True where the vendor is asked. Then all of its credentials are needed.
     enabled: bool,
-    /// Settings that differ from the vendor's `default_config` in the catalogue.
-    #[serde(default)]
-    config: EnrichmentConfig,
+    /// Settings that differ from the vendor's `default_config` in the catalogue, all of them.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = EnrichmentConfig, required = false)]
+    config: Option<EnrichmentConfig>,
     /// Values for the names that the catalogue lists, each 1 to 8,192 bytes without control characters. What
     /// is left out stays as it is.
     #[serde(default)]
@@ -169,13 +174,15 @@ pub async fn read(
     Ok(Versioned(StatusCode::OK, found.version, found.into()))
 }
 
-/// Has a source ask a vendor, or replaces how it does. Credentials are sealed, and never told again.
+/// Has a source ask a vendor, or changes how it does. What is left out stays as it is. Credentials are sealed, and never told again.
 #[utoipa::path(put, path = "/v1/admin/sources/{id}/enrichment/{vendor}", tag = "enrichment",
     request_body = EnrichmentInput,
     params(("id" = Uuid, Path), ("vendor" = String, Path, description = "Of the catalogue; 404 for another."),
         ("If-Match" = Option<String>, Header, description = "The version, quoted.")),
     responses((status = 200, body = EnrichmentView), (status = 201, body = EnrichmentView),
-        (status = 409, description = "The version is not the newest.")))]
+        (status = 409, description = "The version is not the newest."),
+        (status = 422, description = "Fields are not valid; or, as `CREDENTIAL_NOT_FOR_HOST`, the vendor would be \
+            called at another origin than its credentials were given for, and they are not given again.")))]
 pub async fn set(
     State(state): State<Management>,
     caller: Caller,
@@ -190,11 +197,12 @@ pub async fn set(
     let known = vendors.enrichment.iter().find(|known| known.name == vendor);
     let known = known.ok_or_else(|| unknown_vendor("/v1/admin/catalog/enrichment-vendors"))?;
     let names: Vec<&str> = known.credentials.iter().map(String::as_str).collect();
-    let config = provider::object(&config)?;
+    let config = config.as_ref().map(provider::object).transpose()?;
     let mut wrong = Fields::default();
-    provider::check(&state.core, &mut wrong, "config.", org, ProviderKind::Enrichment, &vendor, &config)
-        .await?;
-    let config = Value::Object(config);
+    if let Some(config) = &config {
+        let kind = ProviderKind::Enrichment;
+        provider::check(&state.core, &mut wrong, "config.", org, kind, &vendor, config).await?;
+    }
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
@@ -208,18 +216,34 @@ pub async fn set(
                     wrong.add("enabled", why);
                 }
             }
+            let kept = before.as_ref().map(|before| before.config.clone());
+            let config = config.map(Value::Object).or(kept).unwrap_or_else(|| Value::Object(Map::new()));
             let id = before.as_ref().map_or_else(Uuid::now_v7, |before| before.id);
             let place = columns::ENRICHMENT_SETTINGS.place(org, id);
             let stored = before.as_ref().map(EnrichmentRow::stored).unwrap_or_default();
+            let default = known.default_config.as_ref().map(|default| default.base_url.as_str());
+            let origin = |config| enrichment_origin(config, default.unwrap_or_default());
+            let old = before.as_ref().and_then(|before| origin(&before.config));
+            // The core has checked it, unless it is wrong.
+            let now = origin(&config).unwrap_or_default();
+            let origins = Origins { before: old.as_deref(), now: &now };
             let rules = CredentialRules {
                 prefix: "credentials.",
                 known: &names,
                 needed: if enabled { &names } else { &[] },
             };
-            let sealed =
-                credentials::replace(&state.keys, connection, place, stored, &credentials, rules, wrong)
-                    .await?;
-            let at = sealed.is_some().then(|| enrichment_settings::sealed_at.eq(now));
+            let sealed = credentials::replace(
+                &state.keys,
+                connection,
+                place,
+                stored,
+                &credentials,
+                origins,
+                rules,
+                wrong,
+            );
+            let sealed = sealed.await?;
+            let at = (!credentials.is_empty()).then(|| enrichment_settings::sealed_at.eq(sql_now));
             let (names, sealed) = sealed.unzip();
             let sealed = (
                 names.map(|names| enrichment_settings::credentials.eq(names)),

@@ -72,7 +72,7 @@ pub enum Environment {
     Test,
 }
 
-/// Looks somebody up by any of their IDs.
+/// Looks somebody up by any of their IDs. That somebody was looked up is on record, and not whom.
 #[utoipa::path(get, path = "/v1/admin/identities", tag = "identities", params(IdentityQuery),
     responses((status = 200, body = Person), (status = 404, description = "Nobody is known by that ID.")))]
 pub async fn look_up(
@@ -88,6 +88,7 @@ pub async fn look_up(
         return Err(ApiError::with_message(Code::InvalidParameter, "Exactly one ID is needed."));
     };
     let org_id = data_org(&state, &caller, environment).await?;
+    order("identity.looked_up", "", &state, &caller).await?;
     let identity = Some(IdentityRef { id: Some(id), ..IdentityRef::default() });
     let request = LookupRequest { org_id, identity };
     let person = state.core.lookup(request).await?.person.ok_or(Code::NotFound)?;

@@ -12,7 +12,10 @@ use migrations::{
     schema::{collect_hosts, identity_sources},
 };
 use serde::{Deserialize, Serialize};
-use serve::{Authority, origin::redirect_target};
+use serve::{
+    Authority,
+    origin::{is_origin_inside, redirect_target},
+};
 use time::OffsetDateTime;
 use url::Url;
 use utoipa::ToSchema;
@@ -22,7 +25,7 @@ use super::{
     custom_providers,
     generated_ids::collected_fields,
     named::{listed_rows, named_rows},
-    pipelines,
+    pipelines, sources,
 };
 use crate::{
     api::{
@@ -31,6 +34,7 @@ use crate::{
         caller::Caller,
         error::{ApiError, Code, Result},
         fields::Fields,
+        member::{Member, given},
         page::{Page, Paged},
         permission::Permission,
         query::{Id, IfMatch, Query, Under},
@@ -55,25 +59,25 @@ pub struct IdentitySourceInput {
     /// catalogue say which. 1 to 256 printable ASCII characters.
     #[schema(min_length = 1, max_length = 256, pattern = "^[!-~]([ -~]*[!-~])?$")]
     partner_id: String,
-    /// Days for which an ID is kept, 1 to 400. Absent or null: the vendor's `default_ttl_days` as it is now.
-    #[schema(minimum = 1, maximum = 400)]
-    ttl_days: Option<i32>,
-    /// True where the sync is offered to browsers.
-    #[serde(default = "enabled")]
-    enabled: bool,
+    /// Days for which an ID is kept, 1 to 400. Null, or absent where the vendor is new: its `default_ttl_days` as it
+    /// is now.
+    #[serde(default)]
+    #[schema(value_type = Option<i32>, minimum = 1, maximum = 400)]
+    ttl_days: Member<i32>,
+    /// True where the sync is offered to browsers, as it is with a new vendor.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = bool, required = false)]
+    enabled: Option<bool>,
     /// URL that browsers are sent to instead of the vendor's `default_endpoint`: https, or http on loopback;
-    /// without credentials and fragment. Outside the vendor's own domain it needs `settings:delete`.
-    #[schema(max_length = 1024)]
-    endpoint: Option<String>,
+    /// without credentials and fragment. Outside the vendor's own domain it needs `settings:delete`. Null: the vendor's.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, max_length = 1024)]
+    endpoint: Member<String>,
 }
 
 /// Refusal of an endpoint to whom may not remove: browsers are sent there, with what the vendor is told.
 const OUTSIDE: &str =
     "An endpoint outside the vendor's own domain needs the right to remove settings (admin).";
-
-fn enabled() -> bool {
-    true
-}
 
 /// A vendor that a pipeline syncs with.
 #[derive(Debug, Serialize, Queryable, Selectable, ToSchema)]
@@ -119,7 +123,7 @@ pub async fn read(
     Ok(Versioned(StatusCode::OK, found.version, found))
 }
 
-/// Has a pipeline sync with a vendor, or replaces how it does.
+/// Has a pipeline sync with a vendor, or changes how it does. What is left out stays as it is.
 #[utoipa::path(put, path = "/v1/admin/pipelines/{id}/identity-sources/{vendor}", tag = "identity-sources",
     request_body = IdentitySourceInput,
     params(("id" = Uuid, Path), ("vendor" = String, Path, description = "Of the catalogue; 404 for another."),
@@ -139,25 +143,26 @@ pub async fn set(
     let vendors = state.catalog.vendors().await?;
     let known = vendors.sync.iter().find(|known| known.name == vendor);
     let known = known.ok_or_else(|| unknown_vendor("/v1/admin/catalog/sync-vendors"))?;
-    input.check()?;
+    input.check(state.allow_loopback)?;
     let default = i32::try_from(known.default_ttl_days).unwrap_or(MAX_TTL_DAYS);
-    let row = IdentitySource {
-        org_id: org,
-        pipeline_id: pipeline,
-        vendor: vendor.clone(),
-        partner_id: input.partner_id,
-        ttl_days: input.ttl_days.unwrap_or(default),
-        enabled: input.enabled,
-        endpoint: input.endpoint,
-    };
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
             let locked = pipelines::locked(connection, org, pipeline).await?;
-            leads_elsewhere(connection, org, row.endpoint.as_deref()).await?;
             let before = one(connection, org, pipeline, &vendor).await?;
             seen.check(before.as_ref().map(|before| before.version))?;
-            let stays = before.as_ref().is_some_and(|before| before.endpoint == row.endpoint);
+            let kept = before.as_ref();
+            let row = IdentitySource {
+                org_id: org,
+                pipeline_id: pipeline,
+                vendor: vendor.clone(),
+                partner_id: input.partner_id,
+                ttl_days: input.ttl_days.or(kept.map(|kept| kept.ttl_days)).unwrap_or(default),
+                enabled: input.enabled.or(kept.map(|kept| kept.enabled)).unwrap_or(true),
+                endpoint: input.endpoint.or(kept.and_then(|kept| kept.endpoint.clone())),
+            };
+            leads_elsewhere(connection, org, row.endpoint.as_deref()).await?;
+            let stays = kept.is_some_and(|kept| kept.endpoint == row.endpoint);
             let may = caller.role.may(Permission::DeleteSettings);
             if !stays && !may && !is_of_vendor(row.endpoint.as_deref(), &known.default_endpoint) {
                 return Err(ApiError::with_message(Code::Forbidden, OUTSIDE));
@@ -212,7 +217,7 @@ pub async fn remove(
 }
 
 impl IdentitySourceInput {
-    fn check(&self) -> Result<()> {
+    fn check(&self, allow_loopback: bool) -> Result<()> {
         let mut wrong = Fields::default();
         let id = &self.partner_id;
         // Nothing invisible, which comes along when an ID is copied from a page.
@@ -222,13 +227,18 @@ impl IdentitySourceInput {
             "partner_id",
             "must be 1 to 256 printable ASCII characters, without a space at either end",
         );
-        let ttl_is_bounded = self.ttl_days.is_none_or(|days| (1..=MAX_TTL_DAYS).contains(&days));
+        let ttl_is_bounded = match self.ttl_days {
+            Member::Given(days) => (1..=MAX_TTL_DAYS).contains(&days),
+            Member::Absent | Member::Null => true,
+        };
         wrong.check(ttl_is_bounded, "ttl_days", format!("must be 1 to {MAX_TTL_DAYS}"));
         wrong.check(
-            self.endpoint.as_deref().is_none_or(is_endpoint),
+            !matches!(&self.endpoint, Member::Given(endpoint) if !is_endpoint(endpoint)),
             "endpoint",
             "must be an https URL, or an http one on loopback, without credentials and fragment",
         );
+        let is_inside = matches!(&self.endpoint, Member::Given(endpoint) if is_origin_inside(endpoint));
+        wrong.check(allow_loopback || !is_inside, "endpoint", sources::INSIDE);
         wrong.done()
     }
 }

@@ -18,6 +18,7 @@ use crate::{
         caller::Caller,
         error::Result,
         fields::Fields,
+        member::{Member, given},
         page::{Page, Paged},
         query::{Id, IfMatch, Query},
         versioned::Versioned,
@@ -30,7 +31,7 @@ const CONSENT_MODES: [&str; 2] = ["explicit", "implicit"];
 /// Highest rate that can be set, in events a second (the column's bound).
 const MAX_RATE_PER_SECOND: i32 = 1_000_000;
 
-/// Input about a pipeline.
+/// Input about a pipeline. What is left out stays as it is.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PipelineInput {
@@ -38,11 +39,13 @@ pub struct PipelineInput {
     #[schema(pattern = "^(explicit|implicit)$")]
     consent_mode: String,
     /// Removes stored vendor IDs when consent is withdrawn; otherwise they stay until they expire.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = bool, required = false)]
+    purge_on_withdrawal: Option<bool>,
+    /// Events a second that each key may bring to each core, 1 to 1,000,000. Null: 1,000.
     #[serde(default)]
-    purge_on_withdrawal: bool,
-    /// Events a second that each key may bring to each core, 1 to 1,000,000. Absent or null: 1,000.
-    #[schema(minimum = 1, maximum = 1_000_000)]
-    rate_limit_rps: Option<i32>,
+    #[schema(value_type = Option<i32>, minimum = 1, maximum = 1_000_000)]
+    rate_limit_rps: Member<i32>,
 }
 
 /// A pipeline of a source.
@@ -100,7 +103,7 @@ pub async fn read(
     Ok(Versioned(StatusCode::OK, found.version, found))
 }
 
-/// Replaces a pipeline's settings.
+/// Changes a pipeline's settings. What is left out stays as it is.
 #[utoipa::path(put, path = "/v1/admin/pipelines/{id}", tag = "pipelines", request_body = PipelineInput,
     params(("id" = Uuid, Path), ("If-Match" = Option<String>, Header, description = "The version, quoted.")),
     responses((status = 200, body = PipelineView), (status = 409, description = "The version is not the newest.")))]
@@ -113,7 +116,10 @@ pub async fn update(
 ) -> Result<Versioned<PipelineView>> {
     let mut wrong = Fields::default();
     wrong.one_of("consent_mode", &input.consent_mode, &CONSENT_MODES);
-    let rate_is_bounded = input.rate_limit_rps.is_none_or(|rate| (1..=MAX_RATE_PER_SECOND).contains(&rate));
+    let rate_is_bounded = match input.rate_limit_rps {
+        Member::Given(rate) => (1..=MAX_RATE_PER_SECOND).contains(&rate),
+        Member::Absent | Member::Null => true,
+    };
     wrong.check(rate_is_bounded, "rate_limit_rps", format!("must be 1 to {MAX_RATE_PER_SECOND}"));
     wrong.done()?;
     let mut connection = state.connection().await?;
@@ -126,8 +132,8 @@ pub async fn update(
             let after: PipelineView = diesel::update(own)
                 .set((
                     pipelines::consent_mode.eq(&input.consent_mode),
-                    pipelines::purge_on_withdrawal.eq(input.purge_on_withdrawal),
-                    pipelines::rate_limit_rps.eq(input.rate_limit_rps),
+                    input.purge_on_withdrawal.map(|purge| pipelines::purge_on_withdrawal.eq(purge)),
+                    pipelines::rate_limit_rps.eq(input.rate_limit_rps.or(before.rate_limit_rps)),
                 ))
                 .returning(PipelineView::as_returning())
                 .get_result(connection)

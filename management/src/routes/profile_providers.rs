@@ -5,8 +5,8 @@ mod input;
 
 use axum::extract::State;
 use diesel::{
-    ExpressionMethods, OptionalExtension, QueryDsl, Queryable, Selectable, SelectableHelper, dsl::now,
-    insert_into, update,
+    ExpressionMethods, OptionalExtension, QueryDsl, Queryable, Selectable, SelectableHelper,
+    dsl::now as sql_now, insert_into, update,
 };
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use http::StatusCode;
@@ -30,7 +30,10 @@ use crate::{
         query::{Id, IfMatch},
         versioned::Versioned,
     },
-    crypto::credentials::{self, Configured, CredentialRules, GivenCredentials, StoredCredentials},
+    crypto::{
+        audience::amperity_origin,
+        credentials::{self, Configured, CredentialRules, GivenCredentials, Origins, StoredCredentials},
+    },
     provider,
     state::Management,
 };
@@ -118,13 +121,15 @@ pub async fn read(
     Ok(Versioned(StatusCode::OK, found.version, found.into()))
 }
 
-/// Has a source read profiles of Amperity, or replaces how it does. The keys are sealed, and never told
+/// Has a source read profiles of Amperity, or changes how it does. What is left out stays as it is. The keys are sealed, and never told
 /// again.
 #[utoipa::path(put, path = "/v1/admin/sources/{id}/profile-providers/amperity", tag = "profile-providers",
     request_body = AmperityInput,
     params(("id" = Uuid, Path), ("If-Match" = Option<String>, Header, description = "The version, quoted.")),
     responses((status = 200, body = AmperityView), (status = 201, body = AmperityView),
-        (status = 409, description = "The version is not the newest.")))]
+        (status = 409, description = "The version is not the newest."),
+        (status = 422, description = "Fields are not valid; or, as `CREDENTIAL_NOT_FOR_HOST`, the tenant is at \
+            another origin than the keys were given for, and they are not given again.")))]
 pub async fn set(
     State(state): State<Management>,
     caller: Caller,
@@ -134,11 +139,14 @@ pub async fn set(
 ) -> Result<Versioned<AmperityView>> {
     let org = caller.org_id;
     // Before the core is asked, which another organisation's source is no reason for.
-    sources::exists(&mut *state.connection().await?, org, source).await?;
+    let mut connection = state.connection().await?;
+    sources::exists(&mut connection, org, source).await?;
+    let known = one(&mut connection, org, source, PROVIDER).await?;
+    drop(connection);
+    let known = known.map(|known| known.config);
     let keys = KEYS.into_iter().zip([input.api_key.take(), input.profile_api_key.take()]);
     let keys: GivenCredentials = keys.filter_map(|(name, key)| Some((name.to_owned(), key?))).collect();
-    let (enabled, mut config) = (input.enabled, provider::object(&input)?);
-    config.remove("enabled");
+    let config = provider::merged(known.as_ref(), provider::object(&input)?);
     let mut wrong = Fields::default();
     provider::check(&state.core, &mut wrong, "", org, ProviderKind::Profile, PROVIDER, &config).await?;
     let config = Value::Object(config);
@@ -148,17 +156,27 @@ pub async fn set(
             sources::lock(connection, org, source).await?;
             let before = one(connection, org, source, PROVIDER).await?;
             seen.check(before.as_ref().map(|before| before.version))?;
+            if before.as_ref().map(|before| &before.config) != known.as_ref() {
+                // What is left out would be kept of settings that are no more.
+                return Err(Code::VersionConflict.into());
+            }
+            let enabled = input.enabled.or(before.as_ref().map(|before| before.enabled)).unwrap_or(true);
             let id = before.as_ref().map_or_else(Uuid::now_v7, |before| before.id);
             let place = columns::PROFILE_PROVIDERS.place(org, id);
             let stored = before.as_ref().map(ProfileProviderRow::stored).unwrap_or_default();
+            let old = before.as_ref().and_then(|before| amperity_origin(&before.config));
+            // The core has checked it, unless it is wrong.
+            let now = amperity_origin(&config).unwrap_or_default();
+            let origins = Origins { before: old.as_deref(), now: &now };
             let rules = CredentialRules {
                 prefix: "",
                 known: &KEYS,
                 needed: if enabled { &[PROFILE_API_KEY] } else { &[] },
             };
             let sealed =
-                credentials::replace(&state.keys, connection, place, stored, &keys, rules, wrong).await?;
-            let at = sealed.is_some().then(|| profile_providers::sealed_at.eq(now));
+                credentials::replace(&state.keys, connection, place, stored, &keys, origins, rules, wrong);
+            let sealed = sealed.await?;
+            let at = (!keys.is_empty()).then(|| profile_providers::sealed_at.eq(sql_now));
             let (names, sealed) = sealed.unzip();
             let sealed = (
                 names.map(|names| profile_providers::credentials.eq(names)),

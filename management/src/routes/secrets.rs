@@ -1,4 +1,7 @@
-//! Secrets that settings of an organisation name, as `secret:cdp_api_token`. Written, and never read back.
+//! Secrets that settings of an organisation name, as `secret:cdp_api_token`. Written, never read back, and sent to
+//! their own hosts alone.
+
+use std::collections::BTreeSet;
 
 use axum::{Json, extract::State};
 use diesel::{
@@ -11,11 +14,12 @@ use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use http::StatusCode;
 use migrations::{
     schema::{custom_providers, secrets},
-    sealed::columns,
+    sealed::{SealKeys, audience::BoundSecret, columns},
 };
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
+use serve::origin::{bare_origin, host_of};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -25,20 +29,24 @@ use crate::{
         audit::Change,
         body::Body,
         caller::Caller,
-        error::{ApiError, Code, Result},
+        error::{ApiError, Code, Problem, Result},
         fields::Fields,
         limit::limit,
+        member::Member,
         org_lock::lock_org,
         page::{Page, Paged},
+        permission::Permission,
         query::{IfMatch, Named, Query},
         versioned::Versioned,
     },
-    crypto::credentials,
+    crypto::{audience, credentials},
     state::Management,
 };
 
 /// Most secrets of one organisation.
 const MAX_SECRETS: i64 = 1000;
+/// Most hosts of one secret.
+const MAX_HOSTS: usize = 20;
 
 /// Input with the value of a secret.
 #[derive(Deserialize, ToSchema)]
@@ -47,6 +55,12 @@ pub struct SecretInput {
     /// Value of 1 to 8,192 bytes, without control characters.
     #[schema(value_type = String, format = Password, min_length = 1, max_length = 8192)]
     value: SecretString,
+    /// Hosts that it may be sent to, each `host[:port]`, https implied. Absent: those that it has. A secret without
+    /// any is bound to the host of the first custom provider that an owner or admin saves with it; null, it begins
+    /// so anew.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<String>>, min_items = 1, max_items = 20)]
+    hosts: Member<Vec<String>>,
 }
 
 /// A secret, without its value.
@@ -55,6 +69,8 @@ pub struct SecretView {
     name: String,
     /// Always true: there is a value.
     configured: bool,
+    /// Hosts that it may be sent to. Null: it is not bound yet, or is sealed with a key that is not configured.
+    hosts: Option<Vec<String>>,
     /// Version of the record, for `If-Match`.
     version: i32,
     /// Time when its value was given.
@@ -62,19 +78,29 @@ pub struct SecretView {
     updated_at: OffsetDateTime,
 }
 
-/// A secret's row, without the value.
+/// Row of a secret, with the sealed value.
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = secrets, check_for_backend(diesel::pg::Pg))]
 struct SecretRow {
     id: Uuid,
+    org_id: Uuid,
     name: String,
+    sealed: Vec<u8>,
     version: i32,
     updated_at: OffsetDateTime,
 }
 
-impl From<SecretRow> for SecretView {
-    fn from(SecretRow { name, version, updated_at, .. }: SecretRow) -> Self {
-        Self { name, configured: true, version, updated_at }
+impl SecretRow {
+    /// Hosts that it is bound to; none where it is not, or does not open.
+    fn hosts(&self, keys: &SealKeys) -> Vec<String> {
+        let opened = keys.open(columns::SECRETS.place(self.org_id, self.id), &self.sealed).ok();
+        opened.and_then(|plain| BoundSecret::parse(&plain)).map(|secret| secret.hosts).unwrap_or_default()
+    }
+
+    fn shown(self, keys: &SealKeys) -> SecretView {
+        let hosts = Some(self.hosts(keys)).filter(|hosts| !hosts.is_empty());
+        let Self { name, version, updated_at, .. } = self;
+        SecretView { name, configured: true, hosts, version, updated_at }
     }
 }
 
@@ -114,7 +140,8 @@ pub async fn list(
     }
     let mut connection = state.connection().await?;
     let found = query.load(&mut **connection).await?;
-    Ok(Json(page.of(found, |row: &SecretRow| row.name.clone()).map(Into::into)))
+    let page = page.of(found, |row: &SecretRow| row.name.clone());
+    Ok(Json(page.map(|row| row.shown(&state.keys))))
 }
 
 /// Shows that there is a secret.
@@ -127,7 +154,7 @@ pub async fn read(
 ) -> Result<Versioned<SecretView>> {
     let mut connection = state.connection().await?;
     let found = one(&mut connection, caller.org_id, &name.0).await?.ok_or(Code::NotFound)?;
-    Ok(Versioned(StatusCode::OK, found.version, found.into()))
+    Ok(Versioned(StatusCode::OK, found.version, found.shown(&state.keys)))
 }
 
 /// Gives a secret a value, which is sealed, and never told again.
@@ -141,10 +168,11 @@ pub async fn set(
     caller: Caller,
     Named(SecretName(name)): Named<SecretName>,
     seen: IfMatch,
-    Body(SecretInput { value }): Body<SecretInput>,
+    Body(SecretInput { value, hosts }): Body<SecretInput>,
 ) -> Result<Versioned<SecretView>> {
     let mut wrong = Fields::default();
     credentials::check(&mut wrong, "value", &value);
+    let hosts = checked_hosts(&mut wrong, hosts);
     wrong.done()?;
     let org = caller.org_id;
     let mut connection = state.connection().await?;
@@ -158,19 +186,18 @@ pub async fn set(
                 limit(own.get_result(connection).await?, MAX_SECRETS)?;
             }
             let id = before.as_ref().map_or_else(Uuid::now_v7, |before| before.id);
+            let old_hosts = before.as_ref().map(|before| before.hosts(&state.keys)).unwrap_or_default();
+            let mut hosts = hosts.or(Some(old_hosts.clone())).unwrap_or_default();
+            if hosts.is_empty() {
+                // Of before secrets had hosts: providers that have it go on.
+                hosts = audience::hosts_of_users(connection, org, &name).await?;
+            }
+            let changes = hosts_changed(&old_hosts, &hosts);
+            let secret = BoundSecret { hosts, value };
             let place = columns::SECRETS.place(org, id);
-            let sealed = state.keys.seal_counted(connection, place, value.expose_secret().as_bytes()).await?;
+            let sealed = state.keys.seal_counted(connection, place, &secret.to_plain()).await?;
             let (status, after) = if before.is_some() {
-                let own = secrets::table.filter(secrets::org_id.eq(org)).filter(secrets::id.eq(id));
-                let values = (secrets::sealed.eq(sealed), secrets::sealed_at.eq(now));
-                (
-                    StatusCode::OK,
-                    update(own)
-                        .set(values)
-                        .returning(SecretRow::as_returning())
-                        .get_result(connection)
-                        .await?,
-                )
+                (StatusCode::OK, store(connection, org, id, sealed).await?)
             } else {
                 let values = (
                     secrets::id.eq(id),
@@ -183,10 +210,41 @@ pub async fn set(
             };
             let action = if before.is_some() { "secret.updated" } else { "secret.created" };
             let change = Change { action, resource: "secret", id: &name };
-            change.note(connection, &caller, json!({})).await?;
-            Ok(Versioned(status, after.version, after.into()))
+            change.note(connection, &caller, changes).await?;
+            Ok(Versioned(status, after.version, after.shown(&state.keys)))
         })
         .await
+}
+
+/// Brings hosts into the form in which they are kept, and notes what is wrong with them.
+fn checked_hosts(wrong: &mut Fields, hosts: Member<Vec<String>>) -> Member<Vec<String>> {
+    let Member::Given(hosts) = hosts else { return hosts };
+    wrong.check((1..=MAX_HOSTS).contains(&hosts.len()), "hosts", format!("must be 1 to {MAX_HOSTS}"));
+    let mut kept = BTreeSet::new();
+    for (index, host) in hosts.iter().take(MAX_HOSTS).enumerate() {
+        let url = (!host.contains("://")).then(|| bare_origin(&format!("https://{host}"))).flatten();
+        match url.and_then(|url| host_of(&url)) {
+            Some(host) => drop(kept.insert(host)),
+            None => wrong.add(format!("hosts[{index}]"), "must be host[:port], without a path or wildcard"),
+        }
+    }
+    Member::Given(kept.into_iter().collect())
+}
+
+/// Changes for the audit log; none where the hosts are the same.
+fn hosts_changed(old: &[String], new: &[String]) -> Value {
+    if old == new { json!({}) } else { json!({"hosts": {"old": old, "new": new}}) }
+}
+
+async fn store(
+    connection: &mut AsyncPgConnection,
+    org: Uuid,
+    id: Uuid,
+    sealed: Vec<u8>,
+) -> Result<SecretRow> {
+    let own = secrets::table.filter(secrets::org_id.eq(org)).filter(secrets::id.eq(id));
+    let values = (secrets::sealed.eq(sealed), secrets::sealed_at.eq(now));
+    Ok(update(own).set(values).returning(SecretRow::as_returning()).get_result(connection).await?)
 }
 
 /// Removes a secret that nothing refers to. What is gone, or never was, is no error.
@@ -224,6 +282,56 @@ pub async fn remove(
 /// Tells whether the organisation has a secret of that name.
 pub async fn is_there(connection: &mut AsyncPgConnection, org: Uuid, name: &str) -> Result<bool> {
     Ok(one(connection, org, name).await?.is_some())
+}
+
+/// Has a custom provider at `endpoint` use a secret. One that has no hosts yet is bound: to those of the providers
+/// that use it already, else to this one, which an owner or admin may decide. Refused at any other host. To be
+/// called under the organisation's lock, before the provider is stored.
+pub async fn use_at(
+    keys: &SealKeys,
+    connection: &mut AsyncPgConnection,
+    caller: &Caller,
+    name: &str,
+    endpoint: &str,
+) -> Result<()> {
+    let refused = |message: String| {
+        let field = "authentication.token_secret_ref".to_owned();
+        Err(ApiError::not_for_host(vec![Problem { field, message }]))
+    };
+    let org = caller.org_id;
+    let host = host_of(endpoint).ok_or(Code::Internal)?;
+    let row = one(connection, org, name).await?.ok_or(Code::NotFound)?;
+    let place = columns::SECRETS.place(org, row.id);
+    let opened = credentials::open_value(keys, place, &row.sealed)?;
+    let mut secret = BoundSecret::parse(&opened).ok_or(Code::KeyUnavailable)?;
+    let (is_bound, mut is_used) = (!secret.hosts.is_empty(), false);
+    if !is_bound {
+        secret.hosts = audience::hosts_of_users(connection, org, name).await?;
+        is_used = !secret.hosts.is_empty();
+        if !is_used && !caller.role.may(Permission::DeleteSettings) {
+            return refused(
+                "is bound to no host yet: an owner or admin saves the first provider with it".into(),
+            );
+        }
+        if !is_used {
+            secret.hosts.push(host.clone());
+        }
+    }
+    if !secret.hosts.contains(&host) {
+        let hosts = secret.hosts.join(", ");
+        return refused(format!("was given for {hosts}: for {host} as well, PUT its value and hosts anew"));
+    }
+    if !is_bound {
+        if is_used {
+            audience::note_bound(place.table, row.id, &secret.hosts.join(" "));
+        }
+        let changes = hosts_changed(&[], &secret.hosts);
+        let sealed = keys.seal_counted(connection, place, &secret.to_plain()).await?;
+        store(connection, org, row.id, sealed).await?;
+        let change = Change { action: "secret.updated", resource: "secret", id: name };
+        change.note(connection, caller, changes).await?;
+    }
+    Ok(())
 }
 
 async fn one(connection: &mut AsyncPgConnection, org: Uuid, name: &str) -> Result<Option<SecretRow>> {

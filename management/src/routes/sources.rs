@@ -17,16 +17,18 @@ use time::{Date, OffsetDateTime};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use self::input::{CollectHost, SourceInput};
+pub use self::input::INSIDE;
+use self::input::{CollectHost, SourceInput, SourceSettings};
 use crate::{
     api::{
         audit,
         body::Body,
         caller::Caller,
-        error::{Code, Result},
+        error::{ApiError, Code, Result},
         limit::limit,
         org_lock::lock_org,
         page::{Page, Paged},
+        permission::Permission,
         query::{Id, IfMatch, Query},
         versioned::Versioned,
     },
@@ -64,6 +66,19 @@ pub struct SourceView {
     updated_at: OffsetDateTime,
 }
 
+impl SourceView {
+    fn settings(&self) -> SourceSettings {
+        SourceSettings {
+            name: self.name.clone(),
+            domains: self.domains.clone(),
+            collect_hosts: self.collect_hosts.clone(),
+            browser_identity: self.browser_identity.clone(),
+            require_signature: self.require_signature,
+            require_timestamp: self.require_timestamp,
+        }
+    }
+}
+
 /// Lists sources, oldest first.
 #[utoipa::path(get, path = "/v1/admin/sources", tag = "sources", params(Page),
     responses((status = 200, body = Paged<SourceView>)))]
@@ -96,7 +111,7 @@ pub async fn create(
     caller: Caller,
     Body(input): Body<SourceInput>,
 ) -> Result<Versioned<SourceView>> {
-    let input = input.checked()?;
+    let settings = input.checked(state.allow_loopback)?.over(SourceSettings::default());
     let (id, org) = (Uuid::now_v7(), caller.org_id);
     let mut connection = state.connection().await?;
     connection
@@ -112,9 +127,9 @@ pub async fn create(
             lock_org(connection, org).await?;
             let own = sources::table.filter(sources::org_id.eq(org)).count();
             limit(own.get_result(connection).await?, MAX_SOURCES)?;
-            insert_into(sources::table).values(input.row(id, org)).execute(connection).await?;
+            insert_into(sources::table).values(settings.row(id, org)).execute(connection).await?;
             insert_into(pipelines::table).values(pipeline).execute(connection).await?;
-            insert_hosts(connection, org, id, &input.collect_hosts).await?;
+            insert_hosts(connection, org, id, &settings.collect_hosts).await?;
             let made = one(connection, org, id).await?;
             note(connection, &caller, id, None, Some(&made)).await?;
             Ok(Versioned(StatusCode::CREATED, made.version, made))
@@ -135,7 +150,7 @@ pub async fn read(
     Ok(Versioned(StatusCode::OK, source.version, source))
 }
 
-/// Replaces a source's settings.
+/// Changes a source's settings. What is left out stays as it is.
 #[utoipa::path(put, path = "/v1/admin/sources/{id}", tag = "sources", request_body = SourceInput,
     params(("id" = Uuid, Path), ("If-Match" = Option<String>, Header, description = "The version, quoted.")),
     responses((status = 200, body = SourceView),
@@ -147,27 +162,33 @@ pub async fn update(
     seen: IfMatch,
     Body(input): Body<SourceInput>,
 ) -> Result<Versioned<SourceView>> {
-    let input = input.checked()?;
+    let input = input.checked(state.allow_loopback)?;
     let org = caller.org_id;
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
             let before = locked(connection, org, id).await?;
             seen.check(Some(before.version))?;
+            let present = before.settings();
+            let settings = input.over(present.clone());
+            if settings.shut_out(&present) && !caller.role.may(Permission::DeleteSettings) {
+                let whose = "Removing a domain or host, and requiring signatures, is for owners and admins.";
+                return Err(ApiError::with_message(Code::Forbidden, whose));
+            }
             let own = sources::table.filter(sources::org_id.eq(org)).filter(sources::id.eq(id));
             diesel::update(own)
                 .set((
-                    sources::name.eq(&input.name),
-                    sources::domains.eq(&input.domains),
-                    sources::browser_identity.eq(&input.browser_identity),
-                    sources::require_signature.eq(input.require_signature),
-                    sources::require_timestamp.eq(input.require_timestamp),
+                    sources::name.eq(&settings.name),
+                    sources::domains.eq(&settings.domains),
+                    sources::browser_identity.eq(&settings.browser_identity),
+                    sources::require_signature.eq(settings.require_signature),
+                    sources::require_timestamp.eq(settings.require_timestamp),
                 ))
                 .execute(connection)
                 .await?;
             let hosts = collect_hosts::table.filter(collect_hosts::org_id.eq(org));
             delete(hosts.filter(collect_hosts::source_id.eq(id))).execute(connection).await?;
-            insert_hosts(connection, org, id, &input.collect_hosts).await?;
+            insert_hosts(connection, org, id, &settings.collect_hosts).await?;
             let after = one(connection, org, id).await?;
             note(connection, &caller, id, Some(&before), Some(&after)).await?;
             Ok(Versioned(StatusCode::OK, after.version, after))

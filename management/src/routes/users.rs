@@ -65,7 +65,7 @@ pub async fn list(
 /// Makes a user. Only an owner makes an owner.
 #[utoipa::path(post, path = "/v1/admin/users", tag = "users", request_body = NewUser,
     responses((status = 201, body = UserView),
-        (status = 409, description = "Some user has that email address.")))]
+        (status = 409, description = "Some user of the organisation has that email address.")))]
 pub async fn create(
     State(state): State<Management>,
     caller: Caller,
@@ -105,7 +105,7 @@ pub async fn read(
     Ok(Versioned(StatusCode::OK, user.version, user))
 }
 
-/// Replaces what can be changed of a user. Only an owner changes an owner, or makes one of someone.
+/// Changes a user; what is left out stays as it is. Only an owner changes an owner, or makes one of someone.
 #[utoipa::path(put, path = "/v1/admin/users/{id}", tag = "users", request_body = UserInput,
     params(("id" = Uuid, Path), ("If-Match" = Option<String>, Header, description = "The version, quoted.")),
     responses((status = 200, body = UserView),
@@ -118,7 +118,9 @@ pub async fn update_one(
     Body(input): Body<UserInput>,
 ) -> Result<Versioned<UserView>> {
     let mut wrong = Fields::default();
-    wrong.text("name", &input.name, 0, 200);
+    if let Some(name) = &input.name {
+        wrong.text("name", name, 0, 200);
+    }
     wrong.done()?;
     let org = caller.org_id;
     let mut connection = state.connection().await?;
@@ -128,18 +130,19 @@ pub async fn update_one(
             require(caller.role.may_touch(input.role))?;
             seen.check(Some(before.version))?;
             let own = users::table.filter(users::org_id.eq(org)).filter(users::id.eq(id));
+            let is_disabled = input.disabled.unwrap_or(before.disabled);
             let disabled_at = sql::<Nullable<Timestamptz>>("CASE WHEN ")
-                .bind::<Bool, _>(input.disabled)
+                .bind::<Bool, _>(is_disabled)
                 .sql(" THEN coalesce(disabled_at, now()) END");
             update(own)
                 .set((
-                    users::name.eq(&input.name),
+                    input.name.as_ref().map(|name| users::name.eq(name)),
                     users::role.eq(input.role.name()),
                     users::disabled_at.eq(disabled_at),
                 ))
                 .execute(connection)
                 .await?;
-            if input.disabled {
+            if is_disabled {
                 sessions::revoke(connection, org, id, Ending::All).await?;
             }
             keep_an_owner(connection, org, &before).await?;

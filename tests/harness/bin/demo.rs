@@ -207,6 +207,7 @@ async fn start_management(cluster: &Cluster, database_url: &str) -> Result<Servi
         ("SERVICE_TOKEN", &cluster.secrets.admin_token),
         ("IDENTITY_URL", &identity_url),
         ("LISTEN_ADDR", &addr),
+        ("ALLOW_LOOPBACK", "true"),
     ];
     Service::start("management", &env, &["http", "metrics"]).await
 }

@@ -5,38 +5,11 @@ use harness::{
     eventually,
     seed::seal_keys,
 };
-use migrations::sealed::{
-    MOST_SEALINGS,
-    columns::{self, Column},
-};
+use migrations::sealed::{MOST_SEALINGS, columns};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// Opens what is sealed in the one row of a table that meets a condition.
-async fn opened(control: &Control, column: Column, condition: &str) -> String {
-    let row = |what: &str| {
-        let sql = format!("SELECT {what} FROM {} WHERE {condition}", column.table);
-        async move { control.world.database.text(&sql).await }
-    };
-    let (id, org, blob) = (row("id").await, row("org_id").await, row("encode(sealed, 'hex')").await);
-    let keys = seal_keys(&control.world.cluster.secrets.encryption_key, None);
-    let place = column.place(org.parse().unwrap(), id.parse().unwrap());
-    String::from_utf8(keys.open(place, &hex::decode(blob).unwrap()).unwrap().to_vec()).unwrap()
-}
-
-/// Makes a source, waits until the core knows its organisation, and answers with its path,
-/// `/v1/admin/sources/…`.
-async fn source(owner: &Admin) -> String {
-    let made = owner.post("/v1/admin/sources", &json!({"name": "Shop"})).await;
-    let path = format!("/v1/admin/sources/{}", made.text("id"));
-    eventually("the core to know the organisation", async || {
-        let answer = owner.put(&format!("{path}/enrichment/uid2"), &json!({"enabled": false})).await;
-        if answer.status < 300 { Ok(()) } else { Err(format!("{answer:?}")) }
-    })
-    .await;
-    owner.delete(&format!("{path}/enrichment/uid2")).await.expect(204);
-    path
-}
+use super::support::{opened, source};
 
 /// Actions on record for a kind of thing, in order.
 async fn actions(control: &Control, resource: &str) -> String {
@@ -55,7 +28,8 @@ async fn a_named_secret_is_written_and_never_told() {
     let made = owner.put(path, &json!({"value": "first"})).await;
     assert_eq!((made.status, made.version.as_deref()), (201, Some("1")), "{made:?}");
     assert_eq!(made.json["configured"], true);
-    assert_eq!(made.json.as_object().unwrap().len(), 4, "{made:?}");
+    assert_eq!(made.json["hosts"], Value::Null, "{made:?}");
+    assert_eq!(made.json.as_object().unwrap().len(), 5, "{made:?}");
     assert_eq!(owner.get(path).await.expect(200), made.json);
     assert_eq!(owner.get("/v1/admin/secrets").await.expect(200)["data"], json!([made.json]));
     assert_eq!(opened(&control, columns::SECRETS, "name = 'cdp_api_token'").await, "first");
@@ -73,6 +47,12 @@ async fn a_named_secret_is_written_and_never_told() {
         (json!({"value": "a\u{0}"}), "value"),
         (json!({"value": "a\r\nx: y"}), "value"),
         (json!({"value": 1}), "value"),
+        (json!({"value": "********"}), "value"),
+        (json!({"value": "••••"}), "value"),
+        (json!({"value": "x", "hosts": []}), "hosts"),
+        (json!({"value": "x", "hosts": ["cdp.example.com/x"]}), "hosts[0]"),
+        (json!({"value": "x", "hosts": ["cdp.example.com", "*.example.com"]}), "hosts[1]"),
+        (json!({"value": "x", "hosts": ["https://cdp.example.com"]}), "hosts[0]"),
         (json!({"value": "x", "org_id": "x"}), "org_id"),
         (json!({}), "value"),
     ] {
@@ -149,9 +129,11 @@ async fn an_enabled_vendor_has_exactly_its_credentials() {
 
     // What is left out stays.
     let off = owner.put(&path, &json!({"enabled": false})).await.expect(200);
-    assert_eq!((&off["credentials"], &off["config"], &off["version"]), (&configured, &json!({}), &json!(2)));
-    let sealed = |expected: Value| {
+    let kept = json!({"ttl": "12h"});
+    assert_eq!((&off["credentials"], &off["config"], &off["version"]), (&configured, &kept, &json!(2)));
+    let sealed = |mut expected: Value| {
         let control = &control;
+        expected["@origin"] = json!("https://prod.uidapi.com");
         async move {
             let plain = opened(control, columns::ENRICHMENT_SETTINGS, "true").await;
             assert_eq!(serde_json::from_str::<Value>(&plain).unwrap(), expected);
@@ -346,7 +328,7 @@ async fn amperity_is_configured_as_the_specification_says() {
     let plain = opened(&control, columns::PROFILE_PROVIDERS, "true").await;
     assert_eq!(
         serde_json::from_str::<Value>(&plain).unwrap(),
-        json!({"api_key": "ingest-key", "profile_api_key": "profile-key"})
+        json!({"@origin": "https://acme.amperity.com", "api_key": "ingest-key", "profile_api_key": "profile-key"})
     );
     let foreign = control.another_owner().await;
     foreign.get(&path).await.refused(404, "NOT_FOUND");
@@ -430,12 +412,23 @@ async fn a_key_that_has_sealed_too_often_seals_no_more() {
     owner.get(&secret("another")).await.refused(404, "NOT_FOUND");
 }
 
-/// The health of the keys is open to all, and tells nothing that is secret.
+/// Anyone is told whether the keys work, and those who may rotate them which they are.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_keys_health_is_told_to_anyone() {
+async fn the_keys_health_is_told_to_anyone_and_more_to_who_may_rotate() {
     let control = Control::start().await;
     let key = &control.world.cluster.secrets.encryption_key;
-    let health = control.owner.anyone().get("/health/crypto").await.expect(200);
+    let owner = &control.owner;
+    let bare = json!({"status": "healthy"});
+    let mut others = vec![owner.anyone(), owner.with_token("x.y.z")];
+    for role in ["viewer", "editor"] {
+        others.push(owner.colleague(role).await);
+    }
+    for other in others {
+        assert_eq!(other.get("/health/crypto").await.expect(200), bare, "{}", other.email);
+    }
+    let admin = owner.colleague("admin").await;
+    let health = admin.get("/health/crypto").await.expect(200);
+    assert_eq!(owner.get("/health/crypto").await.expect(200), health);
     let key_id = hex::encode(seal_keys(key, None).current().id());
     let checks = json!({"key_valid": true, "round_trip": true, "previous_key_valid": null});
     assert_eq!(
@@ -445,7 +438,9 @@ async fn the_keys_health_is_told_to_anyone() {
     let same = [("DATAFLY_ENCRYPTION_KEY_PREVIOUS", key.as_str())];
     let degraded =
         harness::control::start_management(&control.world, &control.jwt_secret, &same).await.unwrap();
-    let health = control.owner.anyone().at(&degraded).get("/health/crypto").await.expect(503);
+    let health = owner.anyone().at(&degraded).get("/health/crypto").await.expect(503);
+    assert_eq!(health, json!({"status": "degraded"}));
+    let health = owner.at(&degraded).get("/health/crypto").await.expect(503);
     assert_eq!((&health["status"], &health["dual_key_mode"]), (&json!("degraded"), &json!(true)));
 }
 

@@ -1,5 +1,6 @@
 //! The management service and the catalogue: settings, people, credentials, logins, and who may do what.
 
+mod audience;
 mod catalog;
 mod catalog_over_http;
 mod credentials;
@@ -9,11 +10,14 @@ mod jwt;
 mod key_use;
 mod keys;
 mod logins;
+mod loopback;
+mod namesakes;
 mod people_over_http;
 mod permissions;
 mod pipelines;
 mod reaper;
 mod reencrypt;
 mod sources;
+mod support;
 mod tokens;
 mod users;

@@ -41,7 +41,7 @@ async fn from_nothing_to_a_vendor_s_id_over_the_api_alone() {
     assert!(seen[0].target.contains("tid=2612345678901"), "{}", seen[0].target);
 
     // Off, it is neither offered nor redirected to; and so when it is gone.
-    let off = json!({"partner_id": "2612345678901", "enabled": false});
+    let off = json!({"partner_id": "2612345678901", "enabled": false, "endpoint": null});
     let changed = owner.put(&format!("{sources}/pinterest"), &off).await;
     assert_eq!((changed.status, &changed.json["endpoint"]), (200, &Value::Null), "{changed:?}");
     eventually("Pinterest to be off", async || {
@@ -135,7 +135,7 @@ async fn a_pipeline_s_settings_take_effect() {
         }
     })
     .await;
-    owner.put(&shop.pipeline, &json!({"consent_mode": "explicit"})).await.expect(200);
+    owner.put(&shop.pipeline, &json!({"consent_mode": "explicit", "rate_limit_rps": null})).await.expect(200);
     assert_eq!(owner.get(&shop.pipeline).await.expect(200)["rate_limit_rps"], Value::Null);
     let mut browser = shop.browser(world, &key);
     eventually("the rate to be the usual one", async || match browser.view(&granted()).await {

@@ -21,7 +21,7 @@ async fn a_source_is_made_changed_and_removed_and_all_of_it_is_on_record() {
     assert_eq!(owner.get(&path).await.expect(200), made.json);
     assert_eq!(owner.get("/v1/admin/sources").await.expect(200)["data"], json!([made.json]));
 
-    let changed = json!({"name": "Shop 2", "domains": [], "require_signature": true});
+    let changed = json!({"name": "Shop 2", "domains": [], "collect_hosts": [], "require_signature": true});
     let stale = owner.call(Method::PUT, &path, Some(&changed), &[("if-match", "\"7\"")]).await;
     stale.refused(409, "VERSION_CONFLICT");
     let updated = owner.call(Method::PUT, &path, Some(&changed), &[("if-match", "\"1\"")]).await;
@@ -46,6 +46,144 @@ async fn a_source_is_made_changed_and_removed_and_all_of_it_is_on_record() {
         "source.created Shop, source.updated Shop 2, source.deleted -",
         "what changed nothing is not on record"
     );
+}
+
+/// Removing takes the same right by PUT as by DELETE.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_editor_shuts_nobody_out_by_a_put() {
+    let control = Control::start().await;
+    let owner = &control.owner;
+    let (editor, admin) = (owner.colleague("editor").await, owner.colleague("admin").await);
+    let hosts = json!([{"url": "https://collect.shop.example", "cookie_domain": "shop.example"},
+        {"url": "https://c.shop.example"}]);
+    let full = json!({"name": "Shop", "domains": ["shop.example", "www.shop.example"], "collect_hosts": hosts,
+        "browser_identity": "claimed"});
+    let made = owner.post("/v1/admin/sources", &full).await;
+    let path = format!("/v1/admin/sources/{}", made.text("id"));
+    for (field, value) in [
+        ("domains", json!([])),
+        ("domains", json!(["shop.example"])),
+        ("domains", json!(["shop.example", "www.shop.example:8443"])),
+        ("collect_hosts", json!([])),
+        ("collect_hosts", json!([hosts[1]])),
+        ("collect_hosts", json!([hosts[1], {"url": "https://other.shop.example"}])),
+        ("require_signature", json!(true)),
+    ] {
+        let body = json!({"name": "Shop", field: value});
+        editor.put(&path, &body).await.refused(403, "FORBIDDEN");
+        assert_eq!(owner.get(&path).await.expect(200), made.json, "{body}");
+        // What is none of the type is no way to say so either.
+        editor.put(&path, &json!({"name": "Shop", field: null})).await.refused(422, "VALIDATION_FAILED");
+    }
+    // Nor by leaving out: that says nothing.
+    let renamed = editor.put(&path, &json!({"name": "Boutique"})).await.expect(200);
+    for field in ["domains", "collect_hosts", "browser_identity", "require_signature"] {
+        assert_eq!(renamed[field], made.json[field], "{field}");
+    }
+    let mut more =
+        json!({"name": "Boutique", "domains": ["shop.example", "www.shop.example", "m.shop.example"]});
+    editor.put(&path, &more).await.expect(200);
+    more["domains"] = json!(["shop.example"]);
+    more["collect_hosts"] = json!([hosts[0]]);
+    more["require_signature"] = json!(true);
+    let less = admin.put(&path, &more).await.expect(200);
+    assert_eq!((&less["domains"], &less["collect_hosts"]), (&more["domains"], &more["collect_hosts"]));
+    editor.delete(&path).await.refused(403, "FORBIDDEN");
+}
+
+/// A PUT of every kind keeps what its body leaves out.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_put_leaves_out_stays() {
+    let control = Control::start().await;
+    let owner = &control.owner;
+    let made = owner.post("/v1/admin/sources", &json!({"name": "Shop"})).await;
+    let (source, pipeline) = (
+        format!("/v1/admin/sources/{}", made.text("id")),
+        format!("/v1/admin/pipelines/{}", made.text("pipeline_id")),
+    );
+    let user = owner.colleague("viewer").await.get("/v1/admin/me").await.text("id");
+    owner
+        .put("/v1/admin/secrets/cdp", &json!({"value": "x", "hosts": ["cdp.example.com"]}))
+        .await
+        .expect(201);
+    for (path, full, least) in [
+        (
+            format!("/v1/admin/users/{user}"),
+            json!({"name": "Ada", "role": "editor", "disabled": true}),
+            json!({"role": "editor"}),
+        ),
+        (
+            source.clone(),
+            json!({"name": "Shop", "domains": ["shop.example"], "browser_identity": "claimed",
+                "collect_hosts": [{"url": "https://c.shop.example"}], "require_signature": true}),
+            json!({"name": "Shop"}),
+        ),
+        (
+            pipeline.clone(),
+            json!({"consent_mode": "implicit", "purge_on_withdrawal": true, "rate_limit_rps": 7}),
+            json!({"consent_mode": "implicit"}),
+        ),
+        (
+            format!("{pipeline}/identity-sources/pinterest"),
+            json!({"partner_id": "1", "ttl_days": 3, "enabled": false, "endpoint": "https://ct.example.com/"}),
+            json!({"partner_id": "1"}),
+        ),
+        (
+            format!("{source}/enrichment/uid2"),
+            json!({"enabled": true, "config": {"ttl": "12h"},
+                "credentials": {"api_key": "a", "client_secret": "b"}}),
+            json!({"enabled": true}),
+        ),
+        (
+            format!("{source}/custom-providers/own"),
+            json!({"endpoint": "https://cdp.example.com/", "method": "GET", "ttl": "30d", "timeout": "1s",
+                "authentication": {"type": "bearer", "token_secret_ref": "secret:cdp"},
+                "request_template": {"id": "{{anonymous_id}}"},
+                "response_mapping": {"redis_field": "own", "json_path": "$.id"}}),
+            json!({}),
+        ),
+        (
+            format!("{source}/profile-providers/amperity"),
+            json!({"enabled": false, "tenant_subdomain": "acme", "tenant_id": "acme",
+                "profile_collection_id": "apc-x1", "event_stream_id": "esm-x1", "source_value": "D",
+                "linking_keys": [{"source": "user_id", "key": "id"}], "api_key": "k",
+                "browser_attribute_allowlist": ["A"], "consent_category": "marketing"}),
+            json!({}),
+        ),
+        (
+            "/v1/admin/secrets/other".to_owned(),
+            json!({"value": "x", "hosts": ["cdp.example.com"]}),
+            json!({"value": "x"}),
+        ),
+    ] {
+        harness::eventually("the core to know the organisation", async || {
+            match owner.put(&path, &full).await {
+                answer if answer.status < 300 => Ok(()),
+                answer => Err(format!("{answer:?}")),
+            }
+        })
+        .await;
+        let shown = async || {
+            let mut record = owner.get(&path).await.expect(200);
+            record
+                .as_object_mut()
+                .unwrap()
+                .retain(|name, _| !["version", "updated_at"].contains(&name.as_str()));
+            record
+        };
+        let before = shown().await;
+        owner.put(&path, &least).await.expect(200);
+        assert_eq!(shown().await, before, "{path}");
+    }
+    // Null is no leaving out.
+    let endpoint = format!("{pipeline}/identity-sources/pinterest");
+    let null = json!({"partner_id": "1", "ttl_days": null, "endpoint": null});
+    let reset = owner.put(&endpoint, &null).await.expect(200);
+    assert_eq!((&reset["ttl_days"], &reset["endpoint"]), (&json!(90), &json!(null)));
+    let own = format!("{source}/custom-providers/own");
+    let reset = owner.put(&own, &json!({"authentication": null, "timeout": null})).await.expect(200);
+    let names: Vec<&String> = reset["settings"].as_object().unwrap().keys().collect();
+    assert_eq!(names, ["endpoint", "method", "request_template", "response_mapping", "ttl"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

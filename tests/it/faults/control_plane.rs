@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use diesel_async::SimpleAsyncConnection;
 use harness::{control::Control, eventually, recovery::assert_no_open_transaction, within};
+use migrations::diesel_async;
 use reqwest::Method;
 use serde_json::json;
 
@@ -43,6 +45,66 @@ async fn without_postgres_everything_is_to_be_tried_again() {
     owner.log_in(harness::control::PASSWORD).await.expect(200);
     let kept = control.world.database.count("sources", &format!("org_id = '{}'", owner.org_id)).await;
     assert_eq!(kept, 1, "what was refused was not done");
+}
+
+/// A PostgreSQL that takes every statement and says nothing more, in the middle of a change: every call is answered
+/// all the same, and what was begun is rolled back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_postgres_holds_nobody() {
+    // The service's own limit is 5 s; without one a call waits for as long as the silence.
+    const LIMIT: Duration = Duration::from_secs(30);
+    let control = Control::start().await;
+    let (owner, world) = (&control.owner, &control.world);
+    let source = owner.post("/v1/admin/sources", &json!({"name": "Shop"})).await.text("id");
+    let path = format!("/v1/admin/sources/{source}");
+    let mut holder = world.database.connection().await.unwrap();
+    for round in 0..2 {
+        // Held here, so that the change stands in its transaction when the silence begins.
+        let hold = format!("BEGIN; SELECT 1 FROM sources WHERE id = '{source}' FOR UPDATE");
+        holder.batch_execute(&hold).await.unwrap();
+        let body = json!({"name": format!("Shop {round}")});
+        let change = loop {
+            let (owner, path, body) = (owner.clone(), path.clone(), body.clone());
+            let change = tokio::spawn(async move { owner.put(&path, &body).await });
+            let waiting = "wait_event_type = 'Lock' AND state = 'active' AND query ILIKE '%for update%'";
+            let waits = eventually("the change to wait", async || {
+                match world.database.count("pg_stat_activity", waiting).await {
+                    0 if !change.is_finished() => Err("not yet".to_owned()),
+                    count => Ok(count > 0),
+                }
+            })
+            .await;
+            // A statement waits for half a second alone, which may be over before this looks.
+            if waits {
+                break change;
+            }
+            change.await.unwrap().refused(503, "UNAVAILABLE");
+        };
+        world.postgres_proxy.mute().await;
+        let (read, login) = (owner.get("/v1/admin/sources"), owner.clone());
+        let login = async move { login.clone().log_in(harness::control::PASSWORD).await };
+        let others = async { tokio::join!(read, login) };
+        let answers = tokio::time::timeout(LIMIT, async { (change.await.unwrap(), others.await) }).await;
+        let (changed, (read, logged_in)) =
+            answers.unwrap_or_else(|_| panic!("not answered within {LIMIT:?}"));
+        read.refused(503, "UNAVAILABLE");
+        logged_in.refused(503, "UNAVAILABLE");
+        changed.refused(503, "UNAVAILABLE");
+        assert_eq!(changed.retry_after, Some(1));
+
+        holder.batch_execute("ROLLBACK").await.unwrap();
+        world.postgres_proxy.heal().await;
+        assert_no_open_transaction(world).await;
+        within(LIMIT, "changes to succeed again", async || {
+            match owner.put(&path, &json!({"name": "Shop"})).await.status {
+                200 => Ok(()),
+                status => Err(status.to_string()),
+            }
+        })
+        .await;
+    }
+    let renamed = "action = 'source.updated'";
+    assert_eq!(world.database.count("audit_log", renamed).await, 0, "what was refused was not done");
 }
 
 /// Settings can be read and changed without a core; calls about people are told 503.

@@ -31,6 +31,7 @@ async fn core(world: &World, authority: &Authority, own: &Identity) -> Service {
         ("REDIS_URL", &redis),
         ("DATAFLY_ENCRYPTION_KEY", &world.cluster.secrets.encryption_key),
         ("SERVICE_TOKENS", &tokens),
+        ("ALLOW_LOOPBACK", "true"),
         ("TLS_CERT", &own.cert),
         ("TLS_KEY", &own.key),
         ("TLS_CA", &authority.pem),

@@ -14,6 +14,7 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::{
+    super::audience::VendorOrigins,
     job::{self, Job, Takeover},
     step::step,
 };
@@ -44,13 +45,17 @@ impl From<diesel::result::Error> for ReencryptError {
 }
 
 /// Seals everything with the current key, telling on standard output how far it is. Other processes may help.
-pub async fn run(database: &Database, keys: &SealKeys) -> Result<(), ReencryptError> {
+pub async fn run(
+    database: &Database,
+    keys: &SealKeys,
+    vendors: &VendorOrigins,
+) -> Result<(), ReencryptError> {
     let mut connection = database.connect().await?;
     let started = begin_all(&mut connection, keys).await?;
     println!("{} organisations have values of other keys", started.len());
     let mut told = Instant::now();
     loop {
-        match step(&mut connection, keys).await? {
+        match step(&mut connection, keys, vendors).await? {
             Some(step) => {
                 for value in &step.unreadable {
                     let (table, row, key) = (value.column.table, value.row, &value.key_id);

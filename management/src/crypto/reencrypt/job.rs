@@ -3,8 +3,8 @@
 use diesel::{
     BoolExpressionMethods, ExpressionMethods, OptionalExtension, QueryDsl, Queryable, QueryableByName,
     Selectable, SelectableHelper,
-    dsl::now,
-    insert_into, sql_query,
+    dsl::{exists, now},
+    insert_into, select, sql_query,
     sql_types::{Array, BigInt, Binary, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
@@ -57,6 +57,12 @@ pub enum Takeover {
 /// Finds the organisation's last job.
 pub async fn find(connection: &mut AsyncPgConnection, org: Uuid) -> diesel::QueryResult<Option<Job>> {
     reencryptions::table.find(org).select(Job::as_select()).first(connection).await.optional()
+}
+
+/// Tells whether there is a job of that key to be worked on.
+pub async fn is_any(connection: &mut AsyncPgConnection, key: KeyId) -> diesel::QueryResult<bool> {
+    let unfinished = reencryptions::table.filter(reencryptions::finished_at.is_null());
+    select(exists(unfinished.filter(reencryptions::key_id.eq(key.to_vec())))).get_result(connection).await
 }
 
 /// Begins to seal all of an organisation with the current key, unless that is being done already: the job,

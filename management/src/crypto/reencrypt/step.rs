@@ -1,5 +1,7 @@
 //! A step: one batch of values in one transaction.
 
+use std::collections::{BTreeSet, HashMap};
+
 use diesel::{
     ExpressionMethods, OptionalExtension, QueryDsl, QueryableByName, SelectableHelper,
     dsl::now,
@@ -18,7 +20,10 @@ use migrations::{
 };
 use uuid::Uuid;
 
-use super::job::{Job, data_orgs, left, of_another_key};
+use super::{
+    super::audience::{self, VendorOrigins},
+    job::{Job, data_orgs, left, of_another_key},
+};
 
 /// Values of one transaction, which takes some tens of milliseconds: for so long at most a writer waits for
 /// it.
@@ -55,11 +60,16 @@ struct SealedValue {
 }
 
 /// Does a batch of a job of the current key that nobody else is working on; none where there is no such job.
-pub async fn step(connection: &mut AsyncPgConnection, keys: &SealKeys) -> Result<Option<Step>, CountedError> {
+/// Credentials of before they had an audience get the one that they have by their settings.
+pub async fn step(
+    connection: &mut AsyncPgConnection,
+    keys: &SealKeys,
+    vendors: &VendorOrigins,
+) -> Result<Option<Step>, CountedError> {
     connection
         .transaction(async |connection| {
             let Some(job) = claim(connection, keys.current().id()).await? else { return Ok(None) };
-            let (mut step, finished) = advance(connection, keys, job).await?;
+            let (mut step, finished) = advance(connection, keys, vendors, job).await?;
             step.job = save(connection, &step.job, finished).await?;
             Ok(Some(step))
         })
@@ -79,6 +89,7 @@ async fn claim(connection: &mut AsyncPgConnection, key: KeyId) -> diesel::QueryR
 async fn advance(
     connection: &mut AsyncPgConnection,
     keys: &SealKeys,
+    vendors: &VendorOrigins,
     job: Job,
 ) -> Result<(Step, bool), CountedError> {
     let (orgs, key) = (data_orgs(connection, job.org_id).await?, keys.current().id());
@@ -93,7 +104,9 @@ async fn advance(
     let job = &mut step.job;
     if let Some(last) = values.last() {
         job.at_row = last.id;
-        let (ids, blobs, unreadable) = seal(keys, column, &values)?;
+        let rows: Vec<Uuid> = values.iter().map(|value| value.id).collect();
+        let audiences = audience::of_rows(connection, column, &rows, vendors).await?;
+        let (ids, blobs, unreadable) = seal(keys, column, &values, &audiences)?;
         let (done, failed) = (width(ids.len()), width(unreadable.len()));
         count(connection, key, done).await?;
         replace(connection, column, &orgs, &ids, &blobs).await?;
@@ -134,13 +147,24 @@ async fn batch(
 /// Rows, their values sealed with the current key, and what doesn't open.
 type Resealed = (Vec<Uuid>, Vec<Vec<u8>>, Vec<Unreadable>);
 
-fn seal(keys: &SealKeys, column: Column, values: &[SealedValue]) -> Result<Resealed, CountedError> {
+fn seal(
+    keys: &SealKeys,
+    column: Column,
+    values: &[SealedValue],
+    audiences: &HashMap<Uuid, BTreeSet<String>>,
+) -> Result<Resealed, CountedError> {
     let (mut ids, mut blobs, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
     for value in values {
         let place = column.place(value.org_id, value.id);
         if let Ok(plain) = keys.open(place, &value.sealed) {
+            let bound = audiences.get(&value.id).and_then(|audience| {
+                let bound = audience::bind(column, &plain, audience)?;
+                let told: Vec<&str> = audience.iter().map(String::as_str).collect();
+                audience::note_bound(column.table, value.id, &told.join(" "));
+                Some(bound)
+            });
             ids.push(value.id);
-            blobs.push(keys.seal(place, &plain)?);
+            blobs.push(keys.seal(place, bound.as_ref().unwrap_or(&plain))?);
         } else {
             let key_id = sealed::key_id(&value.sealed).map(hex::encode).unwrap_or_default();
             unreadable.push(Unreadable { column, row: value.id, key_id });

@@ -2,26 +2,37 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use metrics::{counter, gauge};
 use migrations::{pool::PgPool, sealed::SealKeys};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::step::{Step, step};
+use super::{
+    super::audience::VendorOrigins,
+    job,
+    step::{Step, step},
+};
 use crate::api::error::Result;
 
 /// Pause of an idle process before it looks for work again.
 const IDLE_PAUSE: Duration = Duration::from_secs(1);
+/// Longest time of a batch: PostgreSQL may take a statement, and never answer.
+const BATCH_DEADLINE: Duration = Duration::from_secs(10);
 /// Pause of a process after a failure.
 const FAILURE_PAUSE: Duration = Duration::from_secs(5);
 
+/// Question to the core for the origins of its vendors; none where it doesn't answer.
+pub type AskOrigins = Arc<dyn Fn() -> BoxFuture<'static, VendorOrigins> + Send + Sync>;
+
 /// Works until `stop`; a batch that is begun is finished.
-pub async fn work_until(postgres: PgPool, keys: Arc<SealKeys>, stop: CancellationToken) {
+pub async fn work_until(postgres: PgPool, keys: Arc<SealKeys>, ask: AskOrigins, stop: CancellationToken) {
     while !stop.is_cancelled() {
-        let pause = match work(&postgres, &keys).await {
-            Ok(Some(step)) if !step.waits => continue,
-            Ok(_) => IDLE_PAUSE,
+        let pause = match timeout(BATCH_DEADLINE, work(&postgres, &keys, &ask)).await {
+            Ok(Ok(Some(step))) if !step.waits => continue,
+            Ok(Ok(_)) => IDLE_PAUSE,
             // It was logged where it was met; what was not committed is done again.
-            Err(_) => FAILURE_PAUSE,
+            Ok(Err(_)) | Err(_) => FAILURE_PAUSE,
         };
         tokio::select! {
             () = stop.cancelled() => {}
@@ -30,9 +41,14 @@ pub async fn work_until(postgres: PgPool, keys: Arc<SealKeys>, stop: Cancellatio
     }
 }
 
-async fn work(postgres: &PgPool, keys: &SealKeys) -> Result<Option<Step>> {
+async fn work(postgres: &PgPool, keys: &SealKeys, ask: &AskOrigins) -> Result<Option<Step>> {
+    if !job::is_any(&mut *postgres.get().await?, keys.current().id()).await? {
+        return Ok(None);
+    }
+    // Before a connection is held, and only where there is work.
+    let vendors = ask().await;
     let mut connection = postgres.get().await?;
-    let Some(step) = step(&mut connection, keys).await? else { return Ok(None) };
+    let Some(step) = step(&mut connection, keys, &vendors).await? else { return Ok(None) };
     for value in &step.unreadable {
         let (table, row, key_id) = (value.column.table, value.row, value.key_id.as_str());
         tracing::error!(table, %row, key_id, "a sealed value can't be opened, and is left");

@@ -4,13 +4,17 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
 
-/// A tenant of Amperity, and what is read of it. The core says what is required, all at once.
+use crate::api::member::{Member, given};
+
+/// A tenant of Amperity, and what is read of it. What is left out stays as it is, null is none; of a new one the core
+/// says what is required, all at once.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AmperityInput {
-    /// True where the tenant is asked; then `profile_api_key` is needed.
-    #[serde(default = "enabled")]
-    pub(super) enabled: bool,
+    /// True where the tenant is asked, as a new one is; then `profile_api_key` is needed.
+    #[serde(default, deserialize_with = "given", skip_serializing)]
+    #[schema(value_type = bool, required = false)]
+    pub(super) enabled: Option<bool>,
     /// Streaming Ingest key (write access), 1 to 8,192 bytes. Absent: it stays as it is.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "nothing")]
     #[schema(value_type = Option<String>, format = Password)]
@@ -20,45 +24,49 @@ pub struct AmperityInput {
     #[schema(value_type = Option<String>, format = Password)]
     pub(super) profile_api_key: Option<SecretString>,
     /// The first part of the Amperity host, `acme` of acme.amperity.com.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required, value_type = String)]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, value_type = String)]
     tenant_subdomain: Option<String>,
     /// Value of the header `Amperity-Tenant`; mostly the same.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required, value_type = String)]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, value_type = String)]
     tenant_id: Option<String>,
     /// ID of the realtime event stream, `esm-…`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    event_stream_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Member::is_absent")]
+    #[schema(value_type = Option<String>)]
+    event_stream_id: Member<String>,
     /// `source` of every event, as the stream's routing expression has it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    source_value: Option<String>,
+    #[serde(default, skip_serializing_if = "Member::is_absent")]
+    #[schema(value_type = Option<String>)]
+    source_value: Member<String>,
     /// The collection to look profiles up in, `apc-…`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required, value_type = String)]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, value_type = String)]
     profile_collection_id: Option<String>,
     /// Keys by which a profile is found, tried in order. At most 20.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    linking_keys: Option<Vec<LinkingKey>>,
+    #[serde(default, skip_serializing_if = "Member::is_absent")]
+    #[schema(value_type = Option<Vec<LinkingKey>>)]
+    linking_keys: Member<Vec<LinkingKey>>,
     /// Attributes that a browser may see: a list, or names with commas between. None: none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    browser_attribute_allowlist: Option<Names>,
+    #[serde(default, skip_serializing_if = "Member::is_absent")]
+    #[schema(value_type = Option<Names>)]
+    browser_attribute_allowlist: Member<Names>,
     /// True where attributes are asked for the context of the event.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    context_enabled: Option<bool>,
+    #[serde(default, skip_serializing_if = "Member::is_absent")]
+    #[schema(value_type = Option<bool>)]
+    context_enabled: Member<bool>,
     /// Values of the event that make its context. At most 20.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    context_mappings: Option<Vec<ContextMapping>>,
+    #[serde(default, skip_serializing_if = "Member::is_absent")]
+    #[schema(value_type = Option<Vec<ContextMapping>>)]
+    context_mappings: Member<Vec<ContextMapping>>,
     /// The consent category that attributes need. Absent: none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    consent_category: Option<String>,
+    #[serde(default, skip_serializing_if = "Member::is_absent")]
+    #[schema(value_type = Option<String>)]
+    consent_category: Member<String>,
     /// Base URL in place of `https://<tenant_subdomain>.amperity.com`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    base_url: Option<String>,
-}
-
-fn enabled() -> bool {
-    true
+    #[serde(default, skip_serializing_if = "Member::is_absent")]
+    #[schema(value_type = Option<String>)]
+    base_url: Member<String>,
 }
 
 /// Leaves keys out of the settings.

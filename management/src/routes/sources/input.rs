@@ -4,49 +4,101 @@ use std::collections::HashSet;
 
 use migrations::rows;
 use serde::{Deserialize, Serialize};
-use serve::origin::bare_origin;
+use serve::origin::{Origin, bare_origin, is_origin_inside};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::api::{error::Result, fields::Fields};
+use crate::api::{error::Result, fields::Fields, member::given};
 
 /// Most domains of one source.
 const MAX_DOMAINS: usize = 100;
 /// Most collect hosts of one source.
 const MAX_COLLECT_HOSTS: usize = 100;
+/// Text for a host that only the operator may allow.
+pub const INSIDE: &str = "must not be on this machine or in a private network, which ALLOW_LOOPBACK allows";
 /// Rules on what a browser is shown. `verified` shows a person's values only where the browser is tied to
 /// that person by a proof; otherwise anyone could type in another's email and read their profile.
 const BROWSER_IDENTITY: [&str; 2] = ["verified", "claimed"];
 
-/// Input about a source.
+/// Input about a source. What is left out stays as it is.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceInput {
     /// Name for display, 1 to 200 characters.
     #[schema(min_length = 1, max_length = 200)]
     pub(super) name: String,
-    /// Origins that may call: `host[:port]`, https implied, `http://…` on loopback. None: no browser may.
-    #[serde(default)]
-    #[schema(max_items = 100)]
-    pub(super) domains: Vec<String>,
-    /// Hosts of yours that point at the edge.
-    #[serde(default)]
-    #[schema(max_items = 100)]
-    pub(super) collect_hosts: Vec<CollectHost>,
-    /// `verified` shows a browser only what is vouched for, `claimed` believes it who it says it is.
-    #[serde(default = "verified")]
-    #[schema(pattern = "^(verified|claimed)$")]
-    pub(super) browser_identity: String,
-    /// Refuses calls without a signature.
-    #[serde(default)]
-    pub(super) require_signature: bool,
+    /// Origins that may call: `host[:port]`, https implied, `http://…` on loopback. None: no browser may. To remove
+    /// one is for owners and admins.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Vec<String>, max_items = 100, required = false)]
+    domains: Option<Vec<String>>,
+    /// Hosts of yours that point at the edge. To remove one is for owners and admins.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Vec<CollectHost>, max_items = 100, required = false)]
+    collect_hosts: Option<Vec<CollectHost>>,
+    /// `verified`, which a new source has, shows a browser only what is vouched for, `claimed` believes it who it says
+    /// it is.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = String, pattern = "^(verified|claimed)$", required = false)]
+    browser_identity: Option<String>,
+    /// Refuses calls without a signature, which owners and admins may.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = bool, required = false)]
+    require_signature: Option<bool>,
     /// Refuses signed calls without `X-Datafly-Timestamp`, so that one that is replayed is good for five minutes alone.
-    #[serde(default)]
+    /// To require them is for owners and admins.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = bool, required = false)]
+    require_timestamp: Option<bool>,
+}
+
+/// Settings of a source, whole.
+#[derive(Debug, Clone)]
+pub(super) struct SourceSettings {
+    pub(super) name: String,
+    pub(super) domains: Vec<String>,
+    pub(super) collect_hosts: Vec<CollectHost>,
+    pub(super) browser_identity: String,
+    pub(super) require_signature: bool,
     pub(super) require_timestamp: bool,
 }
 
-fn verified() -> String {
-    "verified".to_owned()
+impl Default for SourceSettings {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            domains: Vec::new(),
+            collect_hosts: Vec::new(),
+            browser_identity: "verified".to_owned(),
+            require_signature: false,
+            require_timestamp: false,
+        }
+    }
+}
+
+impl SourceSettings {
+    /// Makes the row that keeps it.
+    pub(super) fn row(&self, id: Uuid, org_id: Uuid) -> rows::Source {
+        rows::Source {
+            id,
+            org_id,
+            name: self.name.clone(),
+            domains: self.domains.clone(),
+            browser_identity: self.browser_identity.clone(),
+            require_signature: self.require_signature,
+            require_timestamp: self.require_timestamp,
+        }
+    }
+
+    /// True where these, in place of `before`, shut out somebody who may call: a domain or a host is gone, or
+    /// signatures or their timestamps are required now.
+    pub(super) fn shut_out(&self, before: &Self) -> bool {
+        let has_host = |host: &CollectHost| self.collect_hosts.iter().any(|own| own.url == host.url);
+        !before.domains.iter().all(|domain| self.domains.contains(domain))
+            || !before.collect_hosts.iter().all(has_host)
+            || (self.require_signature && !before.require_signature)
+            || (self.require_timestamp && !before.require_timestamp)
+    }
 }
 
 /// A host that points at the edge.
@@ -76,27 +128,30 @@ impl CollectHost {
 
 impl SourceInput {
     /// Gives the input with everything in the form in which it is kept, or refuses with what is wrong with
-    /// it.
-    pub(super) fn checked(mut self) -> Result<Self> {
+    /// it. Hosts on this machine or in a private network are wrong unless they are allowed.
+    pub(super) fn checked(mut self, allow_loopback: bool) -> Result<Self> {
         let mut wrong = Fields::default();
         wrong.text("name", &self.name, 1, 200);
-        wrong.one_of("browser_identity", &self.browser_identity, &BROWSER_IDENTITY);
-        wrong.check(self.domains.len() <= MAX_DOMAINS, "domains", format!("must be at most {MAX_DOMAINS}"));
+        if let Some(identity) = &self.browser_identity {
+            wrong.one_of("browser_identity", identity, &BROWSER_IDENTITY);
+        }
+        let domains = self.domains.as_ref().map_or(0, Vec::len);
+        wrong.check(domains <= MAX_DOMAINS, "domains", format!("must be at most {MAX_DOMAINS}"));
         wrong.check(
-            self.collect_hosts.len() <= MAX_COLLECT_HOSTS,
+            self.collect_hosts.as_ref().map_or(0, Vec::len) <= MAX_COLLECT_HOSTS,
             "collect_hosts",
             format!("must be at most {MAX_COLLECT_HOSTS}"),
         );
-        self.check_domains(&mut wrong);
-        self.check_collect_hosts(&mut wrong);
+        self.check_domains(&mut wrong, allow_loopback);
+        self.check_collect_hosts(&mut wrong, allow_loopback);
         wrong.done()?;
         Ok(self)
     }
 
     /// Brings the domains into the form in which they are kept, and notes what is wrong with them.
-    fn check_domains(&mut self, wrong: &mut Fields) {
+    fn check_domains(&mut self, wrong: &mut Fields, allow_loopback: bool) {
         let mut known = HashSet::new();
-        for (index, domain) in self.domains.iter_mut().enumerate() {
+        for (index, domain) in self.domains.iter_mut().flatten().enumerate() {
             let field = format!("domains[{index}]");
             match domain_of(domain) {
                 None => wrong.add(
@@ -104,6 +159,8 @@ impl SourceInput {
                     "must be host[:port] with a dot, or http://host[:port] on loopback; no path, no wildcard",
                 ),
                 Some(plain) => {
+                    let is_inside = Origin::from_domain(&plain).is_some_and(|origin| origin.is_inside());
+                    wrong.check(allow_loopback || !is_inside, field.clone(), INSIDE);
                     wrong.check(known.insert(plain.clone()), field, "is there twice");
                     *domain = plain;
                 }
@@ -112,14 +169,15 @@ impl SourceInput {
     }
 
     /// Brings the collect hosts into the form in which they are kept, and notes what is wrong with them.
-    fn check_collect_hosts(&mut self, wrong: &mut Fields) {
+    fn check_collect_hosts(&mut self, wrong: &mut Fields, allow_loopback: bool) {
         let mut known = HashSet::new();
-        for (index, host) in self.collect_hosts.iter_mut().enumerate() {
+        for (index, host) in self.collect_hosts.iter_mut().flatten().enumerate() {
             let field = format!("collect_hosts[{index}]");
             let Some(url) = bare_origin(&host.url) else {
                 wrong.add(field + ".url", "must be https://host[:port], or http on loopback; no path");
                 continue;
             };
+            wrong.check(allow_loopback || !is_origin_inside(&url), format!("{field}.url"), INSIDE);
             wrong.check(known.insert(url.clone()), format!("{field}.url"), "is there twice");
             let fits = host.cookie_domain.as_deref().is_none_or(|domain| covers(domain, &url));
             wrong.check(
@@ -131,16 +189,15 @@ impl SourceInput {
         }
     }
 
-    /// Makes the row that keeps it.
-    pub(super) fn row(&self, id: Uuid, org_id: Uuid) -> rows::Source {
-        rows::Source {
-            id,
-            org_id,
-            name: self.name.clone(),
-            domains: self.domains.clone(),
-            browser_identity: self.browser_identity.clone(),
-            require_signature: self.require_signature,
-            require_timestamp: self.require_timestamp,
+    /// Settings that there are to be, in place of those that there are.
+    pub(super) fn over(self, before: SourceSettings) -> SourceSettings {
+        SourceSettings {
+            name: self.name,
+            domains: self.domains.unwrap_or(before.domains),
+            collect_hosts: self.collect_hosts.unwrap_or(before.collect_hosts),
+            browser_identity: self.browser_identity.unwrap_or(before.browser_identity),
+            require_signature: self.require_signature.unwrap_or(before.require_signature),
+            require_timestamp: self.require_timestamp.unwrap_or(before.require_timestamp),
         }
     }
 }

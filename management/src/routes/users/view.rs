@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::api::{
     error::{Code, Result},
+    member::given,
     permission::Role,
 };
 
@@ -17,7 +18,7 @@ use crate::api::{
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewUser {
-    /// Email address to log in with; no other user of any organisation has it, whatever its case.
+    /// Email address to log in with; no other user of the organisation has it, whatever its case.
     #[schema(max_length = 254)]
     pub(super) email: String,
     /// Name of the user, for display.
@@ -30,19 +31,20 @@ pub struct NewUser {
     pub(super) password: SecretString,
 }
 
-/// Input with what can be changed of a user.
+/// Input with what can be changed of a user. What is left out stays as it is.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UserInput {
     /// Name of the user, for display.
-    #[serde(default)]
-    #[schema(max_length = 200)]
-    pub(super) name: String,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = String, max_length = 200, required = false)]
+    pub(super) name: Option<String>,
     /// Role, which says what they may do, at once and with the tokens that they have.
     pub(super) role: Role,
     /// True where they can't log in; whatever sessions they have end.
-    #[serde(default)]
-    pub(super) disabled: bool,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = bool, required = false)]
+    pub(super) disabled: Option<bool>,
 }
 
 /// A password that is set for someone else.

@@ -1,10 +1,10 @@
-//! Addresses that a customer's settings must not lead to: everything that is not a public host. Asked when
-//! settings are saved, of addresses in URLs, and at each connection, of what a name resolves to.
+//! Addresses that a customer's settings must not lead to: everything that is not a public host. Asked of addresses in
+//! URLs, when settings are saved and when they are loaded, and at each connection, of what a name resolves to.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::Networks;
 use ipnet::{Ipv4Net, Ipv6Net};
-use serve::Networks;
 
 /// True where a connection to `address` may be made. `allowed` are networks that are open all the same,
 /// because the operator says so (`OUTBOUND_ALLOW_CIDRS`).
