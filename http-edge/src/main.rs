@@ -3,7 +3,7 @@
 
 use std::{process::ExitCode, sync::Arc};
 
-use serve::{Env, EnvError, Lifecycle, Workers};
+use serve::{Env, EnvError, Exempt, Lifecycle, Workers};
 
 use crate::{
     body::Bodies, config::Config, core_client::CoreClient, routes::Edge, vendor_cookies::VendorCookies,
@@ -45,7 +45,7 @@ async fn run() -> Result<(), EnvError> {
     lifecycle.on_signals()?;
     serve::metrics::listen(config.process.metrics_addr, &lifecycle).await?;
     let listener = serve::bind("LISTEN_ADDR", config.process.listen_addr).await?;
-    let (proxies, bodies) = (config.trusted_proxies.into(), Bodies::default());
+    let (proxies, bodies) = (Arc::new(config.trusted_proxies), Bodies::default());
     let throttle = Arc::default();
     let vendor_cookies = VendorCookies::default();
     let workers = Workers::per_core(|| {
@@ -64,7 +64,7 @@ async fn run() -> Result<(), EnvError> {
     lifecycle.spawn_supervised("vendor_cookies", move |stop| {
         vendor_cookies.clone().refresh_until(core.clone(), stop)
     });
-    serve::serve(listener, "http", workers, lifecycle).await;
+    serve::serve(listener, "http", Exempt::Proxies(proxies), workers, lifecycle).await;
     Ok(())
 }
 

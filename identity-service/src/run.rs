@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use migrations::{migrate, pool::PgPool};
-use serve::{EnvError, Lifecycle, Workers};
+use serve::{EnvError, Exempt, Lifecycle, Workers};
 use tonic_health::server::HealthReporter;
 
 use crate::{
@@ -105,7 +105,7 @@ pub async fn run(development: bool) -> Result<(), StartError> {
     let workers = Workers::per_core(|| service.clone())?;
     lifecycle.set_started();
     spawn_background(&lifecycle, &stores, &settings, reporter);
-    serve::serve_tls(listener, "grpc", config.tls, workers, lifecycle).await;
+    serve::serve_tls(listener, "grpc", Exempt::Vouched, config.tls, workers, lifecycle).await;
     tracing::info!("stopped");
     Ok(())
 }

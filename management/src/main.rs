@@ -5,7 +5,7 @@ use std::{process::ExitCode, sync::Arc};
 use clap::{Parser, Subcommand};
 use futures_util::FutureExt;
 use migrations::{migrate, pool::PgPool};
-use serve::{Env, EnvError, Lifecycle, Workers, process::CoreConfig};
+use serve::{Env, EnvError, Exempt, Lifecycle, Workers, process::CoreConfig};
 
 use crate::{
     auth::{Auth, tokens::Tokens},
@@ -145,6 +145,7 @@ async fn serve_api(env: &Env) -> Result<(), Failure> {
     let listener = serve::bind("LISTEN_ADDR", config.process.listen_addr).await?;
     let postgres = PgPool::connect_lazily(&config.database, POSTGRES_CONNECTIONS);
     let core = CoreClient::new(&config.core.cores, config.core.service_token);
+    let proxies = Arc::new(config.trusted_proxies);
     let state = Management {
         catalog: Arc::new(Catalog::new(core.clone())),
         core,
@@ -155,7 +156,7 @@ async fn serve_api(env: &Env) -> Result<(), Failure> {
             postgres: postgres.clone(),
             tokens: Arc::new(Tokens::new(&config.jwt_secret, config.jwt_secret_previous.as_ref())),
             hashing: Arc::default(),
-            proxies: Arc::new(config.trusted_proxies),
+            proxies: proxies.clone(),
         },
         postgres: postgres.clone(),
     };
@@ -173,6 +174,6 @@ async fn serve_api(env: &Env) -> Result<(), Failure> {
     });
     let app = routes::app(state, lifecycle.clone());
     lifecycle.set_started();
-    serve::serve(listener, "http", Workers::here(app), lifecycle).await;
+    serve::serve(listener, "http", Exempt::Proxies(proxies), Workers::here(app), lifecycle).await;
     Ok(())
 }

@@ -3,10 +3,14 @@
 
 mod connection;
 mod connection_state;
-mod eviction;
 mod instrumented;
+mod places;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
@@ -15,7 +19,6 @@ use hyper_util::{
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
     time::sleep,
 };
 use tokio_rustls::TlsAcceptor;
@@ -24,13 +27,15 @@ use tracing::{info, warn};
 
 use self::{
     connection::Connection,
-    connection_state::{ConnectionState, EndReason, Timing},
-    eviction::Evictor,
+    connection_state::{EndReason, Timing},
+    places::Places,
 };
-use crate::{EnvError, Lifecycle, Serve, Workers, limits};
+pub use self::{connection::Voucher, instrumented::ReceivedBody};
+use crate::{EnvError, Lifecycle, Serve, TrustedProxies, Workers, limits};
 
-/// Most connections at once on one listener. More wait in the kernel's backlog.
-const MAX_CONNECTIONS: u64 = 8192;
+/// Most connections of a process at once: 8,192 on its main listener, and a quarter of that on the one beside it. More
+/// wait in the kernel's backlog.
+const MAX_CONNECTIONS: u64 = 10_240;
 /// Descriptors that the process itself needs: listeners, stores, channels.
 const OWN_DESCRIPTORS: u64 = 64;
 /// Pause after a failed accept, and between looks for room: trying again at once would spin.
@@ -50,10 +55,28 @@ const TIMING: Timing = Timing {
     header: Duration::from_secs(10),
     idle: Duration::from_secs(75),
     age: Duration::from_mins(10),
+    stall: Duration::from_secs(5),
     notice: Duration::from_secs(2),
     grace: Duration::from_secs(1),
     drain: Duration::from_secs(7),
 };
+
+/// Peers that have no bound on their share of a listener, which is a sixteenth of its places for an address.
+#[derive(Debug, Clone)]
+pub enum Exempt {
+    /// No peer at all.
+    Nobody,
+    /// Trusted proxies, which stand for all of their clients.
+    Proxies(Arc<TrustedProxies>),
+    /// Peers whom the service vouches for, each on its connection: requests carry a [`Voucher`], and no peer's address.
+    Vouched,
+}
+
+impl Exempt {
+    fn has(&self, peer: IpAddr) -> bool {
+        matches!(self, Self::Proxies(proxies) if proxies.trusts(peer))
+    }
+}
 
 /// Listens at `addr`, the value of the variable `name`. Port 0 takes any free one.
 pub async fn bind(name: &'static str, addr: SocketAddr) -> Result<TcpListener, EnvError> {
@@ -64,25 +87,40 @@ pub async fn bind(name: &'static str, addr: SocketAddr) -> Result<TcpListener, E
 
 /// Serves what `workers` answer on `listener` until 2 s after `lifecycle` drains, then for at most 7 s what
 /// is in flight. `name` is the `listener` label of the log line `listening` and of the metrics. Requests
-/// carry the peer as [`ConnectInfo<SocketAddr>`](axum::extract::ConnectInfo).
+/// carry the peer as [`ConnectInfo<SocketAddr>`](axum::extract::ConnectInfo), unless peers are to be vouched for.
 pub async fn serve<S: Serve>(
     listener: TcpListener,
     name: &'static str,
+    exempt: Exempt,
     workers: Workers<S>,
     lifecycle: Lifecycle,
 ) {
-    serve_tls(listener, name, None, workers, lifecycle).await;
+    serve_tls(listener, name, exempt, None, workers, lifecycle).await;
 }
 
 /// Serves as [`serve`] does, behind TLS where there is `tls`.
 pub async fn serve_tls<S: Serve>(
     listener: TcpListener,
     name: &'static str,
+    exempt: Exempt,
     tls: Option<TlsAcceptor>,
     workers: Workers<S>,
     lifecycle: Lifecycle,
 ) {
-    serve_with(listener, name, tls, workers, lifecycle, connection_limit(), TIMING).await;
+    let places = Places::new((connection_limit() / 5 * 4).max(1), exempt, TIMING);
+    serve_with(listener, name, tls, workers, lifecycle, places, TIMING).await;
+}
+
+/// Serves as [`serve`] does a listener beside the process's main one, which takes a quarter of that one's connections
+/// and whose peers are all alike.
+pub(crate) async fn serve_beside<S: Serve>(
+    listener: TcpListener,
+    name: &'static str,
+    workers: Workers<S>,
+    lifecycle: Lifecycle,
+) {
+    let places = Places::new((connection_limit() / 5).max(1), Exempt::Nobody, TIMING);
+    serve_with(listener, name, None, workers, lifecycle, places, TIMING).await;
 }
 
 async fn serve_with<S: Serve>(
@@ -91,7 +129,7 @@ async fn serve_with<S: Serve>(
     tls: Option<TlsAcceptor>,
     workers: Workers<S>,
     lifecycle: Lifecycle,
-    limit: usize,
+    mut places: Places,
     timing: Timing,
 ) {
     if let Ok(addr) = listener.local_addr() {
@@ -101,8 +139,6 @@ async fn serve_with<S: Serve>(
     let leaving = CancellationToken::new();
     let tasks = TaskTracker::new();
     let accept = async {
-        let permits = Arc::new(Semaphore::new(limit));
-        let mut evictor = Evictor::new(limit);
         let builder = builder();
         let open = metrics::gauge!("datafly_connections", "listener" => name);
         loop {
@@ -116,17 +152,19 @@ async fn serve_with<S: Serve>(
                     continue;
                 }
             };
-            let Some(permit) = room(&permits, &mut evictor).await else { return };
+            let Some(place) = places.take(peer.ip()).await else {
+                count(name, EndReason::Address);
+                continue;
+            };
             let Some((worker, busy)) = workers.next() else { return };
-            let state = ConnectionState::new(timing);
-            evictor.add(&state);
             let connection = Connection {
                 builder: builder.clone(),
                 tls: tls.clone(),
                 service: worker.service.clone(),
                 peer,
                 timing,
-                state,
+                state: place.state.clone(),
+                is_vouched_for: places.are_vouched_for(),
                 draining: draining.clone(),
                 leaving: leaving.clone(),
             };
@@ -141,7 +179,7 @@ async fn serve_with<S: Serve>(
                 if let Some(end) = ended {
                     count(name, end);
                 }
-                drop((permit, busy));
+                drop((place, busy));
             };
             tasks.spawn_on(serve, &worker.runtime);
         }
@@ -159,20 +197,6 @@ async fn serve_with<S: Serve>(
     tasks.close();
     // Each of them knows until when it may stay.
     tasks.wait().await;
-}
-
-/// Takes a place for one more connection; where there is none, connections that wait for a request are ended
-/// to make some.
-async fn room(permits: &Arc<Semaphore>, evictor: &mut Evictor) -> Option<OwnedSemaphorePermit> {
-    if let Ok(permit) = permits.clone().try_acquire_owned() {
-        return Some(permit);
-    }
-    loop {
-        evictor.evict_longest_waiting();
-        if let Ok(permit) = tokio::time::timeout(ACCEPT_BACKOFF, permits.clone().acquire_owned()).await {
-            return permit.ok();
-        }
-    }
 }
 
 fn count(listener: &'static str, end: EndReason) {
@@ -200,7 +224,8 @@ fn builder() -> Builder<TokioExecutor> {
     builder
 }
 
-/// Raises the soft descriptor limit to the hard one, as Go's runtime does, and keeps a fifth of it free.
+/// Connections of all listeners of the process. Raises the soft descriptor limit to the hard one, as Go's runtime does,
+/// and keeps a fifth of it free.
 fn connection_limit() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };

@@ -20,7 +20,7 @@ pub mod tls;
 mod warn_on_change;
 pub mod workers;
 
-pub use accept::{bind, serve, serve_tls};
+pub use accept::{Exempt, ReceivedBody, Voucher, bind, serve, serve_tls};
 pub use authority::Authority;
 pub use env::{Env, EnvError};
 pub use error_body::error_body;

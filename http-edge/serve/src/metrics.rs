@@ -85,7 +85,7 @@ pub async fn listen(addr: SocketAddr, lifecycle: &Lifecycle) -> Result<JoinHandl
             handle.run_upkeep();
         }
     });
-    Ok(tokio::spawn(accept::serve(listener, "metrics", Workers::here(router), Lifecycle::new())))
+    Ok(tokio::spawn(accept::serve_beside(listener, "metrics", Workers::here(router), Lifecycle::new())))
 }
 
 /// Records the duration of each request until its answer's head, by route pattern (never the path, which is

@@ -17,16 +17,15 @@ use std::{
 
 use axum::{body::Body, response::Response};
 use http::Request;
-use hyper::body::Incoming;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::Service;
 
-use crate::EnvError;
+use crate::{EnvError, accept::ReceivedBody};
 
 /// Service that answers requests: an axum router, or a service around one.
 pub trait Serve:
-    Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
+    Service<Request<ReceivedBody>, Response = Response<Body>, Error = Infallible, Future: Send>
     + Clone
     + Send
     + 'static
@@ -34,7 +33,7 @@ pub trait Serve:
 }
 
 impl<S> Serve for S where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
+    S: Service<Request<ReceivedBody>, Response = Response<Body>, Error = Infallible, Future: Send>
         + Clone
         + Send
         + 'static

@@ -17,12 +17,11 @@ use base64::{
 };
 use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, Request};
-use hyper::body::Incoming;
 use metrics::{Histogram, counter, histogram};
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use proto::{Reason, v1::ErrorReason};
-use serve::Serve;
+use serve::{ReceivedBody, Serve, Voucher};
 use tonic::{Code, Status};
 use tower::service_fn;
 
@@ -58,7 +57,7 @@ const CODES: usize = 17;
 /// Puts `service`, whose methods `descriptor_sets` describe, behind the guard.
 pub fn guarded<C, F>(service: C, tokens: ServiceTokens, descriptor_sets: &[&[u8]]) -> impl Serve + use<C, F>
 where
-    C: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+    C: Fn(Request<ReceivedBody>) -> F + Send + Sync + 'static,
     F: Future<Output = Result<Response, Infallible>> + Send,
 {
     let methods = paths(descriptor_sets).into_iter().map(|path| (path.clone(), Method::new(&path)));
@@ -72,10 +71,10 @@ where
 
 impl<C, F> Guard<C>
 where
-    C: Fn(Request<Incoming>) -> F,
+    C: Fn(Request<ReceivedBody>) -> F,
     F: Future<Output = Result<Response, Infallible>>,
 {
-    async fn answer(&self, request: Request<Incoming>) -> Response {
+    async fn answer(&self, request: Request<ReceivedBody>) -> Response {
         let began = Instant::now();
         let method = self.methods.get(request.uri().path()).unwrap_or(&self.unknown);
         // What calls share is behind locks and atomics, which a panic does not leave half-written.
@@ -88,13 +87,16 @@ where
 
     /// Lets in callers whose token's roles allow the method, as many as there is room for, before anything is
     /// decoded. Handlers find the roles among the request's extensions.
-    async fn admit(&self, method: &Method, mut request: Request<Incoming>) -> Response {
+    async fn admit(&self, method: &Method, mut request: Request<ReceivedBody>) -> Response {
         let mut place = None;
         if method.access != Access::Open {
             let refusal = match self.tokens.roles(request.headers()) {
                 None => Some(ErrorReason::InvalidServiceToken),
                 Some(roles) if !method.access.allows(roles) => Some(ErrorReason::RoleNotAllowed),
                 Some(roles) => {
+                    if let Some(voucher) = request.extensions().get::<Voucher>() {
+                        voucher.vouch();
+                    }
                     request.extensions_mut().insert(roles);
                     None
                 }
@@ -194,7 +196,7 @@ fn code(response: &Response) -> Code {
 #[cfg(test)]
 mod tests {
     use axum::{Router, routing::post};
-    use serve::{Lifecycle, Workers};
+    use serve::{Exempt, Lifecycle, Workers};
     use tokio::{
         io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
         net::TcpStream,
@@ -223,7 +225,7 @@ mod tests {
             ServiceTokens::open(),
             &[],
         ));
-        tokio::spawn(serve::serve(listener, "test", workers, Lifecycle::new()));
+        tokio::spawn(serve::serve(listener, "test", Exempt::Nobody, workers, Lifecycle::new()));
         let call = async |path: &str| {
             let mut stream = TcpStream::connect(addr).await.unwrap();
             let request = format!("POST {path} HTTP/1.1\r\nHost: x\r\n\r\n");

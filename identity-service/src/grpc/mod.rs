@@ -17,7 +17,6 @@ use std::{convert::Infallible, sync::Arc};
 use axum::{body::Body, response::Response};
 use futures_util::FutureExt;
 use http::Request;
-use hyper::body::Incoming;
 use proto::v1::{
     auth_service_server::AuthServiceServer,
     catalog_service_server::CatalogServiceServer,
@@ -27,7 +26,7 @@ use proto::v1::{
     resolve_service_server::{self, ResolveServiceServer},
     sync_service_server::{self, SyncServiceServer},
 };
-use serve::Serve;
+use serve::{ReceivedBody, Serve};
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tower::Service;
@@ -71,7 +70,7 @@ pub fn service<H: Health>(
     ];
     let others = others.prepare().into_axum_router();
     // A router's look-up takes several allocations, so what visitors wait for goes past it.
-    let calls = move |request: Request<Incoming>| {
+    let calls = move |request: Request<ReceivedBody>| {
         let path = request.uri().path().strip_prefix('/').unwrap_or_default();
         if path.starts_with(resolve_service_server::SERVICE_NAME) {
             direct(resolve.clone().call(request)).left_future()

@@ -26,9 +26,20 @@ use tracing::debug;
 
 use super::{
     connection_state::{ConnectionState, EndReason, Flight, Timing},
-    instrumented::{InstrumentedBody, InstrumentedSocket, Stream},
+    instrumented::{InstrumentedBody, InstrumentedSocket, ReceivedBody, Stream},
 };
 use crate::{Serve, limits};
+
+/// Handle to the connection of a request, for whoever finds out that its peer is one of our own.
+#[derive(Debug, Clone)]
+pub struct Voucher(Arc<ConnectionState>);
+
+impl Voucher {
+    /// Exempts the connection from its address's share of the listener, and from being ended for others'.
+    pub fn vouch(&self) {
+        self.0.trust();
+    }
+}
 
 /// Time that a timer is put off by when nothing is due.
 const RECHECK_INTERVAL: Duration = Duration::from_hours(1);
@@ -41,6 +52,8 @@ pub(super) struct Connection<S> {
     pub(super) peer: SocketAddr,
     pub(super) timing: Timing,
     pub(super) state: Arc<ConnectionState>,
+    /// True where requests carry a [`Voucher`] in place of the peer's address.
+    pub(super) is_vouched_for: bool,
     /// Cancelled when the process drains; each later HTTP/1.1 answer is its connection's last.
     pub(super) draining: CancellationToken,
     /// Cancelled when listening ends; a connection that waits is left then, and one with requests in flight
@@ -67,12 +80,20 @@ impl<S: Serve> Connection<S> {
         let service = {
             let (service, peer, state, draining) =
                 (self.service, self.peer, self.state.clone(), self.draining);
+            let is_vouched_for = self.is_vouched_for;
             service_fn(move |request: Request<Incoming>| {
                 let (flight, head) = state.request(request.version());
-                answer(service.clone(), peer, flight, head, draining.clone(), request)
+                let mut request =
+                    request.map(|body| ReceivedBody { body, state: state.clone(), is_awaited: false });
+                if is_vouched_for {
+                    request.extensions_mut().insert(Voucher(state.clone()));
+                } else {
+                    request.extensions_mut().insert(ConnectInfo(peer));
+                }
+                answer(service.clone(), flight, head, draining.clone(), request)
             })
         };
-        let socket = InstrumentedSocket { stream, state: self.state.clone() };
+        let socket = InstrumentedSocket { stream, state: self.state.clone(), is_unread: false };
         let mut connection = pin!(self.builder.serve_connection(TokioIo::new(socket), service));
         let mut timer = pin!(sleep(self.timing.header));
         let (mut leaving, mut ended) = (false, None);
@@ -87,8 +108,8 @@ impl<S: Serve> Connection<S> {
                 }
                 () = self.leaving.cancelled(), if !leaving => {}
                 () = self.state.full.notified() => {
-                    if self.state.waiting().is_some() {
-                        return Some(EndReason::Full);
+                    if let Some(reason) = self.state.told() {
+                        return Some(reason);
                     }
                     continue;
                 }
@@ -123,7 +144,7 @@ async fn shake_hands(
         }),
         // Nothing was asked yet.
         () = leaving.cancelled() => Err(Some(EndReason::Drain)),
-        () = state.full.notified() => Err(Some(EndReason::Full)),
+        () = state.full.notified() => Err(state.told()),
         () = sleep(limit) => Err(Some(EndReason::Header)),
     }
 }
@@ -153,17 +174,15 @@ async fn overdue(state: &ConnectionState, mut timer: Pin<&mut Sleep>) -> EndReas
 
 async fn answer<S: Serve>(
     mut service: S,
-    peer: SocketAddr,
     flight: Flight,
     head: Vec<u8>,
     draining: CancellationToken,
-    mut request: Request<Incoming>,
+    request: Request<ReceivedBody>,
 ) -> Result<Response<InstrumentedBody>, Infallible> {
     let version = request.version();
     let mut response = if let Some(refusal) = limits::refuse(&request, &head) {
         refusal
     } else {
-        request.extensions_mut().insert(ConnectInfo(peer));
         // A router is always ready.
         service.call(request).await?
     };
@@ -171,5 +190,5 @@ async fn answer<S: Serve>(
     if draining.is_cancelled() && version != Version::HTTP_2 {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    Ok(response.map(|body| InstrumentedBody { body, _flight: flight }))
+    Ok(response.map(|body| InstrumentedBody::new(body, flight)))
 }

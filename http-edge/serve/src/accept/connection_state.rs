@@ -1,6 +1,9 @@
 //! State of a connection: which requests are in flight, and how long it may go on like that.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use http::Version;
 use tokio::{
@@ -24,6 +27,9 @@ pub(super) struct Timing {
     /// Life of an HTTP/2 connection. A peer that never takes its answers holds their memory so long, and no
     /// longer.
     pub(super) age: Duration,
+    /// Time for which a peer may neither send nor read what we wait for, before its connection may be ended for
+    /// others'.
+    pub(super) stall: Duration,
     /// Time between the signal and the end of listening: load balancers learn meanwhile that the process is
     /// not ready.
     pub(super) notice: Duration,
@@ -45,8 +51,11 @@ pub(super) enum EndReason {
     Age,
     /// The requests in flight took too long when the connection was to end.
     Drain,
-    /// The listener is full, and the connection waited longest of all.
+    /// The listener is full, and the connection waited or stalled longest of all.
     Full,
+    /// The address has its share of the listener, and the connection waited or stalled longest of its own, or is one
+    /// too many.
+    Address,
 }
 
 impl EndReason {
@@ -57,17 +66,20 @@ impl EndReason {
             Self::Age => "age",
             Self::Drain => "drain",
             Self::Full => "full",
+            Self::Address => "address",
         }
     }
 }
 
-/// State of a connection, shared by its task, its socket, its answers and the evictor.
+/// State of a connection, shared by its task, its socket, its requests and answers, and its listener's places.
 #[derive(Debug)]
 pub(super) struct ConnectionState {
     timing: Timing,
     inner: Mutex<Inner>,
     /// Notified when another connection needs the room.
     pub(super) full: Notify,
+    /// Number of connections that count on the address's share; none where the address has no bound.
+    counted: Option<Arc<AtomicUsize>>,
 }
 
 #[derive(Debug)]
@@ -76,6 +88,18 @@ struct Inner {
     /// Instant at which the last request ended, or the next one's first byte came.
     since: Instant,
     in_flight: usize,
+    /// Requests in flight that wait for the peer to send or to read, and not for us.
+    held_up: usize,
+    /// Instant at which the peer last sent or read what we waited for, or we last began to wait.
+    moved: Instant,
+    /// True while the peer reads nothing of what is to be written.
+    is_unread: bool,
+    /// True while the connection counts on its address's share.
+    counts: bool,
+    /// True where the peer has shown that it is one of our own.
+    is_trusted: bool,
+    /// Reason for which the connection was told to end.
+    told: Option<EndReason>,
     asked: bool,
     http2: bool,
     /// Bytes of the next request's head that have come; empty in HTTP/2.
@@ -84,11 +108,29 @@ struct Inner {
 }
 
 impl ConnectionState {
-    pub(super) fn new(timing: Timing) -> Arc<Self> {
+    /// State of a new connection, which counts on `counted` at once.
+    pub(super) fn new(timing: Timing, counted: Option<Arc<AtomicUsize>>) -> Arc<Self> {
         let now = Instant::now();
-        let (in_flight, asked, http2, head, leaving) = (0, false, false, Vec::new(), None);
-        let inner = Inner { born: now, since: now, in_flight, asked, http2, head, leaving };
-        Arc::new(Self { timing, inner: Mutex::new(inner), full: Notify::new() })
+        let counts = counted.is_some();
+        if let Some(counted) = &counted {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+        let inner = Inner {
+            born: now,
+            since: now,
+            in_flight: 0,
+            held_up: 0,
+            moved: now,
+            is_unread: false,
+            counts,
+            is_trusted: false,
+            told: None,
+            asked: false,
+            http2: false,
+            head: Vec::new(),
+            leaving: None,
+        };
+        Arc::new(Self { timing, inner: Mutex::new(inner), full: Notify::new(), counted })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -115,7 +157,7 @@ impl ConnectionState {
         inner.in_flight += 1;
         inner.asked = true;
         inner.http2 = version == Version::HTTP_2;
-        (Flight(self.clone()), std::mem::take(&mut inner.head))
+        (Flight { state: self.clone(), is_held_up: false, has_moved: false }, std::mem::take(&mut inner.head))
     }
 
     /// Marks the connection as one that is to end, with what is in flight.
@@ -123,10 +165,83 @@ impl ConnectionState {
         self.lock().leaving.get_or_insert_with(Instant::now);
     }
 
-    /// Instant since which no request is in flight; `None` while one is.
-    pub(super) fn waiting(&self) -> Option<Instant> {
+    /// Takes note of a request that from now on waits for the peer.
+    pub(super) fn hold_up(&self) {
+        let mut inner = self.lock();
+        // What is new is not what was waited for.
+        if inner.held_up == 0 {
+            inner.moved = Instant::now();
+        }
+        inner.held_up += 1;
+    }
+
+    /// Takes note of a request that waited for the peer and does so no longer.
+    pub(super) fn go_on(&self) {
+        let mut inner = self.lock();
+        inner.held_up -= 1;
+        inner.moved = Instant::now();
+    }
+
+    /// Takes note of something that the peer has taken, while there is more.
+    pub(super) fn progress(&self) {
+        self.lock().moved = Instant::now();
+    }
+
+    /// Takes note of whether the peer reads what is written.
+    pub(super) fn set_unread(&self, is_unread: bool) {
+        let mut inner = self.lock();
+        inner.is_unread = is_unread;
+        inner.moved = Instant::now();
+    }
+
+    /// Marks the peer as one of our own, which no share and no other connection's need ends.
+    pub(super) fn trust(&self) {
+        let mut inner = self.lock();
+        inner.is_trusted = true;
+        self.count(&mut inner, false);
+    }
+
+    /// Gives up what the connection counts on its address's share.
+    pub(super) fn discount(&self) {
+        self.count(&mut self.lock(), false);
+    }
+
+    fn count(&self, inner: &mut Inner, counts: bool) {
+        let Some(counted) = self.counted.as_ref().filter(|_| inner.counts != counts) else { return };
+        inner.counts = counts;
+        if counts {
+            counted.fetch_add(1, Ordering::Relaxed)
+        } else {
+            counted.fetch_sub(1, Ordering::Relaxed)
+        };
+    }
+
+    /// Instant since which the connection has waited for a request, or for [`Timing::stall`] or longer for the peer to send or
+    /// read what its requests need; `None` where it can't be ended for others'.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
         let inner = self.lock();
-        (inner.in_flight == 0).then_some(inner.since)
+        if inner.told.is_some() { None } else { inner.idle_since(self.timing.stall) }
+    }
+
+    /// Tells the connection to end for others', of which the new one takes its place in the address's share.
+    pub(super) fn end(&self, reason: EndReason) {
+        let mut inner = self.lock();
+        inner.told = Some(reason);
+        self.count(&mut inner, false);
+        drop(inner);
+        self.full.notify_one();
+    }
+
+    /// Reason for which the connection was told to end, if that still holds: it may have got a request since.
+    pub(super) fn told(&self) -> Option<EndReason> {
+        let mut inner = self.lock();
+        let told = inner.told.take();
+        if inner.idle_since(self.timing.stall).is_none() {
+            let counts = !inner.is_trusted;
+            self.count(&mut inner, counts);
+            return None;
+        }
+        told
     }
 
     /// Instant at which the connection has to end if nothing changes, and why; `None` where nothing is due.
@@ -145,14 +260,53 @@ impl ConnectionState {
     }
 }
 
+impl Inner {
+    fn idle_since(&self, stall: Duration) -> Option<Instant> {
+        let is_stalled = self.is_unread || self.in_flight > 0;
+        if self.is_trusted || self.in_flight > self.held_up {
+            None
+        } else if is_stalled {
+            Some(self.moved).filter(|moved| moved.elapsed() >= stall)
+        } else {
+            Some(self.since)
+        }
+    }
+}
+
 /// Guard of a request in flight, kept until its answer has been written or given up.
 #[derive(Debug)]
-pub(super) struct Flight(Arc<ConnectionState>);
+pub(super) struct Flight {
+    state: Arc<ConnectionState>,
+    /// True while the answer waits for the peer to read it.
+    is_held_up: bool,
+    /// True where the peer has read some of it.
+    has_moved: bool,
+}
+
+impl Flight {
+    /// Takes note of an answer that from now on waits for the peer to read it.
+    pub(super) fn hold_up(&mut self) {
+        self.is_held_up = true;
+        self.state.hold_up();
+    }
+
+    /// Takes note of a part of the answer that the peer has taken, and of which more follows unless it is the `last`.
+    pub(super) fn progress(&mut self, last: bool) {
+        self.has_moved = true;
+        if !last {
+            self.state.progress();
+        }
+    }
+}
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        let mut inner = self.0.lock();
+        let mut inner = self.state.lock();
         inner.in_flight -= 1;
+        inner.held_up -= usize::from(self.is_held_up);
         inner.since = Instant::now();
+        if self.has_moved {
+            inner.moved = inner.since;
+        }
     }
 }

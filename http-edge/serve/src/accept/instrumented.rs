@@ -1,4 +1,5 @@
-//! The socket and the body of an answer, which tell a [`ConnectionState`] of bytes and of answers.
+//! The socket, and the bodies of requests and answers, which tell a [`ConnectionState`] of bytes, of answers, and of
+//! what waits for the peer.
 
 use std::{
     io::{self, IoSlice},
@@ -9,6 +10,7 @@ use std::{
 
 use axum::body::{Body, Bytes, HttpBody};
 use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -22,6 +24,18 @@ use super::connection_state::{ConnectionState, Flight};
 pub(super) struct InstrumentedSocket {
     pub(super) stream: Stream,
     pub(super) state: Arc<ConnectionState>,
+    /// True while the peer reads nothing.
+    pub(super) is_unread: bool,
+}
+
+impl InstrumentedSocket {
+    fn written(&mut self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if result.is_pending() != self.is_unread {
+            self.is_unread = result.is_pending();
+            self.state.set_unread(self.is_unread);
+        }
+        result
+    }
 }
 
 /// Stream that a connection's bytes come through.
@@ -70,7 +84,8 @@ impl AsyncWrite for InstrumentedSocket {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        either!(self, stream => stream.poll_write(context, bytes))
+        let result = either!(self, stream => stream.poll_write(context, bytes));
+        self.written(result)
     }
 
     fn poll_write_vectored(
@@ -78,7 +93,8 @@ impl AsyncWrite for InstrumentedSocket {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        either!(self, stream => stream.poll_write_vectored(context, slices))
+        let result = either!(self, stream => stream.poll_write_vectored(context, slices));
+        self.written(result)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -97,10 +113,60 @@ impl AsyncWrite for InstrumentedSocket {
     }
 }
 
-/// Body of an answer; its request is in flight for as long as the body lives.
+/// Body of a request, as the peer sends it.
+#[derive(Debug)]
+pub struct ReceivedBody {
+    pub(super) body: Incoming,
+    pub(super) state: Arc<ConnectionState>,
+    /// True while somebody waits for the peer to send more of it.
+    pub(super) is_awaited: bool,
+}
+
+impl HttpBody for ReceivedBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        if frame.is_pending() != self.is_awaited {
+            self.is_awaited = frame.is_pending();
+            if self.is_awaited { self.state.hold_up() } else { self.state.go_on() }
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for ReceivedBody {
+    fn drop(&mut self) {
+        if self.is_awaited {
+            self.state.go_on();
+        }
+    }
+}
+
+/// Body of an answer; its request is in flight for as long as the body lives, and waits for the peer to read it. An
+/// answer without an end, as a watch of health, waits likewise.
 pub(super) struct InstrumentedBody {
-    pub(super) body: Body,
-    pub(super) _flight: Flight,
+    body: Body,
+    flight: Flight,
+}
+
+impl InstrumentedBody {
+    pub(super) fn new(body: Body, mut flight: Flight) -> Self {
+        flight.hold_up();
+        Self { body, flight }
+    }
 }
 
 impl HttpBody for InstrumentedBody {
@@ -111,7 +177,10 @@ impl HttpBody for InstrumentedBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let last = frame.is_none() || self.body.is_end_stream();
+        self.flight.progress(last);
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use axum::{Router, extract::ConnectInfo, routing::get};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     sync::Notify,
     task::JoinHandle,
     time::{sleep, timeout},
@@ -18,6 +18,7 @@ const TIMES: Timing = Timing {
     header: LONG,
     idle: LONG,
     age: LONG,
+    stall: LONG,
     notice: Duration::ZERO,
     grace: Duration::from_millis(50),
     drain: Duration::from_millis(300),
@@ -30,6 +31,12 @@ const GET_AND_READ_ONE_BYTE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\
     \x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x04\x00\x00\x00\x01\
     \x00\x00\x06\x01\x05\x00\x00\x00\x01\x82\x84\x86\x41\x01x";
 
+/// The same with an initial window of nothing.
+const GET_AND_READ_NOTHING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\
+    \x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x04\x00\x00\x00\x00\
+    \x00\x00\x06\x01\x05\x00\x00\x00\x01\x82\x84\x86\x41\x01x";
+const GET_AND_CLOSE: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+
 /// A running listener: address, lifecycle, task, and a notice that a slow request has begun.
 type Started = (SocketAddr, Lifecycle, JoinHandle<()>, Arc<Notify>);
 
@@ -38,6 +45,11 @@ async fn start(timing: Timing) -> Started {
 }
 
 async fn start_with(timing: Timing, limit: usize) -> Started {
+    let here: TrustedProxies = "127.0.0.1".parse().unwrap();
+    start_exempt(timing, limit, Exempt::Proxies(here.into())).await
+}
+
+async fn start_exempt(timing: Timing, limit: usize, exempt: Exempt) -> Started {
     let listener = bind("LISTEN_ADDR", ([127, 0, 0, 1], 0).into()).await.unwrap();
     let addr = listener.local_addr().unwrap();
     let begun = Arc::new(Notify::new());
@@ -64,13 +76,21 @@ async fn start_with(timing: Timing, limit: usize) -> Started {
         );
     let life = Lifecycle::new();
     let workers = Workers::per_core(|| router.clone()).unwrap();
-    let task = tokio::spawn(serve_with(listener, "test", None, workers, life.clone(), limit, timing));
+    let places = Places::new(limit, exempt, timing);
+    let task = tokio::spawn(serve_with(listener, "test", None, workers, life.clone(), places, timing));
     (addr, life, task, begun)
 }
 
 async fn send(addr: SocketAddr, bytes: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(addr).await.unwrap();
     stream.write_all(bytes).await.unwrap();
+    stream
+}
+
+/// Sends to a peer that may have closed already.
+async fn send_any(addr: SocketAddr, bytes: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    let _ = stream.write_all(bytes).await;
     stream
 }
 
@@ -175,6 +195,50 @@ async fn who_waited_longest_makes_room_on_a_full_listener() {
     assert!(one(&mut good).await.starts_with("HTTP/1.1 200"), "the good client waits");
     assert_eq!(rest(crowd.remove(0)).await, "", "the first idle one was left");
     assert!(one(&mut busy).await.starts_with("HTTP/1.1 200"), "a request was cut");
+}
+
+#[tokio::test]
+async fn who_stalls_makes_room_on_a_full_listener_and_whom_we_keep_waiting_does_not() {
+    let (addr, _life, _task, begun) = start_with(Timing { stall: SHORT, ..TIMES }, 3).await;
+    let mut ours = send(addr, b"GET /never HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    timeout(BOUND, begun.notified()).await.expect("the request has not begun");
+    let half = send(addr, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc").await;
+    let unread = send(addr, GET_AND_READ_NOTHING).await;
+    sleep(2 * SHORT).await;
+    let mut kept = Vec::new();
+    for _ in 0..2 {
+        kept.push(send(addr, GET).await);
+        assert!(one(kept.last_mut().unwrap()).await.starts_with("HTTP/1.1 200"), "the good client waits");
+    }
+    assert_eq!(rest(half).await, "", "half a body was left");
+    assert!(!rest(unread).await.contains("127.0.0.1"));
+    assert!(timeout(SHORT, ours.read_u8()).await.is_err(), "a request was cut");
+}
+
+#[tokio::test]
+async fn an_address_has_its_share_and_nobody_else_s() {
+    let (addr, _life, _task, begun) = start_exempt(TIMES, 32, Exempt::Nobody).await;
+    let mut kept = send(addr, GET).await;
+    one(&mut kept).await;
+    let mut busy = Vec::new();
+    for _ in 0..2 {
+        busy.push(send(addr, b"GET /never HTTP/1.1\r\nHost: x\r\n\r\n").await);
+        timeout(BOUND, begun.notified()).await.expect("the request has not begun");
+    }
+    assert_eq!(rest(kept).await, "", "the idle one makes room for its neighbours");
+    assert_eq!(rest(send_any(addr, GET).await).await, "", "a third one at once");
+    let other = TcpSocket::new_v4().unwrap();
+    other.bind(([127, 0, 0, 2], 0).into()).unwrap();
+    let mut other = other.connect(addr).await.unwrap();
+    other.write_all(GET).await.unwrap();
+    assert!(one(&mut other).await.starts_with("HTTP/1.1 200"), "another address");
+    drop(busy);
+    let again = async {
+        while !rest(send_any(addr, GET_AND_CLOSE).await).await.starts_with("HTTP/1.1 200") {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(BOUND, again).await.expect("what has ended counts still");
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use proto::v1::{
     sync_service_server::SyncServiceServer,
 };
 use serde_json::Value;
-use serve::{Lifecycle, Workers};
+use serve::{Exempt, Lifecycle, Workers};
 use tonic::service::Routes;
 use tower::ServiceExt;
 
@@ -41,7 +41,13 @@ async fn start_core() -> (FakeCore, SocketAddr) {
     let routes = Routes::new(ResolveServiceServer::new(fake.clone()))
         .add_service(AuthServiceServer::new(fake.clone()))
         .add_service(SyncServiceServer::new(fake.clone()));
-    tokio::spawn(serve::serve(listener, "grpc", Workers::here(routes.into_axum_router()), Lifecycle::new()));
+    tokio::spawn(serve::serve(
+        listener,
+        "grpc",
+        Exempt::Nobody,
+        Workers::here(routes.into_axum_router()),
+        Lifecycle::new(),
+    ));
     (fake, addr)
 }
 

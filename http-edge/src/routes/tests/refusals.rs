@@ -6,7 +6,7 @@ use http::StatusCode;
 use proto::v1::{
     auth_service_server::AuthServiceServer, caller::Kind, resolve_service_server::ResolveServiceServer,
 };
-use serve::{Lifecycle, Workers};
+use serve::{Exempt, Lifecycle, Workers};
 use tonic::service::Routes;
 
 use super::{KEY, ORIGIN, edge, send, start};
@@ -96,7 +96,7 @@ async fn a_core_that_is_away_is_503_and_another_takes_over() {
     let routes = Routes::new(ResolveServiceServer::new(fake.clone()))
         .add_service(AuthServiceServer::new(fake))
         .into_axum_router();
-    tokio::spawn(serve::serve(listener, "grpc", Workers::here(routes), Lifecycle::new()));
+    tokio::spawn(serve::serve(listener, "grpc", Exempt::Nobody, Workers::here(routes), Lifecycle::new()));
     let app = edge(&[nobody, addr]);
     for _ in 0..8 {
         assert_eq!(send(&app, "POST", "/v1/t", &[KEY], event).await.status, StatusCode::OK);
