@@ -54,6 +54,8 @@ pub enum Counted {
     UnknownKey,
     /// First hop of a sync.
     Sync,
+    /// Return from a vendor.
+    Callback,
 }
 
 /// Key with an origin and a host, or with a subscriber who signs, that the core lets in.

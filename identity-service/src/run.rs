@@ -13,7 +13,7 @@ use crate::{
     graph::writer::GraphWriter,
     grpc,
     identity_admin::{IdentityAdmin, reaper},
-    limits::org_writes::OrgWrites,
+    limits::{new_identities::NewIdentities, org_writes::OrgWrites},
     pii::tombstone::TombstoneKeys,
     resolve::{
         Resolver,
@@ -33,7 +33,7 @@ use crate::{
         redis::{client::RedisClient, purge, supervisor},
         repairs,
     },
-    sync::{GatewaySync, state::StateKeys},
+    sync::{GatewaySync, state::StateKeys, used_states::UsedStates},
     vendor_ids::writer::VendorIdWriter,
     vendors,
 };
@@ -148,11 +148,13 @@ fn build(config: &Config, stores: &Stores, settings: &Settings, tombstones: Arc<
             distinct_users: DistinctUsers::default(),
             proven_users: ProvenUsers::default(),
             contacts: StoredContacts::default(),
+            new_identities: NewIdentities::default(),
         },
         sync: GatewaySync {
             stores: stores.clone(),
             settings: settings.clone(),
             states: StateKeys::derive(&config.keys),
+            used_states: UsedStates::default(),
             writer: vendor_ids,
             tombstones: tombstones.clone(),
         },

@@ -212,7 +212,14 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Counter,
         unit: Unit::Count,
         labels: &["by"],
-        help: "Requests that the edge alone answered 429, by what was over its rate.",
+        help: "Requests that the edge alone refused, by what was over its rate.",
+    },
+    Metric {
+        name: "datafly_new_identities_throttled_total",
+        kind: Kind::Counter,
+        unit: Unit::Count,
+        labels: &[],
+        help: "Requests whose address had brought too many new identities.",
     },
     Metric {
         name: "datafly_core_failures_total",

@@ -1,5 +1,5 @@
 //! `GET /v1/sync/{vendor}/callback`: hands on what the vendor sent back. The browser gets its image whatever
-//! comes of it; reasons are the core's to count and log.
+//! comes of it; reasons are the core's to count and log. An address returns from no more syncs than it may begin.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -11,7 +11,7 @@ use http::{HeaderName, HeaderValue, header, request::Parts};
 use proto::v1::StoreSyncResultRequest;
 
 use super::{Edge, is_head, no_store};
-use crate::{caller, cookies};
+use crate::{caller, cookies, throttle::Counted};
 
 /// Longest query that is handed on, in bytes (`StoreSyncResultRequest.raw_query`).
 const MAX_QUERY_BYTES: usize = 8 * 1024;
@@ -40,6 +40,10 @@ pub async fn store(
         return response;
     };
     if is_head(&parts.method) {
+        return response;
+    }
+    let subscriber = edge.proxies.subscriber(edge.proxies.client(peer.ip(), &parts.headers));
+    if edge.throttle.charge(subscriber, Counted::Callback).is_err() {
         return response;
     }
     let host = caller::host(&parts, peer, &edge.proxies);

@@ -1,6 +1,6 @@
 //! The tenant of a call: the organisation whose data it reaches, and what its caller may say.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use serve::origin::Origin;
 use tokio::sync::OwnedSemaphorePermit;
@@ -21,6 +21,8 @@ pub struct Tenant {
     pub browser: bool,
     /// True where identifiers are vouched for: by a signed call, or an internal service.
     pub verified: bool,
+    /// Network of the browser, by which the identities that it brings are counted; none where they are not.
+    pub network: Option<IpAddr>,
     /// Time at which a signed call was signed; none for browsers and services.
     pub signed_at: Option<SignedAt>,
     /// Origins of all pages of the organisation's.

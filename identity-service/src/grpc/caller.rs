@@ -1,6 +1,7 @@
 //! The step from a `Caller` message to the tenant it speaks for.
 
 use proto::v1::{Caller, ErrorReason, caller::Kind};
+use serve::proxies::network;
 use time::OffsetDateTime;
 use tonic::Request;
 use uuid::Uuid;
@@ -42,6 +43,7 @@ pub async fn tenant(
                 source: None,
                 browser: false,
                 verified: true,
+                network: None,
                 signed_at: None,
                 own_origins: app.settings.current().await?.own_origins(org),
                 host: None,
@@ -51,11 +53,13 @@ pub async fn tenant(
         Some(Kind::Collect(collect)) => {
             let snapshot = app.settings.current().await?;
             let known = pipeline_key::authenticate(&snapshot, &collect, purpose, subjects, now)?;
+            let client_ip = collect.client_ip.filter(|_| known.signed_at.is_none());
             Ok(Tenant {
                 org: known.org,
                 source: Some(known.source),
                 browser: known.signed_at.is_none(),
                 verified: known.signed_at.is_some(),
+                network: client_ip.and_then(|address| address.parse().ok()).map(network),
                 signed_at: known.signed_at,
                 own_origins: snapshot.own_origins(known.org),
                 host: known.host,

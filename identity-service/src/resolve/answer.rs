@@ -138,6 +138,7 @@ pub fn failed(error: &Error) -> Resolution {
         reason,
         ErrorReason::Unavailable
             | ErrorReason::Overloaded
+            | ErrorReason::RateLimited
             | ErrorReason::DeadlineExceeded
             | ErrorReason::Internal
     );

@@ -12,6 +12,7 @@ mod identify;
 pub mod known_pairs;
 pub mod link_token;
 mod looks;
+mod newcomers;
 mod resolving;
 pub mod subject;
 mod withdrawal;
@@ -28,6 +29,7 @@ use self::{
 };
 use crate::{
     graph::writer::GraphWriter,
+    limits::new_identities::NewIdentities,
     pii::tombstone::TombstoneKeys,
     storage::{Stores, postgres::create::Creator},
     vendor_ids::writer::VendorIdWriter,
@@ -57,4 +59,6 @@ pub struct Resolver {
     pub proven_users: ProvenUsers,
     /// Emails and phones that need not be stored again.
     pub contacts: StoredContacts,
+    /// The limit on new identities of an address.
+    pub new_identities: NewIdentities,
 }

@@ -6,7 +6,9 @@ use proto::v1::{Resolution, Subject};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Resolver, answer, consent, contacts, erased, facts::Facts, identify, subject::Person};
+use super::{
+    Resolver, answer, consent, contacts, erased, facts::Facts, identify, newcomers, subject::Person,
+};
 use crate::{
     auth::Tenant,
     error::Result,
@@ -89,11 +91,15 @@ impl<'a> Resolving<'a> {
         erased::refuse(self.resolver, self.tenant, &mut self.people, &self.facts, self.now).await
     }
 
-    /// Finds or makes everybody's canonical identity, and links what belongs together.
+    /// Finds or makes everybody's canonical identity, as many as may be made, and links what belongs together.
     async fn identify(&mut self) {
+        let taken = newcomers::admit(self.resolver, self.tenant, &mut self.people, &self.facts);
         let people = named(&self.people);
         self.facts.read_ways(self.resolver, self.tenant, &people, self.now).await;
         self.outcomes = identify::all(self.resolver, self.tenant, &people, &mut self.facts, self.now).await;
+        if let Some(taken) = taken {
+            newcomers::settle(taken, &people, &self.facts);
+        }
     }
 
     /// Stores the consent signals that came, where they differ from what is stored.

@@ -223,6 +223,7 @@ mod tests {
 
     fn tenant(browser: bool) -> Tenant {
         Tenant {
+            network: None,
             org: Uuid::nil(),
             source: None,
             browser,

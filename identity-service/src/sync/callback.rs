@@ -89,6 +89,7 @@ impl GatewaySync {
             Uid::Invalid => return done(SyncOutcome::InvalidId),
         };
         let shortened = shorten(&state.anonymous_id);
+        let Some(used) = self.used_states.begin(&state) else { return done(SyncOutcome::BadState) };
         let result = NewResult {
             browser: Identifier { kind: Kind::AnonymousId, value: state.anonymous_id.clone() },
             state,
@@ -103,6 +104,9 @@ impl GatewaySync {
             now,
         };
         let committed = self.writer.write(org, result).await?;
+        if matches!(committed.output, SyncOutcome::Stored | SyncOutcome::NoId | SyncOutcome::BadState) {
+            used.keep();
+        }
         if committed.output == SyncOutcome::NoCanonical {
             tracing::info!(
                 anonymous_id = shortened,

@@ -9,6 +9,7 @@ mod result;
 pub mod schedule;
 pub mod state;
 pub mod uid;
+pub mod used_states;
 pub mod view;
 
 #[cfg(test)]
@@ -17,7 +18,7 @@ mod fixtures;
 use std::sync::Arc;
 
 pub use self::begin::Request;
-use self::state::StateKeys;
+use self::{state::StateKeys, used_states::UsedStates};
 use crate::{
     pii::tombstone::TombstoneKeys, settings::Settings, storage::Stores, vendor_ids::writer::VendorIdWriter,
 };
@@ -31,6 +32,8 @@ pub struct GatewaySync {
     pub settings: Settings,
     /// Keys of sync states.
     pub states: StateKeys,
+    /// States that have been used.
+    pub used_states: UsedStates,
     /// The writer of vendor IDs and schedules.
     pub writer: VendorIdWriter,
     /// Keys that recognise who was erased.

@@ -178,6 +178,7 @@ async fn networks_that_the_operator_opens_may_be_called() {
         ("SERVICE_TOKENS", &secrets.service_tokens()),
         ("LISTEN_ADDR", "127.0.0.1:0"),
         ("OUTBOUND_ALLOW_CIDRS", "127.0.0.0/8, 10.7.0.0/16"),
+        ("ALLOW_LOOPBACK", "true"),
     ];
     let open = Service::start("identity-service", &env, &["grpc", "metrics"]).await.unwrap();
     let open = Api::new(open.addr("grpc"), Some(&secrets.admin_token)).unwrap();

@@ -1,9 +1,10 @@
 //! Forged callbacks: nothing is stored, `bad_state` is counted, and the browser still gets its GIF.
 
 use harness::{
-    answers::assert_gif,
+    answers::{assert_accepted, assert_gif},
     browser::{Answer, Browser},
     eventually,
+    round_trips::caused,
     system::now,
     vendor_sim::vendor,
     visits::granted,
@@ -28,7 +29,7 @@ async fn world() -> World {
 /// A visitor whom the vendor has just sent back, and the callback's URL.
 async fn returning(world: &World, vendor: &str) -> (Browser, Url) {
     let mut browser = world.browser();
-    browser.view(&granted()).await;
+    assert_accepted(&browser.view(&granted()).await, 1);
     let callback = browser.sync_to_vendor(vendor).await;
     (browser, callback)
 }
@@ -149,6 +150,32 @@ async fn a_sealed_state_with_foreign_content() {
     let url = with_state(&callback, |_| ours.seal(&good).unwrap());
     assert_gif(&browser.get(&url).await);
     assert!(world.vendor_id(browser.aid(), "pin_unauth").await.is_some(), "the unchanged one is good");
+}
+
+/// Eight hundred replays, of which each cost a transaction or two.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_that_was_used_costs_no_transaction_again() {
+    let world = world().await;
+    let (browser, callback) = returning(&world, "pinterest").await;
+    let mut replays = tokio::task::JoinSet::new();
+    world.postgres_proxy.take();
+    // The first among them, all at once: one of them is it.
+    for _ in 0..400 {
+        let (mut browser, callback) = (browser.clone(), callback.clone());
+        replays.spawn(async move { assert_gif(&browser.get(callback.as_str()).await) });
+    }
+    replays.join_all().await;
+    let of_one = caused(world.postgres_proxy.take().0);
+    let stored = world.metric("datafly_sync_succeeded_total", &[("vendor", "pinterest")]).await;
+    assert_eq!(stored, 1.0, "{of_one:?}");
+    let mut rest = browser.clone();
+    for _ in 0..400 {
+        assert_gif(&rest.get(callback.as_str()).await);
+    }
+    let of_replays = caused(world.postgres_proxy.take().0);
+    assert!(of_replays.is_empty(), "{} for replays: {:?}", of_replays.len(), of_replays.first());
+    // Reading, storing, and what a connection of its own begins with.
+    assert!(of_one.len() <= 20, "{} for one that counts: {of_one:?}", of_one.len());
 }
 
 #[tokio::test]

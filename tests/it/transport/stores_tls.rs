@@ -187,6 +187,7 @@ async fn a_core_serves_over_tls_alone() {
         ("DATABASE_URL", postgres_url.as_str()),
         ("REDIS_URL", &redis_url),
         ("DATAFLY_ENCRYPTION_KEY", &secrets.encryption_key),
+        ("ALLOW_LOOPBACK", "true"),
         ("SERVICE_TOKENS", &tokens),
         ("LISTEN_ADDR", "127.0.0.1:0"),
     ];
@@ -276,6 +277,7 @@ async fn what_can_t_be_meant_is_refused_in_a_line_that_names_it() {
             ("DATABASE_URL", database.url.as_str()),
             ("REDIS_URL", "redis://127.0.0.1:1/"),
             ("DATAFLY_ENCRYPTION_KEY", &secrets.encryption_key),
+            ("ALLOW_LOOPBACK", "true"),
             ("SERVICE_TOKENS", &tokens),
             ("LISTEN_ADDR", "127.0.0.1:0"),
             ("METRICS_ADDR", "127.0.0.1:0"),

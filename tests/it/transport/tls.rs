@@ -30,6 +30,7 @@ async fn core(world: &World, authority: &Authority, own: &Identity) -> Service {
         ("DATABASE_URL", world.database.url.as_str()),
         ("REDIS_URL", &redis),
         ("DATAFLY_ENCRYPTION_KEY", &world.cluster.secrets.encryption_key),
+        ("ALLOW_LOOPBACK", "true"),
         ("SERVICE_TOKENS", &tokens),
         ("ALLOW_LOOPBACK", "true"),
         ("TLS_CERT", &own.cert),

@@ -91,7 +91,8 @@ async fn a_key_opens_no_host_of_another_organisation() {
     assert_eq!(redirect.status, 302, "{}", redirect.text());
     let vendors = attacker.get(redirect.header("location").unwrap()).await;
     let callback = vendors.header("location").unwrap().to_owned();
-    let path = callback.strip_prefix(&format!("https://{HOST}")).expect("the neighbour's own host").to_owned();
+    let path =
+        callback.strip_prefix(&format!("https://{HOST}")).expect("the neighbour's own host").to_owned();
     attacker.jar.clear();
     let failures = world.sync_failures("pinterest", "bad_state").await;
     assert_gif(&attacker.get(&format!("{}{path}", attacker.collect)).await);

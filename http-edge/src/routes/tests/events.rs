@@ -85,6 +85,8 @@ async fn the_error_of_a_single_event_is_the_answer() {
     assert_eq!((got.status, &got.json()["accepted"]), (StatusCode::OK, &1.into()));
     let got = send(&app, "POST", "/v1/t", &[KEY], r#"{"userId":"away"}"#).await;
     assert_eq!((got.status, got.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "1"));
+    let got = send(&app, "POST", "/v1/t", &[KEY], r#"{"userId":"one too many"}"#).await;
+    assert_eq!((got.status, got.header("retry-after")), (StatusCode::TOO_MANY_REQUESTS, "1"));
     let large = format!(r#"{{"x":"{}"}}"#, "a".repeat(33_000));
     let got = send(&app, "POST", "/v1/p", &[KEY], &large).await;
     assert_eq!((got.status, got.code().as_str()), (StatusCode::PAYLOAD_TOO_LARGE, "EVENT_TOO_LARGE"));

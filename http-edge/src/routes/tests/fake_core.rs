@@ -89,13 +89,17 @@ impl ResolveService for FakeCore {
         });
         check_key(request.caller.as_ref()).await?;
         let resolution = |subject: &proto::v1::Subject| {
-            let retry = subject.user_id.as_deref() == Some("away");
+            let reason = match subject.user_id.as_deref() {
+                Some("away") => Some(ErrorReason::Unavailable),
+                Some("one too many") => Some(ErrorReason::RateLimited),
+                _ => None,
+            };
             Resolution {
                 anonymous_id: subject.anonymous_id.clone().unwrap_or_else(|| "minted".into()),
-                error: retry.then(|| ResolutionError {
-                    reason: ErrorReason::Unavailable.into(),
+                error: reason.map(|reason| ResolutionError {
+                    reason: reason.into(),
                     message: String::new(),
-                    retry,
+                    retry: true,
                 }),
                 pending_syncs: vec![proto::v1::PendingSync {
                     vendor: "pinterest".into(),

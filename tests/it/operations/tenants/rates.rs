@@ -23,7 +23,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use uuid::Uuid;
 
-use super::support::{Counts, assert_served, retry_after, visitor_of};
+use super::support::{Counts, assert_served, behind_proxy, retry_after, visitor_of};
 
 /// Events that a key may send at once at the slow rates that are used here: the largest cost of one request.
 const BURST_EVENTS: usize = 1000;
@@ -213,17 +213,6 @@ async fn a_tenant_over_its_rate_costs_the_stores_and_its_neighbour_nothing() {
     assert!((told..=told + late as f64).contains(&(asked + edge)), "{asked} {edge} {counts:?}");
     // All who were under way when the key ran out, each second.
     assert!(asked <= 8.0 * (seconds + 1.0), "the core was asked {asked} times for {refused} refusals");
-}
-
-/// Starts a second edge, behind a proxy at 127.0.0.1.
-async fn behind_proxy(world: &World) -> Service {
-    let core = format!("http://{}", world.cluster.cores[0].addr("grpc"));
-    let env = [
-        ("IDENTITY_URL", core.as_str()),
-        ("SERVICE_TOKEN", &world.cluster.secrets.edge_token),
-        ("TRUSTED_PROXIES", "127.0.0.1"),
-    ];
-    Service::start("http-edge", &env, &["http", "metrics"]).await.unwrap()
 }
 
 async fn statuses(client: &Client, url: &str, addresses: impl Iterator<Item = String>) -> Counts {

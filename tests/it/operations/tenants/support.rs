@@ -6,6 +6,7 @@ use harness::{
     answers::assert_accepted,
     browser::{Answer, Browser},
     eventually,
+    process::Service,
     seed::Customer,
     visits::granted,
     world::World,
@@ -50,4 +51,15 @@ pub(super) fn visitor_of(
         ..CollectCaller::default()
     };
     AuthenticateRequest { caller: Some(caller), before_body: false }
+}
+
+/// Starts a second edge, behind a proxy at 127.0.0.1.
+pub(super) async fn behind_proxy(world: &World) -> Service {
+    let core = format!("http://{}", world.cluster.cores[0].addr("grpc"));
+    let env = [
+        ("IDENTITY_URL", core.as_str()),
+        ("SERVICE_TOKEN", &world.cluster.secrets.edge_token),
+        ("TRUSTED_PROXIES", "127.0.0.1"),
+    ];
+    Service::start("http-edge", &env, &["http", "metrics"]).await.unwrap()
 }
