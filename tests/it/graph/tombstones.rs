@@ -70,7 +70,11 @@ async fn what_was_issued_before_an_erasure_is_refused_after_the_encryption_key_w
     assert_gif(&page.get(callback.as_str()).await);
     assert_eq!(world.sync_failures("pinterest", "bad_state").await, failures + 1.0);
     assert_eq!(world.vendor_id(page.aid(), "pin_unauth").await, None, "its state is older than the erasure");
-    people.see(0, Subject { link_token: Some(link_token), ..visit("tablet") }).await;
+    let led = |token| {
+        let referrer = Some(format!("{}/", world.customer.origin));
+        Subject { link_token: Some(token), referrer, ..visit("tablet") }
+    };
+    people.see(0, led(link_token)).await;
     let (own, tablet) =
         (people.canonical(browser(page.aid())).await, people.canonical(browser("tablet")).await);
     assert!(!own.is_empty() && own != tablet, "its link token is older too");
@@ -78,7 +82,7 @@ async fn what_was_issued_before_an_erasure_is_refused_after_the_encryption_key_w
     assert_gif(page.sync("pinterest").await.last().unwrap());
     assert!(world.vendor_id(page.aid(), "pin_unauth").await.is_some());
     let token = people.link_token(page.aid()).await;
-    people.see(0, Subject { link_token: Some(token), ..visit("tablet") }).await;
+    people.see(0, led(token)).await;
     assert_eq!(people.canonical(browser("tablet")).await, own);
 }
 
