@@ -1,10 +1,11 @@
 //! A customer's settings, written as the management service will write them.
 
 use anyhow::Result;
+use diesel::ExpressionMethods;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use migrations::{
     rows::{
-        CollectHost, GeneratedIds, IdentitySource, Org, Pipeline, PipelineKey, ServerSecret, Source,
+        CollectHost, GeneratedIds, IdentitySource, Org, Pipeline, PipelineKey, ServerSecret,
         hash_pipeline_key,
     },
     schema,
@@ -79,15 +80,14 @@ impl Customer {
             collect_name: "127.0.0.1".to_owned(),
         };
         let source_id = customer.source_id;
-        let source = Source {
-            id: source_id,
-            org_id,
-            name: "Shop".to_owned(),
-            domains: vec![domain.to_owned()],
-            browser_identity: "verified".to_owned(),
-            require_signature: false,
-            require_timestamp: false,
-        };
+        // Columns that an older schema has as well: `make bench BASE=…` seeds one.
+        let source = (
+            schema::sources::id.eq(source_id),
+            schema::sources::org_id.eq(org_id),
+            schema::sources::name.eq("Shop"),
+            schema::sources::domains.eq(vec![domain]),
+            schema::sources::browser_identity.eq("verified"),
+        );
         diesel::insert_into(schema::sources::table).values(source).execute(database).await?;
         let pipeline = Pipeline {
             id: customer.pipeline_id,
