@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::{
     error::ApiError,
-    memory::{Held, Holder, Memory, Signs},
+    memory::{HeldMemory, Holder, Memory, Signs},
 };
 
 /// Largest body in bytes; a larger one is 413 `PAYLOAD_TOO_LARGE`.
@@ -66,7 +66,7 @@ impl Default for Bodies {
 pub struct BufferedBody {
     /// Bytes of the body, at most [`MAX_BODY_BYTES`].
     pub bytes: Vec<u8>,
-    _memory: Held,
+    _memory: HeldMemory,
 }
 
 impl Bodies {

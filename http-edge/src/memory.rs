@@ -50,7 +50,7 @@ pub enum Signs {
 }
 
 /// Part of the pool, given back when it is dropped.
-pub struct Held {
+pub struct HeldMemory {
     pool: Arc<Pool>,
     holder: Holder,
     bytes: u32,
@@ -71,8 +71,8 @@ impl Memory {
     }
 
     /// Begins to hold memory for `holder`, nothing yet.
-    pub fn hold(&self, holder: Holder) -> Held {
-        Held { pool: self.0.clone(), holder, bytes: 0 }
+    pub fn hold(&self, holder: Holder) -> HeldMemory {
+        HeldMemory { pool: self.0.clone(), holder, bytes: 0 }
     }
 
     /// Bytes that are held.
@@ -99,7 +99,7 @@ fn counter(counters: &[AtomicU32], hash: u64) -> Option<&AtomicU32> {
     counters.get(usize::from(u16::from_be_bytes([high, low])) % COUNTERS)
 }
 
-impl Held {
+impl HeldMemory {
     /// Takes `bytes` more; OVERLOADED where there is no room, of all or of a share.
     pub fn grow(&mut self, bytes: u32) -> Result<(), ApiError> {
         let counters = self.pool.counters(self.holder);
@@ -116,7 +116,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldMemory {
     fn drop(&mut self) {
         give_back(self.pool.counters(self.holder).into_iter(), self.bytes);
     }
