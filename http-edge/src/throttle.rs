@@ -189,7 +189,8 @@ impl Throttle {
                 ErrorReason::InvalidPipelineKey
                 | ErrorReason::OriginNotAllowed
                 | ErrorReason::HostNotAllowed
-                | ErrorReason::InvalidSignature,
+                | ErrorReason::InvalidSignature
+                | ErrorReason::SignatureExpired,
             ) => None,
             Some(_) => return,
         };

@@ -92,6 +92,7 @@ const TABLE: &[Reason] = &[
     row(R::RoleNotAllowed, Code::PermissionDenied, H::FORBIDDEN, "The service token's role does not allow this call."),
     row(R::InvalidPipelineKey, Code::Unauthenticated, H::UNAUTHORIZED, "The pipeline key is missing, unknown or revoked."),
     row(R::InvalidSignature, Code::Unauthenticated, H::UNAUTHORIZED, "The signature or its timestamp is missing or does not verify."),
+    row(R::SignatureExpired, Code::Unauthenticated, H::UNAUTHORIZED, "The timestamp is over 300 s off, or not in seconds."),
     row(R::OriginNotAllowed, Code::PermissionDenied, H::FORBIDDEN, "The origin is not one of the source's domains."),
     row(R::HostNotAllowed, Code::PermissionDenied, H::MISDIRECTED_REQUEST, "The host is not one of the source's collect hosts."),
     row(R::NavigationRefused, Code::PermissionDenied, H::FORBIDDEN, "Events are sent by scripts and servers, not by a form."),

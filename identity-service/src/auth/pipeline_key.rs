@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
-use super::signature::{self, SignedAt};
+use super::signature::{self, Check, SignedAt};
 use crate::{
     error::{Error, Result},
     settings::{CollectHost, Environment, PipelineKey, Snapshot, Source},
@@ -107,6 +107,9 @@ fn count(refused: Option<&Error>) {
         Some(Error::Refused { reason: ErrorReason::InvalidSignature, .. }) => {
             counter!("datafly_key_checks_total", "outcome" => "signature")
         }
+        Some(Error::Refused { reason: ErrorReason::SignatureExpired, .. }) => {
+            counter!("datafly_key_checks_total", "outcome" => "signature_expired")
+        }
         Some(Error::Refused { reason: ErrorReason::Overloaded, .. }) => {
             counter!("datafly_key_checks_total", "outcome" => "overloaded")
         }
@@ -135,9 +138,15 @@ fn admit<'a>(
         let body = caller.signed_body.as_deref().unwrap_or_default();
         let timestamp = caller.timestamp.as_deref();
         let is_stamped = timestamp.is_some() || !key.source.require_timestamp;
-        let verifies = || signature::verifies(&key.source.secrets, header, timestamp, body, now);
-        if !is_stamped || purpose != Purpose::Announce && !verifies() {
-            return Err(Error::refused(ErrorReason::InvalidSignature));
+        // A body that has not come yet is not judged.
+        let checked = match purpose {
+            Purpose::Announce => Check::Verified,
+            _ => signature::check(&key.source.secrets, header, timestamp, body, now),
+        };
+        match checked {
+            Check::Verified if is_stamped => {}
+            Check::Expired => return Err(Error::refused(ErrorReason::SignatureExpired)),
+            Check::Verified | Check::Refused => return Err(Error::refused(ErrorReason::InvalidSignature)),
         }
     } else if key.source.require_signature && purpose != Purpose::Sync {
         return Err(Error::refused(ErrorReason::InvalidSignature));

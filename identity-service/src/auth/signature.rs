@@ -53,26 +53,40 @@ impl SignedAt {
     }
 }
 
-/// True where any secret that is still in force made `header`. Without a secret nothing verifies.
-pub fn verifies(
+/// The outcome of checking a signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Check {
+    /// A secret that is in force made it, in time.
+    Verified,
+    /// A secret that is in force made it, and its timestamp is over 300 s off, or no number of seconds.
+    Expired,
+    /// No secret that is in force made it.
+    Refused,
+}
+
+/// Checks whether any secret that is still in force made `header`. Without a secret nothing verifies. That it is too
+/// old learns only who has the secret: a wrong one must not read like a wrong clock, nor the other way round.
+pub fn check(
     secrets: &[(SecretSlice<u8>, Option<OffsetDateTime>)],
     header: &str,
     timestamp: Option<&str>,
     body: &[u8],
     now: OffsetDateTime,
-) -> bool {
+) -> Check {
     let mut expected = [0_u8; 32];
     let Some(Ok(())) =
         header.strip_prefix("sha256=").map(|digits| hex::decode_to_slice(digits, &mut expected))
     else {
-        return false;
+        return Check::Refused;
     };
-    if !timestamp.is_none_or(|text| is_recent(text, now)) {
-        return false;
-    }
-    match timestamp {
+    let verifies = match timestamp {
         Some(timestamp) => made(secrets, &[timestamp.as_bytes(), b".", body], &expected, now),
         None => made(secrets, &[body], &expected, now),
+    };
+    match verifies {
+        true if timestamp.is_none_or(|text| is_recent(text, now)) => Check::Verified,
+        true => Check::Expired,
+        false => Check::Refused,
     }
 }
 
@@ -132,6 +146,16 @@ mod tests {
         header(&mac.finalize().into_bytes())
     }
 
+    fn verifies(
+        secrets: &[(SecretSlice<u8>, Option<OffsetDateTime>)],
+        header: &str,
+        timestamp: Option<&str>,
+        body: &[u8],
+        now: OffsetDateTime,
+    ) -> bool {
+        check(secrets, header, timestamp, body, now) == Check::Verified
+    }
+
     fn header(tag: &[u8]) -> String {
         format!("sha256={}", hex::encode(tag))
     }
@@ -160,13 +184,17 @@ mod tests {
         let ts = NOW.unix_timestamp().to_string();
         let good = sign(b"k", &[ts.as_bytes(), b".", b"{}"]);
         assert!(verifies(&own, &good, Some(&ts), b"{}", NOW + Duration::seconds(300)));
-        assert!(!verifies(&own, &good, Some(&ts), b"{}", NOW + Duration::seconds(301)));
-        assert!(!verifies(&own, &good, Some(&ts), b"{}", NOW - Duration::seconds(301)));
+        for late in [NOW + Duration::seconds(301), NOW - Duration::seconds(301)] {
+            assert_eq!(check(&own, &good, Some(&ts), b"{}", late), Check::Expired);
+            let wrong = check(&secrets(&[("other", None)]), &good, Some(&ts), b"{}", late);
+            assert_eq!(wrong, Check::Refused, "of a wrong secret's time nothing is said");
+        }
         assert!(!verifies(&own, &sign(b"k", &[b"{}"]), Some(&ts), b"{}", NOW), "not covered");
         assert!(!verifies(&own, &good, None, b"{}", NOW), "stripped");
-        for odd in ["", "-1", "1e9", "99999999999999999999", "abc"] {
+        let milliseconds = format!("{ts}000");
+        for odd in ["", "-1", "1e9", "99999999999999999999", "abc", &milliseconds] {
             let signed = sign(b"k", &[odd.as_bytes(), b".", b"{}"]);
-            assert!(!verifies(&own, &signed, Some(odd), b"{}", NOW), "{odd}");
+            assert_eq!(check(&own, &signed, Some(odd), b"{}", NOW), Check::Expired, "{odd}");
         }
     }
 

@@ -93,6 +93,7 @@ pub async fn of_person(
         refusals: person.refusals,
         pending_syncs,
         cookies,
+        warnings: Vec::new(),
         error: None,
     })
 }

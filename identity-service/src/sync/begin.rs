@@ -113,6 +113,7 @@ fn refused(vendor: &'static str, refusal: SyncRefusal) -> BeginSyncResponse {
         SyncRefusal::OtherVisitor => "other_visitor",
         SyncRefusal::Exhausted => "exhausted",
         SyncRefusal::Erased => "erased",
+        SyncRefusal::NotDue => "not_due",
         SyncRefusal::Unspecified => "unspecified",
     };
     counter!("datafly_sync_refused_total", "vendor" => vendor, "reason" => reason).increment(1);

@@ -126,6 +126,20 @@ async fn what_is_not_signed_as_it_should_be_is_refused_and_leaves_nothing() {
         ("too old", vec![("x-datafly-signature", timed(-400)), ("x-datafly-timestamp", at(-400))]),
         ("from the future", vec![("x-datafly-signature", timed(400)), ("x-datafly-timestamp", at(400))]),
         (
+            "in milliseconds",
+            vec![
+                ("x-datafly-signature", sign(secret, &format!("{}000.{body}", at(0)))),
+                ("x-datafly-timestamp", format!("{}000", at(0))),
+            ],
+        ),
+        (
+            "too old, and another's",
+            vec![
+                ("x-datafly-signature", sign(&other.server_secret, &format!("{}.{body}", at(-400)))),
+                ("x-datafly-timestamp", at(-400)),
+            ],
+        ),
+        (
             "no time",
             vec![
                 ("x-datafly-signature", sign(secret, &format!("soon.{body}"))),
@@ -147,7 +161,9 @@ async fn what_is_not_signed_as_it_should_be_is_refused_and_leaves_nothing() {
         for origin in [None, Some(world.customer.origin.clone())] {
             server.origin = origin;
             let answer = send(&mut server, body.clone(), &headers).await;
-            assert_refused(&answer, 401, "INVALID_SIGNATURE", what);
+            let is_late = ["too old", "from the future", "no time", "in milliseconds"].contains(what);
+            let code = if is_late { "SIGNATURE_EXPIRED" } else { "INVALID_SIGNATURE" };
+            assert_refused(&answer, 401, code, what);
         }
     }
     server.origin = None;
