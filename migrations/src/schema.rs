@@ -313,6 +313,17 @@ table! {
         uid2_md5 -> Nullable<Binary>,
         verified -> Bool,
         seen_at -> Timestamptz,
+        digits -> Nullable<Binary>,
+        ten -> Nullable<Binary>,
+    }
+}
+
+table! {
+    resets (org_id, anonymous_id, replaced) {
+        org_id -> Uuid,
+        anonymous_id -> Text,
+        replaced -> Text,
+        at -> Timestamptz,
     }
 }
 
@@ -417,6 +428,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     pipeline_keys,
     pipelines,
     redis_repairs,
+    resets,
     server_secrets,
     sources,
     sync_attempts,

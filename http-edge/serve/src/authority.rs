@@ -1,5 +1,7 @@
 //! Authorities: hosts that requests are sent to and that sources collect at, in the one form in which both are known.
 
+use std::net::Ipv4Addr;
+
 use url::{Host, Url};
 
 use crate::origin::is_odd_in_authority;
@@ -19,6 +21,10 @@ impl Authority {
     pub fn parse(host: &str) -> Option<Self> {
         if host.len() > MAX_BYTES || host.contains(is_odd_in_authority) || host.contains(['?', '#']) {
             return None;
+        }
+        // Nearly every request's, and each has to be read at the edge and in the core.
+        if is_canonical(host) {
+            return Some(Self(host.to_owned()));
         }
         Self::of(&Url::parse(&format!("https://{host}")).ok()?)
     }
@@ -45,6 +51,23 @@ impl From<Authority> for String {
     }
 }
 
+/// True where the text is in that form already: a name, whose last label begins with a letter as no address's does, or an
+/// address of IPv4; and a port that is none of the schemes'.
+fn is_canonical(text: &str) -> bool {
+    let (host, port) = text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)));
+    let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let is_label = |label: &str| !label.is_empty() && label.bytes().all(is_letter) && !label.contains("--");
+    let is_name = || {
+        host.split('.').all(is_label)
+            && host.rsplit('.').next().is_some_and(|last| last.starts_with(|c: char| c.is_ascii_lowercase()))
+    };
+    let is_port = |port: &str| {
+        port.starts_with(|c: char| c.is_ascii_digit() && c != '0')
+            && port.parse::<u16>().is_ok_and(|port| ![80, 443].contains(&port))
+    };
+    port.is_none_or(is_port) && (is_name() || host.parse::<Ipv4Addr>().is_ok())
+}
+
 fn without_dot(host: &Host<&str>) -> String {
     match host {
         Host::Domain(name) => name.strip_suffix('.').unwrap_or(name).to_owned(),
@@ -54,6 +77,8 @@ fn without_dot(host: &Host<&str>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -111,6 +136,22 @@ mod tests {
             "a\r\n.example",
         ] {
             assert_eq!(Authority::parse(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        /// The short way and the whole one agree on every name.
+        #[test]
+        fn a_canonical_host_is_read_as_any_other(
+            name in "[a-z0-9.-]{1,24}(:[0-9]{1,6})?", odd in "[a-zA-Z0-9.:%_ü-]{1,24}",
+            address in "[0-9]{1,4}(\\.[0-9]{1,4}){1,4}(:[0-9]{1,6})?",
+        ) {
+            for name in [name, odd, address] {
+                let whole = Url::parse(&format!("https://{name}")).ok().and_then(|url| Authority::of(&url));
+                if is_canonical(&name) {
+                    prop_assert_eq!(Authority::parse(&name), whole, "{}", name);
+                }
+            }
         }
     }
 }

@@ -34,7 +34,7 @@ pub struct Authenticated {
     pub signed_at: Option<SignedAt>,
     /// The source's collect host that it was sent to; of a signed call by another host the source's first, if it has
     /// one.
-    pub host: Option<CollectHost>,
+    pub host: Option<Arc<CollectHost>>,
     /// The place that it takes in its organisation's limit on calls; held while it is worked on.
     pub place: OwnedSemaphorePermit,
 }
@@ -125,7 +125,7 @@ fn admit<'a>(
     caller: &CollectCaller,
     purpose: Purpose,
     now: OffsetDateTime,
-) -> Result<(&'a PipelineKey, Uuid, Option<&'a CollectHost>)> {
+) -> Result<(&'a PipelineKey, Uuid, Option<&'a Arc<CollectHost>>)> {
     let invalid_key = || Error::refused(ErrorReason::InvalidPipelineKey);
     if caller.pipeline_key.len() > MAX_KEY_BYTES {
         return Err(invalid_key());

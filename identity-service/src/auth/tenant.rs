@@ -28,7 +28,7 @@ pub struct Tenant {
     /// Origins of all pages of the organisation's.
     pub own_origins: Arc<[Origin]>,
     /// The collect host of the source that was called, or that stands for it.
-    pub host: Option<CollectHost>,
+    pub host: Option<Arc<CollectHost>>,
     /// The place of a key's call in its organisation's share, for as long as it lasts.
     pub place: Option<OwnedSemaphorePermit>,
 }

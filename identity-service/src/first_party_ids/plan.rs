@@ -14,7 +14,7 @@ use crate::{
     },
     vendors::{
         ClickId, ConsentNeed, GeneratedId,
-        cookie_format::{self, Format, Random},
+        cookie_format::{self, Format, Random, Reading},
     },
 };
 
@@ -64,7 +64,7 @@ impl Plan<'_> {
         new.filter(is_new).collect()
     }
 
-    /// Plans a generated ID. `cookie` is the vendor's, where it holds one; `labels` see [`super::cookies::labels`].
+    /// Plans a generated ID. `cookie` is the vendor's, where it is there: one that can't be read stays as it is; `labels` see [`super::cookies::labels`].
     pub fn generated(
         &self,
         record: &'static GeneratedId,
@@ -75,7 +75,12 @@ impl Plan<'_> {
         if !self.is_granted(&record.need) {
             return None;
         }
-        let (seen, stored) = (cookie.and_then(|text| record.format.read(text)), self.stored(record.field));
+        let seen = match cookie.map(|text| record.format.read(text)) {
+            Some(Reading::Unreadable) => return None,
+            Some(Reading::Id(id)) => Some(id),
+            Some(Reading::Junk) | None => None,
+        };
+        let stored = self.stored(record.field);
         let Some(new) = self.candidate(record, seen, labels, random) else {
             // No click and no cookie: what was lost comes back.
             let own = stored.filter(|stored| stored.generated)?;
@@ -125,7 +130,7 @@ mod tests {
     use time::macros::datetime;
 
     use super::*;
-    use crate::{first_party_ids::click, vendors};
+    use crate::{first_party_ids::click::Page, vendors};
 
     const NOW: OffsetDateTime = datetime!(2026-11-21 10:00 UTC);
 
@@ -140,7 +145,10 @@ mod tests {
         let (signals, mode) = (&*GRANTED, ConsentMode::Explicit);
         let mut plan = Plan { stored, signals, mode, clicks: BTreeMap::new(), now: NOW };
         let all: Vec<&ClickId> = vendors::click_ids().collect();
-        plan.add(&ObservedIds { clicks: click::of_page(&all, url), ..ObservedIds::default() });
+        plan.add(&ObservedIds {
+            clicks: Page { url, ..Page::default() }.clicks(&all),
+            ..ObservedIds::default()
+        });
         plan
     }
 
@@ -166,7 +174,9 @@ mod tests {
         let nothing = StoredIds::new();
         assert_eq!(done(&plan(&nothing, ""), "fbp", None), Some(("made", MADE.to_owned())));
         assert_eq!(done(&plan(&nothing, ""), "fbp", Some(A)), Some(("seen", A.to_owned())));
-        assert_eq!(done(&plan(&nothing, ""), "fbp", Some("nonsense")), Some(("made", MADE.to_owned())));
+        assert_eq!(done(&plan(&nothing, ""), "fbp", Some("deleted")), Some(("made", MADE.to_owned())));
+        assert_eq!(done(&plan(&nothing, ""), "fbp", Some("fb.1.x.y")), None, "it may be the vendor's");
+        assert_eq!(done(&plan(&fields("fbp", A, true), ""), "fbp", Some("fb.1.x.y")), None);
         let own = fields("fbp", A, true);
         assert_eq!(done(&plan(&own, ""), "fbp", None), Some(("given", A.to_owned())));
         assert_eq!(done(&plan(&own, ""), "fbp", Some(A)), None);
@@ -205,10 +215,8 @@ mod tests {
         let signals = Signals::parse(Some(r#"{"marketing":false,"analytics":true}"#), false);
         denied.signals = &signals;
         denied.add(&ObservedIds {
-            clicks: click::of_page(
-                &[vendors::click_ids().find(|record| record.field == "gclid").unwrap()],
-                "/?gclid=1",
-            ),
+            clicks: Page { url: "/?gclid=1", ..Page::default() }
+                .clicks(&[vendors::click_ids().find(|record| record.field == "gclid").unwrap()]),
             ..ObservedIds::default()
         });
         assert!(denied.new_clicks().is_empty());

@@ -26,7 +26,7 @@ use crate::{
         stored::StoredIds,
         writer::VendorIdWriter,
     },
-    vendors::GeneratedId,
+    vendors::{GeneratedId, cookie_format::Reading},
 };
 
 /// Longest time that an event waits for what it brings to be stored. It counts without that, also where
@@ -76,7 +76,7 @@ pub async fn collect(
     own: Option<(&str, &ObservedIds)>,
     now: OffsetDateTime,
 ) -> Given {
-    let labels = labels(tenant.host.as_ref());
+    let labels = labels(tenant.host.as_deref());
     let (mut gifts, mut writing) = (Vec::new(), Vec::new());
     for (owner, (plan, consent)) in plans(source, visits, now) {
         let mut ids = plan.new_clicks();
@@ -114,9 +114,9 @@ pub async fn collect(
     let cookie = |(record, id, expires_at): Gift| {
         // A cookie that goes back to its browser stays as it was.
         let came = own.and_then(|(_, cookies)| cookies.cookie(record));
-        let came = came.filter(|came| record.format.read(came) == Some(&id)).map(str::to_owned);
+        let came = came.filter(|came| record.format.read(came) == Reading::Id(&id)).map(str::to_owned);
         let value = came.unwrap_or_else(|| record.format.cookie(&id, labels));
-        cookie(record, value, expires_at, tenant.host.as_ref(), now)
+        cookie(record, value, expires_at, tenant.host.as_deref(), now)
     };
     Given {
         browser: own.map(|(browser, _)| browser.to_owned()).unwrap_or_default(),

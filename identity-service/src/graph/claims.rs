@@ -26,6 +26,8 @@ pub struct Claims {
     pub link: Option<LinkToken>,
     /// True where a new person uses this device from now on.
     pub reset: bool,
+    /// The IDs that the device had before, where it begins anew.
+    pub replaced: Vec<Identifier>,
     /// The last moment at which a signed event may have been signed, where that is known: it undoes no newer link.
     pub signed_until: Option<OffsetDateTime>,
     /// Digest of a signed call's message ID: a message changes the graph once.
@@ -71,8 +73,8 @@ impl Claims {
         std::iter::once(&self.primary).chain(user).chain(&self.cookie)
     }
 
-    /// The same identifiers, followed by the browser that a link token names.
+    /// The same identifiers, followed by the browser that a link token names and those that a reset replaces.
     pub fn named(&self) -> impl Iterator<Item = &Identifier> {
-        self.ids().chain(self.link.iter().map(|token| &token.browser))
+        self.ids().chain(self.link.iter().map(|token| &token.browser)).chain(&self.replaced)
     }
 }

@@ -11,7 +11,7 @@ pub mod writing;
 
 pub use claims::{Claims, LinkToken};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proto::v1::RefusalReason;
 use time::OffsetDateTime;
@@ -20,7 +20,10 @@ use uuid::Uuid;
 use crate::{
     identifiers::{Identifier, Kind},
     storage::{
-        postgres::clusters::{Cluster, Link, MAX_IDENTIFIERS, Merge},
+        postgres::{
+            clusters::{Cluster, Link, MAX_IDENTIFIERS, Merge},
+            resets::Reset,
+        },
         via::Via,
     },
 };
@@ -38,6 +41,8 @@ pub struct Graph {
     pub homes: BTreeMap<Identifier, Uuid>,
     /// Merges of identities that were stored, in order.
     pub merges: Vec<Merge>,
+    /// Resets among the browsers of these identities: what replaced what on its device.
+    pub resets: BTreeSet<Reset>,
     /// Number of times that an identifier came to a canonical identity.
     pub edits: usize,
 }
@@ -50,7 +55,7 @@ impl Graph {
             .flat_map(|cluster| cluster.links.keys().map(|id| (id.clone(), cluster.id)))
             .collect();
         let clusters = clusters.into_iter().map(|cluster| (cluster.id, cluster)).collect();
-        Self { now, said_at: now, clusters, homes, merges: Vec::new(), edits: 0 }
+        Self { now, said_at: now, clusters, homes, merges: Vec::new(), resets: BTreeSet::new(), edits: 0 }
     }
 
     /// The canonical identity of an identifier.
@@ -126,6 +131,48 @@ impl Graph {
             }
         }
         Ok(survivor)
+    }
+
+    /// True where the browser, or one of its identity, began by a reset of the other or of one of that one's, or of one
+    /// that began so itself.
+    pub fn began_from(&self, began: &Identifier, replaced: &Identifier) -> bool {
+        if self.resets.is_empty() {
+            return false;
+        }
+        let (new, old) = (self.browsers_with(began), self.browsers_with(replaced));
+        new.iter().any(|new| self.replaced_by(new).iter().any(|gone| old.contains(gone)))
+    }
+
+    /// The browsers of an identifier's identity, and its own ID.
+    fn browsers_with<'a>(&'a self, id: &'a Identifier) -> BTreeSet<&'a str> {
+        let own = self.home(id).and_then(|home| self.clusters.get(&home));
+        let links = own.into_iter().flat_map(|own| own.links.keys()).chain([id]);
+        links.filter(|id| id.kind == Kind::AnonymousId).map(|id| id.value.as_str()).collect()
+    }
+
+    /// The browsers that a reset has replaced by this one, one after the other.
+    pub fn replaced_by(&self, browser: &str) -> BTreeSet<&str> {
+        let mut gone = BTreeSet::new();
+        let mut last = vec![browser];
+        while !last.is_empty() {
+            let before = self.resets.iter().filter(|(new, _)| last.contains(&new.as_str()));
+            last = before.map(|(_, old)| old.as_str()).filter(|old| gone.insert(*old)).collect();
+        }
+        gone
+    }
+
+    /// Takes a browser out of its identity, with what it brought.
+    pub fn part_off(&mut self, browser: &Identifier) {
+        let now = self.now;
+        let home = self.home(browser).and_then(|home| self.clusters.get_mut(&home));
+        let Some(home) = home else { return };
+        let mut apart = home.part(Uuid::now_v7(), std::slice::from_ref(browser), now);
+        home.settle();
+        apart.made = true;
+        apart.settle();
+        self.edits += 1;
+        self.homes.insert(browser.clone(), apart.id);
+        self.clusters.insert(apart.id, apart);
     }
 
     /// Notes how the browsers of an identity have come together, as far as they have not come to anybody before.

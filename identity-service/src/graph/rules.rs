@@ -1,10 +1,15 @@
 //! The rules: what one event says about who is who, and what is made of it.
 
+use std::collections::BTreeSet;
+
 use proto::v1::{Refusal, RefusalReason};
 use uuid::Uuid;
 
 use super::{Claims, Graph};
-use crate::{identifiers::Identifier, storage::via::Via};
+use crate::{
+    identifiers::{Identifier, Kind},
+    storage::via::Via,
+};
 
 /// Applies what an event says, and returns what of it was refused. `linked` is the browser that its link
 /// token names, where that counts. Afterwards every identifier has a canonical identity. Saying the same
@@ -17,15 +22,18 @@ pub fn apply(graph: &mut Graph, person: &Claims, linked: Option<&Identifier>) ->
     if let Some(browser) = person.browser() {
         match graph.home(browser) {
             None => _ = graph.make(browser, Via::Own),
-            Some(home) if person.reset && !is_new(graph, home, browser) => {
+            Some(home)
+                if person.reset && !is_new(graph, home, browser) && !is_repeated(graph, home, person) =>
+            {
                 if is_outdated(graph, person) {
                     refuse("anonymous_id", RefusalReason::Outdated);
                 } else {
-                    graph.make(browser, Via::Own);
+                    begin_anew(graph, home, person, browser);
                 }
             }
             Some(_) => {}
         }
+        graph.resets.extend(person.replaced.iter().map(|old| (browser.value.clone(), old.value.clone())));
     }
     if let Some(user) = &person.user
         && let Err(reason) = login(graph, person, user)
@@ -58,6 +66,12 @@ pub fn apply(graph: &mut Graph, person: &Claims, linked: Option<&Identifier>) ->
             tie(graph, home, id, person);
         }
     }
+    // Only now is it known who has named whom.
+    let homes: BTreeSet<Uuid> =
+        person.ids().chain(linked).chain(&person.replaced).filter_map(|id| graph.home(id)).collect();
+    for home in homes {
+        keep_apart(graph, home);
+    }
     refusals
 }
 
@@ -80,6 +94,75 @@ fn is_new(graph: &Graph, home: Uuid, browser: &Identifier) -> bool {
         .clusters
         .get(&home)
         .is_some_and(|own| own.vendor_ids.is_empty() && own.links.keys().all(|id| id == browser))
+}
+
+/// Takes the browser away from whoever it was. Of a reset that arrives late, what came before may have tied others of
+/// before to the user whom the new person has named since.
+fn begin_anew(graph: &mut Graph, home: Uuid, person: &Claims, browser: &Identifier) {
+    let own = graph.clusters.get(&home).and_then(|own| own.links.get(browser));
+    let has_named = graph.user(home).is_some() && own.is_some_and(|link| link.via >= Via::Claim);
+    graph.resets.extend(person.replaced.iter().map(|old| (browser.value.clone(), old.value.clone())));
+    graph.make(browser, Via::Own);
+    if has_named {
+        let gone: Vec<String> = graph.replaced_by(&browser.value).into_iter().map(str::to_owned).collect();
+        for old in gone {
+            part_if_weak(graph, home, &old);
+        }
+    }
+}
+
+/// Takes a browser out of an identity where it has not named the user itself. True where it was there, and did.
+fn part_if_weak(graph: &mut Graph, home: Uuid, browser: &str) -> bool {
+    let id = Identifier { kind: Kind::AnonymousId, value: browser.to_owned() };
+    let via = graph.clusters.get(&home).and_then(|own| own.links.get(&id)).map(|link| link.via);
+    match via {
+        Some(via) if via < Via::Claim => {
+            graph.part_off(&id);
+            false
+        }
+        via => via.is_some(),
+    }
+}
+
+/// Keeps apart within an identity what began by a reset and what it replaced: a login joins only those who have logged
+/// in. Whoever came by a cookie leaves, the newer first.
+fn keep_apart(graph: &mut Graph, home: Uuid) {
+    if graph.resets.is_empty() {
+        return;
+    }
+    let Some(own) = graph.clusters.get(&home) else { return };
+    let browsers: Vec<String> =
+        own.links.keys().filter(|id| id.kind == Kind::AnonymousId).map(|id| id.value.clone()).collect();
+    let pairs: Vec<(&String, &String)> = browsers
+        .iter()
+        .flat_map(|new| {
+            let gone = graph.replaced_by(new);
+            browsers
+                .iter()
+                .filter(move |old| gone.contains(old.as_str()) && *old != new)
+                .map(move |old| (new, old))
+        })
+        .collect();
+    for (new, old) in pairs {
+        let is_there = |graph: &Graph, browser: &str| {
+            let id = Identifier { kind: Kind::AnonymousId, value: browser.to_owned() };
+            graph.home(&id) == Some(home)
+        };
+        if is_there(graph, old) && part_if_weak(graph, home, new) {
+            part_if_weak(graph, home, old);
+        }
+    }
+}
+
+/// True where the reset has had its effect already: what it replaced is known, and is not there, nor any user.
+fn is_repeated(graph: &Graph, home: Uuid, person: &Claims) -> bool {
+    let reset = |old: &Identifier| (person.primary.value.clone(), old.value.clone());
+    !person.replaced.is_empty()
+        && graph.user(home).is_none()
+        && person
+            .replaced
+            .iter()
+            .all(|old| graph.resets.contains(&reset(old)) && graph.home(old) != Some(home))
 }
 
 /// True where the event was signed before its browser came to where it is.
@@ -145,7 +228,14 @@ fn recognise(
     via: Via,
 ) -> Result<(), RefusalReason> {
     let Some(own) = graph.home(browser) else { return Ok(()) };
-    match graph.home(other) {
+    let home = graph.home(other);
+    if home != Some(own) && (graph.began_from(browser, other) || graph.began_from(other, browser)) {
+        if home.is_none() {
+            graph.make(other, Via::Own);
+        }
+        return Err(RefusalReason::Reset);
+    }
+    match home {
         Some(home) if home == own => Ok(()),
         Some(home) => {
             let joined = graph.join(own, home, via)?;

@@ -26,6 +26,7 @@ fn person(text: &str) -> Claims {
         cookie: ids.next().flatten(),
         link: None,
         reset: false,
+        replaced: Vec::new(),
         signed_until: None,
         message: None,
     }

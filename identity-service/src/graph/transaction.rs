@@ -17,7 +17,7 @@ use crate::{
     pii::{Digest, tombstone::TombstoneKeys},
     storage::{
         change::Change,
-        postgres::{erased, graph, identities, pii, proofs},
+        postgres::{erased, graph, identities, pii, proofs, resets},
         redis::protocol::Entry,
         via::Via,
     },
@@ -44,13 +44,38 @@ pub struct Identified {
     pub outcomes: Vec<Outcome>,
 }
 
+/// The reason for which two canonical identities stay apart, whatever else brings their browsers together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Apart {
+    /// Each has a user of its own.
+    DistinctUsers,
+    /// A browser of the one began by a reset of a browser of the other.
+    Reset {
+        /// True where the cookie's is the one that began: the event is of before.
+        cookie_began: bool,
+    },
+}
+
+impl Apart {
+    /// The reason as it is told.
+    pub fn reason(self) -> RefusalReason {
+        match self {
+            Self::DistinctUsers => RefusalReason::DifferentUsers,
+            Self::Reset { .. } => RefusalReason::Reset,
+        }
+    }
+}
+
 /// Result of applying a single event.
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// Identifiers and proofs that were left out, each with the reason.
     pub refusals: Vec<Refusal>,
-    /// The browser's and the cookie's canonical identity, where these are different people.
-    pub distinct_users: Option<(Uuid, Uuid)>,
+    /// The browser's and the cookie's canonical identity, where these stay apart, and the reason.
+    pub apart: Option<(Uuid, Uuid, Apart)>,
+    /// True where the browser keeps its cookie, though the event names another ID: the two were one before, or the event
+    /// is of before the reset by which the cookie's began.
+    pub keeps_cookie: bool,
     /// Canonical identities that were merged into another.
     pub merged: Vec<Uuid>,
     /// True where the event took effect; false of a message that did before.
@@ -72,6 +97,8 @@ impl Change for Identify {
         let outcomes: Vec<Outcome> =
             self.people.iter().map(|person| play(&mut graph, person, &proofs, &mut spent)).collect();
         proofs::spend(connection, self.org, &spent, self.now).await?;
+        let new = graph.resets.difference(&before.resets).cloned().collect();
+        resets::record(connection, self.org, &new, self.now).await?;
         self.note(connection, &graph, &outcomes).await?;
         pii::remove(connection, self.org, &left(&before, &graph)).await?;
         let entries = writing::write(connection, self.org, &before, &mut graph, &[]).await?;
@@ -101,7 +128,15 @@ impl Identify {
         let roots: BTreeSet<Uuid> = found.iter().flatten().copied().collect();
         let roots: Vec<Uuid> = roots.into_iter().collect();
         identities::lock(connection, self.org, roots.iter().copied()).await?;
-        let graph = Graph::new(graph::clusters(connection, self.org, &roots).await?, self.now);
+        let mut graph = Graph::new(graph::clusters(connection, self.org, &roots).await?, self.now);
+        let may_meet = |person: &Claims| person.named().nth(1).is_some();
+        if self.people.iter().any(may_meet) {
+            let linked = graph.homes.keys().chain(&ids).filter(|id| id.kind == Kind::AnonymousId);
+            let browsers: BTreeSet<&str> = linked.map(|id| id.value.as_str()).collect();
+            let browsers: Vec<&str> = browsers.into_iter().collect();
+            let found = resets::among(connection, self.org, &browsers).await?;
+            graph.resets = found;
+        }
         // What was found before the locks may have moved since.
         if ids.iter().zip(found).all(|(id, root)| graph.home(id) == root) {
             Ok(graph)
@@ -188,6 +223,8 @@ fn play(graph: &mut Graph, person: &Claims, proofs: &Proofs, spent: &mut BTreeSe
         return Outcome::default();
     }
     let (edits, merges) = (graph.edits, graph.merges.len());
+    let own = graph.home(&person.primary);
+    let was_one = own.is_some() && person.cookie.as_ref().is_some_and(|cookie| graph.home(cookie) == own);
     let mut linked = None;
     let mut refusals = Vec::new();
     let mut refuse = |identifier: &str| {
@@ -220,11 +257,17 @@ fn play(graph: &mut Graph, person: &Claims, proofs: &Proofs, spent: &mut BTreeSe
         spent.insert(message);
     }
     let merged = graph.merges.iter().skip(merges).map(|merge| merge.merged).collect();
-    let distinct_users = refusals.iter().find(|refusal| {
-        refusal.identifier == "cookie_anonymous_id" && refusal.reason() == RefusalReason::DifferentUsers
-    });
     // As this event has left them: a later one may move the browser.
-    let distinct_users = distinct_users
-        .and_then(|_| Some((graph.home(&person.primary)?, graph.home(person.cookie.as_ref()?)?)));
-    Outcome { refusals, distinct_users, merged, is_applied: true }
+    let apart = person.cookie.as_ref().and_then(|cookie| {
+        let (own, theirs) = (graph.home(&person.primary)?, graph.home(cookie)?);
+        let refusal = refusals.iter().find(|refusal| refusal.identifier == "cookie_anonymous_id")?;
+        let why = match refusal.reason() {
+            RefusalReason::DifferentUsers => Apart::DistinctUsers,
+            RefusalReason::Reset => Apart::Reset { cookie_began: graph.began_from(cookie, &person.primary) },
+            _ => return None,
+        };
+        Some((own, theirs, why))
+    });
+    let is_late = matches!(apart, Some((.., Apart::Reset { cookie_began: true })));
+    Outcome { refusals, apart, keeps_cookie: was_one || is_late, merged, is_applied: true }
 }

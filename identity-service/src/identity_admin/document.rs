@@ -35,6 +35,8 @@ impl StoredPerson {
                 "identifier": {"kind": row.kind().word(), "value": row.value},
                 "lower": digests(Some(&row.lower_sha256), row.lower_sha1.as_ref(), row.lower_md5.as_ref()),
                 "uid2": digests(row.uid2_sha256.as_ref(), row.uid2_sha1.as_ref(), row.uid2_md5.as_ref()),
+                "digits": in_a_row(row.digits.as_deref()),
+                "ten": in_a_row(row.ten.as_deref()),
                 "verified": row.verified,
                 "seen_at": text(row.seen_at),
             })
@@ -93,6 +95,12 @@ impl StoredPerson {
 /// Writes digests in hex; null for those that are not stored.
 fn digests(sha256: Option<&Vec<u8>>, sha1: Option<&Vec<u8>>, md5: Option<&Vec<u8>>) -> Value {
     json!({"sha256": sha256.map(hex::encode), "sha1": sha1.map(hex::encode), "md5": md5.map(hex::encode)})
+}
+
+/// Writes three digests that are stored in a row.
+fn in_a_row(all: Option<&[u8]>) -> Value {
+    let part = |from: usize, to: usize| all.and_then(|all| all.get(from..to)).map(hex::encode);
+    json!({"sha256": part(0, 32), "sha1": part(32, 52), "md5": part(52, 68)})
 }
 
 fn text(at: OffsetDateTime) -> String {

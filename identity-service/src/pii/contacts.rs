@@ -1,6 +1,10 @@
 //! Email and phone of a person as an event brings them, digested at once.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    sync::LazyLock,
+};
 
 use md5::Md5;
 use proto::v1::Subject;
@@ -11,7 +15,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::normal;
-use crate::identifiers::Identifier;
+use crate::identifiers::{Identifier, placeholder};
 
 /// Digests of one text, raw. Vendors get them in their encoding.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -24,13 +28,31 @@ pub struct Digests {
     pub md5: Option<[u8; 16]>,
 }
 
+impl Digests {
+    /// All three in a row, SHA-256 first; none where one is not known.
+    pub fn in_a_row(self) -> Option<Vec<u8>> {
+        Some([&self.sha256[..], &self.sha1?, &self.md5?].concat())
+    }
+}
+
 /// An email or a phone, digested.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Contact {
     /// Digests of the trimmed, lower-case text.
     pub lower: Digests,
-    /// Digests of UID2's normal form, where it is known.
+    /// Digests of UID2's normal form, where it is known: of a phone the number in E.164, with its plus.
     pub uid2: Option<Digests>,
+    /// Digests of a phone's digits alone, as Meta and Snapchat ask for them.
+    pub digits: Option<Digests>,
+    /// Digests of the ten digits of a number of North America, as LiveRamp asks for them.
+    pub ten: Option<Digests>,
+}
+
+impl Contact {
+    /// A contact of which one form is known.
+    fn of(lower: Digests, uid2: Option<Digests>) -> Self {
+        Self { lower, uid2, digits: None, ten: None }
+    }
 }
 
 /// An email or a phone, and whether it is the customer's server that says so.
@@ -83,12 +105,14 @@ impl Contacts {
         let email = email.and_then(|email| of_email(email.expose_secret()));
         let phone = phone.and_then(|phone| of_phone(phone.expose_secret()));
         let ready = |hex: Option<String>| hex.as_deref().and_then(ready_made);
-        let ready_email = || ready(subject.email_sha256.take()).map(|lower| Contact { lower, uid2: None });
+        let ready_email = ready(subject.email_sha256.take()).map(|lower| Contact::of(lower, None));
         // A number has one normal form.
-        let ready_phone =
-            || ready(subject.phone_sha256.take()).map(|lower| Contact { lower, uid2: Some(lower) });
+        let ready_phone = ready(subject.phone_sha256.take()).map(|lower| Contact::of(lower, Some(lower)));
         let said = |contact| Said { contact, verified };
-        Self { email: email.or_else(ready_email).map(said), phone: phone.or_else(ready_phone).map(said) }
+        // Of a number without its country the digest that comes beside it says more.
+        let phone = phone.map(|own| Contact { uid2: own.uid2.or_else(|| ready_phone?.uid2), ..own });
+        let phone = phone.or(ready_phone);
+        Self { email: email.or(ready_email).map(said), phone: phone.map(said) }
     }
 
     /// Takes what the customer's server vouches for, by SHA-256, in place of what the event claims. Of the same
@@ -96,8 +120,11 @@ impl Contacts {
     pub fn vouch(&mut self, email: Option<[u8; 32]>, phone: Option<[u8; 32]>) {
         let vouched = |claimed: Option<Said>, sha256: [u8; 32], uid2: fn(Digests) -> Option<Digests>| {
             let lower = Digests { sha256, sha1: None, md5: None };
-            let same = claimed.map(|said| said.contact).filter(|contact| contact.lower.sha256 == sha256);
-            Said { contact: same.unwrap_or(Contact { lower, uid2: uid2(lower) }), verified: true }
+            let has = |form: Digests| form.sha256 == sha256;
+            let is_same =
+                |own: &Contact| has(own.lower) || uid2(lower).is_some() && own.uid2.is_some_and(has);
+            let same = claimed.map(|said| said.contact).filter(is_same);
+            Said { contact: same.unwrap_or(Contact::of(lower, uid2(lower))), verified: true }
         };
         self.email = email.map(|sha256| vouched(self.email, sha256, |_| None)).or(self.email);
         // A number has one normal form.
@@ -114,12 +141,13 @@ impl Contacts {
 
 fn of_email(text: &str) -> Option<Contact> {
     let email = normal::email(text)?;
-    Some(Contact { lower: digests(&email.lower), uid2: email.uid2.map(|form| digests(&form)) })
+    Some(Contact::of(digests(&email.lower), email.uid2.map(|form| digests(&form))))
 }
 
 fn of_phone(text: &str) -> Option<Contact> {
-    let lower = digests(&normal::phone(text)?);
-    Some(Contact { lower, uid2: Some(lower) })
+    let normal::Phone { lower, e164, digits: alone, ten } = normal::phone(text)?;
+    let form = |form: Option<normal::Clear>| form.map(|form| digests(&form));
+    Some(Contact { lower: digests(&lower), uid2: form(e164), digits: form(alone), ten: form(ten) })
 }
 
 fn digests(text: &str) -> Digests {
@@ -132,9 +160,23 @@ fn digests(text: &str) -> Digests {
 
 fn ready_made(text: &str) -> Option<Digests> {
     let mut sha256 = [0; 32];
-    hex::decode_to_slice(text, &mut sha256).ok()?;
-    Some(Digests { sha256, sha1: None, md5: None })
+    hex::decode_to_slice(text.trim(), &mut sha256).ok()?;
+    Some(Digests { sha256, sha1: None, md5: None }).filter(|_| !OF_NOTHING.contains(&sha256))
 }
+
+/// SHA-256 digests of texts that are nobody's email or phone: tag managers digest what is not there as well.
+static OF_NOTHING: LazyLock<HashSet<[u8; 32]>> = LazyLock::new(|| {
+    let signs =
+        ["", " ", "+", "-", "0", "-1", "@", "[]", "{}", "[object Object]", "[object object]", "(not set)"];
+    let words = placeholder::words().flat_map(|word| {
+        let (mut capital, rest) = word
+            .split_at_checked(1)
+            .map_or_else(Default::default, |(first, rest)| (first.to_uppercase(), rest));
+        capital.push_str(rest);
+        [word.to_owned(), word.to_uppercase(), capital, format!("{word}@{word}.com")]
+    });
+    words.chain(signs.map(str::to_owned)).map(|text| Sha256::digest(text).into()).collect()
+});
 
 #[cfg(test)]
 mod tests {
@@ -197,6 +239,29 @@ mod tests {
         let mut bad = Subject { email_sha256: Some("0g".repeat(32)), ..Subject::default() };
         assert!(Contacts::take(&mut bad, false).email.is_none());
         assert!(!format!("{contacts:?}").contains('0'));
+    }
+
+    #[test]
+    fn a_phone_is_digested_in_all_forms() {
+        let phone = of("", " +1 (202) 555-0143").phone.unwrap().contact;
+        assert!(phone.lower == digests("+1 (202) 555-0143"));
+        let forms = [phone.uid2, phone.digits, phone.ten];
+        assert!(forms == ["+12025550143", "12025550143", "2025550143"].map(|form| Some(digests(form))));
+        let mut vouched = of("", "+1 (202) 555-0143");
+        vouched.vouch(None, Some(digests("+12025550143").sha256));
+        let vouched = vouched.phone.unwrap();
+        assert_eq!((vouched.contact.ten.is_some(), vouched.verified), (true, true), "the same number");
+    }
+
+    #[test]
+    fn a_digest_of_nothing_is_absent() {
+        for nothing in ["", " ", "null", "NULL", "Undefined", "none", "n/a", "[object Object]"] {
+            let digest = Some(hex::encode(Sha256::digest(nothing)));
+            let mut subject =
+                Subject { email_sha256: digest.clone(), phone_sha256: digest, ..Subject::default() };
+            let contacts = Contacts::take(&mut subject, true);
+            assert!(contacts.email.is_none() && contacts.phone.is_none(), "{nothing}");
+        }
     }
 
     #[test]

@@ -77,7 +77,10 @@ pub async fn of_person(
     }
     let cookies = match (person.claims.anonymous_id(), tenant.browser) {
         (Some(anonymous_id), true) => {
-            let mut cookies = vec![dfid(anonymous_id, tenant.host.as_ref())];
+            let mut cookies = Vec::new();
+            if !outcome.keeps_cookie {
+                cookies.push(dfid(anonymous_id, tenant.host.as_deref()));
+            }
             if given.browser == anonymous_id {
                 cookies.append(&mut given.cookies);
             }
@@ -175,6 +178,7 @@ fn count_refusals(refusals: &[Refusal]) {
             RefusalReason::InvalidProof => "invalid_proof",
             RefusalReason::Junk => "junk",
             RefusalReason::Outdated => "outdated",
+            RefusalReason::Reset => "reset",
             RefusalReason::Unspecified => "unspecified",
         };
         counter!("datafly_link_refusals_total", "reason" => reason).increment(1);

@@ -5,6 +5,7 @@ pub mod canonical_hints;
 mod consent;
 pub mod consent_writer;
 pub mod contacts;
+mod device;
 mod erased;
 pub mod facts;
 mod hash_cache;
@@ -24,7 +25,7 @@ use self::{
     canonical_hints::CanonicalHints,
     consent_writer::ConsentWriter,
     contacts::StoredContacts,
-    known_pairs::{DistinctUsers, ProvenUsers},
+    known_pairs::{ApartPairs, ProvenUsers},
     link_token::LinkTokens,
 };
 use crate::{
@@ -53,8 +54,8 @@ pub struct Resolver {
     pub tombstones: Arc<TombstoneKeys>,
     /// Guesses of what to read ahead.
     pub hints: CanonicalHints,
-    /// Identities that are known to have different users.
-    pub distinct_users: DistinctUsers,
+    /// Identities that are known to stay apart.
+    pub apart_pairs: ApartPairs,
     /// Users that are known to be vouched for.
     pub proven_users: ProvenUsers,
     /// Emails and phones that need not be stored again.

@@ -7,7 +7,12 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    Resolver, answer, consent, contacts, erased, facts::Facts, identify, newcomers, subject::Person,
+    Resolver, answer, consent, contacts,
+    device::{self, Device},
+    erased,
+    facts::Facts,
+    identify, newcomers,
+    subject::Person,
 };
 use crate::{
     auth::Tenant,
@@ -37,9 +42,12 @@ impl Resolver {
     pub async fn resolve(
         &self,
         tenant: &Tenant,
-        subjects: Vec<Subject>,
+        mut subjects: Vec<Subject>,
         now: OffsetDateTime,
     ) -> Result<Vec<Resolution>> {
+        if tenant.browser {
+            device::choose_cookies(self, tenant.org, &mut subjects).await;
+        }
         let mut resolving = Resolving::parse(self, tenant, subjects, now);
         resolving.read_ahead().await;
         resolving.refuse_erased().await?;
@@ -61,8 +69,18 @@ impl<'a> Resolving<'a> {
         let minted = OnceCell::new();
         let mint = || tenant.browser.then(|| minted.get_or_init(|| Uuid::new_v4().to_string()).clone());
         let tokens = &resolver.link_tokens;
-        let parsed = subjects.into_iter().map(|subject| Person::parse(subject, tenant, tokens, now, mint));
-        let mut people: Vec<Result<Person>> = parsed.collect();
+        let mut device = Device::default();
+        let mut people = Vec::with_capacity(subjects.len());
+        for mut subject in subjects {
+            if tenant.browser {
+                device.hand_cookie(&mut subject);
+            }
+            let mut person = Person::parse(subject, tenant, tokens, now, mint);
+            if let (Ok(person), true) = (&mut person, tenant.browser) {
+                device.note(person);
+            }
+            people.push(person);
+        }
         // A request comes from one browser, whatever IDs its events name: cookies are for the one that counts in the
         // end.
         let last = people.iter().rev().flatten().find_map(|person| person.claims.browser()).cloned();

@@ -115,8 +115,12 @@ impl Person {
         let own = read("anonymous_id", Kind::AnonymousId, subject.anonymous_id)?;
         let user = read("user_id", Kind::UserId, subject.user_id)?;
         // A cookie that can't be read is no fault of the event's. After a reset it belongs to somebody else.
-        let cookie = subject.cookie_anonymous_id.filter(|_| !subject.reset);
-        let cookie = read("cookie_anonymous_id", Kind::AnonymousId, cookie).unwrap_or_default();
+        let mut cookies = Vec::new();
+        for text in subject.cookie_anonymous_id.into_iter().chain(subject.cookie_anonymous_ids) {
+            cookies.extend(read("cookie_anonymous_id", Kind::AnonymousId, Some(text)).unwrap_or_default());
+        }
+        let (cookie, replaced) =
+            if subject.reset { (None, cookies) } else { (cookies.into_iter().next(), Vec::new()) };
         let consent = new_signals(subject.consent)?;
 
         let refuse = |identifier: &str| {
@@ -179,6 +183,7 @@ impl Person {
                 cookie: cookie.filter(|cookie| *cookie != primary),
                 link: opened.filter(|token| token.browser != primary),
                 reset: subject.reset,
+                replaced: replaced.into_iter().filter(|old| *old != primary).collect(),
                 message,
                 signed_until,
                 primary,
@@ -256,6 +261,7 @@ mod tests {
         assert_eq!(parse(Subject::default(), true).unwrap().claims.anonymous_id(), Some("minted"));
         let reset = parse(Subject { reset: true, ..both }, true).unwrap();
         assert!(reset.claims.cookie.is_none(), "the cookie's ID is not linked after a reset");
+        assert_eq!(reset.claims.replaced.iter().map(|old| old.value.as_str()).collect::<Vec<_>>(), ["c"]);
     }
 
     #[test]

@@ -148,7 +148,7 @@ async fn load_here(
             },
             purge_on_withdrawal: pipeline.purge_on_withdrawal,
             vendors: own_vendors.filter_map(|vendor| enabled(vendor, &own_hosts, allow_loopback)).collect(),
-            collect_hosts: own_hosts,
+            collect_hosts: own_hosts.into_iter().map(Arc::new).collect(),
             click_ids: vendors::click_ids().filter(|record| collects.has(record.vendor)).collect(),
             generated_ids: vendors::generated_ids().filter(|record| collects.makes(record)).collect(),
             refused_host: before.source(row.id).map(|source| source.refused_host.clone()).unwrap_or_default(),

@@ -68,7 +68,7 @@ pub struct Source {
     /// Origins that may call; an empty list refuses all.
     pub origins: Vec<Origin>,
     /// Collect hosts, the oldest first.
-    pub collect_hosts: Vec<CollectHost>,
+    pub collect_hosts: Vec<Arc<CollectHost>>,
     /// Server secrets, with the end of their overlap where they were replaced.
     pub secrets: Vec<(SecretSlice<u8>, Option<OffsetDateTime>)>,
     /// ID of its pipeline.
@@ -94,7 +94,7 @@ impl Source {
     }
 
     /// Finds the collect host that a request was sent to, if it is one of the source's.
-    pub fn collect_host(&self, host: &Authority) -> Option<&CollectHost> {
+    pub fn collect_host(&self, host: &Authority) -> Option<&Arc<CollectHost>> {
         self.collect_hosts.iter().find(|own| own.authority == *host)
     }
 

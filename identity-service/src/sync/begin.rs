@@ -54,7 +54,7 @@ impl GatewaySync {
         else {
             return Err(Error::refused(ErrorReason::InvalidIdentifier));
         };
-        let host = caller.host.as_ref().ok_or_else(|| Error::invalid("caller.host"))?;
+        let host = caller.host.as_deref().ok_or_else(|| Error::invalid("caller.host"))?;
         if !request.referer.as_deref().is_none_or(|referer| source.is_own_page(host, referer)) {
             return Ok(refused(vendor.name, SyncRefusal::ForeignReferer));
         }

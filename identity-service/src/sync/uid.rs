@@ -4,9 +4,12 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-use crate::vendors::{
-    SyncVendor,
-    sync::{Mode, UidShape},
+use crate::{
+    identifiers::placeholder::is_placeholder,
+    vendors::{
+        SyncVendor,
+        sync::{Mode, UidShape},
+    },
 };
 
 /// Longest vendor ID that is stored, in bytes (as in IABTechLab's trusted-server).
@@ -117,7 +120,7 @@ fn decode(raw: &str) -> Option<Cow<'_, str>> {
 
 pub(super) fn parse_uid(vendor: &SyncVendor, raw: &str) -> Uid {
     let Some(value) = decode(raw) else { return Uid::Invalid };
-    if value.is_empty() || is_sentinel(&value) || is_macro(vendor, raw) {
+    if is_placeholder(raw) || is_placeholder(&value) {
         return Uid::Missing;
     }
     let fits = match vendor.uid_shape {
@@ -134,67 +137,4 @@ pub(super) fn parse_uid(vendor: &SyncVendor, raw: &str) -> Uid {
 /// characters.
 fn is_printable(c: char) -> bool {
     c == ' ' || c.is_ascii_graphic() || c.is_alphanumeric()
-}
-
-/// Texts that vendors send instead of an ID, in any case of letters: words for nothing, opt-outs, and what a
-/// script without a value leaves behind. Snowplow's collector falls back to the UUID.
-const SENTINELS: &[&str] = &[
-    "-1",
-    "[object object]",
-    "false",
-    "n/a",
-    "na",
-    "nan",
-    "nil",
-    "none",
-    "null",
-    "opt-out",
-    "opt_out",
-    "optout",
-    "undefined",
-    "unknown",
-    "00000000-0000-4000-a000-000000000000",
-];
-
-fn is_sentinel(value: &str) -> bool {
-    let value = value.trim();
-    value.chars().all(|c| matches!(c, '0' | '-')) || SENTINELS.iter().any(|s| value.eq_ignore_ascii_case(s))
-}
-
-/// Names that macros have inside their brackets, percent signs or underscores, as Prebid Server's bidder
-/// files and the vendors' own pages write them.
-const MACRO_NAMES: &[&str] = &[
-    "buyeruid",
-    "criteo_user_id",
-    "mm_uuid",
-    "partner_uid",
-    "pmuid",
-    "tdid",
-    "tuid",
-    "uid",
-    "user_id",
-    "userid",
-    "uuid",
-    "zuid",
-];
-
-/// `[UID]`, `%%TDID%%`, `__ZUID__`, …: a known name between signs. One that arrives here was not replaced.
-fn looks_like_macro(text: &str) -> bool {
-    let name = text.trim_matches(|c: char| !c.is_ascii_alphanumeric());
-    name.len() < text.len() && MACRO_NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
-}
-
-/// Looks for a macro in any encoding: raw, encoded, encoded twice, half encoded.
-fn is_macro(vendor: &SyncVendor, raw: &str) -> bool {
-    let mut text = raw.to_owned();
-    for _ in 0..4 {
-        if looks_like_macro(&text) || vendor.macros.iter().any(|own| text.eq_ignore_ascii_case(own)) {
-            return true;
-        }
-        match percent_decode_str(&text).decode_utf8() {
-            Ok(decoded) if decoded != text => text = decoded.into_owned(),
-            _ => return false,
-        }
-    }
-    false
 }

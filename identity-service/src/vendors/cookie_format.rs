@@ -1,15 +1,17 @@
-//! Formats of the vendors' own cookies. Whatever comes from a browser is read strictly: a cookie that its
-//! vendor would not have written counts as absent.
+//! Formats of the vendors' own cookies. Whatever comes from a browser is read strictly. A cookie of a form that is not
+//! known is its vendor's all the same, and stays: only a placeholder counts as absent.
 
 use std::time::Duration as StdDuration;
 
 use time::{Duration, OffsetDateTime};
 use uuid::Builder;
 
-use crate::clock;
+use crate::{clock, identifiers::placeholder::is_placeholder};
 
 /// Longest cookie value that is looked at, in bytes; the edge forwards no longer one.
 const MAX_BYTES: usize = 512;
+/// Beginning of the client IDs that AMP's pages make.
+const AMP: &str = "amp-";
 /// Randomness that an ID is made of.
 pub type Random = [u8; 32];
 
@@ -22,8 +24,8 @@ pub enum Format {
     Fbc,
     /// TikTok's ID, made of 27 URL-safe characters.
     Ttp,
-    /// Google Analytics' client ID, in a cookie `GA1.{level}.{random uint32}.{unix s}`: the ID is the last
-    /// two parts.
+    /// Google Analytics' client ID, in a cookie `GA1.{level}.{random uint32}.{unix s}`: the ID is all behind the level,
+    /// whatever the site has put there, and the version may change. AMP's `amp-…` is the ID as it is.
     Ga,
     /// A UUID, and nothing beside it.
     Uuid,
@@ -31,34 +33,49 @@ pub enum Format {
     RdtUuid,
 }
 
+/// What a vendor's cookie holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading<'a> {
+    /// The vendor's ID.
+    Id(&'a str),
+    /// A text that may be the vendor's, in a form that is not known: neither stored nor replaced.
+    Unreadable,
+    /// Nothing: a placeholder, or what no cookie of a vendor's is.
+    Junk,
+}
+
 impl Format {
-    /// The ID in a cookie's value, if that is well-formed.
-    pub fn read(self, cookie: &str) -> Option<&str> {
-        let parts: Vec<&str> = cookie.split('.').collect();
-        let fits = cookie.len() <= MAX_BYTES
-            && match self {
-                Self::Fbp | Self::Fbc => is_meta(self, &parts),
-                Self::Ttp => {
-                    (20..=64).contains(&cookie.len()) && cookie.bytes().all(|b| b == b'.' || is_token(b))
-                }
-                Self::Ga => is_ga(&parts),
-                Self::Uuid => is_uuid(cookie),
-                Self::RdtUuid => matches!(parts[..], [ms, uuid] if is_number(ms, 10..=14) && is_uuid(uuid)),
-            };
-        match self {
-            _ if !fits => None,
-            Self::Ga => {
-                let id = cookie.match_indices('.').nth_back(1).map(|(at, _)| at + 1)?;
-                cookie.get(id..)
-            }
-            _ => Some(cookie),
+    /// Reads a cookie's value.
+    pub fn read(self, cookie: &str) -> Reading<'_> {
+        if !(1..=MAX_BYTES).contains(&cookie.len()) || !cookie.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Reading::Junk;
         }
+        let id = self.id(cookie);
+        if is_placeholder(id.unwrap_or(cookie)) {
+            return Reading::Junk;
+        }
+        id.map_or(Reading::Unreadable, Reading::Id)
+    }
+
+    /// The ID in a cookie's value, if that is well-formed.
+    fn id(self, cookie: &str) -> Option<&str> {
+        let parts: Vec<&str> = cookie.split('.').collect();
+        let fits = match self {
+            Self::Fbp | Self::Fbc => is_meta(self, &parts),
+            Self::Ttp => {
+                (20..=64).contains(&cookie.len()) && cookie.bytes().all(|b| b == b'.' || is_token(b))
+            }
+            Self::Ga => return client_id(cookie),
+            Self::Uuid => is_uuid(cookie),
+            Self::RdtUuid => matches!(parts[..], [ms, uuid] if is_number(ms, 10..=14) && is_uuid(uuid)),
+        };
+        fits.then_some(cookie)
     }
 
     /// The cookie's value for an ID. `labels` is the number of labels that the cookie's domain has.
     pub fn cookie(self, id: &str, labels: usize) -> String {
         match self {
-            Self::Ga => format!("GA1.{labels}.{id}"),
+            Self::Ga if !id.starts_with(AMP) => format!("GA1.{labels}.{id}"),
             _ => id.to_owned(),
         }
     }
@@ -104,7 +121,7 @@ impl Format {
 /// The `fbc` of a click now; none where the click ID has characters that Meta's have not, or is too long.
 pub fn fbc(fbclid: &str, labels: usize, now: OffsetDateTime) -> Option<String> {
     let id = format!("fb.{}.{}.{fbclid}", labels.saturating_sub(1), clock::unix_ms(now));
-    (fbclid.bytes().all(is_token) && Format::Fbc.read(&id).is_some()).then_some(id)
+    (fbclid.bytes().all(is_token) && Format::Fbc.id(&id).is_some() && id.len() <= MAX_BYTES).then_some(id)
 }
 
 /// The click ID in an `fbc`.
@@ -129,10 +146,16 @@ fn is_meta(format: Format, parts: &[&str]) -> bool {
     is_number(index, 1..=2) && is_number(ms, 10..=14) && own_fits && library
 }
 
-fn is_ga(parts: &[&str]) -> bool {
-    let ["GA1", level, random, seconds] = parts else { return false };
+/// The client ID in a `_ga` cookie.
+fn client_id(cookie: &str) -> Option<&str> {
+    let is_id = |id: &&str| (1..=128).contains(&id.len()) && id.bytes().all(|b| b == b'.' || is_token(b));
+    if cookie.starts_with(AMP) {
+        return Some(cookie).filter(is_id);
+    }
+    let (version, rest) = cookie.strip_prefix("GA")?.split_once('.')?;
+    let (level, id) = rest.split_once('.')?;
     let level_fits = (1..=4).contains(&level.len()) && level.bytes().all(|b| b == b'-' || b.is_ascii_digit());
-    level_fits && [random, seconds].iter().all(|part| is_number(part, 1..=10) && part.parse::<u32>().is_ok())
+    Some(id).filter(is_id).filter(|_| level_fits && is_number(version, 1..=2))
 }
 
 fn is_number(text: &str, digits: std::ops::RangeInclusive<usize>) -> bool {
@@ -181,35 +204,51 @@ mod tests {
 
     #[test]
     fn a_cookie_s_id_is_read() {
-        assert_eq!(Format::Ga.read("GA1.2.123.456"), Some("123.456"));
-        assert_eq!(Format::Ga.read("GA1.2-2.123.456"), Some("123.456"));
+        for (cookie, id) in [
+            ("GA1.2.123.456", "123.456"),
+            ("GA1.2-2.123.456", "123.456"),
+            ("GA2.1.123.456", "123.456"),
+            ("GA1.1.customer-4711", "customer-4711"),
+            ("GA1.1.07070707-0707-4707-8707-070707070707", "07070707-0707-4707-8707-070707070707"),
+            ("amp-Xy_1-9.a", "amp-Xy_1-9.a"),
+        ] {
+            assert_eq!(Format::Ga.read(cookie), Reading::Id(id));
+        }
+        assert_eq!(Format::Ga.cookie("amp-Xy_1", 2), "amp-Xy_1");
         for good in ["fb.1.1596403881668.1116446470", "fb.1.1596403881668.1116446470.AQ"] {
-            assert_eq!(Format::Fbp.read(good), Some(good));
+            assert_eq!(Format::Fbp.read(good), Reading::Id(good));
         }
         let fbc = "fb.2.1795255200000.IwAR_x-1.AQIBAQAA";
-        assert_eq!((Format::Fbc.read(fbc), fbclid(fbc)), (Some(fbc), Some("IwAR_x-1")));
-        let bad = [
-            "",
-            "null",
-            "fb",
-            "fb.1.2.3",
-            "fb.1.1596403881668.x y",
-            "fb.1.1596403881668.a%20",
-            "fb.x.1596403881668.1",
-            "fb.1.1596403881668.",
-            "fb.1.1596403881668.1.longer",
-            "GA1.2.123",
-            "GA1.2.4294967296.1",
-            "GA2.1.2.3",
-            "GA1..1.2",
-            "07070707070747078707070707070707",
-            "1.07070707-0707-4707-8707-070707070707",
-            "é",
-        ];
-        for cookie in bad {
-            for format in ALL.into_iter().filter(|format| *format != Format::Ttp) {
-                assert_eq!(format.read(cookie), None, "{format:?} {cookie}");
-            }
+        assert_eq!((Format::Fbc.read(fbc), fbclid(fbc)), (Reading::Id(fbc), Some("IwAR_x-1")));
+    }
+
+    #[test]
+    fn a_form_that_is_not_known_is_the_vendor_s_all_the_same() {
+        for (format, cookie) in [
+            (Format::Fbp, "fb.1.1596403881668.AbC_d-9"),
+            (Format::Fbp, "fb.x.1596403881668.1"),
+            (Format::Fbp, "fb.1.1596403881668.1.longer"),
+            (Format::Fbc, "fb.1.1596403881668.a%20"),
+            (Format::Ga, "GS1.1.abc"),
+            (Format::Ga, "GA1..1.2"),
+            (Format::Ga, "4711"),
+            (Format::Uuid, "07070707070747078707070707070707"),
+            (Format::Uuid, "Yjk1ZGY4ZGEtNWY3Ni00"),
+            (Format::RdtUuid, "1.07070707-0707-4707-8707-070707070707"),
+            (Format::Ttp, "short1"),
+            (Format::Ttp, "2a5fD1u3XrYgAqlWSxT4rTEGRt%"),
+        ] {
+            assert_eq!(format.read(cookie), Reading::Unreadable, "{format:?} {cookie}");
+        }
+    }
+
+    #[test]
+    fn a_placeholder_is_nobody_s() {
+        let long = "a1".repeat(257);
+        let all = ["", "null", "deleted", "{{fbp}}", "%7Bfbp%7D", "GA1.2.null", "a b", "\u{e9}", &long];
+        for (format, cookie) in ALL.into_iter().flat_map(|format| all.map(|cookie| (format, cookie))) {
+            let is_others = cookie.starts_with("GA1") && format != Format::Ga;
+            assert_eq!(format.read(cookie) == Reading::Junk, !is_others, "{format:?} {cookie}");
         }
     }
 
@@ -218,12 +257,7 @@ mod tests {
         for good in
             ["2a5fD1u3XrYgAqlWSxT4rTEGRtq", "0b7cd9a4e9be4b1c8b1d6c7b4f7d8d11", "01J8XAMPLEXAMPLE_.tt.1"]
         {
-            assert_eq!(Format::Ttp.read(good), Some(good));
-        }
-        for bad in
-            ["", "short", "2a5fD1u3XrYgAqlWSxT4rTEGRt;", "2a5fD1u3XrYgAqlWSxT4rTEGRt%", &"a".repeat(65)]
-        {
-            assert_eq!(Format::Ttp.read(bad), None, "{bad}");
+            assert_eq!(Format::Ttp.read(good), Reading::Id(good));
         }
     }
 
@@ -246,7 +280,7 @@ mod tests {
             for format in ALL {
                 let Some(id) = format.make(random, labels, now) else { continue };
                 let cookie = format.cookie(&id, labels);
-                prop_assert_eq!(format.read(&cookie), Some(id.as_str()));
+                prop_assert_eq!(format.read(&cookie), Reading::Id(&id));
                 prop_assert!(format.expires(&id, 1, now).is_some());
             }
         }
@@ -257,7 +291,7 @@ mod tests {
         ) {
             let now = OffsetDateTime::from_unix_timestamp(s).unwrap();
             for (format, cookie) in ALL.into_iter().flat_map(|format| [(format, &text), (format, &any)]) {
-                if let Some(id) = format.read(cookie) {
+                if let Reading::Id(id) = format.read(cookie) {
                     prop_assert!((1..=512).contains(&id.len()) && id.bytes().all(|b| b == b'.' || is_token(b)));
                     let _ = format.expires(id, 90, now);
                 }

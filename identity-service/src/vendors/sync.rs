@@ -27,8 +27,6 @@ pub struct SyncVendor {
     pub mode: Mode,
     /// Parameter of the callback that brings the ID.
     pub uid_param: &'static str,
-    /// Texts that the vendor puts in the ID's place when it has none, beside the sentinels that hold for all.
-    pub macros: &'static [&'static str],
     /// Form of the vendor's IDs.
     pub uid_shape: UidShape,
     /// Evidence for the endpoint.

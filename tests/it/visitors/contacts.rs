@@ -12,6 +12,7 @@ use harness::{
 use proto::v1::{DeleteRequest, ExportRequest, identity_ref::Id};
 use reqwest::Method;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 const EMAIL: &str = " Jane.Saoirse+UID2@Gmail.com";
 const PHONE: &str = "+1 (234) 567-8901";
@@ -83,7 +84,7 @@ async fn the_newest_counts_and_no_claim_takes_the_place_of_what_a_signed_call_vo
     assert_eq!(stored(&world, UID2).await, both);
     say(&mut browser, &json!({"email_sha256": foo})).await;
     assert_eq!(stored(&world, UID2).await, both);
-    say(&mut browser, &json!({"email": "user@example.com", "phone": "12345678901"})).await;
+    say(&mut browser, &json!({"email": "user@example.com", "phone": "call 12345678901"})).await;
     let claimed = "email b58996c504c5638798eb6b511e6f49af false";
     assert_eq!(stored(&world, LOWER_MD5).await, claimed);
     // A hash of the user ID vouches for that alone.
@@ -103,6 +104,43 @@ async fn the_newest_counts_and_no_claim_takes_the_place_of_what_a_signed_call_vo
     assert_eq!(stored(&world, LOWER_MD5).await, vouched, "who repeats it takes nothing away");
     say(&mut browser, &json!({"email": "foo@bar.com"})).await;
     assert_eq!(stored(&world, LOWER_MD5).await, vouched, "nor does who says something else");
+}
+
+#[tokio::test]
+async fn a_phone_is_kept_in_every_form_that_somebody_asks_for() {
+    let world = World::start().await;
+    let mut browser = world.browser();
+    say(&mut browser, &json!({"phone": " +1 (202) 555-0143"})).await;
+    let digest = |text: &str| hex::encode(Sha256::digest(text));
+    let forms = "concat_ws(' ', encode(lower_sha256, 'hex'), encode(uid2_sha256, 'hex'), \
+        encode(substr(digits, 1, 32), 'hex'), encode(substr(ten, 1, 32), 'hex'))";
+    let all = ["+1 (202) 555-0143", "+12025550143", "12025550143", "2025550143"].map(digest).join(" ");
+    assert_eq!(world.database.text(&format!("SELECT {forms} FROM pii_digests")).await, all);
+    let identity = Some(named(Id::AnonymousId(browser.aid().to_owned())));
+    let request = ExportRequest { org_id: world.customer.org_id.to_string(), identity };
+    let document =
+        format!("{:?}", world.admin().people().export(request).await.unwrap().into_inner().document);
+    assert!(all.split(' ').all(|digest| document.contains(digest)), "{document}");
+
+    // Without its country it has the form in which it came, as linking keys ask for it.
+    say(&mut browser, &json!({"phone": "07700 900123"})).await;
+    assert_eq!(
+        world.database.text(&format!("SELECT {forms} FROM pii_digests")).await,
+        digest("07700 900123")
+    );
+}
+
+#[tokio::test]
+async fn a_digest_of_nothing_is_nobody_s() {
+    let world = World::start().await;
+    let mut browser = world.browser();
+    for nothing in ["", " ", "null", "undefined", "None", "n/a", "anonymous"] {
+        let digest = hex::encode(Sha256::digest(nothing));
+        say(&mut browser, &json!({"email_sha256": digest, "phone_sha256": digest})).await;
+        assert_eq!(world.database.count("pii_digests", "true").await, 0, "{nothing:?}");
+    }
+    say(&mut browser, &json!({"email_sha256": hex::encode(Sha256::digest("anna@shop.example"))})).await;
+    assert_eq!(world.database.count("pii_digests", "true").await, 1);
 }
 
 #[tokio::test]

@@ -55,8 +55,9 @@ async fn refused(world: &World) -> String {
 
 /// Emails and phones that are stored, by their SHA-256.
 async fn contacts(world: &World) -> String {
-    let sql = "SELECT coalesce(string_agg(concat_ws(' ', what, encode(lower_sha256, 'hex'), verified), ', ' \
-        ORDER BY what), '') FROM pii_digests";
+    let digest = "encode(CASE what WHEN 'phone' THEN uid2_sha256 ELSE lower_sha256 END, 'hex')";
+    let all = format!("string_agg(concat_ws(' ', what, {digest}, verified), ', ' ORDER BY what)");
+    let sql = &format!("SELECT coalesce({all}, '') FROM pii_digests");
     world.database.text(sql).await
 }
 

@@ -10,6 +10,7 @@ mod identity_tokens;
 mod privacy;
 mod proofs;
 mod refusals;
+mod resets;
 mod signed_calls;
 mod stamps;
 mod withdrawals;

@@ -158,7 +158,7 @@ async fn identifiers_cannot_reach_other_keys_of_redis() {
     let awkward = [
         "a:b",
         "a",
-        "{a}",
+        "{4a}",
         "a b",
         "*",
         "a\\nb",

@@ -11,7 +11,7 @@ use migrations::schema::{canonicals, consent, links, redis_repairs, used_states}
 use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
-use super::prepared::Prepared;
+use super::{prepared::Prepared, resets};
 use crate::{
     error::Result,
     identifiers::{Identifier, Kind},
@@ -46,7 +46,7 @@ pub async fn remove(
     diesel::delete(signals.filter(consent::anonymous_id.eq_any(browsers))).execute(connection).await?;
     let used = used_states::table.filter(used_states::org_id.eq(org));
     diesel::delete(used.filter(used_states::anonymous_id.eq_any(browsers))).execute(connection).await?;
-    Ok(())
+    resets::remove(connection, org, browsers).await
 }
 
 /// Removes identifiers from what merges of others recorded, in which they took part before they moved on.
@@ -123,7 +123,7 @@ pub async fn still_idle(
 
 /// Statements that remove what is of no use any more by age: one a table, each with the oldest age that is
 /// kept.
-const AGED: [&str; 8] = [
+const AGED: [&str; 9] = [
     "DELETE FROM vendor_ids WHERE ctid = ANY (ARRAY( \
          SELECT ctid FROM vendor_ids WHERE expires_at < $1 - interval '7 days' LIMIT $2 FOR UPDATE SKIP LOCKED))",
     "DELETE FROM used_states WHERE ctid = ANY (ARRAY( \
@@ -131,6 +131,9 @@ const AGED: [&str; 8] = [
     // As long as anybody who is not seen: a signed message that could be replayed by then moves nobody.
     "DELETE FROM used_proofs WHERE ctid = ANY (ARRAY( \
          SELECT ctid FROM used_proofs WHERE used_at < $1 - interval '400 days' LIMIT $2 FOR UPDATE SKIP LOCKED))",
+    // As long as a browser keeps a cookie that could bring the two together.
+    "DELETE FROM resets WHERE ctid = ANY (ARRAY( \
+         SELECT ctid FROM resets WHERE at < $1 - interval '400 days' LIMIT $2 FOR UPDATE SKIP LOCKED))",
     "DELETE FROM erased WHERE ctid = ANY (ARRAY( \
          SELECT ctid FROM erased WHERE erased_at < $1 - interval '30 days' LIMIT $2 FOR UPDATE SKIP LOCKED))",
     "DELETE FROM audit_log WHERE ctid = ANY (ARRAY( \

@@ -16,6 +16,7 @@ mod prepared;
 pub mod proofs;
 pub mod refused_hosts;
 pub mod repairs;
+pub mod resets;
 pub mod rows;
 pub mod syncs;
 pub mod tombstone_keys;

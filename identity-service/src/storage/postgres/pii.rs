@@ -37,6 +37,10 @@ pub struct DigestRow {
     pub uid2_sha1: Option<Vec<u8>>,
     /// MD5 of UID2's normal form.
     pub uid2_md5: Option<Vec<u8>>,
+    /// SHA-256, SHA-1 and MD5, in a row, of a phone's digits.
+    pub digits: Option<Vec<u8>>,
+    /// SHA-256, SHA-1 and MD5, in a row, of the ten digits of a number of North America.
+    pub ten: Option<Vec<u8>>,
     /// True where the contact was vouched for.
     pub verified: bool,
     /// The time at which it came last.
@@ -104,13 +108,14 @@ pub async fn store(
     let uid2 = || new.values().map(|one| one.contact.uid2);
     let sha1 = |digests: Digests| digests.sha1.map(Vec::from);
     let md5 = |digests: Digests| digests.md5.map(Vec::from);
+    let all = |digests: Option<Digests>| digests.and_then(Digests::in_a_row);
     Prepared(
         diesel::sql_query(
             "INSERT INTO pii_digests AS old (org_id, kind, value, what, lower_sha256, lower_sha1, lower_md5, \
-                 uid2_sha256, uid2_sha1, uid2_md5, verified, seen_at) \
-             SELECT $1, new.*, $12 \
-             FROM unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11) AS new (kind, value, what, lower_sha256, \
-                 lower_sha1, lower_md5, uid2_sha256, uid2_sha1, uid2_md5, verified) \
+                 uid2_sha256, uid2_sha1, uid2_md5, digits, ten, verified, seen_at) \
+             SELECT $1, new.*, $14 \
+             FROM unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) AS new (kind, value, what, \
+                 lower_sha256, lower_sha1, lower_md5, uid2_sha256, uid2_sha1, uid2_md5, digits, ten, verified) \
              JOIN links l ON l.org_id = $1 AND l.kind = new.kind AND l.value = new.value \
              ORDER BY new.kind, new.value FOR KEY SHARE OF l \
              ON CONFLICT (org_id, kind, value, what) DO UPDATE SET \
@@ -125,6 +130,10 @@ pub async fn store(
                      CASE WHEN old.lower_sha256 = excluded.lower_sha256 THEN old.uid2_sha1 END), \
                  uid2_md5 = COALESCE(excluded.uid2_md5, \
                      CASE WHEN old.lower_sha256 = excluded.lower_sha256 THEN old.uid2_md5 END), \
+                 digits = COALESCE(excluded.digits, \
+                     CASE WHEN old.lower_sha256 = excluded.lower_sha256 THEN old.digits END), \
+                 ten = COALESCE(excluded.ten, \
+                     CASE WHEN old.lower_sha256 = excluded.lower_sha256 THEN old.ten END), \
                  verified = excluded.verified \
                      OR old.verified AND old.lower_sha256 = excluded.lower_sha256, \
                  seen_at = excluded.seen_at \
@@ -140,6 +149,8 @@ pub async fn store(
         .bind::<Array<Nullable<Binary>>, _>(uid2().map(|own| Some(own?.sha256.to_vec())).collect::<Vec<_>>())
         .bind::<Array<Nullable<Binary>>, _>(uid2().map(|own| own.and_then(sha1)).collect::<Vec<_>>())
         .bind::<Array<Nullable<Binary>>, _>(uid2().map(|own| own.and_then(md5)).collect::<Vec<_>>())
+        .bind::<Array<Nullable<Binary>>, _>(new.values().map(|one| all(one.contact.digits)).collect::<Vec<_>>())
+        .bind::<Array<Nullable<Binary>>, _>(new.values().map(|one| all(one.contact.ten)).collect::<Vec<_>>())
         .bind::<Array<Bool>, _>(new.values().map(|one| one.verified).collect::<Vec<_>>())
         .bind::<Timestamptz, _>(now),
     )

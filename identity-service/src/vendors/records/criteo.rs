@@ -22,7 +22,6 @@ pub const CRITEO: Vendor = Vendor {
         fixed_params: &[("r", "1"), ("a", "1")],
         mode: Mode::Redirect { param: "u", uid_macro: Some("@USERID@") },
         uid_param: "uid",
-        macros: &["@USERID@"],
         uid_shape: UidShape::Opaque,
         evidence: Evidence::Observed,
         evidence_source: "github.com/prebid/prebid-server static/bidder-info/criteo.yaml",

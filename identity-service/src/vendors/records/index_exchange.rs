@@ -23,7 +23,6 @@ pub const INDEX_EXCHANGE: Vendor = Vendor {
         fixed_params: &[],
         mode: Mode::Append { param: "cb" },
         uid_param: "uid",
-        macros: &[],
         uid_shape: UidShape::Opaque,
         evidence: Evidence::Observed,
         evidence_source: "github.com/prebid/prebid-server static/bidder-info/ix.yaml",

@@ -9,6 +9,9 @@ const NEED: ConsentNeed = ConsentNeed::marketing_of(1126);
 pub const MICROSOFT: Vendor = Vendor {
     click_ids: &[ClickId {
         conversions_field: Some("userData.msclkid"),
+        // 32 hex digits, in a UUID's form where somebody has made one of them.
+        signs: "-",
+        max_bytes: 64,
         ..ClickId::new(NAME, "msclkid", &["msclkid"], NEED)
     }],
     ..Vendor::new(NAME, "Microsoft Ads")

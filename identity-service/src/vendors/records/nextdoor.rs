@@ -9,6 +9,7 @@ const NEED: ConsentNeed = ConsentNeed::MARKETING;
 pub const NEXTDOOR: Vendor = Vendor {
     click_ids: &[ClickId {
         conversions_field: Some("click_id"),
+        signs: "-_.~=+/",
         ..ClickId::new(NAME, "ndclid", &["ndclid"], NEED)
     }],
     ..Vendor::new(NAME, "Nextdoor")

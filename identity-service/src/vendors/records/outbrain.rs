@@ -9,6 +9,7 @@ const NEED: ConsentNeed = ConsentNeed::marketing_of(164);
 pub const OUTBRAIN: Vendor = Vendor {
     click_ids: &[ClickId {
         conversions_field: Some("ob_click_id"),
+        signs: "-_.~=+/",
         ..ClickId::new(NAME, "dicbo", &["dicbo"], NEED)
     }],
     ..Vendor::new(NAME, "Outbrain")

@@ -22,7 +22,6 @@ pub const PINTEREST: Vendor = Vendor {
         fixed_params: &[],
         mode: Mode::Redirect { param: "redirect", uid_macro: None },
         uid_param: "uid",
-        macros: &[],
         uid_shape: UidShape::Opaque,
         evidence: Evidence::SpecOnly,
         evidence_source: "",
@@ -31,6 +30,7 @@ pub const PINTEREST: Vendor = Vendor {
     click_ids: &[ClickId {
         days: 365,
         conversions_field: Some("user_data.click_id"),
+        signs: "-_.=",
         ..ClickId::new(NAME, "epik", &["epik"], NEED)
     }],
     ..Vendor::new(NAME, "Pinterest")

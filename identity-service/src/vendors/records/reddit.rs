@@ -9,6 +9,7 @@ const NEED: ConsentNeed = ConsentNeed::MARKETING;
 pub const REDDIT: Vendor = Vendor {
     click_ids: &[ClickId {
         conversions_field: Some("click_id"),
+        signs: "-_.",
         ..ClickId::new(NAME, "rdt_cid", &["rdt_cid"], NEED)
     }],
     generated_ids: &[GeneratedId {

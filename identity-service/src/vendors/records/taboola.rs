@@ -9,6 +9,7 @@ const NEED: ConsentNeed = ConsentNeed::marketing_of(42);
 pub const TABOOLA: Vendor = Vendor {
     click_ids: &[ClickId {
         conversions_field: Some("click-id"),
+        signs: "-_.~=+/",
         ..ClickId::new(NAME, "tblci", &["tblci"], NEED)
     }],
     ..Vendor::new(NAME, "Taboola")

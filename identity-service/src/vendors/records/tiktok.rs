@@ -9,6 +9,8 @@ const NEED: ConsentNeed = ConsentNeed::MARKETING;
 pub const TIKTOK: Vendor = Vendor {
     click_ids: &[ClickId {
         conversions_field: Some("user.ttclid"),
+        // As `E.C.P.v3fQ…`.
+        signs: ".-_",
         ..ClickId::new(NAME, "ttclid", &["ttclid"], NEED)
     }],
     generated_ids: &[GeneratedId {

@@ -23,7 +23,6 @@ pub const TRADE_DESK: Vendor = Vendor {
         fixed_params: &[("ttd_tpi", "1")],
         mode: Mode::Registered { uid_macro: "%%TDID%%" },
         uid_param: "ttd_id",
-        macros: &["%%TDID%%"],
         uid_shape: UidShape::Uuid,
         evidence: Evidence::Observed,
         evidence_source: "github.com/prebid/prebid-server static/bidder-info/thetradedesk.yaml",

@@ -1,5 +1,7 @@
 //! Identifiers of visitors, parsed at the boundary: an [`Identifier`] is never empty, too long or junk.
 
+pub mod placeholder;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -88,7 +90,7 @@ pub fn parse(kind: Kind, text: &str, max_bytes: usize) -> Parsed {
     if value.len() > max_bytes || value.chars().any(char::is_control) || value.chars().all(is_invisible) {
         return Parsed::Invalid;
     }
-    if is_junk(value) {
+    if placeholder::is_placeholder(value) {
         return Parsed::Junk;
     }
     Parsed::Ok(Identifier { kind, value: value.to_owned() })
@@ -106,67 +108,9 @@ fn is_invisible(c: char) -> bool {
         )
 }
 
-/// Placeholders seen in the wild: the lists of PostHog, Segment and Adobe together.
-const JUNK: &[&str] = &[
-    "-1",
-    "[object object]",
-    "anonymous",
-    "distinct_id",
-    "distinctid",
-    "email",
-    "false",
-    "guest",
-    "id",
-    "invalid",
-    "nan",
-    "none",
-    "not_authenticated",
-    "null",
-    "true",
-    "undefined",
-    "void",
-    // Snowplow's fallback where cookies are blocked.
-    "00000000-0000-4000-a000-000000000000",
-];
-
-fn is_junk(value: &str) -> bool {
-    let value = value
-        .strip_prefix(['\'', '"'])
-        .and_then(|inner| inner.strip_suffix(['\'', '"']))
-        .unwrap_or(value)
-        .trim_matches(|c: char| c.is_ascii_whitespace());
-    value.chars().all(|c| matches!(c, '0' | '-')) || JUNK.iter().any(|junk| value.eq_ignore_ascii_case(junk))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn junk_is_recognised_whatever_its_case_and_quotes() {
-        for text in [
-            "null",
-            "NULL",
-            "undefined",
-            "anonymous",
-            "guest",
-            "0",
-            "NaN",
-            "None",
-            "true",
-            "id",
-            "email",
-            "[object Object]",
-            "'null'",
-            "\"null\"",
-            "-1",
-            "00000000-0000-0000-0000-000000000000",
-            "  null ",
-            "''",
-        ] {
-            assert_eq!(parse(Kind::UserId, text, MAX_BYTES), Parsed::Junk, "{text}");
-        }
-    }
 
     #[test]
     fn bounds_and_characters() {

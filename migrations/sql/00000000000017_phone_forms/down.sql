@@ -1,0 +1,1 @@
+ALTER TABLE pii_digests DROP COLUMN digits, DROP COLUMN ten;
