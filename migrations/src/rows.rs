@@ -74,7 +74,7 @@ pub struct CollectHost {
     pub cookie_domain: Option<String>,
 }
 
-/// A pipeline key, hashed.
+/// A pipeline key.
 #[derive(Debug, Clone, Queryable, Selectable, Insertable)]
 #[diesel(table_name = schema::pipeline_keys, check_for_backend(diesel::pg::Pg))]
 pub struct PipelineKey {
@@ -86,8 +86,10 @@ pub struct PipelineKey {
     pub source_id: Uuid,
     /// The environment, `live` or `test`.
     pub environment: String,
-    /// SHA-256 of the key, see [`hash_pipeline_key`].
-    pub key_hash: Vec<u8>,
+    /// The key itself, which is public; none of a key of before migration 14.
+    pub key: Option<String>,
+    /// SHA-256 of a key of before, see [`hash_pipeline_key`]; none where the key itself is there.
+    pub key_hash: Option<Vec<u8>>,
     /// The key's first characters, to recognise it by.
     pub hint: String,
     /// Time from which on the key is refused.

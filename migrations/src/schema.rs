@@ -72,11 +72,12 @@ table! {
         org_id -> Uuid,
         source_id -> Uuid,
         environment -> Text,
-        key_hash -> Binary,
+        key_hash -> Nullable<Binary>,
         hint -> Text,
         last_used_on -> Nullable<Date>,
         created_at -> Timestamptz,
         revoked_at -> Nullable<Timestamptz>,
+        key -> Nullable<Text>,
     }
 }
 

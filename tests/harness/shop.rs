@@ -54,10 +54,10 @@ impl Shop {
         }
     }
 
-    /// Issues a key, and waits until every core knows it.
+    /// Issues a key beside those that there are, and waits until every core knows it.
     pub async fn issue(&self, world: &World, owner: &Admin, environment: &str) -> Issued {
         let keys = format!("{}/keys", self.source);
-        let answer = owner.post(&keys, &json!({ "environment": environment })).await;
+        let answer = owner.post(&keys, &json!({"environment": environment, "keep_existing": true})).await;
         assert_eq!(answer.status, 201, "{}", answer.json);
         let issued = Issued {
             path: format!("{keys}/{}", answer.text("id")),

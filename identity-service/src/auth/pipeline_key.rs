@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use metrics::counter;
-use migrations::rows::hash_pipeline_key;
 use proto::v1::{CollectCaller, ErrorReason};
 use serve::Authority;
 use time::OffsetDateTime;
@@ -130,8 +129,8 @@ fn admit<'a>(
     if caller.pipeline_key.len() > MAX_KEY_BYTES {
         return Err(invalid_key());
     }
-    // Missing, malformed, unknown and revoked keys take the same path: a hash and a look-up.
-    let key = snapshot.key(&hash_pipeline_key(&caller.pipeline_key)).ok_or_else(invalid_key)?;
+    // Missing, malformed, unknown and revoked keys take the same path: a look-up in memory.
+    let key = snapshot.key(&caller.pipeline_key).ok_or_else(invalid_key)?;
     let org = key.source.data_org(key.environment).ok_or_else(invalid_key)?;
     let host = Authority::parse(&caller.host).and_then(|host| key.source.collect_host(&host));
     if let Some(header) = &caller.signature {

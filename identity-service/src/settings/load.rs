@@ -24,7 +24,9 @@ use time::OffsetDateTime;
 use url::Url;
 use uuid::Uuid;
 
-use super::snapshot::{CollectHost, EnabledVendor, Environment, Org, PipelineKey, Snapshot, Source};
+use super::snapshot::{
+    CollectHost, EnabledVendor, Environment, Org, PipelineKey, Snapshot, Source, StoredKey,
+};
 use crate::{
     consent::ConsentMode,
     error::Result,
@@ -157,22 +159,27 @@ async fn load_here(
         });
         let org = result.entry(source.org).or_default();
         for key in key_rows.iter().filter(|key| key.source_id == source.id && key.revoked_at.is_none()) {
-            let Ok(hash) = <[u8; 32]>::try_from(key.key_hash.as_slice()) else { continue };
+            let Some(stored) = stored_key(key) else { continue };
             let environment = if key.environment == "test" { Environment::Test } else { Environment::Live };
             // A key keeps what it has left of its rate, whatever else was changed.
-            let known = before.key(&hash);
+            let known = before.key_of_id(key.id);
             let rate = known
                 .filter(|known| known.rate.is(pipeline.rate_limit_rps))
                 .map_or_else(|| Arc::new(Rate::new(pipeline.rate_limit_rps)), |known| known.rate.clone());
             let last_use = known.map(|known| known.last_use.clone()).unwrap_or_default();
             let (id, source, calls) = (key.id, source.clone(), org.calls.clone());
-            org.keys.push((hash, PipelineKey { id, source, environment, rate, last_use, calls }));
+            org.keys.push((stored, PipelineKey { id, source, environment, rate, last_use, calls }));
         }
         org.sources.push(source);
     }
     let known: HashSet<Uuid> = existing.iter().copied().collect();
     result.retain(|id, _| known.contains(id));
     Ok(before.next(version, result, &existing))
+}
+
+fn stored_key(row: &rows::PipelineKey) -> Option<StoredKey> {
+    let hash = row.key_hash.as_deref().and_then(|hash| hash.try_into().ok());
+    row.key.as_deref().map(|text| StoredKey::Plain(text.into())).or_else(|| hash.map(StoredKey::Hashed))
 }
 
 /// The settings that decide which IDs a pipeline collects without asking their vendors.

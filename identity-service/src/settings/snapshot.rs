@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use migrations::rows::hash_pipeline_key;
 use secrecy::SecretSlice;
 use serve::{Authority, origin::Origin};
 use time::OffsetDateTime;
@@ -131,13 +132,22 @@ pub struct PipelineKey {
     pub calls: OrgCalls,
 }
 
+/// A pipeline key as it is stored.
+#[derive(Debug, Clone)]
+pub enum StoredKey {
+    /// The key itself.
+    Plain(Arc<str>),
+    /// SHA-256 of a key that was issued when keys were stored so.
+    Hashed([u8; 32]),
+}
+
 /// Settings of one organisation.
 #[derive(Debug, Default)]
 pub struct Org {
     /// Sources of the organisation.
     pub sources: Vec<Arc<Source>>,
-    /// Keys of the organisation by their hash.
-    pub keys: Vec<([u8; 32], PipelineKey)>,
+    /// Keys of the organisation.
+    pub keys: Vec<(StoredKey, PipelineKey)>,
     /// Handed on from snapshot to snapshot.
     pub calls: OrgCalls,
 }
@@ -149,8 +159,9 @@ pub struct Snapshot {
     pub version: i64,
     orgs: HashMap<Uuid, Arc<Org>>,
     existing: HashSet<Uuid>,
-    keys: HashMap<[u8; 32], PipelineKey>,
-    key_hashes: HashMap<Uuid, [u8; 32]>,
+    keys: HashMap<Arc<str>, PipelineKey>,
+    hashed_keys: HashMap<[u8; 32], PipelineKey>,
+    keys_by_id: HashMap<Uuid, PipelineKey>,
     sources: HashMap<Uuid, Arc<Source>>,
     pipelines: HashMap<Uuid, Arc<Source>>,
     hosts: HashMap<Authority, Vec<Arc<Source>>>,
@@ -174,8 +185,13 @@ impl Snapshot {
                 org.sources.iter().flat_map(|source| source.origins.iter().cloned()).collect();
             let served = org.sources.iter().flat_map(|source| [Some(source.org), source.test_org]);
             next.origins.extend(served.flatten().map(|id| (id, origins.clone())));
-            next.keys.extend(org.keys.iter().map(|(hash, key)| (*hash, key.clone())));
-            next.key_hashes.extend(org.keys.iter().map(|(hash, key)| (key.id, *hash)));
+            for (stored, key) in &org.keys {
+                next.keys_by_id.insert(key.id, key.clone());
+                match stored {
+                    StoredKey::Plain(text) => next.keys.insert(text.clone(), key.clone()),
+                    StoredKey::Hashed(hash) => next.hashed_keys.insert(*hash, key.clone()),
+                };
+            }
             for source in &org.sources {
                 next.sources.insert(source.id, source.clone());
                 next.pipelines.insert(source.pipeline, source.clone());
@@ -203,19 +219,21 @@ impl Snapshot {
         self.orgs.get(&org).map(|org| org.calls.clone()).unwrap_or_default()
     }
 
-    /// Finds the key of that hash.
-    pub fn key(&self, hash: &[u8; 32]) -> Option<&PipelineKey> {
-        self.keys.get(hash)
+    /// Finds a key by its text. It is hashed only where it is none of those that are stored as they are, and there are
+    /// others.
+    pub fn key(&self, text: &str) -> Option<&PipelineKey> {
+        let hashed = || Some(&self.hashed_keys).filter(|hashed| !hashed.is_empty())?.get(&hash_pipeline_key(text));
+        self.keys.get(text).or_else(hashed)
     }
 
     /// Finds the key of that ID.
     pub fn key_of_id(&self, id: Uuid) -> Option<&PipelineKey> {
-        self.key(self.key_hashes.get(&id)?)
+        self.keys_by_id.get(&id)
     }
 
     /// Lists the keys of all organisations.
     pub fn keys(&self) -> impl Iterator<Item = &PipelineKey> {
-        self.keys.values()
+        self.keys_by_id.values()
     }
 
     /// Lists the sources of all organisations.

@@ -76,6 +76,8 @@ pub enum Permission {
     WriteSettings,
     /// Takes away what keeps a source collecting: the source, its keys, its server secret.
     DeleteSettings,
+    /// Is told server secrets.
+    RevealSecrets,
     /// Sees who uses the API.
     ReadUsers,
     /// Changes who uses the API.
@@ -100,6 +102,7 @@ impl Permission {
             Self::ReadSettings => ("settings:read", &[Owner, Admin, Editor, Viewer]),
             Self::WriteSettings => ("settings:write", &[Owner, Admin, Editor]),
             Self::DeleteSettings => ("settings:delete", &[Owner, Admin]),
+            Self::RevealSecrets => ("secrets:reveal", &[Owner, Admin]),
             Self::ReadUsers => ("users:read", &[Owner, Admin]),
             Self::WriteUsers => ("users:write", &[Owner, Admin]),
             Self::ReadPeople => ("people:read", &[Owner, Admin, Editor]),
@@ -150,6 +153,7 @@ pub const ROUTES: &[(&str, &str, Permission)] = &[
     ("GET",    "/v1/admin/sources/{id}/server-secret", P::ReadSettings),
     ("POST",   "/v1/admin/sources/{id}/server-secret", P::DeleteSettings),
     ("DELETE", "/v1/admin/sources/{id}/server-secret", P::DeleteSettings),
+    ("POST",   "/v1/admin/sources/{id}/server-secret/reveal", P::RevealSecrets),
     ("GET",    "/v1/admin/pipelines", P::ReadSettings),
     ("GET",    "/v1/admin/pipelines/{id}", P::ReadSettings),
     ("PUT",    "/v1/admin/pipelines/{id}", P::WriteSettings),

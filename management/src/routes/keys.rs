@@ -1,17 +1,14 @@
-//! Pipeline keys: a page or an app names its source with one. They are public, and only told once all the
-//! same: a hash is kept.
+//! Pipeline keys: a page or an app names its source with one. They are public, so they are kept and shown as they
+//! are.
 
 use axum::{Json, extract::State};
 use diesel::{
     ExpressionMethods, OptionalExtension, QueryDsl, Queryable, Selectable, SelectableHelper, dsl::now,
     insert_into, update,
 };
-use diesel_async::{AsyncConnection, RunQueryDsl};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use http::StatusCode;
-use migrations::{
-    rows::{PipelineKey, hash_pipeline_key},
-    schema::pipeline_keys,
-};
+use migrations::{rows::PipelineKey, schema::pipeline_keys};
 use rand::distr::{Alphanumeric, SampleString};
 use serde::{Deserialize, Serialize};
 use time::{Date, OffsetDateTime};
@@ -24,10 +21,11 @@ use crate::{
         audit::Change,
         body::Body,
         caller::Caller,
-        error::Result,
+        error::{ApiError, Code, Result},
         fields::Fields,
         limit::limit,
         page::{Page, Paged},
+        permission::Permission,
         query::{Id, Query, Under},
     },
     state::Management,
@@ -51,15 +49,21 @@ pub struct KeyInput {
     /// World of the key: `live`, or `test`, whose data is kept apart.
     #[schema(pattern = "^(live|test)$")]
     environment: String,
+    /// True where the environment's older keys are to stay good, until they are revoked. Otherwise they are refused
+    /// within a second, which owners and admins may do.
+    #[serde(default)]
+    keep_existing: bool,
 }
 
-/// A key, without the key itself.
+/// A key of a source.
 #[derive(Debug, Serialize, Queryable, Selectable, ToSchema)]
 #[diesel(table_name = pipeline_keys, check_for_backend(diesel::pg::Pg))]
 pub struct KeyView {
     id: Uuid,
     /// World of the key, `live` or `test`.
     environment: String,
+    /// The key itself, `dk_live_…` or `dk_test_…`. Null of one that was issued when only a hash was kept.
+    key: Option<String>,
     /// First characters of the key, to recognise it by.
     hint: String,
     /// The day (UTC) when it was last seen in use. Null: never.
@@ -72,13 +76,25 @@ pub struct KeyView {
     revoked_at: Option<OffsetDateTime>,
 }
 
-/// A new key, with the key itself.
+/// A new key, and the keys that it took the place of.
 #[derive(Serialize, ToSchema)]
 pub struct IssuedKey {
-    /// The key itself: `dk_live_…` or `dk_test_…`. It is never shown again.
-    key: String,
     #[serde(flatten)]
     view: KeyView,
+    /// Keys that ended with it, oldest first.
+    ended: Vec<EndedKey>,
+}
+
+/// A key that ended as another was issued.
+#[derive(Debug, Serialize, Queryable, Selectable, ToSchema)]
+#[diesel(table_name = pipeline_keys, check_for_backend(diesel::pg::Pg))]
+pub struct EndedKey {
+    id: Uuid,
+    /// First characters of the key, to recognise it by.
+    hint: String,
+    /// The day (UTC) when it was last seen in use. Null: never.
+    #[serde(with = "day::option")]
+    last_used_on: Option<Date>,
 }
 
 /// Lists a source's keys, also the revoked ones, oldest first.
@@ -106,10 +122,11 @@ pub async fn list(
     Ok(Json(page.of(keys, |key: &KeyView| key.id.to_string())))
 }
 
-/// Issues a key, beside those that there are: a page can be moved to the new one before the old one is
-/// revoked.
+/// Issues a key, and ends the older ones of its environment at once; with `keep_existing` they stay, so that pages can
+/// be moved to the new one before the old ones are revoked.
 #[utoipa::path(post, path = "/v1/admin/sources/{id}/keys", tag = "keys", request_body = KeyInput,
     params(("id" = Uuid, Path)), responses((status = 201, body = IssuedKey),
+        (status = 403, description = "It would end others, which is for owners and admins."),
         (status = 409, description = "The source has 20 keys that are not revoked.")))]
 pub async fn issue(
     State(state): State<Management>,
@@ -122,32 +139,56 @@ pub async fn issue(
     wrong.done()?;
     let key =
         format!("dk_{}_{}", input.environment, Alphanumeric.sample_string(&mut rand::rng(), RANDOM_CHARS));
+    let (id, org) = (Uuid::now_v7(), caller.org_id);
     let row = PipelineKey {
-        id: Uuid::now_v7(),
-        org_id: caller.org_id,
+        id,
+        org_id: org,
         source_id: source,
         environment: input.environment,
-        key_hash: hash_pipeline_key(&key).to_vec(),
         hint: key.chars().take(HINT_CHARS).collect(),
+        key: Some(key),
+        key_hash: None,
         revoked_at: None,
     };
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
-            sources::lock(connection, caller.org_id, source).await?;
+            sources::lock(connection, org, source).await?;
+            let ended =
+                if input.keep_existing { Vec::new() } else { end(connection, &caller, &row).await? };
             let good = pipeline_keys::table
-                .filter(pipeline_keys::org_id.eq(caller.org_id))
+                .filter(pipeline_keys::org_id.eq(org))
                 .filter(pipeline_keys::source_id.eq(source))
                 .filter(pipeline_keys::revoked_at.is_null());
-            let number: i64 = good.count().get_result(connection).await?;
-            limit(number, MAX_ACTIVE_KEYS)?;
+            limit(good.count().get_result(connection).await?, MAX_ACTIVE_KEYS)?;
             let made = insert_into(pipeline_keys::table).values(row).returning(KeyView::as_returning());
-            let view: KeyView = made.get_result(connection).await?;
-            let change = Change { action: "key.issued", resource: "key", id: &view.id.to_string() };
-            change.record(connection, &caller, None, Some(&view)).await?;
-            Ok((StatusCode::CREATED, Json(IssuedKey { key, view })))
+            let issued = IssuedKey { view: made.get_result(connection).await?, ended };
+            let change = Change { action: "key.issued", resource: "key", id: &id.to_string() };
+            change.record(connection, &caller, None, Some(&issued)).await?;
+            Ok((StatusCode::CREATED, Json(issued)))
         })
         .await
+}
+
+/// Revokes the good keys of the environment that `new` is for.
+async fn end(
+    connection: &mut AsyncPgConnection,
+    caller: &Caller,
+    new: &PipelineKey,
+) -> Result<Vec<EndedKey>> {
+    let older = pipeline_keys::table
+        .filter(pipeline_keys::org_id.eq(new.org_id))
+        .filter(pipeline_keys::source_id.eq(new.source_id))
+        .filter(pipeline_keys::environment.eq(&new.environment))
+        .filter(pipeline_keys::revoked_at.is_null());
+    let revoked = update(older).set(pipeline_keys::revoked_at.eq(now)).returning(EndedKey::as_returning());
+    let mut ended: Vec<EndedKey> = revoked.get_results(connection).await?;
+    if !ended.is_empty() && !caller.role.may(Permission::DeleteSettings) {
+        let whose = "To end keys is for owners and admins; with keep_existing the older ones stay.";
+        return Err(ApiError::with_message(Code::Forbidden, whose));
+    }
+    ended.sort_unstable_by_key(|key| key.id);
+    Ok(ended)
 }
 
 /// Revokes a key: calls with it are refused within a second. Revoking one twice is no error.

@@ -58,6 +58,7 @@ fn admin() -> (Router<Management>, Api) {
         .routes(routes!(keys::list, keys::issue))
         .routes(routes!(keys::revoke))
         .routes(routes!(server_secret::read, server_secret::rotate, server_secret::remove))
+        .routes(routes!(server_secret::reveal))
         .routes(routes!(pipelines::list))
         .routes(routes!(pipelines::read, pipelines::update))
         .routes(routes!(identity_sources::list))

@@ -1,10 +1,10 @@
-//! A source's server secret, which the customer's own servers sign with. Told once, sealed at rest; while it
-//! is rotated the earlier one passes as well.
+//! A source's server secret, which the customer's own servers sign with. Sealed at rest, and told to owners and admins;
+//! while it is rotated the earlier one passes as well.
 
 use axum::{Json, extract::State};
 use diesel::{
     BoolExpressionMethods, ExpressionMethods, IntoSql, QueryDsl, delete,
-    dsl::{now, select},
+    dsl::{max, now, select},
     insert_into,
     sql_types::Timestamptz,
     update,
@@ -15,7 +15,7 @@ use migrations::{rows::ServerSecret, schema::server_secrets, sealed::columns};
 use rand::RngExt;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -30,6 +30,7 @@ use crate::{
         fields::Fields,
         query::Id,
     },
+    crypto::credentials::open_value,
     state::Management,
 };
 
@@ -50,10 +51,10 @@ pub struct Rotation {
     overlap_seconds: Option<i64>,
 }
 
-/// A new secret, with the secret itself.
+/// A server secret, with the secret itself.
 #[derive(Serialize, ToSchema)]
-pub struct NewServerSecret {
-    /// Secret of 64 characters; as they are they are the key of the HMAC. They are never shown again.
+pub struct RevealedSecret {
+    /// Secret of 64 characters; as they are they are the key of the HMAC.
     secret: String,
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
@@ -99,17 +100,50 @@ pub async fn read(
     }))
 }
 
+/// Reveals the server secret in force, and notes who asked.
+#[utoipa::path(post, path = "/v1/admin/sources/{id}/server-secret/reveal", tag = "server-secret",
+    params(("id" = Uuid, Path)), responses((status = 200, body = RevealedSecret),
+        (status = 404, description = "There is no secret, or no such source."),
+        (status = 503, description = "The secret is sealed with a key that is not configured.")))]
+pub async fn reveal(
+    State(state): State<Management>,
+    caller: Caller,
+    Id(source): Id,
+) -> Result<Json<RevealedSecret>> {
+    let org = caller.org_id;
+    let mut connection = state.connection().await?;
+    connection
+        .transaction(async |connection| {
+            sources::lock(connection, org, source).await?;
+            let own = server_secrets::table
+                .filter(server_secrets::org_id.eq(org))
+                .filter(server_secrets::source_id.eq(source));
+            let ends = own.filter(server_secrets::expires_at.gt(now)).select(max(server_secrets::expires_at));
+            let previous_expires_at = ends.get_result(connection).await?;
+            let in_force = own.filter(server_secrets::expires_at.is_null());
+            let (id, sealed, created_at): (Uuid, Vec<u8>, OffsetDateTime) = in_force
+                .select((server_secrets::id, server_secrets::sealed, server_secrets::created_at))
+                .first(connection)
+                .await?;
+            let plain = open_value(&state.keys, columns::SERVER_SECRETS.place(org, id), &sealed)?;
+            let secret = String::from_utf8_lossy(&plain).into_owned();
+            note(connection, &caller, source, "server_secret.revealed", json!({})).await?;
+            Ok(Json(RevealedSecret { secret, created_at, previous_expires_at }))
+        })
+        .await
+}
+
 /// Makes a server secret, or a new one, to sign calls with: `X-Datafly-Signature: sha256=` and the hex digits
 /// of HMAC-SHA256(secret, body).
 #[utoipa::path(post, path = "/v1/admin/sources/{id}/server-secret", tag = "server-secret",
-    request_body = Rotation, params(("id" = Uuid, Path)), responses((status = 201, body = NewServerSecret),
+    request_body = Rotation, params(("id" = Uuid, Path)), responses((status = 201, body = RevealedSecret),
         (status = 409, description = "Ten secrets are in force; with `overlap_seconds` 0 there is one.")))]
 pub async fn rotate(
     State(state): State<Management>,
     caller: Caller,
     Id(source): Id,
     Body(input): Body<Rotation>,
-) -> Result<(StatusCode, Json<NewServerSecret>)> {
+) -> Result<(StatusCode, Json<RevealedSecret>)> {
     let overlap = input.overlap_seconds.unwrap_or(DEFAULT_OVERLAP_SECONDS);
     let mut wrong = Fields::default();
     wrong.check((0..=MAX_OVERLAP_SECONDS).contains(&overlap), "overlap_seconds", "must be 0 to 2592000");
@@ -128,16 +162,10 @@ pub async fn rotate(
             let made = insert_into(server_secrets::table).values(row);
             let created_at: OffsetDateTime =
                 made.returning(server_secrets::created_at).get_result(connection).await?;
-            let change = Change {
-                action: "server_secret.rotated",
-                resource: "server_secret",
-                id: &source.to_string(),
-            };
-            change
-                .note(connection, &caller, json!({"overlap_seconds": {"old": null, "new": overlap}}))
-                .await?;
+            let overlap = json!({"overlap_seconds": {"old": null, "new": overlap}});
+            note(connection, &caller, source, "server_secret.rotated", overlap).await?;
             let secret = secret.expose_secret().to_owned();
-            Ok((StatusCode::CREATED, Json(NewServerSecret { secret, created_at, previous_expires_at })))
+            Ok((StatusCode::CREATED, Json(RevealedSecret { secret, created_at, previous_expires_at })))
         })
         .await
 }
@@ -155,13 +183,22 @@ pub async fn remove(State(state): State<Management>, caller: Caller, Id(source):
                 .filter(server_secrets::org_id.eq(caller.org_id))
                 .filter(server_secrets::source_id.eq(source));
             if delete(all).execute(connection).await? > 0 {
-                let id = source.to_string();
-                let change = Change { action: "server_secret.deleted", resource: "server_secret", id: &id };
-                change.note(connection, &caller, json!({})).await?;
+                note(connection, &caller, source, "server_secret.deleted", json!({})).await?;
             }
             Ok(StatusCode::NO_CONTENT)
         })
         .await
+}
+
+async fn note(
+    connection: &mut AsyncPgConnection,
+    caller: &Caller,
+    source: Uuid,
+    action: &str,
+    changes: Value,
+) -> Result<()> {
+    let change = Change { action, resource: "server_secret", id: &source.to_string() };
+    change.note(connection, caller, changes).await
 }
 
 /// Has the current secret end after `overlap`, and those that were to end later as well; removes what has

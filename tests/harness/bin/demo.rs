@@ -177,6 +177,10 @@ Try it from another terminal:
     -d '{{"email":"'$ADMIN_EMAIL'","password":"'$ADMIN_PASSWORD'"}}' | sed 's/.*"access_token":"\([^"]*\)".*/\1/')
   curl -s "$MANAGEMENT_URL/v1/admin/identities?anonymous_id=demo-visitor" -H "Authorization: Bearer $TOKEN"
 
+  # The source's key for its script tag, and the secret its servers sign with
+  curl -s "$MANAGEMENT_URL/v1/admin/sources/$SOURCE_ID/keys" -H "Authorization: Bearer $TOKEN"
+  curl -s -X POST "$MANAGEMENT_URL/v1/admin/sources/$SOURCE_ID/server-secret/reveal" -H "Authorization: Bearer $TOKEN"
+
   # The image: 302 to the vendor, 302 back with its ID, GIF
   curl -s -L -o /dev/null -D - "$EDGE_URL/v1/sync/pinterest?pipeline_key=$PIPELINE_KEY&aid=visitor-2"
 

@@ -51,7 +51,7 @@ async fn passes(server: &mut Browser, secret: &str, expected: u16) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_is_told_once_and_refused_everywhere_within_a_second_once_it_is_revoked() {
+async fn a_key_is_listed_whole_and_refused_everywhere_within_a_second_once_it_is_revoked() {
     let mut control = Control::with(1, Options { cores: 2, ..Options::default() }).await;
     let owner = control.owner.clone();
     let shop = Shop::open(&control.world, &owner).await;
@@ -64,7 +64,7 @@ async fn a_key_is_told_once_and_refused_everywhere_within_a_second_once_it_is_re
     let keys = format!("{}/keys", shop.source);
     let list = owner.get(&keys).await.expect(200);
     let shown = &list["data"][0];
-    assert_eq!(shown["hint"], first.key[..12]);
+    assert_eq!((&shown["key"], &shown["hint"]), (&json!(first.key), &json!(first.key[..12])));
     assert_eq!((&shown["environment"], &shown["revoked_at"]), (&json!("live"), &Value::Null));
     assert_eq!(list["data"].as_array().unwrap().len(), 2);
     let page = owner.get(&format!("{keys}?limit=1")).await.expect(200);
@@ -114,6 +114,92 @@ async fn a_key_is_told_once_and_refused_everywhere_within_a_second_once_it_is_re
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_new_key_ends_those_of_its_environment_at_once_unless_they_are_kept() {
+    let mut control = Control::with(1, Options { cores: 2, ..Options::default() }).await;
+    let owner = control.owner.clone();
+    let shop = Shop::open(&control.world, &owner).await;
+    let keys = format!("{}/keys", shop.source);
+    let editor = owner.colleague("editor").await;
+    // The first of an environment ends nothing, so that an editor may issue it; and any that leaves the others.
+    let first = editor.post(&keys, &json!({"environment": "live"})).await;
+    assert_eq!((first.status, &first.json["ended"]), (201, &json!([])), "{first:?}");
+    let second = editor.post(&keys, &json!({"environment": "live", "keep_existing": true})).await;
+    assert_eq!((second.status, &second.json["ended"]), (201, &json!([])), "{second:?}");
+    let test = editor.post(&keys, &json!({"environment": "test"})).await.expect(201);
+    let refused = editor.post(&keys, &json!({"environment": "live", "keep_existing": false})).await;
+    refused.refused(403, "FORBIDDEN");
+    let issued = |answer: &Value| Issued {
+        path: format!("{keys}/{}", answer["id"].as_str().unwrap()),
+        key: answer["key"].as_str().unwrap().to_owned(),
+        host: control.world.cluster.host_at(&shop.collect_name),
+    };
+    let (first, second, test) = (issued(&first.json), issued(&second.json), issued(&test));
+    for key in [&first, &second, &test] {
+        eventually("every core to know the key", async || every_core(&control.world, key, true).await).await;
+    }
+    assert_accepted(&shop.browser(&control.world, &first).view(&granted()).await, 1);
+    let used = eventually("the day of its use to be told", async || {
+        let day = owner.get(&keys).await.expect(200)["data"][0]["last_used_on"].clone();
+        if day.is_string() { Ok(day) } else { Err(day.to_string()) }
+    })
+    .await;
+
+    let third = owner.post(&keys, &json!({"environment": "live"})).await.expect(201);
+    let id = |key: &Issued| json!(key.path.rsplit('/').next());
+    let ended = json!([
+        {"id": id(&first), "hint": first.key[..12], "last_used_on": used},
+        {"id": id(&second), "hint": second.key[..12], "last_used_on": null},
+    ]);
+    assert_eq!(third["ended"], ended);
+    for key in [&first, &second] {
+        within(SETTINGS_LIMIT, "the older keys to be refused", async || {
+            every_core(&control.world, key, false).await
+        })
+        .await;
+    }
+    let third = issued(&third);
+    for key in [&third, &test] {
+        every_core(&control.world, key, true).await.unwrap();
+    }
+    let noted = "SELECT changes->'ended'->'new' FROM audit_log WHERE action = 'key.issued' ORDER BY id DESC LIMIT 1";
+    let noted: Value = serde_json::from_str(&control.world.database.text(noted).await).unwrap();
+    assert_eq!(noted, ended);
+    let list = owner.get(&keys).await.expect(200);
+    let good: Vec<&Value> = list["data"].as_array().unwrap().iter().filter(|key| key["revoked_at"].is_null()).collect();
+    assert_eq!(good.iter().map(|key| &key["key"]).collect::<Vec<_>>(), [&json!(test.key), &json!(third.key)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_before_opens_by_its_hash_and_is_listed_by_its_hint() {
+    let mut control = Control::start().await;
+    let owner = control.owner.clone();
+    let shop = Shop::open(&control.world, &owner).await;
+    let old = "dk_live_0123456789abcdef0123456789abcdef";
+    let source = shop.source.rsplit('/').next().unwrap();
+    control
+        .world
+        .database
+        .execute(&format!(
+            "INSERT INTO pipeline_keys (id, org_id, source_id, environment, key_hash, hint) SELECT gen_random_uuid(), \
+             org_id, id, 'live', sha256('{old}'), 'dk_live_0123' FROM sources WHERE id = '{source}'"
+        ))
+        .await;
+    let keys = format!("{}/keys", shop.source);
+    let listed = owner.get(&keys).await.expect(200);
+    let shown = &listed["data"][0];
+    assert_eq!((&shown["key"], &shown["hint"]), (&Value::Null, &json!("dk_live_0123")), "{shown}");
+    let host = control.world.cluster.host_at(&shop.collect_name);
+    let old = Issued { path: format!("{keys}/{}", shown["id"].as_str().unwrap()), key: old.to_owned(), host };
+    eventually("the core to know it", async || every_core(&control.world, &old, true).await).await;
+    assert_accepted(&shop.browser(&control.world, &old).view(&granted()).await, 1);
+    let new = shop.issue(&control.world, &owner, "live").await;
+    every_core(&control.world, &old, true).await.unwrap();
+    owner.delete(&old.path).await.expect(204);
+    within(SETTINGS_LIMIT, "it to be refused", async || every_core(&control.world, &old, false).await).await;
+    every_core(&control.world, &new, true).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_source_has_at_most_twenty_good_keys_however_many_ask_at_once() {
     let control = Control::with(2, Options::default()).await;
     let owner = &control.owner;
@@ -127,7 +213,7 @@ async fn a_source_has_at_most_twenty_good_keys_however_many_ask_at_once() {
         asking.spawn(async move {
             let began = Instant::now();
             loop {
-                let answer = owner.post(&keys, &json!({"environment": "test"})).await;
+                let answer = owner.post(&keys, &json!({"environment": "test", "keep_existing": true})).await;
                 if answer.status != 503 || began.elapsed() > EVENTUALLY_LIMIT {
                     return answer;
                 }
@@ -144,7 +230,10 @@ async fn a_source_has_at_most_twenty_good_keys_however_many_ask_at_once() {
 
     owner.delete(&format!("{keys}/{}", made[0].text("id"))).await.expect(204);
     owner.post(&keys, &json!({"environment": "live"})).await.expect(201);
-    owner.post(&keys, &json!({"environment": "live"})).await.refused(409, "LIMIT_REACHED");
+    let more = json!({"environment": "live", "keep_existing": true});
+    owner.post(&keys, &more).await.refused(409, "LIMIT_REACHED");
+    // In another's place there is room.
+    owner.post(&keys, &json!({"environment": "live"})).await.expect(201);
     for (body, field) in [
         (json!({"environment": "prod"}), "environment"),
         (json!({"environment": "LIVE"}), "environment"),
@@ -152,6 +241,7 @@ async fn a_source_has_at_most_twenty_good_keys_however_many_ask_at_once() {
         (json!({"environment": null}), "environment"),
         (json!({}), "environment"),
         (json!({"environment": "live", "key": "dk_live_mine"}), "key"),
+        (json!({"environment": "live", "keep_existing": null}), "keep_existing"),
     ] {
         let answer = owner.post(&keys, &body).await;
         answer.refused(422, "VALIDATION_FAILED");
@@ -195,6 +285,7 @@ async fn while_a_server_secret_is_rotated_both_pass_and_then_the_new_one_alone()
     assert_eq!(signed(&mut server, "").await.status, 401, "there is no secret yet");
     let none = json!({"configured": false, "created_at": null, "previous_expires_at": null});
     assert_eq!(owner.get(&path).await.expect(200), none);
+    owner.post(&format!("{path}/reveal"), &json!({})).await.refused(404, "NOT_FOUND");
 
     let first = secret(owner, &shop, &json!({})).await;
     assert!(first.len() == 64 && first.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{first}");
@@ -206,6 +297,16 @@ async fn while_a_server_secret_is_rotated_both_pass_and_then_the_new_one_alone()
     passes(&mut server, &second, 200).await;
     assert_eq!(signed(&mut server, &first).await.status, 200, "the earlier one as well");
     assert!(owner.get(&path).await.expect(200)["previous_expires_at"].is_string());
+    let admin = owner.colleague("admin").await;
+    let revealed = admin.call(Method::POST, &format!("{path}/reveal"), None, &[]).await.expect(200);
+    assert_eq!(revealed["secret"], second, "the one in force");
+    assert!(revealed["previous_expires_at"].is_string(), "{revealed}");
+    let who = "SELECT string_agg(user_email || ' ' || changes, ', ') FROM audit_log WHERE action = 'server_secret.revealed'";
+    assert_eq!(world.database.text(who).await, format!("{} {{}}", admin.email));
+    for role in ["editor", "viewer"] {
+        let colleague = owner.colleague(role).await;
+        colleague.post(&format!("{path}/reveal"), &json!({})).await.refused(403, "FORBIDDEN");
+    }
 
     // A shorter overlap ends all earlier ones as early; a longer one does not lengthen their lives.
     let third = secret(owner, &shop, &json!({"overlap_seconds": 1})).await;
@@ -253,7 +354,7 @@ async fn while_a_server_secret_is_rotated_both_pass_and_then_the_new_one_alone()
     owner.post(&path, &json!({"overlap_seconds": 0})).await.expect(201);
     let actions = "SELECT string_agg(DISTINCT action, ' ' ORDER BY action) FROM audit_log \
         WHERE resource_type = 'server_secret'";
-    assert_eq!(world.database.text(actions).await, "server_secret.deleted server_secret.rotated");
+    assert_eq!(world.database.text(actions).await, "server_secret.deleted server_secret.revealed server_secret.rotated");
 }
 
 fn in_org(owner: &Admin) -> String {
@@ -261,7 +362,7 @@ fn in_org(owner: &Admin) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_told_once_is_nowhere_else() {
+async fn a_server_secret_is_told_where_it_is_asked_for_and_nowhere_else() {
     let control = Control::with(1, Options { log_level: "debug", ..Options::default() }).await;
     let world = &control.world;
     let debugged = start_management(world, &control.jwt_secret, &[("LOG_LEVEL", "debug")]).await.unwrap();
@@ -274,7 +375,7 @@ async fn what_was_told_once_is_nowhere_else() {
     passes(&mut server, &second, 200).await;
     signed(&mut server, &first).await;
     shop.browser(world, &test).view(&granted()).await;
-    let told = [live.key.as_str(), &test.key, &first, &second];
+    owner.post(&format!("{}/server-secret/reveal", shop.source), &json!({})).await.expect(200);
 
     let mut answers = Vec::new();
     for path in ["/keys", "/server-secret", ""] {
@@ -290,13 +391,18 @@ async fn what_was_told_once_is_nowhere_else() {
     for table in tables {
         answers.push(world.database.text(&format!("SELECT string_agg(t::text, ' ') FROM {table} t")).await);
     }
+    let mut logs = Vec::new();
     for service in [&debugged, &world.cluster.cores[0], &world.cluster.edge] {
         assert!(service.log().len() > 2);
-        answers.extend(service.log());
-        answers.push(service.metrics().await.text().to_owned());
+        logs.extend(service.log());
+        logs.push(service.metrics().await.text().to_owned());
     }
-    for secret in told {
-        for form in [secret.to_owned(), hex::encode(secret)] {
+    for key in [&live.key, &test.key] {
+        assert!(!logs.iter().any(|text| text.contains(key)), "a key is public, and all the same in no log");
+    }
+    answers.extend(logs);
+    for secret in [&first, &second] {
+        for form in [secret.clone(), hex::encode(secret)] {
             let found = answers.iter().find(|text| text.contains(&form));
             assert!(found.is_none(), "{secret} is told again: {found:?}");
         }
