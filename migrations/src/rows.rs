@@ -56,6 +56,8 @@ pub struct Source {
     pub require_signature: bool,
     /// True where signed calls without a timestamp are refused.
     pub require_timestamp: bool,
+    /// Words that are no identifiers, beside those that nobody's are: at most 50, trimmed and in lower case.
+    pub placeholders: Vec<String>,
 }
 
 /// A host of the customer's that points at the edge.
@@ -140,6 +142,8 @@ pub struct Pipeline {
     pub purge_on_withdrawal: bool,
     /// Events a second that each key may bring to one core, 1 to 1,000,000; none for the core's default.
     pub rate_limit_rps: Option<i32>,
+    /// The categories that a consent platform's codes stand for, `{preset, codes}`.
+    pub consent_mapping: Option<serde_json::Value>,
 }
 
 /// A pipeline's gateway sync with one vendor.

@@ -42,6 +42,7 @@ table! {
         version -> Integer,
         updated_at -> Timestamptz,
         require_timestamp -> Bool,
+        placeholders -> Array<Text>,
     }
 }
 
@@ -103,6 +104,7 @@ table! {
         rate_limit_rps -> Nullable<Integer>,
         version -> Integer,
         updated_at -> Timestamptz,
+        consent_mapping -> Nullable<Jsonb>,
     }
 }
 

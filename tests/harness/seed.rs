@@ -4,7 +4,7 @@ use anyhow::Result;
 use diesel::ExpressionMethods;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use migrations::{
-    rows::{CollectHost, GeneratedIds, IdentitySource, Org, Pipeline, ServerSecret, hash_pipeline_key},
+    rows::{CollectHost, GeneratedIds, IdentitySource, Org, ServerSecret, hash_pipeline_key},
     schema,
     sealed::{Place, SealKey, SealKeys},
 };
@@ -86,14 +86,13 @@ impl Customer {
             schema::sources::browser_identity.eq("verified"),
         );
         diesel::insert_into(schema::sources::table).values(source).execute(database).await?;
-        let pipeline = Pipeline {
-            id: customer.pipeline_id,
-            org_id,
-            source_id,
-            consent_mode: consent_mode.to_owned(),
-            purge_on_withdrawal: false,
-            rate_limit_rps: Some(RATE_LIMIT_RPS),
-        };
+        let pipeline = (
+            schema::pipelines::id.eq(customer.pipeline_id),
+            schema::pipelines::org_id.eq(org_id),
+            schema::pipelines::source_id.eq(source_id),
+            schema::pipelines::consent_mode.eq(consent_mode),
+            schema::pipelines::rate_limit_rps.eq(RATE_LIMIT_RPS),
+        );
         diesel::insert_into(schema::pipelines::table).values(pipeline).execute(database).await?;
         for (environment, key) in [("live", &customer.live_key), ("test", &customer.test_key)] {
             customer.add_key(database, environment, key).await?;

@@ -5,11 +5,13 @@ mod categories;
 mod google;
 mod gpc;
 mod gpp;
+mod mapping;
 mod signals;
 mod tcf;
 mod unique;
 mod us_privacy;
 
+pub use mapping::{Category, ConsentMapping, Preset};
 pub use signals::Signals;
 
 /// The decision on a use of a visitor's data.

@@ -19,6 +19,7 @@ use migrations::{
     sealed::{Place, SealKeys, columns::TOMBSTONE_KEYS},
 };
 use secrecy::SecretSlice;
+use serde::Deserialize;
 use serve::{Authority, origin};
 use time::OffsetDateTime;
 use url::Url;
@@ -28,7 +29,7 @@ use super::snapshot::{
     CollectHost, EnabledVendor, Environment, Org, PipelineKey, Snapshot, Source, StoredKey,
 };
 use crate::{
-    consent::ConsentMode,
+    consent::{ConsentMapping, ConsentMode},
     error::Result,
     limits::rate::Rate,
     pii::tombstone::{OrgKey, TombstoneKeys},
@@ -141,6 +142,7 @@ async fn load_here(
             test_org: siblings.get(&row.org_id).copied(),
             require_signature: row.require_signature,
             require_timestamp: row.require_timestamp,
+            placeholders: row.placeholders,
             origins: origins(&row.domains, allow_loopback),
             secrets: secrets.iter().filter(|s| s.source_id == row.id).filter_map(|s| open(keys, s)).collect(),
             pipeline: pipeline.id,
@@ -149,6 +151,7 @@ async fn load_here(
                 _ => ConsentMode::Explicit,
             },
             purge_on_withdrawal: pipeline.purge_on_withdrawal,
+            consent_mapping: consent_mapping(pipeline),
             vendors: own_vendors.filter_map(|vendor| enabled(vendor, &own_hosts, allow_loopback)).collect(),
             collect_hosts: own_hosts.into_iter().map(Arc::new).collect(),
             click_ids: vendors::click_ids().filter(|record| collects.has(record.vendor)).collect(),
@@ -175,6 +178,12 @@ async fn load_here(
     let known: HashSet<Uuid> = existing.iter().copied().collect();
     result.retain(|id, _| known.contains(id));
     Ok(before.next(version, result, &existing))
+}
+
+/// Reads a mapping. One that can't be read is left out: codes then say nothing.
+fn consent_mapping(row: &rows::Pipeline) -> Option<ConsentMapping> {
+    let read = ConsentMapping::deserialize(row.consent_mapping.as_ref()?);
+    read.inspect_err(|error| tracing::error!(pipeline = %row.id, %error, "a consent mapping can't be read")).ok()
 }
 
 fn stored_key(row: &rows::PipelineKey) -> Option<StoredKey> {

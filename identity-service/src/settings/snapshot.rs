@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{last_use::LastUse, refused_host::RefusedHost};
 use crate::{
-    consent::ConsentMode,
+    consent::{ConsentMapping, ConsentMode},
     limits::{org_calls::OrgCalls, rate::Rate},
     vendors::{ClickId, GeneratedId, SyncVendor},
 };
@@ -66,6 +66,8 @@ pub struct Source {
     pub require_signature: bool,
     /// True where signed calls that do not say when they were signed are refused.
     pub require_timestamp: bool,
+    /// Words of its own that are no identifiers, trimmed and in lower case.
+    pub placeholders: Vec<String>,
     /// Origins that may call; an empty list refuses all.
     pub origins: Vec<Origin>,
     /// Collect hosts, the oldest first.
@@ -78,6 +80,8 @@ pub struct Source {
     pub consent_mode: ConsentMode,
     /// True where IDs that its pipeline collected are removed when consent is withdrawn.
     pub purge_on_withdrawal: bool,
+    /// The categories that its consent platform's codes stand for.
+    pub consent_mapping: Option<ConsentMapping>,
     /// Vendors enabled on its pipeline.
     pub vendors: Vec<EnabledVendor>,
     /// Click IDs that its pipeline collects.

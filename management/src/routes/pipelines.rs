@@ -1,12 +1,15 @@
 //! Pipelines: how a source's visitors are treated. A source has exactly one, which is made and removed with
 //! it.
 
+use std::collections::{BTreeMap, HashSet};
+
 use axum::{Json, extract::State};
 use diesel::{ExpressionMethods, QueryDsl, Queryable, Selectable, SelectableHelper};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use http::StatusCode;
 use migrations::schema::pipelines;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -28,6 +31,14 @@ use crate::{
 
 /// Meanings that the absence of consent signals may have.
 const CONSENT_MODES: [&str; 2] = ["explicit", "implicit"];
+/// Consent platforms whose codes the core knows.
+const PRESETS: [&str; 5] = ["onetrust", "cookiebot", "cookieyes", "trustarc", "segment"];
+/// Categories that a code may stand for.
+const CATEGORIES: [&str; 5] = ["essential", "functional", "analytics", "marketing", "personalization"];
+/// Most codes of one mapping.
+const MAX_CODES: usize = 200;
+/// Most characters of a code.
+const MAX_CODE_CHARS: usize = 64;
 /// Highest rate that can be set, in events a second (the column's bound).
 const MAX_RATE_PER_SECOND: i32 = 1_000_000;
 
@@ -46,6 +57,40 @@ pub struct PipelineInput {
     #[serde(default)]
     #[schema(value_type = Option<i32>, minimum = 1, maximum = 1_000_000)]
     rate_limit_rps: Member<i32>,
+    /// The categories that your consent platform's codes stand for. Null: codes say nothing.
+    #[serde(default)]
+    #[schema(value_type = Option<ConsentMapping>)]
+    consent_mapping: Member<ConsentMapping>,
+}
+
+/// Mapping of a consent platform's codes to categories.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConsentMapping {
+    /// Platform whose codes are known: `onetrust`, `cookiebot`, `cookieyes`, `trustarc` or `segment`.
+    #[schema(pattern = "^(onetrust|cookiebot|cookieyes|trustarc|segment)$")]
+    preset: Option<String>,
+    /// Codes of your own, of 1 to 64 characters, which count before the preset's: at most 200, whatever their case,
+    /// each `essential`, `functional`, `analytics`, `marketing` or `personalization`.
+    #[serde(default)]
+    codes: BTreeMap<String, String>,
+}
+
+impl ConsentMapping {
+    /// Notes what is wrong with it.
+    fn check(&self, wrong: &mut Fields) {
+        if let Some(preset) = &self.preset {
+            wrong.one_of("consent_mapping.preset", preset, &PRESETS);
+        }
+        let codes = "consent_mapping.codes";
+        wrong.check(self.codes.len() <= MAX_CODES, codes, format!("must be at most {MAX_CODES}"));
+        let mut known = HashSet::new();
+        for (code, category) in &self.codes {
+            wrong.text(codes, code, 1, MAX_CODE_CHARS);
+            wrong.one_of(&format!("{codes}.{}", code.escape_debug()), category, &CATEGORIES);
+            wrong.check(known.insert(code.to_lowercase()), codes, format!("has {code} twice, in another case"));
+        }
+    }
 }
 
 /// A pipeline of a source.
@@ -59,6 +104,9 @@ pub struct PipelineView {
     purge_on_withdrawal: bool,
     /// Events a second that each key may bring to each core. Null: 1,000.
     rate_limit_rps: Option<i32>,
+    /// The categories that codes of a consent platform stand for. Null: codes say nothing.
+    #[schema(value_type = Option<ConsentMapping>)]
+    consent_mapping: Option<Value>,
     /// Version of the record, for `If-Match`.
     version: i32,
     #[serde(with = "time::serde::rfc3339")]
@@ -121,6 +169,14 @@ pub async fn update(
         Member::Absent | Member::Null => true,
     };
     wrong.check(rate_is_bounded, "rate_limit_rps", format!("must be 1 to {MAX_RATE_PER_SECOND}"));
+    let consent_mapping = match &input.consent_mapping {
+        Member::Absent => None,
+        Member::Null => Some(None),
+        Member::Given(mapping) => {
+            mapping.check(&mut wrong);
+            Some(Some(json!(mapping)))
+        }
+    };
     wrong.done()?;
     let mut connection = state.connection().await?;
     connection
@@ -134,6 +190,7 @@ pub async fn update(
                     pipelines::consent_mode.eq(&input.consent_mode),
                     input.purge_on_withdrawal.map(|purge| pipelines::purge_on_withdrawal.eq(purge)),
                     pipelines::rate_limit_rps.eq(input.rate_limit_rps.or(before.rate_limit_rps)),
+                    consent_mapping.map(|mapping| pipelines::consent_mapping.eq(mapping)),
                 ))
                 .returning(PipelineView::as_returning())
                 .get_result(connection)

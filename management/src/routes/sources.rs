@@ -52,6 +52,8 @@ pub struct SourceView {
     browser_identity: String,
     require_signature: bool,
     require_timestamp: bool,
+    /// Words that are no identifiers here, in lower case.
+    placeholders: Vec<String>,
     /// Host by which a call with a key of this source was refused last, as none of `collect_hosts`; its first 100
     /// characters, and whatever somebody sent. Null: none.
     last_refused_host: Option<String>,
@@ -75,6 +77,7 @@ impl SourceView {
             browser_identity: self.browser_identity.clone(),
             require_signature: self.require_signature,
             require_timestamp: self.require_timestamp,
+            placeholders: self.placeholders.clone(),
         }
     }
 }
@@ -123,6 +126,7 @@ pub async fn create(
                 consent_mode: "explicit".to_owned(),
                 purge_on_withdrawal: false,
                 rate_limit_rps: None,
+                consent_mapping: None,
             };
             lock_org(connection, org).await?;
             let own = sources::table.filter(sources::org_id.eq(org)).count();
@@ -183,6 +187,7 @@ pub async fn update(
                     sources::browser_identity.eq(&settings.browser_identity),
                     sources::require_signature.eq(settings.require_signature),
                     sources::require_timestamp.eq(settings.require_timestamp),
+                    sources::placeholders.eq(&settings.placeholders),
                 ))
                 .execute(connection)
                 .await?;
@@ -250,6 +255,7 @@ impl SourceRow {
             browser_identity: source.browser_identity,
             require_signature: source.require_signature,
             require_timestamp: source.require_timestamp,
+            placeholders: source.placeholders,
             last_refused_host,
             last_refused_on,
             version,

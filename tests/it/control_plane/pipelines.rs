@@ -10,7 +10,7 @@ use harness::{
     within,
 };
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// Settings of Pinterest that lead to the simulator.
 fn pinterest(control: &Control) -> Value {
@@ -146,6 +146,28 @@ async fn a_pipeline_s_settings_take_effect() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_consent_mapping_is_kept_as_it_was_typed() {
+    let control = Control::start().await;
+    let owner = &control.owner;
+    let shop = Shop::open(&control.world, owner).await;
+    assert_eq!(owner.get(&shop.pipeline).await.expect(200)["consent_mapping"], Value::Null);
+    let whole = json!({"preset": "cookiebot", "codes": {"C0004": "marketing", "Präferenzen": "functional"}});
+    let body = |mapping: &Value| json!({"consent_mode": "explicit", "consent_mapping": mapping});
+    for (given, kept) in [
+        (whole.clone(), whole),
+        (json!({"preset": "segment"}), json!({"preset": "segment", "codes": {}})),
+        (json!({"codes": {"1": "essential"}}), json!({"preset": null, "codes": {"1": "essential"}})),
+        (Value::Null, Value::Null),
+    ] {
+        let put = owner.put(&shop.pipeline, &body(&given)).await.expect(200);
+        assert_eq!(put["consent_mapping"], kept);
+        assert_eq!(owner.get(&shop.pipeline).await.expect(200), put);
+    }
+    let log = control.world.cluster.cores[0].log().join("\n");
+    assert!(!log.contains("a consent mapping can't be read"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_with_a_pipeline_is_told_field_by_field() {
     let control = Control::start().await;
     let owner = &control.owner;
@@ -153,6 +175,7 @@ async fn what_is_wrong_with_a_pipeline_is_told_field_by_field() {
     let source = format!("{}/identity-sources/pinterest", shop.pipeline);
     let generated = format!("{}/generated-ids/meta", shop.pipeline);
     let long = "x".repeat(257);
+    let many: Map<String, Value> = (0..201).map(|n| (format!("C{n}"), json!("marketing"))).collect();
     let partner = |id: &str| json!({ "partner_id": id });
     let endpoint = |url: &str| json!({"partner_id": "1", "endpoint": url});
     let wrong: Vec<(&str, Value, &[&str])> = vec![
@@ -174,6 +197,32 @@ async fn what_is_wrong_with_a_pipeline_is_told_field_by_field() {
             &["purge_on_withdrawal"],
         ),
         (&shop.pipeline, json!({}), &["consent_mode"]),
+        (
+            &shop.pipeline,
+            json!({"consent_mode": "explicit", "consent_mapping": {"preset": "OneTrust", "codes": {"": "ads", "A": "advertising"}}}),
+            &["consent_mapping.preset", "consent_mapping.codes", "consent_mapping.codes.", "consent_mapping.codes.A"],
+        ),
+        (
+            &shop.pipeline,
+            json!({"consent_mode": "explicit", "consent_mapping": {"codes": {"c1": "marketing", "C1": "analytics"}}}),
+            &["consent_mapping.codes"],
+        ),
+        (
+            &shop.pipeline,
+            json!({"consent_mode": "explicit", "consent_mapping": {"codes": {"a\u{0}": "marketing"}}}),
+            &["consent_mapping.codes"],
+        ),
+        (
+            &shop.pipeline,
+            json!({"consent_mode": "explicit", "consent_mapping": {"codes": {&long[..65]: "marketing"}}}),
+            &["consent_mapping.codes"],
+        ),
+        (&shop.pipeline, json!({"consent_mode": "explicit", "consent_mapping": {"codes": many}}), &["consent_mapping.codes"]),
+        (
+            &shop.pipeline,
+            json!({"consent_mode": "explicit", "consent_mapping": {"other": 1}}),
+            &["consent_mapping.other"],
+        ),
         (
             &source,
             json!({"partner_id": "", "ttl_days": 0, "endpoint": "http://x"}),

@@ -48,6 +48,14 @@ async fn a_source_is_made_changed_and_removed_and_all_of_it_is_on_record() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn placeholders_are_kept_as_identifiers_are_compared_with_them() {
+    let control = Control::start().await;
+    let source = json!({"name": "Shop", "placeholders": [" House-Account ", "LAUFKUNDE", "Ä"]});
+    let made = control.owner.post("/v1/admin/sources", &source).await.expect(201);
+    assert_eq!(made["placeholders"], json!(["house-account", "laufkunde", "ä"]));
+}
+
 /// Removing takes the same right by PUT as by DELETE.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_editor_shuts_nobody_out_by_a_put() {
@@ -115,12 +123,14 @@ async fn what_a_put_leaves_out_stays() {
         (
             source.clone(),
             json!({"name": "Shop", "domains": ["shop.example"], "browser_identity": "claimed",
-                "collect_hosts": [{"url": "https://c.shop.example"}], "require_signature": true}),
+                "collect_hosts": [{"url": "https://c.shop.example"}], "require_signature": true,
+                "placeholders": ["house-account"]}),
             json!({"name": "Shop"}),
         ),
         (
             pipeline.clone(),
-            json!({"consent_mode": "implicit", "purge_on_withdrawal": true, "rate_limit_rps": 7}),
+            json!({"consent_mode": "implicit", "purge_on_withdrawal": true, "rate_limit_rps": 7,
+                "consent_mapping": {"preset": "onetrust", "codes": {"C0009": "analytics"}}}),
             json!({"consent_mode": "implicit"}),
         ),
         (
@@ -217,6 +227,11 @@ async fn what_is_wrong_is_told_field_by_field() {
         (json!({"name": "Shop", "domains": ["com."]}), "domains[0]"),
         (json!({"name": "Shop", "name\u{200b}": ""}), "name\u{200b}"),
         (json!({"name": "Shop\u{200b}"}), "name"),
+        (json!({"name": "Shop", "placeholders": [" "]}), "placeholders[0]"),
+        (json!({"name": "Shop", "placeholders": ["Kiosk", "till", " kiosk "]}), "placeholders[2]"),
+        (json!({"name": "Shop", "placeholders": ["x".repeat(65)]}), "placeholders[0]"),
+        (json!({"name": "Shop", "placeholders": (0..51).map(|n| n.to_string()).collect::<Vec<_>>()}), "placeholders"),
+        (json!({"name": "Shop", "placeholders": null}), "placeholders"),
     ] {
         let answer = control.owner.post(sources, &body).await;
         answer.refused(422, "VALIDATION_FAILED");

@@ -14,6 +14,10 @@ use crate::api::{error::Result, fields::Fields, member::given};
 const MAX_DOMAINS: usize = 100;
 /// Most collect hosts of one source.
 const MAX_COLLECT_HOSTS: usize = 100;
+/// Most placeholders of one source.
+const MAX_PLACEHOLDERS: usize = 50;
+/// Most characters of a placeholder.
+const MAX_PLACEHOLDER_CHARS: usize = 64;
 /// Text for a host that only the operator may allow.
 pub const INSIDE: &str = "must not be on this machine or in a private network, which ALLOW_LOOPBACK allows";
 /// Rules on what a browser is shown. `verified` shows a person's values only where the browser is tied to
@@ -50,6 +54,11 @@ pub struct SourceInput {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = bool, required = false)]
     require_timestamp: Option<bool>,
+    /// Words of yours that stand for nobody in particular, such as `house-account`, beside those that are known, and so
+    /// are no identifiers: whatever their case, at most 64 characters each.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Vec<String>, max_items = 50, required = false)]
+    placeholders: Option<Vec<String>>,
 }
 
 /// Settings of a source, whole.
@@ -61,6 +70,7 @@ pub(super) struct SourceSettings {
     pub(super) browser_identity: String,
     pub(super) require_signature: bool,
     pub(super) require_timestamp: bool,
+    pub(super) placeholders: Vec<String>,
 }
 
 impl Default for SourceSettings {
@@ -72,6 +82,7 @@ impl Default for SourceSettings {
             browser_identity: "verified".to_owned(),
             require_signature: false,
             require_timestamp: false,
+            placeholders: Vec::new(),
         }
     }
 }
@@ -87,6 +98,7 @@ impl SourceSettings {
             browser_identity: self.browser_identity.clone(),
             require_signature: self.require_signature,
             require_timestamp: self.require_timestamp,
+            placeholders: self.placeholders.clone(),
         }
     }
 
@@ -144,6 +156,7 @@ impl SourceInput {
         );
         self.check_domains(&mut wrong, allow_loopback);
         self.check_collect_hosts(&mut wrong, allow_loopback);
+        self.check_placeholders(&mut wrong);
         wrong.done()?;
         Ok(self)
     }
@@ -189,6 +202,22 @@ impl SourceInput {
         }
     }
 
+    /// Brings the placeholders into the form in which identifiers are compared with them, and notes what is wrong.
+    fn check_placeholders(&mut self, wrong: &mut Fields) {
+        let mut known = HashSet::new();
+        for (index, word) in self.placeholders.iter_mut().flatten().enumerate() {
+            *word = word.trim().to_lowercase();
+            let field = format!("placeholders[{index}]");
+            wrong.text(&field, word, 1, MAX_PLACEHOLDER_CHARS);
+            wrong.check(known.insert(word.clone()), field, "is there twice");
+        }
+        wrong.check(
+            self.placeholders.as_ref().map_or(0, Vec::len) <= MAX_PLACEHOLDERS,
+            "placeholders",
+            format!("must be at most {MAX_PLACEHOLDERS}"),
+        );
+    }
+
     /// Settings that there are to be, in place of those that there are.
     pub(super) fn over(self, before: SourceSettings) -> SourceSettings {
         SourceSettings {
@@ -198,6 +227,7 @@ impl SourceInput {
             browser_identity: self.browser_identity.unwrap_or(before.browser_identity),
             require_signature: self.require_signature.unwrap_or(before.require_signature),
             require_timestamp: self.require_timestamp.unwrap_or(before.require_timestamp),
+            placeholders: self.placeholders.unwrap_or(before.placeholders),
         }
     }
 }

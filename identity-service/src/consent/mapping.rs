@@ -1,0 +1,103 @@
+//! The categories that a consent platform's codes stand for, as a pipeline's settings have them.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+/// A category of uses that a visitor decides on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Category {
+    /// Uses that the site can't do without.
+    Essential,
+    /// Conveniences, such as a language that is remembered.
+    Functional,
+    /// Measurement of how the site is used.
+    Analytics,
+    /// Advertising.
+    #[serde(alias = "advertising")]
+    Marketing,
+    /// Content chosen for the visitor.
+    Personalization,
+}
+
+impl Category {
+    /// Name of the category, as consent objects and vendors' needs have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Essential => "essential",
+            Self::Functional => "functional",
+            Self::Analytics => "analytics",
+            Self::Marketing => "marketing",
+            Self::Personalization => "personalization",
+        }
+    }
+}
+
+/// A consent platform whose codes are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Preset {
+    /// OneTrust's groups, `C0001` and on.
+    Onetrust,
+    /// Cookiebot's categories.
+    Cookiebot,
+    /// CookieYes's categories.
+    Cookieyes,
+    /// TrustArc's numbers.
+    Trustarc,
+    /// Categories of Segment's consent wrappers.
+    Segment,
+}
+
+/// A pipeline's mapping of codes to categories.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "Stored")]
+pub struct ConsentMapping {
+    /// The platform whose codes count where `codes` doesn't have them.
+    pub preset: Option<Preset>,
+    /// Codes of the customer's own, in lower case.
+    pub codes: BTreeMap<String, Category>,
+}
+
+/// A mapping as it is stored, with codes as they were typed.
+#[derive(Deserialize)]
+struct Stored {
+    preset: Option<Preset>,
+    #[serde(default)]
+    codes: BTreeMap<String, Category>,
+}
+
+impl From<Stored> for ConsentMapping {
+    fn from(Stored { preset, codes }: Stored) -> Self {
+        Self { preset, codes: codes.into_iter().map(|(code, category)| (code.to_lowercase(), category)).collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn codes_are_read_without_regard_to_case() {
+        let stored = json!({"preset": "onetrust", "codes": {"C0004": "marketing", "Ads": "advertising"}});
+        let mapping: ConsentMapping = serde_json::from_value(stored).unwrap();
+        assert_eq!(mapping.preset, Some(Preset::Onetrust));
+        let marketing = |code: &str| (code.to_owned(), Category::Marketing);
+        assert_eq!(mapping.codes, BTreeMap::from([marketing("c0004"), marketing("ads")]));
+        let none: ConsentMapping = serde_json::from_value(json!({"preset": null})).unwrap();
+        assert_eq!((none.preset, none.codes.len()), (None, 0));
+        for odd in [json!({"preset": "OneTrust"}), json!({"codes": {"a": "ads"}}), json!([])] {
+            assert!(serde_json::from_value::<ConsentMapping>(odd.clone()).is_err(), "{odd}");
+        }
+    }
+
+    #[test]
+    fn a_category_is_read_by_its_name() {
+        for category in ["essential", "functional", "analytics", "marketing", "personalization"] {
+            assert_eq!(serde_json::from_value::<Category>(json!(category)).unwrap().name(), category);
+        }
+    }
+}

@@ -1,0 +1,2 @@
+ALTER TABLE sources DROP COLUMN placeholders;
+ALTER TABLE pipelines DROP COLUMN consent_mapping;
