@@ -68,6 +68,13 @@ pub const METRICS: &[Metric] = &[
         help: "Callbacks whose ID is not stored, or not in Redis yet (store_failed), by reason.",
     },
     Metric {
+        name: "datafly_consent_not_understood_total",
+        kind: Kind::Counter,
+        unit: Unit::Count,
+        labels: &[],
+        help: "Events whose consent object holds nothing that is known, which denies.",
+    },
+    Metric {
         name: "datafly_consent_purged_total",
         kind: Kind::Counter,
         unit: Unit::Count,

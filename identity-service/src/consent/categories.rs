@@ -1,25 +1,37 @@
-//! The vote of consent categories: a member named as the category, in the object itself or in its `categories`.
+//! The vote of consent categories: a member named as the category, in the object itself, or in its `categories` (or
+//! `categoryPreferences`), there also by a code that the pipeline maps to the category.
 
 use serde_json::{Map, Value};
 
-use super::Vote;
+use super::{ConsentRule, Vote, mapping::Category};
 use crate::vendors::ConsentNeed;
 
-/// The vote of both places.
-pub fn vote(object: &Map<String, Value>, need: &ConsentNeed) -> Vote {
-    let listed = match object.get("categories") {
-        None | Some(Value::Null) => Vote::Silent,
-        Some(Value::Object(categories)) => boolean(categories.get(need.category)),
-        Some(_) => Vote::Deny,
-    };
-    boolean(object.get(need.category)).and(listed)
+/// The members that list categories.
+pub const LISTS: [&str; 2] = ["categories", "categoryPreferences"];
+
+/// The vote of all places. Of several codes of the category any that is not `true` denies; an absent one says nothing.
+pub fn vote(object: &Map<String, Value>, need: &ConsentNeed, rule: &ConsentRule) -> Vote {
+    let own = object
+        .iter()
+        .filter(|(name, _)| Category::of_name(name).is_some_and(|own| own.name() == need.category));
+    let own = own.map(|(_, value)| boolean(value));
+    let listed = LISTS.iter().filter_map(|list| object.get(*list)).map(|list| match list {
+        Value::Object(list) => list
+            .iter()
+            .filter(|(code, _)| rule.categories(code).any(|own| own.name() == need.category))
+            .map(|(_, value)| boolean(value))
+            .max()
+            .unwrap_or(Vote::Silent),
+        _ => Vote::Unreadable,
+    });
+    own.chain(listed).max().unwrap_or(Vote::Silent)
 }
 
-/// The vote of a member: present and not the boolean `true` is a denial, since "true", 1 and null are no consent.
-fn boolean(value: Option<&Value>) -> Vote {
+/// The vote of a member: "true", 1 and "yes" are no consent.
+fn boolean(value: &Value) -> Vote {
     match value {
-        None => Vote::Silent,
-        Some(Value::Bool(true)) => Vote::Grant,
-        Some(_) => Vote::Deny,
+        Value::Bool(true) => Vote::Grant,
+        Value::Bool(false) => Vote::Deny,
+        _ => Vote::Unreadable,
     }
 }

@@ -1,25 +1,33 @@
-//! The vote of Google's consent mode: `ad_storage` is marketing, `analytics_storage` is analytics.
+//! The vote of Google's consent mode: `ad_storage` is marketing, `analytics_storage` is analytics, and `ad_user_data` speaks
+//! for Google's advertising IDs alone.
 
 use serde_json::{Map, Value};
 
 use super::Vote;
 use crate::vendors::ConsentNeed;
 
+/// The names of Google's consent mode.
+pub const NAMES: [&str; 4] = ["ad_storage", "ad_user_data", "ad_personalization", "analytics_storage"];
+
 /// The vote of the object's member `google`.
 pub fn vote(object: &Map<String, Value>, need: &ConsentNeed) -> Vote {
     let google = match object.get("google") {
-        None | Some(Value::Null) => return Vote::Silent,
+        None => return Vote::Silent,
         Some(Value::Object(google)) => google,
-        Some(_) => return Vote::Deny,
+        Some(_) => return Vote::Unreadable,
     };
-    let name = match need.category {
-        "marketing" => "ad_storage",
-        "analytics" => "analytics_storage",
-        _ => return Vote::Silent,
-    };
-    match google.get(name) {
+    let state = |name: &str| match google.get(name) {
         None => Vote::Silent,
         Some(Value::String(text)) if text == "granted" => Vote::Grant,
-        Some(_) => Vote::Deny,
-    }
+        Some(Value::String(text)) if text == "denied" => Vote::Deny,
+        Some(_) => Vote::Unreadable,
+    };
+    let storage = match need.category {
+        "marketing" => state("ad_storage"),
+        "analytics" => state("analytics_storage"),
+        _ => Vote::Silent,
+    };
+    // That the data may go to Google is no word on whether anything may be kept.
+    let user_data = Some(state("ad_user_data")).filter(|vote| need.google && *vote != Vote::Grant);
+    storage.max(user_data.unwrap_or(Vote::Silent))
 }

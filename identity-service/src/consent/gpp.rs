@@ -8,8 +8,7 @@ use super::Vote;
 /// The vote of the object's member `gpp`.
 pub fn vote(object: &Map<String, Value>) -> Vote {
     match object.get("gpp") {
-        None | Some(Value::Null) => Vote::Silent,
-        Some(Value::String(text)) if text.is_empty() => Vote::Silent,
-        Some(_) => Vote::Deny,
+        None => Vote::Silent,
+        Some(_) => Vote::Unreadable,
     }
 }

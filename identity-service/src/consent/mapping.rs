@@ -22,6 +22,18 @@ pub enum Category {
 }
 
 impl Category {
+    /// The category that is called so; `advertising` is another word for marketing.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "essential" => Self::Essential,
+            "functional" => Self::Functional,
+            "analytics" => Self::Analytics,
+            "marketing" | "advertising" => Self::Marketing,
+            "personalization" => Self::Personalization,
+            _ => return None,
+        })
+    }
+
     /// Name of the category, as consent objects and vendors' needs have it.
     pub fn name(self) -> &'static str {
         match self {
@@ -50,6 +62,42 @@ pub enum Preset {
     Segment,
 }
 
+impl Preset {
+    /// The codes of the platform, in lower case, each with a category that it stands for.
+    fn codes(self) -> &'static [(&'static str, Category)] {
+        use Category::{Analytics, Essential, Functional, Marketing};
+        match self {
+            Self::Onetrust => &[
+                ("c0001", Essential),
+                ("c0002", Analytics),
+                ("c0003", Functional),
+                ("c0004", Marketing),
+                ("c0005", Marketing),
+            ],
+            Self::Cookiebot => &[
+                ("necessary", Essential),
+                ("preferences", Functional),
+                ("statistics", Analytics),
+                ("marketing", Marketing),
+            ],
+            Self::Cookieyes => &[
+                ("necessary", Essential),
+                ("functional", Functional),
+                ("analytics", Analytics),
+                ("performance", Analytics),
+                ("advertisement", Marketing),
+            ],
+            Self::Trustarc => &[("1", Essential), ("2", Functional), ("3", Marketing)],
+            Self::Segment => &[
+                ("functional", Functional),
+                ("marketingandanalytics", Analytics),
+                ("marketingandanalytics", Marketing),
+                ("advertising", Marketing),
+            ],
+        }
+    }
+}
+
 /// A pipeline's mapping of codes to categories.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(from = "Stored")]
@@ -58,6 +106,17 @@ pub struct ConsentMapping {
     pub preset: Option<Preset>,
     /// Codes of the customer's own, in lower case.
     pub codes: BTreeMap<String, Category>,
+}
+
+impl ConsentMapping {
+    /// The categories that a code stands for, whatever its case: as the customer says, else as the platform does.
+    pub fn categories(&self, code: &str) -> impl Iterator<Item = Category> {
+        let code = code.to_lowercase();
+        let own = self.codes.get(&code).copied();
+        let preset = self.preset.filter(|_| own.is_none()).map_or(&[][..], Preset::codes);
+        own.into_iter()
+            .chain(preset.iter().filter(move |(known, _)| *known == code).map(|(_, category)| *category))
+    }
 }
 
 /// A mapping as it is stored, with codes as they were typed.
@@ -70,7 +129,10 @@ struct Stored {
 
 impl From<Stored> for ConsentMapping {
     fn from(Stored { preset, codes }: Stored) -> Self {
-        Self { preset, codes: codes.into_iter().map(|(code, category)| (code.to_lowercase(), category)).collect() }
+        Self {
+            preset,
+            codes: codes.into_iter().map(|(code, category)| (code.to_lowercase(), category)).collect(),
+        }
     }
 }
 

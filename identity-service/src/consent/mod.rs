@@ -11,7 +11,7 @@ mod tcf;
 mod unique;
 mod us_privacy;
 
-pub use mapping::{Category, ConsentMapping, Preset};
+pub use mapping::{Category, ConsentMapping};
 pub use signals::Signals;
 
 /// The decision on a use of a visitor's data.
@@ -32,24 +32,38 @@ pub enum ConsentMode {
     Implicit,
 }
 
-/// The vote of one kind of signal on a need.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A pipeline's rule for reading signals.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsentRule {
+    /// The meaning of the absence of consent signals.
+    pub mode: ConsentMode,
+    /// The categories that the consent platform's codes stand for.
+    pub mapping: Option<ConsentMapping>,
+}
+
+impl ConsentRule {
+    /// The rule without any pipeline: silence denies, and categories have their names alone.
+    pub const NONE: Self = Self { mode: ConsentMode::Explicit, mapping: None };
+
+    /// The categories that a code stands for, whatever its case: a category's name for itself, any other as the mapping
+    /// says.
+    pub fn categories(&self, code: &str) -> impl Iterator<Item = Category> {
+        let named = Category::of_name(&code.to_lowercase());
+        let mapped =
+            self.mapping.as_ref().filter(|_| named.is_none()).map(|mapping| mapping.categories(code));
+        named.into_iter().chain(mapped.into_iter().flatten())
+    }
+}
+
+/// The vote of one kind of signal on a need, the weaker first: of several the strongest counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Vote {
     /// The signal is absent, or speaks of other needs.
     Silent,
     /// The signal allows the use.
     Grant,
-    /// The signal refuses the use, or can't be read.
+    /// The signal can't be read, or is not understood, which denies; it is no word of the visitor's.
+    Unreadable,
+    /// The visitor refuses the use.
     Deny,
-}
-
-impl Vote {
-    /// The vote of both: a denial wins, else a grant.
-    fn and(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Deny, _) | (_, Self::Deny) => Self::Deny,
-            (Self::Grant, _) | (_, Self::Grant) => Self::Grant,
-            (Self::Silent, Self::Silent) => Self::Silent,
-        }
-    }
 }

@@ -3,131 +3,135 @@
 
 use serde_json::{Map, Value};
 
-use super::{ConsentMode, Decision, Vote, categories, google, gpc, gpp, tcf, unique::Unique, us_privacy};
+use super::{
+    ConsentMode, ConsentRule, Decision, Vote,
+    categories::{self, LISTS},
+    google, gpc, gpp,
+    mapping::Category,
+    tcf,
+    unique::Unique,
+    us_privacy,
+};
 use crate::vendors::ConsentNeed;
+
+/// Most names of a consent object that nobody understands are told.
+const MAX_TOLD: usize = 20;
+/// Longest name that is told, in characters.
+const MAX_TOLD_CHARS: usize = 64;
 
 /// The consent signals of a browser, parsed.
 #[derive(Debug, Clone)]
 pub struct Signals {
     /// The vote of the signals that say the same of every need.
     general: Vote,
-    /// The members of the consent object, each named once; empty where `general` denies.
+    /// The members of the consent object, each named once and none empty.
     members: Map<String, Value>,
 }
 
 impl Signals {
     /// Parses the consent object (JSON, verbatim; none where the browser sent none) and takes Sec-GPC beside it. A text
-    /// that is no JSON object, or names a member twice, denies.
+    /// that is no JSON object, or names a member twice, denies. A member that is null, or holds nothing, is as if absent.
     pub fn parse(json: Option<&str>, sec_gpc: bool) -> Self {
-        let denied = Self { general: Vote::Deny, members: Map::new() };
-        if gpc::vote(sec_gpc) == Vote::Deny {
-            return denied;
-        }
-        let members = match json.map(serde_json::from_str) {
-            None => Map::new(),
-            Some(Ok(Unique(Value::Object(members)))) => members,
-            Some(_) => return denied,
+        let (mut members, unreadable) = match json.map(serde_json::from_str) {
+            None => (Map::new(), Vote::Silent),
+            Some(Ok(Unique(Value::Object(members)))) => (members, Vote::Silent),
+            Some(Ok(Unique(value))) if is_empty(&value) => (Map::new(), Vote::Silent),
+            Some(_) => (Map::new(), Vote::Unreadable),
         };
-        let general = us_privacy::vote(&members).and(tcf::vote(&members)).and(gpp::vote(&members));
-        if general == Vote::Deny { denied } else { Self { general, members } }
+        remove_empty(&mut members);
+        let votes = [
+            us_privacy::vote(&members),
+            tcf::vote(&members),
+            gpp::vote(&members),
+            gpc::vote(sec_gpc, &members),
+        ];
+        Self { general: votes.into_iter().fold(unreadable, Vote::max), members }
     }
 
-    /// Decides for `need`. What the absence of signals means, `mode` says.
-    pub fn decide(&self, need: &ConsentNeed, mode: ConsentMode) -> Decision {
-        let vote = match self.general {
-            Vote::Deny => Vote::Deny,
-            general => {
-                general.and(categories::vote(&self.members, need)).and(google::vote(&self.members, need))
-            }
-        };
-        match (vote, mode) {
-            (Vote::Deny, _) | (Vote::Silent, ConsentMode::Explicit) => Decision::Denied,
+    /// Decides for `need`. What the absence of signals means, `rule` says.
+    pub fn decide(&self, need: &ConsentNeed, rule: &ConsentRule) -> Decision {
+        match (self.vote(need, rule), rule.mode) {
+            (Vote::Deny | Vote::Unreadable, _) | (Vote::Silent, ConsentMode::Explicit) => Decision::Denied,
             (Vote::Grant, _) | (Vote::Silent, ConsentMode::Implicit) => Decision::Granted,
         }
     }
+
+    /// True where the visitor refuses `need`: not where nothing is said, and not where what is said can't be read.
+    pub fn refuses(&self, need: &ConsentNeed, rule: &ConsentRule) -> bool {
+        self.vote(need, rule) == Vote::Deny
+    }
+
+    /// True where the signals allow `need` by themselves, whatever the mode.
+    pub fn grants(&self, need: &ConsentNeed, rule: &ConsentRule) -> bool {
+        self.vote(need, rule) == Vote::Grant
+    }
+
+    /// True where the object says that Global Privacy Control is on.
+    pub fn is_gpc(&self) -> bool {
+        self.members.get("gpc") == Some(&Value::Bool(true))
+    }
+
+    fn vote(&self, need: &ConsentNeed, rule: &ConsentRule) -> Vote {
+        // What the visitor refuses of everything, nothing else can change.
+        if self.general == Vote::Deny {
+            return Vote::Deny;
+        }
+        let own = categories::vote(&self.members, need, rule).max(google::vote(&self.members, need));
+        let vote = self.general.max(own);
+        // Whoever says something that nobody understands may have refused.
+        if vote <= Vote::Grant && !self.is_understood(rule) { Vote::Unreadable } else { vote }
+    }
+
+    /// True where the object holds nothing, or anything that is known.
+    fn is_understood(&self, rule: &ConsentRule) -> bool {
+        let is_listed = |list: &Value| match list {
+            Value::Object(list) => list.keys().any(|code| rule.categories(code).next().is_some()),
+            _ => false,
+        };
+        let is_known = |(name, value): (&String, &Value)| match name.as_str() {
+            "tcf" | "gpp" | "us_privacy" | "gpc" | "gdpr_applies" => true,
+            "google" => value
+                .as_object()
+                .is_some_and(|google| google::NAMES.iter().any(|name| google.contains_key(*name))),
+            list if LISTS.contains(&list) => is_listed(value),
+            name => Category::of_name(name).is_some(),
+        };
+        self.members.is_empty() || self.members.iter().any(is_known)
+    }
+
+    /// The names of the members and codes of an object in which nothing is known; none where something is.
+    pub fn unknown_names(&self, rule: &ConsentRule) -> Option<Vec<String>> {
+        if self.is_understood(rule) {
+            return None;
+        }
+        let names = self.members.iter().flat_map(|(name, value)| match value {
+            Value::Object(list) if LISTS.contains(&name.as_str()) => list.keys().collect(),
+            _ => vec![name],
+        });
+        let cut = |name: &String| name.chars().take(MAX_TOLD_CHARS).collect();
+        Some(names.map(cut).take(MAX_TOLD).collect())
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(members) => members.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// Removes what holds nothing, within lists of categories and Google's names as well.
+fn remove_empty(members: &mut Map<String, Value>) {
+    for value in members.values_mut() {
+        if let Value::Object(inner) = value {
+            inner.retain(|_, value| !is_empty(value));
+        }
+    }
+    members.retain(|_, value| !is_empty(value));
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{ConsentMode::*, Decision::*, *};
-
-    const ANALYTICS: ConsentNeed = ConsentNeed { category: "analytics", ..ConsentNeed::MARKETING };
-
-    fn decide(signals: Option<&str>, sec_gpc: bool, need: &ConsentNeed, mode: ConsentMode) -> Decision {
-        Signals::parse(signals, sec_gpc).decide(need, mode)
-    }
-
-    fn explicit(signals: &str) -> Decision {
-        decide(Some(signals), false, &ConsentNeed::MARKETING, Explicit)
-    }
-
-    fn implicit(signals: &str) -> Decision {
-        decide(Some(signals), false, &ConsentNeed::MARKETING, Implicit)
-    }
-
-    #[test]
-    fn silence_is_the_mode() {
-        for silent in [
-            None,
-            Some("{}"),
-            Some(r#"{"analytics":true}"#),
-            Some(r#"{"tcf":"","gpp":null,"us_privacy":""}"#),
-        ] {
-            let in_mode = |mode| decide(silent, false, &ConsentNeed::MARKETING, mode);
-            assert_eq!(in_mode(Explicit), Denied, "{silent:?}");
-            assert_eq!(in_mode(Implicit), Granted, "{silent:?}");
-        }
-    }
-
-    #[test]
-    fn grants() {
-        for text in [
-            r#"{"marketing":true}"#,
-            r#"{"categories":{"marketing":true}}"#,
-            r#"{"google":{"ad_storage":"granted","ad_user_data":"denied"}}"#,
-            r#"{"marketing":true,"us_privacy":"1YNN","analytics":false}"#,
-            r#"{"marketing":true,"us_privacy":"1---"}"#,
-        ] {
-            assert_eq!(explicit(text), Granted, "{text}");
-        }
-        assert_eq!(
-            decide(Some(r#"{"google":{"analytics_storage":"granted"}}"#), false, &ANALYTICS, Explicit),
-            Granted
-        );
-    }
-
-    #[test]
-    fn any_denial_wins() {
-        for text in [
-            r#"{"marketing":false}"#,
-            r#"{"marketing":"true"}"#,
-            r#"{"marketing":1}"#,
-            r#"{"marketing":null}"#,
-            r#"{"marketing":[]}"#,
-            r#"{"marketing":true,"categories":{"marketing":false}}"#,
-            r#"{"marketing":true,"categories":[]}"#,
-            r#"{"marketing":true,"google":{"ad_storage":"denied"}}"#,
-            r#"{"marketing":true,"google":{"ad_storage":true}}"#,
-            r#"{"marketing":true,"us_privacy":"1YYN"}"#,
-            r#"{"marketing":true,"us_privacy":"1yyn"}"#,
-            r#"{"marketing":true,"us_privacy":"2YNN"}"#,
-            r#"{"marketing":true,"us_privacy":"1YN"}"#,
-            r#"{"marketing":true,"us_privacy":7}"#,
-            r#"{"marketing":true,"tcf":"CPXxRfAPXxRfAAfKABENB"}"#,
-            r#"{"marketing":true,"gpp":"DBABMA"}"#,
-            r#"{"marketing":false,"marketing":true}"#,
-            r#"{"google":{"ad_storage":"denied"},"google":{},"marketing":true}"#,
-            "null",
-            "true",
-            "[]",
-            "not json",
-        ] {
-            assert_eq!(implicit(text), Denied, "{text}");
-        }
-        assert_eq!(
-            decide(Some(r#"{"marketing":true}"#), true, &ConsentNeed::MARKETING, Implicit),
-            Denied,
-            "Sec-GPC"
-        );
-    }
-}
+mod tests;

@@ -8,8 +8,9 @@ use super::Vote;
 /// The vote of the object's member `tcf`.
 pub fn vote(object: &Map<String, Value>) -> Vote {
     match object.get("tcf") {
-        None | Some(Value::Null) => Vote::Silent,
-        Some(Value::String(text)) if text.is_empty() => Vote::Silent,
-        Some(_) => Vote::Deny,
+        None => Vote::Silent,
+        // It means something only where the regulation applies; the platform's word travels beside the string.
+        Some(_) if object.get("gdpr_applies") == Some(&Value::Bool(false)) => Vote::Silent,
+        Some(_) => Vote::Unreadable,
     }
 }

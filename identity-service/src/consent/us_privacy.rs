@@ -7,10 +7,9 @@ use super::Vote;
 /// The vote of the object's member `us_privacy`: an opt-out, and what can't be read, deny.
 pub fn vote(object: &Map<String, Value>) -> Vote {
     match object.get("us_privacy") {
-        None | Some(Value::Null) => Vote::Silent,
-        Some(Value::String(text)) if text.is_empty() => Vote::Silent,
+        None => Vote::Silent,
         Some(Value::String(text)) => of_text(text),
-        Some(_) => Vote::Deny,
+        Some(_) => Vote::Unreadable,
     }
 }
 
@@ -20,6 +19,6 @@ fn of_text(text: &str) -> Vote {
         ['1', rest @ ..] if rest.len() == 3 && rest.iter().all(|c| matches!(c, 'Y' | 'N' | '-')) => {
             if rest.get(1) == Some(&'Y') { Vote::Deny } else { Vote::Silent }
         }
-        _ => Vote::Deny,
+        _ => Vote::Unreadable,
     }
 }

@@ -7,7 +7,7 @@ use time::{Duration, OffsetDateTime};
 
 use super::observed::ObservedIds;
 use crate::{
-    consent::{self, ConsentMode, Signals},
+    consent::{self, ConsentRule, Signals},
     vendor_ids::{
         new_id::{self, Decision, IdRecord, NewId},
         stored::{StoredId, StoredIds},
@@ -24,8 +24,8 @@ pub struct Plan<'a> {
     pub stored: &'a StoredIds,
     /// The consent signals that count.
     pub signals: &'a Signals,
-    /// The meaning of absent consent.
-    pub mode: ConsentMode,
+    /// The rule by which the pipeline reads them.
+    pub rule: &'a ConsentRule,
     /// Click IDs that came, the newest of each field.
     pub clicks: BTreeMap<&'static str, (&'static ClickId, String)>,
     /// Time of the request.
@@ -115,7 +115,7 @@ impl Plan<'_> {
     }
 
     fn is_granted(&self, need: &ConsentNeed) -> bool {
-        self.signals.decide(need, self.mode) == consent::Decision::Granted
+        self.signals.decide(need, self.rule) == consent::Decision::Granted
     }
 
     fn stored(&self, field: &str) -> Option<&StoredId> {
@@ -142,8 +142,8 @@ mod tests {
     }
 
     fn plan<'a>(stored: &'a StoredIds, url: &str) -> Plan<'a> {
-        let (signals, mode) = (&*GRANTED, ConsentMode::Explicit);
-        let mut plan = Plan { stored, signals, mode, clicks: BTreeMap::new(), now: NOW };
+        let (signals, rule) = (&*GRANTED, &ConsentRule::NONE);
+        let mut plan = Plan { stored, signals, rule, clicks: BTreeMap::new(), now: NOW };
         let all: Vec<&ClickId> = vendors::click_ids().collect();
         plan.add(&ObservedIds {
             clicks: Page { url, ..Page::default() }.clicks(&all),

@@ -1,10 +1,12 @@
 //! Storing collected IDs of one browser, or of one user without a browser.
 
+use std::sync::Arc;
+
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    consent::{ConsentMode, Decision},
+    consent::{ConsentRule, Decision},
     identifiers::{Identifier, Kind},
     storage::{
         cache_entries::ConsentEntry,
@@ -26,8 +28,8 @@ pub struct NewCollected {
     pub signals: ConsentEntry,
     /// The pipeline that collects them.
     pub pipeline: Uuid,
-    /// The meaning of absent consent there.
-    pub mode: ConsentMode,
+    /// The rule by which its pipeline reads consent.
+    pub rule: Arc<ConsentRule>,
     /// The IDs, no field twice.
     pub ids: Vec<NewId>,
     /// Time of the event.
@@ -72,7 +74,7 @@ impl Write for NewCollected {
             Kind::UserId => self.signals.clone(),
         };
         let granted =
-            |id: &NewId| consent.signals().decide(&id.record.need(), self.mode) == Decision::Granted;
+            |id: &NewId| consent.signals().decide(&id.record.need(), &self.rule) == Decision::Granted;
         let fates = self
             .ids
             .iter()
@@ -140,7 +142,7 @@ mod tests {
             owner: browser(),
             signals: cache_entries::consent_entry(None),
             pipeline: Uuid::nil(),
-            mode: ConsentMode::Implicit,
+            rule: Arc::new(ConsentRule { mode: crate::consent::ConsentMode::Implicit, mapping: None }),
             ids: vec![id],
             now: NOW,
         }
@@ -181,8 +183,12 @@ mod tests {
     fn of_a_user_without_a_browser_the_event_s_own_signals_count() {
         let user = Identifier { kind: Kind::UserId, value: "u".to_owned() };
         let mut ledger = Ledger { roots: HashMap::from([(user.clone(), Uuid::nil())]), ..Ledger::default() };
-        let new =
-            |signals| NewCollected { owner: user.clone(), signals, mode: ConsentMode::Explicit, ..made("x") };
+        let new = |signals| NewCollected {
+            owner: user.clone(),
+            signals,
+            rule: Arc::new(ConsentRule::NONE),
+            ..made("x")
+        };
         assert_eq!(new(cache_entries::consent_entry(None)).decide(&mut ledger), [Fate::Left]);
         let row = ConsentRow {
             anonymous_id: String::new(),

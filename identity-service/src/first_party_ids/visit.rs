@@ -96,7 +96,7 @@ pub async fn collect(
                 owner: owner.clone(),
                 signals: consent.clone(),
                 pipeline: source.pipeline,
-                mode: source.consent_mode,
+                rule: source.consent.clone(),
                 ids: ids.clone(),
                 now,
             };
@@ -128,13 +128,13 @@ pub async fn collect(
 type Plans<'a> = BTreeMap<&'a Identifier, (Plan<'a>, &'a ConsentEntry)>;
 
 /// Makes a plan for each browser or user, with the clicks of all its events.
-fn plans<'a>(source: &Source, visits: &[Visit<'a>], now: OffsetDateTime) -> Plans<'a> {
+fn plans<'a>(source: &'a Source, visits: &[Visit<'a>], now: OffsetDateTime) -> Plans<'a> {
     let mut plans = Plans::new();
     for visit in visits {
         let made = || Plan {
             stored: visit.stored,
             signals: visit.consent.signals(),
-            mode: source.consent_mode,
+            rule: &source.consent,
             clicks: BTreeMap::new(),
             now,
         };

@@ -44,7 +44,7 @@ impl AuthService for Service {
             settings::Environment::Live => Environment::Live,
             settings::Environment::Test => Environment::Test,
         };
-        let consent_mode = match known.source.consent_mode {
+        let consent_mode = match known.source.consent.mode {
             consent::ConsentMode::Explicit => ConsentMode::Explicit,
             consent::ConsentMode::Implicit => ConsentMode::Implicit,
         };

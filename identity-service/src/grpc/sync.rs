@@ -136,6 +136,8 @@ impl SyncService for Service {
         let (attempts, ties) = loaded.remove(&found.canonical).unwrap_or_default();
         let schedules = schedules::of(&attempts, &ties, found.browser.as_deref());
         let vendors = explain::explain(&found.source, &schedules, &found.consent, found.now);
-        Ok(Response::new(ExplainResponse { vendors }))
+        let unknown = found.consent.signals().unknown_names(&found.source.consent);
+        let consent_not_understood = unknown.unwrap_or_default();
+        Ok(Response::new(ExplainResponse { vendors, consent_not_understood }))
     }
 }

@@ -3,7 +3,10 @@
 use metrics::counter;
 use proto::{
     Reason,
-    v1::{Cookie, ErrorReason, PendingSync, Refusal, RefusalReason, Resolution, ResolutionError, SameSite},
+    v1::{
+        Cookie, ErrorReason, PendingSync, Refusal, RefusalReason, Resolution, ResolutionError, SameSite,
+        Warning, WarningCode,
+    },
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -15,6 +18,7 @@ use super::{
 };
 use crate::{
     auth::Tenant,
+    consent::ConsentRule,
     error::{Error, Result},
     first_party_ids::visit::Given,
     graph::transaction::Outcome,
@@ -88,6 +92,7 @@ pub async fn of_person(
         }
         _ => Vec::new(),
     };
+    let warnings = not_understood(tenant, &person, facts);
     Ok(Resolution {
         canonical_id: canonical.to_string(),
         anonymous_id: person.claims.anonymous_id().unwrap_or_default().to_owned(),
@@ -96,9 +101,29 @@ pub async fn of_person(
         refusals: person.refusals,
         pending_syncs,
         cookies,
-        warnings: Vec::new(),
+        warnings,
         error: None,
     })
+}
+
+/// The warning about a consent object that came and in which nothing is known.
+fn not_understood(tenant: &Tenant, person: &Person, facts: &Facts) -> Vec<Warning> {
+    let came = person.consent.as_ref().is_some_and(|new| new.json.is_some());
+    let rule = tenant.source.as_ref().map_or(&ConsentRule::NONE, |source| &source.consent);
+    let own;
+    let signals = match person.claims.anonymous_id() {
+        _ if !came => return Vec::new(),
+        Some(browser) => facts.consent(browser),
+        None => {
+            own = person.own_signals();
+            Some(&own)
+        }
+    };
+    if signals.is_none_or(|signals| signals.signals().unknown_names(rule).is_none()) {
+        return Vec::new();
+    }
+    counter!("datafly_consent_not_understood_total").increment(1);
+    vec![Warning { code: WarningCode::ConsentNotUnderstood.into(), member: "context.consent".to_owned() }]
 }
 
 async fn plan_syncs(

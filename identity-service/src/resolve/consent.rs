@@ -6,10 +6,15 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Resolver, facts::Facts, subject::Person};
-use crate::storage::{
-    cache_entries, consents,
-    postgres::rows::ConsentRow,
-    redis::keys::{self, Key},
+use crate::{
+    auth::Tenant,
+    consent::{ConsentRule, Signals},
+    storage::{
+        cache_entries, consents,
+        postgres::rows::ConsentRow,
+        redis::keys::{self, Key},
+    },
+    vendors,
 };
 
 /// Reads what the people of a request need and Redis did not answer. What can't be read stays unknown.
@@ -48,11 +53,17 @@ fn replaces_unseen(person: &Person, facts: &Facts) -> bool {
 /// Returns the browsers whose signals could not be stored.
 pub async fn replace(
     resolver: &Resolver,
-    org: Uuid,
+    tenant: &Tenant,
     people: &[&Person],
     facts: &mut Facts,
     now: OffsetDateTime,
 ) -> HashSet<String> {
+    let org = tenant.org;
+    let rule = tenant.source.as_ref().map_or(&ConsentRule::NONE, |source| &source.consent);
+    let grants = |json: &str| {
+        let signals = Signals::parse(Some(json), false);
+        vendors::needs().iter().any(|need| signals.grants(need, rule))
+    };
     let mut wanted: BTreeMap<&str, (Option<&str>, bool)> = BTreeMap::new();
     let mut unseen = HashSet::new();
     for person in people {
@@ -61,17 +72,21 @@ pub async fn replace(
         };
         let (signals, sec_gpc) = wanted.entry(anonymous_id).or_default();
         *signals = new.json.as_deref().map(str::trim).or(*signals);
-        *sec_gpc = new.sec_gpc;
+        *sec_gpc |= new.sec_gpc;
         if replaces_unseen(person, facts) {
             unseen.insert(anonymous_id);
         }
     }
     let mut failed = HashSet::new();
     let mut rows = Vec::with_capacity(wanted.len());
-    for (anonymous_id, (signals, sec_gpc)) in wanted {
+    for (anonymous_id, (signals, mut sec_gpc)) in wanted {
         let differs = match facts.consent(anonymous_id) {
             Some(stored) => {
-                signals.is_some_and(|new| stored.text() != Some(new)) || stored.sec_gpc() != sec_gpc
+                let is_new = signals.is_some_and(|new| stored.text() != Some(new));
+                // It ends where the same browser, without it, decides anew; a server can't carry it.
+                let ends_gpc = || is_new && tenant.browser && signals.is_some_and(grants);
+                sec_gpc = sec_gpc || stored.sec_gpc() && !ends_gpc();
+                is_new || stored.sec_gpc() != sec_gpc
             }
             None if unseen.contains(anonymous_id) => true,
             None => {

@@ -124,7 +124,7 @@ impl<'a> Resolving<'a> {
     async fn store_consent(&mut self) {
         let (people, org) = (named(&self.people), self.tenant.org);
         consent::read_rest(self.resolver, org, &people, &mut self.facts).await;
-        self.unsaved = consent::replace(self.resolver, org, &people, &mut self.facts, self.now).await;
+        self.unsaved = consent::replace(self.resolver, self.tenant, &people, &mut self.facts, self.now).await;
     }
 
     /// Collects click IDs and generated IDs, and keeps the digests of emails and phones.

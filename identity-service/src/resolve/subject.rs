@@ -1,6 +1,6 @@
 //! A subject as it is sent, and as the core works with it.
 
-use proto::v1::{ErrorReason, Refusal, RefusalReason, Subject};
+use proto::v1::{ConsentSignals, ErrorReason, Refusal, RefusalReason, Subject};
 use serve::origin::Origin;
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
@@ -12,6 +12,7 @@ use crate::{
         signature::{self, SignedAt},
     },
     clock,
+    consent::Signals,
     error::{Error, Result},
     first_party_ids::observed::ObservedIds,
     graph::Claims,
@@ -27,6 +28,8 @@ use crate::{
 
 /// Longest consent object, in bytes.
 const MAX_CONSENT_BYTES: usize = 8 * 1024;
+/// The object that stands for one that can't be kept as it came.
+const UNREADABLE: &str = r#"{"unreadable":true}"#;
 /// Longest referrer that is looked at, in bytes.
 const MAX_REFERRER_BYTES: usize = 4096;
 
@@ -97,12 +100,19 @@ impl Person {
         let mut contacts = Contacts::take(&mut subject, tenant.verified);
         let mut refusals = Vec::new();
         let max_bytes = if tenant.browser { identifiers::MAX_BROWSER_BYTES } else { identifiers::MAX_BYTES };
+        let own_words = tenant.source.as_ref().map_or(&[][..], |source| &source.placeholders);
+        let is_own_word =
+            |id: &Identifier| !own_words.is_empty() && own_words.contains(&id.value.to_lowercase());
         let mut read = |name: &str, kind: Kind, text: Option<String>| match identifiers::parse(
             kind,
             text.as_deref().unwrap_or_default(),
             max_bytes,
         ) {
             Parsed::Absent => Ok(None),
+            Parsed::Ok(id) if is_own_word(&id) => {
+                refusals.push(Refusal { identifier: name.to_owned(), reason: RefusalReason::Junk.into() });
+                Ok(None)
+            }
             Parsed::Ok(id) => Ok(Some(id)),
             Parsed::Junk => {
                 refusals.push(Refusal { identifier: name.to_owned(), reason: RefusalReason::Junk.into() });
@@ -121,7 +131,7 @@ impl Person {
         }
         let (cookie, replaced) =
             if subject.reset { (None, cookies) } else { (cookies.into_iter().next(), Vec::new()) };
-        let consent = new_signals(subject.consent)?;
+        let consent = new_signals(subject.consent);
 
         let refuse = |identifier: &str| {
             let reason = RefusalReason::InvalidProof.into();
@@ -205,15 +215,19 @@ impl Person {
     }
 }
 
-fn new_signals(consent: Option<proto::v1::ConsentSignals>) -> Result<Option<NewSignals>> {
-    let Some(consent) = consent.filter(|c| c.json.is_some() || c.sec_gpc) else { return Ok(None) };
-    if let Some(json) = &consent.json {
-        let is_json = serde_json::from_str::<&serde_json::value::RawValue>(json).is_ok();
-        if json.len() > MAX_CONSENT_BYTES || !is_json {
-            return Err(Error::invalid("consent.json"));
-        }
-    }
-    Ok(Some(NewSignals { json: consent.json, sec_gpc: consent.sec_gpc }))
+/// The signals of an event. What is too long, or no JSON, counts as an object that nobody understands: it denies.
+fn new_signals(consent: Option<ConsentSignals>) -> Option<NewSignals> {
+    let consent = consent.filter(|c| c.json.is_some() || c.sec_gpc)?;
+    let ConsentSignals { json, sec_gpc } = consent;
+    let is_readable = |json: &String| {
+        json.len() <= MAX_CONSENT_BYTES && serde_json::from_str::<&serde_json::value::RawValue>(json).is_ok()
+    };
+    let json = json.map(|json| if is_readable(&json) { json } else { UNREADABLE.to_owned() });
+    // A script's word for the header, which the browser's next object can't take back either.
+    let says_gpc = json
+        .as_deref()
+        .is_some_and(|json| json.contains("\"gpc\"") && Signals::parse(Some(json), false).is_gpc());
+    Some(NewSignals { json, sec_gpc: sec_gpc || says_gpc })
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use diesel_async::AsyncPgConnection;
 use uuid::Uuid;
 
 use crate::{
-    consent::{ConsentMode, Decision, Signals},
+    consent::{ConsentRule, Decision, Signals},
     error::Result,
     settings::Snapshot,
     storage::postgres::{
@@ -34,8 +34,8 @@ pub async fn note(
     for row in known.values_mut().flat_map(|own| &mut own.ids) {
         let Some(own) = row.owner.anonymous_id().and_then(|browser| signals.get(browser)) else { continue };
         let source = row.pipeline_id.and_then(|pipeline| snapshot.pipeline(pipeline));
-        let mode = source.map_or(ConsentMode::Explicit, |source| source.consent_mode);
-        let is_withheld = own.decide(&owner_of(&row.field).1, mode) == Decision::Denied;
+        let rule = source.map_or(&ConsentRule::NONE, |source| &source.consent);
+        let is_withheld = own.decide(&owner_of(&row.field).1, rule) == Decision::Denied;
         if row.is_withheld != is_withheld {
             row.is_withheld = is_withheld;
             changed.push(row);

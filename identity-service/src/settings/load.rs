@@ -29,7 +29,7 @@ use super::snapshot::{
     CollectHost, EnabledVendor, Environment, Org, PipelineKey, Snapshot, Source, StoredKey,
 };
 use crate::{
-    consent::{ConsentMapping, ConsentMode},
+    consent::{ConsentMapping, ConsentMode, ConsentRule},
     error::Result,
     limits::rate::Rate,
     pii::tombstone::{OrgKey, TombstoneKeys},
@@ -146,12 +146,14 @@ async fn load_here(
             origins: origins(&row.domains, allow_loopback),
             secrets: secrets.iter().filter(|s| s.source_id == row.id).filter_map(|s| open(keys, s)).collect(),
             pipeline: pipeline.id,
-            consent_mode: match pipeline.consent_mode.as_str() {
-                "implicit" => ConsentMode::Implicit,
-                _ => ConsentMode::Explicit,
-            },
+            consent: Arc::new(ConsentRule {
+                mode: match pipeline.consent_mode.as_str() {
+                    "implicit" => ConsentMode::Implicit,
+                    _ => ConsentMode::Explicit,
+                },
+                mapping: consent_mapping(pipeline),
+            }),
             purge_on_withdrawal: pipeline.purge_on_withdrawal,
-            consent_mapping: consent_mapping(pipeline),
             vendors: own_vendors.filter_map(|vendor| enabled(vendor, &own_hosts, allow_loopback)).collect(),
             collect_hosts: own_hosts.into_iter().map(Arc::new).collect(),
             click_ids: vendors::click_ids().filter(|record| collects.has(record.vendor)).collect(),
@@ -183,7 +185,8 @@ async fn load_here(
 /// Reads a mapping. One that can't be read is left out: codes then say nothing.
 fn consent_mapping(row: &rows::Pipeline) -> Option<ConsentMapping> {
     let read = ConsentMapping::deserialize(row.consent_mapping.as_ref()?);
-    read.inspect_err(|error| tracing::error!(pipeline = %row.id, %error, "a consent mapping can't be read")).ok()
+    read.inspect_err(|error| tracing::error!(pipeline = %row.id, %error, "a consent mapping can't be read"))
+        .ok()
 }
 
 fn stored_key(row: &rows::PipelineKey) -> Option<StoredKey> {

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{last_use::LastUse, refused_host::RefusedHost};
 use crate::{
-    consent::{ConsentMapping, ConsentMode},
+    consent::ConsentRule,
     limits::{org_calls::OrgCalls, rate::Rate},
     vendors::{ClickId, GeneratedId, SyncVendor},
 };
@@ -76,12 +76,10 @@ pub struct Source {
     pub secrets: Vec<(SecretSlice<u8>, Option<OffsetDateTime>)>,
     /// ID of its pipeline.
     pub pipeline: Uuid,
-    /// The meaning of the absence of consent signals.
-    pub consent_mode: ConsentMode,
+    /// The rule by which its pipeline reads consent signals.
+    pub consent: Arc<ConsentRule>,
     /// True where IDs that its pipeline collected are removed when consent is withdrawn.
     pub purge_on_withdrawal: bool,
-    /// The categories that its consent platform's codes stand for.
-    pub consent_mapping: Option<ConsentMapping>,
     /// Vendors enabled on its pipeline.
     pub vendors: Vec<EnabledVendor>,
     /// Click IDs that its pipeline collects.
@@ -226,7 +224,8 @@ impl Snapshot {
     /// Finds a key by its text. It is hashed only where it is none of those that are stored as they are, and there are
     /// others.
     pub fn key(&self, text: &str) -> Option<&PipelineKey> {
-        let hashed = || Some(&self.hashed_keys).filter(|hashed| !hashed.is_empty())?.get(&hash_pipeline_key(text));
+        let hashed =
+            || Some(&self.hashed_keys).filter(|hashed| !hashed.is_empty())?.get(&hash_pipeline_key(text));
         self.keys.get(text).or_else(hashed)
     }
 

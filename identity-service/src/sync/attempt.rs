@@ -53,6 +53,10 @@ impl Write for NewAttempt {
         if before.as_ref().is_some_and(|attempt| attempt.is_exhausted(self.now)) {
             return Some(SyncRefusal::Exhausted);
         }
+        // As with the offer, but for its lease: who was offered it has that.
+        if before.as_ref().is_some_and(|attempt| !attempt.is_due(self.now)) {
+            return Some(SyncRefusal::NotDue);
+        }
         let own = ledger.own_attempt(canonical, self.vendor, browser);
         let attempt = schedule::attempted(before.as_ref(), own, self.now);
         ledger.schedule(canonical, self.vendor, browser, attempt);

@@ -98,7 +98,7 @@ impl GatewaySync {
             need: enabled.vendor.need,
             ttl_days: enabled.ttl_days,
             pipeline: source.pipeline,
-            mode: source.consent_mode,
+            rule: source.consent.clone(),
             sec_gpc: request.sec_gpc,
             jitter: rand::random(),
             now,

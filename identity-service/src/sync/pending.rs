@@ -41,7 +41,7 @@ pub fn due<'a>(
 
 /// True where the stored consent allows a vendor.
 pub fn allows(source: &Source, enabled: &EnabledVendor, consent: &ConsentEntry) -> bool {
-    consent.signals().decide(&enabled.vendor.need, source.consent_mode) == Decision::Granted
+    consent.signals().decide(&enabled.vendor.need, &source.consent) == Decision::Granted
 }
 
 /// Takes the lease of those that are due and returns what to offer. Without Redis nothing is offered: the

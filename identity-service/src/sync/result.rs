@@ -1,12 +1,14 @@
 //! Storing what a vendor sent back with a browser.
 
+use std::sync::Arc;
+
 use proto::v1::SyncOutcome;
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use super::{schedule, state::SyncState};
 use crate::{
-    consent::{ConsentMode, Decision},
+    consent::{ConsentRule, Decision},
     identifiers::Identifier,
     storage::postgres::rows::{Owner, VendorIdRow},
     vendor_ids::{ledger::Ledger, writer::Write},
@@ -30,8 +32,8 @@ pub struct NewResult {
     pub ttl_days: i32,
     /// The pipeline that has the vendor enabled.
     pub pipeline: Uuid,
-    /// The meaning of absent consent there.
-    pub mode: ConsentMode,
+    /// The rule by which its pipeline reads consent.
+    pub rule: Arc<ConsentRule>,
     /// True where `Sec-GPC: 1` came with the request.
     pub sec_gpc: bool,
     /// A random number of 0..1; see [`schedule::stored`].
@@ -61,7 +63,7 @@ impl Write for NewResult {
         let Some(canonical) = ledger.root(&self.browser) else { return SyncOutcome::NoCanonical };
         // Withdrawn between the 302 and now: nothing is stored, the state is not even used up.
         let consent = ledger.consent(anonymous_id).with_gpc(self.sec_gpc);
-        if consent.signals().decide(&self.need, self.mode) == Decision::Denied {
+        if consent.signals().decide(&self.need, &self.rule) == Decision::Denied {
             return SyncOutcome::ConsentDenied;
         }
         if !ledger.use_state(anonymous_id, vendor, *issued_at) {
@@ -125,7 +127,7 @@ mod tests {
             need: ConsentNeed::MARKETING,
             ttl_days: 90,
             pipeline: Uuid::nil(),
-            mode: ConsentMode::Implicit,
+            rule: Arc::new(ConsentRule { mode: crate::consent::ConsentMode::Implicit, mapping: None }),
             sec_gpc: false,
             jitter: 0.0,
             now: at(1000),

@@ -154,8 +154,7 @@ pub async fn issue(
     connection
         .transaction(async |connection| {
             sources::lock(connection, org, source).await?;
-            let ended =
-                if input.keep_existing { Vec::new() } else { end(connection, &caller, &row).await? };
+            let ended = if input.keep_existing { Vec::new() } else { end(connection, &caller, &row).await? };
             let good = pipeline_keys::table
                 .filter(pipeline_keys::org_id.eq(org))
                 .filter(pipeline_keys::source_id.eq(source))

@@ -88,7 +88,11 @@ impl ConsentMapping {
         for (code, category) in &self.codes {
             wrong.text(codes, code, 1, MAX_CODE_CHARS);
             wrong.one_of(&format!("{codes}.{}", code.escape_debug()), category, &CATEGORIES);
-            wrong.check(known.insert(code.to_lowercase()), codes, format!("has {code} twice, in another case"));
+            wrong.check(
+                known.insert(code.to_lowercase()),
+                codes,
+                format!("has {code} twice, in another case"),
+            );
         }
     }
 }

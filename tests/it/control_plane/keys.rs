@@ -115,7 +115,7 @@ async fn a_key_is_listed_whole_and_refused_everywhere_within_a_second_once_it_is
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_key_ends_those_of_its_environment_at_once_unless_they_are_kept() {
-    let mut control = Control::with(1, Options { cores: 2, ..Options::default() }).await;
+    let control = Control::with(1, Options { cores: 2, ..Options::default() }).await;
     let owner = control.owner.clone();
     let shop = Shop::open(&control.world, &owner).await;
     let keys = format!("{}/keys", shop.source);
@@ -161,17 +161,19 @@ async fn a_new_key_ends_those_of_its_environment_at_once_unless_they_are_kept() 
     for key in [&third, &test] {
         every_core(&control.world, key, true).await.unwrap();
     }
-    let noted = "SELECT changes->'ended'->'new' FROM audit_log WHERE action = 'key.issued' ORDER BY id DESC LIMIT 1";
+    let noted =
+        "SELECT changes->'ended'->'new' FROM audit_log WHERE action = 'key.issued' ORDER BY id DESC LIMIT 1";
     let noted: Value = serde_json::from_str(&control.world.database.text(noted).await).unwrap();
     assert_eq!(noted, ended);
     let list = owner.get(&keys).await.expect(200);
-    let good: Vec<&Value> = list["data"].as_array().unwrap().iter().filter(|key| key["revoked_at"].is_null()).collect();
+    let good: Vec<&Value> =
+        list["data"].as_array().unwrap().iter().filter(|key| key["revoked_at"].is_null()).collect();
     assert_eq!(good.iter().map(|key| &key["key"]).collect::<Vec<_>>(), [&json!(test.key), &json!(third.key)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_of_before_opens_by_its_hash_and_is_listed_by_its_hint() {
-    let mut control = Control::start().await;
+    let control = Control::start().await;
     let owner = control.owner.clone();
     let shop = Shop::open(&control.world, &owner).await;
     let old = "dk_live_0123456789abcdef0123456789abcdef";
@@ -354,7 +356,10 @@ async fn while_a_server_secret_is_rotated_both_pass_and_then_the_new_one_alone()
     owner.post(&path, &json!({"overlap_seconds": 0})).await.expect(201);
     let actions = "SELECT string_agg(DISTINCT action, ' ' ORDER BY action) FROM audit_log \
         WHERE resource_type = 'server_secret'";
-    assert_eq!(world.database.text(actions).await, "server_secret.deleted server_secret.revealed server_secret.rotated");
+    assert_eq!(
+        world.database.text(actions).await,
+        "server_secret.deleted server_secret.revealed server_secret.rotated"
+    );
 }
 
 fn in_org(owner: &Admin) -> String {

@@ -200,7 +200,12 @@ async fn what_is_wrong_with_a_pipeline_is_told_field_by_field() {
         (
             &shop.pipeline,
             json!({"consent_mode": "explicit", "consent_mapping": {"preset": "OneTrust", "codes": {"": "ads", "A": "advertising"}}}),
-            &["consent_mapping.preset", "consent_mapping.codes", "consent_mapping.codes.", "consent_mapping.codes.A"],
+            &[
+                "consent_mapping.preset",
+                "consent_mapping.codes",
+                "consent_mapping.codes.",
+                "consent_mapping.codes.A",
+            ],
         ),
         (
             &shop.pipeline,
@@ -217,7 +222,11 @@ async fn what_is_wrong_with_a_pipeline_is_told_field_by_field() {
             json!({"consent_mode": "explicit", "consent_mapping": {"codes": {&long[..65]: "marketing"}}}),
             &["consent_mapping.codes"],
         ),
-        (&shop.pipeline, json!({"consent_mode": "explicit", "consent_mapping": {"codes": many}}), &["consent_mapping.codes"]),
+        (
+            &shop.pipeline,
+            json!({"consent_mode": "explicit", "consent_mapping": {"codes": many}}),
+            &["consent_mapping.codes"],
+        ),
         (
             &shop.pipeline,
             json!({"consent_mode": "explicit", "consent_mapping": {"other": 1}}),

@@ -230,7 +230,10 @@ async fn what_is_wrong_is_told_field_by_field() {
         (json!({"name": "Shop", "placeholders": [" "]}), "placeholders[0]"),
         (json!({"name": "Shop", "placeholders": ["Kiosk", "till", " kiosk "]}), "placeholders[2]"),
         (json!({"name": "Shop", "placeholders": ["x".repeat(65)]}), "placeholders[0]"),
-        (json!({"name": "Shop", "placeholders": (0..51).map(|n| n.to_string()).collect::<Vec<_>>()}), "placeholders"),
+        (
+            json!({"name": "Shop", "placeholders": (0..51).map(|n| n.to_string()).collect::<Vec<_>>()}),
+            "placeholders",
+        ),
         (json!({"name": "Shop", "placeholders": null}), "placeholders"),
     ] {
         let answer = control.owner.post(sources, &body).await;

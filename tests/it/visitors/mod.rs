@@ -1,6 +1,7 @@
 //! Visitors at the edge: what browsers and customers' servers bring, what of it counts, and what is refused.
 
 mod concurrency;
+mod consent;
 mod contacts;
 mod cookies;
 mod first_party_ids;

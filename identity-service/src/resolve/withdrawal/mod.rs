@@ -13,18 +13,18 @@ use uuid::Uuid;
 
 pub use self::purge::Purged;
 use crate::{
-    consent::{Decision, Signals},
+    consent::Signals,
     settings::Source,
     storage::postgres::rows::{ConsentRow, Owner, VendorIdRow},
     vendor_ids::{schedules, ties::Ties},
     vendors::{self, ConsentNeed, owner_of},
 };
 
-/// A browser whose new signals deny what its earlier ones granted.
+/// A browser whose new signals refuse what its earlier ones did not.
 struct Withdrawal<'a> {
     browser: &'a str,
     at: OffsetDateTime,
-    /// Pipelines, each with a need whose consent it denies now.
+    /// Pipelines, each with a need that it refuses now.
     denied: Vec<(&'a Source, ConsentNeed)>,
 }
 
@@ -74,7 +74,8 @@ impl<'a> Withdrawals<'a> {
             let pairs = sources.iter().flat_map(|source| needs.iter().map(|need| (source.as_ref(), *need)));
             let denied: Vec<_> = pairs
                 .filter(|(source, need)| {
-                    is_granted(&earlier, source, need) && !is_granted(&now, source, need)
+                    // What the visitor has not said, or what can't be read, takes nothing away.
+                    !earlier.refuses(need, &source.consent) && now.refuses(need, &source.consent)
                 })
                 .collect();
             if !denied.is_empty() {
@@ -95,8 +96,4 @@ impl<'a> Withdrawals<'a> {
 fn signals(row: Option<&ConsentRow>) -> Signals {
     let json = row.and_then(|row| row.signals.as_deref());
     Signals::parse(json, row.is_some_and(|row| row.sec_gpc))
-}
-
-fn is_granted(signals: &Signals, source: &Source, need: &ConsentNeed) -> bool {
-    signals.decide(need, source.consent_mode) == Decision::Granted
 }
