@@ -3,7 +3,10 @@
 
 mod batch;
 mod checked;
+mod field;
+mod left_out;
 mod reader;
+mod value;
 
 use std::borrow::Cow;
 
@@ -12,19 +15,26 @@ use serde::de::DeserializeSeed;
 use serde_json::{Deserializer, value::RawValue};
 
 pub use batch::{single, split};
+pub use left_out::LeftOut;
 
 use crate::error::ApiError;
 
 /// Largest event in bytes, without the spaces around it.
 pub const MAX_EVENT_BYTES: usize = 32 * 1024;
-/// Longest text of a field that is kept, in bytes: the core's bound for an ID.
-const MAX_TEXT_BYTES: usize = 1024;
-/// Longest URL of a page in bytes; a longer one is left out, not an error.
-const MAX_PAGE_URL_BYTES: usize = 4096;
+/// Longest identifier of a signed call, in bytes: the core's bound for an ID.
+const MAX_ID_BYTES: usize = 1024;
+/// Longest identifier of a browser, in bytes.
+const MAX_BROWSER_ID_BYTES: usize = 128;
+/// Names of the identifiers in warnings.
+const ANONYMOUS_ID: &str = "anonymousId";
+const USER_ID: &str = "userId";
+/// Faults of identifiers that name somebody all the same.
+const NAMES_SOMEBODY: &[&str] =
+    &[left_out::TOO_LONG, left_out::TOO_LONG_FROM_BROWSER, left_out::CONTROL_CHARACTER];
 /// Largest `context.consent` in bytes.
 const MAX_CONSENT_BYTES: usize = 8 * 1024;
 
-/// Members of an event that identity needs. A field is absent when it is missing or null.
+/// Members of an event that identity needs. A field is absent when it is missing, null, blank or of no use.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Event<'a> {
     /// Member `anonymousId`, the browser's own ID.
@@ -53,16 +63,30 @@ pub struct Event<'a> {
     pub phone_sha256: Option<Cow<'a, str>>,
     /// `context.reset`: a new person on this device.
     pub reset: bool,
-    /// Member `context.consent`, as it was sent.
+    /// Member `context.consent`, as it was sent; a JSON text where that could not be consent at all.
     pub consent: Option<&'a str>,
+    /// Members that were left out, each once.
+    pub left_out: Vec<LeftOut>,
 }
 
-/// Reason for which an event does not count, with the field and the cause where they are known.
+/// The sender of an event, as far as it says how the event may be known.
+#[derive(Debug, Clone, Copy)]
+pub struct Sender {
+    /// True for a signed call: it has no other identifiers than its events', and they may be longer.
+    pub signs: bool,
+    /// True where the browser has brought its `_dfid` cookie.
+    pub has_cookie: bool,
+}
+
+/// Reason for which an event does not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EventError {
-    reason: ErrorReason,
-    field: Option<&'static str>,
-    cause: Option<&'static str>,
+pub enum EventError {
+    /// The event is over its bound.
+    TooLarge,
+    /// The event is no object, or something in it is not sound; with the member and the cause where they are known.
+    Unsound { member: Option<&'static str>, cause: Option<&'static str> },
+    /// The identifier that it has can't be used, and it has no other.
+    Unidentified(LeftOut),
 }
 
 /// Parts of the parser's messages with our own text for each: the parser's text may quote the event.
@@ -71,89 +95,92 @@ const CAUSES: &[(&str, &str)] = &[
     ("hex escape", "A text has a lone surrogate."),
     ("number out of range", "A number is out of range."),
     ("recursion limit", "It is nested too deep."),
-    ("two values", "It comes twice, with two values."),
-    ("too large", "It is over 8 KiB."),
 ];
-
-impl EventError {
-    const fn of_field(reason: ErrorReason, field: &'static str) -> Self {
-        Self { reason, field: Some(field), cause: None }
-    }
-}
 
 impl From<EventError> for ApiError {
     fn from(error: EventError) -> Self {
-        let mut message = proto::Reason::of(error.reason).message.to_owned();
-        if let Some(cause) = error.cause {
-            message.extend([" ", cause]);
+        match error {
+            EventError::TooLarge => ErrorReason::EventTooLarge.into(),
+            EventError::Unidentified(LeftOut { member, why }) => {
+                Self::new(ErrorReason::InvalidIdentifier, format!("{member} {why}."))
+            }
+            EventError::Unsound { member, cause } => {
+                let mut message = proto::Reason::of(ErrorReason::InvalidEvent).message.to_owned();
+                if let Some(cause) = cause {
+                    message.extend([" ", cause]);
+                }
+                if let Some(member) = member {
+                    message.extend([" Field: ", member, "."]);
+                }
+                Self::new(ErrorReason::InvalidEvent, message)
+            }
         }
-        if let Some(field) = error.field {
-            message.extend([" Field: ", field, "."]);
-        }
-        Self::new(error.reason, message)
     }
 }
 
-fn cause_of(error: &serde_json::Error) -> Option<&'static str> {
+fn cause_of(error: &serde_json::Error) -> Option<&'static (&'static str, &'static str)> {
     let text = error.to_string();
-    let known =
-        CAUSES.iter().find(|(part, _)| error.is_syntax() && text.contains(part) || text.starts_with(part));
-    known.map(|(_, cause)| *cause)
+    CAUSES.iter().find(|(part, _)| error.is_syntax() && text.contains(part) || text.starts_with(part))
 }
 
 impl<'a> Event<'a> {
-    /// Reads one event: an object with at least one member, whose text is all valid (no NUL, no lone
-    /// surrogate), whose numbers fit a double, nested at most 127 deep.
-    pub fn parse(raw: &'a RawValue) -> Result<Self, EventError> {
+    /// Reads one event of `sender`: an object with at least one member, whose text is all valid (no NUL, no lone
+    /// surrogate), whose numbers fit a double, nested at most 127 deep. What else can't be used is left out.
+    pub fn parse(raw: &'a RawValue, sender: Sender) -> Result<Self, EventError> {
         if raw.get().len() > MAX_EVENT_BYTES {
-            return Err(EventError { reason: ErrorReason::EventTooLarge, field: None, cause: None });
+            return Err(EventError::TooLarge);
         }
         let (mut event, mut at) = (Self::default(), None);
         let reader = reader::Reader::new(&mut event, &mut at);
         match reader.deserialize(&mut Deserializer::from_str(raw.get())) {
-            Ok(()) => event.bounded(),
+            Ok(()) => event.identified(sender),
             Err(error) => {
-                Err(EventError { reason: ErrorReason::InvalidEvent, field: at, cause: cause_of(&error) })
+                let cause = cause_of(&error).map(|(_, cause)| *cause);
+                Err(EventError::Unsound { member: at, cause })
             }
         }
     }
 
-    fn bounded(mut self) -> Result<Self, EventError> {
-        for (text, field) in [(&self.anonymous_id, "anonymousId"), (&self.user_id, "userId")] {
-            if text.as_deref().is_some_and(is_too_long) {
-                return Err(EventError::of_field(ErrorReason::InvalidIdentifier, field));
+    /// Leaves out identifiers that can't be used, where the event is known by something else. A browser that has no
+    /// other is given an ID, except in place of one that names somebody and can't be taken: it would be somebody new
+    /// with each request.
+    fn identified(mut self, sender: Sender) -> Result<Self, EventError> {
+        let left_out = &mut self.left_out;
+        for (id, member) in [(&mut self.anonymous_id, ANONYMOUS_ID), (&mut self.user_id, USER_ID)] {
+            if let Some(why) = id.as_deref().and_then(|id| fault_of_id(id, sender)) {
+                *id = None;
+                left_out::add(left_out, member, why);
             }
         }
-        for (text, field) in [
-            (&self.user_hash, "context.userHash"),
-            (&self.message_id, "messageId"),
-            (&self.email, "traits.email"),
-            (&self.phone, "traits.phone"),
-        ] {
-            if text.as_deref().is_some_and(is_too_long) {
-                return Err(EventError::of_field(ErrorReason::InvalidEvent, field));
-            }
+        if self.anonymous_id.is_some() || self.user_id.is_some() || sender.has_cookie {
+            return Ok(self);
         }
-        for (text, field) in
-            [(&self.email_sha256, "traits.email_sha256"), (&self.phone_sha256, "traits.phone_sha256")]
-        {
-            if text.as_deref().is_some_and(|text| !is_sha256(text)) {
-                return Err(EventError::of_field(ErrorReason::InvalidEvent, field));
-            }
+        let lost = self.left_out.iter().find(|left| {
+            [ANONYMOUS_ID, USER_ID].contains(&left.member)
+                && (sender.signs || NAMES_SOMEBODY.contains(&left.why))
+        });
+        match lost {
+            Some(left) => Err(EventError::Unidentified(*left)),
+            None => Ok(self),
         }
-        for url in [&mut self.page_url, &mut self.referrer] {
-            *url = url.take().filter(|url| url.len() <= MAX_PAGE_URL_BYTES);
-        }
-        Ok(self)
+    }
+
+    /// True where two values came for `member`, so that no further one counts.
+    fn has_two_values_of(&self, member: &str) -> bool {
+        self.left_out.iter().any(|left| left.member == member && left.why == left_out::TWO_VALUES)
     }
 }
 
-fn is_too_long(text: &str) -> bool {
-    text.len() > MAX_TEXT_BYTES
-}
-
-fn is_sha256(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+/// The reason for which an identifier can't be used, which the core would refuse.
+fn fault_of_id(id: &str, sender: Sender) -> Option<&'static str> {
+    let id = id.trim_matches(|c: char| c.is_ascii_whitespace());
+    if sender.signs && id.len() > MAX_ID_BYTES {
+        Some(left_out::TOO_LONG)
+    } else if !sender.signs && id.len() > MAX_BROWSER_ID_BYTES {
+        Some(left_out::TOO_LONG_FROM_BROWSER)
+    } else {
+        id.contains(char::is_control).then_some(left_out::CONTROL_CHARACTER)
+    }
 }
 
 #[cfg(test)]

@@ -1,21 +1,30 @@
-//! The one pass over an event: known fields are taken, all others are only checked.
+//! The one pass over an event: known members are taken as far as they are of use, all others are only checked.
 
 use std::{borrow::Cow, fmt};
 
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{
-    Event, MAX_CONSENT_BYTES,
+    ANONYMOUS_ID, Event, MAX_CONSENT_BYTES, USER_ID,
     checked::{Checked, without_nul},
+    field::Field,
+    left_out,
+    value::{self, Value},
 };
+
+/// Consent that is over its bound, for the core to deny: no text is a consent object.
+const CONSENT_TOO_LARGE: &str = r#""over 8 KiB""#;
+/// Consent of which two stand in one event, for the core to deny.
+const CONSENT_TWO_VALUES: &str = r#""two values""#;
+/// Values of a flag that say no, beside `false` and what is blank, in lower case.
+const WAYS_TO_SAY_NO: &[&str] = &["0", r#""0""#, r#""false""#, r#""no""#, r#""off""#];
 
 /// Object within an event whose members are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Path {
     Event,
     Traits,
-    Properties,
     Context,
     Page,
 }
@@ -23,46 +32,21 @@ enum Path {
 /// Kind of a member, by what is done with it.
 enum Member {
     Text(Field),
-    /// Text, where it is one; any other value is as if absent.
-    Hint(Field),
     Object(Path),
     Consent,
     Reset,
     Unknown,
 }
 
-/// Text member that is read.
-#[derive(Clone, Copy)]
-enum Field {
-    AnonymousId,
-    UserId,
-    UserHash,
-    IdentityToken,
-    MessageId,
-    Timestamp,
-    PageUrl,
-    Referrer,
-    Email,
-    Phone,
-    EmailSha256,
-    PhoneSha256,
-    /// Member that must be text, though identity has no use for it.
-    Unkept,
-}
-
-/// The member `key` of `path`, and its name in an error. Both spellings of each name are known.
-fn member(path: Path, key: &str) -> (Member, Option<&'static str>) {
-    use Member::{Consent, Hint, Object, Reset, Text, Unknown};
-    let (member, name) = match (path, key) {
-        (Path::Event, "anonymousId" | "anonymous_id") => (Text(Field::AnonymousId), "anonymousId"),
-        (Path::Event, "userId" | "user_id") => (Text(Field::UserId), "userId"),
+/// The member `key` of `path`, and its name, empty for one that is not known. Both spellings of each name are known.
+fn member(path: Path, key: &str) -> (Member, &'static str) {
+    use Member::{Consent, Object, Reset, Text, Unknown};
+    match (path, key) {
+        (Path::Event, "anonymousId" | "anonymous_id") => (Text(Field::AnonymousId), ANONYMOUS_ID),
+        (Path::Event, "userId" | "user_id") => (Text(Field::UserId), USER_ID),
         (Path::Event, "messageId" | "message_id") => (Text(Field::MessageId), "messageId"),
-        (Path::Event, "timestamp") => (Hint(Field::Timestamp), "timestamp"),
-        (Path::Event, "type") => (Text(Field::Unkept), "type"),
-        (Path::Event, "event") => (Text(Field::Unkept), "event"),
-        (Path::Event, "name") => (Text(Field::Unkept), "name"),
+        (Path::Event, "timestamp") => (Text(Field::Timestamp), "timestamp"),
         (Path::Event, "traits") => (Object(Path::Traits), "traits"),
-        (Path::Event, "properties") => (Object(Path::Properties), "properties"),
         (Path::Event, "context") => (Object(Path::Context), "context"),
         (Path::Traits, "email") => (Text(Field::Email), "traits.email"),
         (Path::Traits, "phone") => (Text(Field::Phone), "traits.phone"),
@@ -76,70 +60,112 @@ fn member(path: Path, key: &str) -> (Member, Option<&'static str>) {
             (Text(Field::IdentityToken), "context.identityToken")
         }
         (Path::Page, "url") => (Text(Field::PageUrl), "context.page.url"),
-        (Path::Page, "referrer") => (Hint(Field::Referrer), "context.page.referrer"),
-        _ => return (Unknown, None),
-    };
-    (member, Some(name))
+        (Path::Page, "referrer") => (Text(Field::Referrer), "context.page.referrer"),
+        _ => (Unknown, ""),
+    }
 }
 
 /// Reader of one object into the event.
 pub struct Reader<'e, 'a> {
     event: &'e mut Event<'a>,
-    /// The known member being read, for the error.
+    /// Name of the known member being read, for the error.
     at: &'e mut Option<&'static str>,
     path: Path,
+    /// The object's own name.
+    name: &'static str,
 }
 
 impl<'e, 'a> Reader<'e, 'a> {
     /// A reader of the event itself.
     pub fn new(event: &'e mut Event<'a>, at: &'e mut Option<&'static str>) -> Self {
-        Self { event, at, path: Path::Event }
+        Self { event, at, path: Path::Event, name: "" }
     }
 
-    /// Takes a text. A member may come in both spellings, but not with two values.
-    fn set<E: Error>(&mut self, field: Field, value: Option<Cow<'a, str>>) -> Result<(), E> {
-        self.place(field).map_or(Ok(()), |place| once(place, value))
+    fn leave_out(&mut self, name: &'static str, why: &'static str) {
+        left_out::add(&mut self.event.left_out, name, why);
     }
 
-    /// The event's member for `field`; none where it is not kept.
-    fn place(&mut self, field: Field) -> Option<&mut Option<Cow<'a, str>>> {
-        Some(match field {
-            Field::AnonymousId => &mut self.event.anonymous_id,
-            Field::UserId => &mut self.event.user_id,
-            Field::UserHash => &mut self.event.user_hash,
-            Field::IdentityToken => &mut self.event.identity_token,
-            Field::MessageId => &mut self.event.message_id,
-            Field::Timestamp => &mut self.event.timestamp,
-            Field::PageUrl => &mut self.event.page_url,
-            Field::Referrer => &mut self.event.referrer,
-            Field::Email => &mut self.event.email,
-            Field::Phone => &mut self.event.phone,
-            Field::EmailSha256 => &mut self.event.email_sha256,
-            Field::PhoneSha256 => &mut self.event.phone_sha256,
-            Field::Unkept => return None,
-        })
-    }
-
-    fn consent<E: Error>(&mut self, value: Option<&'a RawValue>) -> Result<(), E> {
-        let value = value.map(RawValue::get);
-        if let Some(text) = value {
-            if text.len() > MAX_CONSENT_BYTES {
-                return Err(E::custom("too large"));
+    /// Takes a text. A member may come in both spellings, but not with two values: then it has none.
+    fn text<E: Error>(&mut self, field: Field, name: &'static str, raw: &'a str) -> Result<(), E> {
+        let usable = match value::read::<E>(raw)? {
+            Value::Absent => return Ok(()),
+            Value::Text(text) => field.usable(text),
+            Value::Integer(digits) if field.takes_integers() => field.usable(Cow::Borrowed(digits)),
+            Value::Integer(_) | Value::Other => {
+                Err(if field.takes_integers() { left_out::NOT_TEXT_OR_INTEGER } else { left_out::NOT_TEXT })
             }
-            serde_json::from_str::<Checked>(text).map_err(E::custom)?;
+        };
+        let text = match usable {
+            Ok(text) => text,
+            Err(why) => {
+                self.leave_out(name, why);
+                return Ok(());
+            }
+        };
+        let had_two = self.event.has_two_values_of(name);
+        let place = field.of(self.event);
+        match place {
+            Some(old) if *old != text => {
+                *place = None;
+                self.leave_out(name, left_out::TWO_VALUES);
+            }
+            None if !had_two => *place = Some(text),
+            _ => {}
         }
-        once(&mut self.event.consent, value)
+        Ok(())
     }
-}
 
-fn once<T: PartialEq, E: Error>(place: &mut Option<T>, value: Option<T>) -> Result<(), E> {
-    match (&place, value) {
-        (_, None) => Ok(()),
-        (Some(old), Some(new)) if *old != new => Err(E::custom("two values")),
-        (_, new) => {
-            *place = new;
-            Ok(())
+    /// Takes the consent as it is. What can't be consent is handed on too, and denies.
+    fn consent<E: Error>(&mut self, name: &'static str, raw: &'a str) -> Result<(), E> {
+        value::check(raw)?;
+        let (consent, why) = if raw.len() > MAX_CONSENT_BYTES {
+            (CONSENT_TOO_LARGE, Some(left_out::CONSENT_TOO_LARGE))
+        } else if raw.starts_with('{') {
+            (raw, None)
+        } else if value::is_empty_list(raw) {
+            ("{}", None)
+        } else if value::read::<E>(raw)? == Value::Absent {
+            return Ok(());
+        } else {
+            (raw, Some(left_out::CONSENT_NOT_OBJECT))
+        };
+        if let Some(why) = why {
+            self.leave_out(name, why);
         }
+        match self.event.consent {
+            Some(old) if old != consent => {
+                self.event.consent = Some(CONSENT_TWO_VALUES);
+                self.leave_out(name, left_out::CONSENT_TWO_VALUES);
+            }
+            _ => self.event.consent = Some(consent),
+        }
+        Ok(())
+    }
+
+    fn reset<E: Error>(&mut self, name: &'static str, raw: &str) -> Result<(), E> {
+        value::check(raw)?;
+        let says_no = match raw {
+            "true" => false,
+            "false" | "{}" => true,
+            _ if value::is_empty_list(raw) || value::read::<E>(raw)? == Value::Absent => true,
+            _ => {
+                self.leave_out(name, left_out::NOT_FLAG);
+                WAYS_TO_SAY_NO.contains(&&*raw.to_ascii_lowercase())
+            }
+        };
+        self.event.reset |= !says_no;
+        Ok(())
+    }
+
+    /// Passes over a value that is no object: an event has to be one, and any other object is as if absent.
+    fn no_object<E: Error>(&mut self, is_blank: bool) -> Result<(), E> {
+        if self.path == Path::Event {
+            return Err(E::custom("no object"));
+        }
+        if !is_blank {
+            self.leave_out(self.name, left_out::NOT_OBJECT);
+        }
+        Ok(())
     }
 }
 
@@ -158,41 +184,59 @@ impl<'de> Visitor<'de> for Reader<'_, 'de> {
         f.write_str("an object")
     }
 
-    fn visit_unit<E: Error>(self) -> Result<(), E> {
-        if self.path == Path::Event { Err(E::custom("null")) } else { Ok(()) }
+    fn visit_bool<E: Error>(mut self, _: bool) -> Result<(), E> {
+        self.no_object(false)
+    }
+
+    fn visit_i64<E: Error>(mut self, _: i64) -> Result<(), E> {
+        self.no_object(false)
+    }
+
+    fn visit_u64<E: Error>(mut self, _: u64) -> Result<(), E> {
+        self.no_object(false)
+    }
+
+    fn visit_f64<E: Error>(mut self, _: f64) -> Result<(), E> {
+        self.no_object(false)
+    }
+
+    fn visit_unit<E: Error>(mut self) -> Result<(), E> {
+        self.no_object(true)
+    }
+
+    fn visit_str<E: Error>(mut self, text: &str) -> Result<(), E> {
+        without_nul(text)?;
+        self.no_object(text.trim().is_empty())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
+        let mut is_empty = true;
+        while seq.next_element::<Checked>()?.is_some() {
+            is_empty = false;
+        }
+        self.no_object(is_empty)
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
-        let mut empty = true;
+        let mut is_empty = true;
         loop {
             *self.at = None;
             let Some((member, name)) = map.next_key_seed(Key(self.path))? else { break };
-            *self.at = name;
-            empty = false;
+            *self.at = Some(name).filter(|name| !name.is_empty());
+            is_empty = false;
             match member {
-                Member::Text(field) => {
-                    let Text(value) = map.next_value()?;
-                    self.set(field, value)?;
-                }
-                Member::Hint(field) => {
-                    if let (TextOrNone(Some(value)), Some(place)) = (map.next_value()?, self.place(field)) {
-                        *place = Some(value);
-                    }
-                }
+                Member::Text(field) => self.text(field, name, map.next_value::<&RawValue>()?.get())?,
                 Member::Object(path) => {
-                    map.next_value_seed(Reader { event: &mut *self.event, at: &mut *self.at, path })?;
+                    map.next_value_seed(Reader { event: &mut *self.event, at: &mut *self.at, path, name })?;
                 }
-                Member::Consent => {
-                    let value = map.next_value()?;
-                    self.consent(value)?;
-                }
-                Member::Reset => self.event.reset |= map.next_value::<Option<bool>>()?.unwrap_or_default(),
+                Member::Consent => self.consent(name, map.next_value::<&RawValue>()?.get())?,
+                Member::Reset => self.reset(name, map.next_value::<&RawValue>()?.get())?,
                 Member::Unknown => {
                     map.next_value::<Checked>()?;
                 }
             }
         }
-        if empty && self.path == Path::Event { Err(A::Error::custom("empty")) } else { Ok(()) }
+        if is_empty && self.path == Path::Event { Err(A::Error::custom("empty")) } else { Ok(()) }
     }
 }
 
@@ -200,7 +244,7 @@ impl<'de> Visitor<'de> for Reader<'_, 'de> {
 struct Key(Path);
 
 impl<'de> DeserializeSeed<'de> for Key {
-    type Value = (Member, Option<&'static str>);
+    type Value = (Member, &'static str);
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_str(self)
@@ -208,7 +252,7 @@ impl<'de> DeserializeSeed<'de> for Key {
 }
 
 impl Visitor<'_> for Key {
-    type Value = (Member, Option<&'static str>);
+    type Value = (Member, &'static str);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a name")
@@ -217,53 +261,5 @@ impl Visitor<'_> for Key {
     fn visit_str<E: Error>(self, key: &str) -> Result<Self::Value, E> {
         without_nul(key)?;
         Ok(member(self.0, key))
-    }
-}
-
-/// Text or null; borrowed where it has no escapes.
-struct Text<'a>(Option<Cow<'a, str>>);
-
-impl<'de> Deserialize<'de> for Text<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TextVisitor)
-    }
-}
-
-struct TextVisitor;
-
-impl<'de> Visitor<'de> for TextVisitor {
-    type Value = Text<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("text")
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Text<'de>, E> {
-        Ok(Text(None))
-    }
-
-    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Text<'de>, E> {
-        without_nul(text)?;
-        Ok(Text(Some(Cow::Borrowed(text))))
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Text<'de>, E> {
-        without_nul(text)?;
-        Ok(Text(Some(Cow::Owned(text.to_owned()))))
-    }
-}
-
-/// Text, or nothing of any other value, which is checked all the same.
-struct TextOrNone<'a>(Option<Cow<'a, str>>);
-
-impl<'de> Deserialize<'de> for TextOrNone<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let raw = <&RawValue>::deserialize(deserializer)?.get();
-        if raw.starts_with('"') {
-            let Text(text) = serde_json::from_str(raw).map_err(D::Error::custom)?;
-            return Ok(Self(text));
-        }
-        serde_json::from_str::<Checked>(raw).map_err(D::Error::custom)?;
-        Ok(Self(None))
     }
 }

@@ -1,13 +1,24 @@
+use proto::v1::WarningCode;
+
 use super::*;
 
+const BROWSER: Sender = Sender { signs: false, has_cookie: false };
+const SERVER: Sender = Sender { signs: true, has_cookie: false };
+
 fn parse(text: &str) -> Result<Event<'_>, EventError> {
-    Event::parse(serde_json::from_str(text).unwrap())
+    Event::parse(serde_json::from_str(text).unwrap(), BROWSER)
 }
 
 fn broken_at(text: &str, field: Option<&'static str>) {
     let error = parse(text).unwrap_err();
-    let seen = (error.reason, error.field);
-    assert_eq!(seen, (ErrorReason::InvalidEvent, field), "{}", text.get(..text.len().min(200)).unwrap());
+    let EventError::Unsound { member, .. } = error else { panic!("{error:?}") };
+    assert_eq!(member, field, "{}", text.get(..text.len().min(200)).unwrap());
+}
+
+/// What an event leaves out, with everything else of it.
+fn left_out(text: &str) -> (Vec<(&'static str, &'static str)>, Event<'_>) {
+    let mut event = parse(text).unwrap();
+    (std::mem::take(&mut event.left_out).iter().map(|left| (left.member, left.why)).collect(), event)
 }
 
 #[test]
@@ -58,25 +69,140 @@ fn what_is_not_an_object_with_members_is_no_event() {
 }
 
 #[test]
-fn wrong_types_are_named() {
-    for (text, field) in [
-        (r#"{"anonymousId":5}"#, "anonymousId"),
-        (r#"{"anonymous_id":["a"]}"#, "anonymousId"),
-        (r#"{"userId":{}}"#, "userId"),
-        (r#"{"userId":true}"#, "userId"),
-        (r#"{"messageId":1.5}"#, "messageId"),
-        (r#"{"type":1}"#, "type"),
-        (r#"{"traits":"x"}"#, "traits"),
-        (r#"{"traits":{"email":1}}"#, "traits.email"),
-        (r#"{"properties":[]}"#, "properties"),
-        (r#"{"context":1}"#, "context"),
-        (r#"{"context":{"page":"https://x"}}"#, "context.page"),
-        (r#"{"context":{"page":{"url":1}}}"#, "context.page.url"),
-        (r#"{"context":{"reset":"yes"}}"#, "context.reset"),
-        (r#"{"traits":{"email_sha256":"abc"}}"#, "traits.email_sha256"),
-        (&format!(r#"{{"traits":{{"phone_sha256":"{}"}}}}"#, "g".repeat(64)), "traits.phone_sha256"),
+fn what_is_of_no_use_is_left_out_and_named() {
+    use super::left_out::*;
+    let long = "a".repeat(1025);
+    let url = "a".repeat(4097);
+    for (text, member, why) in [
+        (r#"{"userId":{"a":1}}"#, "userId", NOT_TEXT_OR_INTEGER),
+        (r#"{"user_id":true}"#, "userId", NOT_TEXT_OR_INTEGER),
+        (r#"{"anonymous_id":["a"]}"#, "anonymousId", NOT_TEXT_OR_INTEGER),
+        (r#"{"anonymousId":1.0}"#, "anonymousId", NOT_TEXT_OR_INTEGER),
+        (r#"{"anonymousId":1e3}"#, "anonymousId", NOT_TEXT_OR_INTEGER),
+        (r#"{"messageId":1.5}"#, "messageId", NOT_TEXT_OR_INTEGER),
+        (r#"{"timestamp":1795255200}"#, "timestamp", NOT_TEXT),
+        (r#"{"traits":"x"}"#, "traits", NOT_OBJECT),
+        (r#"{"traits":[{"email":"a@b.c"}]}"#, "traits", NOT_OBJECT),
+        (r#"{"traits":{"email":1}}"#, "traits.email", NOT_TEXT),
+        (r#"{"traits":{"phone":[]}}"#, "traits.phone", NOT_TEXT_OR_INTEGER),
+        (r#"{"traits":{"email_sha256":"abc"}}"#, "traits.email_sha256", NOT_SHA256),
+        (
+            &format!(r#"{{"traits":{{"phone_sha256":"{}"}}}}"#, "g".repeat(64)),
+            "traits.phone_sha256",
+            NOT_SHA256,
+        ),
+        (&format!(r#"{{"traits":{{"email":"{long}"}}}}"#), "traits.email", TOO_LONG),
+        (&format!(r#"{{"messageId":"{long}"}}"#), "messageId", TOO_LONG),
+        (&format!(r#"{{"context":{{"userHash":"{long}"}}}}"#), "context.userHash", TOO_LONG),
+        (&format!(r#"{{"context":{{"page":{{"url":"{url}"}}}}}}"#), "context.page.url", URL_TOO_LONG),
+        (r#"{"context":7}"#, "context", NOT_OBJECT),
+        (r#"{"context":{"page":"https://x"}}"#, "context.page", NOT_OBJECT),
+        (r#"{"context":{"page":{"url":1}}}"#, "context.page.url", NOT_TEXT),
+        (r#"{"context":{"page":{"referrer":{}}}}"#, "context.page.referrer", NOT_TEXT),
+        (r#"{"userId":"u","user_id":"v"}"#, "userId", TWO_VALUES),
+        (r#"{"userId":"u","userId":"v","userId":"u"}"#, "userId", TWO_VALUES),
+        (r#"{"userId":"u","userId":{},"userId":"v"}"#, "userId", TWO_VALUES),
     ] {
-        broken_at(text, Some(field));
+        assert_eq!(left_out(text), (vec![(member, why)], Event::default()), "{text}");
+    }
+    let both = r#"{"userId":{},"user_id":"u","traits":{"email":5,"email":"a@b.c"}}"#;
+    let (named, event) = left_out(both);
+    assert_eq!(named, [("userId", NOT_TEXT_OR_INTEGER), ("traits.email", NOT_TEXT)]);
+    assert_eq!((event.user_id.as_deref(), event.email.as_deref()), (Some("u"), Some("a@b.c")));
+    // However often a member is wrong, it is named once.
+    let often = format!(r#"{{"traits":{{{}"age":1}}}}"#, r#""email":1.5,"#.repeat(1000));
+    assert_eq!(left_out(&often).0.len(), 1);
+}
+
+#[test]
+fn integers_are_ids_and_blank_is_absent() {
+    let text = r#"{"userId":4711,"anonymousId":-1,"messageId":123456789012345678901234567890,
+        "traits":{"phone":12025550143}}"#;
+    let (named, event) = left_out(text);
+    assert!(named.is_empty(), "{named:?}");
+    assert_eq!(event.user_id.as_deref(), Some("4711"));
+    assert_eq!(event.anonymous_id.as_deref(), Some("-1"));
+    assert_eq!(event.message_id.as_deref(), Some("123456789012345678901234567890"));
+    assert_eq!(event.phone.as_deref(), Some("12025550143"));
+    for blank in ["null", r#""""#, r#"" \t\u00a0""#] {
+        let text = format!(
+            r#"{{"userId":{blank},"anonymousId":{blank},"messageId":{blank},"timestamp":{blank},"traits":{{
+            "email":{blank},"phone":{blank},"email_sha256":{blank},"phone_sha256":{blank}}},"context":{{
+            "page":{{"url":{blank},"referrer":{blank}}},"consent":{blank},"reset":{blank},"userHash":{blank},
+            "identityToken":{blank}}}}}"#
+        );
+        assert_eq!(left_out(&text), (Vec::new(), Event::default()), "{text}");
+    }
+    assert_eq!(left_out(r#"{"userId":4711,"user_id":"4711"}"#).0, []);
+}
+
+#[test]
+fn an_empty_list_is_an_empty_object_and_what_identity_does_not_use_is_anything() {
+    for empty in ["[]", "[ ]", "{}", "null", r#""""#] {
+        let text = format!(
+            r#"{{"userId":"u","traits":{empty},"properties":{empty},"context":{{"page":{empty},"reset":{empty}}}}}"#
+        );
+        let event = Event { user_id: Some("u".into()), ..Event::default() };
+        assert_eq!(left_out(&text), (Vec::new(), event.clone()), "{text}");
+        assert_eq!(left_out(&format!(r#"{{"userId":"u","context":{empty}}}"#)), (Vec::new(), event));
+    }
+    for any in ["7", "1.5", "true", "[1]", r#""x""#, r#"{"a":[]}"#, "null"] {
+        let text = format!(
+            r#"{{"userId":"u","type":{any},"event":{any},"name":{any},"properties":{any},"integrations":{any},
+            "context":{{"app":{any},"page":{{"title":{any}}}}},"traits":{{"age":{any}}}}}"#
+        );
+        assert_eq!(left_out(&text), (Vec::new(), Event { user_id: Some("u".into()), ..Event::default() }));
+    }
+}
+
+#[test]
+fn an_identifier_that_cannot_be_used_costs_the_event_where_nothing_else_names_anybody() {
+    let cookie = Sender { has_cookie: true, ..BROWSER };
+    let (long, longer) = ("a".repeat(129), "a".repeat(1025));
+    let lost = |text: &str, sender| match Event::parse(serde_json::from_str(text).unwrap(), sender) {
+        Err(EventError::Unidentified(left)) => Some((left.member, left.why)),
+        other => {
+            assert_eq!(other.unwrap().left_out.len(), 1, "{text}");
+            None
+        }
+    };
+    let too_long = ("anonymousId", left_out::TOO_LONG_FROM_BROWSER);
+    let named_long = format!(r#"{{"anonymousId":"{long}"}}"#);
+    assert_eq!(lost(&named_long, BROWSER), Some(too_long));
+    assert_eq!(lost(&named_long, cookie), None);
+    assert_eq!(lost(&format!(r#"{{"anonymousId":"{long}","userId":"u"}}"#), BROWSER), None);
+    let server = ("userId", left_out::TOO_LONG);
+    assert_eq!(lost(&format!(r#"{{"userId":"{longer}"}}"#), SERVER), Some(server));
+    assert_eq!(lost(&format!(r#"{{"userId":"{longer}","anonymousId":"a"}}"#), SERVER), None);
+    assert!(Event::parse(serde_json::from_str(&named_long).unwrap(), SERVER).unwrap().left_out.is_empty());
+    let control = ("anonymousId", left_out::CONTROL_CHARACTER);
+    assert_eq!(lost(r#"{"anonymousId":"a\nb"}"#, BROWSER), Some(control));
+    assert_eq!(lost(r#"{"anonymousId":"a\nb","userId":"u"}"#, BROWSER), None);
+    // Who is named by nothing at all may be given an ID; a server's event has to name somebody.
+    for text in [r#"{"anonymousId":{}}"#, r#"{"userId":"u","user_id":"v"}"#, r#"{"userId":1.5}"#] {
+        assert_eq!(lost(text, BROWSER), None, "{text}");
+        assert!(lost(text, SERVER).is_some(), "{text}");
+    }
+}
+
+#[test]
+fn a_logout_is_seen_however_it_is_said() {
+    for (value, resets, named) in [
+        ("true", true, 0),
+        ("false", false, 0),
+        ("null", false, 0),
+        ("0", false, 1),
+        ("{}", false, 0),
+        (r#""False""#, false, 1),
+        (r#""no""#, false, 1),
+        ("1", true, 1),
+        (r#""true""#, true, 1),
+        (r#""logout""#, true, 1),
+        ("[true]", true, 1),
+    ] {
+        let text = format!(r#"{{"context":{{"reset":{value}}}}}"#);
+        let (left, event) = left_out(&text);
+        assert_eq!((event.reset, left.len()), (resets, named), "{value}");
     }
 }
 
@@ -108,13 +234,6 @@ fn nesting_ends_at_127() {
 }
 
 #[test]
-fn one_member_has_one_value() {
-    assert!(parse(r#"{"userId":"u","user_id":"u","anonymousId":null,"anonymous_id":"a"}"#).is_ok());
-    broken_at(r#"{"userId":"u","user_id":"v"}"#, Some("userId"));
-    broken_at(r#"{"userId":"u","userId":"v"}"#, Some("userId"));
-}
-
-#[test]
 fn the_cause_is_said_without_quoting_the_event() {
     for (text, cause) in [
         (r#"{"x":"a\u0000b"}"#.to_owned(), "A text has a NUL."),
@@ -122,31 +241,43 @@ fn the_cause_is_said_without_quoting_the_event() {
         (r#"{"x":1e400}"#.to_owned(), "A number is out of range."),
         (format!(r#"{{"x":{}{}}}"#, "[".repeat(128), "]".repeat(128)), "It is nested too deep."),
     ] {
-        assert_eq!(parse(&text).unwrap_err().cause, Some(cause), "{text}");
+        assert_eq!(parse(&text).unwrap_err(), EventError::Unsound { member: None, cause: Some(cause) });
     }
-    assert_eq!(parse(r#"{"userId":{"NUL":"surrogate"}}"#).unwrap_err().cause, None);
+    let told = ApiError::from(parse(r#"{"userId":"\ud800NUL"}"#).unwrap_err());
+    assert_eq!(
+        serde_json::to_value(told).unwrap()["message"],
+        "The event is not valid. A text has a lone surrogate. Field: userId."
+    );
 }
 
 #[test]
 fn sizes_are_bounded() {
     let of = |bytes: usize| format!(r#"{{"x":"{}"}}"#, "a".repeat(bytes - 8));
     assert!(parse(&of(MAX_EVENT_BYTES)).is_ok());
-    assert_eq!(parse(&of(MAX_EVENT_BYTES + 1)).unwrap_err().reason, ErrorReason::EventTooLarge);
-    let id = |bytes: usize| format!(r#"{{"userId":"{}"}}"#, "a".repeat(bytes));
-    assert!(parse(&id(1024)).is_ok());
-    let error = EventError { reason: ErrorReason::InvalidIdentifier, field: Some("userId"), cause: None };
-    assert_eq!(parse(&id(1025)), Err(error));
-    let url = format!(r#"{{"context":{{"page":{{"url":"{}"}}}}}}"#, "a".repeat(4097));
-    assert_eq!(parse(&url).unwrap().page_url, None);
-    let consent = format!(r#"{{"context":{{"consent":{{"tcf":"{}"}}}}}}"#, "a".repeat(8192));
-    broken_at(&consent, Some("context.consent"));
+    assert_eq!(parse(&of(MAX_EVENT_BYTES + 1)).unwrap_err(), EventError::TooLarge);
 }
 
 #[test]
-fn consent_of_any_type_is_handed_on_for_the_core_to_deny() {
-    for consent in [r#""true""#, "1", "[]", "false"] {
+fn consent_that_is_none_is_handed_on_for_the_core_to_deny() {
+    use super::left_out::*;
+    let large = format!(r#"{{"tcf":"{}"}}"#, "a".repeat(8192));
+    for (consent, handed_on, why) in [
+        (r#"{"marketing":true}"#, r#"{"marketing":true}"#, None),
+        ("[ ]", "{}", None),
+        (r#""true""#, r#""true""#, Some(CONSENT_NOT_OBJECT)),
+        ("1", "1", Some(CONSENT_NOT_OBJECT)),
+        ("false", "false", Some(CONSENT_NOT_OBJECT)),
+        ("[1]", "[1]", Some(CONSENT_NOT_OBJECT)),
+        (&large, r#""over 8 KiB""#, Some(CONSENT_TOO_LARGE)),
+        (r#"{"marketing":true},"consent":{"marketing":false}"#, r#""two values""#, Some(CONSENT_TWO_VALUES)),
+        (r#"{"marketing":true},"consent":{"marketing":true}"#, r#"{"marketing":true}"#, None),
+    ] {
         let text = format!(r#"{{"context":{{"consent":{consent}}}}}"#);
-        assert_eq!(parse(&text).unwrap().consent, Some(consent));
+        let event = parse(&text).unwrap();
+        assert_eq!(event.consent, Some(handed_on), "{consent}");
+        let named: Vec<_> = event.left_out.iter().map(|left| (left.code(), left.why)).collect();
+        let expected: Vec<_> = why.iter().map(|why| (WarningCode::ConsentNotUnderstood, *why)).collect();
+        assert_eq!(named, expected, "{consent}");
     }
 }
 
@@ -180,7 +311,7 @@ fn a_body_that_is_no_batch_is_refused_whole() {
         assert_eq!(split(body).unwrap_err(), reason, "{}", String::from_utf8_lossy(body));
     }
     let deep = format!(r#"{{"batch":[{}{}]}}"#, "[".repeat(100_000), "]".repeat(100_000));
-    assert!(Event::parse(split(deep.as_bytes()).unwrap()[0]).is_err());
+    assert!(Event::parse(split(deep.as_bytes()).unwrap()[0], BROWSER).is_err());
     for body in [&b""[..], b"[]", b"\"x\"", b"{} {}", b"\xef\xbb\xbf{}"] {
         assert_eq!(single(body).unwrap_err(), ErrorReason::InvalidJson);
     }

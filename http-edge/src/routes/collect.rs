@@ -16,10 +16,13 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tracing::error;
 
-use super::{Edge, cors, no_store, set_cookies};
+use super::{
+    Edge, cors, no_store, set_cookies,
+    warnings::{self, Warning},
+};
 use crate::{
     body::discard,
-    caller,
+    caller, cookies,
     core_client::Trace,
     error::ApiError,
     event::{self, Event},
@@ -57,6 +60,9 @@ struct Answer {
     /// Number of events taken for identity.
     accepted: usize,
     errors: Vec<Rejected>,
+    /// What does not count of events that were taken.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<Warning>,
     /// ID of the visitor; null only for a call that knows nobody but by user ID.
     anonymous_id: Option<String>,
     pending_syncs: Vec<Pending>,
@@ -126,7 +132,9 @@ async fn take(
     let count = raw_events.len();
     sender.admit(count)?;
     caller.events = u32::try_from(count).unwrap_or(u32::MAX);
-    let (events, mut errors) = parse(raw_events);
+    let has_cookie = !signed && cookies::anonymous_id(&parts.headers).is_some();
+    let (mut events, mut errors) = parse(raw_events, event::Sender { signs: signed, has_cookie });
+    let mut warnings = warnings::of_events(&mut events);
 
     let groups = subjects::collapse(events);
     let origin = caller.origin.clone().filter(|_| !signed);
@@ -144,6 +152,7 @@ async fn take(
         if let Some((error, retry)) = rejection(&resolution) {
             errors.extend(indices.into_iter().map(|index| Rejected { index, error: error.clone(), retry }));
         } else {
+            warnings::add(&mut warnings, &resolution, &indices);
             anonymous_id = Some(resolution.anonymous_id).filter(|id| !id.is_empty()).or(anonymous_id);
             pending_syncs = resolution.pending_syncs;
             cookies.extend(resolution.cookies.into_iter().map(|cookie| (cookie.name.clone(), cookie)));
@@ -154,7 +163,16 @@ async fn take(
     measure(accepted, &errors);
 
     let pending_syncs = pending_syncs.into_iter().map(Pending::from).collect();
-    let mut response = write(Answer { success: true, accepted, errors, anonymous_id, pending_syncs });
+    let mut response = write(Answer {
+        success: true,
+        accepted,
+        warnings: warnings::of_taken(warnings, |index| {
+            errors.binary_search_by_key(&index, |error| error.index).is_ok()
+        }),
+        errors,
+        anonymous_id,
+        pending_syncs,
+    });
     no_store(&mut response);
     if let Some(origin) = origin {
         cors::allow_origin(&mut response, &origin);
@@ -172,10 +190,13 @@ async fn vendor_cookies(edge: &Edge, headers: &HeaderMap, signed: bool) -> Resul
 }
 
 /// Parses events into those that are valid, with their indices and as they were sent, and the errors of the others.
-fn parse(raw_events: Vec<&RawValue>) -> (Vec<(usize, &str, Event<'_>)>, Vec<Rejected>) {
+fn parse(
+    raw_events: Vec<&RawValue>,
+    sender: event::Sender,
+) -> (Vec<(usize, &str, Event<'_>)>, Vec<Rejected>) {
     let (mut events, mut errors) = (Vec::with_capacity(raw_events.len()), Vec::new());
     for (index, raw) in raw_events.into_iter().enumerate() {
-        match Event::parse(raw) {
+        match Event::parse(raw, sender) {
             Ok(event) => events.push((index, raw.get(), event)),
             Err(error) => errors.push(Rejected { index, error: error.into(), retry: false }),
         }

@@ -6,6 +6,7 @@ mod cors;
 mod link;
 mod sync;
 mod unimplemented;
+mod warnings;
 
 use std::{net::SocketAddr, panic::AssertUnwindSafe, sync::Arc};
 

@@ -8,6 +8,7 @@ mod first_party_ids;
 mod hostile;
 mod hosts;
 mod identity_tokens;
+mod members;
 mod privacy;
 mod proofs;
 mod refusals;

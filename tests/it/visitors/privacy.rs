@@ -62,7 +62,7 @@ async fn secrets_and_personal_data_are_in_no_log() {
         "traits": {"email": canaries[0], "phone": canaries[1]},
         "context": {"consent": granted(), "page": {"url": "https://shop.example.com/?email=canary.person@example.com"}},
     });
-    let answer = browser.batch(&json!([event, {"type": 7, "email": canaries[0]}, event])).await;
+    let answer = browser.batch(&json!([event, {"type": "\u{0}", "email": canaries[0]}, event])).await;
     assert_eq!((answer.status, &answer.json()["accepted"]), (200, &json!(2)), "{}", answer.text());
     let fault = harness::vendor_sim::Fault::Id(canaries[3].to_owned());
     world.vendors.misbehave("pinterest", Some(fault));

@@ -72,7 +72,7 @@ async fn without_a_valid_event_the_caller_is_authenticated_all_the_same() {
     let got = send(&app, "POST", "/v1/batch?pipeline_key=bad", &[], r#"{"batch":[null]}"#).await;
     assert_eq!((got.status, got.code().as_str()), (StatusCode::UNAUTHORIZED, "INVALID_PIPELINE_KEY"));
     let headers = [KEY, ("origin", ORIGIN)];
-    let got = send(&app, "POST", "/v1/t", &headers, r#"{"userId":5}"#).await;
+    let got = send(&app, "POST", "/v1/t", &headers, r#"{"userId":"\u0000"}"#).await;
     assert_eq!((got.status, got.code().as_str()), (StatusCode::BAD_REQUEST, "INVALID_EVENT"));
     assert_eq!(got.header("access-control-allow-origin"), ORIGIN);
     assert_eq!(fake.asked(|asked| (asked.authenticate, asked.resolve.len())), (2, 0));
@@ -90,6 +90,41 @@ async fn the_error_of_a_single_event_is_the_answer() {
     let large = format!(r#"{{"x":"{}"}}"#, "a".repeat(33_000));
     let got = send(&app, "POST", "/v1/p", &[KEY], &large).await;
     assert_eq!((got.status, got.code().as_str()), (StatusCode::PAYLOAD_TOO_LARGE, "EVENT_TOO_LARGE"));
+}
+
+#[tokio::test]
+async fn what_does_not_count_of_an_event_is_a_warning_at_its_index() {
+    let (app, fake) = start().await;
+    let body = r#"{"batch":[{"anonymousId":"a"},{"anonymousId":"a","traits":{"phone":1.5,"email":7}},
+        {"anonymousId":"\ud800","traits":{"email":7}},{"userId":"junk","anonymousId":"a"},{"userId":4711},
+        {"anonymousId":"b","context":{"consent":7}}]}"#;
+    let got = send(&app, "POST", "/v1/batch", &[KEY], body).await;
+    let json = got.json();
+    assert_eq!(json["accepted"], 5, "{json}");
+    let warning = |index: u8, code: &str, message: &str| serde_json::json!({ "index": index, "code": code, "message": message });
+    let expected = [
+        warning(1, "MEMBER_LEFT_OUT", "traits.email must be text"),
+        warning(1, "MEMBER_LEFT_OUT", "traits.phone must be text or an integer"),
+        warning(3, "INVALID_PROOF", "context.userHash does not verify, or has expired"),
+        warning(3, "MEMBER_LEFT_OUT", "traits.phone can't be used"),
+        warning(3, "PLACEHOLDER", "userId is a placeholder"),
+        warning(5, "CONSENT_NOT_UNDERSTOOD", "context.consent must be an object; until one comes it denies"),
+    ];
+    assert_eq!(json["warnings"], Value::from(expected.to_vec()));
+    fake.asked(|asked| {
+        let subjects = &asked.resolve[0].subjects;
+        assert_eq!(subjects[2].user_id.as_deref(), Some("4711"));
+        assert_eq!(subjects[3].consent.as_ref().unwrap().json.as_deref(), Some("7"), "to be denied");
+    });
+    let got = send(&app, "POST", "/v1/i", &[KEY], r#"{"userId":"u","traits":[1]}"#).await;
+    assert_eq!((got.status, &got.json()["accepted"]), (StatusCode::OK, &1.into()));
+    assert_eq!(got.json()["warnings"][0], warning(0, "MEMBER_LEFT_OUT", "traits must be an object"));
+    let got = send(&app, "POST", "/v1/i", &[KEY], r#"{"userId":"u"}"#).await;
+    assert!(got.json().get("warnings").is_none());
+    let signed = [KEY, ("x-datafly-signature", "sha256=00")];
+    let got = send(&app, "POST", "/v1/t", &signed, r#"{"userId":{}}"#).await;
+    assert_eq!((got.status, got.code().as_str()), (StatusCode::BAD_REQUEST, "INVALID_IDENTIFIER"));
+    assert_eq!(got.json()["error"]["message"], "userId must be text or an integer.");
 }
 
 #[tokio::test]

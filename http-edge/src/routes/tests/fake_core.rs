@@ -10,11 +10,12 @@ use proto::{
     v1::{
         AuthenticateRequest, AuthenticateResponse, BeginSyncRequest, BeginSyncResponse, CheckOriginRequest,
         CheckOriginResponse, Cookie, CreateLinkRequest, CreateLinkResponse, ErrorReason, ExplainRequest,
-        ExplainResponse, PendingSyncsRequest, PendingSyncsResponse, Resolution, ResolutionError,
-        ResolveRequest, ResolveResponse, SameSite, StoreSyncResultRequest, StoreSyncResultResponse,
-        SyncRedirect, SyncRefusal, VendorCookiesRequest, VendorCookiesResponse, VendorIdsRequest,
-        VendorIdsResponse, auth_service_server::AuthService, begin_sync_response::Outcome, caller::Kind,
-        resolve_service_server::ResolveService, sync_service_server::SyncService,
+        ExplainResponse, PendingSyncsRequest, PendingSyncsResponse, Refusal, RefusalReason, Resolution,
+        ResolutionError, ResolveRequest, ResolveResponse, SameSite, StoreSyncResultRequest,
+        StoreSyncResultResponse, SyncRedirect, SyncRefusal, VendorCookiesRequest, VendorCookiesResponse,
+        VendorIdsRequest, VendorIdsResponse, Warning, WarningCode, auth_service_server::AuthService,
+        begin_sync_response::Outcome, caller::Kind, resolve_service_server::ResolveService,
+        sync_service_server::SyncService,
     },
 };
 use tonic::{Code, Response as Answer, Status};
@@ -94,7 +95,26 @@ impl ResolveService for FakeCore {
                 Some("one too many") => Some(ErrorReason::RateLimited),
                 _ => None,
             };
+            let refusal = |identifier: &str, reason: RefusalReason| Refusal {
+                identifier: identifier.to_owned(),
+                reason: reason.into(),
+            };
+            let is_junk = subject.user_id.as_deref() == Some("junk");
+            let refusals = vec![
+                refusal("user_id", RefusalReason::Junk),
+                refusal("cookie_anonymous_id", RefusalReason::Junk),
+                refusal("user_hash", RefusalReason::InvalidProof),
+                refusal("user_id", RefusalReason::TooManyLinks),
+            ];
+            let left_out =
+                |code: WarningCode, member: &str| Warning { code: code.into(), member: member.to_owned() };
+            let warnings = vec![
+                left_out(WarningCode::MemberLeftOut, "traits.phone"),
+                left_out(WarningCode::Placeholder, "userId"),
+            ];
             Resolution {
+                refusals: if is_junk { refusals } else { Vec::new() },
+                warnings: if is_junk { warnings } else { Vec::new() },
                 anonymous_id: subject.anonymous_id.clone().unwrap_or_else(|| "minted".into()),
                 error: reason.map(|reason| ResolutionError {
                     reason: reason.into(),
