@@ -45,10 +45,10 @@ fn same(a: &Event<'_>, b: &Event<'_>) -> bool {
         && a.user_hash == b.user_hash
         && a.identity_token == b.identity_token
         && a.reset == b.reset
-        && agree(a.email.as_ref(), b.email.as_ref())
-        && agree(a.phone.as_ref(), b.phone.as_ref())
-        && agree(a.email_sha256.as_ref(), b.email_sha256.as_ref())
-        && agree(a.phone_sha256.as_ref(), b.phone_sha256.as_ref())
+        && agree(a.traits.email.as_ref(), b.traits.email.as_ref())
+        && agree(a.traits.phone.as_ref(), b.traits.phone.as_ref())
+        && agree(a.traits.email_sha256.as_ref(), b.traits.email_sha256.as_ref())
+        && agree(a.traits.phone_sha256.as_ref(), b.traits.phone_sha256.as_ref())
         && agree(clicked(a), clicked(b))
 }
 
@@ -71,19 +71,20 @@ fn merge<'a>(into: &mut Event<'a>, later: Event<'a>) {
     take(&mut into.message_id, later.message_id);
     take(&mut into.timestamp, later.timestamp);
     take(&mut into.consent, later.consent);
-    take(&mut into.email, later.email);
-    take(&mut into.phone, later.phone);
-    take(&mut into.email_sha256, later.email_sha256);
-    take(&mut into.phone_sha256, later.phone_sha256);
+    take(&mut into.traits.email, later.traits.email);
+    take(&mut into.traits.phone, later.traits.phone);
+    take(&mut into.traits.email_sha256, later.traits.email_sha256);
+    take(&mut into.traits.phone_sha256, later.traits.phone_sha256);
 }
 
 /// Subjects of `groups`. A browser's request adds what its cookies say, those called as in `vendor_cookies`
-/// included, and asks for pending syncs once; a signed call has neither.
+/// included, and asks for pending syncs once where it `wants_syncs`; a signed call has neither.
 pub fn subjects(
     groups: &[Group<'_>],
     headers: &HeaderMap,
     vendor_cookies: &[String],
     signed: bool,
+    wants_syncs: bool,
 ) -> Vec<Subject> {
     let cookie_anonymous_id = if signed { None } else { cookies::anonymous_id(headers) };
     let sec_gpc = caller::sec_gpc(headers);
@@ -94,7 +95,7 @@ pub fn subjects(
         subjects.push(Subject {
             cookie_anonymous_id: cookie_anonymous_id.clone(),
             vendor_cookies: vendor_cookies.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
-            want_pending_syncs: !signed && at == last,
+            want_pending_syncs: wants_syncs && !signed && at == last,
             message_id: signed.then(|| message_id(group, headers)),
             timestamp: signed.then(|| time_of(&group.event)).flatten(),
             ..subject(&group.event, sec_gpc)
@@ -115,10 +116,10 @@ fn subject(event: &Event<'_>, sec_gpc: bool) -> Subject {
         referrer: owned(event.referrer.as_deref()),
         consent: (event.consent.is_some() || sec_gpc)
             .then(|| ConsentSignals { json: owned(event.consent), sec_gpc }),
-        email: owned(event.email.as_deref()),
-        phone: owned(event.phone.as_deref()),
-        email_sha256: owned(event.email_sha256.as_deref()),
-        phone_sha256: owned(event.phone_sha256.as_deref()),
+        email: owned(event.traits.email.as_deref()),
+        phone: owned(event.traits.phone.as_deref()),
+        email_sha256: owned(event.traits.email_sha256.as_deref()),
+        phone_sha256: owned(event.traits.phone_sha256.as_deref()),
         ..Subject::default()
     }
 }
@@ -147,6 +148,7 @@ mod tests {
     use http::header::COOKIE;
 
     use super::*;
+    use crate::event::Traits;
 
     fn event<'a>(anonymous: &'a str, consent: Option<&'a str>, url: Option<&'a str>) -> Event<'a> {
         Event {
@@ -192,7 +194,10 @@ mod tests {
         }
         let kept = groups(&[led("/?_dfl=1", Some("own")), led("/?_dfl=1", None)]);
         assert_eq!(kept[0].event.referrer.as_deref(), Some("own"));
-        let email = |email: &'static str| Event { email: Some(email.into()), ..event("a", None, None) };
+        let email = |email: &'static str| Event {
+            traits: Traits { email: Some(email.into()), ..Traits::default() },
+            ..event("a", None, None)
+        };
         assert_eq!(groups(&[event("a", None, None), email("x"), email("y")]).len(), 2);
     }
 
@@ -202,13 +207,13 @@ mod tests {
             [(COOKIE, "_dfid=c; _ga=g; other=o".parse().unwrap())].into_iter().collect();
         headers.insert("sec-gpc", "1".parse().unwrap());
         let groups = groups(&[event("a", None, None), event("b", Some("{}"), None)]);
-        let browser = subjects(&groups, &headers, &["_ga".to_owned()], false);
+        let browser = subjects(&groups, &headers, &["_ga".to_owned()], false, true);
         assert!(browser.iter().all(|s| s.cookie_anonymous_id.as_deref() == Some("c")));
         assert_eq!(browser[0].vendor_cookies.keys().collect::<Vec<_>>(), ["_ga"]);
         assert_eq!(browser.iter().map(|s| s.want_pending_syncs).collect::<Vec<_>>(), [false, true]);
         assert_eq!(browser[0].consent, Some(ConsentSignals { json: None, sec_gpc: true }));
         assert!(browser.iter().all(|s| s.message_id.is_none() && s.timestamp.is_none()));
-        let server = subjects(&groups, &headers, &["_ga".to_owned()], true);
+        let server = subjects(&groups, &headers, &["_ga".to_owned()], true, true);
         assert!(server.iter().all(|s| s.cookie_anonymous_id.is_none() && s.vendor_cookies.is_empty()));
         assert!(!server[1].want_pending_syncs);
     }
@@ -221,7 +226,7 @@ mod tests {
             if let Some(stamp) = stamp {
                 headers.insert(&caller::TIMESTAMP, stamp.parse().unwrap());
             }
-            subjects(&collapse([(0, raw, event)]), &headers, &[], true)[0].message_id.clone().unwrap()
+            subjects(&collapse([(0, raw, event)]), &headers, &[], true, true)[0].message_id.clone().unwrap()
         };
         assert_eq!(id("{}", Some("m"), Some("1")), "m");
         let digests = [

@@ -1,29 +1,47 @@
-//! Splits a body into raw events without looking into them.
+//! Splits a body into raw events without looking into them, and reads what stands beside them.
 
 use std::fmt;
 
 use proto::v1::ErrorReason;
-use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 use serde_json::value::RawValue;
+
+use super::{Event, MAX_EVENT_BYTES, reader::Reader};
 
 /// Most events in a batch; one with more is 413 as a whole.
 pub const MAX_EVENTS: usize = 500;
 
-/// Events of `{"batch":[…]}`, 1 to 500. Other members are ignored: whose data these are, the key says.
-pub fn split(body: &[u8]) -> Result<Vec<&RawValue>, ErrorReason> {
-    let body: Body<'_> = read(body)?;
-    match body.batch {
-        None => Err(ErrorReason::EmptyBatch),
-        Some(Events::TooMany) => Err(ErrorReason::PayloadTooLarge),
-        Some(Events::All(events)) if events.is_empty() => Err(ErrorReason::EmptyBatch),
-        Some(Events::All(events)) => Ok(events),
-    }
+/// A body that was split.
+pub struct Body<'a> {
+    /// The events, 1 to 500, as they were sent.
+    pub events: Vec<&'a RawValue>,
+    /// The batch's own context, from which each event takes what it has not itself.
+    pub shared: Option<Event<'a>>,
+    /// False where the sender wants no pending syncs; none of a body that is one event, which says so itself.
+    pub wants_syncs: Option<bool>,
 }
 
-/// Event that is the whole body: an object.
-pub fn single(body: &[u8]) -> Result<Vec<&RawValue>, ErrorReason> {
+/// Splits `{"batch":[…],"context":{…},"syncs":false}`. Other members are ignored: whose data these are, the key says.
+pub fn split(body: &[u8]) -> Result<Body<'_>, ErrorReason> {
+    let Outline { batch, contexts, wants_syncs } = read(body)?;
+    let events = match batch {
+        None => return Err(ErrorReason::EmptyBatch),
+        Some(Events::TooMany) => return Err(ErrorReason::PayloadTooLarge),
+        Some(Events::All(events)) if events.is_empty() => return Err(ErrorReason::EmptyBatch),
+        Some(Events::All(events)) => events,
+    };
+    Ok(Body { events, shared: shared(&contexts)?, wants_syncs: Some(wants_syncs) })
+}
+
+/// Takes the event that is the whole body: an object.
+pub fn single(body: &[u8]) -> Result<Body<'_>, ErrorReason> {
     let event: &RawValue = read(body)?;
-    if event.get().starts_with('{') { Ok(vec![event]) } else { Err(ErrorReason::InvalidJson) }
+    let is_object = event.get().starts_with('{');
+    is_object
+        .then(|| Body { events: vec![event], shared: None, wants_syncs: None })
+        .ok_or(ErrorReason::InvalidJson)
 }
 
 fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ErrorReason> {
@@ -31,10 +49,72 @@ fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ErrorReason> {
     serde_json::from_str(text).map_err(|_| ErrorReason::InvalidJson)
 }
 
-#[derive(serde::Deserialize)]
-struct Body<'a> {
-    #[serde(borrow)]
+/// The batch's own context. It is part of every event, and as sound and as small as one; else it spoils them all.
+fn shared<'a>(contexts: &[&'a RawValue]) -> Result<Option<Event<'a>>, ErrorReason> {
+    if contexts.is_empty() {
+        return Ok(None);
+    }
+    let (mut event, mut at) = (Event::default(), None);
+    for context in contexts {
+        if context.get().len() > MAX_EVENT_BYTES {
+            return Err(ErrorReason::EventTooLarge);
+        }
+        let reader = Reader::of_batch(&mut event, &mut at);
+        let read = reader.deserialize(&mut serde_json::Deserializer::from_str(context.get()));
+        read.map_err(|_| ErrorReason::InvalidJson)?;
+    }
+    event.settle_traits();
+    Ok(Some(event))
+}
+
+/// A batch's body as it stands, its events and contexts raw.
+struct Outline<'a> {
     batch: Option<Events<'a>>,
+    contexts: Vec<&'a RawValue>,
+    wants_syncs: bool,
+}
+
+/// Name of a member of a batch's body.
+#[derive(serde::Deserialize)]
+#[serde(field_identifier, rename_all = "lowercase")]
+enum Name {
+    Batch,
+    Context,
+    Syncs,
+    #[serde(other)]
+    Other,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Outline<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(OutlineVisitor)
+    }
+}
+
+struct OutlineVisitor;
+
+impl<'de> Visitor<'de> for OutlineVisitor {
+    type Value = Outline<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a batch")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Outline<'de>, A::Error> {
+        let mut outline = Outline { batch: None, contexts: Vec::new(), wants_syncs: true };
+        while let Some(name) = map.next_key()? {
+            match name {
+                Name::Batch if outline.batch.is_some() => return Err(A::Error::custom("two batches")),
+                Name::Batch => outline.batch = map.next_value()?,
+                Name::Context => outline.contexts.push(map.next_value()?),
+                Name::Syncs => outline.wants_syncs &= map.next_value::<&RawValue>()?.get() != "false",
+                Name::Other => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(outline)
+    }
 }
 
 enum Events<'a> {

@@ -27,8 +27,9 @@ pub enum Field {
 }
 
 impl Field {
-    /// The event's member that holds it.
-    pub fn of<'e, 'a>(self, event: &'e mut Event<'a>) -> &'e mut Option<Cow<'a, str>> {
+    /// The event's member that holds it; of a trait that of `context.traits` where it stands there.
+    pub fn of<'e, 'a>(self, event: &'e mut Event<'a>, in_context: bool) -> &'e mut Option<Cow<'a, str>> {
+        let traits = if in_context { &mut event.context_traits } else { &mut event.traits };
         match self {
             Self::AnonymousId => &mut event.anonymous_id,
             Self::UserId => &mut event.user_id,
@@ -38,10 +39,10 @@ impl Field {
             Self::Timestamp => &mut event.timestamp,
             Self::PageUrl => &mut event.page_url,
             Self::Referrer => &mut event.referrer,
-            Self::Email => &mut event.email,
-            Self::Phone => &mut event.phone,
-            Self::EmailSha256 => &mut event.email_sha256,
-            Self::PhoneSha256 => &mut event.phone_sha256,
+            Self::Email => &mut traits.email,
+            Self::Phone => &mut traits.phone,
+            Self::EmailSha256 => &mut traits.email_sha256,
+            Self::PhoneSha256 => &mut traits.phone_sha256,
         }
     }
 

@@ -14,7 +14,7 @@ use proto::v1::ErrorReason;
 use serde::de::DeserializeSeed;
 use serde_json::{Deserializer, value::RawValue};
 
-pub use batch::{single, split};
+pub use batch::{Body, single, split};
 pub use left_out::LeftOut;
 
 use crate::error::ApiError;
@@ -53,20 +53,47 @@ pub struct Event<'a> {
     pub page_url: Option<Cow<'a, str>>,
     /// `context.page.referrer`, at most 4 KiB.
     pub referrer: Option<Cow<'a, str>>,
-    /// Member `traits.email`, in clear.
-    pub email: Option<Cow<'a, str>>,
-    /// Member `traits.phone`, in clear.
-    pub phone: Option<Cow<'a, str>>,
-    /// `traits.email_sha256`, 64 hex digits.
-    pub email_sha256: Option<Cow<'a, str>>,
-    /// `traits.phone_sha256`, 64 hex digits.
-    pub phone_sha256: Option<Cow<'a, str>>,
+    /// Members of `traits`, and of `context.traits` where those lack them.
+    pub traits: Traits<'a>,
+    /// Members of `context.traits`, while the event is read.
+    pub context_traits: Traits<'a>,
     /// `context.reset`: a new person on this device.
     pub reset: bool,
     /// Member `context.consent`, as it was sent; a JSON text where that could not be consent at all.
     pub consent: Option<&'a str>,
+    /// `syncs` is false beside the event's members: where the event is the whole body, it wants no pending syncs.
+    pub no_syncs: bool,
     /// Members that were left out, each once.
     pub left_out: Vec<LeftOut>,
+}
+
+/// Traits by which a person can be reached.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Traits<'a> {
+    /// Address in clear.
+    pub email: Option<Cow<'a, str>>,
+    /// Number in clear.
+    pub phone: Option<Cow<'a, str>>,
+    /// Digest of the address, 64 hex digits.
+    pub email_sha256: Option<Cow<'a, str>>,
+    /// Digest of the number, 64 hex digits.
+    pub phone_sha256: Option<Cow<'a, str>>,
+}
+
+impl<'a> Traits<'a> {
+    /// Takes from `other` what is absent here.
+    fn fill(&mut self, other: &Self) {
+        fill(&mut self.email, &other.email);
+        fill(&mut self.phone, &other.phone);
+        fill(&mut self.email_sha256, &other.email_sha256);
+        fill(&mut self.phone_sha256, &other.phone_sha256);
+    }
+}
+
+fn fill<T: Clone>(own: &mut Option<T>, other: &Option<T>) {
+    if own.is_none() {
+        own.clone_from(other);
+    }
 }
 
 /// The sender of an event, as far as it says how the event may be known.
@@ -133,12 +160,29 @@ impl<'a> Event<'a> {
         let (mut event, mut at) = (Self::default(), None);
         let reader = reader::Reader::new(&mut event, &mut at);
         match reader.deserialize(&mut Deserializer::from_str(raw.get())) {
-            Ok(()) => event.identified(sender),
+            Ok(()) => {
+                event.settle_traits();
+                event.identified(sender)
+            }
             Err(error) => {
                 let cause = cause_of(&error).map(|(_, cause)| *cause);
                 Err(EventError::Unsound { member: at, cause })
             }
         }
+    }
+
+    /// Lets `traits` win over `context.traits`, where Segment's libraries put them for events that are no identify.
+    fn settle_traits(&mut self) {
+        self.traits.fill(&self.context_traits);
+        self.context_traits = Traits::default();
+    }
+
+    /// Takes from the batch's own context what is absent here, member by member; consent as a whole.
+    pub fn fill(&mut self, shared: &Self) {
+        fill(&mut self.page_url, &shared.page_url);
+        fill(&mut self.referrer, &shared.referrer);
+        fill(&mut self.consent, &shared.consent);
+        self.traits.fill(&shared.traits);
     }
 
     /// Leaves out identifiers that can't be used, where the event is known by something else. A browser that has no

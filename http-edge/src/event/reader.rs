@@ -26,6 +26,9 @@ enum Path {
     Event,
     Traits,
     Context,
+    /// The context of a whole batch, in which what is said of one event alone does not count.
+    BatchContext,
+    ContextTraits,
     Page,
 }
 
@@ -35,12 +38,13 @@ enum Member {
     Object(Path),
     Consent,
     Reset,
+    Syncs,
     Unknown,
 }
 
 /// The member `key` of `path`, and its name, empty for one that is not known. Both spellings of each name are known.
 fn member(path: Path, key: &str) -> (Member, &'static str) {
-    use Member::{Consent, Object, Reset, Text, Unknown};
+    use Member::{Consent, Object, Reset, Syncs, Text, Unknown};
     match (path, key) {
         (Path::Event, "anonymousId" | "anonymous_id") => (Text(Field::AnonymousId), ANONYMOUS_ID),
         (Path::Event, "userId" | "user_id") => (Text(Field::UserId), USER_ID),
@@ -52,8 +56,18 @@ fn member(path: Path, key: &str) -> (Member, &'static str) {
         (Path::Traits, "phone") => (Text(Field::Phone), "traits.phone"),
         (Path::Traits, "email_sha256" | "emailSha256") => (Text(Field::EmailSha256), "traits.email_sha256"),
         (Path::Traits, "phone_sha256" | "phoneSha256") => (Text(Field::PhoneSha256), "traits.phone_sha256"),
-        (Path::Context, "page") => (Object(Path::Page), "context.page"),
-        (Path::Context, "consent") => (Consent, "context.consent"),
+        (Path::Event, "syncs") => (Syncs, "syncs"),
+        (Path::ContextTraits, "email") => (Text(Field::Email), "context.traits.email"),
+        (Path::ContextTraits, "phone") => (Text(Field::Phone), "context.traits.phone"),
+        (Path::ContextTraits, "email_sha256" | "emailSha256") => {
+            (Text(Field::EmailSha256), "context.traits.email_sha256")
+        }
+        (Path::ContextTraits, "phone_sha256" | "phoneSha256") => {
+            (Text(Field::PhoneSha256), "context.traits.phone_sha256")
+        }
+        (Path::Context | Path::BatchContext, "page") => (Object(Path::Page), "context.page"),
+        (Path::Context | Path::BatchContext, "traits") => (Object(Path::ContextTraits), "context.traits"),
+        (Path::Context | Path::BatchContext, "consent") => (Consent, "context.consent"),
         (Path::Context, "reset") => (Reset, "context.reset"),
         (Path::Context, "userHash" | "user_hash") => (Text(Field::UserHash), "context.userHash"),
         (Path::Context, "identityToken" | "identity_token") => {
@@ -81,6 +95,11 @@ impl<'e, 'a> Reader<'e, 'a> {
         Self { event, at, path: Path::Event, name: "" }
     }
 
+    /// A reader of a whole batch's context.
+    pub fn of_batch(event: &'e mut Event<'a>, at: &'e mut Option<&'static str>) -> Self {
+        Self { event, at, path: Path::BatchContext, name: "context" }
+    }
+
     fn leave_out(&mut self, name: &'static str, why: &'static str) {
         left_out::add(&mut self.event.left_out, name, why);
     }
@@ -103,7 +122,7 @@ impl<'e, 'a> Reader<'e, 'a> {
             }
         };
         let had_two = self.event.has_two_values_of(name);
-        let place = field.of(self.event);
+        let place = field.of(self.event, self.path == Path::ContextTraits);
         match place {
             Some(old) if *old != text => {
                 *place = None;
@@ -231,6 +250,11 @@ impl<'de> Visitor<'de> for Reader<'_, 'de> {
                 }
                 Member::Consent => self.consent(name, map.next_value::<&RawValue>()?.get())?,
                 Member::Reset => self.reset(name, map.next_value::<&RawValue>()?.get())?,
+                Member::Syncs => {
+                    let raw = map.next_value::<&RawValue>()?.get();
+                    value::check(raw)?;
+                    self.event.no_syncs |= raw == "false";
+                }
                 Member::Unknown => {
                     map.next_value::<Checked>()?;
                 }

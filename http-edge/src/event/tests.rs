@@ -42,9 +42,9 @@ fn all_known_fields_are_read_in_both_spellings() {
     assert_eq!((event.user_hash.as_deref(), event.identity_token.as_deref()), (Some("h"), Some("t")));
     assert_eq!(event.page_url.as_deref(), Some("https://x/?gclid=1"));
     assert_eq!(event.referrer.as_deref(), Some("r"));
-    assert_eq!(event.email.as_deref(), Some("a@b.c"));
-    assert_eq!(event.phone.as_deref(), Some("+44"));
-    assert_eq!(event.email_sha256, event.phone_sha256);
+    assert_eq!(event.traits.email.as_deref(), Some("a@b.c"));
+    assert_eq!(event.traits.phone.as_deref(), Some("+44"));
+    assert_eq!(event.traits.email_sha256, event.traits.phone_sha256);
     assert!(event.reset);
     assert!(matches!(event.anonymous_id, Some(Cow::Borrowed(_))));
     assert_eq!(
@@ -108,7 +108,7 @@ fn what_is_of_no_use_is_left_out_and_named() {
     let both = r#"{"userId":{},"user_id":"u","traits":{"email":5,"email":"a@b.c"}}"#;
     let (named, event) = left_out(both);
     assert_eq!(named, [("userId", NOT_TEXT_OR_INTEGER), ("traits.email", NOT_TEXT)]);
-    assert_eq!((event.user_id.as_deref(), event.email.as_deref()), (Some("u"), Some("a@b.c")));
+    assert_eq!((event.user_id.as_deref(), event.traits.email.as_deref()), (Some("u"), Some("a@b.c")));
     // However often a member is wrong, it is named once.
     let often = format!(r#"{{"traits":{{{}"age":1}}}}"#, r#""email":1.5,"#.repeat(1000));
     assert_eq!(left_out(&often).0.len(), 1);
@@ -123,7 +123,7 @@ fn integers_are_ids_and_blank_is_absent() {
     assert_eq!(event.user_id.as_deref(), Some("4711"));
     assert_eq!(event.anonymous_id.as_deref(), Some("-1"));
     assert_eq!(event.message_id.as_deref(), Some("123456789012345678901234567890"));
-    assert_eq!(event.phone.as_deref(), Some("12025550143"));
+    assert_eq!(event.traits.phone.as_deref(), Some("12025550143"));
     for blank in ["null", r#""""#, r#"" \t\u00a0""#] {
         let text = format!(
             r#"{{"userId":{blank},"anonymousId":{blank},"messageId":{blank},"timestamp":{blank},"traits":{{
@@ -284,11 +284,60 @@ fn consent_that_is_none_is_handed_on_for_the_core_to_deny() {
 #[test]
 fn a_batch_is_split_without_looking_into_its_events() {
     let body = br#" {"org_id":"x","batch":[{"a":"\ud800"}, 1e400 ,null,"\u0000"],"sentAt":[{}]} "#;
-    let events: Vec<_> = split(body).unwrap().iter().map(|raw| raw.get()).collect();
+    let events: Vec<_> = split(body).unwrap().events.iter().map(|raw| raw.get()).collect();
     assert_eq!(events, [r#"{"a":"\ud800"}"#, "1e400", "null", r#""\u0000""#]);
     let many = |count: usize| format!(r#"{{"batch":[{}]}}"#, vec!["1"; count].join(","));
-    assert_eq!(split(many(500).as_bytes()).unwrap().len(), 500);
-    assert_eq!(split(many(501).as_bytes()).unwrap_err(), ErrorReason::PayloadTooLarge);
+    assert_eq!(split(many(500).as_bytes()).unwrap().events.len(), 500);
+    assert_eq!(split(many(501).as_bytes()).err(), Some(ErrorReason::PayloadTooLarge));
+}
+
+/// The event at `index` of a batch, with the batch's own context.
+fn merged(body: &str, index: usize) -> Event<'_> {
+    let body = split(body.as_bytes()).unwrap();
+    let mut event = Event::parse(body.events[index], BROWSER).unwrap();
+    event.fill(&body.shared.unwrap());
+    event
+}
+
+#[test]
+fn a_batch_s_own_context_is_what_its_events_lack() {
+    let body = r#"{"sentAt":{},"context":{"consent":{"marketing":false},"reset":true,"userHash":"h","identityToken":"t",
+        "page":{"url":"u","referrer":"r"},"traits":{"email":"a@b.c","phone":"+44"}},"batch":[{"userId":"u"},
+        {"userId":"v","traits":{"phone":"+1"},"context":{"consent":{"marketing":true},"page":{"url":"own"},
+        "traits":{"email":"own","phone":"+2"}}}]}"#;
+    let first = merged(body, 0);
+    assert_eq!((first.page_url.as_deref(), first.referrer.as_deref()), (Some("u"), Some("r")));
+    assert_eq!((first.traits.email.as_deref(), first.traits.phone.as_deref()), (Some("a@b.c"), Some("+44")));
+    assert_eq!(first.consent, Some(r#"{"marketing":false}"#));
+    assert!(!first.reset && first.user_hash.is_none() && first.identity_token.is_none(), "of items alone");
+    let second = merged(body, 1);
+    assert_eq!((second.page_url.as_deref(), second.referrer.as_deref()), (Some("own"), Some("r")));
+    assert_eq!((second.traits.email.as_deref(), second.traits.phone.as_deref()), (Some("own"), Some("+1")));
+    assert_eq!(second.consent, Some(r#"{"marketing":true}"#));
+    for blank in ["null", "[]", r#""""#, "{}"] {
+        let event = Event { user_id: Some("u".into()), ..Event::default() };
+        assert_eq!(merged(&format!(r#"{{"batch":[{{"userId":"u"}}],"context":{blank}}}"#), 0), event);
+    }
+    let twice = r#"{"context":{"page":{"url":"u"}},"batch":[{"userId":"u"}],"context":{"consent":{}}}"#;
+    let event = merged(twice, 0);
+    assert_eq!((event.page_url.as_deref(), event.consent), (Some("u"), Some("{}")));
+    let large = format!(r#"{{"batch":[{{}}],"context":{{"x":"{}"}}}}"#, "a".repeat(MAX_EVENT_BYTES));
+    assert_eq!(split(large.as_bytes()).err(), Some(ErrorReason::EventTooLarge));
+}
+
+#[test]
+fn who_wants_no_syncs_says_so_beside_the_batch_or_the_event() {
+    for (more, wants) in [
+        ("", true),
+        (r#","syncs":true"#, true),
+        (r#","syncs":null"#, true),
+        (r#","syncs":false,"syncs":1"#, false),
+    ] {
+        let body = format!(r#"{{"batch":[{{"syncs":false}}]{more}}}"#);
+        assert_eq!(split(body.as_bytes()).unwrap().wants_syncs, Some(wants), "{more}");
+        let event = format!(r#"{{"userId":"u"{more}}}"#);
+        assert_eq!(parse(&event).unwrap().no_syncs, !wants, "{more}");
+    }
 }
 
 #[test]
@@ -307,13 +356,15 @@ fn a_body_that_is_no_batch_is_refused_whole() {
         (br"{'batch':[{}]}", ErrorReason::InvalidJson),
         (b"{\"batch\":[{\"a\":\"\xff\"}]}", ErrorReason::InvalidJson),
         (br#"{"batch":[{}"#, ErrorReason::InvalidJson),
+        (br#"{"batch":[{}],"batch":[{}]}"#, ErrorReason::InvalidJson),
+        (br#"{"batch":[{}],"context":{"page":{"title":"\u0000"}}}"#, ErrorReason::InvalidJson),
     ] {
-        assert_eq!(split(body).unwrap_err(), reason, "{}", String::from_utf8_lossy(body));
+        assert_eq!(split(body).err(), Some(reason), "{}", String::from_utf8_lossy(body));
     }
     let deep = format!(r#"{{"batch":[{}{}]}}"#, "[".repeat(100_000), "]".repeat(100_000));
-    assert!(Event::parse(split(deep.as_bytes()).unwrap()[0], BROWSER).is_err());
+    assert!(Event::parse(split(deep.as_bytes()).unwrap().events[0], BROWSER).is_err());
     for body in [&b""[..], b"[]", b"\"x\"", b"{} {}", b"\xef\xbb\xbf{}"] {
-        assert_eq!(single(body).unwrap_err(), ErrorReason::InvalidJson);
+        assert_eq!(single(body).err(), Some(ErrorReason::InvalidJson));
     }
-    assert_eq!(single(br#"{"userId":"u"}"#).unwrap().len(), 1);
+    assert_eq!(single(br#"{"userId":"u"}"#).unwrap().events.len(), 1);
 }

@@ -13,7 +13,6 @@ use proto::v1::{
     AuthenticateRequest, CollectCaller, ErrorReason, PendingSync, Resolution, ResolveRequest, Subject,
 };
 use serde::Serialize;
-use serde_json::value::RawValue;
 use tracing::error;
 
 use super::{
@@ -92,7 +91,7 @@ impl From<PendingSync> for Pending {
     }
 }
 
-type Split = fn(&[u8]) -> Result<Vec<&RawValue>, ErrorReason>;
+type Split = fn(&[u8]) -> Result<event::Body<'_>, ErrorReason>;
 type Write = fn(Answer) -> Response;
 
 async fn collect(edge: &Edge, peer: SocketAddr, request: Request, split: Split, write: Write) -> Response {
@@ -128,12 +127,16 @@ async fn take(
 ) -> Result<Response, ApiError> {
     let signed = caller.signature.is_some();
     let mut body = edge.bodies.read(&parts.headers, body, sender.holder(), sender.signs()).await?;
-    let raw_events = split(&body.bytes)?;
-    let count = raw_events.len();
+    let split = split(&body.bytes)?;
+    let count = split.events.len();
     sender.admit(count)?;
     caller.events = u32::try_from(count).unwrap_or(u32::MAX);
     let has_cookie = !signed && cookies::anonymous_id(&parts.headers).is_some();
-    let (mut events, mut errors) = parse(raw_events, event::Sender { signs: signed, has_cookie });
+    let wants_syncs = split.wants_syncs;
+    let (mut events, mut errors) = parse(split, event::Sender { signs: signed, has_cookie });
+    let wants_syncs =
+        wants_syncs.unwrap_or_else(|| events.first().is_some_and(|(_, _, event)| !event.no_syncs));
+    let wants_syncs = wants_syncs && !is_beacon(&parts.headers);
     let mut warnings = warnings::of_events(&mut events);
 
     let groups = subjects::collapse(events);
@@ -141,7 +144,7 @@ async fn take(
     let vendor_cookies = vendor_cookies(edge, &parts.headers, signed).await;
     let vendor_cookies =
         vendor_cookies.inspect_err(|error| edge.throttle.learn(sender, count, Some(error)))?;
-    let subjects = subjects::subjects(&groups, &parts.headers, &vendor_cookies, signed);
+    let subjects = subjects::subjects(&groups, &parts.headers, &vendor_cookies, signed, wants_syncs);
     let groups: Vec<Vec<usize>> = groups.into_iter().map(|group| group.indices).collect();
     caller.signed_body = signed.then(|| std::mem::take(&mut body.bytes));
     let resolutions = call(edge, &caller::trace(&parts.headers), caller, subjects).await;
@@ -189,15 +192,28 @@ async fn vendor_cookies(edge: &Edge, headers: &HeaderMap, signed: bool) -> Resul
     Ok(edge.vendor_cookies.names(&edge.core).await?)
 }
 
+/// True where no script can read the answer, as of `sendBeacon`: who can't act on a sync is offered none.
+fn is_beacon(headers: &HeaderMap) -> bool {
+    headers.get("sec-fetch-mode").is_some_and(|mode| mode == "no-cors")
+}
+
 /// Parses events into those that are valid, with their indices and as they were sent, and the errors of the others.
-fn parse(
-    raw_events: Vec<&RawValue>,
+/// What is wrong with the batch's own context is told of the first of them.
+fn parse<'a>(
+    body: event::Body<'a>,
     sender: event::Sender,
-) -> (Vec<(usize, &str, Event<'_>)>, Vec<Rejected>) {
-    let (mut events, mut errors) = (Vec::with_capacity(raw_events.len()), Vec::new());
-    for (index, raw) in raw_events.into_iter().enumerate() {
+) -> (Vec<(usize, &'a str, Event<'a>)>, Vec<Rejected>) {
+    let (mut events, mut errors) = (Vec::with_capacity(body.events.len()), Vec::new());
+    let mut shared = body.shared;
+    for (index, raw) in body.events.into_iter().enumerate() {
         match Event::parse(raw, sender) {
-            Ok(event) => events.push((index, raw.get(), event)),
+            Ok(mut event) => {
+                if let Some(shared) = &mut shared {
+                    event.fill(shared);
+                    event.left_out.append(&mut shared.left_out);
+                }
+                events.push((index, raw.get(), event));
+            }
             Err(error) => errors.push(Rejected { index, error: error.into(), retry: false }),
         }
     }

@@ -155,3 +155,48 @@ async fn consent_that_can_not_be_read_denies_and_the_event_counts() {
         "PHP's empty map"
     );
 }
+
+/// Segment's HTTP API merges the batch's own context into each item, whose own members win.
+#[tokio::test]
+async fn a_batch_s_own_context_is_that_of_each_of_its_events() {
+    let world = World::start().await;
+    let mut browser = world.browser();
+    let ids = ["one", "two", "three"];
+    let body = json!({
+        "sentAt": 7,
+        "batch": [
+            {"anonymousId": "one"},
+            {"anonymousId": "two", "context": {"consent": {"marketing": false}}},
+            {"anonymousId": "three", "context": {"page": {"title": "x"}}},
+        ],
+        "context": {"consent": granted(), "reset": true, "traits": 7},
+    });
+    let answer = browser.post("/v1/batch", body.to_string()).await;
+    assert_accepted(&answer, 3);
+    assert_eq!(warnings(&answer), [left_out(0, "context.traits must be an object")]);
+    for (id, consent) in ids.into_iter().zip([granted(), json!({"marketing": false}), granted()]) {
+        let stored = world.vendor_ids(id).await.consent.and_then(|consent| consent.json);
+        assert_eq!(stored, Some(consent.to_string()), "{id}");
+    }
+}
+
+/// An answer that nobody can read takes no lease.
+#[tokio::test]
+async fn who_wants_no_syncs_or_can_not_read_the_answer_is_offered_none() {
+    let world = World::start().await;
+    let mut browser = world.browser();
+    let view = browser.page_view(&granted());
+    let body = json!({"batch": [view], "syncs": false}).to_string();
+    let answer = browser.post("/v1/batch", body).await;
+    assert_accepted(&answer, 1);
+    assert_eq!(answer.offered(), [""; 0], "asked for none");
+    let mut single = view.clone();
+    single["syncs"] = json!(false);
+    assert_eq!(browser.post("/v1/p", single.to_string()).await.offered(), [""; 0], "asked for none");
+    let beacon = format!("/v1/batch?pipeline_key={}", browser.key);
+    let request = browser.request(Method::POST, &beacon).header("sec-fetch-mode", "no-cors");
+    let answer = browser.send(request.body(json!({"batch": [view]}).to_string())).await;
+    assert_accepted(&answer, 1);
+    assert_eq!(answer.offered(), [""; 0], "a beacon's answer is read by nobody");
+    assert_eq!(browser.batch(&json!([view])).await.offered(), ["pinterest"], "no lease was taken");
+}
