@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use http::{HeaderMap, HeaderName, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
 use proto::v1::{Caller, CollectCaller, ErrorReason, caller::Kind};
 use serve::{Authority, TrustedProxies, proxies::Subscriber};
 
@@ -15,6 +15,11 @@ const MAX_KEY_BYTES: usize = 128;
 const MAX_USER_AGENT_BYTES: usize = 1024;
 /// Bytes of Referer that are kept; only its origin matters.
 const MAX_REFERER_BYTES: usize = 4096;
+
+/// Headers by which browsers, of now and of before, say what they load a page for.
+const PURPOSE_HEADERS: &[&str] = &["sec-purpose", "purpose", "x-purpose", "x-moz"];
+/// Words in them for loads that nobody has asked for.
+const SPECULATIVE: &[&str] = &["prefetch", "prerender", "preview"];
 
 static SIGNATURE: HeaderName = HeaderName::from_static("x-datafly-signature");
 /// Header of the time at which a call was signed.
@@ -66,6 +71,15 @@ pub fn host(parts: &Parts, peer: SocketAddr, proxies: &TrustedProxies) -> String
 /// True where the browser sends `Sec-GPC: 1` (Global Privacy Control).
 pub fn sec_gpc(headers: &HeaderMap) -> bool {
     headers.get("sec-gpc").is_some_and(|value| value.as_bytes() == b"1")
+}
+
+/// True for a speculative load: the visitor may never see the page, so nothing may happen for it.
+pub fn is_speculative(headers: &HeaderMap) -> bool {
+    let says = |value: &HeaderValue| {
+        let mut words = value.as_bytes().split(|byte| !byte.is_ascii_alphanumeric());
+        words.any(|word| SPECULATIVE.iter().any(|token| word.eq_ignore_ascii_case(token.as_bytes())))
+    };
+    PURPOSE_HEADERS.iter().any(|name| headers.get_all(*name).iter().any(says))
 }
 
 /// Referer header of the request; a proxy that takes it away may leave an empty one, which is none.
@@ -142,6 +156,29 @@ mod tests {
             ("origin", StatusCode::FORBIDDEN),
         ] {
             assert_eq!(caller(&[(name, "a"), (name, "a")], None), Err(status), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_speculative_load_is_known_by_whatever_header_says_so() {
+        let is = |name: &str, value: &str| {
+            let name: HeaderName = name.parse().unwrap();
+            is_speculative(&HeaderMap::from_iter([(name, value.parse().unwrap())]))
+        };
+        for (name, value) in [
+            ("sec-purpose", "prefetch"),
+            ("sec-purpose", "prefetch;prerender"),
+            ("sec-purpose", "prefetch;anonymous-client-ip"),
+            ("sec-purpose", "prerender"),
+            ("purpose", "Prefetch"),
+            ("purpose", "preview"),
+            ("x-purpose", "preview"),
+            ("x-moz", "prefetch"),
+        ] {
+            assert!(is(name, value), "{name}: {value}");
+        }
+        for (name, value) in [("sec-purpose", ""), ("purpose", "previewed"), ("sec-fetch-dest", "prefetch")] {
+            assert!(!is(name, value), "{name}: {value}");
         }
     }
 

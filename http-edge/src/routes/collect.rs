@@ -136,7 +136,7 @@ async fn take(
     let (mut events, mut errors) = parse(split, event::Sender { signs: signed, has_cookie });
     let wants_syncs =
         wants_syncs.unwrap_or_else(|| events.first().is_some_and(|(_, _, event)| !event.no_syncs));
-    let wants_syncs = wants_syncs && !is_beacon(&parts.headers);
+    let wants_syncs = wants_syncs && may_sync(&parts.headers);
     let mut warnings = warnings::of_events(&mut events);
 
     let groups = subjects::collapse(events);
@@ -192,9 +192,11 @@ async fn vendor_cookies(edge: &Edge, headers: &HeaderMap, signed: bool) -> Resul
     Ok(edge.vendor_cookies.names(&edge.core).await?)
 }
 
-/// True where no script can read the answer, as of `sendBeacon`: who can't act on a sync is offered none.
-fn is_beacon(headers: &HeaderMap) -> bool {
-    headers.get("sec-fetch-mode").is_some_and(|mode| mode == "no-cors")
+/// True where somebody can act on a sync: not of a page that was only fetched ahead, nor of `sendBeacon`, whose answer
+/// no script can read.
+fn may_sync(headers: &HeaderMap) -> bool {
+    let is_beacon = headers.get("sec-fetch-mode").is_some_and(|mode| mode == "no-cors");
+    !is_beacon && !caller::is_speculative(headers)
 }
 
 /// Parses events into those that are valid, with their indices and as they were sent, and the errors of the others.

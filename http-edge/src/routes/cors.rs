@@ -14,13 +14,16 @@ use tonic::Status;
 use super::Edge;
 use crate::{caller, error::ApiError, throttle::Sender};
 
-/// Headers that allow a page its call. Ten minutes: a removed domain stops working soon, and the answer
-/// depends on nothing else.
-const PREFLIGHT_HEADERS: [(HeaderName, &str); 3] = [
-    (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST"),
-    (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type"),
-    (header::ACCESS_CONTROL_MAX_AGE, "600"),
-];
+/// Headers that allow a page its call. Ten minutes: a removed domain stops working soon, and the answer depends on
+/// nothing else.
+const PREFLIGHT_HEADERS: [(HeaderName, &str); 2] =
+    [(header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST"), (header::ACCESS_CONTROL_MAX_AGE, "600")];
+/// Request headers that are allowed where a preflight asks for none, or for what can't be meant.
+const REQUEST_HEADERS: &str = "authorization, content-type";
+/// Most request headers that are allowed because they were asked for: tracing adds some to each call of a page.
+const MAX_REQUEST_HEADERS: usize = 32;
+/// Most bytes of their names together.
+const MAX_REQUEST_HEADERS_BYTES: usize = 1024;
 
 /// Answers every `OPTIONS` under `/v1/`, whatever the path.
 pub async fn answer_preflight(edge: &Edge, peer: SocketAddr, request: Request, next: Next) -> Response {
@@ -44,10 +47,28 @@ async fn check(edge: &Edge, headers: &HeaderMap, host: String) -> Result<Respons
         for (name, value) in PREFLIGHT_HEADERS {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
         }
-    } else {
-        vary_by_origin(&mut response);
+        response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_HEADERS, request_headers(headers));
     }
+    let vary = HeaderValue::from_static("Origin, Access-Control-Request-Headers");
+    response.headers_mut().insert(header::VARY, vary);
     Ok(response)
+}
+
+/// The request headers that a preflight asks for, as it names them.
+fn request_headers(headers: &HeaderMap) -> HeaderValue {
+    let mut asked = headers.get_all(header::ACCESS_CONTROL_REQUEST_HEADERS).iter();
+    let (Some(names), None) = (asked.next(), asked.next()) else {
+        return HeaderValue::from_static(REQUEST_HEADERS);
+    };
+    let list = names.to_str().unwrap_or_default();
+    let is_bounded =
+        list.len() <= MAX_REQUEST_HEADERS_BYTES && list.split(',').count() <= MAX_REQUEST_HEADERS;
+    let is_name = |name: &str| HeaderName::from_bytes(name.trim().as_bytes()).is_ok();
+    if is_bounded && list.split(',').all(is_name) {
+        names.clone()
+    } else {
+        HeaderValue::from_static(REQUEST_HEADERS)
+    }
 }
 
 async fn is_allowed(edge: &Edge, headers: &HeaderMap, host: String, origin: &str) -> Result<bool, Status> {
@@ -61,6 +82,7 @@ pub fn allow_origin(response: &mut Response, origin: &str) {
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Retry-After"));
     vary_by_origin(response);
 }
 

@@ -6,7 +6,7 @@ use axum::{
     extract::{ConnectInfo, Path, Request, State, rejection::PathRejection},
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use proto::v1::{BeginSyncRequest, ErrorReason, SyncRedirect, begin_sync_response::Outcome};
 use tracing::error;
 
@@ -21,7 +21,7 @@ pub async fn begin(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (parts, _) = request.into_parts();
-    if is_head(&parts.method) || is_prefetch(&parts.headers) {
+    if is_head(&parts.method) || caller::is_speculative(&parts.headers) {
         return Ok(nothing());
     }
     let Some(Path(vendor)) = vendor.ok().filter(|Path(name)| proto::is_vendor_name(name)) else {
@@ -80,15 +80,4 @@ fn nothing() -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
     no_store(&mut response);
     response
-}
-
-/// True for a speculative load: the visitor may never see the page, so nothing may happen for it.
-fn is_prefetch(headers: &HeaderMap) -> bool {
-    let says = |name: &str| {
-        headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .is_some_and(|value| value.contains("prefetch"))
-    };
-    says("sec-purpose") || says("purpose") || says("x-moz")
 }

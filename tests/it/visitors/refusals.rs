@@ -138,6 +138,7 @@ fn cors(answer: &Answer) -> usize {
 fn assert_readable(answer: &Answer, origin: &str) {
     assert_eq!(answer.header("access-control-allow-origin"), Some(origin));
     assert_eq!(answer.header("access-control-allow-credentials"), Some("true"));
+    assert_eq!(answer.header("access-control-expose-headers"), Some("Retry-After"));
     let vary = answer.header("vary").unwrap_or_default().to_lowercase();
     assert!(vary.contains("origin"), "{origin}: {vary}");
 }
@@ -394,6 +395,53 @@ async fn junk_identifiers_are_accepted_and_never_linked() {
     assert_eq!(world.database.count("links", "kind = 0").await, 1);
 }
 
+/// Headers of loads that the visitor may never see.
+const SPECULATIVE: [(&str, &str); 6] = [
+    ("sec-purpose", "prefetch"),
+    ("sec-purpose", "prefetch;prerender"),
+    ("sec-purpose", "prerender"),
+    ("purpose", "preview"),
+    ("x-purpose", "preview"),
+    ("x-moz", "prefetch"),
+];
+
+/// A page that is rendered ahead can't fire its syncs, and is shown within the lease.
+#[tokio::test]
+async fn a_page_that_is_loaded_ahead_is_offered_no_syncs() {
+    let world = World::start().await;
+    let mut browser = world.browser();
+    let body = json!({"batch": [browser.page_view(&granted())]}).to_string();
+    for (name, value) in SPECULATIVE {
+        let request =
+            browser.request(Method::POST, "/v1/batch").bearer_auth(&browser.key).header(name, value);
+        let answer = browser.send(request.body(body.clone())).await;
+        assert_accepted(&answer, 1);
+        assert_eq!(answer.offered(), [""; 0], "{name}: {value}");
+    }
+    assert_eq!(browser.view(&granted()).await.offered(), ["pinterest"], "no lease was taken");
+}
+
+/// Tracing adds headers of its own to each call of a page.
+#[tokio::test]
+async fn a_preflight_allows_the_headers_it_asks_for() {
+    let world = World::start().await;
+    let mut browser = world.browser();
+    let traced = "authorization,baggage,content-type,sentry-trace,traceparent,tracestate,x-datadog-trace-id";
+    for (asked, allowed) in [
+        (traced.to_owned(), traced),
+        (vec!["x-a"; 33].join(","), "authorization, content-type"),
+        ("x".repeat(1025), "authorization, content-type"),
+        ("authorization,{a}".to_owned(), "authorization, content-type"),
+    ] {
+        let request = browser.request(Method::OPTIONS, "/v1/batch");
+        let request = request.header("access-control-request-method", "POST");
+        let answer = browser.send(request.header("access-control-request-headers", asked)).await;
+        assert_readable(&answer, &world.customer.origin);
+        assert_eq!(answer.header("access-control-allow-headers"), Some(allowed));
+        assert_eq!(answer.header("vary"), Some("Origin, Access-Control-Request-Headers"));
+    }
+}
+
 #[tokio::test]
 async fn vendors_and_visitors_that_a_sync_does_not_know() {
     let world = World::start().await;
@@ -416,9 +464,10 @@ async fn vendors_and_visitors_that_a_sync_does_not_know() {
     let request = browser.request(Method::HEAD, &url.replace(&browser.collect, ""));
     let answer = browser.send(request).await;
     assert!(answer.status != 302, "HEAD must not begin a sync: {}", answer.status);
-    let prefetch =
-        browser.request(Method::GET, &url.replace(&browser.collect, "")).header("sec-purpose", "prefetch");
-    let answer = browser.send(prefetch).await;
-    assert!(answer.status != 302, "a prefetch must not begin a sync: {}", answer.status);
+    for (name, value) in SPECULATIVE {
+        let request = browser.request(Method::GET, &url.replace(&browser.collect, "")).header(name, value);
+        let answer = browser.send(request).await;
+        assert_eq!(answer.status, 204, "{name}: {value} must not begin a sync");
+    }
     assert_eq!(world.metric("datafly_sync_attempted_total", &[]).await, 0.0);
 }

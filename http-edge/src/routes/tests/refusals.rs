@@ -56,7 +56,30 @@ async fn a_preflight_names_the_exact_origin_or_nothing() {
         let got = send(&app, "OPTIONS", target, &[("origin", ORIGIN)], "").await;
         assert_eq!((got.status, got.header("access-control-allow-origin")), (StatusCode::NO_CONTENT, ORIGIN));
         assert_eq!(got.header("access-control-allow-headers"), "authorization, content-type");
-        assert_eq!((got.header("access-control-max-age"), got.header("vary")), ("600", "Origin"));
+        let vary = "Origin, Access-Control-Request-Headers";
+        assert_eq!((got.header("access-control-max-age"), got.header("vary")), ("600", vary));
+    }
+    let (many, long) = (vec!["a"; 33].join(","), "a".repeat(1025));
+    for (asked, allowed) in [
+        ("authorization,content-type", true),
+        ("authorization, traceparent,sentry-trace ,x-datadog-origin", true),
+        (&vec!["a"; 32].join(","), true),
+        (&many, false),
+        (&long, false),
+        ("", false),
+        ("authorization,", false),
+        ("*", true),
+        ("a b", false),
+        ("a;b", false),
+        ("x-\u{fc}", false),
+    ] {
+        let headers = [("origin", ORIGIN), ("access-control-request-headers", asked)];
+        let got = send(&app, "OPTIONS", "/v1/batch", &headers, "").await;
+        let expected = if allowed { asked } else { "authorization, content-type" };
+        assert_eq!(got.header("access-control-allow-headers"), expected, "{asked}");
+        let got = send(&app, "OPTIONS", "/v1/batch", &[("origin", "null"), headers[1]], "").await;
+        assert_eq!(got.header("vary"), "Origin, Access-Control-Request-Headers");
+        assert_eq!(got.header("access-control-allow-headers"), "");
     }
     for headers in [vec![("origin", "https://evil.example")], vec![("origin", "null")], vec![]] {
         let got = send(&app, "OPTIONS", "/v1/batch", &headers, "").await;
@@ -72,7 +95,10 @@ async fn a_key_over_its_rate_is_refused_here_until_it_may_try_again() {
     for _ in 0..3 {
         let got = send(&app, "POST", "/v1/t", &headers, r#"{"userId":"u"}"#).await;
         assert_eq!((got.status, got.code().as_str()), (StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED"));
-        assert_eq!(got.header("retry-after"), "21");
+        assert_eq!(
+            (got.header("retry-after"), got.header("access-control-expose-headers")),
+            ("21", "Retry-After")
+        );
         assert_eq!(got.header("access-control-allow-origin"), ORIGIN, "the core has let the origin in");
     }
     let got = send(&app, "GET", "/v1/sync/pinterest?pipeline_key=limited&aid=a", &[], "").await;
