@@ -25,8 +25,8 @@ static SIGNATURE: HeaderName = HeaderName::from_static("x-datafly-signature");
 /// Header of the time at which a call was signed.
 pub static TIMESTAMP: HeaderName = HeaderName::from_static("x-datafly-timestamp");
 
-/// Caller of the request with `parts`, sent by `peer`. `query_key` is its `pipeline_key` parameter, which
-/// counts where there is no Authorization header. Also the subscriber behind it, where one can be told.
+/// Caller of the request with `parts`, sent by `peer`. `query_key` is its `pipeline_key` parameter, which counts where
+/// there is no bearer in an Authorization header: that of a site behind a password is the browser's own. Also the subscriber behind it, where one can be told.
 pub fn collect(
     parts: &Parts,
     peer: SocketAddr,
@@ -37,10 +37,7 @@ pub fn collect(
     let subscriber = proxies.subscriber(client);
     let headers = &parts.headers;
     let authorization = unique(headers, &header::AUTHORIZATION, ErrorReason::InvalidPipelineKey)?;
-    let key = match authorization {
-        Some(value) => bearer(value).unwrap_or_default(),
-        None => query_key.unwrap_or_default(),
-    };
+    let key = authorization.and_then(bearer).or(query_key).unwrap_or_default();
     let caller = CollectCaller {
         pipeline_key: if key.len() <= MAX_KEY_BYTES { key.to_owned() } else { String::new() },
         origin: unique(headers, &header::ORIGIN, ErrorReason::OriginNotAllowed)?.map(str::to_owned),
@@ -114,8 +111,9 @@ fn text(headers: &HeaderMap, name: &HeaderName, max: usize) -> Option<String> {
     Some(text)
 }
 
+/// The key in an Authorization header; none where that has another scheme.
 fn bearer(value: &str) -> Option<&str> {
-    let (scheme, key) = value.split_once(' ')?;
+    let (scheme, key) = value.split_once(' ').unwrap_or((value, ""));
     scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
 }
 
@@ -142,8 +140,12 @@ mod tests {
         assert_eq!(key(&[("authorization", "bearer  dk_live_a")], Some("dk_live_q")), "dk_live_a");
         assert_eq!(key(&[], Some("dk_live_q")), "dk_live_q");
         let long = format!("Bearer {}", "a".repeat(4096));
-        for header in ["Basic eDp5", "Bearer", "Bearer ", &long] {
+        for header in ["Bearer", "Bearer ", &long] {
             assert_eq!(key(&[("authorization", header)], Some("dk_live_q")), "", "{header}");
+        }
+        for header in ["Basic eDp5", "Digest username=x", "", "dk_live_a"] {
+            assert_eq!(key(&[("authorization", header)], Some("dk_live_q")), "dk_live_q", "{header}");
+            assert_eq!(key(&[("authorization", header)], None), "", "{header}");
         }
     }
 

@@ -49,12 +49,18 @@ fn same(a: &Event<'_>, b: &Event<'_>) -> bool {
         && agree(a.traits.phone.as_ref(), b.traits.phone.as_ref())
         && agree(a.traits.email_sha256.as_ref(), b.traits.email_sha256.as_ref())
         && agree(a.traits.phone_sha256.as_ref(), b.traits.phone_sha256.as_ref())
-        && agree(clicked(a), clicked(b))
+        && agree(clicked(a).as_ref(), clicked(b).as_ref())
 }
 
-/// URL of the event's page where it can hold a click ID.
-fn clicked<'e, 'a>(event: &'e Event<'a>) -> Option<&'e Cow<'a, str>> {
-    event.page_url.as_ref().filter(|url| url.contains('?'))
+/// Texts of the event's page that can hold a click ID; none where none can.
+fn clicked<'e, 'a>(event: &'e Event<'a>) -> Option<[Option<&'e Cow<'a, str>>; 3]> {
+    let with_parameters = |url: &&Cow<'a, str>| url.contains(['?', '#']);
+    let places = [
+        event.page_url.as_ref().filter(with_parameters),
+        event.page_search.as_ref(),
+        event.referrer.as_ref().filter(with_parameters),
+    ];
+    places.iter().any(Option::is_some).then_some(places)
 }
 
 /// Adds the later event to the earlier one; the later one wins.
@@ -65,8 +71,9 @@ fn merge<'a>(into: &mut Event<'a>, later: Event<'a>) {
         }
     }
     // A referrer says who led to that page, and to no other.
-    if clicked(into).is_none() && later.page_url.is_some() {
-        (into.page_url, into.referrer) = (later.page_url, later.referrer);
+    if clicked(into).is_none() && (later.page_url.is_some() || clicked(&later).is_some()) {
+        (into.page_url, into.page_search, into.referrer) =
+            (later.page_url, later.page_search, later.referrer);
     }
     take(&mut into.message_id, later.message_id);
     take(&mut into.timestamp, later.timestamp);
@@ -113,6 +120,7 @@ fn subject(event: &Event<'_>, sec_gpc: bool) -> Subject {
         identity_token: owned(event.identity_token.as_deref()),
         reset: event.reset,
         page_url: owned(event.page_url.as_deref()),
+        page_search: owned(event.page_search.as_deref()),
         referrer: owned(event.referrer.as_deref()),
         consent: (event.consent.is_some() || sec_gpc)
             .then(|| ConsentSignals { json: owned(event.consent), sec_gpc }),
@@ -194,6 +202,23 @@ mod tests {
         }
         let kept = groups(&[led("/?_dfl=1", Some("own")), led("/?_dfl=1", None)]);
         assert_eq!(kept[0].event.referrer.as_deref(), Some("own"));
+        let search = |search| Event { page_search: Some(Cow::Borrowed(search)), ..click("/") };
+        for (one, other) in [
+            (search("?gclid=1"), search("?gclid=2")),
+            (search("?gclid=1"), click("/?gclid=2")),
+            (click("/#gclid=1"), click("/#gclid=2")),
+            (led("/", Some("/?gclid=1")), led("/", Some("/?gclid=2"))),
+            (led("/", Some("/?gclid=1")), click("/?gclid=2")),
+        ] {
+            assert_eq!(groups(&[one, other]).len(), 2);
+        }
+        for hidden in [search("?gclid=1"), click("/#gclid=1"), led("/", Some("/?gclid=1"))] {
+            for events in [[hidden.clone(), click("/next")], [click("/before"), hidden.clone()]] {
+                let merged = groups(&events);
+                assert_eq!(merged.len(), 1);
+                assert_eq!(clicked(&merged[0].event), clicked(&hidden));
+            }
+        }
         let email = |email: &'static str| Event {
             traits: Traits { email: Some(email.into()), ..Traits::default() },
             ..event("a", None, None)

@@ -51,6 +51,8 @@ pub struct Event<'a> {
     pub timestamp: Option<Cow<'a, str>>,
     /// `context.page.url`, at most 4 KiB.
     pub page_url: Option<Cow<'a, str>>,
+    /// `context.page.search`, at most 4 KiB.
+    pub page_search: Option<Cow<'a, str>>,
     /// `context.page.referrer`, at most 4 KiB.
     pub referrer: Option<Cow<'a, str>>,
     /// Members of `traits`, and of `context.traits` where those lack them.
@@ -180,6 +182,7 @@ impl<'a> Event<'a> {
     /// Takes from the batch's own context what is absent here, member by member; consent as a whole.
     pub fn fill(&mut self, shared: &Self) {
         fill(&mut self.page_url, &shared.page_url);
+        fill(&mut self.page_search, &shared.page_search);
         fill(&mut self.referrer, &shared.referrer);
         fill(&mut self.consent, &shared.consent);
         self.traits.fill(&shared.traits);

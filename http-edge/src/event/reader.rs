@@ -74,6 +74,7 @@ fn member(path: Path, key: &str) -> (Member, &'static str) {
             (Text(Field::IdentityToken), "context.identityToken")
         }
         (Path::Page, "url") => (Text(Field::PageUrl), "context.page.url"),
+        (Path::Page, "search") => (Text(Field::PageSearch), "context.page.search"),
         (Path::Page, "referrer") => (Text(Field::Referrer), "context.page.referrer"),
         _ => (Unknown, ""),
     }

@@ -29,7 +29,7 @@ fn all_known_fields_are_read_in_both_spellings() {
             r#"{{"type":"track","event":"Order","{anonymous}":"a-1","{user}":"u-1","{message}":"m-1",
             "timestamp":1e18,"properties":{{"n":[1,-2.5,true,null,{{"x":"y"}}]}},
             "traits":{{"email":"a@b.c","phone":"+44","email_sha256":"{hash}","phoneSha256":"{hash}","age":3}},
-            "context":{{"page":{{"url":"https://x/?gclid=1","referrer":"r"}},"reset":true,"{user_hash}":"h","{token}":"t",
+            "context":{{"page":{{"url":"https://x/?gclid=1","search":"?s","referrer":"r"}},"reset":true,"{user_hash}":"h","{token}":"t",
             "consent":{{"marketing": true, "gpp_sid":[7]}},"locale":"en","userAgent":5}}}}"#
         )
     };
@@ -41,7 +41,7 @@ fn all_known_fields_are_read_in_both_spellings() {
     assert_eq!(event.message_id.as_deref(), Some("m-1"));
     assert_eq!((event.user_hash.as_deref(), event.identity_token.as_deref()), (Some("h"), Some("t")));
     assert_eq!(event.page_url.as_deref(), Some("https://x/?gclid=1"));
-    assert_eq!(event.referrer.as_deref(), Some("r"));
+    assert_eq!((event.page_search.as_deref(), event.referrer.as_deref()), (Some("?s"), Some("r")));
     assert_eq!(event.traits.email.as_deref(), Some("a@b.c"));
     assert_eq!(event.traits.phone.as_deref(), Some("+44"));
     assert_eq!(event.traits.email_sha256, event.traits.phone_sha256);
@@ -72,7 +72,6 @@ fn what_is_not_an_object_with_members_is_no_event() {
 fn what_is_of_no_use_is_left_out_and_named() {
     use super::left_out::*;
     let long = "a".repeat(1025);
-    let url = "a".repeat(4097);
     for (text, member, why) in [
         (r#"{"userId":{"a":1}}"#, "userId", NOT_TEXT_OR_INTEGER),
         (r#"{"user_id":true}"#, "userId", NOT_TEXT_OR_INTEGER),
@@ -94,7 +93,6 @@ fn what_is_of_no_use_is_left_out_and_named() {
         (&format!(r#"{{"traits":{{"email":"{long}"}}}}"#), "traits.email", TOO_LONG),
         (&format!(r#"{{"messageId":"{long}"}}"#), "messageId", TOO_LONG),
         (&format!(r#"{{"context":{{"userHash":"{long}"}}}}"#), "context.userHash", TOO_LONG),
-        (&format!(r#"{{"context":{{"page":{{"url":"{url}"}}}}}}"#), "context.page.url", URL_TOO_LONG),
         (r#"{"context":7}"#, "context", NOT_OBJECT),
         (r#"{"context":{"page":"https://x"}}"#, "context.page", NOT_OBJECT),
         (r#"{"context":{"page":{"url":1}}}"#, "context.page.url", NOT_TEXT),
@@ -128,7 +126,7 @@ fn integers_are_ids_and_blank_is_absent() {
         let text = format!(
             r#"{{"userId":{blank},"anonymousId":{blank},"messageId":{blank},"timestamp":{blank},"traits":{{
             "email":{blank},"phone":{blank},"email_sha256":{blank},"phone_sha256":{blank}}},"context":{{
-            "page":{{"url":{blank},"referrer":{blank}}},"consent":{blank},"reset":{blank},"userHash":{blank},
+            "page":{{"url":{blank},"search":{blank},"referrer":{blank}}},"consent":{blank},"reset":{blank},"userHash":{blank},
             "identityToken":{blank}}}}}"#
         );
         assert_eq!(left_out(&text), (Vec::new(), Event::default()), "{text}");

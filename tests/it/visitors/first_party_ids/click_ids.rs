@@ -50,6 +50,19 @@ async fn a_click_id_is_delivered_as_it_came_and_the_newest_wins() {
     assert_eq!(world.vendor_id(browser.aid(), "gclid").await.as_deref(), Some("fifth"));
 }
 
+/// The click is usually in front, and half of an ID would be another one.
+#[tokio::test]
+async fn of_a_url_that_is_too_long_the_parameters_that_fit_count() {
+    let world = collecting(&["pinterest"], &["google"]).await;
+    let mut browser = world.browser();
+    let filler = "f".repeat(4000);
+    visit(&mut browser, &granted(), &format!("?gclid=in-front&filler={filler}&epik={}", "e".repeat(200)))
+        .await;
+    let ids = world.vendor_ids(browser.aid()).await.vendor_ids;
+    assert_eq!(ids.keys().collect::<Vec<_>>(), ["gclid"]);
+    assert_eq!(ids["gclid"].value, "in-front");
+}
+
 #[tokio::test]
 async fn a_server_s_call_brings_click_ids_and_gets_no_cookies() {
     let world = collecting(&[], GENERATING_VENDORS).await;
