@@ -7,46 +7,93 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_enco
 use proto::v1::{Cookie, SameSite};
 use serve::origin::is_loopback_host;
 
+/// Name of the cookie that holds the browser's anonymous ID.
+pub const DFID: &str = "_dfid";
 /// Longest `_dfid` in bytes, as for each ID that a browser sends; a longer one is not ours.
 const MAX_ANONYMOUS_ID_BYTES: usize = 128;
+/// Most values of `_dfid` that count (`Subject.cookie_anonymous_id` and `cookie_anonymous_ids`).
+const MAX_ANONYMOUS_IDS: usize = 8;
 /// Longest value of a vendor's cookie in bytes; they are about 30 to 200 long.
 const MAX_VENDOR_COOKIE_BYTES: usize = 512;
+/// Most values of vendors' cookies beside the first of each name (`Subject.further_vendor_cookies`).
+const MAX_FURTHER_VENDOR_COOKIES: usize = 16;
 /// Bytes that RFC 6265 forbids in a value, and the escape itself.
 const NOT_IN_VALUE: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b',').add(b';').add(b'\\').add(b'%');
 
-/// Value of the first cookie called `name`, as sent; none where that is no ASCII, which ours and the vendors'
-/// are. Beside it may stand the site's own, with any bytes.
-fn get<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+/// Values of all cookies called `name`, as sent; those left out that are no ASCII, which ours and the vendors' are.
+/// Beside them may stand the site's own, with any bytes. A browser sends a name more than once where hosts and domains
+/// have set it, in an order that says nothing (RFC 6265, 5.4).
+fn values<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a str> {
     // HTTP/2 may send several fields.
     headers
         .get_all(header::COOKIE)
         .iter()
         .flat_map(|field| field.as_bytes().split(|byte| *byte == b';'))
-        .find_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="))
-        .filter(|value| value.is_ascii())
-        .and_then(|value| str::from_utf8(value).ok())
+        .filter_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+        .filter_map(|value| str::from_utf8(value).ok().filter(|value| value.is_ascii()))
 }
 
-/// Anonymous ID of the browser, from `_dfid`; none where it is empty, too long or not UTF-8.
-pub fn anonymous_id(headers: &HeaderMap) -> Option<String> {
-    let value = percent_decode_str(get(headers, "_dfid")?).decode_utf8().ok()?;
-    (!value.is_empty() && value.len() <= MAX_ANONYMOUS_ID_BYTES).then(|| value.into_owned())
+/// Anonymous IDs of the browser, from `_dfid`, each once; those left out that are blank, too long or not UTF-8.
+pub fn anonymous_ids(headers: &HeaderMap) -> Vec<String> {
+    let mut ids: Vec<String> = Vec::new();
+    for value in values(headers, DFID) {
+        if let Ok(id) = percent_decode_str(value).decode_utf8()
+            && !id.trim().is_empty()
+            && id.len() <= MAX_ANONYMOUS_ID_BYTES
+            && ids.len() < MAX_ANONYMOUS_IDS
+            && !ids.iter().any(|known| *known == id)
+        {
+            ids.push(id.into_owned());
+        }
+    }
+    ids
+}
+
+/// True where the browser sends several `_dfid`, whatever is in them.
+pub fn has_several_ids(headers: &HeaderMap) -> bool {
+    values(headers, DFID).nth(1).is_some()
 }
 
 /// Value of the state cookie of a vendor's sync.
 pub fn state(headers: &HeaderMap, vendor: &str) -> Option<String> {
-    get(headers, &state_name(vendor)).map(str::to_owned)
+    values(headers, &state_name(vendor)).find(|value| !value.is_empty()).map(str::to_owned)
 }
 
-/// The cookies called as in `names`, those that are empty or too long left out.
-pub fn vendor_cookies<'a>(
-    headers: &'a HeaderMap,
-    names: &'a [String],
-) -> impl Iterator<Item = (&'a str, &'a str)> {
-    names
-        .iter()
-        .filter_map(|name| Some((name.as_str(), get(headers, name)?)))
-        .filter(|(_, value)| (1..=MAX_VENDOR_COOKIE_BYTES).contains(&value.len()))
+/// Cookies of a browser that the core is told of.
+#[derive(Debug, Default)]
+pub struct BrowserCookies {
+    /// Values of `_dfid`, each once.
+    pub anonymous_ids: Vec<String>,
+    /// First value of each vendor's cookie, by name.
+    pub vendors: Vec<(String, String)>,
+    /// Further values of vendors' cookies, by name, each once.
+    pub further_vendors: Vec<(String, String)>,
+}
+
+impl BrowserCookies {
+    /// Reads the cookies, those of the vendors called as in `names`; what is empty or too long is left out.
+    pub fn read(headers: &HeaderMap, names: &[String]) -> Self {
+        let mut cookies = Self { anonymous_ids: anonymous_ids(headers), ..Self::default() };
+        for name in names {
+            let mut usable: Vec<&str> = Vec::new();
+            for value in values(headers, name) {
+                if (1..=MAX_VENDOR_COOKIE_BYTES).contains(&value.len()) && !usable.contains(&value) {
+                    usable.push(value);
+                }
+            }
+            let mut pairs = usable.into_iter().map(|value| (name.clone(), value.to_owned()));
+            cookies.vendors.extend(pairs.next());
+            let room = MAX_FURTHER_VENDOR_COOKIES - cookies.further_vendors.len();
+            cookies.further_vendors.extend(pairs.take(room));
+        }
+        cookies
+    }
+}
+
+/// Ends the cookie that a host has set without a Domain beside `cookie`, which has one: before collect hosts had a
+/// domain they set it so.
+pub fn end_host_only(cookie: &Cookie) -> Cookie {
+    Cookie { value: String::new(), max_age_seconds: 0, domain: None, ..cookie.clone() }
 }
 
 /// `cookie` as a `Set-Cookie` value; `None` where its name, domain or path can't stand in a header.
@@ -98,6 +145,10 @@ mod tests {
         cookies.iter().map(|cookie| (header::COOKIE, cookie.parse().unwrap())).collect()
     }
 
+    fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
     fn names() -> Vec<String> {
         ["_fbp", "_ga"].map(str::to_owned).to_vec()
     }
@@ -105,10 +156,30 @@ mod tests {
     #[test]
     fn only_our_cookies_and_the_vendors_are_read() {
         let sent = headers(&["session=s3cret; _fbp=fb.1.2.3", "_dfid=a%3Bb; _dfs_criteo=x=y; _dfid=second"]);
-        assert_eq!(anonymous_id(&sent).as_deref(), Some("a;b"));
+        assert_eq!(anonymous_ids(&sent), ["a;b", "second"]);
         assert_eq!(state(&sent, "criteo").as_deref(), Some("x=y"));
         assert_eq!(state(&sent, "pinterest"), None);
-        assert_eq!(vendor_cookies(&sent, &names()).collect::<Vec<_>>(), [("_fbp", "fb.1.2.3")]);
+        assert_eq!(BrowserCookies::read(&sent, &names()).vendors, pairs(&[("_fbp", "fb.1.2.3")]));
+    }
+
+    #[test]
+    fn of_several_cookies_of_a_name_all_that_can_be_used_count_once() {
+        let sent = headers(&[
+            "_dfid=; _dfid=a; _dfid=%20; _dfid=b; _dfid=a",
+            "_fbp=; _ga=g; _fbp=f; _fbp=f; _fbp=h",
+        ]);
+        assert!(has_several_ids(&sent) && has_several_ids(&headers(&["_dfid=; _dfid=a"])));
+        assert!(!has_several_ids(&headers(&["_dfid=a; _dfi=b; _dfidx=c"])));
+        let cookies = BrowserCookies::read(&sent, &names());
+        assert_eq!(cookies.anonymous_ids, ["a", "b"]);
+        assert_eq!(cookies.vendors, pairs(&[("_fbp", "f"), ("_ga", "g")]));
+        assert_eq!(cookies.further_vendors, pairs(&[("_fbp", "h")]));
+        let number =
+            |name: &str, count: usize| (0..count).map(|n| format!("{name}={n}; ")).collect::<String>();
+        let many = headers(&[&number("_dfid", 20), &number("_fbp", 12), &number("_ga", 12)]);
+        let cookies = BrowserCookies::read(&many, &names());
+        assert_eq!((cookies.anonymous_ids.len(), cookies.further_vendors.len()), (8, 16));
+        assert_eq!(state(&headers(&["_dfs_criteo=; _dfs_criteo=s"]), "criteo").as_deref(), Some("s"));
     }
 
     #[test]
@@ -116,16 +187,16 @@ mod tests {
         let sent: &[&[u8]] = &[b"name=J\xc3\xbcrgen; _dfid=a", b"\xff; =; ;_fbp=fb.1.2.\xe9; _ga=g"];
         let fields = sent.iter().map(|field| (header::COOKIE, HeaderValue::from_bytes(field).unwrap()));
         let sent: HeaderMap = fields.collect();
-        assert_eq!(anonymous_id(&sent).as_deref(), Some("a"));
-        assert_eq!(vendor_cookies(&sent, &names()).collect::<Vec<_>>(), [("_ga", "g")]);
+        assert_eq!(anonymous_ids(&sent), ["a"]);
+        assert_eq!(BrowserCookies::read(&sent, &names()).vendors, pairs(&[("_ga", "g")]));
     }
 
     #[test]
     fn an_id_that_is_empty_too_long_or_not_text_is_ignored() {
         for value in ["", &"a".repeat(129), "%ff", &"%00".repeat(129)] {
-            assert_eq!(anonymous_id(&headers(&[&format!("_dfid={value}")])), None, "{value}");
+            assert_eq!(anonymous_ids(&headers(&[&format!("_dfid={value}")])), [""; 0], "{value}");
         }
-        assert!(anonymous_id(&headers(&[&format!("_dfid={}", "%F0%9F%8D%AA".repeat(32))])).is_some());
+        assert_eq!(anonymous_ids(&headers(&[&format!("_dfid={}", "%F0%9F%8D%AA".repeat(32))])).len(), 1);
     }
 
     #[test]
@@ -147,7 +218,9 @@ mod tests {
              HttpOnly; Secure; SameSite=Lax"
         );
         let pair = written.to_str().unwrap().split("; ").next().unwrap();
-        assert_eq!(anonymous_id(&headers(&[pair])).as_deref(), Some(cookie.value.as_str()));
+        assert_eq!(anonymous_ids(&headers(&[pair])), [cookie.value.as_str()]);
+        let ended = set_cookie(&end_host_only(&cookie)).unwrap();
+        assert_eq!(ended, "_dfid=; Max-Age=0; Path=/; HttpOnly; Secure; SameSite=Lax");
     }
 
     #[test]

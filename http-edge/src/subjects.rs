@@ -4,11 +4,11 @@ use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderValue};
 use prost_types::Timestamp;
-use proto::v1::{ConsentSignals, Subject};
+use proto::v1::{ConsentSignals, Subject, VendorCookie};
 use sha2::{Digest, Sha256};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::{caller, cookies, event::Event};
+use crate::{caller, cookies::BrowserCookies, event::Event};
 
 /// Events that make one subject.
 #[derive(Debug, PartialEq, Eq)]
@@ -84,31 +84,37 @@ fn merge<'a>(into: &mut Event<'a>, later: Event<'a>) {
     take(&mut into.traits.phone_sha256, later.traits.phone_sha256);
 }
 
-/// Subjects of `groups`. A browser's request adds what its cookies say, those called as in `vendor_cookies`
-/// included, and asks for pending syncs once where it `wants_syncs`; a signed call has neither.
+/// Subjects of `groups`. A browser's request adds what its `cookies` say, and asks for pending syncs once where it
+/// `wants_syncs`; a signed call has neither.
 pub fn subjects(
     groups: &[Group<'_>],
     headers: &HeaderMap,
-    vendor_cookies: &[String],
-    signed: bool,
+    cookies: Option<&BrowserCookies>,
     wants_syncs: bool,
 ) -> Vec<Subject> {
-    let cookie_anonymous_id = if signed { None } else { cookies::anonymous_id(headers) };
     let sec_gpc = caller::sec_gpc(headers);
     let last = groups.len().saturating_sub(1);
-    let mut subjects = Vec::with_capacity(groups.len());
-    for (at, group) in groups.iter().enumerate() {
-        let vendor_cookies = cookies::vendor_cookies(headers, vendor_cookies).filter(|_| !signed);
-        subjects.push(Subject {
-            cookie_anonymous_id: cookie_anonymous_id.clone(),
-            vendor_cookies: vendor_cookies.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
-            want_pending_syncs: wants_syncs && !signed && at == last,
-            message_id: signed.then(|| message_id(group, headers)),
-            timestamp: signed.then(|| time_of(&group.event)).flatten(),
-            ..subject(&group.event, sec_gpc)
-        });
-    }
-    subjects
+    let of_group = |(at, group): (usize, &Group<'_>)| {
+        let mut subject = subject(&group.event, sec_gpc);
+        if let Some(cookies) = cookies {
+            add(&mut subject, cookies);
+            subject.want_pending_syncs = wants_syncs && at == last;
+        } else {
+            subject.message_id = Some(message_id(group, headers));
+            subject.timestamp = time_of(&group.event);
+        }
+        subject
+    };
+    groups.iter().enumerate().map(of_group).collect()
+}
+
+fn add(subject: &mut Subject, cookies: &BrowserCookies) {
+    let mut ids = cookies.anonymous_ids.iter().cloned();
+    subject.cookie_anonymous_id = ids.next();
+    subject.cookie_anonymous_ids = ids.collect();
+    subject.vendor_cookies = cookies.vendors.iter().cloned().collect();
+    let further = cookies.further_vendors.iter().cloned();
+    subject.further_vendor_cookies = further.map(|(name, value)| VendorCookie { name, value }).collect();
 }
 
 /// Subject as `event` alone tells it.
@@ -229,16 +235,22 @@ mod tests {
     #[test]
     fn a_browser_adds_its_cookies_and_asks_once_and_a_server_does_not() {
         let mut headers: HeaderMap =
-            [(COOKIE, "_dfid=c; _ga=g; other=o".parse().unwrap())].into_iter().collect();
+            [(COOKIE, "_dfid=c; _ga=g; other=o; _dfid=d; _ga=h".parse().unwrap())].into_iter().collect();
         headers.insert("sec-gpc", "1".parse().unwrap());
         let groups = groups(&[event("a", None, None), event("b", Some("{}"), None)]);
-        let browser = subjects(&groups, &headers, &["_ga".to_owned()], false, true);
+        let cookies = BrowserCookies::read(&headers, &["_ga".to_owned()]);
+        let browser = subjects(&groups, &headers, Some(&cookies), true);
         assert!(browser.iter().all(|s| s.cookie_anonymous_id.as_deref() == Some("c")));
+        assert!(browser.iter().all(|s| s.cookie_anonymous_ids == ["d"]));
+        let further = VendorCookie { name: "_ga".into(), value: "h".into() };
+        assert_eq!(browser[1].further_vendor_cookies, [further]);
         assert_eq!(browser[0].vendor_cookies.keys().collect::<Vec<_>>(), ["_ga"]);
         assert_eq!(browser.iter().map(|s| s.want_pending_syncs).collect::<Vec<_>>(), [false, true]);
         assert_eq!(browser[0].consent, Some(ConsentSignals { json: None, sec_gpc: true }));
         assert!(browser.iter().all(|s| s.message_id.is_none() && s.timestamp.is_none()));
-        let server = subjects(&groups, &headers, &["_ga".to_owned()], true, true);
+        let unasked = subjects(&groups, &headers, Some(&cookies), false);
+        assert!(unasked.iter().all(|s| !s.want_pending_syncs));
+        let server = subjects(&groups, &headers, None, true);
         assert!(server.iter().all(|s| s.cookie_anonymous_id.is_none() && s.vendor_cookies.is_empty()));
         assert!(!server[1].want_pending_syncs);
     }
@@ -251,7 +263,7 @@ mod tests {
             if let Some(stamp) = stamp {
                 headers.insert(&caller::TIMESTAMP, stamp.parse().unwrap());
             }
-            subjects(&collapse([(0, raw, event)]), &headers, &[], true, true)[0].message_id.clone().unwrap()
+            subjects(&collapse([(0, raw, event)]), &headers, None, true)[0].message_id.clone().unwrap()
         };
         assert_eq!(id("{}", Some("m"), Some("1")), "m");
         let digests = [

@@ -70,8 +70,14 @@ fn message(
         raw_query: raw_query.to_owned(),
         state_cookie,
         host,
-        cookie_anonymous_id: cookies::anonymous_id(&parts.headers),
+        cookie_anonymous_id: visitor(parts),
         sec_gpc: caller::sec_gpc(&parts.headers),
         referer: caller::referer(&parts.headers),
     })
+}
+
+/// The browser's `_dfid`; none where it sends several, of which only the state says which is meant.
+fn visitor(parts: &Parts) -> Option<String> {
+    let mut ids = cookies::anonymous_ids(&parts.headers).into_iter();
+    ids.next().filter(|_| ids.next().is_none())
 }

@@ -21,7 +21,8 @@ use super::{
 };
 use crate::{
     body::discard,
-    caller, cookies,
+    caller,
+    cookies::{self, BrowserCookies},
     core_client::Trace,
     error::ApiError,
     event::{self, Event},
@@ -131,7 +132,7 @@ async fn take(
     let count = split.events.len();
     sender.admit(count)?;
     caller.events = u32::try_from(count).unwrap_or(u32::MAX);
-    let has_cookie = !signed && cookies::anonymous_id(&parts.headers).is_some();
+    let has_cookie = !signed && !cookies::anonymous_ids(&parts.headers).is_empty();
     let wants_syncs = split.wants_syncs;
     let (mut events, mut errors) = parse(split, event::Sender { signs: signed, has_cookie });
     let wants_syncs =
@@ -144,13 +145,14 @@ async fn take(
     let vendor_cookies = vendor_cookies(edge, &parts.headers, signed).await;
     let vendor_cookies =
         vendor_cookies.inspect_err(|error| edge.throttle.learn(sender, count, Some(error)))?;
-    let subjects = subjects::subjects(&groups, &parts.headers, &vendor_cookies, signed, wants_syncs);
+    let browser_cookies = (!signed).then(|| BrowserCookies::read(&parts.headers, &vendor_cookies));
+    let subjects = subjects::subjects(&groups, &parts.headers, browser_cookies.as_ref(), wants_syncs);
     let groups: Vec<Vec<usize>> = groups.into_iter().map(|group| group.indices).collect();
     caller.signed_body = signed.then(|| std::mem::take(&mut body.bytes));
     let resolutions = call(edge, &caller::trace(&parts.headers), caller, subjects).await;
     edge.throttle.learn(sender, count, resolutions.as_ref().err());
     let resolutions = resolutions?;
-    let (mut anonymous_id, mut pending_syncs, mut cookies) = (None, Vec::new(), BTreeMap::new());
+    let (mut anonymous_id, mut pending_syncs, mut jar) = (None, Vec::new(), BTreeMap::new());
     for (indices, resolution) in groups.into_iter().zip(resolutions) {
         if let Some((error, retry)) = rejection(&resolution) {
             errors.extend(indices.into_iter().map(|index| Rejected { index, error: error.clone(), retry }));
@@ -158,7 +160,7 @@ async fn take(
             warnings::add(&mut warnings, &resolution, &indices);
             anonymous_id = Some(resolution.anonymous_id).filter(|id| !id.is_empty()).or(anonymous_id);
             pending_syncs = resolution.pending_syncs;
-            cookies.extend(resolution.cookies.into_iter().map(|cookie| (cookie.name.clone(), cookie)));
+            jar.extend(resolution.cookies.into_iter().map(|cookie| (cookie.name.clone(), cookie)));
         }
     }
     errors.sort_unstable_by_key(|rejected| rejected.index);
@@ -180,7 +182,13 @@ async fn take(
     if let Some(origin) = origin {
         cors::allow_origin(&mut response, &origin);
     }
-    set_cookies(&mut response, cookies.values().filter(|_| !signed));
+    if !signed {
+        // First, as a browser may take both for one.
+        let with_domain = jar.get(cookies::DFID).filter(|cookie| cookie.domain.is_some());
+        let stale = with_domain.filter(|_| cookies::has_several_ids(&parts.headers));
+        set_cookies(&mut response, stale.map(cookies::end_host_only).as_ref());
+        set_cookies(&mut response, jar.values());
+    }
     Ok(response)
 }
 

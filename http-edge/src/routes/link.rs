@@ -76,7 +76,7 @@ async fn token(
         discard(&parts.headers, body).await;
         None
     };
-    let Some(cookie_anonymous_id) = cookies::anonymous_id(&parts.headers) else {
+    let Some(cookie_anonymous_id) = cookies::anonymous_ids(&parts.headers).into_iter().next() else {
         return Err(ApiError::new(ErrorReason::InvalidArgument, "There is no _dfid cookie.".to_owned()));
     };
     let message = CreateLinkRequest { caller: Some(caller::message(caller)), cookie_anonymous_id };

@@ -6,7 +6,7 @@ use axum::{
     extract::{ConnectInfo, Path, Request, State, rejection::PathRejection},
     response::{IntoResponse, Response},
 };
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use proto::v1::{BeginSyncRequest, ErrorReason, SyncRedirect, begin_sync_response::Outcome};
 use tracing::error;
 
@@ -38,8 +38,8 @@ pub async fn begin(
     let message = BeginSyncRequest {
         caller: Some(caller::message(caller)),
         vendor,
+        cookie_anonymous_id: visitor_of(&parts.headers, &anonymous_id),
         anonymous_id,
-        cookie_anonymous_id: cookies::anonymous_id(&parts.headers),
         referer: caller::referer(&parts.headers),
         sec_gpc: caller::sec_gpc(&parts.headers),
     };
@@ -58,6 +58,13 @@ pub async fn begin(
         }
     };
     Ok(send_on(redirect))
+}
+
+/// The browser's `_dfid`: of several the one that the image was made for, else the first.
+fn visitor_of(headers: &HeaderMap, anonymous_id: &str) -> Option<String> {
+    let ids = cookies::anonymous_ids(headers);
+    let own = ids.iter().position(|id| id.trim() == anonymous_id.trim());
+    ids.into_iter().nth(own.unwrap_or_default())
 }
 
 /// Answers 302 with the state cookie; 204 where the location can't stand in a header.

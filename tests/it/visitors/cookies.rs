@@ -57,6 +57,15 @@ async fn on_an_https_host_the_cookies_are_secure_and_carry_the_domain() {
     let expected = ["domain=example.com", "httponly", "max-age=34560000", "path=/", "samesite=lax", "secure"];
     assert_eq!(attributes(&answer, "_dfid"), expected);
 
+    // From before the host had a domain the browser has another one, which would go on to be sent beside the new one.
+    let request = browser.request(Method::POST, "/v1/batch").bearer_auth(&browser.key);
+    let two = format!("_dfid=stale; _dfid={}", browser.aid());
+    let request = request.header("host", "collect.example.com").header("cookie", two);
+    let set = browser.clone().send(request.body(body)).await.set_cookies();
+    let of_visitor: Vec<&String> = set.iter().filter(|cookie| cookie.starts_with("_dfid=")).collect();
+    assert_eq!(of_visitor[0], "_dfid=; Max-Age=0; Path=/; HttpOnly; Secure; SameSite=Lax");
+    assert!(of_visitor.len() == 2 && of_visitor[1].contains("; Domain=example.com;"), "{set:?}");
+
     let url = browser.sync_url("trade_desk").replace(&browser.collect, "");
     let request = browser.request(Method::GET, &url).header("host", "collect.example.com");
     let redirect = browser.send(request).await;
@@ -150,6 +159,26 @@ async fn a_sync_for_another_visitor_than_the_cookie_s_is_refused() {
     assert_eq!(browser.send(own).await.status, 302, "fired from the customer's page");
     let none = browser.request(Method::GET, &url).header("referer", "");
     assert_eq!(browser.send(none).await.status, 302, "an empty Referer names no page");
+}
+
+/// Browsers send a host's own cookie and its domain's side by side, in an order that says nothing.
+#[tokio::test]
+async fn of_two_cookies_the_one_that_the_image_is_for_counts() {
+    let world = World::start().await;
+    for (cookie, status) in [
+        ("_dfid=; _dfid={aid}", 302),
+        ("_dfid=other; _dfid={aid}", 302),
+        ("_dfid={aid}; _dfid=other", 302),
+        ("_dfid=other; _dfid=another", 204),
+    ] {
+        let mut browser = world.browser();
+        browser.view(&granted()).await;
+        browser.jar.clear();
+        let url = browser.sync_url("pinterest").replace(&browser.collect, "");
+        let request = browser.request(Method::GET, &url);
+        let request = request.header("cookie", cookie.replace("{aid}", browser.aid()));
+        assert_eq!(browser.send(request).await.status, status, "{cookie}");
+    }
 }
 
 #[tokio::test]

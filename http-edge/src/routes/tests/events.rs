@@ -204,6 +204,29 @@ async fn the_vendors_cookies_are_asked_for_once_and_only_where_some_may_have_com
 }
 
 #[tokio::test]
+async fn of_several_cookies_all_are_told_and_a_stale_one_is_ended() {
+    let (app, fake) = start().await;
+    let body = r#"{"anonymousId":"a"}"#;
+    for (domain, cookie, ends) in [
+        (Some("example"), "_dfid=old; _dfid=; _dfid=new; _ga=x; _ga=y", true),
+        (Some("example"), "_dfid=old", false),
+        (None, "_dfid=old; _dfid=new", false),
+    ] {
+        fake.asked(|asked| asked.cookie_domain = domain.map(str::to_owned));
+        let got = send(&app, "POST", "/v1/t", &[KEY, ("cookie", cookie)], body).await;
+        let set: Vec<_> = got.headers.get_all("set-cookie").iter().map(|set| set.to_str().unwrap()).collect();
+        assert_eq!(set[..set.len() - 1] == ["_dfid=; Max-Age=0; Path=/"], ends, "{cookie}: {set:?}");
+        assert!(set.last().unwrap().starts_with("_dfid=a;"), "the new one comes last: {set:?}");
+    }
+    fake.asked(|asked| {
+        let subject = &asked.resolve[0].subjects[0];
+        assert_eq!(subject.cookie_anonymous_id.as_deref(), Some("old"));
+        assert_eq!(subject.cookie_anonymous_ids, ["new"]);
+        assert_eq!((subject.vendor_cookies["_ga"].as_str(), subject.further_vendor_cookies.len()), ("x", 1));
+    });
+}
+
+#[tokio::test]
 async fn while_no_core_names_the_cookies_a_visitor_who_has_some_is_told_to_return() {
     let (app, fake) = start().await;
     let (headers, body) = ([KEY, ("cookie", "_ga=GA1.2.1.2")], r#"{"anonymousId":"a"}"#);

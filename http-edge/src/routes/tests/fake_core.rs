@@ -34,6 +34,8 @@ pub(super) struct Asked {
     pub(super) vendor_cookies: usize,
     /// The answer to whoever asks for the vendors' cookies.
     pub(super) cookie_names: Result<Vec<String>, Status>,
+    /// The Domain of the cookie `_dfid` that it sets.
+    pub(super) cookie_domain: Option<String>,
     pub(super) begin: Vec<BeginSyncRequest>,
     pub(super) store: Vec<StoreSyncResultRequest>,
     pub(super) traces: Vec<Option<String>>,
@@ -47,6 +49,7 @@ impl Default for Asked {
             announced: 0,
             vendor_cookies: 0,
             cookie_names: Ok(vec!["_ga".into()]),
+            cookie_domain: None,
             begin: Vec::new(),
             store: Vec::new(),
             traces: Vec::new(),
@@ -89,6 +92,7 @@ impl ResolveService for FakeCore {
             asked.resolve.push(request.clone());
         });
         check_key(request.caller.as_ref()).await?;
+        let domain = self.asked(|asked| asked.cookie_domain.clone());
         let resolution = |subject: &proto::v1::Subject| {
             let reason = match subject.user_id.as_deref() {
                 Some("away") => Some(ErrorReason::Unavailable),
@@ -130,6 +134,7 @@ impl ResolveService for FakeCore {
                     name: "_dfid".into(),
                     value: subject.anonymous_id.clone().unwrap_or_else(|| "minted".into()),
                     path: "/".into(),
+                    domain: domain.clone(),
                     ..Cookie::default()
                 }],
                 ..Resolution::default()

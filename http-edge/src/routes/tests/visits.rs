@@ -21,6 +21,18 @@ async fn a_sync_redirects_or_is_refused_or_does_nothing() {
         assert_eq!((asked.begin[0].anonymous_id.as_str(), asked.begin[0].sec_gpc), ("a&b", true));
         assert_eq!(asked.begin[0].referer.as_deref(), Some("https://shop.example/x"));
     });
+    for (cookie, visitor) in [
+        ("_dfid=old; _dfid=a%26b", Some("a&b")),
+        ("_dfid=old; _dfid=new", Some("old")),
+        ("_dfid=; _dfid=new", Some("new")),
+        ("_dfid=", None),
+    ] {
+        send(&app, "GET", target, &[("cookie", cookie)], "").await;
+        fake.asked(|asked| {
+            let begun = asked.begin.pop().unwrap();
+            assert_eq!(begun.cookie_anonymous_id.as_deref(), visitor, "{cookie}");
+        });
+    }
     for (method, target, headers, status) in [
         ("HEAD", target, vec![], StatusCode::NO_CONTENT),
         ("GET", target, vec![("sec-purpose", "prefetch;prerender")], StatusCode::NO_CONTENT),
@@ -72,6 +84,12 @@ async fn a_callback_always_gets_its_image() {
             ("collect.example", Some("me"))
         );
     });
+    send(&app, "GET", target, &[("cookie", "_dfid=old; _dfid=new")], "").await;
+    assert_eq!(
+        fake.asked(|asked| asked.store.pop().unwrap().cookie_anonymous_id),
+        None,
+        "the state says which"
+    );
     let long = format!("/v1/sync/pinterest/callback?{}", "a".repeat(8 * 1024 + 1));
     for target in ["/v1/sync/%00/callback?state=s", "/v1/sync/a%3Bb/callback", &long] {
         image(&send(&app, "GET", target, &[], "").await);
