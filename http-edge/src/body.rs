@@ -10,10 +10,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::{
     error::ApiError,
+    gzip,
     memory::{HeldMemory, Holder, Memory, Signs},
 };
 
-/// Largest body in bytes; a larger one is 413 `PAYLOAD_TOO_LARGE`.
+/// Largest body in bytes, as it is sent and as it is unpacked; a larger one is 413 `PAYLOAD_TOO_LARGE`.
 pub const MAX_BODY_BYTES: u64 = 512 * 1024;
 /// Pace of a body; later it is 408, so that one sent byte by byte gives its memory back.
 const PACE: Pace = Pace { grace: Duration::from_secs(2), most: Duration::from_mins(1) };
@@ -64,9 +65,24 @@ impl Default for Bodies {
 
 /// Body that was read; its memory is given back when it is dropped.
 pub struct BufferedBody {
-    /// Bytes of the body, at most [`MAX_BODY_BYTES`].
-    pub bytes: Vec<u8>,
-    _memory: HeldMemory,
+    /// Bytes of the body as they were sent, at most [`MAX_BODY_BYTES`]: what a signature is over.
+    pub sent: Vec<u8>,
+    /// Bytes that were unpacked, where those that were sent are not the content; as many at most.
+    unpacked: Option<Vec<u8>>,
+    memory: HeldMemory,
+}
+
+impl BufferedBody {
+    /// The content, unpacked.
+    pub fn content(&self) -> &[u8] {
+        self.unpacked.as_ref().unwrap_or(&self.sent)
+    }
+
+    fn unpack(mut self) -> Result<Self, ApiError> {
+        let max_bytes = usize::try_from(MAX_BODY_BYTES).unwrap_or(usize::MAX);
+        self.unpacked = Some(gzip::unpack(&self.sent, max_bytes, &mut self.memory)?);
+        Ok(self)
+    }
 }
 
 impl Bodies {
@@ -79,11 +95,7 @@ impl Bodies {
         holder: Holder,
         signs: Signs,
     ) -> Result<BufferedBody, ApiError> {
-        let encoding =
-            headers.get(header::CONTENT_ENCODING).map_or(&b"identity"[..], |value| value.as_bytes());
-        if !encoding.eq_ignore_ascii_case(b"identity") {
-            return Err(ErrorReason::UnsupportedEncoding.into());
-        }
+        let is_packed = gzip::is_packed(headers)?;
         if body.size_hint().lower() > MAX_BODY_BYTES {
             discard(headers, body).await;
             return Err(ErrorReason::PayloadTooLarge.into());
@@ -93,7 +105,7 @@ impl Bodies {
         if matches!(&read, Err(error) if error.reason() != ErrorReason::RequestTimeout) {
             discard(headers, body).await;
         }
-        read
+        if is_packed { read?.unpack() } else { read }
     }
 
     async fn collect(&self, body: &mut Body, holder: Holder, signs: Signs) -> Result<BufferedBody, ApiError> {
@@ -120,7 +132,7 @@ impl Bodies {
         if signs == Signs::Perhaps {
             memory.grow((SIGNED_COPIES - copies).saturating_mul(length(&bytes)))?;
         }
-        Ok(BufferedBody { bytes, _memory: memory })
+        Ok(BufferedBody { sent: bytes, unpacked: None, memory })
     }
 }
 
@@ -182,7 +194,7 @@ mod tests {
         bodies
             .read(&headers, body, HOLDER, Signs::No)
             .await
-            .map(|buffered| buffered.bytes.len())
+            .map(|buffered| buffered.content().len())
             .map_err(|error| error.status())
     }
 
@@ -193,8 +205,8 @@ mod tests {
         assert_eq!(read(&bodies, "identity", vec![b' '; max].into()).await, Ok(max));
         let too_long = read(&bodies, "identity", vec![b' '; max + 1].into()).await;
         assert_eq!(too_long, Err(StatusCode::PAYLOAD_TOO_LARGE));
-        let gzip = read(&bodies, "gzip", "{}".into()).await;
-        assert_eq!(gzip, Err(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+        assert_eq!(read(&bodies, "gzip", "{}".into()).await, Err(StatusCode::BAD_REQUEST));
+        assert_eq!(read(&bodies, "br", "{}".into()).await, Err(StatusCode::UNSUPPORTED_MEDIA_TYPE));
         assert_eq!(bodies.memory.held(), 0);
     }
 
@@ -225,7 +237,8 @@ mod tests {
     #[test]
     fn the_largest_signed_body_fits() {
         let (memory, holder) = (Memory::default(), Holder { subscriber: Some(0), key: 0 });
-        let largest = REQUEST_OVERHEAD_BYTES + SIGNED_COPIES * u32::try_from(MAX_BODY_BYTES).unwrap();
+        // And once more what is unpacked of it.
+        let largest = REQUEST_OVERHEAD_BYTES + (SIGNED_COPIES + 1) * u32::try_from(MAX_BODY_BYTES).unwrap();
         memory.hold(holder).grow(largest).unwrap();
     }
 }

@@ -17,6 +17,7 @@ mod core_client;
 mod error;
 mod event;
 mod finish_on_drop;
+mod gzip;
 mod memory;
 mod query;
 mod routes;

@@ -102,7 +102,7 @@ const TABLE: &[Reason] = &[
     row(R::EmptyBatch, Code::InvalidArgument, H::BAD_REQUEST, "The batch has no events."),
     row(R::PayloadTooLarge, Code::ResourceExhausted, H::PAYLOAD_TOO_LARGE, "The request is over 512 KiB or 500 events."),
     row(R::MessageTooLarge, Code::ResourceExhausted, H::PAYLOAD_TOO_LARGE, "The message is over 4 MiB."),
-    row(R::UnsupportedEncoding, Code::InvalidArgument, H::UNSUPPORTED_MEDIA_TYPE, "Compressed bodies are not accepted."),
+    row(R::UnsupportedEncoding, Code::InvalidArgument, H::UNSUPPORTED_MEDIA_TYPE, "Only gzip is accepted as a content coding, and only once."),
     row(R::RequestTimeout, Code::DeadlineExceeded, H::REQUEST_TIMEOUT, "The body did not arrive in time."),
     row(R::NotFound, Code::NotFound, H::NOT_FOUND, "There is nothing at this path."),
     row(R::MethodNotAllowed, Code::Unimplemented, H::METHOD_NOT_ALLOWED, "This path does not have that method."),

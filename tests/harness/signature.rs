@@ -5,14 +5,14 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::Value;
 use sha2::Sha256;
 
-/// Value of `X-Datafly-Signature` for a text.
-pub fn sign(secret: &str, text: &str) -> String {
-    format!("sha256={}", hmac(secret, text))
+/// Value of `X-Datafly-Signature` for a body.
+pub fn sign(secret: &str, body: impl AsRef<[u8]>) -> String {
+    format!("sha256={}", hmac(secret, body))
 }
 
 /// Value of `context.userHash`, which vouches for a user ID.
 pub fn user_hash(secret: &str, user_id: &str) -> String {
-    hmac(secret, &format!("user:{user_id}"))
+    hmac(secret, format!("user:{user_id}"))
 }
 
 /// Value of `context.identityToken`: a JWT with these claims.
@@ -24,12 +24,12 @@ pub fn identity_token(secret: &str, claims: &Value) -> String {
 }
 
 /// HMAC-SHA256 of a text, in hex.
-pub fn hmac(secret: &str, text: &str) -> String {
+pub fn hmac(secret: &str, text: impl AsRef<[u8]>) -> String {
     hex::encode(mac(secret, text))
 }
 
-fn mac(secret: &str, text: &str) -> Vec<u8> {
+fn mac(secret: &str, text: impl AsRef<[u8]>) -> Vec<u8> {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
-    mac.update(text.as_bytes());
+    mac.update(text.as_ref());
     mac.finalize().into_bytes().to_vec()
 }

@@ -33,6 +33,7 @@ const CORE: Floors = &[
 const EDGE: Floors = &[
     &["config", "cookies", "error", "finish_on_drop"],
     &["memory"],
+    &["gzip"],
     &["body", "core_client", "event", "query", "throttle"],
     &["caller", "vendor_cookies"],
     &["subjects"],

@@ -128,7 +128,7 @@ async fn take(
 ) -> Result<Response, ApiError> {
     let signed = caller.signature.is_some();
     let mut body = edge.bodies.read(&parts.headers, body, sender.holder(), sender.signs()).await?;
-    let split = split(&body.bytes)?;
+    let split = split(body.content())?;
     let count = split.events.len();
     sender.admit(count)?;
     caller.events = u32::try_from(count).unwrap_or(u32::MAX);
@@ -148,7 +148,7 @@ async fn take(
     let browser_cookies = (!signed).then(|| BrowserCookies::read(&parts.headers, &vendor_cookies));
     let subjects = subjects::subjects(&groups, &parts.headers, browser_cookies.as_ref(), wants_syncs);
     let groups: Vec<Vec<usize>> = groups.into_iter().map(|group| group.indices).collect();
-    caller.signed_body = signed.then(|| std::mem::take(&mut body.bytes));
+    caller.signed_body = signed.then(|| std::mem::take(&mut body.sent));
     let resolutions = call(edge, &caller::trace(&parts.headers), caller, subjects).await;
     edge.throttle.learn(sender, count, resolutions.as_ref().err());
     let resolutions = resolutions?;

@@ -70,7 +70,7 @@ async fn token(
     // Nothing in it counts, but a signature covers it.
     let _memory = if caller.signature.is_some() {
         let mut body = edge.bodies.read(&parts.headers, body, sender.holder(), sender.signs()).await?;
-        caller.signed_body = Some(std::mem::take(&mut body.bytes));
+        caller.signed_body = Some(std::mem::take(&mut body.sent));
         Some(body)
     } else {
         discard(&parts.headers, body).await;

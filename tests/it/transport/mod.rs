@@ -3,6 +3,7 @@
 #[cfg(target_os = "linux")]
 mod bodies;
 mod grpc;
+mod gzip;
 mod hostile_grpc;
 mod http1;
 mod http2;

@@ -168,20 +168,12 @@ async fn what_is_not_signed_as_it_should_be_is_refused_and_leaves_nothing() {
     }
     server.origin = None;
 
-    // What is too long is not even hashed, whoever signed it, and nothing is unpacked: the signature is over
-    // the bytes on the wire.
+    // What is too long is not even hashed, whoever signed it.
     let long = " ".repeat(512 * 1024 + 1);
     for signature in [sign(secret, &long), bit_off(0)] {
         let answer = send(&mut server, long.clone(), &[("x-datafly-signature", &signature)]).await;
         assert_refused(&answer, 413, "PAYLOAD_TOO_LARGE", "too long");
     }
-    let packed = [("x-datafly-signature", good.as_str()), ("content-encoding", "gzip")];
-    assert_refused(
-        &send(&mut server, body.clone(), &packed).await,
-        415,
-        "UNSUPPORTED_ENCODING",
-        "compressed",
-    );
     // A good signature makes no event of what is none.
     for broken in ["", "{", "null", "7", "user:customer-7"] {
         let answer = send_signed(&mut server, secret, broken).await;

@@ -19,11 +19,7 @@ async fn a_refusal_is_readable_where_the_page_may_call_and_sets_no_cookie() {
     for (headers, status, readable) in [
         (vec![("origin", ORIGIN)], StatusCode::UNAUTHORIZED, true),
         (vec![bad, ("origin", ORIGIN)], StatusCode::UNAUTHORIZED, true),
-        (
-            vec![KEY, ("origin", ORIGIN), ("content-encoding", "gzip")],
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            true,
-        ),
+        (vec![KEY, ("origin", ORIGIN), ("content-encoding", "br")], StatusCode::UNSUPPORTED_MEDIA_TYPE, true),
         (vec![bad, ("origin", "https://evil.example")], StatusCode::UNAUTHORIZED, false),
         (vec![bad, ("origin", ORIGIN), ("x-datafly-signature", "a")], StatusCode::UNAUTHORIZED, false),
         (vec![slow, ("origin", ORIGIN)], StatusCode::SERVICE_UNAVAILABLE, false),
@@ -38,7 +34,7 @@ async fn a_refusal_is_readable_where_the_page_may_call_and_sets_no_cookie() {
         (vec![KEY, ("origin", ORIGIN), ("origin", "https://evil.example")], StatusCode::FORBIDDEN),
         (vec![KEY, ("x-datafly-signature", "a"), ("x-datafly-signature", "b")], StatusCode::UNAUTHORIZED),
         (vec![("authorization", "Bearer denied")], StatusCode::SERVICE_UNAVAILABLE),
-        (vec![KEY, ("content-encoding", "gzip")], StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        (vec![KEY, ("content-encoding", "br")], StatusCode::UNSUPPORTED_MEDIA_TYPE),
     ] {
         let got = send(&app, "POST", "/v1/t", &headers, event).await;
         assert_eq!(got.status, status, "{headers:?}");
