@@ -13,6 +13,7 @@ mod privacy;
 mod proofs;
 mod refusals;
 mod resets;
+mod shapes;
 mod signed_calls;
 mod stamps;
 mod withdrawals;
