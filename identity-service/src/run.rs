@@ -33,7 +33,7 @@ use crate::{
         redis::{client::RedisClient, purge, supervisor},
         repairs,
     },
-    sync::{GatewaySync, state::StateKeys, used_states::UsedStates},
+    sync::{GatewaySync, counters, state::StateKeys, used_states::UsedStates},
     vendor_ids::writer::VendorIdWriter,
     vendors,
 };
@@ -87,7 +87,7 @@ pub async fn run(development: bool) -> Result<(), StartError> {
     };
     let tombstones = Arc::new(TombstoneKeys::derive(&config.keys));
     let (pool, keys) = (stores.postgres.clone(), config.keys.clone());
-    let settings = Settings::load(pool, keys, tombstones.clone(), config.allow_loopback)
+    let settings = Settings::load(pool, keys, tombstones.clone(), config.allow_loopback, counters::announce)
         .await
         .map_err(|error| StartError::Settings(error.to_string()))?;
     warn_of_taken_fields(&stores).await;

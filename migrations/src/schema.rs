@@ -342,6 +342,8 @@ table! {
         unanswered_since -> Nullable<Timestamptz>,
         next_at -> Timestamptz,
         anonymous_id -> Text,
+        period_since -> Nullable<Timestamptz>,
+        period_stored -> Bool,
     }
 }
 

@@ -32,3 +32,13 @@ pub async fn delivered(world: &World, anonymous_id: &str) -> IdentityVendorIds {
     })
     .await
 }
+
+/// Makes a device's syncs due again, and has Redis forget the schedules and leases.
+pub async fn make_due(world: &World, page: &Browser) {
+    let sql = format!(
+        "UPDATE sync_attempts SET next_at = now() - interval '1 minute' WHERE anonymous_id = '{}'",
+        page.aid()
+    );
+    world.database.execute(&sql).await;
+    world.flush_redis().await;
+}

@@ -47,6 +47,20 @@ pub const METRICS: &[Metric] = &[
         help: "Browsers that were sent to the vendor by a 302.",
     },
     Metric {
+        name: "datafly_sync_first_attempts_total",
+        kind: Kind::Counter,
+        unit: Unit::Count,
+        labels: &["vendor"],
+        help: "Periods of a browser's tries with the vendor, of its TTL each, however often it is tried in one.",
+    },
+    Metric {
+        name: "datafly_sync_first_successes_total",
+        kind: Kind::Counter,
+        unit: Unit::Count,
+        labels: &["vendor"],
+        help: "Periods in which the vendor's ID was stored, at whichever try.",
+    },
+    Metric {
         name: "datafly_sync_refused_total",
         kind: Kind::Counter,
         unit: Unit::Count,

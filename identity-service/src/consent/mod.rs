@@ -45,10 +45,9 @@ impl ConsentRule {
     /// The rule without any pipeline: silence denies, and categories have their names alone.
     pub const NONE: Self = Self { mode: ConsentMode::Explicit, mapping: None };
 
-    /// The categories that a code stands for, whatever its case: a category's name for itself, any other as the mapping
-    /// says.
+    /// The categories that a code stands for: a category's name, to the letter, for itself, any other as the mapping says.
     pub fn categories(&self, code: &str) -> impl Iterator<Item = Category> {
-        let named = Category::of_name(&code.to_lowercase());
+        let named = Category::of_name(code);
         let mapped =
             self.mapping.as_ref().filter(|_| named.is_none()).map(|mapping| mapping.categories(code));
         named.into_iter().chain(mapped.into_iter().flatten())

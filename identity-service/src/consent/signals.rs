@@ -24,6 +24,8 @@ const MAX_TOLD_CHARS: usize = 64;
 pub struct Signals {
     /// The vote of the signals that say the same of every need.
     general: Vote,
+    /// True where there is a text that is no such object.
+    is_unreadable: bool,
     /// The members of the consent object, each named once and none empty.
     members: Map<String, Value>,
 }
@@ -32,11 +34,11 @@ impl Signals {
     /// Parses the consent object (JSON, verbatim; none where the browser sent none) and takes Sec-GPC beside it. A text
     /// that is no JSON object, or names a member twice, denies. A member that is null, or holds nothing, is as if absent.
     pub fn parse(json: Option<&str>, sec_gpc: bool) -> Self {
-        let (mut members, unreadable) = match json.map(serde_json::from_str) {
-            None => (Map::new(), Vote::Silent),
-            Some(Ok(Unique(Value::Object(members)))) => (members, Vote::Silent),
-            Some(Ok(Unique(value))) if is_empty(&value) => (Map::new(), Vote::Silent),
-            Some(_) => (Map::new(), Vote::Unreadable),
+        let (mut members, is_unreadable) = match json.map(serde_json::from_str) {
+            None => (Map::new(), false),
+            Some(Ok(Unique(Value::Object(members)))) => (members, false),
+            Some(Ok(Unique(value))) if is_empty(&value) => (Map::new(), false),
+            Some(_) => (Map::new(), true),
         };
         remove_empty(&mut members);
         let votes = [
@@ -45,7 +47,8 @@ impl Signals {
             gpp::vote(&members),
             gpc::vote(sec_gpc, &members),
         ];
-        Self { general: votes.into_iter().fold(unreadable, Vote::max), members }
+        let unreadable = if is_unreadable { Vote::Unreadable } else { Vote::Silent };
+        Self { general: votes.into_iter().fold(unreadable, Vote::max), is_unreadable, members }
     }
 
     /// Decides for `need`. What the absence of signals means, `rule` says.
@@ -96,7 +99,7 @@ impl Signals {
             list if LISTS.contains(&list) => is_listed(value),
             name => Category::of_name(name).is_some(),
         };
-        self.members.is_empty() || self.members.iter().any(is_known)
+        !self.is_unreadable && (self.members.is_empty() || self.members.iter().any(is_known))
     }
 
     /// The names of the members and codes of an object in which nothing is known; none where something is.

@@ -146,7 +146,8 @@ fn is_word(bare: &str) -> bool {
     let is_separator = |c: char| c.is_whitespace() || matches!(c, '_' | '-' | '.' | ':' | ',');
     let joined: String = lower.chars().filter(|c| !is_separator(*c)).collect();
     let is_listed = |word: &str| WORDS.binary_search(&word).is_ok();
-    is_listed(&joined) || lower.split(is_separator).filter(|part| !part.is_empty()).all(is_listed)
+    is_listed(&joined)
+        || !joined.is_empty() && lower.split(is_separator).filter(|part| !part.is_empty()).all(is_listed)
 }
 
 /// True where the whole text is a name between brackets of any style, or between signs that templates use as such:

@@ -58,6 +58,8 @@ struct Shared {
     failed: AtomicU64,
     started: Instant,
     looker: Mutex<Looker>,
+    /// Told of each new snapshot.
+    on_change: fn(&Snapshot),
 }
 
 struct Looker {
@@ -72,12 +74,14 @@ struct Looker {
 
 impl Settings {
     /// Loads the settings of all organisations, once; hosts on this machine or in a private network only where they are
-    /// allowed. `tombstones` takes the keys of tombstones, now and whenever they change.
+    /// allowed. `tombstones` takes the keys of tombstones, now and whenever they change; `on_change` is told of each new
+    /// snapshot.
     pub async fn load(
         pool: PgPool,
         keys: Arc<SealKeys>,
         tombstones: Arc<TombstoneKeys>,
         allow_loopback: bool,
+        on_change: fn(&Snapshot),
     ) -> Result<Self> {
         let looker = Looker { pool, keys, tombstones, allow_loopback, connection: None, confirmed_by: None };
         let settings = Self {
@@ -87,6 +91,7 @@ impl Settings {
                 failed: AtomicU64::new(0),
                 started: Instant::now(),
                 looker: Mutex::new(looker),
+                on_change,
             }),
         };
         let mut tries = 1;
@@ -152,6 +157,7 @@ impl Settings {
         match looked {
             Ok(next) => {
                 if let Some(next) = next {
+                    (self.shared.on_change)(&next);
                     self.shared.snapshot.store(Arc::new(next));
                 }
                 self.shared.confirmed.store(asked.max(1), Ordering::Release);

@@ -1,7 +1,7 @@
 //! The snapshot: sources with all that belongs to them, and the ways to find them.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -237,6 +237,11 @@ impl Snapshot {
     /// Lists the keys of all organisations.
     pub fn keys(&self) -> impl Iterator<Item = &PipelineKey> {
         self.keys_by_id.values()
+    }
+
+    /// The names of the vendors whose sync is enabled on any pipeline.
+    pub fn enabled_vendors(&self) -> BTreeSet<&'static str> {
+        self.sources().flat_map(|source| &source.vendors).map(|enabled| enabled.vendor.name).collect()
     }
 
     /// Lists the sources of all organisations.

@@ -62,6 +62,19 @@ pub struct Attempt {
     /// Time before which the vendor is not tried again.
     #[serde(with = "time::serde::rfc3339")]
     pub next_at: OffsetDateTime,
+    /// The period of the browser's tries that runs, for the match rate.
+    #[serde(skip)]
+    pub period: Option<Period>,
+}
+
+/// A period in which a browser's tries with a vendor count as one: a browser that blocks the vendor is tried again, and
+/// must not pull the match rate down each time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Period {
+    /// Time of the 302 with which it began.
+    pub since: OffsetDateTime,
+    /// True where an ID was stored in it.
+    pub is_stored: bool,
 }
 
 impl Attempt {

@@ -118,10 +118,10 @@ pub fn consent_text(row: Option<&ConsentRow>) -> String {
 /// Consent as served, from PostgreSQL's row.
 pub fn consent_entry(row: Option<&ConsentRow>) -> ConsentEntry {
     ConsentEntry {
-        // A text that is no JSON denies, as `null` does: it must not look as if none had been sent.
+        // A text that is no JSON denies, as one does that is no object: it must not look as if none had been sent.
         signals: row
             .and_then(|row| row.signals.clone())
-            .map(|text| RawValue::from_string(text).unwrap_or_else(|_| RawValue::NULL.to_owned())),
+            .map(|text| RawValue::from_string(text).unwrap_or_else(|_| RawValue::TRUE.to_owned())),
         sec_gpc: row.is_some_and(|row| row.sec_gpc),
         updated_at: row.map(|row| row.updated_at),
         parsed: OnceLock::new(),

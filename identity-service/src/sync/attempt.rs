@@ -28,8 +28,8 @@ pub struct NewAttempt {
 }
 
 impl Write for NewAttempt {
-    /// The reason why the browser must not go after all.
-    type Output = Option<SyncRefusal>;
+    /// True where a period of the match rate begins; else the reason why the browser must not go after all.
+    type Output = Result<bool, SyncRefusal>;
 
     fn owner(&self) -> &Identifier {
         &self.browser
@@ -41,25 +41,25 @@ impl Write for NewAttempt {
 
     /// Records the attempt, or says why the browser must not go after all. A visitor without a canonical
     /// identity has no schedule; the callback will say so.
-    fn decide(&self, ledger: &mut Ledger) -> Option<SyncRefusal> {
-        let canonical = ledger.root(&self.browser)?;
+    fn decide(&self, ledger: &mut Ledger) -> Result<bool, SyncRefusal> {
+        let Some(canonical) = ledger.root(&self.browser) else { return Ok(false) };
         let browser = &self.browser.value;
         let consent = ledger.consent(browser).with_gpc(self.sec_gpc);
         let enabled = self.source.vendor(self.vendor);
-        if !enabled.is_some_and(|enabled| pending::allows(&self.source, enabled, &consent)) {
-            return Some(SyncRefusal::Consent);
-        }
+        let enabled = enabled.filter(|enabled| pending::allows(&self.source, enabled, &consent));
+        let Some(enabled) = enabled else { return Err(SyncRefusal::Consent) };
         let before = ledger.attempt(canonical, self.vendor, browser);
         if before.as_ref().is_some_and(|attempt| attempt.is_exhausted(self.now)) {
-            return Some(SyncRefusal::Exhausted);
+            return Err(SyncRefusal::Exhausted);
         }
         // As with the offer, but for its lease: who was offered it has that.
         if before.as_ref().is_some_and(|attempt| !attempt.is_due(self.now)) {
-            return Some(SyncRefusal::NotDue);
+            return Err(SyncRefusal::NotDue);
         }
         let own = ledger.own_attempt(canonical, self.vendor, browser);
-        let attempt = schedule::attempted(before.as_ref(), own, self.now);
+        let begins = schedule::running_period(own, enabled.ttl_days, self.now).is_none();
+        let attempt = schedule::attempted(before.as_ref(), own, enabled.ttl_days, self.now);
         ledger.schedule(canonical, self.vendor, browser, attempt);
-        None
+        Ok(begins)
     }
 }

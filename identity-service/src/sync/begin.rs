@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{
     GatewaySync,
     attempt::NewAttempt,
-    pending,
+    counters, pending,
     state::{self, SyncState},
 };
 use crate::{
@@ -86,11 +86,13 @@ impl GatewaySync {
                 now,
             };
             // The one thing stored at the 302.
-            if let Some(refusal) = self.writer.write(caller.org, attempt).await?.output {
-                return Ok(refused(vendor.name, refusal));
+            match self.writer.write(caller.org, attempt).await?.output {
+                Err(refusal) => return Ok(refused(vendor.name, refusal)),
+                Ok(true) => counters::first_attempt(vendor.name),
+                Ok(false) => {}
             }
         }
-        counter!("datafly_sync_attempted_total", "vendor" => vendor.name).increment(1);
+        counters::attempted(vendor.name);
         let location =
             sync_url::vendor_url(vendor, &enabled.endpoint, &enabled.partner_id, &host.url, &sealed);
         let state_cookie =

@@ -1,14 +1,13 @@
 //! Taking what a vendor sent back. Whatever it is, the browser gets its GIF; here it is decided, stored and
 //! counted.
 
-use metrics::counter;
 use proto::v1::{StoreSyncResultRequest, SyncOutcome};
 use serve::Authority;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    GatewaySync,
+    GatewaySync, counters,
     result::NewResult,
     state::SyncState,
     uid::{self, Uid},
@@ -30,28 +29,18 @@ impl GatewaySync {
         // An unknown name must not become a label.
         let vendor = vendors::find_sync(&request.vendor).map_or("unknown", |vendor| vendor.name);
         let (outcome, repair) = match self.decide_and_store(request, now).await {
-            Ok(committed) => (committed.output, committed.redis_failed),
+            Ok(Committed { output: (outcome, is_first), redis_failed }) => {
+                if is_first {
+                    counters::first_success(vendor);
+                }
+                (outcome, redis_failed)
+            }
             Err(error) => {
                 serve::warn_on_change!(ERROR, vendor, reason = ?error.reason(), "sync callback: not stored");
                 (SyncOutcome::StoreFailed, false)
             }
         };
-        let failed = |reason: &'static str| {
-            counter!("datafly_sync_failed_total", "vendor" => vendor, "reason" => reason).increment(1);
-        };
-        match outcome {
-            SyncOutcome::Stored if repair => failed("store_failed"),
-            SyncOutcome::Stored => {
-                counter!("datafly_sync_succeeded_total", "vendor" => vendor).increment(1);
-            }
-            SyncOutcome::NoId => failed("no_id"),
-            SyncOutcome::NoCanonical => failed("no_canonical"),
-            SyncOutcome::StoreFailed => failed("store_failed"),
-            SyncOutcome::BadState => failed("bad_state"),
-            SyncOutcome::InvalidId => failed("invalid_id"),
-            SyncOutcome::ConsentDenied => failed("consent"),
-            SyncOutcome::Unspecified => failed("unspecified"),
-        }
+        counters::answered(vendor, outcome, repair);
         if outcome == SyncOutcome::Stored && repair { SyncOutcome::StoreFailed } else { outcome }
     }
 
@@ -59,8 +48,8 @@ impl GatewaySync {
         &self,
         request: &StoreSyncResultRequest,
         now: OffsetDateTime,
-    ) -> Result<Committed<SyncOutcome>> {
-        let done = |output| Ok(Committed { output, redis_failed: false });
+    ) -> Result<Committed<(SyncOutcome, bool)>> {
+        let done = |outcome| Ok(Committed { output: (outcome, false), redis_failed: false });
         let Some(vendor) = vendors::find_sync(&request.vendor) else { return done(SyncOutcome::BadState) };
         if request.raw_query.len() > MAX_QUERY_BYTES {
             return done(SyncOutcome::BadState);
@@ -104,10 +93,11 @@ impl GatewaySync {
             now,
         };
         let committed = self.writer.write(org, result).await?;
-        if matches!(committed.output, SyncOutcome::Stored | SyncOutcome::NoId | SyncOutcome::BadState) {
+        let (outcome, _) = committed.output;
+        if matches!(outcome, SyncOutcome::Stored | SyncOutcome::NoId | SyncOutcome::BadState) {
             used.keep();
         }
-        if committed.output == SyncOutcome::NoCanonical {
+        if outcome == SyncOutcome::NoCanonical {
             tracing::info!(
                 anonymous_id = shortened,
                 vendor = vendor.name,

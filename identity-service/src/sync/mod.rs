@@ -3,6 +3,7 @@
 mod attempt;
 mod begin;
 mod callback;
+pub mod counters;
 pub mod explain;
 pub mod pending;
 mod result;

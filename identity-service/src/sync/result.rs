@@ -43,7 +43,8 @@ pub struct NewResult {
 }
 
 impl Write for NewResult {
-    type Output = SyncOutcome;
+    /// The outcome, and true where it is the first ID of its period.
+    type Output = (SyncOutcome, bool);
 
     fn owner(&self) -> &Identifier {
         &self.browser
@@ -58,24 +59,26 @@ impl Write for NewResult {
     }
 
     /// Stores what came back, if it counts.
-    fn decide(&self, ledger: &mut Ledger) -> SyncOutcome {
+    fn decide(&self, ledger: &mut Ledger) -> (SyncOutcome, bool) {
         let SyncState { vendor, anonymous_id, issued_at, .. } = &self.state;
-        let Some(canonical) = ledger.root(&self.browser) else { return SyncOutcome::NoCanonical };
+        let Some(canonical) = ledger.root(&self.browser) else { return (SyncOutcome::NoCanonical, false) };
         // Withdrawn between the 302 and now: nothing is stored, the state is not even used up.
         let consent = ledger.consent(anonymous_id).with_gpc(self.sec_gpc);
         if consent.signals().decide(&self.need, &self.rule) == Decision::Denied {
-            return SyncOutcome::ConsentDenied;
+            return (SyncOutcome::ConsentDenied, false);
         }
         if !ledger.use_state(anonymous_id, vendor, *issued_at) {
-            return SyncOutcome::BadState;
+            return (SyncOutcome::BadState, false);
         }
         let Some(value) = &self.value else {
             let own = ledger.own_attempt(canonical, vendor, anonymous_id);
             let attempt = schedule::no_id(own, self.now);
             ledger.schedule(canonical, vendor, anonymous_id, attempt);
-            return SyncOutcome::NoId;
+            return (SyncOutcome::NoId, false);
         };
-        let attempt = schedule::stored(self.ttl_days, self.now, self.jitter);
+        let own = ledger.own_attempt(canonical, vendor, anonymous_id);
+        let is_first = own.and_then(|own| own.period).is_some_and(|period| !period.is_stored);
+        let attempt = schedule::stored(own, self.ttl_days, self.now, self.jitter);
         ledger.schedule(canonical, vendor, anonymous_id, attempt);
         let row = VendorIdRow {
             canonical_id: canonical,
@@ -89,7 +92,7 @@ impl Write for NewResult {
             is_withheld: false,
         };
         ledger.store(self.field, row);
-        SyncOutcome::Stored
+        (SyncOutcome::Stored, is_first)
     }
 }
 
@@ -109,7 +112,7 @@ mod tests {
     }
 
     fn decide(ledger: &mut Ledger, result: &NewResult) -> SyncOutcome {
-        result.decide(ledger)
+        result.decide(ledger).0
     }
 
     fn result(anonymous_id: &str, issued_at: i64, value: Option<&str>) -> NewResult {

@@ -186,6 +186,7 @@ mod tests {
             attempts: 0,
             unanswered_since: None,
             next_at: NOW + Duration::days(30 - days_ago),
+            period: None,
         }
     }
 
@@ -197,6 +198,7 @@ mod tests {
             attempts,
             unanswered_since: Some(NOW - Duration::days(days_ago)),
             next_at: NOW + Duration::hours(1),
+            period: None,
         }
     }
 

@@ -3,4 +3,5 @@
 mod callbacks;
 mod consent;
 mod journey;
+mod match_rate;
 mod vendors;

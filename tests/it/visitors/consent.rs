@@ -43,7 +43,7 @@ async fn an_object_that_is_not_understood_denies_and_says_so() {
     let world = World::with(Options { consent_mode: "implicit", ..Options::default() }).await;
     for (consent, names) in [
         (json!({"categories": {"C0002": true, "C0004": true}}), vec!["C0002", "C0004"]),
-        (json!({"categoryPreferences": {"ads": false}}), vec!["ads"]),
+        (json!({"categoryPreferences": {"Advertising": false}}), vec!["Advertising"]),
         (json!({"cmp": {"choice": "all"}}), vec!["cmp"]),
     ] {
         let mut browser = world.browser();
@@ -83,7 +83,7 @@ async fn codes_count_as_the_pipeline_maps_them() {
         (json!({"categories": {"c0004": true, "C0005": true, "C0002": false}}), true),
         (json!({"categories": {"C0004": true, "C0005": false}}), false),
         (json!({"categories": {"ADS": true}}), true),
-        (json!({"categoryPreferences": {"Advertising": true}}), true),
+        (json!({"categoryPreferences": {"advertising": true}}), true),
         (json!({"categories": {"C0002": true}}), false),
         (json!({"marketing": true, "categories": {"C0004": false}}), false),
     ] {

@@ -4,7 +4,7 @@ use harness::{
     answers::assert_accepted,
     browser::Answer,
     signature::sign,
-    visits::granted,
+    visits::{granted, make_due},
     world::{Options, World},
 };
 use reqwest::Method;
@@ -157,6 +157,7 @@ async fn a_sync_for_another_visitor_than_the_cookie_s_is_refused() {
     assert_eq!(browser.send(foreign).await.status, 204, "fired from a foreign page");
     let own = browser.request(Method::GET, &url).header("referer", "https://shop.example.com/basket");
     assert_eq!(browser.send(own).await.status, 302, "fired from the customer's page");
+    make_due(&world, &browser).await;
     let none = browser.request(Method::GET, &url).header("referer", "");
     assert_eq!(browser.send(none).await.status, 302, "an empty Referer names no page");
 }

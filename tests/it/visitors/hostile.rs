@@ -3,7 +3,7 @@
 
 use harness::{
     answers::{assert_accepted, assert_gif},
-    visits::granted,
+    visits::{granted, make_due},
     world::{Options, World, all_vendors},
 };
 use serde_json::{Value, json};
@@ -227,6 +227,7 @@ async fn of_two_tabs_at_the_vendor_the_later_one_counts_whenever_it_returns() {
     world.vendors.misbehave("pinterest", id("earlier"));
     let earlier = browser.sync_to_vendor("pinterest").await;
     world.vendors.misbehave("pinterest", id("later"));
+    make_due(&world, &browser).await;
     let later = browser.sync_to_vendor("pinterest").await;
     for (callback, bad) in [(&later, 0.0), (&earlier, 1.0), (&later, 2.0), (&earlier, 3.0)] {
         assert_gif(&browser.get(callback.as_str()).await);
@@ -239,6 +240,7 @@ async fn of_two_tabs_at_the_vendor_the_later_one_counts_whenever_it_returns() {
     world.vendors.misbehave("pinterest", id("one"));
     let one = other.sync_to_vendor("pinterest").await;
     world.vendors.misbehave("pinterest", id("two"));
+    make_due(&world, &other).await;
     let two = other.sync_to_vendor("pinterest").await;
     for (callback, value) in [(&one, "one"), (&two, "two"), (&one, "two")] {
         assert_gif(&other.get(callback.as_str()).await);

@@ -133,6 +133,7 @@ fn what_is_not_understood_denies_and_is_told() {
     for (text, names) in [
         (r#"{"categories":{"C0004":true}}"#, &["C0004"][..]),
         (r#"{"categoryPreferences":{"Advertising":true,"Other":false}}"#, &["Advertising", "Other"]),
+        (r#"["marketing"]"#, &[]),
         (r#"{"cmp":"OneTrust","google":{"ads":true}}"#, &["cmp", "google"]),
     ] {
         let signals = Signals::parse(Some(text), false);

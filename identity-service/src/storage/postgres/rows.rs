@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     identifiers::{Identifier, Kind},
-    storage::attempt::{Attempt, Outcome, VendorAndBrowser},
+    storage::attempt::{Attempt, Outcome, Period, VendorAndBrowser},
 };
 
 /// The last consent signals of a browser.
@@ -127,6 +127,8 @@ pub struct AttemptRow {
     unanswered_since: Option<OffsetDateTime>,
     next_at: OffsetDateTime,
     anonymous_id: String,
+    period_since: Option<OffsetDateTime>,
+    period_stored: bool,
 }
 
 impl AttemptRow {
@@ -139,6 +141,7 @@ impl AttemptRow {
             attempts: self.attempts,
             unanswered_since: self.unanswered_since,
             next_at: self.next_at,
+            period: self.period_since.map(|since| Period { since, is_stored: self.period_stored }),
         };
         (self.canonical_id, (self.vendor, self.anonymous_id), attempt)
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use diesel::{
     prelude::*,
-    sql_types::{Array, Binary, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
+    sql_types::{Array, Binary, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use migrations::schema::sync_attempts;
@@ -51,12 +51,13 @@ pub async fn store(
     Prepared(
 diesel::sql_query(
         "INSERT INTO sync_attempts (org_id, canonical_id, vendor, anonymous_id, last_synced, ttl_days, outcome, \
-             attempts, unanswered_since, next_at) \
-         SELECT $1, * FROM unnest($2, $3, $4, $5, $6, $7, $8, $9, $10) \
+             attempts, unanswered_since, next_at, period_since, period_stored) \
+         SELECT $1, * FROM unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
          ON CONFLICT (org_id, canonical_id, vendor, anonymous_id) DO UPDATE SET \
              last_synced = excluded.last_synced, ttl_days = excluded.ttl_days, outcome = excluded.outcome, \
              attempts = excluded.attempts, unanswered_since = excluded.unanswered_since, \
-             next_at = excluded.next_at",
+             next_at = excluded.next_at, period_since = excluded.period_since, \
+             period_stored = excluded.period_stored",
     )
     .bind::<SqlUuid, _>(org)
     .bind::<Array<SqlUuid>, _>(rows.keys().map(|(canonical, _)| *canonical).collect::<Vec<_>>())
@@ -67,7 +68,9 @@ diesel::sql_query(
     .bind::<Array<Text>, _>(attempts().map(|a| a.outcome.word()).collect::<Vec<_>>())
     .bind::<Array<Integer>, _>(attempts().map(|a| a.attempts).collect::<Vec<_>>())
     .bind::<Array<Nullable<Timestamptz>>, _>(attempts().map(|a| a.unanswered_since).collect::<Vec<_>>())
-    .bind::<Array<Timestamptz>, _>(attempts().map(|a| a.next_at).collect::<Vec<_>>()),
+    .bind::<Array<Timestamptz>, _>(attempts().map(|a| a.next_at).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Timestamptz>>, _>(attempts().map(|a| Some(a.period?.since)).collect::<Vec<_>>())
+    .bind::<Array<Bool>, _>(attempts().map(|a| a.period.is_some_and(|own| own.is_stored)).collect::<Vec<_>>()),
 )
     .execute(connection)
     .await?;

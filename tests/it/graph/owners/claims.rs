@@ -3,15 +3,14 @@
 use harness::{
     browser::Browser,
     people::{People, beside, canonical, cookie, login, named, user, vouched},
+    visits::make_due,
     world::World,
 };
 use proto::v1::{Refusal, RefusalReason, Resolution};
 
 use super::{
     super::support::{assert_sound, two_cores},
-    support::{
-        Proof, Values, claim, collecting, device, fields, first, make_due, prove, sync, told, visit, with,
-    },
+    support::{Proof, Values, claim, collecting, device, fields, first, prove, sync, told, visit, with},
 };
 
 /// Users, and the proof with which each of them comes.

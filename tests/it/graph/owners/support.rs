@@ -144,13 +144,3 @@ pub(super) async fn projection(world: &World, page: &Browser) -> Values {
 fn projection_key(world: &World, page: &Browser) -> String {
     format!("identity:{}:{}", world.customer.org_id, page.aid())
 }
-
-/// Makes a device's syncs due again, and has Redis forget the schedules and leases.
-pub(super) async fn make_due(world: &World, page: &Browser) {
-    let sql = format!(
-        "UPDATE sync_attempts SET next_at = now() - interval '1 minute' WHERE anonymous_id = '{}'",
-        page.aid()
-    );
-    world.database.execute(&sql).await;
-    world.flush_redis().await;
-}
