@@ -14,7 +14,7 @@ pub enum Category {
     Functional,
     /// Measurement of how the site is used.
     Analytics,
-    /// Advertising.
+    /// Advertising, on the site and elsewhere.
     #[serde(alias = "advertising")]
     Marketing,
     /// Content chosen for the visitor.

@@ -137,21 +137,24 @@ async fn a_new_key_ends_those_of_its_environment_at_once_unless_they_are_kept() 
     for key in [&first, &second, &test] {
         eventually("every core to know the key", async || every_core(&control.world, key, true).await).await;
     }
-    assert_accepted(&shop.browser(&control.world, &first).view(&granted()).await, 1);
-    let used = eventually("the day of its use to be told", async || {
-        let day = owner.get(&keys).await.expect(200)["data"][0]["last_used_on"].clone();
-        if day.is_string() { Ok(day) } else { Err(day.to_string()) }
+    let used = eventually("the day of their use to be told", async || {
+        let list = owner.get(&keys).await.expect(200);
+        let days = [0, 1].map(|index| list["data"][index]["last_used_on"].clone());
+        if days.iter().all(Value::is_string) { Ok(days) } else { Err(format!("{days:?}")) }
     })
     .await;
+    let unused = json!({"environment": "live", "keep_existing": true});
+    let unused = issued(&editor.post(&keys, &unused).await.expect(201));
 
     let third = owner.post(&keys, &json!({"environment": "live"})).await.expect(201);
     let id = |key: &Issued| json!(key.path.rsplit('/').next());
     let ended = json!([
-        {"id": id(&first), "hint": first.key[..12], "last_used_on": used},
-        {"id": id(&second), "hint": second.key[..12], "last_used_on": null},
+        {"id": id(&first), "hint": first.key[..12], "last_used_on": used[0]},
+        {"id": id(&second), "hint": second.key[..12], "last_used_on": used[1]},
+        {"id": id(&unused), "hint": unused.key[..12], "last_used_on": null},
     ]);
     assert_eq!(third["ended"], ended);
-    for key in [&first, &second] {
+    for key in [&first, &second, &unused] {
         within(SETTINGS_LIMIT, "the older keys to be refused", async || {
             every_core(&control.world, key, false).await
         })
