@@ -176,8 +176,7 @@ pub struct GeneratedIds {
     pub pipeline_id: Uuid,
     /// Name in the core's tables.
     pub vendor: String,
-    /// True where IDs are collected and generated. It counts more than the vendor's gateway sync being
-    /// enabled or not.
+    /// True where IDs are collected and generated, as they are where there is no such row.
     pub enabled: bool,
 }
 

@@ -66,6 +66,8 @@ impl Product {
         let customer = Customer::seed(connection, key, "explicit", "shop.example.com").await?;
         // More than any load brings.
         database.execute("UPDATE pipelines SET rate_limit_rps = 1000000").await;
+        // As the builds did by themselves that had no setting: so that a base has the same work.
+        customer.collect_only(connection, &all_vendors()).await?;
         cluster.open(connection, &customer, vendors, &all_vendors()).await?;
         Ok(Self { cluster, customer, redis_meter: Meter::Process(redis_pid(&redis).await?), redis, database })
     }

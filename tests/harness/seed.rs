@@ -98,6 +98,7 @@ impl Customer {
             customer.add_key(database, environment, key).await?;
         }
         customer.add_server_secret(database, encryption_key, &customer.server_secret).await?;
+        customer.collect_only(database, &[]).await?;
         Ok(customer)
     }
 
@@ -178,6 +179,15 @@ impl Customer {
         Ok(())
     }
 
+    /// Has the click IDs of these vendors collected and their IDs made, and nobody else's, which a pipeline of which
+    /// nothing is said would have as well. Most tests are not about them.
+    pub async fn collect_only(&self, database: &mut AsyncPgConnection, vendors: &[&str]) -> Result<()> {
+        for vendor in identity_service::vendors::ALL.iter().filter(|vendor| vendor.is_collected()) {
+            self.add_generated(database, vendor.name, vendors.contains(&vendor.name)).await?;
+        }
+        Ok(())
+    }
+
     /// Has a vendor's click IDs collected and its IDs made, or not.
     pub async fn add_generated(
         &self,
@@ -186,8 +196,13 @@ impl Customer {
         enabled: bool,
     ) -> Result<()> {
         let (org_id, pipeline_id, vendor) = (self.org_id, self.pipeline_id, vendor.to_owned());
-        let row = GeneratedIds { org_id, pipeline_id, vendor, enabled };
-        diesel::insert_into(schema::generated_ids::table).values(row).execute(database).await?;
+        diesel::insert_into(schema::generated_ids::table)
+            .values(GeneratedIds { org_id, pipeline_id, vendor, enabled })
+            .on_conflict((schema::generated_ids::pipeline_id, schema::generated_ids::vendor))
+            .do_update()
+            .set(schema::generated_ids::enabled.eq(enabled))
+            .execute(database)
+            .await?;
         Ok(())
     }
 

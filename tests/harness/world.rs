@@ -43,7 +43,7 @@ pub struct Options {
     pub purge_on_withdrawal: bool,
     /// Names of the vendors whose sync is enabled.
     pub vendors: &'static [&'static str],
-    /// Names of the vendors whose click IDs are collected and whose IDs are made, whatever their sync.
+    /// Names of the vendors whose click IDs are collected and whose IDs are made, beside those of `vendors`.
     pub generated: &'static [&'static str],
     /// The services' log level.
     pub log_level: &'static str,
@@ -134,9 +134,8 @@ impl World {
         let customer =
             Customer::seed(&mut database.connection().await?, key, options.consent_mode, "shop.example.com")
                 .await?;
-        for vendor in options.generated {
-            customer.add_generated(&mut database.connection().await?, vendor, true).await?;
-        }
+        let collected = [options.vendors, options.generated].concat();
+        customer.collect_only(&mut database.connection().await?, &collected).await?;
         if options.purge_on_withdrawal {
             database.execute("UPDATE pipelines SET purge_on_withdrawal = true").await;
         }
@@ -159,6 +158,7 @@ impl World {
         let mut customer =
             Customer::seed(&mut database, key, consent_mode, "other.example.com").await.unwrap();
         customer.collect_name = format!("{}.localhost", customer.source_id);
+        customer.collect_only(&mut database, &["pinterest"]).await.unwrap();
         self.cluster.open(&mut database, &customer, &self.vendors, &["pinterest"]).await.unwrap();
         customer
     }

@@ -209,7 +209,7 @@ impl Collects<'_> {
 
     fn has(&self, vendor: &str) -> bool {
         let own = self.rows.iter().find(|row| row.pipeline_id == self.pipeline && row.vendor == vendor);
-        own.map_or_else(|| self.syncs(vendor), |row| row.enabled)
+        own.is_none_or(|row| row.enabled)
     }
 
     fn makes(&self, record: &GeneratedId) -> bool {

@@ -1,5 +1,5 @@
 //! Generated IDs: of which vendors a pipeline collects click IDs and makes IDs in their format, without
-//! asking them. Vendors of which nothing is said follow their gateway sync.
+//! asking them. It does of all of them, unless it is said otherwise.
 
 use axum::{Json, extract::State};
 use diesel::{
@@ -38,7 +38,7 @@ use crate::{
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GeneratedIdsInput {
-    /// True where the IDs are collected. Counts more than whether the vendor's sync is enabled.
+    /// True where the IDs are collected, as they are where nothing is said.
     enabled: bool,
 }
 
@@ -54,7 +54,7 @@ pub struct GeneratedIdsView {
     updated_at: OffsetDateTime,
 }
 
-/// Lists the vendors of which it is said, by name. Others' IDs are collected where their sync is enabled.
+/// Lists the vendors of which it is said, by name. Those of all others are collected.
 #[utoipa::path(get, path = "/v1/admin/pipelines/{id}/generated-ids", tag = "generated-ids",
     params(("id" = Uuid, Path), Page), responses((status = 200, body = Paged<GeneratedIdsView>)))]
 pub async fn list(
@@ -108,9 +108,7 @@ pub async fn set(
             let before = one(connection, org, pipeline, &vendor).await?;
             seen.check(before.as_ref().map(|before| before.version))?;
             if input.enabled {
-                let fields = collected_fields(known);
-                let filler = custom_providers::filler_of(connection, org, locked.source_id, fields).await?;
-                filler.map_or(Ok(()), |why| Err(ApiError::field("enabled", why)))?;
+                nobody_fills(connection, org, locked.source_id, known).await?;
             }
             let id = format!("{pipeline}/{vendor}");
             let row = GeneratedIds { org_id: org, pipeline_id: pipeline, vendor, enabled: input.enabled };
@@ -128,8 +126,7 @@ pub async fn set(
         .await
 }
 
-/// Takes back what was said: from then on it follows the vendor's sync. Where nothing was said that is no
-/// error.
+/// Takes back what was said: from then on the vendor's IDs are collected. Where nothing was said that is no error.
 #[utoipa::path(delete, path = "/v1/admin/pipelines/{id}/generated-ids/{vendor}", tag = "generated-ids",
     params(("id" = Uuid, Path), ("vendor" = String, Path)), responses((status = 204)))]
 pub async fn remove(
@@ -137,10 +134,15 @@ pub async fn remove(
     caller: Caller,
     Under(pipeline, VendorName(vendor)): Under<VendorName>,
 ) -> Result<StatusCode> {
+    pipelines::exists(&mut *state.connection().await?, caller.org_id, pipeline).await?;
+    let vendors = state.catalog.vendors().await?;
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
-            pipelines::locked(connection, caller.org_id, pipeline).await?;
+            let locked = pipelines::locked(connection, caller.org_id, pipeline).await?;
+            if let Some(known) = vendors.collected.iter().find(|known| known.name == vendor) {
+                nobody_fills(connection, caller.org_id, locked.source_id, known).await?;
+            }
             if let Some(removed) = take(connection, caller.org_id, pipeline, &vendor).await? {
                 let id = format!("{pipeline}/{vendor}");
                 audit::record(connection, &caller, "generated_ids", &id, Some(&removed), None).await?;
@@ -153,8 +155,15 @@ pub async fn remove(
 named_rows!(generated_ids by pipeline_id and vendor -> GeneratedIdsView);
 listed_rows!(generated_ids by pipeline_id and vendor -> GeneratedIdsView);
 
-/// The fields of a vendor's click IDs and generated IDs.
-pub fn collected_fields(vendor: &CollectedVendor) -> impl Iterator<Item = &str> {
+/// Refuses where a provider of the source's own, of before they were reserved, fills one of the vendor's fields.
+async fn nobody_fills(
+    connection: &mut AsyncPgConnection,
+    org: Uuid,
+    source: Uuid,
+    vendor: &CollectedVendor,
+) -> Result<()> {
     let clicks = vendor.click_ids.iter().map(|id| id.field.as_str());
-    clicks.chain(vendor.generated_ids.iter().map(|id| id.field.as_str()))
+    let fields = clicks.chain(vendor.generated_ids.iter().map(|id| id.field.as_str()));
+    let filler = custom_providers::filler_of(connection, org, source, fields).await?;
+    filler.map_or(Ok(()), |why| Err(ApiError::field("enabled", why)))
 }

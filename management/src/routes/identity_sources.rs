@@ -23,7 +23,6 @@ use uuid::Uuid;
 
 use super::{
     custom_providers,
-    generated_ids::collected_fields,
     named::{listed_rows, named_rows},
     pipelines, sources,
 };
@@ -168,10 +167,8 @@ pub async fn set(
                 return Err(ApiError::with_message(Code::Forbidden, OUTSIDE));
             }
             if row.enabled {
-                // Its click IDs and generated IDs come along, unless the pipeline says otherwise.
-                let collected = vendors.collected.iter().filter(|collected| collected.name == vendor);
-                let fields = collected.flat_map(collected_fields).chain([known.field.as_str()]);
-                let filler = custom_providers::filler_of(connection, org, locked.source_id, fields).await?;
+                let field = std::iter::once(known.field.as_str());
+                let filler = custom_providers::filler_of(connection, org, locked.source_id, field).await?;
                 filler.map_or(Ok(()), |why| Err(ApiError::field("enabled", why)))?;
             }
             let values = (

@@ -249,11 +249,6 @@ async fn set_up(
         origin: format!("https://{domain}"),
         collect_name: "127.0.0.1".to_owned(),
     };
-    let collected = admin.get("/v1/admin/catalog/generated-ids").await.expect(200);
-    for vendor in collected["data"].as_array().into_iter().flatten() {
-        let vendor = vendor["name"].as_str().unwrap_or_default();
-        admin.put(&format!("{pipeline}/generated-ids/{vendor}"), &json!({"enabled": true})).await.expect(201);
-    }
     for vendor in all_vendors() {
         let sync = json!({"partner_id": customer.partner_id(vendor), "endpoint": vendors.endpoint(vendor), "enabled": true});
         admin.put(&format!("{pipeline}/identity-sources/{vendor}"), &sync).await.expect(201);

@@ -103,7 +103,7 @@ async fn a_pipeline_s_settings_take_effect() {
     browser.view(&denied()).await;
     assert_eq!(world.database.count("vendor_ids", "field = 'pin_unauth'").await, 0);
 
-    // IDs are made for whom it is said, whatever is synced.
+    // IDs are made unless it is said otherwise, whatever is synced.
     let meta = format!("{}/generated-ids/meta", shop.pipeline);
     let makes = async |expected: bool| {
         eventually("generated IDs to be made or not", async || {
@@ -113,11 +113,11 @@ async fn a_pipeline_s_settings_take_effect() {
         })
         .await;
     };
-    makes(false).await;
-    assert_eq!(owner.put(&meta, &json!({"enabled": true})).await.status, 201);
     makes(true).await;
-    assert_eq!(owner.put(&meta, &json!({"enabled": false})).await.status, 200);
+    assert_eq!(owner.put(&meta, &json!({"enabled": false})).await.status, 201);
     makes(false).await;
+    assert_eq!(owner.put(&meta, &json!({"enabled": true})).await.status, 200);
+    makes(true).await;
     let list = owner.get(&format!("{}/generated-ids", shop.pipeline)).await.expect(200);
     assert_eq!(list["data"], json!([owner.get(&meta).await.expect(200)]));
     for _ in 0..2 {
@@ -141,6 +141,67 @@ async fn a_pipeline_s_settings_take_effect() {
     eventually("the rate to be the usual one", async || match browser.view(&granted()).await {
         answer if answer.status == 200 => Ok(()),
         answer => Err(answer.text()),
+    })
+    .await;
+}
+
+/// Click IDs of every vendor, and the field of each.
+const CLICKS: &str = "?gclid=1&wbraid=1&gbraid=1&dclid=1&fbclid=1&ttclid=1&epik=1&msclkid=1&ScCid=1&rdt_cid=1&li_fat_id=1\
+    &twclid=1&ndclid=1&tblci=1&dicbo=1";
+const CLICK_FIELDS: [&str; 15] = [
+    "dclid",
+    "dicbo",
+    "epik",
+    "fbclid",
+    "gbraid",
+    "gclid",
+    "li_fat_id",
+    "msclkid",
+    "ndclid",
+    "rdt_cid",
+    "sccid",
+    "tblci",
+    "ttclid",
+    "twclid",
+    "wbraid",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_pipeline_collects_of_every_vendor_until_it_is_switched_off() {
+    let control = Control::start().await;
+    let (world, owner) = (&control.world, &control.owner);
+    let shop = Shop::open(world, owner).await;
+    let key = shop.issue(world, owner, "live").await;
+    let collected = async || {
+        let mut browser = shop.browser(world, &key);
+        let mut event = browser.page_view(&json!({"marketing": true, "analytics": true}));
+        event["context"]["page"]["url"] = json!(format!("https://boutique.example.com/{CLICKS}"));
+        browser.batch(&json!([event])).await;
+        let ids = world.vendor_ids_in(&owner.org_id.to_string(), browser.aid()).await.vendor_ids;
+        let mut fields: Vec<String> = ids.into_keys().collect();
+        fields.sort();
+        fields
+    };
+    let mut all = [&CLICK_FIELDS[..], &["client_id", "fbc", "fbp", "rdt_uuid", "sc_cookie1", "ttp"]].concat();
+    all.sort_unstable();
+    assert_eq!(collected().await, all);
+    // Without consent there is none of it, whatever is on.
+    let mut browser = shop.browser(world, &key);
+    browser.view(&denied()).await;
+    let denied = world.vendor_ids_in(&owner.org_id.to_string(), browser.aid()).await.vendor_ids;
+    assert!(denied.is_empty(), "{denied:?}");
+
+    let list = owner.get("/v1/admin/catalog/generated-ids").await.expect(200);
+    let vendors: Vec<&str> =
+        list["data"].as_array().unwrap().iter().map(|vendor| vendor["name"].as_str().unwrap()).collect();
+    assert_eq!(vendors.len(), 12, "those with click IDs alone as well: {vendors:?}");
+    for vendor in vendors {
+        let path = format!("{}/generated-ids/{vendor}", shop.pipeline);
+        owner.put(&path, &json!({"enabled": vendor == "microsoft"})).await.expect(201);
+    }
+    eventually("all but one vendor to be off", async || match collected().await {
+        fields if fields == ["msclkid"] => Ok(()),
+        fields => Err(fields.join(" ")),
     })
     .await;
 }

@@ -320,3 +320,29 @@ async fn a_merge_of_the_version_before_is_taken_apart_and_no_browser_is_given_an
     assert!(given.is_some_and(|given| given != computer_s), "{given:?}");
     assert_no_difference(&database, &redis).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_of_before_goes_on_collecting_what_it_did() {
+    let database = filled().await;
+    let pipeline = Before::read().pipeline_id;
+    let said = format!(
+        "DELETE FROM generated_ids WHERE pipeline_id = '{pipeline}' AND vendor NOT IN ('meta', 'google')"
+    );
+    database.execute(&said).await;
+    database.execute("UPDATE generated_ids SET enabled = false WHERE vendor = 'meta'").await;
+    // By the rule of before those of these are collected.
+    let synced = database
+        .text("SELECT string_agg(vendor, ' ' ORDER BY vendor) FROM identity_sources WHERE enabled")
+        .await;
+    upgrade(&database).await;
+    let rows = async |enabled: bool| {
+        let sql = "SELECT string_agg(vendor, ' ' ORDER BY vendor) FROM generated_ids WHERE enabled = ";
+        database.text(&format!("{sql}{enabled}")).await
+    };
+    assert_eq!(synced, "criteo index_exchange pinterest trade_desk", "the fixture has these");
+    assert_eq!(rows(true).await, "google pinterest");
+    assert_eq!(
+        rows(false).await,
+        "linkedin meta microsoft nextdoor outbrain reddit snapchat taboola tiktok x"
+    );
+}
