@@ -14,6 +14,9 @@ use crate::{
 
 /// Facts about a visitor that a linking key may be read from.
 const SOURCES: [&str; 5] = ["canonical_id", "anonymous_id", "user_id", "email", "phone"];
+/// Text for the ID of a stream that takes events in batches.
+const BATCH_STREAM: &str = "is the ID of a batch stream (is-), which takes events and updates no profile in real time: \
+    give that of a realtime stream (esm-)";
 /// Most linking keys, and most context mappings.
 const MAX_ENTRIES: usize = 20;
 /// Most attributes that a browser may see.
@@ -21,20 +24,22 @@ const MAX_ATTRIBUTES: usize = 100;
 /// Longest name of an attribute, in bytes.
 const MAX_ATTRIBUTE: usize = 128;
 
-/// Checks the settings without the keys, which are sealed apart. Required are `tenant_subdomain`, `tenant_id`
-/// and `profile_collection_id`.
+/// Checks the settings without the keys, which are sealed apart. Required is what event ingest needs: `tenant_subdomain`,
+/// `tenant_id`, `event_stream_id` and `source_value`. Whoever has the keys knows whether `profile_collection_id` is.
 pub fn check(settings: &Value, reach: &Reach<'_>, problems: &mut Problems) {
     let Some(mut fields) = Fields::of("", settings, problems) else { return };
     fields.required("tenant_subdomain", problems, subdomain);
     fields.required("tenant_id", problems, |text| validation::name(text, 128, "_-."));
     // In place of https://<tenant_subdomain>.amperity.com, for tenants on another host.
     fields.optional("base_url", problems, |text| endpoint::base(text, reach));
-    fields.optional("event_stream_id", problems, |text| prefixed(text, "esm-"));
-    fields.optional("source_value", problems, |text| {
+    fields.required("event_stream_id", problems, |text| {
+        if text.starts_with("is-") { Err(BATCH_STREAM.to_owned()) } else { prefixed(text, "esm-") }
+    });
+    fields.required("source_value", problems, |text| {
         let fits = (1..=256).contains(&text.len()) && !text.contains(char::is_control);
         if fits { Ok(()) } else { Err("must have 1 to 256 bytes and no control characters") }
     });
-    fields.required("profile_collection_id", problems, |text| prefixed(text, "apc-"));
+    fields.optional("profile_collection_id", problems, |text| prefixed(text, "apc-"));
     check_linking_keys(&mut fields, problems);
     check_allowlist(&mut fields, problems);
     let enabled = fields.boolean("context_enabled", problems).unwrap_or_default();
@@ -58,21 +63,22 @@ fn prefixed(text: &str, prefix: &str) -> Result<(), String> {
     rest.map(drop).ok_or_else(|| format!("must begin with {prefix}"))
 }
 
-/// `[{source, key, hash?}]`, tried in order.
+/// `[{source, key, hash?}]`, tried in order. One key may have several sources.
 fn check_linking_keys(fields: &mut Fields<'_>, problems: &mut Problems) {
-    let mut keys = HashSet::new();
+    let mut known = HashSet::new();
     for (path, entry) in fields.list("linking_keys", MAX_ENTRIES, problems) {
         let Some(mut entry) = Fields::of(path, entry, problems) else { continue };
-        entry.required("source", problems, |text| {
+        let source = entry.required("source", problems, |text| {
             if SOURCES.contains(&text) {
-                Ok(())
+                Ok(text)
             } else {
                 Err(format!("must be one of {}", SOURCES.join(", ")))
             }
         });
         entry.required("key", problems, |text| {
             validation::name(text, 64, "_-")?;
-            if keys.insert(text) { Ok(()) } else { Err("is there already".to_owned()) }
+            let is_new = source.is_none_or(|source| known.insert((source, text)));
+            if is_new { Ok(()) } else { Err("is there already, with the same source".to_owned()) }
         });
         entry.optional(
             "hash",
@@ -170,7 +176,14 @@ mod tests {
         settings["consent_category"] = json!("marketing");
         settings["base_url"] = json!("https://app.amperity.com");
         assert_eq!(problems(&settings), [""; 0]);
-        assert_eq!(problems(&json!({})), ["tenant_subdomain", "tenant_id", "profile_collection_id"]);
+        settings["linking_keys"][1]["key"] = json!("email_sha256");
+        assert_eq!(problems(&settings), [""; 0], "one key of several sources");
+        for optional in ["profile_collection_id", "linking_keys", "browser_attribute_allowlist"] {
+            settings.as_object_mut().unwrap().remove(optional);
+        }
+        assert_eq!(problems(&settings), [""; 0], "events alone");
+        let required = ["tenant_subdomain", "tenant_id", "event_stream_id", "source_value"];
+        assert_eq!(problems(&json!({})), required);
     }
 
     /// Replaces one field of the example at a time, which makes one problem.
@@ -189,7 +202,7 @@ mod tests {
             ("/linking_keys/0", json!("email"), "linking_keys[0]"),
             ("/linking_keys/0/source", json!("name"), "linking_keys[0].source"),
             ("/linking_keys/0/hash", json!("md5"), "linking_keys[0].hash"),
-            ("/linking_keys/1/key", json!("email_sha256"), "linking_keys[1].key"),
+            ("/linking_keys/1", json!({"source": "email", "key": "email_sha256"}), "linking_keys[1].key"),
             ("/linking_keys/2/key", json!("a&b=c"), "linking_keys[2].key"),
             ("/linking_keys/2", json!({"source": "phone"}), "linking_keys[2].key"),
             ("/linking_keys/2", json!({"source": "phone", "key": "p", "x": 1}), "linking_keys[2].x"),

@@ -18,8 +18,8 @@ use super::{
 };
 
 /// Fields that say nothing about what was changed.
-const UNRECORDED_FIELDS: [&str; 6] =
-    ["version", "created_at", "updated_at", "id", "last_refused_host", "last_refused_on"];
+const UNRECORDED_FIELDS: [&str; 7] =
+    ["version", "created_at", "updated_at", "id", "last_refused_host", "last_refused_on", "warnings"];
 
 /// A change, as it is named in the audit log.
 #[derive(Debug)]

@@ -6,6 +6,7 @@ use diesel_async::AsyncPgConnection;
 use migrations::sealed::{self, Place, SealKeys, audience::BoundCredentials};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
+use subtle::ConstantTimeEq;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
@@ -45,6 +46,8 @@ pub struct CredentialRules<'a> {
     pub known: &'a [&'a str],
     /// Names of those that are to be stored or given.
     pub needed: &'a [&'a str],
+    /// True where no two of them may have the same value.
+    pub distinct: bool,
 }
 
 /// Characters that a form shows in place of a value. One who reads settings and writes them back sends these.
@@ -84,7 +87,7 @@ pub async fn replace(
     rules: CredentialRules<'_>,
     mut wrong: Fields,
 ) -> Result<Option<(Vec<String>, Vec<u8>)>> {
-    let CredentialRules { prefix, known, needed } = rules;
+    let CredentialRules { prefix, known, needed, distinct } = rules;
     for (name, value) in given {
         let field = format!("{prefix}{name}");
         if known.contains(&name.as_str()) {
@@ -95,7 +98,7 @@ pub async fn replace(
     }
     for name in needed {
         let is_there = given.contains_key(*name) || stored.names.iter().any(|stored| stored == name);
-        wrong.check(is_there, format!("{prefix}{name}"), "is required to be enabled");
+        wrong.check(is_there, format!("{prefix}{name}"), "is required");
     }
     wrong.done()?;
     // A name that is not known any more goes.
@@ -126,6 +129,14 @@ pub async fn replace(
         return Ok(None);
     }
     all.values.extend(given.iter().map(|(name, value)| (name.clone(), value.clone())));
+    for (name, value) in given.iter().filter(|_| distinct) {
+        let is_same = |other: &SecretString| {
+            other.expose_secret().as_bytes().ct_eq(value.expose_secret().as_bytes()).into()
+        };
+        if let Some((other, _)) = all.values.iter().find(|(other, value)| *other != name && is_same(value)) {
+            return Err(ApiError::field(format!("{prefix}{name}"), format!("must be another than {other}")));
+        }
+    }
     let names = all.values.keys().cloned().collect();
     Ok(Some((names, keys.seal_counted(connection, place, &all.to_plain()).await?)))
 }

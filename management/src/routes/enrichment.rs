@@ -231,6 +231,7 @@ pub async fn set(
                 prefix: "credentials.",
                 known: &names,
                 needed: if enabled { &names } else { &[] },
+                distinct: false,
             };
             let sealed = credentials::replace(
                 &state.keys,

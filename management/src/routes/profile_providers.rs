@@ -25,7 +25,7 @@ use crate::{
         audit,
         body::Body,
         caller::Caller,
-        error::{Code, Result},
+        error::{Code, Problem, Result},
         fields::Fields,
         query::{Id, IfMatch},
         versioned::Versioned,
@@ -40,10 +40,12 @@ use crate::{
 
 /// Name of the one provider that there is.
 const PROVIDER: &str = "amperity";
+/// Name of the key that sends events.
+const API_KEY: &str = "api_key";
 /// Name of the key that reads profiles.
 const PROFILE_API_KEY: &str = "profile_api_key";
 /// Names of all its keys.
-const KEYS: [&str; 2] = ["api_key", PROFILE_API_KEY];
+const KEYS: [&str; 2] = [API_KEY, PROFILE_API_KEY];
 
 /// A profile provider, without its keys.
 #[derive(Debug, Serialize, ToSchema)]
@@ -60,6 +62,10 @@ pub struct AmperityView {
     #[serde(flatten)]
     #[schema(value_type = Object)]
     config: Value,
+    /// What is as it was given, and of no use so.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    warnings: Vec<Problem>,
     /// Version of the record, for `If-Match`.
     version: i32,
     #[serde(with = "time::serde::rfc3339")]
@@ -91,6 +97,7 @@ impl ProfileProviderRow {
 
 impl From<ProfileProviderRow> for AmperityView {
     fn from(row: ProfileProviderRow) -> Self {
+        let warnings = warnings(&row);
         let is_there =
             |name: &str| Configured { configured: row.credentials.iter().any(|given| given == name) };
         let [api_key, profile_api_key] = KEYS.map(is_there);
@@ -100,12 +107,23 @@ impl From<ProfileProviderRow> for AmperityView {
             api_key,
             profile_api_key,
             credentials_updated_at: row.sealed_at,
+            warnings,
             config: row.config,
             version: row.version,
             created_at: row.created_at,
             updated_at: row.updated_at,
         }
     }
+}
+
+/// Tells that no profile can be found, where somebody means to find some.
+fn warnings(row: &ProfileProviderRow) -> Vec<Problem> {
+    let keys = row.config.get("linking_keys");
+    let is_empty = keys.and_then(Value::as_array).is_none_or(Vec::is_empty);
+    let is_meant = keys.is_some() || row.credentials.iter().any(|name| name == PROFILE_API_KEY);
+    let message = "There are none, so no visitor's profile is found.";
+    let warning = Problem { field: "linking_keys".to_owned(), message: message.to_owned() };
+    Some(warning).filter(|_| is_empty && is_meant).into_iter().collect()
 }
 
 /// Shows a source's profile provider.
@@ -168,11 +186,14 @@ pub async fn set(
             // The core has checked it, unless it is wrong.
             let now = amperity_origin(&config).unwrap_or_default();
             let origins = Origins { before: old.as_deref(), now: &now };
-            let rules = CredentialRules {
-                prefix: "",
-                known: &KEYS,
-                needed: if enabled { &[PROFILE_API_KEY] } else { &[] },
-            };
+            let rules = CredentialRules { prefix: "", known: &KEYS, needed: &[API_KEY], distinct: true };
+            let reads =
+                keys.contains_key(PROFILE_API_KEY) || stored.names.iter().any(|name| name == PROFILE_API_KEY);
+            wrong.check(
+                !reads || config.get("profile_collection_id").is_some(),
+                "profile_collection_id",
+                "is required with profile_api_key",
+            );
             let sealed =
                 credentials::replace(&state.keys, connection, place, stored, &keys, origins, rules, wrong);
             let sealed = sealed.await?;

@@ -90,26 +90,27 @@ async fn another_tenant_is_another_host() {
     let owner = &control.owner;
     let editor = owner.colleague("editor").await;
     let path = format!("{}/profile-providers/amperity", source(owner).await);
-    let body = json!({"tenant_subdomain": "acme", "tenant_id": "acme", "profile_collection_id": "apc-x1"});
+    let body = json!({"tenant_subdomain": "acme", "tenant_id": "acme", "event_stream_id": "esm-x1",
+        "source_value": "D"});
     let mut keyed = body.clone();
-    keyed["profile_api_key"] = json!("key-1");
+    keyed["api_key"] = json!("key-1");
     owner.put(&path, &keyed).await.expect(201);
     for (field, value) in [("tenant_subdomain", "evil"), ("base_url", "https://evil.example.com")] {
         let mut other = body.clone();
         other[field] = json!(value);
-        assert_eq!(again(&editor.put(&path, &other).await), ["profile_api_key"]);
+        assert_eq!(again(&editor.put(&path, &other).await), ["api_key"]);
     }
     let mut written_out = body.clone();
     written_out["base_url"] = json!("https://acme.amperity.com");
     editor.put(&path, &written_out).await.expect(200);
-    let expected = json!({"@origin": "https://acme.amperity.com", "profile_api_key": "key-1"});
+    let expected = json!({"@origin": "https://acme.amperity.com", "api_key": "key-1"});
     assert_eq!(sealed(&control, columns::PROFILE_PROVIDERS).await, expected);
 
     let mut masked = body.clone();
-    masked["profile_api_key"] = json!("********");
+    masked["api_key"] = json!("********");
     let answer = editor.put(&path, &masked).await;
     answer.refused(422, "VALIDATION_FAILED");
-    assert_eq!(answer.fields(), ["profile_api_key"]);
+    assert_eq!(answer.fields(), ["api_key"]);
     assert_eq!(sealed(&control, columns::PROFILE_PROVIDERS).await, expected);
 }
 
@@ -231,7 +232,7 @@ async fn re_encryption_binds_as_well() {
     owner.put("/v1/admin/secrets/unused", &json!({"value": "v2"})).await.expect(201);
     owner.put(&format!("{source}/custom-providers/own"), &provider("cdp.example.com")).await.expect(201);
     let amperity = json!({"tenant_subdomain": "acme", "tenant_id": "acme", "profile_collection_id": "apc-x1",
-        "profile_api_key": "key-2"});
+        "event_stream_id": "esm-x1", "source_value": "D", "api_key": "key-1", "profile_api_key": "key-2"});
     owner.put(&format!("{source}/profile-providers/amperity"), &amperity).await.expect(201);
     reseal(&control, columns::ENRICHMENT_SETTINGS, "true", r#"{"api_key":"key-1"}"#).await;
     reseal(&control, columns::SECRETS, "name = 'cdp'", "v1").await;

@@ -163,7 +163,7 @@ async fn settings_are_checked_before_anybody_saves_them() {
         json!({"tenant_subdomain": "acme", "tenant_id": "acme", "linking_keys": [{"source": "name"}]});
     assert_eq!(
         fields(ProviderKind::Profile, "amperity", &profile).await,
-        ["profile_collection_id", "linking_keys[0].source", "linking_keys[0].key"]
+        ["event_stream_id", "source_value", "linking_keys[0].source", "linking_keys[0].key"]
     );
 }
 

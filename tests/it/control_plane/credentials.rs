@@ -292,7 +292,7 @@ async fn amperity_is_configured_as_the_specification_says() {
     keyless.as_object_mut().unwrap().retain(|name, _| !name.ends_with("api_key"));
     let answer = owner.put(&path, &keyless).await;
     answer.refused(422, "VALIDATION_FAILED");
-    assert_eq!(answer.fields(), ["profile_api_key"]);
+    assert_eq!(answer.fields(), ["api_key"]);
     let answer =
         owner.put(&path, &json!({"context_enabled": true, "linking_keys": [{"source": "name"}]})).await;
     let mut fields = answer.fields();
@@ -300,19 +300,36 @@ async fn amperity_is_configured_as_the_specification_says() {
     assert_eq!(
         fields,
         [
+            "api_key",
             "context_mappings",
+            "event_stream_id",
             "linking_keys[0].key",
             "linking_keys[0].source",
-            "profile_api_key",
-            "profile_collection_id",
+            "source_value",
             "tenant_id",
             "tenant_subdomain"
         ]
     );
 
+    for (field, value, message) in [
+        ("event_stream_id", json!("is-2VP6va3Zn"), "batch"),
+        ("profile_collection_id", Value::Null, "is required with profile_api_key"),
+        ("profile_collection_id", json!("vPsQheAm"), "must begin with apc-"),
+        ("api_key", json!("profile-key"), "must be another than profile_api_key"),
+        ("linking_keys", json!("[{"), "must be a list"),
+    ] {
+        let mut wrong = body.clone();
+        wrong[field] = value;
+        let answer = owner.put(&path, &wrong).await;
+        answer.refused(422, "VALIDATION_FAILED");
+        assert_eq!(answer.fields(), [field]);
+        let told = answer.json["error"]["fields"][0]["message"].as_str().unwrap();
+        assert!(told.contains(message), "{field}: {told}");
+    }
     let made = owner.put(&path, &body).await;
     assert_eq!((made.status, made.version.as_deref()), (201, Some("1")), "{made:?}");
     for (field, value) in [
+        ("warnings", Value::Null),
         ("provider", json!("amperity")),
         ("api_key", json!({"configured": true})),
         ("profile_api_key", json!({"configured": true})),
@@ -330,6 +347,25 @@ async fn amperity_is_configured_as_the_specification_says() {
         serde_json::from_str::<Value>(&plain).unwrap(),
         json!({"@origin": "https://acme.amperity.com", "api_key": "ingest-key", "profile_api_key": "profile-key"})
     );
+    // Also against the one that is stored.
+    let same = owner.put(&path, &json!({"api_key": "profile-key"})).await;
+    same.refused(422, "VALIDATION_FAILED");
+    assert_eq!(same.fields(), ["api_key"]);
+    // The textarea's text, and one key of several sources.
+    let text = r#"[{"source":"anonymous_id","key":"device_cookie"},{"source":"canonical_id","key":"device_cookie"}]"#;
+    let kept = owner.put(&path, &json!({"linking_keys": text})).await.expect(200);
+    assert_eq!(kept["linking_keys"], serde_json::from_str::<Value>(text).unwrap());
+    for none in [json!([]), json!(" "), Value::Null] {
+        let kept = owner.put(&path, &json!({"linking_keys": none})).await.expect(200);
+        assert_eq!(kept["warnings"][0]["field"], "linking_keys", "{none}");
+        assert_eq!(owner.get(&path).await.expect(200)["warnings"], kept["warnings"]);
+    }
+    // Event ingest alone is enough.
+    owner.delete(&path).await.expect(204);
+    let ingest = json!({"tenant_subdomain": "acme", "tenant_id": "acme", "api_key": "ingest-key",
+        "event_stream_id": "esm-2VP6va3Zn", "source_value": "DATAFLY"});
+    let made = owner.put(&path, &ingest).await.expect(201);
+    assert_eq!((&made["profile_api_key"]["configured"], &made["warnings"]), (&json!(false), &Value::Null));
     let foreign = control.another_owner().await;
     foreign.get(&path).await.refused(404, "NOT_FOUND");
     foreign.put(&path, &body).await.refused(404, "NOT_FOUND");

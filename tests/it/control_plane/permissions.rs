@@ -125,8 +125,8 @@ const PROVIDERS: [(&str, &str); 3] = [
     ),
     (
         "profile-providers/amperity",
-        r#"{"enabled": true, "tenant_subdomain": "shop", "tenant_id": "shop", "profile_collection_id": "apc-x1",
-            "profile_api_key": "c"}"#,
+        r#"{"enabled": true, "tenant_subdomain": "shop", "tenant_id": "shop", "event_stream_id": "esm-x1",
+            "source_value": "SHOP", "api_key": "c"}"#,
     ),
 ];
 

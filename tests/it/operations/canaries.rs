@@ -123,7 +123,7 @@ async fn no_secret_is_seen_anywhere() {
         canaries.put(&format!("{source}/enrichment/uid2"), &credentials, pointer).await;
     }
     let amperity = json!({"tenant_subdomain": "acme", "tenant_id": "acme", "profile_collection_id": "apc-x",
-        "linking_keys": [], "api_key": "x", "profile_api_key": "x"});
+        "event_stream_id": "esm-x", "source_value": "x", "linking_keys": [], "api_key": "x", "profile_api_key": "y"});
     let path = format!("{source}/profile-providers/amperity");
     canaries.put(&path, &amperity, "/api_key").await;
     canaries.put(&path, &amperity, "/profile_api_key").await;
