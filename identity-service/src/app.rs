@@ -1,9 +1,8 @@
 //! The core, built once at the start: what its doors call.
 
-use serve::Networks;
-
 use crate::{
-    identity_admin::IdentityAdmin, resolve::Resolver, settings::Settings, storage::Stores, sync::GatewaySync,
+    egress::openings::Openings, identity_admin::IdentityAdmin, resolve::Resolver, settings::Settings,
+    storage::Stores, sync::GatewaySync,
 };
 
 /// The identity core, with a field for each feature.
@@ -18,6 +17,6 @@ pub struct App {
     pub sync: GatewaySync,
     /// The administration of people.
     pub identity_admin: IdentityAdmin,
-    /// Networks that calls for customers may go to beside public hosts.
-    pub open_networks: Networks,
+    /// Networks and hosts that calls for customers may go to beside public hosts.
+    pub openings: Openings,
 }

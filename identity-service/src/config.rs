@@ -14,7 +14,11 @@ use serve::{
     tls::TlsAcceptor,
 };
 
-use crate::{auth::service_token::ServiceTokens, storage::redis::address::RedisAddress};
+use crate::{
+    auth::service_token::ServiceTokens,
+    egress::openings::{BadHosts, Openings},
+    storage::redis::address::RedisAddress,
+};
 
 const KNOWN: &[&str] = &[
     "DATABASE_URL",
@@ -33,6 +37,7 @@ const KNOWN: &[&str] = &[
     "LOG_LEVEL",
     "OTLP_ENDPOINT",
     "OUTBOUND_ALLOW_CIDRS",
+    "OUTBOUND_ALLOW_HOSTS",
     "ALLOW_LOOPBACK",
 ];
 
@@ -54,8 +59,8 @@ pub struct Config {
     pub process: ProcessConfig,
     /// TLS that connections to it have to begin with; none: they are plain.
     pub tls: Option<TlsAcceptor>,
-    /// Networks that calls for customers may go to beside public hosts.
-    pub open_networks: Networks,
+    /// Networks and hosts that calls for customers may go to beside public hosts.
+    pub openings: Openings,
     /// True where customers' hosts may be on loopback or private addresses.
     pub allow_loopback: bool,
 }
@@ -90,7 +95,7 @@ impl Config {
             tokens,
             tls: serve::tls::acceptor(env)?,
             process,
-            open_networks: env.parsed_or("OUTBOUND_ALLOW_CIDRS", Networks::default())?,
+            openings: openings(env)?,
             allow_loopback: process::allow_loopback(env)?,
         })
     }
@@ -118,6 +123,15 @@ pub fn redis(env: &Env, tls: &StoreTls) -> Result<RedisAddress, EnvError> {
     const NAME: &str = "REDIS_URL";
     let parsed = RedisAddress::parse(&env.required_secret(NAME)?, tls);
     parsed.map_err(|error| EnvError::malformed(NAME, format_args!("can't be used: {error}")))
+}
+
+fn openings(env: &Env) -> Result<Openings, EnvError> {
+    const HOSTS: &str = "OUTBOUND_ALLOW_HOSTS";
+    let hosts = env.optional(HOSTS)?.map(|text| text.parse()).transpose();
+    Ok(Openings {
+        networks: env.parsed_or("OUTBOUND_ALLOW_CIDRS", Networks::default())?,
+        hosts: hosts.map_err(|error: BadHosts| EnvError::malformed(HOSTS, error))?.unwrap_or_default(),
+    })
 }
 
 fn unfit(error: TlsError) -> EnvError {

@@ -159,7 +159,7 @@ fn build(config: &Config, stores: &Stores, settings: &Settings, tombstones: Arc<
             tombstones: tombstones.clone(),
         },
         identity_admin: IdentityAdmin { stores: stores.clone(), tombstones, seal_keys: config.keys.clone() },
-        open_networks: config.open_networks.clone(),
+        openings: config.openings.clone(),
     }
 }
 

@@ -6,6 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serve::{Authority, Networks, address};
 use url::{Host, Url};
 
+use super::openings::Openings;
+
 /// Last labels of names that are no public host's.
 const PRIVATE_NAMES: [&str; 10] = [
     "localhost",
@@ -29,16 +31,16 @@ const CLOSED_PORTS: [u16; 31] = [
 
 /// The facts that decide where a URL may lead.
 pub struct Reach<'a> {
-    /// Networks that the operator has opened (`OUTBOUND_ALLOW_CIDRS`).
-    pub allowed: &'a Networks,
+    /// Networks and hosts that the operator has opened.
+    pub allowed: &'a Openings,
     /// True for a collect host of the organisation: a call to it would reach this service itself.
     pub is_ours: &'a dyn Fn(&Authority) -> bool,
 }
 
 /// Reads the URL of a host that may be called, or says why not, in words for the people who have written it.
 ///
-/// Allowed are https, or http to a network that the operator has opened; no credentials; a public host that
-/// is none of our own, and a port where a web service may be.
+/// Allowed are https, or http to a network or host that the operator has opened; no credentials; a public host, or one
+/// of those, that is none of our own, and a port where a web service may be.
 pub fn parse(text: &str, reach: &Reach<'_>) -> Result<Url, &'static str> {
     // What a parser mends is no URL that anyone means to write: tabs in the host, backslashes, a missing `//`.
     let clean = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
@@ -54,13 +56,13 @@ pub fn parse(text: &str, reach: &Reach<'_>) -> Result<Url, &'static str> {
 }
 
 /// Refuses a parsed URL that leads where it may not.
-fn check(url: &Url, allowed: &Networks) -> Result<(), &'static str> {
+fn check(url: &Url, allowed: &Openings) -> Result<(), &'static str> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err("must not hold credentials");
     }
     let opened = match url.host() {
-        Some(Host::Ipv4(address)) => check_address(address.into(), allowed)?,
-        Some(Host::Ipv6(address)) => check_address(address.into(), allowed)?,
+        Some(Host::Ipv4(address)) => check_address(address.into(), &allowed.networks)?,
+        Some(Host::Ipv6(address)) => check_address(address.into(), &allowed.networks)?,
         Some(Host::Domain(name)) => {
             let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
             // The parser lets braces pass.
@@ -71,7 +73,10 @@ fn check(url: &Url, allowed: &Networks) -> Result<(), &'static str> {
                 |end: &str| name.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
             // By definition (RFC 6761) these are loopback.
             let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
-            if ends_in("localhost") && loopback.iter().any(|address| allowed.contains(*address)) {
+            if ends_in("localhost") && loopback.iter().any(|address| allowed.networks.contains(*address)) {
+                true
+            } else if allowed.hosts.contains(&name) {
+                // What it resolves to is looked at with each connection.
                 true
             } else if !name.contains('.') || PRIVATE_NAMES.iter().any(|end| ends_in(end)) {
                 return Err("must name a public host");
@@ -105,7 +110,7 @@ fn check_address(address: IpAddr, allowed: &Networks) -> Result<bool, &'static s
 mod tests {
     use super::*;
 
-    fn nobody(allowed: &Networks) -> Reach<'_> {
+    fn nobody(allowed: &Openings) -> Reach<'_> {
         Reach { allowed, is_ours: &|_| false }
     }
 
@@ -199,7 +204,7 @@ mod tests {
 
     #[test]
     fn what_leads_to_no_public_host_is_refused() {
-        let nothing = Networks::default();
+        let nothing = Openings::default();
         for text in REFUSED.concat() {
             assert!(parse(text, &nobody(&nothing)).is_err(), "{text}");
             // However it is written: what was parsed is what counts.
@@ -225,13 +230,14 @@ mod tests {
             "https://xn--bcher-kva.example",
             "https://notlocal.notinternal",
         ] {
-            assert!(parse(text, &nobody(&Networks::default())).is_ok(), "{text}");
+            assert!(parse(text, &nobody(&Openings::default())).is_ok(), "{text}");
         }
     }
 
     #[test]
     fn networks_that_the_operator_opens_may_be_plain() {
-        let allowed: Networks = "127.0.0.0/8,10.0.0.0/8".parse().unwrap();
+        let networks = "127.0.0.0/8,10.0.0.0/8".parse().unwrap();
+        let allowed = Openings { networks, ..Openings::default() };
         for text in
             ["http://127.0.0.1:40000/x", "http://localhost:40000", "https://10.1.2.3", "http://10.1.2.3"]
         {
@@ -252,8 +258,34 @@ mod tests {
     }
 
     #[test]
+    fn hosts_that_the_operator_opens_may_be_internal_and_plain() {
+        let hosts = "cdp,.svc.cluster.local,crm.internal".parse().unwrap();
+        let allowed = Openings { hosts, ..Openings::default() };
+        for text in [
+            "https://cdp/v1/resolve",
+            "http://cdp:8080",
+            "http://CRM.internal.",
+            "https://redis.default.svc.cluster.local",
+            "http://a.svc.cluster.local:80/x",
+        ] {
+            assert!(parse(text, &nobody(&allowed)).is_ok(), "{text}");
+        }
+        for text in [
+            "https://crm",
+            "https://a.crm.internal",
+            "http://example.com",
+            "https://10.0.0.1",
+            "http://localhost:8080",
+            "http://cdp:6379",
+            "http://u:p@cdp",
+        ] {
+            assert!(parse(text, &nobody(&allowed)).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn nobody_calls_us() {
-        let allowed = Networks::default();
+        let allowed = Openings::default();
         let reach = Reach { allowed: &allowed, is_ours: &|host| host.as_str() == "collect.example.com" };
         for text in ["https://collect.example.com/v1/t", "https://COLLECT.example.com.:443"] {
             assert_eq!(parse(text, &reach), Err("must not be one of your collect hosts"), "{text}");

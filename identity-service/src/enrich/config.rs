@@ -28,14 +28,13 @@ pub fn check(vendor: &EnrichmentVendor, config: &Value, reach: &Reach<'_>, probl
 #[cfg(test)]
 mod tests {
     use serde_json::{Map, json};
-    use serve::Networks;
 
     use super::*;
-    use crate::vendors;
+    use crate::{egress::openings::Openings, vendors};
 
     #[test]
     fn the_defaults_of_every_vendor_pass_the_check() {
-        let allowed = Networks::default();
+        let allowed = Openings::default();
         let reach = Reach { allowed: &allowed, is_ours: &|_| false };
         for vendor in vendors::ALL.iter().filter_map(|vendor| vendor.enrichment.as_ref()) {
             let headers: Map<String, Value> =

@@ -123,9 +123,9 @@ fn level(value: &Value, depth: usize, left: &mut usize) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use serve::Networks;
 
     use super::*;
+    use crate::egress::openings::Openings;
 
     /// The specification's own example.
     fn example() -> Value {
@@ -142,7 +142,7 @@ mod tests {
     }
 
     fn problems(name: &str, settings: &Value) -> Vec<String> {
-        let allowed = Networks::default();
+        let allowed = Openings::default();
         let reach = Reach { allowed: &allowed, is_ours: &|_| false };
         let mut problems = Problems::default();
         check(name, settings, &reach, &mut problems);

@@ -42,7 +42,7 @@ impl Service {
         let snapshot = self.app.settings.current().await?;
         // The organisation's own: another could claim a vendor's host, and so have nobody call it.
         let is_ours = |host: &_| snapshot.on_host(host).iter().any(|source| source.org == org);
-        let reach = Reach { allowed: &self.app.open_networks, is_ours: &is_ours };
+        let reach = Reach { allowed: &self.app.openings, is_ours: &is_ours };
         let unknown = || Error::refused(ErrorReason::VendorNotFound);
         let mut problems = Problems::default();
         match kind {

@@ -134,9 +134,9 @@ fn check_mappings(fields: &mut Fields<'_>, problems: &mut Problems) -> usize {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use serve::Networks;
 
     use super::*;
+    use crate::egress::openings::Openings;
 
     /// The specification's examples, together.
     fn example() -> Value {
@@ -161,7 +161,7 @@ mod tests {
     }
 
     fn problems(settings: &Value) -> Vec<String> {
-        let allowed = Networks::default();
+        let allowed = Openings::default();
         let reach = Reach { allowed: &allowed, is_ours: &|_| false };
         let mut problems = Problems::default();
         check(settings, &reach, &mut problems);

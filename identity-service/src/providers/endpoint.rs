@@ -56,13 +56,12 @@ fn without_credentials(url: &Url) -> Result<(), &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use serve::Networks;
-
     use super::*;
+    use crate::egress::openings::Openings;
 
     #[test]
     fn urls_hold_no_credentials_and_lead_where_they_say() {
-        let allowed = Networks::default();
+        let allowed = Openings::default();
         let reach = Reach { allowed: &allowed, is_ours: &|_| false };
         for good in ["/", "/v1/resolve", "/x/{{anonymous_id}}?it=4&iv={{sha256_email}}", "/a?b=c&key_word=x"]
         {

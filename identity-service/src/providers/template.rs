@@ -1,4 +1,6 @@
-//! Texts with `{{variables}}` of a visitor.
+//! Texts with `{{variables}}` of a visitor and of the event at hand.
+
+use super::validation;
 
 /// Variables that a template may ask for.
 pub const VARIABLES: [&str; 8] = [
@@ -12,16 +14,34 @@ pub const VARIABLES: [&str; 8] = [
     "client_ip",
 ];
 
-/// Checks that each `{{…}}` names one of [`VARIABLES`] or of `more`.
+/// Parts of the event at hand, of which a template may ask for members: `properties.x`, `context.x.y`.
+const EVENT_PARTS: [&str; 3] = ["properties", "traits", "context"];
+/// Longest path into the event, in bytes.
+const MAX_PATH: usize = 256;
+
+/// True where a variable is a path into the event.
+fn is_of_event(name: &str) -> bool {
+    let Some((part, path)) = name.split_once('.') else { return false };
+    let is_member = |member: &str| validation::name(member, 64, "_-$").is_ok();
+    EVENT_PARTS.contains(&part) && path.len() <= MAX_PATH && path.split('.').all(is_member)
+}
+
+/// Checks that each `{{…}}` names one of [`VARIABLES`] or of `more`, or is a path into the event.
 pub fn check(text: &str, more: &[&str]) -> Result<(), String> {
     let mut rest = text;
     while let Some(at) = rest.find(['{', '}']) {
         let (_, tail) = rest.split_at(at);
         let inside = tail.strip_prefix("{{").and_then(|tail| tail.split_once("}}"));
         match (inside, tail.starts_with("{{") || tail.starts_with("}}")) {
-            (Some((name, _)), _) if !VARIABLES.iter().chain(more).any(|known| *known == name.trim()) => {
+            (Some((name, _)), _)
+                if !VARIABLES.iter().chain(more).any(|known| *known == name.trim())
+                    && !is_of_event(name.trim()) =>
+            {
                 let all: Vec<&str> = VARIABLES.iter().chain(more).copied().collect();
-                return Err(format!("must use no variables but {}", all.join(", ")));
+                return Err(format!(
+                    "must use no variables but {}, and paths below properties, traits and context",
+                    all.join(", ")
+                ));
             }
             (Some((_, tail)), _) => rest = tail,
             (None, true) => return Err("must close each {{ with }}".to_owned()),
@@ -46,11 +66,19 @@ mod tests {
             "{x}",
             "{\"a\":1}",
             "{{api_key}}",
+            "{{properties.order_id}}{{ traits.plan }}{{context.page.referrer}}",
+            "{{context.a-b.$c.d_1}}",
         ] {
             assert_eq!(check(good, &["api_key"]), Ok(()), "{good}");
         }
         for bad in [
             "{{email}}",
+            "{{properties}}",
+            "{{properties.}}",
+            "{{context.a..b}}",
+            "{{context.a b}}",
+            "{{event.name}}",
+            "{{properties.x[0]}}",
             "{{}}",
             "{{ }}",
             "{{anonymous_id",

@@ -169,6 +169,7 @@ pub const ROUTES: &[(&str, &str, Permission)] = &[
     ("GET",    "/v1/admin/catalog/enrichment-vendors", P::ReadSettings),
     ("GET",    "/v1/admin/catalog/generated-ids", P::ReadSettings),
     ("GET",    "/v1/admin/sources/{id}/enrichment", P::ReadSettings),
+    ("PUT",    "/v1/admin/sources/{id}/enrichment", P::WriteSettings),
     ("GET",    "/v1/admin/sources/{id}/enrichment/{vendor}", P::ReadSettings),
     ("PUT",    "/v1/admin/sources/{id}/enrichment/{vendor}", P::WriteSettings),
     ("DELETE", "/v1/admin/sources/{id}/enrichment/{vendor}", P::WriteSettings),

@@ -2,6 +2,7 @@
 //! settings; here is checked what only the database knows.
 
 mod input;
+pub mod whole;
 
 use axum::{Json, extract::State};
 use diesel::{
@@ -138,46 +139,75 @@ pub async fn set(
                 // What is left out would be kept of settings that are no more.
                 return Err(Code::VersionConflict.into());
             }
-            let field = field_of(&settings);
-            if before.as_ref().is_some_and(|before| before.field() == field) {
-                // It is of before the field was reserved, and keeps running: the rest of it may change.
-                wrong.forgive("response_mapping.redis_field");
-            }
-            check_references(connection, &mut wrong, org, &name, &settings).await?;
+            forgive_kept_field(&mut wrong, "", before.as_ref(), &settings);
+            check_references(connection, &mut wrong, "", org, &name, &settings).await?;
             wrong.done()?;
-            let endpoint = settings.get("endpoint").and_then(Value::as_str);
-            if let (Some(secret), Some(endpoint)) = (secret_of(&settings), endpoint) {
-                secrets::use_at(&state.keys, connection, &caller, secret, endpoint).await?;
-            }
-            let values = (
-                custom_providers::redis_field.eq(field.unwrap_or_default().to_owned()),
-                custom_providers::settings.eq(&settings),
-            );
-            if before.is_none() {
-                let own = custom_providers::table
-                    .filter(custom_providers::org_id.eq(org))
-                    .filter(custom_providers::source_id.eq(source));
-                limit(own.count().get_result(connection).await?, MAX_PROVIDERS)?;
-                let row = (
-                    custom_providers::id.eq(Uuid::now_v7()),
-                    custom_providers::org_id.eq(org),
-                    custom_providers::source_id.eq(source),
-                    custom_providers::name.eq(&name),
-                );
-                insert_into(custom_providers::table).values((row, values)).execute(connection).await?;
-            } else {
-                let own = custom_providers::table
-                    .filter(custom_providers::org_id.eq(org))
-                    .filter(custom_providers::source_id.eq(source))
-                    .filter(custom_providers::name.eq(&name));
-                update(own).set(values).execute(connection).await?;
-            }
-            let after = one(connection, org, source, &name).await?.ok_or(Code::NotFound)?;
-            let id = format!("{source}/{name}");
-            audit::record(connection, &caller, "custom_provider", &id, before.as_ref(), Some(&after)).await?;
+            let checked = Checked { source, prefix: "", name: &name, settings: &settings };
+            let after = store(&state, connection, &caller, checked, before.as_ref()).await?;
             Ok(Versioned::put(before.is_some(), after.version, after))
         })
         .await
+}
+
+/// Settings of a provider in which nothing is wrong.
+struct Checked<'a> {
+    source: Uuid,
+    /// Text before the fields where problems are told.
+    prefix: &'a str,
+    name: &'a str,
+    settings: &'a Value,
+}
+
+/// Stores a provider in place of the one that there is, if there is any. To be called under the locks of its source and
+/// organisation.
+async fn store(
+    state: &Management,
+    connection: &mut AsyncPgConnection,
+    caller: &Caller,
+    Checked { source, prefix, name, settings }: Checked<'_>,
+    before: Option<&CustomProviderView>,
+) -> Result<CustomProviderView> {
+    let org = caller.org_id;
+    let endpoint = settings.get("endpoint").and_then(Value::as_str);
+    if let (Some(secret), Some(endpoint)) = (secret_of(settings), endpoint) {
+        secrets::use_at(&state.keys, connection, caller, secret, endpoint, prefix).await?;
+    }
+    let own = custom_providers::table
+        .filter(custom_providers::org_id.eq(org))
+        .filter(custom_providers::source_id.eq(source));
+    let values = (
+        custom_providers::redis_field.eq(field_of(settings).unwrap_or_default().to_owned()),
+        custom_providers::settings.eq(settings),
+    );
+    if before.is_none() {
+        limit(own.count().get_result(connection).await?, MAX_PROVIDERS)?;
+        let row = (
+            custom_providers::id.eq(Uuid::now_v7()),
+            custom_providers::org_id.eq(org),
+            custom_providers::source_id.eq(source),
+            custom_providers::name.eq(name),
+        );
+        insert_into(custom_providers::table).values((row, values)).execute(connection).await?;
+    } else {
+        update(own.filter(custom_providers::name.eq(name))).set(values).execute(connection).await?;
+    }
+    let after = one(connection, org, source, name).await?.ok_or(Code::NotFound)?;
+    let id = format!("{source}/{name}");
+    audit::record(connection, caller, "custom_provider", &id, before, Some(&after)).await?;
+    Ok(after)
+}
+
+/// Takes back that a field is reserved, where the provider had it before: it is of before that, and keeps running, and
+/// the rest of it may change.
+fn forgive_kept_field(
+    wrong: &mut Fields,
+    prefix: &str,
+    before: Option<&CustomProviderView>,
+    settings: &Value,
+) {
+    if before.is_some_and(|before| before.field() == field_of(settings)) {
+        wrong.forgive(&format!("{prefix}response_mapping.redis_field"));
+    }
 }
 
 /// Removes a provider. What is gone, or never was, is no error.
@@ -239,6 +269,7 @@ fn field_of(settings: &Value) -> Option<&str> {
 async fn check_references(
     connection: &mut AsyncPgConnection,
     wrong: &mut Fields,
+    prefix: &str,
     org: Uuid,
     name: &str,
     settings: &Value,
@@ -247,7 +278,8 @@ async fn check_references(
         && !secret.contains('\0')
         && !secrets::is_there(connection, org, secret).await?
     {
-        wrong.add("authentication.token_secret_ref", "must name a secret that is there: PUT it first");
+        let field = format!("{prefix}authentication.token_secret_ref");
+        wrong.add(field, "must name a secret that is there: PUT it first");
     }
     if let Some(field) = field_of(settings).filter(|field| !field.contains('\0')) {
         let others = custom_providers::table
@@ -255,7 +287,8 @@ async fn check_references(
             .filter(custom_providers::redis_field.eq(field))
             .filter(custom_providers::name.ne(name));
         let taken: bool = select(exists(others)).get_result(connection).await?;
-        wrong.check(!taken, "response_mapping.redis_field", "must not be another provider's");
+        let field = format!("{prefix}response_mapping.redis_field");
+        wrong.check(!taken, field, "must not be another provider's");
     }
     Ok(())
 }

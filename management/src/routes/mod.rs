@@ -68,7 +68,7 @@ fn admin() -> (Router<Management>, Api) {
         .routes(routes!(catalog::sync_vendors))
         .routes(routes!(catalog::enrichment_vendors))
         .routes(routes!(catalog::generated_ids))
-        .routes(routes!(enrichment::list))
+        .routes(routes!(enrichment::list, custom_providers::whole::set_all))
         .routes(routes!(enrichment::read, enrichment::set, enrichment::remove))
         .routes(routes!(custom_providers::list))
         .routes(routes!(custom_providers::read, custom_providers::set, custom_providers::remove))

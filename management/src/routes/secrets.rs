@@ -285,17 +285,18 @@ pub async fn is_there(connection: &mut AsyncPgConnection, org: Uuid, name: &str)
 }
 
 /// Has a custom provider at `endpoint` use a secret. One that has no hosts yet is bound: to those of the providers
-/// that use it already, else to this one, which an owner or admin may decide. Refused at any other host. To be
-/// called under the organisation's lock, before the provider is stored.
+/// that use it already, else to this one, which an owner or admin may decide. Refused at any other host, with
+/// `prefix` before the field. To be called under the organisation's lock, before the provider is stored.
 pub async fn use_at(
     keys: &SealKeys,
     connection: &mut AsyncPgConnection,
     caller: &Caller,
     name: &str,
     endpoint: &str,
+    prefix: &str,
 ) -> Result<()> {
     let refused = |message: String| {
-        let field = "authentication.token_secret_ref".to_owned();
+        let field = format!("{prefix}authentication.token_secret_ref");
         Err(ApiError::not_for_host(vec![Problem { field, message }]))
     };
     let org = caller.org_id;

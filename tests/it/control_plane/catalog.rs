@@ -168,7 +168,7 @@ async fn settings_are_checked_before_anybody_saves_them() {
 }
 
 #[tokio::test]
-async fn networks_that_the_operator_opens_may_be_called() {
+async fn networks_and_hosts_that_the_operator_opens_may_be_called() {
     let world = World::start().await;
     let secrets = &world.cluster.secrets;
     let env = [
@@ -178,6 +178,7 @@ async fn networks_that_the_operator_opens_may_be_called() {
         ("SERVICE_TOKENS", &secrets.service_tokens()),
         ("LISTEN_ADDR", "127.0.0.1:0"),
         ("OUTBOUND_ALLOW_CIDRS", "127.0.0.0/8, 10.7.0.0/16"),
+        ("OUTBOUND_ALLOW_HOSTS", "uid2, .svc.cluster.local"),
         ("ALLOW_LOOPBACK", "true"),
     ];
     let open = Service::start("identity-service", &env, &["grpc", "metrics"]).await.unwrap();
@@ -187,6 +188,9 @@ async fn networks_that_the_operator_opens_may_be_called() {
         ("http://localhost:49152", true),
         ("https://10.7.0.1", true),
         ("https://10.8.0.1", false),
+        ("http://uid2/operator", true),
+        ("https://uid2.identity.svc.cluster.local:8443", true),
+        ("https://uid2.internal", false),
         ("http://prod.uidapi.com", false),
         (&world.cluster.collect_url(), false),
     ] {

@@ -4,6 +4,7 @@ mod audience;
 mod catalog;
 mod catalog_over_http;
 mod credentials;
+mod custom_providers;
 mod document;
 mod hosts;
 mod jwt;

@@ -56,6 +56,7 @@ async fn the_core_names_what_is_missing_and_never_its_value() {
         ("LISTEN_ADDR", "c0ffee-secret"),
         ("LOG_LEVEL", "c0ffee-secret"),
         ("OUTBOUND_ALLOW_CIDRS", "c0ffee-secret"),
+        ("OUTBOUND_ALLOW_HOSTS", "https://c0ffee-secret"),
         ("ALLOW_LOOPBACK", "c0ffee-secret"),
         ("DATAFLY_ENCRYPTON_KEY", "c0ffee-secret"),
     ];
