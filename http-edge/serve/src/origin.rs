@@ -11,11 +11,12 @@ use crate::address::is_public;
 pub struct Origin(String);
 
 impl Origin {
-    /// Reads a source's domain: `host[:port]`, https implied, or `http://host[:port]` on loopback. None for anything
-    /// else: a path, credentials, a wildcard, plain http elsewhere.
+    /// Reads a source's domain: `host[:port]`, https implied, `http://host[:port]` on loopback, or a hybrid app's
+    /// (see [`app_origin`]). None for anything else: a path, credentials, a wildcard, plain http elsewhere.
     pub fn from_domain(domain: &str) -> Option<Self> {
-        if domain.contains("://") { bare_origin(domain) } else { bare_origin(&format!("https://{domain}")) }
-            .map(Self)
+        let has_scheme = domain.contains("://");
+        let https = || bare_origin(&format!("https://{domain}"));
+        if has_scheme { app_origin(domain).or_else(|| bare_origin(domain)) } else { https() }.map(Self)
     }
 
     /// True where the Origin header names this origin, to the letter: browsers send it lower-case and without the
@@ -26,18 +27,35 @@ impl Origin {
 
     /// The origin of a page, as its URL or a Referer header says; none where that is no URL.
     pub fn of_page(url: &str) -> Option<Self> {
-        Url::parse(url).ok().map(|url| Self(url.origin().ascii_serialization()))
+        let url = Url::parse(url).ok()?;
+        let of_app = app_origin(&format!("{}://{}", url.scheme(), url.authority()));
+        Some(Self(of_app.unwrap_or_else(|| url.origin().ascii_serialization())))
     }
 
-    /// True where it is on this machine or in a private network, as [`is_inside`] says.
+    /// True where it is on this machine or in a private network, as [`is_inside`] says. An app's is in the app.
     pub fn is_inside(&self) -> bool {
-        is_origin_inside(&self.0)
+        app_origin(&self.0).is_none() && is_origin_inside(&self.0)
     }
 
     /// True where a Referer header belongs to this origin.
     pub fn has_page(&self, referer: &str) -> bool {
         Self::of_page(referer).as_ref() == Some(self)
     }
+}
+
+/// Schemes of the pages that a hybrid app brings along: Capacitor's and Ionic's, on iOS.
+const APP_SCHEMES: [&str; 2] = ["capacitor", "ionic"];
+
+/// `scheme://host` of a hybrid app's pages, in the form its web view sends: `capacitor://localhost`, unless the app is
+/// configured with another host. None for anything else.
+pub fn app_origin(text: &str) -> Option<String> {
+    let text = text.to_ascii_lowercase();
+    let (scheme, host) = text.split_once("://")?;
+    let is_label = |label: &str| {
+        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    let fits = APP_SCHEMES.contains(&scheme) && host.len() <= 253 && host.split('.').all(is_label);
+    fits.then_some(text)
 }
 
 /// `scheme://host[:port]` in the form browsers send, where `text` is that and nothing more: no path, query,
@@ -157,6 +175,30 @@ mod tests {
             assert!(!shop.is(other), "{other}");
         }
         assert!(Origin::from_domain("http://localhost:3000").unwrap().is("http://localhost:3000"));
+    }
+
+    #[test]
+    fn apps_have_origins_of_their_own() {
+        for text in ["capacitor://localhost", "Ionic://LOCALHOST", "capacitor://app.shop.example"] {
+            let origin = Origin::from_domain(text).unwrap();
+            assert!(origin.is(&text.to_lowercase()) && !origin.is_inside(), "{text}");
+            assert!(origin.has_page(&format!("{}/cart?x", text.to_lowercase())), "{text}");
+            assert!(!origin.is("https://localhost") && !origin.has_page("https://localhost/"), "{text}");
+        }
+        for text in [
+            "capacitor://",
+            "capacitor:localhost",
+            "capacitor://localhost/",
+            "capacitor://localhost:8080",
+            "capacitor://a@b",
+            "capacitor://*",
+            "capacitor://a..b",
+            "file://localhost",
+            "app://localhost",
+            "evil-capacitor://localhost",
+        ] {
+            assert_eq!(Origin::from_domain(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -55,7 +55,7 @@ async fn no_host_of_settings_is_inside_unless_the_operator_says_so() {
             assert!(answer.fields().iter().all(|field| field == "endpoint"), "{url}: {answer:?}");
         }
     }
-    let public = json!({"name": "Shop", "domains": ["shop.example", "8.8.8.8"],
+    let public = json!({"name": "Shop", "domains": ["shop.example", "8.8.8.8", "capacitor://localhost"],
         "collect_hosts": [{"url": "https://localhost.shop.example"}]});
     owner.put(&source, &public).await.expect(200);
     owner.put(&vendor, &json!({"partner_id": "1", "endpoint": "https://ct.example.com/"})).await.expect(201);

@@ -1,6 +1,6 @@
 //! Sources over the management API: made, changed, removed, and no more than a bound.
 
-use harness::control::Control;
+use harness::{answers::assert_accepted, control::Control, shop::Shop, visits::granted};
 use reqwest::Method;
 use serde_json::json;
 
@@ -46,6 +46,46 @@ async fn a_source_is_made_changed_and_removed_and_all_of_it_is_on_record() {
         "source.created Shop, source.updated Shop 2, source.deleted -",
         "what changed nothing is not on record"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cookie_domain_is_kept_as_browsers_compare_it() {
+    let control = Control::start().await;
+    let hosts = |domain: &str| json!({"name": "Shop", "collect_hosts": [{"url": "https://Collect.Bücher.example", "cookie_domain": domain}]});
+    for domain in ["BÜCHER.example", ".bücher.example", ".XN--BCHER-KVA.example"] {
+        let made = control.owner.post("/v1/admin/sources", &hosts(domain)).await.expect(201);
+        let host =
+            json!({"url": "https://collect.xn--bcher-kva.example", "cookie_domain": "xn--bcher-kva.example"});
+        assert_eq!(made["collect_hosts"], json!([host]), "{domain}");
+    }
+    for (domain, why) in [("example", "shared"), ("other.example", "under"), ("10.0.0.1", "address")] {
+        let refused = control.owner.post("/v1/admin/sources", &hosts(domain)).await;
+        assert_eq!(refused.fields(), ["collect_hosts[0].cookie_domain"]);
+        let message = refused.json["error"]["fields"][0]["message"].as_str().unwrap();
+        assert!(message.contains(why), "{domain}: {message}");
+    }
+}
+
+/// Pages of hybrid apps come from origins that no other program's pages have.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_s_origin_is_listed_and_may_call() {
+    let control = Control::start().await;
+    let (world, owner) = (&control.world, &control.owner);
+    let mut shop = Shop::open(world, owner).await;
+    let domains = json!({"name": "Shop", "domains": ["capacitor://localhost", "Ionic://localhost"]});
+    let kept = owner.put(&shop.source, &domains).await.expect(200);
+    assert_eq!(kept["domains"], json!(["capacitor://localhost", "ionic://localhost"]));
+    let key = shop.issue(world, owner, "live").await;
+    for origin in ["capacitor://localhost", "ionic://localhost"] {
+        shop.origin = origin.to_owned();
+        let answer = shop.browser(world, &key).view(&granted()).await;
+        assert_accepted(&answer, 1);
+        assert_eq!(answer.headers["access-control-allow-origin"], origin);
+    }
+    for origin in ["https://localhost", "http://localhost", "capacitor://evil.example", "file://"] {
+        shop.origin = origin.to_owned();
+        assert_eq!(shop.browser(world, &key).view(&granted()).await.status, 403, "{origin}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use migrations::rows;
 use serde::{Deserialize, Serialize};
-use serve::origin::{Origin, bare_origin, is_origin_inside};
+use serve::origin::{Origin, app_origin, bare_origin, is_origin_inside};
+use url::{Host, Url};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -31,8 +32,8 @@ pub struct SourceInput {
     /// Name for display, 1 to 200 characters.
     #[schema(min_length = 1, max_length = 200)]
     pub(super) name: String,
-    /// Origins that may call: `host[:port]`, https implied, `http://…` on loopback. None: no browser may. To remove
-    /// one is for owners and admins.
+    /// Origins that may call: `host[:port]`, https implied, `http://…` on loopback, and `capacitor://localhost` or
+    /// `ionic://localhost` of an app. None: no browser may. To remove one is for owners and admins.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Vec<String>, max_items = 100, required = false)]
     domains: Option<Vec<String>>,
@@ -120,7 +121,8 @@ pub struct CollectHost {
     /// Scheme and authority, `https://collect.example.com`.
     pub(super) url: String,
     /// Domain attribute of the `_dfid` cookie: the host, or a domain it is under; nothing that strangers
-    /// share, as `co.uk` or `github.io` (publicsuffix.org). Absent: the host alone.
+    /// share, as `co.uk` or `github.io` (publicsuffix.org). Absent: the host alone. Kept as browsers compare it: without
+    /// a leading dot, in lower case, an international name in its ASCII form.
     pub(super) cookie_domain: Option<String>,
 }
 
@@ -169,7 +171,8 @@ impl SourceInput {
             match domain_of(domain) {
                 None => wrong.add(
                     field,
-                    "must be host[:port] with a dot, or http://host[:port] on loopback; no path, no wildcard",
+                    "must be host[:port] with a dot, http://host[:port] on loopback, or an app's capacitor://host or \
+                     ionic://host; no path, no wildcard",
                 ),
                 Some(plain) => {
                     let is_inside = Origin::from_domain(&plain).is_some_and(|origin| origin.is_inside());
@@ -192,12 +195,12 @@ impl SourceInput {
             };
             wrong.check(allow_loopback || !is_origin_inside(&url), format!("{field}.url"), INSIDE);
             wrong.check(known.insert(url.clone()), format!("{field}.url"), "is there twice");
-            let fits = host.cookie_domain.as_deref().is_none_or(|domain| covers(domain, &url));
-            wrong.check(
-                fits,
-                field + ".cookie_domain",
-                "must be the host, or a domain that it is under and that nobody shares, as co.uk is shared",
-            );
+            if let Some(domain) = &mut host.cookie_domain {
+                match cookie_domain_of(domain, &url) {
+                    Ok(plain) => *domain = plain,
+                    Err(why) => wrong.add(field + ".cookie_domain", why),
+                }
+            }
             host.url = url;
         }
     }
@@ -236,7 +239,10 @@ impl SourceInput {
 fn domain_of(text: &str) -> Option<String> {
     let origin = match text.split_once("://") {
         None => bare_origin(&format!("https://{text}")),
-        Some(_) => bare_origin(text),
+        Some(_) => match app_origin(text) {
+            None => bare_origin(text),
+            app => return app,
+        },
     }?;
     // `null` is what a browser calls an origin that is nobody's.
     let host = origin.split("://").nth(1)?;
@@ -249,16 +255,25 @@ fn domain_of(text: &str) -> Option<String> {
     Some(origin.strip_prefix("https://").map_or(origin.clone(), str::to_owned))
 }
 
-/// Tells whether a browser takes a cookie of `domain` from the host of `url`.
-fn covers(domain: &str, url: &str) -> bool {
-    let host =
-        url::Url::parse(url).ok().and_then(|url| url.host().map(|host| host.to_string())).unwrap_or_default();
-    let is_name = domain.parse::<std::net::IpAddr>().is_err() && !domain.starts_with('.');
-    // Browsers refuse a cookie for a public suffix, so no visitor would ever be known again.
-    let is_registrable = psl::domain_str(domain).is_some();
-    is_name
-        && is_registrable
-        && (host == domain || host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.')))
+/// Gives a cookie's domain as browsers compare it (RFC 6265, 5.2.3), where one takes it from the host of `url`; else
+/// says what is wrong with it.
+fn cookie_domain_of(text: &str, url: &str) -> Result<String, &'static str> {
+    let name = text.strip_prefix('.').unwrap_or(text);
+    let name = match Host::parse(name) {
+        Ok(Host::Domain(name)) if !text.contains('%') && !name.starts_with('.') => name,
+        Ok(Host::Domain(_)) | Err(_) => return Err("must be a domain's name, such as shop.example"),
+        Ok(Host::Ipv4(_) | Host::Ipv6(_)) => {
+            return Err("must be a name: cookies of an address are that host's alone, without a domain");
+        }
+    };
+    if psl::domain_str(&name).is_none() {
+        return Err("is shared by strangers, as co.uk is: no browser takes a cookie for it");
+    }
+    let host = Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
+    if host != name && !host.strip_suffix(&name).is_some_and(|rest| rest.ends_with('.')) {
+        return Err("must be the host of url, or a domain that it is under");
+    }
+    Ok(name)
 }
 
 #[cfg(test)]
@@ -285,6 +300,9 @@ mod tests {
             ("com.", None),
             (".", None),
             ("notlocalhost", None),
+            ("Capacitor://LOCALHOST", Some("capacitor://localhost")),
+            ("ionic://localhost", Some("ionic://localhost")),
+            ("capacitor://localhost/x", None),
             ("", None),
         ] {
             assert_eq!(domain_of(text).as_deref(), kept, "{text}");
@@ -294,23 +312,42 @@ mod tests {
     #[test]
     fn a_cookie_domain_is_one_that_the_host_may_set() {
         let url = "https://collect.shop.example:8443";
-        assert!(covers("shop.example", url) && covers("collect.shop.example", url));
-        for bad in [
-            "example",
-            "hop.example",
-            "other.example",
-            ".shop.example",
-            "a.collect.shop.example",
-            "",
-            "127.0.0.1",
+        for (text, kept) in [
+            ("shop.example", "shop.example"),
+            ("collect.shop.example", "collect.shop.example"),
+            (".shop.example", "shop.example"),
+            ("Shop.EXAMPLE", "shop.example"),
         ] {
-            assert!(!covers(bad, url), "{bad}");
+            assert_eq!(cookie_domain_of(text, url).as_deref(), Ok(kept), "{text}");
         }
-        assert!(!covers("127.0.0.1", "http://127.0.0.1:8080"), "an address is host-only");
+        for text in ["Bücher.example", ".bücher.example", "xn--bcher-kva.example"] {
+            let kept = cookie_domain_of(text, "https://collect.xn--bcher-kva.example");
+            assert_eq!(kept.as_deref(), Ok("xn--bcher-kva.example"), "{text}");
+        }
+        for (text, part) in [
+            ("example", "shared"),
+            ("hop.example", "under"),
+            ("other.example", "under"),
+            ("a.collect.shop.example", "under"),
+            ("", "name"),
+            (".", "name"),
+            ("..shop.example", "name"),
+            ("sh%6fp.example", "name"),
+            ("https://shop.example", "name"),
+            ("127.0.0.1", "address"),
+        ] {
+            assert!(cookie_domain_of(text, url).unwrap_err().contains(part), "{text}");
+        }
+        let address = cookie_domain_of("127.0.0.1", "http://127.0.0.1:8080").unwrap_err();
+        assert!(address.contains("address"), "an address is host-only");
         for shared in ["co.uk", "uk", "github.io"] {
             let url = format!("https://collect.shop.{shared}");
-            assert!(!covers(shared, &url) && covers(&format!("shop.{shared}"), &url), "{shared}");
-            assert!(!covers(&format!("{shared}."), &format!("{url}.")), "{shared}, as a full name");
+            assert!(cookie_domain_of(shared, &url).unwrap_err().contains("shared"), "{shared}");
+            assert!(cookie_domain_of(&format!("shop.{shared}"), &url).is_ok(), "{shared}");
+            assert!(
+                cookie_domain_of(&format!("{shared}."), &format!("{url}.")).is_err(),
+                "{shared}, as a full name"
+            );
         }
     }
 }
