@@ -120,6 +120,9 @@ impl Population {
     /// The schedule of a visitor: everything is synced, nothing due.
     pub fn attempts(&self, number: u64) -> Attempts {
         let of = |name: &str| (name.to_owned(), anonymous_id(number));
-        self.vendors.iter().map(|(name, _)| (of(name), schedule::stored(TTL_DAYS, self.now, 0.0))).collect()
+        self.vendors
+            .iter()
+            .map(|(name, _)| (of(name), schedule::stored(None, TTL_DAYS, self.now, 0.0)))
+            .collect()
     }
 }

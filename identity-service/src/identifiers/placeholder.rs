@@ -94,6 +94,14 @@ const UUIDS: &[&str] = &["ffffffff-ffff-ffff-ffff-ffffffffffff", "00000000-0000-
 /// True where `text` can't tell anybody from anybody else: a word for nothing, nothing but zeros, dashes or signs, or a
 /// template that was not filled in, in any case of letters, quoted, in brackets or percent-encoded.
 pub fn is_placeholder(text: &str) -> bool {
+    // Nearly every real ID: letters and dashes with a digit among them, as no word has.
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    if text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.bytes().all(is_plain)
+        && text.bytes().any(|byte| matches!(byte, b'1'..=b'9'))
+    {
+        return UUIDS.iter().any(|uuid| text.eq_ignore_ascii_case(uuid));
+    }
     if says_nothing(text) {
         return true;
     }

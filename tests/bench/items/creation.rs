@@ -96,13 +96,18 @@ struct NewLane {
 impl Lane for NewLane {
     async fn ask(&mut self, _: u64) -> Result<()> {
         let consent = ConsentSignals { json: Some(CONSENT.to_owned()), sec_gpc: false };
+        let visitor = Uuid::new_v4();
+        // From an address of its own: one brings only so many.
+        let [a, b, c, ..] = *visitor.as_bytes();
+        let client_ip = Some(format!("11.{a}.{b}.{c}"));
         let subject = Subject {
-            anonymous_id: Some(Uuid::new_v4().to_string()),
+            anonymous_id: Some(visitor.to_string()),
             consent: self.browser.then_some(consent),
             want_pending_syncs: self.browser,
             ..Subject::default()
         };
-        let caller = Some(Caller { kind: Some(Kind::Collect(self.caller.clone())) });
+        let caller =
+            Some(Caller { kind: Some(Kind::Collect(CollectCaller { client_ip, ..self.caller.clone() })) });
         let answer =
             self.client.resolve(ResolveRequest { caller, subjects: vec![subject] }).await?.into_inner();
         let right = answer.resolutions.first().is_some_and(|resolution| {

@@ -5,6 +5,7 @@ mod compare;
 mod drain;
 mod logs;
 mod metrics;
+mod redis_contract;
 mod round_trips;
 mod schema;
 mod start_up;
