@@ -73,7 +73,7 @@ pub struct BufferedBody {
 }
 
 impl BufferedBody {
-    /// The content, unpacked.
+    /// Content of the body, unpacked where it was packed.
     pub fn content(&self) -> &[u8] {
         self.unpacked.as_ref().unwrap_or(&self.sent)
     }

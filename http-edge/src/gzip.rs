@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use flate2::bufread::MultiGzDecoder;
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use proto::v1::ErrorReason;
 
 use crate::{error::ApiError, memory::HeldMemory};
@@ -13,7 +13,7 @@ const CHUNK_BYTES: usize = 16 * 1024;
 
 /// True where a body with `headers` is packed; an error where it is so by another coding, or more than once.
 pub fn is_packed(headers: &HeaderMap) -> Result<bool, ApiError> {
-    let mut codings = headers.get_all(header::CONTENT_ENCODING).iter().map(|coding| coding.as_bytes());
+    let mut codings = headers.get_all(header::CONTENT_ENCODING).iter().map(HeaderValue::as_bytes);
     match (codings.next(), codings.next()) {
         (None, _) => Ok(false),
         (Some(coding), None) if coding.eq_ignore_ascii_case(b"identity") => Ok(false),

@@ -27,7 +27,7 @@ pub const CONSENT_TOO_LARGE: &str = "is over 8 KiB; until a smaller one comes it
 pub const CONSENT_TWO_VALUES: &str = "comes twice, with two values; until one comes it denies";
 
 impl LeftOut {
-    /// The warning's code.
+    /// Code of the warning that names it.
     pub fn code(self) -> WarningCode {
         match self.why {
             CONSENT_NOT_OBJECT | CONSENT_TOO_LARGE | CONSENT_TWO_VALUES => WarningCode::ConsentNotUnderstood,

@@ -3,21 +3,23 @@
 
 mod batch;
 mod checked;
+mod event_error;
 mod field;
 mod left_out;
+mod member;
 mod reader;
 mod value;
 
 use std::borrow::Cow;
 
-use proto::v1::ErrorReason;
 use serde::de::DeserializeSeed;
 use serde_json::{Deserializer, value::RawValue};
 
 pub use batch::{Body, single, split};
+pub use event_error::EventError;
 pub use left_out::LeftOut;
 
-use crate::error::ApiError;
+use event_error::cause_of;
 
 /// Largest event in bytes, without the spaces around it.
 pub const MAX_EVENT_BYTES: usize = 32 * 1024;
@@ -72,9 +74,9 @@ pub struct Event<'a> {
 /// Traits by which a person can be reached.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Traits<'a> {
-    /// Address in clear.
+    /// Email address, in clear.
     pub email: Option<Cow<'a, str>>,
-    /// Number in clear.
+    /// Phone number, in clear.
     pub phone: Option<Cow<'a, str>>,
     /// Digest of the address, 64 hex digits.
     pub email_sha256: Option<Cow<'a, str>>,
@@ -85,16 +87,16 @@ pub struct Traits<'a> {
 impl<'a> Traits<'a> {
     /// Takes from `other` what is absent here.
     fn fill(&mut self, other: &Self) {
-        fill(&mut self.email, &other.email);
-        fill(&mut self.phone, &other.phone);
-        fill(&mut self.email_sha256, &other.email_sha256);
-        fill(&mut self.phone_sha256, &other.phone_sha256);
+        fill(&mut self.email, other.email.as_ref());
+        fill(&mut self.phone, other.phone.as_ref());
+        fill(&mut self.email_sha256, other.email_sha256.as_ref());
+        fill(&mut self.phone_sha256, other.phone_sha256.as_ref());
     }
 }
 
-fn fill<T: Clone>(own: &mut Option<T>, other: &Option<T>) {
+fn fill<T: Clone>(own: &mut Option<T>, other: Option<&T>) {
     if own.is_none() {
-        own.clone_from(other);
+        *own = other.cloned();
     }
 }
 
@@ -105,51 +107,6 @@ pub struct Sender {
     pub signs: bool,
     /// True where the browser has brought its `_dfid` cookie.
     pub has_cookie: bool,
-}
-
-/// Reason for which an event does not count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EventError {
-    /// The event is over its bound.
-    TooLarge,
-    /// The event is no object, or something in it is not sound; with the member and the cause where they are known.
-    Unsound { member: Option<&'static str>, cause: Option<&'static str> },
-    /// The identifier that it has can't be used, and it has no other.
-    Unidentified(LeftOut),
-}
-
-/// Parts of the parser's messages with our own text for each: the parser's text may quote the event.
-const CAUSES: &[(&str, &str)] = &[
-    ("NUL", "A text has a NUL."),
-    ("hex escape", "A text has a lone surrogate."),
-    ("number out of range", "A number is out of range."),
-    ("recursion limit", "It is nested too deep."),
-];
-
-impl From<EventError> for ApiError {
-    fn from(error: EventError) -> Self {
-        match error {
-            EventError::TooLarge => ErrorReason::EventTooLarge.into(),
-            EventError::Unidentified(LeftOut { member, why }) => {
-                Self::new(ErrorReason::InvalidIdentifier, format!("{member} {why}."))
-            }
-            EventError::Unsound { member, cause } => {
-                let mut message = proto::Reason::of(ErrorReason::InvalidEvent).message.to_owned();
-                if let Some(cause) = cause {
-                    message.extend([" ", cause]);
-                }
-                if let Some(member) = member {
-                    message.extend([" Field: ", member, "."]);
-                }
-                Self::new(ErrorReason::InvalidEvent, message)
-            }
-        }
-    }
-}
-
-fn cause_of(error: &serde_json::Error) -> Option<&'static (&'static str, &'static str)> {
-    let text = error.to_string();
-    CAUSES.iter().find(|(part, _)| error.is_syntax() && text.contains(part) || text.starts_with(part))
 }
 
 impl<'a> Event<'a> {
@@ -181,10 +138,10 @@ impl<'a> Event<'a> {
 
     /// Takes from the batch's own context what is absent here, member by member; consent as a whole.
     pub fn fill(&mut self, shared: &Self) {
-        fill(&mut self.page_url, &shared.page_url);
-        fill(&mut self.page_search, &shared.page_search);
-        fill(&mut self.referrer, &shared.referrer);
-        fill(&mut self.consent, &shared.consent);
+        fill(&mut self.page_url, shared.page_url.as_ref());
+        fill(&mut self.page_search, shared.page_search.as_ref());
+        fill(&mut self.referrer, shared.referrer.as_ref());
+        fill(&mut self.consent, shared.consent.as_ref());
         self.traits.fill(&shared.traits);
     }
 

@@ -1,6 +1,7 @@
-use proto::v1::WarningCode;
+use proto::v1::{ErrorReason, WarningCode};
 
 use super::*;
+use crate::error::ApiError;
 
 const BROWSER: Sender = Sender { signs: false, has_cookie: false };
 const SERVER: Sender = Sender { signs: true, has_cookie: false };
@@ -15,7 +16,7 @@ fn broken_at(text: &str, field: Option<&'static str>) {
     assert_eq!(member, field, "{}", text.get(..text.len().min(200)).unwrap());
 }
 
-/// What an event leaves out, with everything else of it.
+/// Members that an event leaves out, and all else of it.
 fn left_out(text: &str) -> (Vec<(&'static str, &'static str)>, Event<'_>) {
     let mut event = parse(text).unwrap();
     (std::mem::take(&mut event.left_out).iter().map(|left| (left.member, left.why)).collect(), event)

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use serde::de::Error;
 
 use super::{
-    cause_of,
     checked::{Checked, without_nul},
+    event_error::cause_of,
 };
 
 /// A value by what it can be used as.
@@ -18,7 +18,7 @@ pub enum Value<'a> {
     Text(Cow<'a, str>),
     /// An integer, in its own digits.
     Integer(&'a str),
-    /// Any other value, which is sound.
+    /// A value of another type, which is sound.
     Other,
 }
 

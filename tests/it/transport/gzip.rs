@@ -6,7 +6,7 @@ use flate2::{Compression, write::GzEncoder};
 use harness::{
     answers::assert_accepted,
     browser::{Answer, Browser},
-    signature::sign,
+    signature::{sign, sign_bytes},
     visits::granted,
     world::World,
 };
@@ -70,7 +70,7 @@ async fn a_signature_is_over_the_bytes_as_sent() {
     server.origin = None;
     let body = json!({"batch": [{"type": "identify", "userId": "anna"}]}).to_string();
     let packed = packed(&body);
-    let sealed = |bytes: &[u8]| sign(&world.customer.server_secret, bytes);
+    let sealed = |bytes: &[u8]| sign_bytes(&world.customer.server_secret, bytes);
     for (signature, status) in
         [(sealed(&packed), 200), (sign(&world.customer.server_secret, &body), 401), (sealed(b""), 401)]
     {

@@ -127,7 +127,7 @@ async fn an_event_is_lost_where_nothing_is_left_to_know_it_by() {
     assert_eq!(answer["warnings"][0]["message"], "userId must be text or an integer");
 }
 
-/// What can't be read may have been a denial, and silence would grant.
+/// Consent that can't be read may have been a denial, and silence would grant.
 #[tokio::test]
 async fn consent_that_can_not_be_read_denies_and_the_event_counts() {
     let world = World::with(Options { consent_mode: "implicit", ..Options::default() }).await;
