@@ -5,9 +5,10 @@ use std::time::Duration;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use proto::{Reason, reason_of, v1::ErrorReason};
-use serde::{Serialize, Serializer, ser::SerializeStruct};
+use serde::{Serialize, Serializer};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
+use utoipa::ToSchema;
 
 /// Refusal as it is told over HTTP.
 #[derive(Debug, Clone)]
@@ -83,13 +84,26 @@ impl From<Status> for ApiError {
     }
 }
 
-/// Writes `{"code","message"}`, as in the list of a batch's errors.
+/// Refusal as it is written, in the list of a batch's errors too.
+#[derive(Serialize, ToSchema)]
+pub struct Refusal<'a> {
+    /// Stable name of the reason, such as `INVALID_EVENT`.
+    code: &'static str,
+    /// Text for whoever reads it.
+    message: &'a str,
+}
+
+/// Body of every answer that is an error.
+#[derive(ToSchema)]
+#[schema(as = Error)]
+#[expect(dead_code, reason = "serve::error_body writes it")]
+pub struct ErrorBody<'a> {
+    error: Refusal<'a>,
+}
+
 impl Serialize for ApiError {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut error = serializer.serialize_struct("Error", 2)?;
-        error.serialize_field("code", self.code())?;
-        error.serialize_field("message", self.message())?;
-        error.end()
+        Refusal { code: self.code(), message: self.message() }.serialize(serializer)
     }
 }
 

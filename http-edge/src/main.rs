@@ -3,6 +3,7 @@
 
 use std::{process::ExitCode, sync::Arc};
 
+use clap::{Parser, Subcommand};
 use serve::{Env, EnvError, Exempt, Lifecycle, Workers};
 
 use crate::{
@@ -25,9 +26,27 @@ mod subjects;
 mod throttle;
 mod vendor_cookies;
 
+/// HTTP edge of Signal Identity. Configured by environment variables; see the README.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print the API's document, as /openapi.json has it, and exit.
+    Openapi,
+}
+
 // For what runs beside the requests; `serve::Workers` serves.
 #[tokio::main(worker_threads = 1)]
 async fn main() -> ExitCode {
+    if let Some(Command::Openapi) = Arguments::parse().command {
+        println!("{}", routes::document());
+        return ExitCode::SUCCESS;
+    }
     let ended = run().await;
     serve::telemetry::flush();
     match ended {

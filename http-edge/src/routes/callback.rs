@@ -24,6 +24,13 @@ const GIF: [u8; 43] = [
 ];
 
 /// Hands the vendor's answer on, and answers with the pixel in any case.
+#[utoipa::path(get, path = "/v1/sync/{vendor}/callback",
+    params(
+        ("vendor" = String, Path, description = "Name of the vendor."),
+        ("state" = Option<String>, Query, description = "The sealed state of the sync, which a cookie may hold too."),
+    ),
+    responses((status = 200, content_type = "image/gif",
+        description = "The transparent pixel, whatever came of it; the ID is in the vendor's own parameter.")))]
 pub async fn store(
     State(edge): State<Arc<Edge>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,

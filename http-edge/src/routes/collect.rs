@@ -9,15 +9,15 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, header, request::Parts};
-use proto::v1::{
-    AuthenticateRequest, CollectCaller, ErrorReason, PendingSync, Resolution, ResolveRequest, Subject,
-};
-use serde::Serialize;
+use proto::v1::{AuthenticateRequest, CollectCaller, ErrorReason, Resolution, ResolveRequest, Subject};
 use tracing::error;
 
 use super::{
-    Edge, cors, no_store, set_cookies,
-    warnings::{self, Warning},
+    Edge,
+    answer::{Answer, Pending, Rejected},
+    cors,
+    document::{Batch, EventBody},
+    no_store, set_cookies, warnings,
 };
 use crate::{
     body::discard,
@@ -32,6 +32,7 @@ use crate::{
 };
 
 /// Answers `{"batch":[…]}` with 200, and the errors of single events by their index.
+#[utoipa::path(post, path = "/v1/batch", request_body = Batch, responses((status = 200, body = Answer)))]
 pub async fn batch(
     State(edge): State<Arc<Edge>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -41,6 +42,7 @@ pub async fn batch(
 }
 
 /// Answers a body that is one event: the event's error is the answer's.
+#[utoipa::path(post, path = "/v1/t", request_body = EventBody, responses((status = 200, body = Answer)))]
 pub async fn single(
     State(edge): State<Arc<Edge>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -51,45 +53,6 @@ pub async fn single(
         None => Json(answer).into_response(),
     })
     .await
-}
-
-/// Answer to a batch or an event; its names are the product's.
-#[derive(Serialize)]
-struct Answer {
-    success: bool,
-    /// Number of events taken for identity.
-    accepted: usize,
-    errors: Vec<Rejected>,
-    /// What does not count of events that were taken.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    warnings: Vec<Warning>,
-    /// ID of the visitor; null only for a call that knows nobody but by user ID.
-    anonymous_id: Option<String>,
-    pending_syncs: Vec<Pending>,
-}
-
-/// Event that was not taken, with its place in the batch.
-#[derive(Serialize)]
-struct Rejected {
-    index: usize,
-    #[serde(flatten)]
-    error: ApiError,
-    /// Flag, present where the same event may be taken later.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    retry: bool,
-}
-
-#[derive(Serialize)]
-struct Pending {
-    vendor: String,
-    url: String,
-    partner_id: String,
-}
-
-impl From<PendingSync> for Pending {
-    fn from(PendingSync { vendor, url, partner_id }: PendingSync) -> Self {
-        Self { vendor, url, partner_id }
-    }
 }
 
 type Split = fn(&[u8]) -> Result<event::Body<'_>, ErrorReason>;
@@ -209,10 +172,7 @@ fn may_sync(headers: &HeaderMap) -> bool {
 
 /// Parses events into those that are valid, with their indices and as they were sent, and the errors of the others.
 /// What is wrong with the batch's own context is told of the first of them.
-fn parse<'a>(
-    body: event::Body<'a>,
-    sender: event::Sender,
-) -> (Vec<(usize, &'a str, Event<'a>)>, Vec<Rejected>) {
+fn parse(body: event::Body<'_>, sender: event::Sender) -> (Vec<(usize, &str, Event<'_>)>, Vec<Rejected>) {
     let (mut events, mut errors) = (Vec::with_capacity(body.events.len()), Vec::new());
     let mut shared = body.shared;
     for (index, raw) in body.events.into_iter().enumerate() {

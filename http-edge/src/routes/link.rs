@@ -12,20 +12,25 @@ use axum::{
 use http::request::Parts;
 use proto::v1::{CollectCaller, CreateLinkRequest, ErrorReason};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{Edge, cors, no_store};
 use crate::{body::discard, caller, cookies, error::ApiError, throttle::Sender};
 
-#[derive(Serialize)]
+/// Token for a link to another of the customer's domains.
+#[derive(Serialize, ToSchema)]
+#[schema(as = LinkToken)]
 struct Answer {
     /// Token for the link's URL, as `parameter`; good for one visit.
     link_token: String,
+    /// Name of the parameter that the token is to have in the link.
     parameter: &'static str,
     /// Seconds for which the token is good.
     expires_in: u32,
 }
 
 /// Answers 200 with a token of the visitor whom the `_dfid` cookie names, and nobody else.
+#[utoipa::path(post, path = "/v1/link", responses((status = 200, body = Answer)))]
 pub async fn create(
     State(edge): State<Arc<Edge>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,

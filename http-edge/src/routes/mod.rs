@@ -1,8 +1,10 @@
 //! Paths and methods of the edge. A route translates to one call and back.
 
+mod answer;
 mod callback;
 mod collect;
 mod cors;
+mod document;
 mod link;
 mod sync;
 mod unimplemented;
@@ -22,6 +24,8 @@ use http::{HeaderValue, Method, header, request::Parts};
 use proto::v1::{AuthenticateRequest, CollectCaller, Cookie, ErrorReason};
 use serve::TrustedProxies;
 use tracing::error;
+use utoipa::{Modify, OpenApi, openapi::OpenApi as Api};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     body::Bodies,
@@ -76,18 +80,34 @@ impl Edge {
     }
 }
 
-/// Router of all paths under `/v1`, with the answers for what is no route.
+/// Routes under `/v1`, with their document.
+fn collecting() -> (Router<Arc<Edge>>, Api) {
+    let (mut router, mut document) = OpenApiRouter::with_openapi(document::Document::openapi())
+        .routes(routes!(collect::batch))
+        .routes(routes!(collect::single))
+        .routes(routes!(sync::begin))
+        .routes(routes!(callback::store))
+        .routes(routes!(link::create))
+        .split_for_parts();
+    document::Shared.modify(&mut document);
+    for path in document::SINGLE_PATHS {
+        router = router.route(path, post(collect::single));
+    }
+    (router, document)
+}
+
+/// The API's document, as JSON that reads well.
+pub fn document() -> String {
+    document::text(&collecting().1)
+}
+
+/// Router of all paths, with the answers for what is no route.
 pub fn app(edge: Edge) -> Router {
     let edge = Arc::new(edge);
-    Router::new()
-        .route("/v1/batch", post(collect::batch))
-        .route("/v1/t", post(collect::single))
-        .route("/v1/p", post(collect::single))
-        .route("/v1/i", post(collect::single))
-        .route("/v1/sync/{vendor}", get(sync::begin))
-        .route("/v1/sync/{vendor}/callback", get(callback::store))
+    let (router, document) = collecting();
+    router
         .route("/v1/enrich", get(unimplemented::answer).post(unimplemented::answer))
-        .route("/v1/link", post(link::create))
+        .merge(document::router(&document))
         .fallback(async || ApiError::from(ErrorReason::NotFound))
         .method_not_allowed_fallback(async || ApiError::from(ErrorReason::MethodNotAllowed))
         .layer(from_fn_with_state(edge.clone(), around))

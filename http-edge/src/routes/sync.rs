@@ -14,6 +14,19 @@ use super::{Edge, is_head, no_store, set_cookies};
 use crate::{caller, cookies, error::ApiError, query::Query, throttle::Counted};
 
 /// Answers 302 to the vendor; 204 where nothing is to be sent, the host is not the source's, or the core can't say.
+#[utoipa::path(get, path = "/v1/sync/{vendor}",
+    params(
+        ("vendor" = String, Path, description = "Name of the vendor, as pending_syncs has it."),
+        ("aid" = String, Query, description = "The visitor's anonymous ID."),
+        ("partner_id" = Option<String>, Query, description = "Whatever is sent, the configured one is used."),
+    ),
+    responses(
+        (status = 302, description = "Sends the browser to the vendor.",
+            headers(("Location" = String, description = "The vendor's endpoint."))),
+        (status = 204, description = "There is nothing to do: no consent, not due, another visitor's image, a foreign \
+            page, a speculative load, or the core can't say."),
+        (status = 404, description = "There is no such vendor, or it is not enabled."),
+    ))]
 pub async fn begin(
     State(edge): State<Arc<Edge>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,

@@ -4,12 +4,14 @@ use std::borrow::Cow;
 
 use proto::v1::{RefusalReason, Resolution, WarningCode};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::event::{Event, LeftOut};
 
 /// Member of an event that does not count, with the event's place in the batch.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Warning {
+    /// Place of the event in the batch, from 0.
     index: usize,
     /// `MEMBER_LEFT_OUT`, `PLACEHOLDER`, `INVALID_PROOF` or `CONSENT_NOT_UNDERSTOOD`.
     code: &'static str,

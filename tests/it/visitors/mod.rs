@@ -4,6 +4,7 @@ mod concurrency;
 mod consent;
 mod contacts;
 mod cookies;
+mod document;
 mod first_party_ids;
 mod hostile;
 mod hosts;
