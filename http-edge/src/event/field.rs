@@ -55,21 +55,19 @@ impl Field {
 
     /// The text as it is of use; an error says why it is of none. Who may have how long an identifier is not known here.
     pub fn usable(self, text: Cow<'_, str>) -> Result<Cow<'_, str>, &'static str> {
-        match self {
-            Self::AnonymousId | Self::UserId | Self::IdentityToken | Self::Timestamp => Ok(text),
+        let why = match self {
             Self::UserHash | Self::MessageId | Self::Email | Self::Phone if text.len() > MAX_TEXT_BYTES => {
-                Err(left_out::TOO_LONG)
+                Some(left_out::TOO_LONG)
             }
-            Self::UserHash | Self::MessageId | Self::Email | Self::Phone => Ok(text),
-            Self::EmailSha256 | Self::PhoneSha256 if !is_sha256(&text) => Err(left_out::NOT_SHA256),
-            Self::EmailSha256 | Self::PhoneSha256 => Ok(text),
-            Self::PageSearch => Ok(cut(text)),
+            Self::EmailSha256 | Self::PhoneSha256 if !is_sha256(&text) => Some(left_out::NOT_SHA256),
             // Half of an authority would be another one.
             Self::PageUrl | Self::Referrer if text.len() > MAX_URL_BYTES && !has_query(&text) => {
-                Err(left_out::URL_TOO_LONG)
+                Some(left_out::URL_TOO_LONG)
             }
-            Self::PageUrl | Self::Referrer => Ok(cut(text)),
-        }
+            Self::PageUrl | Self::PageSearch | Self::Referrer => return Ok(cut(text)),
+            _ => None,
+        };
+        why.map_or(Ok(text), Err)
     }
 }
 

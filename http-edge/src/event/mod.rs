@@ -84,7 +84,7 @@ pub struct Traits<'a> {
     pub phone_sha256: Option<Cow<'a, str>>,
 }
 
-impl<'a> Traits<'a> {
+impl Traits<'_> {
     /// Takes from `other` what is absent here.
     fn fill(&mut self, other: &Self) {
         fill(&mut self.email, other.email.as_ref());

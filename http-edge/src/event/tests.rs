@@ -123,7 +123,7 @@ fn integers_are_ids_and_blank_is_absent() {
     assert_eq!(event.anonymous_id.as_deref(), Some("-1"));
     assert_eq!(event.message_id.as_deref(), Some("123456789012345678901234567890"));
     assert_eq!(event.traits.phone.as_deref(), Some("12025550143"));
-    for blank in ["null", r#""""#, r#"" \t\u00a0""#] {
+    for blank in ["null", r#""""#, r#"" \t\u00a0""#, r#""\u200b""#] {
         let text = format!(
             r#"{{"userId":{blank},"anonymousId":{blank},"messageId":{blank},"timestamp":{blank},"traits":{{
             "email":{blank},"phone":{blank},"email_sha256":{blank},"phone_sha256":{blank}}},"context":{{

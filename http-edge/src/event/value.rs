@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use serde::de::Error;
+use serve::origin::is_unseen;
 
 use super::{
     checked::{Checked, without_nul},
@@ -12,7 +13,7 @@ use super::{
 /// A value by what it can be used as.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Value<'a> {
-    /// Null, or text with nothing in it but spaces.
+    /// Null, or text in which nothing can be seen.
     Absent,
     /// Text, borrowed where it has no escapes.
     Text(Cow<'a, str>),
@@ -41,7 +42,12 @@ fn text<E: Error>(raw: &str) -> Result<Value<'_>, E> {
             Cow::Owned(text)
         }
     };
-    Ok(if text.trim().is_empty() { Value::Absent } else { Value::Text(text) })
+    Ok(if is_blank(&text) { Value::Absent } else { Value::Text(text) })
+}
+
+/// True where nothing of `text` can be seen.
+fn is_blank(text: &str) -> bool {
+    text.chars().all(|c| c.is_whitespace() || is_unseen(c))
 }
 
 /// Checks that `raw` is sound.
