@@ -13,7 +13,7 @@ use crate::{
     graph::writer::GraphWriter,
     grpc,
     identity_admin::{IdentityAdmin, reaper},
-    limits::{new_identities::NewIdentities, org_writes::OrgWrites},
+    limits::{new_identities::NewIdentities, org_writes::OrgWrites, stranger_syncs::StrangerSyncs},
     pii::tombstone::TombstoneKeys,
     resolve::{
         Resolver,
@@ -155,6 +155,7 @@ fn build(config: &Config, stores: &Stores, settings: &Settings, tombstones: Arc<
             settings: settings.clone(),
             states: StateKeys::derive(&config.keys),
             used_states: UsedStates::default(),
+            stranger_syncs: StrangerSyncs::default(),
             writer: vendor_ids,
             tombstones: tombstones.clone(),
         },

@@ -33,6 +33,11 @@ pub async fn delivered(world: &World, anonymous_id: &str) -> IdentityVendorIds {
     .await
 }
 
+/// Makes everybody's syncs due again, in PostgreSQL, which decides at the 302.
+pub async fn end_waits(world: &World) {
+    world.database.execute("UPDATE sync_attempts SET next_at = now() - interval '1 minute'").await;
+}
+
 /// Makes a device's syncs due again, and has Redis forget the schedules and leases.
 pub async fn make_due(world: &World, page: &Browser) {
     let sql = format!(

@@ -7,6 +7,7 @@ use proto::v1::{
     PendingSyncsRequest, PendingSyncsResponse, StoreSyncResultRequest, StoreSyncResultResponse, caller::Kind,
     sync_service_server::SyncService,
 };
+use serve::proxies::network;
 use time::OffsetDateTime;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
@@ -113,6 +114,7 @@ impl SyncService for Service {
             cookie_anonymous_id: request.cookie_anonymous_id,
             referer: request.referer,
             sec_gpc: request.sec_gpc,
+            network: collect.client_ip.as_deref().and_then(|address| address.parse().ok()).map(network),
         };
         Ok(Response::new(self.app.sync.begin(&known, &request, now).await?))
     }

@@ -6,3 +6,4 @@ pub mod new_identities;
 pub mod org_calls;
 pub mod org_writes;
 pub mod rate;
+pub mod stranger_syncs;

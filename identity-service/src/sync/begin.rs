@@ -1,5 +1,7 @@
 //! Sending the browser to the vendor.
 
+use std::net::IpAddr;
+
 use metrics::counter;
 use proto::v1::{
     BeginSyncResponse, Cookie, ErrorReason, SameSite, SyncRedirect, SyncRefusal, begin_sync_response::Outcome,
@@ -35,6 +37,8 @@ pub struct Request {
     pub referer: Option<String>,
     /// True where the request has `Sec-GPC: 1`.
     pub sec_gpc: bool,
+    /// The network that the browser's address is of; none where it can't be told.
+    pub network: Option<IpAddr>,
 }
 
 impl GatewaySync {
@@ -68,6 +72,11 @@ impl GatewaySync {
         }
         if canonical.is_none() && self.was_erased(caller.org, &browser).await? {
             return Ok(refused(vendor.name, SyncRefusal::Erased));
+        }
+        if let (None, Some(network)) = (canonical, request.network)
+            && !self.stranger_syncs.take(caller.org, network, vendor.name, now)
+        {
+            return Ok(refused(vendor.name, SyncRefusal::NotDue));
         }
         let sealed = self.states.seal(&SyncState {
             key: caller.key,

@@ -21,7 +21,8 @@ use std::sync::Arc;
 pub use self::begin::Request;
 use self::{state::StateKeys, used_states::UsedStates};
 use crate::{
-    pii::tombstone::TombstoneKeys, settings::Settings, storage::Stores, vendor_ids::writer::VendorIdWriter,
+    limits::stranger_syncs::StrangerSyncs, pii::tombstone::TombstoneKeys, settings::Settings,
+    storage::Stores, vendor_ids::writer::VendorIdWriter,
 };
 
 /// Gateway sync, with what it works on: [`GatewaySync::begin`] sends a browser off, [`GatewaySync::store`] takes what
@@ -35,6 +36,8 @@ pub struct GatewaySync {
     pub states: StateKeys,
     /// States that have been used.
     pub used_states: UsedStates,
+    /// The limit on syncs of visitors without an identity.
+    pub stranger_syncs: StrangerSyncs,
     /// The writer of vendor IDs and schedules.
     pub writer: VendorIdWriter,
     /// Keys that recognise who was erased.

@@ -6,7 +6,7 @@ use harness::{
     eventually,
     proxy::{Hold, Proxy},
     recovery::takes_visitors,
-    visits::{denied, granted, synced},
+    visits::{denied, end_waits, granted, synced},
     world::{Options, World},
 };
 use serde_json::Value;
@@ -148,6 +148,8 @@ async fn a_withdrawal_counts_wholly_or_not_at_all() {
         assert_eq!(shown.as_ref(), Some(&truth), "{point:?}: not what PostgreSQL has");
         let kept = world.vendor_id(browser.aid(), "pin_unauth").await.is_some();
         assert_eq!(kept, truth != denial, "{point:?}: PostgreSQL has {truth}");
+        // Due, so that consent alone decides.
+        end_waits(&world).await;
         let redirect = browser.get(&browser.sync_url("pinterest")).await;
         let expected = if truth == denial { 204 } else { 302 };
         assert_eq!(redirect.status, expected, "{point:?}: PostgreSQL has {truth}");

@@ -9,7 +9,7 @@ use harness::{
     eventually,
     proxy::Proxy,
     recovery::assert_healed,
-    visits::synced,
+    visits::{end_waits, synced},
     wire::Protocol,
     within,
     world::{Options, World},
@@ -107,6 +107,7 @@ async fn changes_count(world: &World, browser: &mut Browser, until: Instant, lea
                 assert_eq!(found.as_ref(), Some(&stored), "core {core}");
             }
         }
+        end_waits(world).await;
         assert_gif(browser.sync("pinterest").await.last().unwrap());
         within(REPAIR_LIMIT, "both cores to deliver the new ID", async || {
             let [first, second] = [delivered(world, 0, browser).await, delivered(world, 1, browser).await];

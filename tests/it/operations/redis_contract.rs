@@ -66,7 +66,7 @@ async fn every_key_holds_what_other_systems_read() {
         let own = field(&world, &cvid, name).await;
         let mut members = names(&own);
         members.retain(|member| *member != "by");
-        assert_eq!(members, ["value", "source", "collected_at", "expires_at"], "{name}");
+        assert_eq!(members, ["collected_at", "expires_at", "source", "value"], "{name}");
         assert_eq!(own["source"], json!(source), "{name}");
         assert_eq!(at(&own["expires_at"]) - at(&own["collected_at"]), Duration::days(days), "{name}");
     }

@@ -8,7 +8,7 @@ use harness::{
     process::Service,
     signature::sign,
     visits::granted,
-    world::World,
+    world::{Options, World},
 };
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
@@ -171,4 +171,25 @@ async fn returns_from_vendors_are_counted_by_address() {
     let asked = world.sync_failures("pinterest", "bad_state").await;
     assert!(asked <= BURST as f64 + 1.0 + PER_SECOND * began.elapsed().as_secs_f64(), "{asked} of 2000");
     assert!(asked >= BURST as f64, "{asked} of 2000");
+}
+
+#[tokio::test]
+async fn a_page_of_nothing_but_images_sends_an_address_to_a_vendor_once() {
+    let world = World::with(Options { consent_mode: "implicit", ..Options::default() }).await;
+    let proxied = behind_proxy(&world).await;
+    let client = Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let sync = async |address: &str| {
+        let (key, aid) = (&world.customer.live_key, Uuid::new_v4());
+        let edge = proxied.addr("http");
+        let url = format!("http://{edge}/v1/sync/pinterest?pipeline_key={key}&aid={aid}&partner_id=1");
+        let request = client.get(url).header("x-forwarded-for", address);
+        request.send().await.unwrap().status().as_u16()
+    };
+    for (address, status) in
+        [("203.0.113.7", 302), ("203.0.113.7", 204), ("203.0.113.8", 302), ("203.0.113.7", 204)]
+    {
+        assert_eq!(sync(address).await, status, "{address}");
+    }
+    let refused = [("vendor", "pinterest"), ("reason", "not_due")];
+    assert_eq!(world.metric("datafly_sync_refused_total", &refused).await, 2.0);
 }
