@@ -174,8 +174,9 @@ mod tests {
         assert_eq!(cookies.anonymous_ids, ["a", "b"]);
         assert_eq!(cookies.vendors, pairs(&[("_fbp", "f"), ("_ga", "g")]));
         assert_eq!(cookies.further_vendors, pairs(&[("_fbp", "h")]));
-        let number =
-            |name: &str, count: usize| (0..count).map(|n| format!("{name}={n}; ")).collect::<String>();
+        let number = |name: &str, count: usize| {
+            (0..count).map(|n| format!("{name}={n}")).collect::<Vec<_>>().join("; ")
+        };
         let many = headers(&[&number("_dfid", 20), &number("_fbp", 12), &number("_ga", 12)]);
         let cookies = BrowserCookies::read(&many, &names());
         assert_eq!((cookies.anonymous_ids.len(), cookies.further_vendors.len()), (8, 16));

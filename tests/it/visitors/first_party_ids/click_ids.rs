@@ -50,6 +50,24 @@ async fn a_click_id_is_delivered_as_it_came_and_the_newest_wins() {
     assert_eq!(world.vendor_id(browser.aid(), "gclid").await.as_deref(), Some("fifth"));
 }
 
+/// A page with a canonical URL, a page behind a `#`, and one to which a landing page has redirected by script. Other
+/// events of the batch hide none of it.
+#[tokio::test]
+async fn a_click_is_found_in_search_fragment_and_referrer_among_other_events() {
+    let world = collecting(&[], &["google"]).await;
+    for (page, click) in [
+        (json!({"url": PAGE_URL, "search": "?gclid=in-search"}), "in-search"),
+        (json!({"url": format!("{PAGE_URL}#/promo?gclid=in-fragment")}), "in-fragment"),
+        (json!({"url": PAGE_URL, "referrer": format!("{PAGE_URL}landing?gclid=in-referrer")}), "in-referrer"),
+    ] {
+        let mut browser = world.browser();
+        let mut events = vec![browser.page_view(&granted()); 3];
+        events[1]["context"]["page"] = page;
+        assert_accepted(&browser.batch(&json!(events)).await, 3);
+        assert_eq!(world.vendor_id(browser.aid(), "gclid").await.as_deref(), Some(click));
+    }
+}
+
 /// The click is usually in front, and half of an ID would be another one.
 #[tokio::test]
 async fn of_a_url_that_is_too_long_the_parameters_that_fit_count() {

@@ -92,6 +92,23 @@ async fn a_cookie_that_is_there_wins_and_a_malformed_one_does_not() {
     assert_eq!(cookie(&browser, "_scid").len(), 36);
 }
 
+/// A host's own cookie and its domain's come side by side, in an order that says nothing.
+#[tokio::test]
+async fn of_two_cookies_of_a_vendor_the_one_that_holds_an_id_counts() {
+    let world = collecting(&[], GENERATING_VENDORS).await;
+    let fbp = "fb.1.1596403881668.1116446470";
+    for cookies in
+        [format!("_fbp=deleted; _fbp={fbp}"), format!("_fbp={fbp}; _fbp="), format!("_fbp=; _fbp={fbp}")]
+    {
+        let mut browser = world.browser();
+        let body = json!({"batch": [browser.page_view(&both())]}).to_string();
+        let request = browser.request(reqwest::Method::POST, "/v1/batch").bearer_auth(&browser.key);
+        assert_accepted(&browser.send(request.header("cookie", &cookies).body(body)).await, 1);
+        assert_eq!(cookie(&browser, "_fbp"), fbp, "{cookies}");
+        assert_eq!(world.vendor_id(browser.aid(), "fbp").await.as_deref(), Some(fbp), "{cookies}");
+    }
+}
+
 #[tokio::test]
 async fn a_click_makes_an_fbc_that_keeps_its_time() {
     let world = collecting(&[], &["meta"]).await;
