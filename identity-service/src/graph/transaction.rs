@@ -44,35 +44,13 @@ pub struct Identified {
     pub outcomes: Vec<Outcome>,
 }
 
-/// The reason for which two canonical identities stay apart, whatever else brings their browsers together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Apart {
-    /// Each has a user of its own.
-    DistinctUsers,
-    /// A browser of the one began by a reset of a browser of the other.
-    Reset {
-        /// True where the cookie's is the one that began: the event is of before.
-        cookie_began: bool,
-    },
-}
-
-impl Apart {
-    /// The reason as it is told.
-    pub fn reason(self) -> RefusalReason {
-        match self {
-            Self::DistinctUsers => RefusalReason::DifferentUsers,
-            Self::Reset { .. } => RefusalReason::Reset,
-        }
-    }
-}
-
 /// Result of applying a single event.
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// Identifiers and proofs that were left out, each with the reason.
     pub refusals: Vec<Refusal>,
-    /// The browser's and the cookie's canonical identity, where these stay apart, and the reason.
-    pub apart: Option<(Uuid, Uuid, Apart)>,
+    /// The browser's and the cookie's canonical identity, where these are different people.
+    pub distinct_users: Option<(Uuid, Uuid)>,
     /// True where the browser keeps its cookie, though the event names another ID: the two were one before, or the event
     /// is of before the reset by which the cookie's began.
     pub keeps_cookie: bool,
@@ -257,17 +235,14 @@ fn play(graph: &mut Graph, person: &Claims, proofs: &Proofs, spent: &mut BTreeSe
         spent.insert(message);
     }
     let merged = graph.merges.iter().skip(merges).map(|merge| merge.merged).collect();
+    let refused = refusals.iter().find(|refusal| refusal.identifier == "cookie_anonymous_id");
+    let refused = refused.map(Refusal::reason).zip(person.cookie.as_ref());
     // As this event has left them: a later one may move the browser.
-    let apart = person.cookie.as_ref().and_then(|cookie| {
-        let (own, theirs) = (graph.home(&person.primary)?, graph.home(cookie)?);
-        let refusal = refusals.iter().find(|refusal| refusal.identifier == "cookie_anonymous_id")?;
-        let why = match refusal.reason() {
-            RefusalReason::DifferentUsers => Apart::DistinctUsers,
-            RefusalReason::Reset => Apart::Reset { cookie_began: graph.began_from(cookie, &person.primary) },
-            _ => return None,
-        };
-        Some((own, theirs, why))
+    let distinct_users = refused
+        .filter(|(reason, _)| *reason == RefusalReason::DifferentUsers)
+        .and_then(|(_, cookie)| Some((graph.home(&person.primary)?, graph.home(cookie)?)));
+    let is_late = refused.is_some_and(|(reason, cookie)| {
+        reason == RefusalReason::Reset && graph.began_from(cookie, &person.primary)
     });
-    let is_late = matches!(apart, Some((.., Apart::Reset { cookie_began: true })));
-    Outcome { refusals, apart, keeps_cookie: was_one || is_late, merged, is_applied: true }
+    Outcome { refusals, distinct_users, keeps_cookie: was_one || is_late, merged, is_applied: true }
 }

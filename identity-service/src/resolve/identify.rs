@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use metrics::counter;
-use proto::v1::Refusal;
+use proto::v1::{Refusal, RefusalReason};
 use time::OffsetDateTime;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -17,11 +17,7 @@ use super::{
 use crate::{
     auth::Tenant,
     error::Result,
-    graph::{
-        Claims,
-        transaction::{Apart, Outcome},
-        writer::Changed,
-    },
+    graph::{Claims, transaction::Outcome, writer::Changed},
     identifiers::{Identifier, Kind},
     storage::{
         cache_entries,
@@ -104,7 +100,7 @@ pub async fn all(
         announce(resolver, tenant.org, people, facts).await;
     }
     for (person, outcome) in people.iter().zip(&mut outcomes) {
-        note_apart(resolver, tenant, person, facts, outcome);
+        note_known(resolver, tenant, person, facts, outcome);
     }
     outcomes
 }
@@ -118,7 +114,7 @@ fn may_change(resolver: &Resolver, tenant: &Tenant, person: &Person, facts: &Fac
         Some((own, other)) if own == other => false,
         // Who logs in takes the browser along, wherever it is.
         Some((own, other)) => {
-            id.kind == Kind::UserId || resolver.apart_pairs.get(tenant.org, own, other).is_none()
+            id.kind == Kind::UserId || !resolver.distinct_users.knows(tenant.org, own, other)
         }
     };
     person.claims.reset || person.claims.link.is_some() || others().any(apart)
@@ -181,8 +177,8 @@ fn count(outcomes: &[Outcome]) {
 
 /// Remembers what need not be tried again, and which users are vouched for.
 fn remember(resolver: &Resolver, tenant: &Tenant, person: &Person, outcome: &Outcome, facts: &Facts) {
-    if let Some((own, cookie, why)) = outcome.apart {
-        resolver.apart_pairs.learn(tenant.org, own, cookie, why);
+    if let Some((own, other)) = outcome.distinct_users {
+        resolver.distinct_users.learn(tenant.org, own, other);
     }
     let Claims { primary, user, user_via, .. } = &person.claims;
     if let Some((own, user)) = facts.canonical(primary).zip(user.as_ref())
@@ -194,22 +190,19 @@ fn remember(resolver: &Resolver, tenant: &Tenant, person: &Person, outcome: &Out
     }
 }
 
-/// Tells a refusal that was met before and would be met again, without another try; and whether the browser keeps its
+/// Tells a refusal that was met before and would be met again, without another try; and that the browser keeps its
 /// cookie, where nothing of the event was new.
-fn note_apart(resolver: &Resolver, tenant: &Tenant, person: &Person, facts: &Facts, outcome: &mut Outcome) {
+fn note_known(resolver: &Resolver, tenant: &Tenant, person: &Person, facts: &Facts, outcome: &mut Outcome) {
     let own = facts.canonical(&person.claims.primary);
     let cookie = person.claims.cookie.as_ref().and_then(|cookie| facts.canonical(cookie));
-    if let Some((own, cookie)) = own.zip(cookie)
-        && let Some(why) = resolver.apart_pairs.get(tenant.org, own.canonical, cookie.canonical)
+    let Some((own, cookie)) = own.zip(cookie) else { return };
+    if resolver.distinct_users.knows(tenant.org, own.canonical, cookie.canonical)
         && outcome.refusals.iter().all(|refusal| refusal.identifier != COOKIE)
     {
-        let reason = why.reason().into();
+        let reason = RefusalReason::DifferentUsers.into();
         outcome.refusals.push(Refusal { identifier: COOKIE.to_owned(), reason });
-        outcome.keeps_cookie = why == Apart::Reset { cookie_began: true };
     }
-    if own.is_some() && !outcome.is_applied {
-        outcome.keeps_cookie |= own.map(|own| own.canonical) == cookie.map(|cookie| cookie.canonical);
-    }
+    outcome.keeps_cookie |= !outcome.is_applied && own.canonical == cookie.canonical;
 }
 
 /// Makes canonical identities, in statements shared with other requests, and returns them in the order asked.

@@ -4,30 +4,30 @@
 use uuid::Uuid;
 
 use super::hash_cache::HashCache;
-use crate::{graph::transaction::Apart, identifiers::Identifier};
+use crate::identifiers::Identifier;
 
 /// Number of pairs that are kept of each kind, of some 40 bytes each.
 const KEPT: usize = 200_000;
 
-/// Pairs of canonical identities that stay apart, whatever cookie brings them together: each has a user, or one began by
-/// a reset of the other. A shared device would ask for it with every event.
-pub struct ApartPairs(HashCache<Apart>);
+/// Pairs of canonical identities that have different users. Who has a user keeps them, so the two are never merged; a
+/// shared device would ask for it with every event.
+pub struct DistinctUsers(HashCache<()>);
 
-impl Default for ApartPairs {
+impl Default for DistinctUsers {
     fn default() -> Self {
         Self(HashCache::new(KEPT))
     }
 }
 
-impl ApartPairs {
-    /// The reason for which an event's identity and its cookie's are known to stay apart.
-    pub fn get(&self, org: Uuid, own: Uuid, cookie: Uuid) -> Option<Apart> {
-        self.0.get(&(org, own, cookie))
+impl DistinctUsers {
+    /// True where the two are known to have different users.
+    pub fn knows(&self, org: Uuid, one: Uuid, other: Uuid) -> bool {
+        self.0.get(&(org, one.min(other), one.max(other))).is_some()
     }
 
-    /// Learns that an event's identity and its cookie's stay apart.
-    pub fn learn(&self, org: Uuid, own: Uuid, cookie: Uuid, why: Apart) {
-        self.0.insert(&(org, own, cookie), why);
+    /// Learns that the two have different users.
+    pub fn learn(&self, org: Uuid, one: Uuid, other: Uuid) {
+        self.0.insert(&(org, one.min(other), one.max(other)), ());
     }
 }
 

@@ -25,7 +25,7 @@ use self::{
     canonical_hints::CanonicalHints,
     consent_writer::ConsentWriter,
     contacts::StoredContacts,
-    known_pairs::{ApartPairs, ProvenUsers},
+    known_pairs::{DistinctUsers, ProvenUsers},
     link_token::LinkTokens,
 };
 use crate::{
@@ -54,8 +54,8 @@ pub struct Resolver {
     pub tombstones: Arc<TombstoneKeys>,
     /// Guesses of what to read ahead.
     pub hints: CanonicalHints,
-    /// Identities that are known to stay apart.
-    pub apart_pairs: ApartPairs,
+    /// Identities that are known to have different users.
+    pub distinct_users: DistinctUsers,
     /// Users that are known to be vouched for.
     pub proven_users: ProvenUsers,
     /// Emails and phones that need not be stored again.
