@@ -489,7 +489,7 @@ async fn a_provider_of_before_keeps_its_field_and_its_vendor_off() {
     let mut control = Control::start().await;
     let shop = Shop::open(&control.world, &control.owner).await;
     let source = shop.source.rsplit('/').next().unwrap().to_owned();
-    for (name, field) in [("old_pins", "Pin_Unauth"), ("old_uid2", "uid2_token")] {
+    for (name, field) in [("old_pins", "Pin_Unauth"), ("old_uid2", "uid2_token"), ("old_clicks", "gclid")] {
         control
             .world
             .database
@@ -513,6 +513,13 @@ async fn a_provider_of_before_keeps_its_field_and_its_vendor_off() {
     let mut off = pinterest(&control);
     off["enabled"] = json!(false);
     owner.put(&path, &off).await.expect(201);
+
+    // Nor are its click IDs collected beside it, by saying so or by saying nothing.
+    let google = format!("{}/generated-ids/google", shop.pipeline);
+    owner.put(&google, &json!({"enabled": true})).await.refused(422, "VALIDATION_FAILED");
+    owner.put(&google, &json!({"enabled": false})).await.expect(201);
+    owner.delete(&google).await.refused(422, "VALIDATION_FAILED");
+    owner.delete(&format!("{}/generated-ids/meta", shop.pipeline)).await.expect(204);
 
     let enrichment = format!("{}/enrichment/uid2", shop.source);
     let uid2 = json!({"enabled": true, "credentials": {"api_key": "k", "client_secret": "s"}});
