@@ -77,14 +77,16 @@ impl Device {
         }
     }
 
-    /// Notes the ID that the event gives the device. A reset replaces the ID of the event before as well: there may have
-    /// been no cookie yet.
+    /// Notes the ID that the event gives the device. Where there is no cookie yet, a reset replaces the ID of the event
+    /// before.
     pub fn note(&mut self, person: &mut Person) {
         let Some(browser) = person.claims.browser().cloned() else { return };
         let had = self.had.replace(browser.clone()).filter(|had| *had != browser);
         if person.claims.reset {
             let replaced = &mut person.claims.replaced;
-            replaced.extend(had.filter(|had| !replaced.contains(had)));
+            if replaced.is_empty() && !person.has_cookie {
+                replaced.extend(had);
+            }
             self.replaced.clone_from(replaced);
             self.began = Some(browser);
         }

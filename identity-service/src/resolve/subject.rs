@@ -59,6 +59,8 @@ pub struct Person {
     pub contacts: Contacts,
     /// Time at which the event was signed; none where it was not.
     pub signed_at: Option<SignedAt>,
+    /// True where the event came with a usable `_dfid` cookie.
+    pub has_cookie: bool,
     /// The mark of the browser, where anything depends on what is known of it.
     pub mark: Option<Mark>,
 }
@@ -129,6 +131,7 @@ impl Person {
         for text in subject.cookie_anonymous_id.into_iter().chain(subject.cookie_anonymous_ids) {
             cookies.extend(read("cookie_anonymous_id", Kind::AnonymousId, Some(text)).unwrap_or_default());
         }
+        let has_cookie = !cookies.is_empty();
         let (cookie, replaced) =
             if subject.reset { (None, cookies) } else { (cookies.into_iter().next(), Vec::new()) };
         let consent = new_signals(subject.consent);
@@ -204,6 +207,7 @@ impl Person {
             observed,
             contacts,
             signed_at,
+            has_cookie,
             mark: None,
         };
         if (person.is_read_ahead() || person.claims.user.is_some())

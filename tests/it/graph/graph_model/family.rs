@@ -53,30 +53,10 @@ impl Family {
         let on_page = on_page.then(|| if random.random_bool(0.5) { Way::UserHash } else { Way::Claim });
         let way = on_page.unwrap_or(Way::Signed);
         let user = Some((random.random_range(BROWSERS..IDS), way)).filter(|_| random.random_bool(0.5));
-        let cookie = Some(random.random_range(0..BROWSERS)).filter(|_| random.random_bool(0.4));
-        let reset = random.random_bool(0.1);
-        let replaced = cookie.filter(|cookie| reset && *cookie != browser).into_iter().collect();
-        Op::See { browser, user, cookie, own_cookie: cookie, reset, replaced }
-    }
-
-    /// Draws the events of one call in a row. Those of a page are one device's.
-    pub fn draw_call(&self, random: &mut StdRng, on_page: bool) -> Vec<Op> {
-        let count = 1 + usize::from(random.random_bool(0.3));
-        let mut ops: Vec<Op> = (0..count).map(|_| self.draw(random, on_page)).collect();
-        if let [Op::See { browser: first, reset, replaced, .. }, later] = &mut ops[..]
-            && let Op::See { browser, own_cookie, reset: is_reset, replaced: gone, .. } = later
-            && on_page
-        {
-            if *reset && own_cookie.is_some_and(|cookie| replaced.contains(&cookie)) {
-                *own_cookie = Some(*first);
-                gone.clear();
-                gone.extend(Some(*first).filter(|first| *is_reset && first != browser));
-            }
-            if *is_reset && first != browser && !gone.contains(first) {
-                gone.push(*first);
-            }
-        }
-        ops
+        // What a device's reset keeps apart from then on is in *visitors/resets*; that of a service names nobody else.
+        let reset = on_page.is_none() && random.random_bool(0.2);
+        let cookie = Some(random.random_range(0..BROWSERS)).filter(|_| !reset && random.random_bool(0.4));
+        Op::See { browser, user, cookie, reset }
     }
 
     /// Draws an erasure, or the undoing of a merge that was seen.
@@ -88,7 +68,7 @@ impl Family {
     }
 
     pub fn subject(&self, world: &World, op: &Op) -> Option<Subject> {
-        let Op::See { browser, user, cookie, reset, .. } = *op else { return None };
+        let Op::See { browser, user, cookie, reset } = *op else { return None };
         let subject = Subject {
             anonymous_id: Some(self.text(browser)),
             user_id: user.map(|(id, _)| self.text(id)),

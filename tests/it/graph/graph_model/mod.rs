@@ -98,7 +98,8 @@ async fn random_histories_find_what_the_model_finds() {
         for family in &mut families {
             let mut own: Vec<Vec<Op>> = Vec::new();
             for on_page in &writers {
-                own.push(family.draw_call(&mut random, *on_page));
+                let count = 1 + usize::from(random.random_bool(0.3));
+                own.push((0..count).map(|_| family.draw(&mut random, *on_page)).collect());
             }
             if random.random_bool(0.08) {
                 let op = family.draw_rare(&mut random);

@@ -1,12 +1,12 @@
 //! The sequential model: who is who, one event after the other.
 
-use std::{collections::BTreeSet, iter::successors, mem::take};
+use std::{iter::successors, mem::take};
 
-use super::{BROWSERS, canonical::Canonical, op::Way};
+use super::{canonical::Canonical, op::Way};
 
-/// Canonical identities, the older first; and the browsers that began by a reset, each with one that it replaced.
+/// Canonical identities, the older first.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Model(pub Vec<Canonical>, pub BTreeSet<(u8, u8)>);
+pub struct Model(pub Vec<Canonical>);
 
 impl Model {
     pub fn home(&self, id: u8) -> Option<usize> {
@@ -60,83 +60,10 @@ impl Model {
         }
     }
 
-    /// Takes a browser out of an identity where it has not named the user itself, with what it brought. True where it was
-    /// there, and did.
-    fn part_if_weak(&mut self, id: u8, home: usize) -> bool {
-        match self.0[home].links.get(&id) {
-            Some(way) if *way < Way::Claim => {
-                let brought = self.0[home].take(id);
-                self.0[home].links.remove(&id);
-                self.0.push(Canonical::default());
-                let own = self.0.last_mut().unwrap();
-                own.links.insert(id, Way::Cookie);
-                own.ids.extend(brought.into_iter().map(|(field, vid)| ((field, Some(id)), vid)));
-                false
-            }
-            way => way.is_some(),
-        }
-    }
-
-    /// The browsers that resets have replaced by this one, one after the other.
-    fn replaced_by(&self, browser: u8) -> BTreeSet<u8> {
-        let mut gone = BTreeSet::new();
-        for _ in 0..BROWSERS {
-            let last = self.1.iter().filter(|(new, _)| *new == browser || gone.contains(new));
-            gone = last.map(|(_, old)| *old).collect();
-        }
-        gone
-    }
-
-    /// True where one of the two, or a browser of its identity, began by a reset of the other or of one of that one's.
-    fn is_apart(&self, one: u8, other: u8) -> bool {
-        let with = |id: u8| -> BTreeSet<u8> {
-            let links = self.home(id).map(|home| self.0[home].links.keys().copied());
-            links.into_iter().flatten().filter(|id| *id < BROWSERS).chain([id]).collect()
-        };
-        let began = |new: BTreeSet<u8>, old: &BTreeSet<u8>| {
-            new.iter().any(|new| self.replaced_by(*new).intersection(old).next().is_some())
-        };
-        began(with(one), &with(other)) || began(with(other), &with(one))
-    }
-
-    /// Keeps apart within an identity what began by a reset and what it replaced.
-    fn keep_apart(&mut self, home: usize) {
-        let browsers: Vec<u8> = self.0[home].links.keys().copied().filter(|id| *id < BROWSERS).collect();
-        for new in browsers.iter().copied() {
-            for old in self.replaced_by(new).into_iter().filter(|old| *old != new) {
-                if self.home(old) == Some(home) && self.part_if_weak(new, home) {
-                    self.part_if_weak(old, home);
-                }
-            }
-        }
-    }
-
-    pub fn see(
-        &mut self,
-        browser: u8,
-        user: Option<(u8, Way)>,
-        cookie: Option<u8>,
-        reset: bool,
-        replaced: &[u8],
-    ) {
+    pub fn see(&mut self, browser: u8, user: Option<(u8, Way)>, cookie: Option<u8>, reset: bool) {
         let is_new = |own: &Canonical| own.ids.is_empty() && own.links.len() == 1;
-        // A reset that is sent again has had its effect, unless somebody has logged in since.
-        let is_repeated = |home: usize| {
-            let is_done = |old: &u8| self.1.contains(&(browser, *old)) && self.home(*old) != Some(home);
-            !replaced.is_empty() && !self.0[home].has_user() && replaced.iter().all(is_done)
-        };
-        let known = self.home(browser).filter(|home| !reset || is_new(&self.0[*home]) || is_repeated(*home));
-        let before = self.home(browser).filter(|_| known.is_none());
-        let has_named =
-            before.filter(|home| self.0[*home].has_user() && self.0[*home].links[&browser] >= Way::Claim);
+        let known = self.home(browser).filter(|home| !reset || is_new(&self.0[*home]));
         let own = known.unwrap_or_else(|| self.make(browser, Way::Cookie));
-        self.1.extend(replaced.iter().map(|old| (browser, *old)));
-        // Those of before never named the user whom the new person has named since.
-        if let Some(home) = has_named {
-            for old in self.replaced_by(browser) {
-                self.part_if_weak(old, home);
-            }
-        }
         match user {
             // Somebody else was there before: the browser goes to the newest login.
             Some((user, way)) if self.0[own].has_user() && self.home(user) != Some(own) => {
@@ -154,19 +81,7 @@ impl Model {
             self.strengthen(browser, user, way);
         }
         if let (Some(cookie), Some(own), false) = (cookie, self.home(browser), reset) {
-            match self.home(cookie) {
-                home if home == Some(own) || !self.is_apart(browser, cookie) => {
-                    self.link(cookie, own, Way::Cookie);
-                }
-                Some(_) => {}
-                None => _ = self.make(cookie, Way::Cookie),
-            }
-        }
-        let named = [Some(browser), user.map(|(user, _)| user), cookie.filter(|_| !reset)];
-        let named = named.into_iter().flatten().chain(replaced.iter().copied());
-        let homes: BTreeSet<usize> = named.filter_map(|id| self.home(id)).collect();
-        for home in homes {
-            self.keep_apart(home);
+            self.link(cookie, own, Way::Cookie);
         }
     }
 
@@ -190,7 +105,6 @@ impl Model {
         let gone = self.0[root].links.clone();
         let erased: Vec<usize> = (0..self.0.len()).filter(|at| self.path(*at).contains(&root)).collect();
         erased.into_iter().for_each(|at| self.0[at] = Canonical::default());
-        self.1.retain(|(new, old)| !gone.contains_key(new) && !gone.contains_key(old));
         // Whoever comes back is a stranger to what they had been part of.
         self.0.iter_mut().for_each(|own| own.links.retain(|id, _| !gone.contains_key(id)));
     }

@@ -39,13 +39,8 @@ pub enum Op {
         browser: u8,
         /// The user whom the event names, and how firmly.
         user: Option<(u8, Way)>,
-        /// The cookie as the page sends it.
         cookie: Option<u8>,
-        /// The cookie that the device has by then: a reset of the same call has set another.
-        own_cookie: Option<u8>,
         reset: bool,
-        /// The browsers that a reset replaces: the cookie's, and that of the page's event before.
-        replaced: Vec<u8>,
     },
     Erase(u8),
     /// Takes a merge apart, by the canonical ID that is to stand on its own again.
@@ -56,10 +51,10 @@ impl Op {
     /// The identifiers that an event names.
     pub fn ids(&self) -> Vec<u8> {
         match self {
-            Self::See { browser, user, own_cookie, replaced, .. } => {
+            // After a reset the cookie says nothing.
+            Self::See { browser, user, cookie, reset } => {
                 let user = user.map(|(user, _)| user);
-                let named = [Some(*browser), user, *own_cookie].into_iter().flatten();
-                named.chain(replaced.iter().copied()).collect()
+                [Some(*browser), user, cookie.filter(|_| !reset)].into_iter().flatten().collect()
             }
             Self::Erase(_) | Self::Unmerge(_) => Vec::new(),
         }
@@ -67,9 +62,7 @@ impl Op {
 
     pub fn play(&self, model: &mut Model) {
         match self {
-            Self::See { browser, user, own_cookie, reset, replaced, .. } => {
-                model.see(*browser, *user, *own_cookie, *reset, replaced);
-            }
+            Self::See { browser, user, cookie, reset } => model.see(*browser, *user, *cookie, *reset),
             Self::Erase(id) => model.erase(*id),
             Self::Unmerge(merged) => model.unmerge(merged),
         }

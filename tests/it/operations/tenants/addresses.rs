@@ -182,7 +182,8 @@ async fn a_page_of_nothing_but_images_sends_an_address_to_a_vendor_once() {
         let (key, aid) = (&world.customer.live_key, Uuid::new_v4());
         let edge = proxied.addr("http");
         let url = format!("http://{edge}/v1/sync/pinterest?pipeline_key={key}&aid={aid}&partner_id=1");
-        let request = client.get(url).header("x-forwarded-for", address);
+        let host = world.cluster.edge.addr("http").to_string();
+        let request = client.get(url).header("x-forwarded-for", address).header("host", host);
         request.send().await.unwrap().status().as_u16()
     };
     for (address, status) in
