@@ -29,8 +29,11 @@ pub fn email(text: &str) -> Option<Email> {
         && !domain.is_empty()
         && !domain.contains('@')
         && text.len() <= MAX_EMAIL_BYTES
-        && !text.contains(|c: char| c.is_whitespace() || c.is_control())
-        && !(is_placeholder(local) && is_placeholder(domain.split('.').next().unwrap_or_default()));
+        && !text.contains(|c: char| c.is_whitespace() || c.is_control());
+    let host = domain.split('.').next().unwrap_or_default();
+    if is_placeholder(local) && is_placeholder(host) {
+        return None;
+    }
     is_address.then(|| Email { lower: Clear::new(text.to_lowercase()), uid2: uid2(local, domain) })
 }
 

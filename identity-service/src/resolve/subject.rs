@@ -101,36 +101,16 @@ impl Person {
         let observed = ObservedIds::take(&mut subject, tenant, now);
         let mut contacts = Contacts::take(&mut subject, tenant.verified);
         let mut refusals = Vec::new();
-        let max_bytes = if tenant.browser { identifiers::MAX_BROWSER_BYTES } else { identifiers::MAX_BYTES };
-        let own_words = tenant.source.as_ref().map_or(&[][..], |source| &source.placeholders);
-        let is_own_word =
-            |id: &Identifier| !own_words.is_empty() && own_words.contains(&id.value.to_lowercase());
-        let mut read = |name: &str, kind: Kind, text: Option<String>| match identifiers::parse(
-            kind,
-            text.as_deref().unwrap_or_default(),
-            max_bytes,
-        ) {
-            Parsed::Absent => Ok(None),
-            Parsed::Ok(id) if is_own_word(&id) => {
-                refusals.push(Refusal { identifier: name.to_owned(), reason: RefusalReason::Junk.into() });
-                Ok(None)
-            }
-            Parsed::Ok(id) => Ok(Some(id)),
-            Parsed::Junk => {
-                refusals.push(Refusal { identifier: name.to_owned(), reason: RefusalReason::Junk.into() });
-                Ok(None)
-            }
-            Parsed::Invalid => {
-                Err(Error::Refused { reason: ErrorReason::InvalidIdentifier, field: Some(name.to_owned()) })
-            }
+        let mut read = |name: &str, kind: Kind, text: Option<String>| {
+            read_identifier(tenant, (name, kind), text.as_deref().unwrap_or_default(), &mut refusals)
         };
         let own = read("anonymous_id", Kind::AnonymousId, subject.anonymous_id)?;
         let user = read("user_id", Kind::UserId, subject.user_id)?;
         // A cookie that can't be read is no fault of the event's. After a reset it belongs to somebody else.
-        let mut cookies = Vec::new();
-        for text in subject.cookie_anonymous_id.into_iter().chain(subject.cookie_anonymous_ids) {
-            cookies.extend(read("cookie_anonymous_id", Kind::AnonymousId, Some(text)).unwrap_or_default());
-        }
+        let sent = subject.cookie_anonymous_id.into_iter().chain(subject.cookie_anonymous_ids);
+        let mut cookie =
+            |text| read("cookie_anonymous_id", Kind::AnonymousId, Some(text)).unwrap_or_default();
+        let cookies: Vec<Identifier> = sent.filter_map(&mut cookie).collect();
         let has_cookie = !cookies.is_empty();
         let (cookie, replaced) =
             if subject.reset { (None, cookies) } else { (cookies.into_iter().next(), Vec::new()) };
@@ -166,13 +146,9 @@ impl Person {
             (false, false, None) => Via::Claim,
         };
         let link = subject.link_token.or_else(|| link_token::of_page(subject.page_url.as_deref()?));
-        // Anybody can have a token made for whoever they are: in another's link it is no word of ours.
-        let is_own_link = || {
-            let referrer = subject.referrer.as_deref().filter(|url| url.len() <= MAX_REFERRER_BYTES);
-            referrer.and_then(Origin::of_page).is_some_and(|origin| tenant.own_origins.contains(&origin))
-        };
-        let opened =
-            link.as_deref().filter(|_| is_own_link()).and_then(|token| tokens.open(tenant.org, token, now));
+        let is_own_link = || is_own_page(tenant, subject.referrer.as_deref());
+        let opened = link.as_deref().filter(|_| is_own_link());
+        let opened = opened.and_then(|token| tokens.open(tenant.org, token, now));
         if link.is_some() && opened.is_none() {
             refusals.push(refuse("link_token"));
         }
@@ -217,6 +193,36 @@ impl Person {
         }
         Ok(person)
     }
+}
+
+/// Reads an identifier, called so; none where it is blank, or a placeholder, which is listed in `refusals`.
+fn read_identifier(
+    tenant: &Tenant,
+    (name, kind): (&str, Kind),
+    text: &str,
+    refusals: &mut Vec<Refusal>,
+) -> Result<Option<Identifier>> {
+    let max_bytes = if tenant.browser { identifiers::MAX_BROWSER_BYTES } else { identifiers::MAX_BYTES };
+    let own_words = tenant.source.as_ref().map_or(&[][..], |source| &source.placeholders);
+    let is_own_word = |id: &Identifier| !own_words.is_empty() && own_words.contains(&id.value.to_lowercase());
+    match identifiers::parse(kind, text, max_bytes) {
+        Parsed::Absent => Ok(None),
+        Parsed::Ok(id) if !is_own_word(&id) => Ok(Some(id)),
+        Parsed::Ok(_) | Parsed::Junk => {
+            refusals.push(Refusal { identifier: name.to_owned(), reason: RefusalReason::Junk.into() });
+            Ok(None)
+        }
+        Parsed::Invalid => {
+            Err(Error::Refused { reason: ErrorReason::InvalidIdentifier, field: Some(name.to_owned()) })
+        }
+    }
+}
+
+/// True where a referrer is a page of the organisation's own. Anybody can have a token made for whoever they are: in
+/// another's link it is no word of ours.
+fn is_own_page(tenant: &Tenant, referrer: Option<&str>) -> bool {
+    let referrer = referrer.filter(|url| url.len() <= MAX_REFERRER_BYTES);
+    referrer.and_then(Origin::of_page).is_some_and(|origin| tenant.own_origins.contains(&origin))
 }
 
 /// The signals of an event. What is too long, or no JSON, counts as an object that nobody understands: it denies.

@@ -3,6 +3,7 @@
 use harness::{
     answers::{assert_accepted, assert_gif},
     browser::Browser,
+    system::now,
     world::{Options, World},
 };
 use serde_json::{Value, json};
@@ -97,7 +98,7 @@ async fn every_key_holds_what_other_systems_read() {
     let consent: Value = serde_json::from_str(&consent).unwrap();
     assert_eq!(consent["signals"], json!({"marketing": true, "analytics": true}));
     assert_eq!(consent["sec_gpc"], json!(false));
-    assert!(OffsetDateTime::now_utc() - at(&consent["updated_at"]) < Duration::minutes(5));
+    assert!((now() - at(&consent["updated_at"])).abs() < Duration::minutes(5));
     // As long as its longest field.
     assert_about(ttl(&world, &cvid).await, 400 * DAY);
     for key in [format!("canonical:{org}:anonymous_id:{aid}"), syncs, format!("consent:{org}:{aid}")] {
@@ -114,7 +115,7 @@ async fn a_field_that_has_ended_is_answered_by_nobody() {
     let canonical = world.vendor_ids(browser.aid()).await.canonical_id;
     let key = format!("cvid:{}:{canonical}", world.customer.org_id);
     let mut own = field(&world, &key, "gclid").await;
-    own["expires_at"] = json!((OffsetDateTime::now_utc() - Duration::seconds(1)).format(&Rfc3339).unwrap());
+    own["expires_at"] = json!((now() - Duration::seconds(1)).format(&Rfc3339).unwrap());
     let _: i64 = world.redis(&["HSET", &key, "gclid", &own.to_string()]).await;
     let ids = world.vendor_ids(browser.aid()).await.vendor_ids;
     assert!(!ids.contains_key("gclid") && ids.contains_key("pin_unauth"), "{ids:?}");

@@ -162,16 +162,15 @@ async fn a_logout_is_final_under_every_interleaving() {
     for device in 0..40 {
         let id = |generation: usize| format!("device-{device}-{generation}");
         let mut requests: Vec<(String, Vec<Value>)> = Vec::new();
-        let mut logged_in = [false; GENERATIONS];
         for generation in 0..GENERATIONS {
             let own = id(generation);
             let mut events = Vec::new();
             if generation > 0 {
                 events.push(reset(&own));
             }
-            logged_in[generation] = random.random_bool(0.4);
+            let logs_in = random.random_bool(0.4);
             for _ in 0..random.random_range(1..4) {
-                let names = logged_in[generation] && random.random_bool(0.5);
+                let names = logs_in && random.random_bool(0.5);
                 events.push(if names { login(&own, &format!("user-{own}")) } else { event(&own) });
             }
             // What is sent with the logout still has the cookie of before; what follows may have either.
@@ -197,8 +196,8 @@ async fn a_logout_is_final_under_every_interleaving() {
         // Several at once.
         for at_once in requests.chunks(3) {
             let mut sending = tokio::task::JoinSet::new();
-            for (cookie, events) in at_once.to_vec() {
-                let mut browser = world.browser();
+            for (cookie, events) in at_once {
+                let (mut browser, cookie, events) = (world.browser(), cookie.clone(), events.clone());
                 sending.spawn(async move { _ = send(&mut browser, &cookie, &events).await });
             }
             sending.join_all().await;

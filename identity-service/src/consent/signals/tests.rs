@@ -141,7 +141,7 @@ fn what_is_not_understood_denies_and_is_told() {
         assert!(!signals.refuses(&ConsentNeed::MARKETING, &none), "{text}");
         assert_eq!(
             signals.unknown_names(&none).as_deref(),
-            Some(&names.iter().map(|n| n.to_string()).collect::<Vec<_>>()[..])
+            Some(&names.iter().map(ToString::to_string).collect::<Vec<_>>()[..])
         );
     }
     for known in [r#"{"categories":{"C0004":true},"analytics":true}"#, "{}", r#"{"gdpr_applies":true,"x":1}"#]
