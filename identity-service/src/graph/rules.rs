@@ -33,7 +33,10 @@ pub fn apply(graph: &mut Graph, person: &Claims, linked: Option<&Identifier>) ->
             }
             Some(_) => {}
         }
-        graph.resets.extend(person.replaced.iter().map(|old| (browser.value.clone(), old.value.clone())));
+        // What is refused leaves nothing behind.
+        if !is_outdated(graph, person) {
+            graph.resets.extend(person.replaced.iter().map(|old| (browser.value.clone(), old.value.clone())));
+        }
     }
     if let Some(user) = &person.user
         && let Err(reason) = login(graph, person, user)

@@ -323,3 +323,17 @@ fn claims_do_not_use_up_the_links_of_a_day_that_proofs_need() {
     }
     assert_eq!(links(&graph), 21 + 20);
 }
+
+#[test]
+fn a_reset_that_is_refused_keeps_nobody_apart() {
+    let mut graph = graph();
+    say(&mut graph, "b u1 -");
+    let mut graph = stored(graph, NOW);
+    let late =
+        |signed_until| Claims { reset: true, replaced: vec![id("c")], signed_until, ..person("b - -") };
+    let refused = rules::apply(&mut graph, &late(Some(NOW - Duration::hours(1))), None);
+    assert_eq!(refused[0].reason(), RefusalReason::Outdated);
+    assert!(graph.resets.is_empty());
+    assert!(rules::apply(&mut graph, &late(None), None).is_empty());
+    assert_eq!(graph.resets.len(), 1);
+}
