@@ -8,6 +8,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::{
     app::App,
+    clock,
     config::{self, Config},
     consistency::{self, CompareError},
     graph::writer::GraphWriter,
@@ -94,6 +95,10 @@ pub async fn run(development: bool) -> Result<(), StartError> {
     let app = Arc::new(build(&config, &stores, &settings, tombstones));
     if let Err(error) = app.identity_admin.store_keys().await {
         tracing::warn!(%error, "keys of tombstones are not stored; the next start tries again");
+    }
+
+    if let Err(error) = reaper::keep_months(&stores, clock::now()).await {
+        tracing::warn!(%error, "months of used proofs are not kept; the reaper tries again");
     }
 
     let lifecycle = Lifecycle::new();

@@ -391,10 +391,10 @@ table! {
 }
 
 table! {
-    used_proofs (org_id, digest) {
+    used_proofs (org_id, digest, month) {
         org_id -> Uuid,
         digest -> Binary,
-        used_at -> Timestamptz,
+        month -> Date,
     }
 }
 

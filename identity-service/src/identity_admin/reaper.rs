@@ -15,7 +15,7 @@ use crate::{
     error::{Error, Result},
     storage::{
         Stores, change,
-        postgres::{erasure, vendor_ids},
+        postgres::{erasure, proofs, vendor_ids},
     },
     vendor_ids::refresh,
 };
@@ -90,6 +90,11 @@ async fn reap(stores: &Stores, now: OffsetDateTime) -> Result<Reaped> {
         let roots = group.iter().map(|(_, root)| *root).collect();
         forgotten += change::commit(stores, Forget { org: *org, roots, day }).await?.output;
     }
+    let months = keep_months(stores, now).await.unwrap_or_else(|error| {
+        serve::warn_on_change!(WARN, %error, "months of used proofs were not kept");
+        0
+    });
+    counter!("datafly_reaped_total", "what" => "months").increment(months);
     counter!("datafly_reaped_total", "what" => "rows").increment(u64::try_from(aged).unwrap_or_default());
     counter!("datafly_reaped_total", "what" => "canonicals")
         .increment(u64::try_from(forgotten).unwrap_or_default());
@@ -98,6 +103,19 @@ async fn reap(stores: &Stores, now: OffsetDateTime) -> Result<Reaped> {
         false
     });
     Ok(Reaped { removed: aged + forgotten, more_ended })
+}
+
+/// Makes room for the proofs of the months to come and drops the months that are over for 400 days, of which it returns
+/// the number.
+pub async fn keep_months(stores: &Stores, now: OffsetDateTime) -> Result<u64> {
+    let mut connection = stores.connection().await?;
+    let dropped = connection
+        .transaction(async |connection| {
+            let lock: Lock = diesel::sql_query(LOCK).get_result(connection).await?;
+            if lock.taken { proofs::keep_months(connection, now.date()).await } else { Ok::<_, Error>(0) }
+        })
+        .await?;
+    Ok(u64::try_from(dropped).unwrap_or_default())
 }
 
 /// Writes anew what Redis serves of a batch of identities some of whose vendor IDs have ended until `now` while

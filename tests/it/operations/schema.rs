@@ -5,7 +5,7 @@ use harness::database::TestDatabase;
 use migrations::{diesel, migrate, schema};
 
 const OBJECTS: &str = "SELECT coalesce(string_agg(name, ' ' ORDER BY name), '') FROM ( \
-    SELECT tablename AS name FROM pg_tables WHERE schemaname = 'public' \
+    SELECT relname AS name FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') \
     UNION SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace) objects";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,8 +52,9 @@ async fn diesel_sees_the_tables_as_they_are() {
         pipeline_keys pipelines profile_providers redis_repairs reencryptions refresh_tokens refused_hosts resets seal_counts secrets
         server_secrets sessions sources sync_attempts tombstone_keys used_proofs used_states users vendor_ids
     );
-    let tables = "SELECT string_agg(tablename, ' ' ORDER BY tablename) FROM pg_tables \
-        WHERE schemaname = 'public' AND tablename <> '__diesel_schema_migrations'";
+    let tables = "SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_class \
+        WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition \
+        AND relname <> '__diesel_schema_migrations'";
     assert_eq!(seen.join(" "), database.text(tables).await);
 }
 

@@ -158,16 +158,20 @@ async fn an_unstamped_event_moves_a_device_once_in_four_hundred_days() {
     let anna = tablet().await;
     assert_ne!(anna, bert);
 
+    let month = |days: u16| format!("date_trunc('month', (now() - interval '{days} days')::timestamp)::date");
+    let (kept, over) = (month(399), month(432));
     world
         .database
-        .execute(
-            "UPDATE used_proofs SET used_at = now() - interval '399 days'; \
-             INSERT INTO used_proofs SELECT org_id, sha256(digest), now() - interval '401 days' FROM used_proofs",
-        )
+        .execute(&format!(
+            "SELECT keep_used_proofs({kept}), keep_used_proofs({over}); UPDATE used_proofs SET month = {kept}; \
+             INSERT INTO used_proofs SELECT org_id, sha256(digest), {over} FROM used_proofs"
+        ))
         .await;
     within(Duration::from_secs(120), "the reaper", async || {
-        let old = world.database.count("used_proofs", "used_at < now() - interval '400 days'").await;
-        if old == 0 { Ok(()) } else { Err(format!("{old} are left")) }
+        let partitions = "SELECT min(relid::text) FROM pg_partition_tree('used_proofs') WHERE isleaf";
+        let first = world.database.text(partitions).await;
+        let over = world.database.text(&format!("SELECT 'used_proofs_' || to_char({over}, 'YYYY_MM')")).await;
+        if first > over { Ok(()) } else { Err(format!("{first} is left")) }
     })
     .await;
     assert_accepted(&server.send(&login("bert", None), None).await, 1);

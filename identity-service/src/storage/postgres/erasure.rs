@@ -123,14 +123,11 @@ pub async fn still_idle(
 
 /// Statements that remove what is of no use any more by age: one a table, each with the oldest age that is
 /// kept.
-const AGED: [&str; 9] = [
+const AGED: [&str; 8] = [
     "DELETE FROM vendor_ids WHERE ctid = ANY (ARRAY( \
          SELECT ctid FROM vendor_ids WHERE expires_at < $1 - interval '7 days' LIMIT $2 FOR UPDATE SKIP LOCKED))",
     "DELETE FROM used_states WHERE ctid = ANY (ARRAY( \
          SELECT ctid FROM used_states WHERE issued_at < $1 - interval '7 days' LIMIT $2 FOR UPDATE SKIP LOCKED))",
-    // As long as anybody who is not seen: a signed message that could be replayed by then moves nobody.
-    "DELETE FROM used_proofs WHERE ctid = ANY (ARRAY( \
-         SELECT ctid FROM used_proofs WHERE used_at < $1 - interval '400 days' LIMIT $2 FOR UPDATE SKIP LOCKED))",
     // As long as a browser keeps a cookie that could bring the two together.
     "DELETE FROM resets WHERE ctid = ANY (ARRAY( \
          SELECT ctid FROM resets WHERE at < $1 - interval '400 days' LIMIT $2 FOR UPDATE SKIP LOCKED))",

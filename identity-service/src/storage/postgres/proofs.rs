@@ -4,11 +4,11 @@ use std::collections::{BTreeSet, HashSet};
 
 use diesel::{
     prelude::*,
-    sql_types::{Array, Binary, Timestamptz, Uuid as SqlUuid},
+    sql_types::{Array, BigInt, Binary, Date as SqlDate, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use migrations::schema::used_proofs;
-use time::OffsetDateTime;
+use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
 use super::prepared::Prepared;
@@ -36,7 +36,8 @@ pub async fn used(
     Ok(used.into_iter().filter_map(|digest| digest.try_into().ok()).collect())
 }
 
-/// Uses proofs up, sorted. [`Error::Moved`] where somebody used one meanwhile.
+/// Uses proofs up, sorted. [`Error::Moved`] where somebody used one meanwhile. A month has each once; that none counts in
+/// two of them the locks see to: the same proof names the same people.
 pub async fn spend(
     connection: &mut AsyncPgConnection,
     org: Uuid,
@@ -48,14 +49,28 @@ pub async fn spend(
     }
     let spent = Prepared(
         diesel::sql_query(
-            "INSERT INTO used_proofs (org_id, digest, used_at) SELECT $1, unnest($2), $3 \
-             ON CONFLICT (org_id, digest) DO NOTHING",
+            "INSERT INTO used_proofs (org_id, digest, month) SELECT $1, unnest($2), date_trunc('month', $3::date::timestamp) \
+             ON CONFLICT (org_id, digest, month) DO NOTHING",
         )
         .bind::<SqlUuid, _>(org)
         .bind::<Array<Binary>, _>(digests.iter().map(<[u8; 32]>::as_slice).collect::<Vec<_>>())
-        .bind::<Timestamptz, _>(now),
+        .bind::<SqlDate, _>(now.date()),
     )
     .execute(connection)
     .await?;
     if spent == digests.len() { Ok(()) } else { Err(Error::Moved) }
+}
+
+/// Makes room for the proofs of this month and of two to come, forgets the months that ended 400 days before `today`, as
+/// long as anybody who is not seen is kept, and returns how many months these were.
+pub async fn keep_months(connection: &mut AsyncPgConnection, today: Date) -> Result<i64> {
+    let kept = diesel::sql_query("SELECT keep_used_proofs($1) AS dropped").bind::<SqlDate, _>(today);
+    let kept: Kept = Prepared(kept).get_result(connection).await?;
+    Ok(kept.dropped)
+}
+
+#[derive(QueryableByName)]
+struct Kept {
+    #[diesel(sql_type = BigInt)]
+    dropped: i64,
 }
