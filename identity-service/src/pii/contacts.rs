@@ -64,13 +64,14 @@ pub struct Said {
     pub verified: bool,
 }
 
-/// Email and phone that one event brings.
-#[derive(Debug, Clone, Copy, Default)]
+/// Email and phone that one event brings. Boxed, as most events bring none and each would carry the room for their
+/// digests from step to step.
+#[derive(Debug, Clone, Default)]
 pub struct Contacts {
     /// The email, where the event has a usable one.
-    pub email: Option<Said>,
+    pub email: Option<Box<Said>>,
     /// The phone, where the event has a usable one.
-    pub phone: Option<Said>,
+    pub phone: Option<Box<Said>>,
 }
 
 /// A contact as it is to be stored.
@@ -108,7 +109,7 @@ impl Contacts {
         let ready_email = ready(subject.email_sha256.take()).map(|lower| Contact::of(lower, None));
         // A number has one normal form.
         let ready_phone = ready(subject.phone_sha256.take()).map(|lower| Contact::of(lower, Some(lower)));
-        let said = |contact| Said { contact, verified };
+        let said = |contact| Box::new(Said { contact, verified });
         // Of a number without its country the digest that comes beside it says more.
         let phone = phone.map(|own| Contact { uid2: own.uid2.or_else(|| ready_phone?.uid2), ..own });
         let phone = phone.or(ready_phone);
@@ -118,24 +119,29 @@ impl Contacts {
     /// Takes what the customer's server vouches for, by SHA-256, in place of what the event claims. Of the same
     /// contact all digests that the event has count.
     pub fn vouch(&mut self, email: Option<[u8; 32]>, phone: Option<[u8; 32]>) {
-        let vouched = |claimed: Option<Said>, sha256: [u8; 32], uid2: fn(Digests) -> Option<Digests>| {
+        let vouched = |claimed: Option<&Said>, sha256: [u8; 32], uid2: fn(Digests) -> Option<Digests>| {
             let lower = Digests { sha256, sha1: None, md5: None };
             let has = |form: Digests| form.sha256 == sha256;
             let is_same =
                 |own: &Contact| has(own.lower) || uid2(lower).is_some() && own.uid2.is_some_and(has);
             let same = claimed.map(|said| said.contact).filter(is_same);
-            Said { contact: same.unwrap_or(Contact::of(lower, uid2(lower))), verified: true }
+            let contact = same.unwrap_or(Contact::of(lower, uid2(lower)));
+            Some(Box::new(Said { contact, verified: true }))
         };
-        self.email = email.map(|sha256| vouched(self.email, sha256, |_| None)).or(self.email);
-        // A number has one normal form.
-        self.phone = phone.map(|sha256| vouched(self.phone, sha256, Some)).or(self.phone);
+        if let Some(sha256) = email {
+            self.email = vouched(self.email.as_deref(), sha256, |_| None);
+        }
+        if let Some(sha256) = phone {
+            // A number has one normal form.
+            self.phone = vouched(self.phone.as_deref(), sha256, Some);
+        }
     }
 
     /// Contacts that are there, each with the word for it.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, Said)> {
-        [("email", self.email), ("phone", self.phone)]
+        [("email", &self.email), ("phone", &self.phone)]
             .into_iter()
-            .filter_map(|(what, said)| Some((what, said?)))
+            .filter_map(|(what, said)| Some((what, **said.as_ref()?)))
     }
 }
 
@@ -214,10 +220,10 @@ mod tests {
             ("t.e.st@gmail.com", "h5JGBrQTGorO7q6IaFMfu5cSqqB6XTp1aybOD11spnQ="),
             ("foo@bar.com", "DH5qQFhi5ALrdqcPiib8cy0Hwykx6frpqxWCkR0uijs="),
         ] {
-            assert_eq!(uid2(of(email, "").email.as_ref()).as_deref(), Some(digest), "{email}");
+            assert_eq!(uid2(of(email, "").email.as_deref()).as_deref(), Some(digest), "{email}");
         }
         let phone = of("", "+1 234 567 8901").phone;
-        assert_eq!(uid2(phone.as_ref()).as_deref(), Some("EObwtHBUqDNZR33LNSMdtt5cafsYFuGmuY4ZLenlue4="));
+        assert_eq!(uid2(phone.as_deref()).as_deref(), Some("EObwtHBUqDNZR33LNSMdtt5cafsYFuGmuY4ZLenlue4="));
     }
 
     #[test]
@@ -233,9 +239,9 @@ mod tests {
     #[test]
     fn a_ready_made_digest_counts_where_there_is_nothing_in_clear() {
         let contacts = of("nonsense", "12345678901");
-        let email = contacts.email.unwrap().contact;
+        let email = contacts.email.as_ref().unwrap().contact;
         assert_eq!((email.lower.sha256, email.uid2.is_none()), ([0; 32], true));
-        assert_eq!(contacts.phone.unwrap().contact.uid2.unwrap().sha256, [0; 32]);
+        assert_eq!(contacts.phone.as_ref().unwrap().contact.uid2.unwrap().sha256, [0; 32]);
         let mut bad = Subject { email_sha256: Some("0g".repeat(32)), ..Subject::default() };
         assert!(Contacts::take(&mut bad, false).email.is_none());
         assert!(!format!("{contacts:?}").contains('0'));
@@ -268,16 +274,17 @@ mod tests {
     fn what_is_vouched_for_takes_the_place_of_what_is_claimed() {
         let known = digests("user@example.com");
         let claimed = of("User@example.com", "+12345678901");
-        let mut same = claimed;
+        let mut same = claimed.clone();
         same.vouch(Some(known.sha256), None);
         let (email, phone) = (same.email.unwrap(), same.phone.unwrap());
         assert_eq!(
             (email.contact, email.verified),
-            (claimed.email.unwrap().contact, true),
+            (claimed.email.as_ref().unwrap().contact, true),
             "with all its digests"
         );
-        assert_eq!((Some(phone), phone.verified), (claimed.phone, false), "which nobody vouches for");
-        let mut other = claimed;
+        assert!(!phone.verified, "which nobody vouches for");
+        assert_eq!(Some(phone), claimed.phone);
+        let mut other = claimed.clone();
         other.vouch(Some([1; 32]), Some([2; 32]));
         let (email, phone) = (other.email.unwrap(), other.phone.unwrap());
         assert_eq!((email.contact.lower.sha256, email.verified), ([1; 32], true));

@@ -42,7 +42,7 @@ const UNSTAMPED: &str = "The person was erased, and this may have been sent befo
 pub async fn of_person(
     resolver: &Resolver,
     tenant: &Tenant,
-    mut person: Person,
+    person: &mut Person,
     outcome: Outcome,
     saved: bool,
     facts: &mut Facts,
@@ -92,13 +92,13 @@ pub async fn of_person(
         }
         _ => Vec::new(),
     };
-    let warnings = not_understood(tenant, &person, facts);
+    let warnings = not_understood(tenant, person, facts);
     Ok(Resolution {
         canonical_id: canonical.to_string(),
         anonymous_id: person.claims.anonymous_id().unwrap_or_default().to_owned(),
         created: known.created,
         merged_from: outcome.merged.iter().map(Uuid::to_string).collect(),
-        refusals: person.refusals,
+        refusals: std::mem::take(&mut person.refusals),
         pending_syncs,
         cookies,
         warnings,
@@ -140,7 +140,8 @@ async fn plan_syncs(
     let view = match facts.take_syncs(known.canonical, mark) {
         Some(view) => view,
         None if known.created => View::default(),
-        None => view::view(&resolver.stores, org, known.canonical, Some(anonymous_id), now).await?,
+        // Boxed, as most calls have read it ahead and each would carry the room for this.
+        None => Box::pin(view::view(&resolver.stores, org, known.canonical, Some(anonymous_id), now)).await?,
     };
     let consent = facts.consent(anonymous_id).ok_or_else(unavailable)?;
     let due = pending::due(source, &view, consent, now);

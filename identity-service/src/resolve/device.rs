@@ -28,7 +28,8 @@ pub async fn choose_cookies(resolver: &Resolver, org: Uuid, subjects: &mut [Subj
             usable.push(cookie);
         }
     }
-    let known = lookup::canonicals(&resolver.stores, org, &usable).await.unwrap_or_else(|error| {
+    // Boxed, as nearly no call comes this way and each would carry the room for it.
+    let known = Box::pin(lookup::canonicals(&resolver.stores, org, &usable)).await.unwrap_or_else(|error| {
         serve::warn_on_change!(WARN, %error, "which of several cookies is known can't be read");
         // As if all were: none counts.
         usable.iter().map(|_| Some(Uuid::now_v7())).collect()

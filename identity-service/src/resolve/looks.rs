@@ -211,7 +211,8 @@ impl Facts {
         }
         let asked: Vec<(Uuid, Option<&str>)> =
             lost.iter().map(|((canonical, _), browser)| (*canonical, Some(*browser))).collect();
-        match view::views(&resolver.stores, tenant.org, &asked, now).await {
+        // Boxed, as nearly no call comes this way and each would carry the room for it.
+        match Box::pin(view::views(&resolver.stores, tenant.org, &asked, now)).await {
             Ok(views) => self.syncs.extend(lost.into_iter().map(|(seen, _)| *seen).zip(views)),
             Err(error) => serve::warn_on_change!(WARN, %error, "ways can't be read"),
         }
@@ -268,7 +269,7 @@ impl Facts {
         if !lost.is_empty() {
             missing.dedup();
             let refreshes = has_ended || !missing.is_empty();
-            self.load_stored(resolver, tenant.org, lost, &missing, refreshes, now).await;
+            Box::pin(self.load_stored(resolver, tenant.org, lost, &missing, refreshes, now)).await;
         }
     }
 

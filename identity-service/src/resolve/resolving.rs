@@ -145,11 +145,20 @@ impl<'a> Resolving<'a> {
         let mut resolutions = Vec::with_capacity(people.len());
         for person in people {
             let resolution = match person {
-                Ok(person) => {
+                Ok(mut person) => {
                     let outcome = outcomes.next().unwrap_or_default();
                     let saved = person.claims.anonymous_id().is_none_or(|id| !unsaved.contains(id));
-                    answer::of_person(resolver, tenant, person, outcome, saved, &mut facts, &mut given, now)
-                        .await
+                    answer::of_person(
+                        resolver,
+                        tenant,
+                        &mut person,
+                        outcome,
+                        saved,
+                        &mut facts,
+                        &mut given,
+                        now,
+                    )
+                    .await
                 }
                 Err(error) => Err(error),
             };

@@ -59,7 +59,8 @@ pub async fn commit<C: Change>(stores: &Stores, change: C) -> Result<Committed<C
         let _turn = turn.ok_or_else(|| Error::refused(ErrorReason::Overloaded))?;
         let (mut tries, mut was_lost) = (1, false);
         loop {
-            match commit_here(&stores, &change).await {
+            // Boxed, as the task is moved before it runs.
+            match Box::pin(commit_here(&stores, &change)).await {
                 // Nothing of it was committed.
                 Err(error) if !was_lost && error.is_lost_connection() => was_lost = true,
                 Err(Error::Postgres(error)) if tries < TRIES && Fault::of(&error) == Fault::Conflict => {

@@ -6,7 +6,8 @@ macro_rules! retry_lost {
     ($work:block) => {{
         let mut was_lost = false;
         loop {
-            let done: $crate::error::Result<_> = async { $work }.await;
+            // Boxed, as a visitor's call mostly asks PostgreSQL nothing and would carry the room for it.
+            let done: $crate::error::Result<_> = Box::pin(async { $work }).await;
             match done {
                 Err(error) if !was_lost && error.is_lost_connection() => was_lost = true,
                 done => break done,
