@@ -64,14 +64,15 @@ impl CoreClient {
     /// Calls the core. A call that was sent goes on when its caller has gone: to cancel it would be a reset,
     /// of which the core takes only so many on a connection before it closes it, and with a crowd of clients
     /// that leaves, everybody else's calls would end.
-    async fn call<M: Clone, R, F>(
+    async fn call<M, R, F>(
         &self,
         rpc: &'static str,
         trace: &Trace,
         message: M,
-        send: impl Fn(Channel, Request<M>) -> F,
+        send: impl Fn(Channel, Request<M>) -> F + Copy + Send + 'static,
     ) -> Result<R, Status>
     where
+        M: Clone + Send + 'static,
         R: Send + 'static,
         F: Future<Output = Result<Response<R>, Status>> + Send + 'static,
     {
@@ -82,10 +83,10 @@ impl CoreClient {
         let attempt = async |turn| {
             let endpoint = self.endpoint(turn)?;
             let stream = endpoint.stream(until).await?;
-            let call = send(endpoint.channel.clone(), self.request(trace, message.clone()));
+            let (channel, request) = (endpoint.channel.clone(), self.request(trace, message.clone()));
             let call = async move {
                 let _stream = stream;
-                timeout_at(until, call).await.unwrap_or_else(|_| Err(late()))
+                timeout_at(until, send(channel, request)).await.unwrap_or_else(|_| Err(late()))
             };
             FinishOnDrop::new(call).await
         };

@@ -18,18 +18,22 @@ pub struct Group<'a> {
     raw: &'a str,
     /// Indices of the events in their batch.
     pub indices: Vec<usize>,
+    /// Index of the event whose consent counts; none where none brings any.
+    pub consent_of: Option<usize>,
 }
 
 /// Puts `events` (each with its index, and as it was sent) into groups.
 pub fn collapse<'a>(events: impl IntoIterator<Item = (usize, &'a str, Event<'a>)>) -> Vec<Group<'a>> {
     let mut groups: Vec<Group<'a>> = Vec::new();
     for (index, raw, event) in events {
+        let consent_of = event.consent.map(|_| index);
         match groups.last_mut() {
             Some(last) if same(&last.event, &event) => {
                 merge(&mut last.event, event);
                 last.indices.push(index);
+                last.consent_of = consent_of.or(last.consent_of);
             }
-            _ => groups.push(Group { event, raw, indices: vec![index] }),
+            _ => groups.push(Group { event, raw, indices: vec![index], consent_of }),
         }
     }
     groups
@@ -54,7 +58,7 @@ fn same(a: &Event<'_>, b: &Event<'_>) -> bool {
 
 /// Texts of the event's page that can hold a click ID; none where none can.
 fn clicked<'e, 'a>(event: &'e Event<'a>) -> Option<[Option<&'e Cow<'a, str>>; 3]> {
-    let with_parameters = |url: &&Cow<'a, str>| url.contains(['?', '#']);
+    let with_parameters = |url: &&Cow<'a, str>| url.bytes().any(|byte| matches!(byte, b'?' | b'#'));
     let places = [
         event.page_url.as_ref().filter(with_parameters),
         event.page_search.as_ref(),

@@ -26,6 +26,8 @@ use crate::{
 const UNSYNCED: u64 = 1 << 40;
 /// Numbers of visitors who take part in changes begin there.
 const OTHERS: u64 = 2 * UNSYNCED;
+/// Number of the first visitor who is synced while that is measured.
+const DUE: u64 = 3 * UNSYNCED;
 
 /// `TRUSTED_PROXIES` of the edges.
 const LOOPBACK: &str = "127.0.0.0/8";
@@ -157,6 +159,11 @@ impl World {
     /// Stores that many visitors beside them who never synced anything.
     pub async fn store_unsynced(&self, visitors: u64) -> Result<Range<u64>> {
         self.store(UNSYNCED..UNSYNCED + visitors, Vec::new()).await
+    }
+
+    /// Stores that many more of those, to be synced.
+    pub async fn store_due(&self, visitors: u64) -> Result<Range<u64>> {
+        self.store(DUE..DUE + visitors, Vec::new()).await
     }
 
     /// Stores that many visitors beside them who are known in everything.

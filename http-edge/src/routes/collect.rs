@@ -67,7 +67,8 @@ async fn collect(edge: &Edge, peer: SocketAddr, request: Request, split: Split, 
     let signed = caller.signature.is_some();
     // Before the body: what is refused here must cost next to nothing.
     let result = match edge.admit(&parts, &caller, &mut sender).await {
-        Ok(()) => take(edge, &parts, body, caller, &mut sender, split, write).await,
+        // Boxed, as each layer around would be moved with the room for it.
+        Ok(()) => Box::pin(take(edge, &parts, body, caller, &mut sender, split, write)).await,
         Err(error) => {
             discard(&parts.headers, body).await;
             Err(error)
@@ -76,7 +77,7 @@ async fn collect(edge: &Edge, peer: SocketAddr, request: Request, split: Split, 
     match result {
         Ok(response) => response,
         Err(error) if signed => error.into_response(),
-        Err(error) => cors::readable(edge, &parts, peer, &sender, error).await,
+        Err(error) => Box::pin(cors::readable(edge, &parts, peer, &sender, error)).await,
     }
 }
 
@@ -110,17 +111,17 @@ async fn take(
         vendor_cookies.inspect_err(|error| edge.throttle.learn(sender, count, Some(error)))?;
     let browser_cookies = (!signed).then(|| BrowserCookies::read(&parts.headers, &vendor_cookies));
     let subjects = subjects::subjects(&groups, &parts.headers, browser_cookies.as_ref(), wants_syncs);
-    let groups: Vec<Vec<usize>> = groups.into_iter().map(|group| group.indices).collect();
+    let groups: Vec<_> = groups.into_iter().map(|group| (group.indices, group.consent_of)).collect();
     caller.signed_body = signed.then(|| std::mem::take(&mut body.sent));
     let resolutions = call(edge, &caller::trace(&parts.headers), caller, subjects).await;
     edge.throttle.learn(sender, count, resolutions.as_ref().err());
     let resolutions = resolutions?;
     let (mut anonymous_id, mut pending_syncs, mut jar) = (None, Vec::new(), BTreeMap::new());
-    for (indices, resolution) in groups.into_iter().zip(resolutions) {
+    for ((indices, consent_of), resolution) in groups.into_iter().zip(resolutions) {
         if let Some((error, retry)) = rejection(&resolution) {
             errors.extend(indices.into_iter().map(|index| Rejected { index, error: error.clone(), retry }));
         } else {
-            warnings::add(&mut warnings, &resolution, &indices);
+            warnings::add(&mut warnings, &resolution, &indices, consent_of);
             anonymous_id = Some(resolution.anonymous_id).filter(|id| !id.is_empty()).or(anonymous_id);
             pending_syncs = resolution.pending_syncs;
             jar.extend(resolution.cookies.into_iter().map(|cookie| (cookie.name.clone(), cookie)));
@@ -198,9 +199,8 @@ async fn call(
     subjects: Vec<Subject>,
 ) -> Result<Vec<Resolution>, ApiError> {
     if subjects.is_empty() {
-        edge.core
-            .authenticate(trace, AuthenticateRequest { caller: Some(caller), before_body: false })
-            .await?;
+        let request = AuthenticateRequest { caller: Some(caller), before_body: false };
+        Box::pin(edge.core.authenticate(trace, request)).await?;
         return Ok(Vec::new());
     }
     let asked = subjects.len();

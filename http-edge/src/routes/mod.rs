@@ -71,7 +71,8 @@ impl Edge {
         if !sender.is_known() {
             self.throttle.charge_unknown(sender)?;
             let request = AuthenticateRequest { caller: Some(caller.clone()), before_body: true };
-            let answer = self.core.authenticate(&caller::trace(&parts.headers), request).await;
+            let trace = caller::trace(&parts.headers);
+            let answer = Box::pin(self.core.authenticate(&trace, request)).await;
             let answer = answer.map_err(ApiError::from);
             self.throttle.learn_key(sender, answer.as_ref().err());
             answer?;

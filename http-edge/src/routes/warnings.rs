@@ -59,8 +59,13 @@ pub fn of_events(events: &mut [(usize, &str, Event<'_>)]) -> Vec<Warning> {
     warnings
 }
 
-/// Adds what the core says of the events at `indices`.
-pub fn add(warnings: &mut Vec<Warning>, resolution: &Resolution, indices: &[usize]) {
+/// Adds what the core says of the events at `indices`, and of the consent of the one at `consent_of`.
+pub fn add(
+    warnings: &mut Vec<Warning>,
+    resolution: &Resolution,
+    indices: &[usize],
+    consent_of: Option<usize>,
+) {
     for refusal in &resolution.refusals {
         let code = match refusal.reason() {
             RefusalReason::Junk => WarningCode::Placeholder,
@@ -73,7 +78,9 @@ pub fn add(warnings: &mut Vec<Warning>, resolution: &Resolution, indices: &[usiz
     }
     for warning in &resolution.warnings {
         let of = |index: &usize| Warning::of_core(*index, warning.code(), warning.member.clone());
-        warnings.extend(indices.iter().map(of));
+        let is_consent = warning.code() == WarningCode::ConsentNotUnderstood;
+        let about = if is_consent { consent_of.as_slice() } else { indices };
+        warnings.extend(about.iter().map(of));
     }
 }
 

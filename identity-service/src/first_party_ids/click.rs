@@ -37,12 +37,19 @@ impl<'a> Page<'a> {
     pub fn clicks(&self, records: &[&'static ClickId]) -> Vec<(&'static ClickId, String)> {
         let places = self.places();
         // Most pages have none.
-        if places.iter().all(|place| !place.contains('=')) {
+        if !places.iter().any(|place| names_any(records, place)) {
             return Vec::new();
         }
         let value = |record: &ClickId| places.iter().find_map(|place| find(record, place));
         records.iter().filter_map(|record| Some((*record, value(record)?))).collect()
     }
+}
+
+/// True where an address, or a part of one, names a parameter of `records`, whatever its value.
+pub fn names_any(records: &[&'static ClickId], address: &str) -> bool {
+    let is_known = |name: &str| records.iter().any(|record| record.params.contains(&name));
+    let mut names = address.split(['?', '&', '#']).filter_map(|pair| pair.split_once('='));
+    names.any(|(name, _)| decode(name).is_some_and(|name| is_known(&name)))
 }
 
 fn split(text: &str, at: char) -> (&str, &str) {

@@ -4,7 +4,7 @@ use proto::v1::Subject;
 use serve::origin::Origin;
 use time::OffsetDateTime;
 
-use super::click::Page;
+use super::click::{Page, names_any};
 use crate::{
     auth::Tenant,
     vendors::{ClickId, GeneratedId, cookie_format::Reading},
@@ -39,7 +39,12 @@ impl ObservedIds {
         let page = Page {
             url,
             search: subject.page_search.as_deref().unwrap_or_default(),
-            same_site_referrer: if referrer.contains('=') && is_same_site() { referrer } else { "" },
+            // Whose page it is takes two parsers to tell, and mostly depends on nothing.
+            same_site_referrer: if names_any(&source.click_ids, referrer) && is_same_site() {
+                referrer
+            } else {
+                ""
+            },
         };
         let mut observed = Self { clicks: page.clicks(&source.click_ids), ..Self::default() };
         if tenant.browser && !source.generated_ids.is_empty() {

@@ -87,10 +87,10 @@ pub fn parse(kind: Kind, text: &str, max_bytes: usize) -> Parsed {
     if value.is_empty() {
         return Parsed::Absent;
     }
-    if value.len() > max_bytes || value.chars().any(char::is_control) || value.chars().all(is_invisible) {
+    if value.len() > max_bytes || value.chars().any(char::is_control) {
         return Parsed::Invalid;
     }
-    if placeholder::is_placeholder(value) {
+    if value.chars().all(is_invisible) || placeholder::is_placeholder(value) {
         return Parsed::Junk;
     }
     Parsed::Ok(Identifier { kind, value: value.to_owned() })
@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(parse("a\u{0}b"), Parsed::Invalid);
         assert_eq!(parse("a\nb"), Parsed::Invalid);
         for invisible in ["\u{200b}\u{200b}", "\u{202e}", "\u{2066}\u{2069}", "\u{180e}", "\u{3164}"] {
-            assert_eq!(parse(invisible), Parsed::Invalid, "{invisible:?}");
+            assert_eq!(parse(invisible), Parsed::Junk, "{invisible:?}");
         }
         let Parsed::Ok(id) = parse(" User-1 ") else { unreachable!() };
         assert_eq!(id.value, "User-1");

@@ -186,12 +186,12 @@ pub fn failed(error: &Error) -> Resolution {
 }
 
 /// Counts the outcome of a subject.
-pub fn count(resolution: &Result<Resolution>) {
+pub fn count(resolution: &Resolution) {
     // Labels that are literals cost no allocation.
     match resolution {
-        Ok(resolution) if resolution.created => counter!("datafly_resolves_total", "outcome" => "created"),
-        Ok(_) => counter!("datafly_resolves_total", "outcome" => "found"),
-        Err(_) => counter!("datafly_resolves_total", "outcome" => "error"),
+        Resolution { error: Some(_), .. } => counter!("datafly_resolves_total", "outcome" => "error"),
+        Resolution { created: true, .. } => counter!("datafly_resolves_total", "outcome" => "created"),
+        _ => counter!("datafly_resolves_total", "outcome" => "found"),
     }
     .increment(1);
 }

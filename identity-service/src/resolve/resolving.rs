@@ -140,30 +140,23 @@ impl<'a> Resolving<'a> {
 
     /// Plans syncs, and puts the answers together.
     async fn answer(self) -> Vec<Resolution> {
-        let Self { resolver, tenant, now, people, mut facts, outcomes, unsaved, mut given } = self;
+        let Self { resolver, tenant, now, mut people, mut facts, outcomes, unsaved, mut given } = self;
         let mut outcomes = outcomes.into_iter();
         let mut resolutions = Vec::with_capacity(people.len());
-        for person in people {
+        // By reference, as a person that is moved is room in the future of each call.
+        for person in &mut people {
             let resolution = match person {
-                Ok(mut person) => {
+                Ok(person) => {
                     let outcome = outcomes.next().unwrap_or_default();
                     let saved = person.claims.anonymous_id().is_none_or(|id| !unsaved.contains(id));
-                    answer::of_person(
-                        resolver,
-                        tenant,
-                        &mut person,
-                        outcome,
-                        saved,
-                        &mut facts,
-                        &mut given,
-                        now,
-                    )
-                    .await
+                    answer::of_person(resolver, tenant, person, outcome, saved, &mut facts, &mut given, now)
+                        .await
+                        .unwrap_or_else(|error| answer::failed(&error))
                 }
-                Err(error) => Err(error),
+                Err(error) => answer::failed(error),
             };
             answer::count(&resolution);
-            resolutions.push(resolution.unwrap_or_else(|error| answer::failed(&error)));
+            resolutions.push(resolution);
         }
         resolutions
     }

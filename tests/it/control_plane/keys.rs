@@ -21,6 +21,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
+/// The longest that a core waits for PostgreSQL before it answers from what it has.
+const LOOK_TIMEOUT: Duration = Duration::from_millis(800);
+
 async fn secret(owner: &Admin, shop: &Shop, rotation: &Value) -> String {
     let answer = owner.post(&format!("{}/server-secret", shop.source), rotation).await;
     assert_eq!(answer.status, 201, "{}", answer.json);
@@ -111,6 +114,34 @@ async fn a_key_is_listed_whole_and_refused_everywhere_within_a_second_once_it_is
     assert_eq!(shop.browser(&control.world, &third).view(&granted()).await.status, 401);
     owner.get(&keys).await.refused(404, "NOT_FOUND");
     owner.delete(&third.path).await.refused(404, "NOT_FOUND");
+}
+
+/// What the promise rests on: a core that was stopped, and so has polled nothing, looks before it answers. Only where
+/// PostgreSQL does not answer in time is an older snapshot good for longer.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_answer_that_is_asked_for_a_second_after_a_revocation_lets_the_key_in() {
+    let control = Control::with(1, Options { cores: 2, ..Options::default() }).await;
+    let owner = control.owner.clone();
+    let shop = Shop::open(&control.world, &owner).await;
+    let (mut stopped_looks, mut slow_looks) = (0, 0);
+    while stopped_looks < 3 {
+        let key = shop.issue(&control.world, &owner, "live").await;
+        every_core(&control.world, &key, true).await.unwrap();
+        control.world.cluster.cores[1].signal("STOP");
+        owner.delete(&key.path).await.expect(204);
+        // The clock is what is tested: later than this by a second nobody is let in.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        control.world.cluster.cores[1].signal("CONT");
+        let asked = Instant::now();
+        match every_core(&control.world, &key, false).await {
+            Ok(()) => stopped_looks += 1,
+            Err(error) if asked.elapsed() >= LOOK_TIMEOUT && slow_looks < 3 => {
+                eprintln!("PostgreSQL was slow: {error}");
+                slow_looks += 1;
+            }
+            Err(error) => panic!("a second after the key was revoked {error}"),
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -57,6 +57,13 @@ async fn an_object_that_is_not_understood_denies_and_says_so() {
         );
     }
     assert_eq!(world.metric("datafly_consent_not_understood_total", &[]).await, 3.0);
+    // Told of the event that brings it, not of those that go with it.
+    let mut browser = world.browser();
+    let events = [Value::Null, json!({"cmp": "all"}), Value::Null].map(|consent| browser.page_view(&consent));
+    let answer = browser.batch(&json!(events)).await;
+    assert_accepted(&answer, 3);
+    let told: Vec<Value> = answer.json()["warnings"].as_array().unwrap().clone();
+    assert_eq!((told.len(), &told[0]["index"]), (1, &json!(1)), "{told:?}");
     // Nothing said, and what is only empty, is silence.
     for silent in [json!({}), json!({"marketing": null, "categories": [], "tcf": ""}), Value::Null] {
         let mut browser = world.browser();

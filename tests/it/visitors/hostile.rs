@@ -79,6 +79,7 @@ async fn placeholders_are_nobody_in_either_place() {
         "\"null\"",
         "-1",
         "00000000-0000-0000-0000-000000000000",
+        "\u{3164}",
     ];
     let world = World::start().await;
     let events: Vec<Value> = junk.iter().map(|id| json!({"anonymousId": "known", "userId": id})).collect();
