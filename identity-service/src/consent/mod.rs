@@ -2,6 +2,7 @@
 //! request; each kind of signal votes in a file of its own.
 
 mod categories;
+mod forwarded;
 mod google;
 mod gpc;
 mod gpp;
@@ -11,6 +12,7 @@ mod tcf;
 mod unique;
 mod us_privacy;
 
+pub use forwarded::Forwarded;
 pub use mapping::{Category, ConsentMapping};
 pub use signals::Signals;
 

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 
 use super::{
-    ConsentMode, ConsentRule, Decision, Vote,
+    ConsentMode, ConsentRule, Decision, Forwarded, Vote,
     categories::{self, LISTS},
     google, gpc, gpp,
     mapping::Category,
@@ -72,6 +72,12 @@ impl Signals {
     /// True where the object says that Global Privacy Control is on.
     pub fn is_gpc(&self) -> bool {
         self.members.get("gpc") == Some(&Value::Bool(true))
+    }
+
+    /// The values to tell a vendor that a browser is sent to; whether it may be sent, [`Signals::decide`] says.
+    #[cfg_attr(not(test), expect(dead_code, reason = "a vendor's record is to name its parameters first"))]
+    pub fn forwarded(&self) -> Forwarded<'_> {
+        Forwarded::of(&self.members)
     }
 
     fn vote(&self, need: &ConsentNeed, rule: &ConsentRule) -> Vote {

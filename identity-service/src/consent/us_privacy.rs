@@ -13,12 +13,17 @@ pub fn vote(object: &Map<String, Value>) -> Vote {
     }
 }
 
-fn of_text(text: &str) -> Vote {
-    let letters: Vec<char> = text.to_ascii_uppercase().chars().collect();
-    match letters.as_slice() {
-        ['1', rest @ ..] if rest.len() == 3 && rest.iter().all(|c| matches!(c, 'Y' | 'N' | '-')) => {
-            if rest.get(1) == Some(&'Y') { Vote::Deny } else { Vote::Silent }
-        }
-        _ => Vote::Unreadable,
+/// The vote of a string.
+pub fn of_text(text: &str) -> Vote {
+    match *text.as_bytes() {
+        _ if !is_well_formed(text) => Vote::Unreadable,
+        [_, _, b'Y' | b'y', _] => Vote::Deny,
+        _ => Vote::Silent,
     }
+}
+
+/// True where a text is such a string, in letters of either case.
+pub fn is_well_formed(text: &str) -> bool {
+    matches!(text.as_bytes(), [b'1', rest @ ..]
+        if rest.len() == 3 && rest.iter().all(|c| matches!(c.to_ascii_uppercase(), b'Y' | b'N' | b'-')))
 }
