@@ -1,7 +1,10 @@
 //! Consent: one function decides, for every use of a visitor's data alike. A browser's signals are parsed once a
 //! request; each kind of signal votes in a file of its own.
 
+mod bits;
 mod categories;
+#[cfg(test)]
+mod encoder;
 mod forwarded;
 mod google;
 mod gpc;

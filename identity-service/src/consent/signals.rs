@@ -1,19 +1,26 @@
 //! The signals of one browser, parsed, and the consent function: any denial wins, else any grant, else the pipeline's
 //! mode.
 
+use std::sync::OnceLock;
+
 use serde_json::{Map, Value};
+use time::OffsetDateTime;
 
 use super::{
     ConsentMode, ConsentRule, Decision, Forwarded, Vote,
     categories::{self, LISTS},
-    google, gpc, gpp,
+    google, gpc,
+    gpp::Gpp,
     mapping::Category,
-    tcf,
+    tcf::Tcf,
     unique::Unique,
     us_privacy,
 };
 use crate::vendors::ConsentNeed;
 
+/// Members with words of several parts, each as scripts of platforms spell it and as it counts.
+const SPELLINGS: [(&str, &str); 3] =
+    [("gdprApplies", "gdpr_applies"), ("gppSid", "gpp_sid"), ("usPrivacy", "us_privacy")];
 /// Most names of a consent object that nobody understands are told.
 const MAX_TOLD: usize = 20;
 /// Longest name that is told, in characters.
@@ -28,45 +35,68 @@ pub struct Signals {
     is_unreadable: bool,
     /// The members of the consent object, each named once and none empty.
     members: Map<String, Value>,
+    /// The strings among the members, read when a need first asks; none where there is no string.
+    strings: OnceLock<Option<Box<Strings>>>,
+}
+
+/// The consent strings of a browser, read: each votes on every need by itself.
+#[derive(Debug, Clone)]
+struct Strings {
+    tcf: Tcf,
+    gpp: Gpp,
+}
+
+impl Strings {
+    /// Reads the strings of a consent object; none where it has none. What a platform says of its string counts as one.
+    fn read(object: &Map<String, Value>) -> Option<Box<Self>> {
+        let has_any = ["tcf", "gpp", "gpp_sid"].iter().any(|name| object.contains_key(*name));
+        has_any.then(|| Box::new(Self { tcf: Tcf::read(object), gpp: Gpp::read(object) }))
+    }
+
+    fn vote(&self, need: &ConsentNeed, now: OffsetDateTime) -> Vote {
+        self.tcf.vote(need, now).max(self.gpp.vote(need, now))
+    }
 }
 
 impl Signals {
     /// Parses the consent object (JSON, verbatim; none where the browser sent none) and takes Sec-GPC beside it. A text
-    /// that is no JSON object, or names a member twice, denies. A member that is null, or holds nothing, is as if absent.
+    /// that is no JSON object, or names a member twice, be it in two spellings, denies. A member that is null, or holds
+    /// nothing, is as if absent.
     pub fn parse(json: Option<&str>, sec_gpc: bool) -> Self {
-        let (mut members, is_unreadable) = match json.map(serde_json::from_str) {
+        let (mut members, mut is_unreadable) = match json.map(serde_json::from_str) {
             None => (Map::new(), false),
             Some(Ok(Unique(Value::Object(members)))) => (members, false),
             Some(Ok(Unique(value))) if is_empty(&value) => (Map::new(), false),
             Some(_) => (Map::new(), true),
         };
         remove_empty(&mut members);
-        let votes = [
-            us_privacy::vote(&members),
-            tcf::vote(&members),
-            gpp::vote(&members),
-            gpc::vote(sec_gpc, &members),
-        ];
+        for (spelling, name) in SPELLINGS {
+            if let Some(value) = members.remove(spelling) {
+                is_unreadable |= members.insert(name.to_owned(), value).is_some();
+            }
+        }
+        let votes = [us_privacy::vote(&members), gpc::vote(sec_gpc, &members)];
         let unreadable = if is_unreadable { Vote::Unreadable } else { Vote::Silent };
-        Self { general: votes.into_iter().fold(unreadable, Vote::max), is_unreadable, members }
+        let general = votes.into_iter().fold(unreadable, Vote::max);
+        Self { general, is_unreadable, members, strings: OnceLock::new() }
     }
 
-    /// Decides for `need`. What the absence of signals means, `rule` says.
-    pub fn decide(&self, need: &ConsentNeed, rule: &ConsentRule) -> Decision {
-        match (self.vote(need, rule), rule.mode) {
+    /// Decides for `need` at that time, as strings age. What the absence of signals means, `rule` says.
+    pub fn decide(&self, need: &ConsentNeed, rule: &ConsentRule, now: OffsetDateTime) -> Decision {
+        match (self.vote(need, rule, now), rule.mode) {
             (Vote::Deny | Vote::Unreadable, _) | (Vote::Silent, ConsentMode::Explicit) => Decision::Denied,
             (Vote::Grant, _) | (Vote::Silent, ConsentMode::Implicit) => Decision::Granted,
         }
     }
 
     /// True where the visitor refuses `need`: not where nothing is said, and not where what is said can't be read.
-    pub fn refuses(&self, need: &ConsentNeed, rule: &ConsentRule) -> bool {
-        self.vote(need, rule) == Vote::Deny
+    pub fn refuses(&self, need: &ConsentNeed, rule: &ConsentRule, now: OffsetDateTime) -> bool {
+        self.vote(need, rule, now) == Vote::Deny
     }
 
     /// True where the signals allow `need` by themselves, whatever the mode.
-    pub fn grants(&self, need: &ConsentNeed, rule: &ConsentRule) -> bool {
-        self.vote(need, rule) == Vote::Grant
+    pub fn grants(&self, need: &ConsentNeed, rule: &ConsentRule, now: OffsetDateTime) -> bool {
+        self.vote(need, rule, now) == Vote::Grant
     }
 
     /// True where the object says that Global Privacy Control is on.
@@ -75,18 +105,19 @@ impl Signals {
     }
 
     /// The values to tell a vendor that a browser is sent to; whether it may be sent, [`Signals::decide`] says.
-    #[cfg_attr(not(test), expect(dead_code, reason = "a vendor's record is to name its parameters first"))]
     pub fn forwarded(&self) -> Forwarded<'_> {
         Forwarded::of(&self.members)
     }
 
-    fn vote(&self, need: &ConsentNeed, rule: &ConsentRule) -> Vote {
+    fn vote(&self, need: &ConsentNeed, rule: &ConsentRule, now: OffsetDateTime) -> Vote {
         // What the visitor refuses of everything, nothing else can change.
         if self.general == Vote::Deny {
             return Vote::Deny;
         }
         let own = categories::vote(&self.members, need, rule).max(google::vote(&self.members, need));
-        let vote = self.general.max(own);
+        let strings = self.strings.get_or_init(|| Strings::read(&self.members)).as_ref();
+        let strings = strings.map_or(Vote::Silent, |strings| strings.vote(need, now));
+        let vote = self.general.max(own).max(strings);
         // Whoever says something that nobody understands may have refused.
         if vote <= Vote::Grant && !self.is_understood(rule) { Vote::Unreadable } else { vote }
     }

@@ -115,7 +115,7 @@ impl Plan<'_> {
     }
 
     fn is_granted(&self, need: &ConsentNeed) -> bool {
-        self.signals.decide(need, self.rule) == consent::Decision::Granted
+        self.signals.decide(need, self.rule, self.now) == consent::Decision::Granted
     }
 
     fn stored(&self, field: &str) -> Option<&StoredId> {

@@ -73,8 +73,9 @@ impl Write for NewCollected {
             Kind::AnonymousId => ledger.consent(&self.owner.value),
             Kind::UserId => self.signals.clone(),
         };
-        let granted =
-            |id: &NewId| consent.signals().decide(&id.record.need(), &self.rule) == Decision::Granted;
+        let granted = |id: &NewId| {
+            consent.signals().decide(&id.record.need(), &self.rule, self.now) == Decision::Granted
+        };
         let fates = self
             .ids
             .iter()

@@ -62,7 +62,7 @@ pub async fn replace(
     let rule = tenant.source.as_ref().map_or(&ConsentRule::NONE, |source| &source.consent);
     let grants = |json: &str| {
         let signals = Signals::parse(Some(json), false);
-        vendors::needs().iter().any(|need| signals.grants(need, rule))
+        vendors::needs().iter().any(|need| signals.grants(need, rule, now))
     };
     let mut wanted: BTreeMap<&str, (Option<&str>, bool)> = BTreeMap::new();
     let mut unseen = HashSet::new();

@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use diesel_async::AsyncPgConnection;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
@@ -27,15 +28,16 @@ pub async fn note(
     known: &mut KnownByIdentity,
     stored: &[ConsentRow],
 ) -> Result<BTreeSet<Uuid>> {
-    let signals = |row: &ConsentRow| Signals::parse(row.signals.as_deref(), row.sec_gpc);
-    let signals: HashMap<&str, Signals> =
+    let signals = |row: &ConsentRow| (Signals::parse(row.signals.as_deref(), row.sec_gpc), row.updated_at);
+    let signals: HashMap<&str, (Signals, OffsetDateTime)> =
         stored.iter().map(|row| (row.anonymous_id.as_str(), signals(row))).collect();
     let mut changed: Vec<&VendorIdRow> = Vec::new();
     for row in known.values_mut().flat_map(|own| &mut own.ids) {
-        let Some(own) = row.owner.anonymous_id().and_then(|browser| signals.get(browser)) else { continue };
+        let own = row.owner.anonymous_id().and_then(|browser| signals.get(browser));
+        let Some((own, stored_at)) = own else { continue };
         let source = row.pipeline_id.and_then(|pipeline| snapshot.pipeline(pipeline));
         let rule = source.map_or(&ConsentRule::NONE, |source| &source.consent);
-        let is_withheld = own.decide(&owner_of(&row.field).1, rule) == Decision::Denied;
+        let is_withheld = own.decide(&owner_of(&row.field).1, rule, *stored_at) == Decision::Denied;
         if row.is_withheld != is_withheld {
             row.is_withheld = is_withheld;
             changed.push(row);

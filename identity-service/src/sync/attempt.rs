@@ -46,7 +46,7 @@ impl Write for NewAttempt {
         let browser = &self.browser.value;
         let consent = ledger.consent(browser).with_gpc(self.sec_gpc);
         let enabled = self.source.vendor(self.vendor);
-        let enabled = enabled.filter(|enabled| pending::allows(&self.source, enabled, &consent));
+        let enabled = enabled.filter(|enabled| pending::allows(&self.source, enabled, &consent, self.now));
         let Some(enabled) = enabled else { return Err(SyncRefusal::Consent) };
         let before = ledger.attempt(canonical, self.vendor, browser);
         if before.as_ref().is_some_and(|attempt| attempt.is_exhausted(self.now)) {

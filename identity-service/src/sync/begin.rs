@@ -67,7 +67,7 @@ impl GatewaySync {
         }
         let (canonical, consent) = lookup::with_consent(&self.stores, caller.org, &browser).await?;
         let consent = consent.with_gpc(request.sec_gpc);
-        if !pending::allows(source, enabled, &consent) {
+        if !pending::allows(source, enabled, &consent, now) {
             return Ok(refused(vendor.name, SyncRefusal::Consent));
         }
         if canonical.is_none() && self.was_erased(caller.org, &browser).await? {

@@ -47,7 +47,7 @@ fn status(
         return (VendorSyncStatus::Synced, expires);
     }
     let Some(enabled) = source.vendor(vendor.name) else { return (VendorSyncStatus::Disabled, None) };
-    if !pending::allows(source, enabled, consent) {
+    if !pending::allows(source, enabled, consent, now) {
         return (VendorSyncStatus::Consent, None);
     }
     match attempt {

@@ -33,15 +33,15 @@ pub fn due<'a>(
         .map(|enabled| (due_at(enabled), enabled))
         .filter(|(at, enabled)| at.is_none_or(|at| at <= now_ms) && !view.is_leased(enabled.vendor.name, now))
         // Last, as it reads JSON: mostly nothing is due.
-        .filter(|(_, enabled)| allows(source, enabled, consent))
+        .filter(|(_, enabled)| allows(source, enabled, consent, now))
         .collect();
     due.sort_by_key(|(waiting_since, _)| *waiting_since);
     due.into_iter().map(|(_, enabled)| enabled).collect()
 }
 
 /// True where the stored consent allows a vendor.
-pub fn allows(source: &Source, enabled: &EnabledVendor, consent: &ConsentEntry) -> bool {
-    consent.signals().decide(&enabled.vendor.need, &source.consent) == Decision::Granted
+pub fn allows(source: &Source, enabled: &EnabledVendor, consent: &ConsentEntry, now: OffsetDateTime) -> bool {
+    consent.signals().decide(&enabled.vendor.need, &source.consent, now) == Decision::Granted
 }
 
 /// Takes the lease of those that are due and returns what to offer. Without Redis nothing is offered: the

@@ -64,7 +64,7 @@ impl Write for NewResult {
         let Some(canonical) = ledger.root(&self.browser) else { return (SyncOutcome::NoCanonical, false) };
         // Withdrawn between the 302 and now: nothing is stored, the state is not even used up.
         let consent = ledger.consent(anonymous_id).with_gpc(self.sec_gpc);
-        if consent.signals().decide(&self.need, &self.rule) == Decision::Denied {
+        if consent.signals().decide(&self.need, &self.rule, self.now) == Decision::Denied {
             return (SyncOutcome::ConsentDenied, false);
         }
         if !ledger.use_state(anonymous_id, vendor, *issued_at) {

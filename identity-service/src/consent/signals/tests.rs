@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use time::macros::datetime;
 
 use super::{
     super::mapping::{ConsentMapping, Preset},
@@ -11,8 +12,18 @@ use super::{
     *,
 };
 
+const NOW: OffsetDateTime = datetime!(2026-06-01 00:00 UTC);
 const ANALYTICS: ConsentNeed = ConsentNeed { category: "analytics", ..ConsentNeed::MARKETING };
 const GOOGLE: ConsentNeed = ConsentNeed { google: true, ..ConsentNeed::MARKETING };
+
+/// A TCF string that consents to the vendors 91 and 42, among others; one without any purpose; a GPP string in which
+/// California is opted out of. All as JSON.
+const GRANTED: &str = concat!(
+    "\"CQhQy4AQhQy4ANwABBENCWFgAPLAAAAAAAYgIzQCgAFAAVABUADQALYAYQBSAMZAZIBGYAAAAAAA",
+    ".IIzQCgAFAAVABUADQALYAYQBSAMZAZIBGYAA\""
+);
+const REFUSED: &str = "\"CQhQy4AQhQy4ANwABBENCWFgAHAAAAAAAIYgAtwAQAtgAAAA.IAtwAQAtgAAA\"";
+const OPTED_OUT: &str = "\"DBABBg~BVVVVVVY\"";
 
 fn rule(mode: ConsentMode, preset: Option<Preset>) -> ConsentRule {
     let mapping = preset.map(|preset| ConsentMapping { preset: Some(preset), codes: BTreeMap::new() });
@@ -20,7 +31,7 @@ fn rule(mode: ConsentMode, preset: Option<Preset>) -> ConsentRule {
 }
 
 fn decide(signals: Option<&str>, sec_gpc: bool, need: &ConsentNeed, mode: ConsentMode) -> Decision {
-    Signals::parse(signals, sec_gpc).decide(need, &rule(mode, None))
+    Signals::parse(signals, sec_gpc).decide(need, &rule(mode, None), NOW)
 }
 
 fn explicit(signals: &str) -> Decision {
@@ -32,7 +43,7 @@ fn implicit(signals: &str) -> Decision {
 }
 
 fn refuses(signals: &str) -> bool {
-    Signals::parse(Some(signals), false).refuses(&ConsentNeed::MARKETING, &rule(Implicit, None))
+    Signals::parse(Some(signals), false).refuses(&ConsentNeed::MARKETING, &rule(Implicit, None), NOW)
 }
 
 #[test]
@@ -137,8 +148,8 @@ fn what_is_not_understood_denies_and_is_told() {
         (r#"{"cmp":"OneTrust","google":{"ads":true}}"#, &["cmp", "google"]),
     ] {
         let signals = Signals::parse(Some(text), false);
-        assert_eq!(signals.decide(&ConsentNeed::MARKETING, &none), Denied, "{text}");
-        assert!(!signals.refuses(&ConsentNeed::MARKETING, &none), "{text}");
+        assert_eq!(signals.decide(&ConsentNeed::MARKETING, &none, NOW), Denied, "{text}");
+        assert!(!signals.refuses(&ConsentNeed::MARKETING, &none, NOW), "{text}");
         assert_eq!(
             signals.unknown_names(&none).as_deref(),
             Some(&names.iter().map(ToString::to_string).collect::<Vec<_>>()[..])
@@ -151,9 +162,51 @@ fn what_is_not_understood_denies_and_is_told() {
 }
 
 #[test]
+fn strings_vote_beside_the_other_signals() {
+    let votes = |members: &str| {
+        let text =
+            members.replace("GRANTED", GRANTED).replace("REFUSED", REFUSED).replace("OPTED_OUT", OPTED_OUT);
+        (explicit(&text), implicit(&text), refuses(&text))
+    };
+    let (granted, silent) = ((Granted, Granted, false), (Denied, Granted, false));
+    let (refused, unreadable) = ((Denied, Denied, true), (Denied, Denied, false));
+    for (members, expected) in [
+        (r#"{"tcf":GRANTED}"#, granted),
+        (r#"{"tcf":GRANTED,"gdpr_applies":true,"us_privacy":"1YNN"}"#, granted),
+        (r#"{"tcf":GRANTED,"marketing":false}"#, refused),
+        (r#"{"tcf":GRANTED,"google":{"ad_storage":"pending"}}"#, unreadable),
+        (r#"{"tcf":GRANTED,"gpp":OPTED_OUT}"#, refused),
+        (r#"{"tcf":GRANTED,"gpp":OPTED_OUT,"gpp_sid":[-1]}"#, granted),
+        (r#"{"tcf":GRANTED,"gpp_sid":[0]}"#, unreadable),
+        (r#"{"tcf":REFUSED,"marketing":true}"#, refused),
+        (r#"{"tcf":REFUSED,"gdpr_applies":false}"#, silent),
+        (r#"{"tcf":REFUSED,"gdprApplies":false,"marketing":true}"#, granted),
+        (r#"{"tcf":REFUSED,"gdpr_applies":0}"#, refused),
+        (r#"{"tcf":REFUSED,"gdpr_applies":false,"gdprApplies":false}"#, unreadable),
+        (r#"{"tcf":[GRANTED],"marketing":true}"#, unreadable),
+        (r#"{"gpp":OPTED_OUT,"gppSid":"8","marketing":true}"#, refused),
+        (r#"{"gpp":"DBABBg~BVoYYYI"}"#, silent),
+        (r#"{"gpp":"DBABBg~BVoYYYI","marketing":true}"#, granted),
+        (r#"{"gpp_sid":[7],"marketing":true}"#, granted),
+        (r#"{"usPrivacy":"1YYN","marketing":true}"#, refused),
+    ] {
+        assert_eq!(votes(members), expected, "{members}");
+    }
+}
+
+#[test]
+fn a_vendor_s_own_consent_counts_where_it_is_on_the_list() {
+    let signals = Signals::parse(Some(&format!(r#"{{"tcf":{GRANTED}}}"#)), false);
+    for (gvl_id, expected) in [(91, Granted), (42, Granted), (92, Denied), (755, Denied)] {
+        let need = ConsentNeed::marketing_of(gvl_id);
+        assert_eq!(signals.decide(&need, &rule(Implicit, None), NOW), expected, "{gvl_id}");
+    }
+}
+
+#[test]
 fn codes_count_as_the_pipeline_maps_them() {
     let in_preset = |preset, text: &str, need: &ConsentNeed| {
-        Signals::parse(Some(text), false).decide(need, &rule(Explicit, Some(preset)))
+        Signals::parse(Some(text), false).decide(need, &rule(Explicit, Some(preset)), NOW)
     };
     let marketing = ConsentNeed::MARKETING;
     for (preset, text, is_marketing, is_analytics) in [
@@ -175,7 +228,7 @@ fn codes_count_as_the_pipeline_maps_them() {
         mode: Explicit,
         mapping: Some(ConsentMapping { preset: Some(Preset::Onetrust), codes }),
     };
-    let own = |text: &str| Signals::parse(Some(text), false).decide(&marketing, &own);
+    let own = |text: &str| Signals::parse(Some(text), false).decide(&marketing, &own, NOW);
     assert_eq!(own(r#"{"categories":{"C0004":true}}"#), Denied);
     assert_eq!(own(r#"{"categories":{"ADS":true,"C0004":false}}"#), Granted);
 }
@@ -185,10 +238,13 @@ proptest! {
     #[test]
     fn a_denial_stays_one_whatever_stands_beside_it(
         members in prop::collection::btree_map(
-            prop::sample::select(vec!["marketing", "analytics", "categories", "google", "tcf", "gpc", "us_privacy", "x", "gdpr_applies"]),
+            prop::sample::select(vec![
+                "marketing", "analytics", "categories", "google", "tcf", "gpp", "gpp_sid", "gpc", "us_privacy", "x",
+                "gdpr_applies",
+            ]),
             prop::sample::select(vec![
                 "true", "false", "null", "1", "\"\"", "\"1YYN\"", "\"1YNN\"", "[]", "{}", r#"{"marketing":true}"#,
-                r#"{"marketing":false,"C0004":true}"#, r#"{"ad_storage":"denied"}"#, r#"{"ad_storage":"granted"}"#,
+                GRANTED, REFUSED, OPTED_OUT, "[0]", "[8]", r#"{"marketing":false,"C0004":true}"#, r#"{"ad_storage":"denied"}"#, r#"{"ad_storage":"granted"}"#,
             ]),
             0..6,
         ),
@@ -202,20 +258,20 @@ proptest! {
         for mode in [Explicit, Implicit] {
             let rule = rule(mode, mapped.then_some(Preset::Onetrust));
             let decided = Signals::parse(Some(&text(&members)), false);
-            if decided.refuses(&need, &rule) {
-                prop_assert_eq!(decided.decide(&need, &rule), Denied);
+            if decided.refuses(&need, &rule, NOW) {
+                prop_assert_eq!(decided.decide(&need, &rule, NOW), Denied);
                 let mut more = members.clone();
                 more.insert("advertising", "true");
                 more.insert("functional", "true");
-                prop_assert!(Signals::parse(Some(&text(&more)), false).refuses(&need, &rule));
+                prop_assert!(Signals::parse(Some(&text(&more)), false).refuses(&need, &rule, NOW));
             }
-            prop_assert_eq!(Signals::parse(Some(&text(&members)), true).decide(&need, &rule), Denied);
+            prop_assert_eq!(Signals::parse(Some(&text(&members)), true).decide(&need, &rule, NOW), Denied);
         }
     }
 
     #[test]
     fn any_text_is_decided(text in any::<String>(), gpc in any::<bool>()) {
         let signals = Signals::parse(Some(&text), gpc);
-        let _ = (signals.decide(&GOOGLE, &ConsentRule::NONE), signals.unknown_names(&ConsentRule::NONE));
+        let _ = (signals.decide(&GOOGLE, &ConsentRule::NONE, NOW), signals.unknown_names(&ConsentRule::NONE));
     }
 }

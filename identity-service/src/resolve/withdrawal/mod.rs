@@ -75,7 +75,8 @@ impl<'a> Withdrawals<'a> {
             let denied: Vec<_> = pairs
                 .filter(|(source, need)| {
                     // What the visitor has not said, or what can't be read, takes nothing away.
-                    !earlier.refuses(need, &source.consent) && now.refuses(need, &source.consent)
+                    !earlier.refuses(need, &source.consent, row.updated_at)
+                        && now.refuses(need, &source.consent, row.updated_at)
                 })
                 .collect();
             if !denied.is_empty() {
