@@ -2,6 +2,7 @@
 
 mod callbacks;
 mod consent;
+mod consent_strings;
 mod journey;
 mod match_rate;
 mod vendors;
