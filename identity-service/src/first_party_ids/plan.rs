@@ -72,15 +72,16 @@ impl Plan<'_> {
         labels: usize,
         random: Random,
     ) -> Option<Step> {
-        if !self.is_granted(&record.need) {
-            return None;
-        }
         let seen = match cookie.map(|text| record.format.read(text)) {
             Some(Reading::Unreadable) => return None,
             Some(Reading::Id(id)) => Some(id),
             Some(Reading::Junk) | None => None,
         };
         let stored = self.stored(record.field);
+        // Mostly there is nothing to do, and then consent, which may be a string to read, is not asked.
+        if self.is_settled(record, seen, stored) || !self.is_granted(&record.need) {
+            return None;
+        }
         let Some(new) = self.candidate(record, seen, labels, random) else {
             // No click and no cookie: what was lost comes back.
             let own = stored.filter(|stored| stored.generated)?;
@@ -92,6 +93,17 @@ impl Plan<'_> {
                 Some(Step::Give(stored.value.clone(), stored.expires_at))
             }
             _ => None,
+        }
+    }
+
+    /// True where nothing comes of a generated ID, whatever the consent: the cookie has what is stored, or it takes a click
+    /// and there was none.
+    fn is_settled(&self, record: &GeneratedId, seen: Option<&str>, stored: Option<&StoredId>) -> bool {
+        match (seen, stored) {
+            _ if record.format == Format::Fbc && self.clicks.contains_key("fbclid") => false,
+            (Some(seen), Some(stored)) => seen == stored.value,
+            (None, None) => record.format == Format::Fbc,
+            _ => false,
         }
     }
 
