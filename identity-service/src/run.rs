@@ -34,7 +34,12 @@ use crate::{
         redis::{client::RedisClient, purge, supervisor},
         repairs,
     },
-    sync::{GatewaySync, counters, state::StateKeys, used_states::UsedStates},
+    sync::{
+        GatewaySync, counters,
+        self_check::{self, RecordError},
+        state::StateKeys,
+        used_states::UsedStates,
+    },
     vendor_ids::writer::VendorIdWriter,
     vendors,
 };
@@ -54,6 +59,9 @@ pub enum StartError {
     /// The first look at the settings failed.
     #[error("DATABASE_URL: settings can't be loaded: {0}")]
     Settings(String),
+    /// A vendor's record of which no sync can be made.
+    #[error(transparent)]
+    Vendor(#[from] RecordError),
     /// The descriptor set is damaged.
     #[error("reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -79,6 +87,7 @@ pub async fn run(development: bool) -> Result<(), StartError> {
     let process = Config::process(&env)?;
     serve::telemetry::init("identity-service", &process.log_level)?;
     let config = Config::read(&env, process, development)?;
+    self_check::check_all()?;
     migrate::check(&config.database).await?;
 
     let stores = Stores {

@@ -16,6 +16,9 @@ use uuid::Uuid;
 /// Characters that `encodeURIComponent` escapes, near enough.
 const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
+/// Redirects after which a browser gives up (Fetch standard, HTTP-redirect fetch).
+const MAX_REDIRECTS: usize = 20;
+
 /// A browser of one visitor, with one page of the customer's open.
 #[derive(Debug, Clone)]
 pub struct Browser {
@@ -31,6 +34,8 @@ pub struct Browser {
     pub origin: Option<String>,
     /// The ID that Datafly.js keeps in the page's own storage and sends with every event.
     pub anonymous_id: Option<String>,
+    /// Address of the browser, where a proxy stands in between and tells it; none for the connection's.
+    pub address: Option<String>,
     /// Cookies that the browser holds.
     pub jar: Jar,
 }
@@ -68,6 +73,7 @@ impl Browser {
             key: key.to_owned(),
             origin: Some(origin.to_owned()),
             anonymous_id: Some(Uuid::new_v4().to_string()),
+            address: None,
             jar: Jar::default(),
         }
     }
@@ -122,6 +128,9 @@ impl Browser {
         if let Some(host) = self.host.as_ref().filter(|_| url.as_str().starts_with(&self.collect)) {
             request.headers_mut().entry(header::HOST).or_insert(HeaderValue::from_str(host).unwrap());
         }
+        if let Some(address) = &self.address {
+            request.headers_mut().insert("x-forwarded-for", HeaderValue::from_str(address).unwrap());
+        }
         let cookies = self.jar.header(&url);
         if !cookies.is_empty() {
             // Browsers send what a page has set, as UTF-8.
@@ -139,11 +148,11 @@ impl Browser {
         answer
     }
 
-    /// Loads an image and follows its redirects; answers with every hop.
+    /// Loads an image and follows its redirects; answers with every hop. As browsers do, it gives up after 20 redirects.
     pub async fn follow(&mut self, url: &str) -> Vec<Answer> {
         let mut url = Url::parse(url).unwrap();
         let mut hops = Vec::new();
-        while hops.len() < 10 {
+        while hops.len() <= MAX_REDIRECTS {
             let hop = self.send(self.client.get(url.clone())).await;
             let next = hop.header("location").map(|location| hop.url.join(location).unwrap());
             hops.push(hop);
@@ -152,7 +161,7 @@ impl Browser {
                 None => return hops,
             }
         }
-        panic!("{url} redirects for ever");
+        hops
     }
 
     /// Sends one GET without following its redirect.

@@ -2,8 +2,9 @@
 
 use std::{net::SocketAddr, path::Path};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use diesel_async::AsyncPgConnection;
+use identity_service::vendors::find_sync;
 use proto::v1::CheckOriginRequest;
 use uuid::Uuid;
 
@@ -137,7 +138,7 @@ impl Cluster {
         format!("{name}:{}", self.edge.addr("http").port())
     }
 
-    /// Gives a customer the edge as its collect host and syncs with these vendors, and waits until every core
+    /// Gives a customer the edge as its collect host and syncs with these vendors, for their own days, and waits until every core
     /// knows.
     pub async fn open(
         &self,
@@ -147,7 +148,9 @@ impl Cluster {
         names: &[&str],
     ) -> Result<()> {
         for name in names {
-            customer.add_sync(database, name, 90, &vendors.endpoint(name)).await?;
+            let record = find_sync(name).with_context(|| format!("no vendor {name}"))?;
+            let days = i32::from(record.ttl_days);
+            customer.add_sync(database, name, days, &vendors.endpoint(name)).await?;
             self.agree(customer, vendors, name);
         }
         // Last, and what is waited for: a core that knows it knows the rest as well.
@@ -155,10 +158,9 @@ impl Cluster {
         self.knows(customer).await
     }
 
-    /// Agrees a callback with a vendor, as the catalogue tells a customer of The Trade Desk to.
+    /// Agrees the customer's callback with a vendor, where that has to be.
     pub fn agree(&self, customer: &Customer, vendors: &VendorSim, name: &str) {
-        let callback = format!("{}/v1/sync/{name}/callback?ttd_id=%%TDID%%", self.collect_url_of(customer));
-        vendors.register(name, &customer.partner_id(name), &callback);
+        vendors.register(name, &customer.partner_id(name), &self.collect_url_of(customer));
     }
 
     /// Waits until every core knows the customer's collect host.

@@ -15,35 +15,25 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use identity_service::vendors::{self, SyncVendor, sync::Mode};
+use identity_service::vendors::{
+    self, SyncVendor,
+    sync::{Mode, PartnerIn},
+    sync_url,
+};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::Deserialize;
 use tokio::task::AbortHandle;
 use url::Url;
-
-/// Ways in which a vendor brings its ID back.
-#[derive(Debug, Clone, Copy)]
-enum Return {
-    /// Adds the ID to the callback's URL, as a query parameter.
-    Parameter(&'static str),
-    /// Puts the ID in place of a macro in the callback's URL.
-    Macro(&'static str),
-    /// Glues the ID, raw, to the end of the callback's URL.
-    Glued,
-}
 
 /// A vendor as its public endpoint behaves, by its record and its fixture.
 #[derive(Debug)]
 pub struct Vendor {
     /// Name in our vendor table.
     pub name: &'static str,
-    /// Path of its endpoint.
+    /// Path of its endpoint here: its name, as several vendors' are alike, and the endpoint's own.
     pub path: String,
-    /// Parameter with the customer's partner ID.
-    pub partner: &'static str,
-    /// Parameter with the callback's URL; none where it is agreed out of band.
-    callback: Option<&'static str>,
-    returns: Return,
+    /// The record, which says how the ID is asked for and comes back.
+    record: &'static SyncVendor,
     /// The cookie it keeps its ID in.
     cookie: String,
     /// The ID it assigns, unless a test sets another.
@@ -70,21 +60,18 @@ fn simulated(record: &'static SyncVendor) -> Result<Vendor> {
     let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../identity-service/fixtures/sync");
     let fixture = fs::read_to_string(format!("{fixtures}/{}.json", record.name))?;
     let Fixture { simulator } = serde_json::from_str(&fixture)?;
-    let (callback, returns) = match record.mode {
-        Mode::Redirect { param, uid_macro: None } => (Some(param), Return::Parameter(record.uid_param)),
-        Mode::Redirect { param, uid_macro: Some(text) } => (Some(param), Return::Macro(text)),
-        Mode::Append { param } => (Some(param), Return::Glued),
-        Mode::Registered { uid_macro } => (None, Return::Macro(uid_macro)),
-    };
-    Ok(Vendor {
-        name: record.name,
-        path: Url::parse(record.endpoint)?.path().to_owned(),
-        partner: record.partner_param,
-        callback,
-        returns,
-        cookie: simulator.cookie,
-        id: simulator.id.leak(),
-    })
+    let path = format!("/{}{}", record.name, Url::parse(record.endpoint)?.path());
+    Ok(Vendor { name: record.name, path, record, cookie: simulator.cookie, id: simulator.id.leak() })
+}
+
+impl Vendor {
+    /// The partner ID of a request, where the request is one to this vendor's endpoint.
+    fn partner(&self, path: &str, query: &str) -> Option<String> {
+        match self.record.partner {
+            PartnerIn::Param(name) => (path == self.path).then(|| parameter(query, name).unwrap_or_default()),
+            PartnerIn::Path { rest } => path.strip_prefix(&self.path)?.strip_suffix(rest).map(decoded),
+        }
+    }
 }
 
 /// The vendor of that name.
@@ -103,14 +90,24 @@ pub enum Fault {
     RawMacro,
     /// Answers 200 with an image and never redirects.
     NoRedirect,
+    /// Answers a browser without its cookie like [`Fault::NoRedirect`], and knows it from then on.
+    SecondCallOnly,
+    /// Redirects to itself, for ever.
+    Loop,
+    /// Answers 400, as to a partner that it does not know.
+    BadRequest,
     /// Takes so much time for its answer.
     Slow(Duration),
     /// Adds parameters after the ID.
     Tail(&'static str),
     /// Sends the ID twice, in two parameters.
     Twice,
-    /// Assigns this ID, raw as it is.
+    /// Assigns this ID.
     Id(String),
+    /// Assigns this ID, and writes it into the callback's URL raw as it is.
+    RawId(String),
+    /// Assigns this ID, and percent-encodes it once too often.
+    DoublyEncoded(String),
 }
 
 /// A request that a vendor saw: all there is in it.
@@ -167,9 +164,13 @@ impl VendorSim {
         };
     }
 
-    /// Agrees on a callback with a vendor, out of band.
-    pub fn register(&self, name: &str, partner: &str, callback: &str) {
-        self.shared().registered.insert((vendor(name).name, partner.to_owned()), callback.to_owned());
+    /// Agrees on the callback of a collect host with a vendor, out of band, as the catalogue tells a customer to. Nothing
+    /// has to be agreed with most.
+    pub fn register(&self, name: &str, partner: &str, collect_url: &str) {
+        let vendor = vendor(name);
+        if let Some(callback) = sync_url::registered_callback(vendor.record, collect_url) {
+            self.shared().registered.insert((vendor.name, partner.to_owned()), callback);
+        }
     }
 
     /// Requests that were seen so far.
@@ -193,57 +194,71 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 }
 
 async fn answer(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> Response {
-    let Some(vendor) = VENDORS.iter().find(|vendor| vendor.path == request.uri().path()) else {
-        return StatusCode::NOT_FOUND.into_response();
-    };
     let query = request.uri().query().unwrap_or_default().to_owned();
+    let path = request.uri().path();
+    let called = VENDORS.iter().find_map(|vendor| Some((vendor, vendor.partner(path, &query)?)));
+    let Some((vendor, partner)) = called else { return StatusCode::NOT_FOUND.into_response() };
+    let target = request.uri().to_string();
     let (fault, registered) = {
         let mut shared = lock(&shared);
-        let target = request.uri().to_string();
-        shared.seen.push(SeenRequest { vendor: vendor.name, target, headers: request.headers().clone() });
-        let partner = parameter(&query, vendor.partner).unwrap_or_default();
+        let (target, headers) = (target.clone(), request.headers().clone());
+        shared.seen.push(SeenRequest { vendor: vendor.name, target, headers });
         (shared.faults.get(vendor.name).cloned(), shared.registered.get(&(vendor.name, partner)).cloned())
     };
-    if let Some(Fault::Slow(delay)) = fault {
-        tokio::time::sleep(delay).await;
+    match fault {
+        Some(Fault::Slow(delay)) => tokio::time::sleep(delay).await,
+        Some(Fault::Loop) => return (StatusCode::FOUND, [(header::LOCATION, target)]).into_response(),
+        Some(Fault::BadRequest) => return StatusCode::BAD_REQUEST.into_response(),
+        _ => {}
     }
-    let callback = match vendor.callback {
-        Some(name) => parameter(&query, name),
-        None => registered,
+    let callback = match vendor.record.mode {
+        Mode::Redirect { param, .. } | Mode::Append { param, .. } => parameter(&query, param),
+        Mode::Registered { .. } => registered,
     };
     let Some(callback) = callback else { return StatusCode::BAD_REQUEST.into_response() };
+    let known = kept(request.headers(), &vendor.cookie);
+    let is_first = known.is_none();
     let id = match &fault {
-        Some(Fault::Id(id)) => id.clone(),
-        _ => kept(request.headers(), &vendor.cookie).unwrap_or_else(|| vendor.id.to_owned()),
+        Some(Fault::Id(id) | Fault::RawId(id) | Fault::DoublyEncoded(id)) => id.clone(),
+        _ => known.unwrap_or_else(|| vendor.id.to_owned()),
     };
-    let cookie = format!("{}={}; Path=/; Max-Age=31536000", vendor.cookie, encoded(&id));
-    if fault == Some(Fault::NoRedirect) {
+    let cookie = format!("{}={}; Path=/{}; Max-Age=31536000", vendor.cookie, encoded(&id), vendor.name);
+    if fault == Some(Fault::NoRedirect) || fault == Some(Fault::SecondCallOnly) && is_first {
         return ([(header::SET_COOKIE, cookie)], "GIF89a").into_response();
     }
-    let location = back(vendor, &callback, &id, fault.as_ref());
+    let location = back(vendor.record, &callback, &id, fault.as_ref());
     (StatusCode::FOUND, [(header::LOCATION, location), (header::SET_COOKIE, cookie)]).into_response()
 }
 
 /// The callback's URL with the ID in it, or with what the fault puts there.
-fn back(vendor: &Vendor, callback: &str, id: &str, fault: Option<&Fault>) -> String {
+fn back(record: &SyncVendor, callback: &str, id: &str, fault: Option<&Fault>) -> String {
     let id = if matches!(fault, Some(Fault::NoId | Fault::OptOut)) { "" } else { id };
     let raw = fault == Some(&Fault::RawMacro);
-    let mut url = match vendor.returns {
-        Return::Parameter(_) if id.is_empty() => callback.to_owned(),
-        Return::Parameter(name) => {
-            let value = if raw { "[UID]".to_owned() } else { encoded(id) };
-            format!("{callback}{}{name}={value}", if callback.contains('?') { '&' } else { '?' })
+    let written = match fault {
+        Some(Fault::RawId(id)) => id.clone(),
+        Some(Fault::DoublyEncoded(id)) => encoded(&encoded(id)),
+        _ if matches!(record.mode, Mode::Append { .. }) => id.to_owned(),
+        _ => encoded(id),
+    };
+    let mut url = match record.mode {
+        Mode::Redirect { uid_macro: None, .. } if id.is_empty() => callback.to_owned(),
+        Mode::Redirect { uid_macro: None, .. } => {
+            let value = if raw { "[UID]" } else { &written };
+            let separator = if callback.contains('?') { '&' } else { '?' };
+            format!("{callback}{separator}{}={value}", record.uid_param)
         }
-        Return::Macro(_) if raw => callback.to_owned(),
+        Mode::Redirect { uid_macro: Some(_), .. } | Mode::Registered { .. } if raw => callback.to_owned(),
         // Some callers encode the macro once more than the vendor expects; vendors take both.
-        Return::Macro(text) => callback.replace(&encoded(text), &encoded(id)).replace(text, &encoded(id)),
-        Return::Glued if raw => format!("{callback}$UID"),
-        Return::Glued => format!("{callback}{id}"),
+        Mode::Redirect { uid_macro: Some(text), .. } | Mode::Registered { uid_macro: text } => {
+            callback.replace(&encoded(text), &written).replace(text, &written)
+        }
+        Mode::Append { .. } if raw => format!("{callback}$UID"),
+        Mode::Append { .. } => format!("{callback}{written}"),
     };
     match fault {
         Some(Fault::OptOut) => url += "&opt_out=1",
         Some(Fault::Tail(tail)) => url += tail,
-        Some(Fault::Twice) => url += "&uid=another&ttd_id=another",
+        Some(Fault::Twice) => url += &format!("&{}=another", record.uid_param),
         _ => {}
     }
     url

@@ -49,6 +49,8 @@ pub struct Options {
     pub log_level: &'static str,
     /// Events a second of the customer's keys; none for what is seeded.
     pub rate_limit_rps: Option<i32>,
+    /// Networks of proxies that the edge trusts, in front of which browsers have addresses of their own.
+    pub trusted_proxies: &'static str,
 }
 
 impl Default for Options {
@@ -62,6 +64,7 @@ impl Default for Options {
             generated: &[],
             log_level: "info",
             rate_limit_rps: None,
+            trusted_proxies: "",
         }
     }
 }
@@ -126,7 +129,7 @@ impl World {
             core_addr: free,
             edge_addr: free,
             log_level: options.log_level.to_owned(),
-            trusted_proxies: String::new(),
+            trusted_proxies: options.trusted_proxies.to_owned(),
             open_networks: String::new(),
         })
         .await?;

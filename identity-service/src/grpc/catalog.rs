@@ -129,18 +129,23 @@ fn sync_vendor(vendor: &Vendor) -> Option<SyncVendor> {
         label: vendor.label.to_owned(),
         field: record.field.to_owned(),
         partner_label: record.partner_label.to_owned(),
-        partner_help: record.partner_help.to_owned(),
+        partner_help: record.help.partner.to_owned(),
         default_ttl_days: record.ttl_days.into(),
         category: record.need.category.to_owned(),
         mode: mode.into(),
         evidence: evidence(record.evidence).into(),
         evidence_source: record.evidence_source.to_owned(),
-        // No record is known to redirect to hosts of others first.
-        csp_hosts: vec![host(record.endpoint)],
+        csp_hosts: csp_hosts(record),
         default_endpoint: record.endpoint.to_owned(),
         callback_template: sync_url::registered_callback(record, "{collect_url}").unwrap_or_default(),
         conversions_field: record.conversions_field.map(str::to_owned),
     })
+}
+
+/// The hosts that browsers are sent to, that of the endpoint first.
+fn csp_hosts(record: &vendors::SyncVendor) -> Vec<String> {
+    let chain = record.chain_hosts.iter().map(|&host| host.to_owned());
+    std::iter::once(host(record.endpoint)).chain(chain).collect()
 }
 
 fn collected_vendor(vendor: &Vendor) -> CollectedVendor {

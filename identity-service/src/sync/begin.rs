@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{
     GatewaySync,
     attempt::NewAttempt,
-    counters, pending,
+    counters, pending, privacy,
     state::{self, SyncState},
 };
 use crate::{
@@ -21,7 +21,10 @@ use crate::{
     identifiers::{self, Identifier, Kind, Parsed},
     settings::CollectHost,
     storage::{lookup, postgres::erased, retry_lost},
-    vendors::{sync::Mode, sync_url},
+    vendors::{
+        sync::Mode,
+        sync_url::{self, Errand},
+    },
 };
 
 /// Parts of the browser's request that decide.
@@ -102,8 +105,14 @@ impl GatewaySync {
             }
         }
         counters::attempted(vendor.name);
-        let location =
-            sync_url::vendor_url(vendor, &enabled.endpoint, &enabled.partner_id, &host.url, &sealed);
+        let errand = Errand {
+            endpoint: &enabled.endpoint,
+            partner_id: &enabled.partner_id,
+            collect_url: &host.url,
+            state: &sealed,
+            privacy: &privacy::params(&vendor.privacy, consent.signals().forwarded()),
+        };
+        let location = sync_url::vendor_url(vendor, &errand);
         let state_cookie =
             matches!(vendor.mode, Mode::Registered { .. }).then(|| state_cookie(vendor.name, sealed, host));
         Ok(BeginSyncResponse { outcome: Some(Outcome::Redirect(SyncRedirect { location, state_cookie })) })

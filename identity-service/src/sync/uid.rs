@@ -6,10 +6,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::{
     identifiers::placeholder::is_placeholder,
-    vendors::{
-        SyncVendor,
-        sync::{Mode, UidShape},
-    },
+    vendors::{SyncVendor, sync::Mode},
 };
 
 /// Longest vendor ID that is stored, in bytes (as in IABTechLab's trusted-server).
@@ -38,7 +35,7 @@ pub enum Uid {
 /// Reads `raw_query`, the part after `?`, as `vendor` would have written it.
 pub fn read(vendor: &SyncVendor, raw_query: &str) -> Callback {
     let (ours, uid) = match vendor.mode {
-        Mode::Append { .. } => split_appended(raw_query, vendor.uid_param),
+        Mode::Append { tail, .. } => split_appended(raw_query, vendor.uid_param, tail),
         Mode::Redirect { .. } | Mode::Registered { .. } => {
             (raw_query, RawUid::of(raw_query, vendor.uid_param))
         }
@@ -78,13 +75,9 @@ fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
     query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")))
 }
 
-/// Parameters that vendors and their proxies add behind an appended ID (prebid-server #1995).
-const TAIL: &[&str] =
-    &["gdpr", "gdpr_consent", "us_privacy", "gpp", "gpp_sid", "gppsid", "opt_out", "optout"];
-
-/// An appended ID is the raw rest of the query and may hold `&` itself (Index Exchange's do), so only known
-/// parameters behind it are cut off.
-fn split_appended<'a>(query: &'a str, name: &str) -> (&'a str, RawUid<'a>) {
+/// An appended ID is the raw rest of the query and may hold `&` itself (Index Exchange's do), so only the parameters of
+/// `tail` behind it are cut off.
+fn split_appended<'a>(query: &'a str, name: &str, tail: &[&str]) -> (&'a str, RawUid<'a>) {
     let marker = format!("{name}=");
     let after_others = format!("&{marker}");
     let (ours, rest) = if let Some(rest) = query.strip_prefix(&marker) {
@@ -100,7 +93,7 @@ fn split_appended<'a>(query: &'a str, name: &str) -> (&'a str, RawUid<'a>) {
         if end > 0 && key == Some(name) {
             return (ours, RawUid::Repeatedly);
         }
-        if end > 0 && key.is_some_and(|key| TAIL.contains(&key)) {
+        if end > 0 && key.is_some_and(|key| tail.contains(&key)) {
             break;
         }
         end += segment.len() + 1;
@@ -120,13 +113,11 @@ fn decode(raw: &str) -> Option<Cow<'_, str>> {
 
 pub(super) fn parse_uid(vendor: &SyncVendor, raw: &str) -> Uid {
     let Some(value) = decode(raw) else { return Uid::Invalid };
-    if is_placeholder(raw) || is_placeholder(&value) {
+    let is_sentinel = vendor.sentinels.iter().any(|sentinel| value.eq_ignore_ascii_case(sentinel));
+    if is_sentinel || is_placeholder(raw) || is_placeholder(&value) {
         return Uid::Missing;
     }
-    let fits = match vendor.uid_shape {
-        UidShape::Opaque => true,
-        UidShape::Uuid => uuid::Uuid::try_parse(&value).is_ok(),
-    };
+    let fits = vendor.uid_shape.fits(&value);
     if value.len() > MAX_BYTES || !value.chars().all(is_printable) || !fits {
         return Uid::Invalid;
     }

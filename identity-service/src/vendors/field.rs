@@ -7,20 +7,6 @@ use super::{ALL, ConsentNeed, Vendor};
 /// The vendor of all fields that customers' own providers fill.
 const CUSTOM: &str = "custom";
 
-/// Fields of the specification's vendors that have no record yet. They are reserved, so that no customer's provider
-/// has taken one when its vendor comes.
-const PENDING: &[&str] = &[
-    "microsoft_muid",
-    "linkedin_bcookie",
-    "x_personalization_id",
-    "nextdoor_ndid",
-    "taboola_t_gid",
-    "outbrain_obuid",
-    "liveramp_id",
-    "magnite_id",
-    "amazon_aax_id",
-];
-
 /// The name of a field's vendor, and the consent that the field's ID needs. A field of no record is a customer's own
 /// provider's, vendor `custom`, and needs the category `marketing`.
 pub fn owner_of(field: &str) -> (&'static str, ConsentNeed) {
@@ -40,9 +26,9 @@ pub fn synced_by(source: &str, field: &str) -> Option<&'static str> {
     super::syncs().find(|vendor| is_sync && vendor.field == field).map(|vendor| vendor.name)
 }
 
-/// The fields that only a built-in vendor may fill, those of vendors to come included.
+/// The fields that only a built-in vendor may fill.
 pub fn reserved() -> impl Iterator<Item = &'static str> {
-    fields().map(|(field, ..)| field).chain(PENDING.iter().copied())
+    fields().map(|(field, ..)| field)
 }
 
 /// True where only a built-in vendor may fill `field`, in whatever case it is written.
@@ -87,11 +73,8 @@ mod tests {
     }
 
     #[test]
-    fn a_pending_field_is_reserved_until_its_vendor_has_a_record() {
-        for field in PENDING {
-            assert!(is_reserved(field) && is_reserved(&field.to_uppercase()), "{field}");
-            assert_eq!(owner_of(field).0, CUSTOM, "{field} has a record: it is pending no more");
-        }
-        assert!(is_reserved("PIN_UNAUTH") && !is_reserved("cdp_customer_id"));
+    fn a_vendor_s_field_is_reserved_in_any_case() {
+        assert!(is_reserved("PIN_UNAUTH") && is_reserved("amazon_aax_id"));
+        assert!(!is_reserved("cdp_customer_id"));
     }
 }

@@ -1,12 +1,10 @@
 //! The golden table: the rows of the product specification, as `fixtures/specification.json` has them, against the
-//! records. Vendors that have no record yet are listed there as pending, by name.
-
-use std::collections::BTreeSet;
+//! records.
 
 use serde::Deserialize;
 use serve::catalogue::METRICS;
 
-use super::{click_ids, find_enrichment, find_sync, generated_ids, is_reserved};
+use super::{click_ids, find_enrichment, find_sync, generated_ids, is_reserved, syncs};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -16,7 +14,6 @@ struct Specification {
     click: Vec<ClickRow>,
     generated: Vec<GeneratedRow>,
     metrics: Vec<MetricRow>,
-    pending: Pending,
 }
 
 #[derive(Deserialize)]
@@ -67,48 +64,32 @@ struct MetricRow {
     labels: Vec<String>,
 }
 
-/// Names of vendors whose rows have no record yet.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Pending {
-    sync: BTreeSet<String>,
-    enrichment: BTreeSet<String>,
-}
-
 fn specification() -> Specification {
     serde_json::from_str(include_str!("../../fixtures/specification.json")).unwrap()
 }
 
 #[test]
-fn syncs_are_as_specified_or_pending() {
-    let Specification { sync, pending, .. } = specification();
-    assert_eq!(sync.len(), 15);
-    let mut missing = BTreeSet::new();
+fn syncs_are_as_specified() {
+    let Specification { sync, .. } = specification();
+    assert_eq!((sync.len(), syncs().count()), (15, 15));
     for row in sync {
         assert!(is_reserved(&row.field), "{}: anybody may take {}", row.vendor, row.field);
-        let Some(record) = find_sync(&row.vendor) else {
-            missing.insert(row.vendor);
-            continue;
-        };
+        let record = find_sync(&row.vendor).unwrap_or_else(|| panic!("{} has no record", row.vendor));
         assert_eq!(record.field, row.field, "{}", row.vendor);
         assert!(record.endpoint.starts_with(&format!("https://{}", row.endpoint)), "{}", row.vendor);
         assert_eq!(record.partner_label, row.partner_label, "{}", row.vendor);
         assert_eq!(record.ttl_days, row.ttl_days, "{}", row.vendor);
+        assert_eq!(record.need.category, "marketing", "{}", row.vendor);
     }
-    assert_eq!(missing, pending.sync, "`pending` lists the vendors without a record, and no others");
 }
 
 #[test]
-fn enrichments_are_as_specified_or_pending() {
-    let Specification { enrichment, pending, .. } = specification();
+fn enrichments_are_as_specified() {
+    let Specification { enrichment, .. } = specification();
     assert_eq!(enrichment.len(), 5);
-    let mut missing = BTreeSet::new();
     for row in enrichment {
         assert!(is_reserved(&row.field), "{}: anybody may take {}", row.vendor, row.field);
-        let Some(record) = find_enrichment(&row.vendor) else {
-            missing.insert(row.vendor);
-            continue;
-        };
+        let record = find_enrichment(&row.vendor).unwrap_or_else(|| panic!("{} has no record", row.vendor));
         assert_eq!(record.field, row.field, "{}", row.vendor);
         let url = format!("{}{}", record.base_url, record.path);
         assert!(url.starts_with(&format!("https://{}", row.endpoint)), "{}", row.vendor);
@@ -116,7 +97,6 @@ fn enrichments_are_as_specified_or_pending() {
         assert_eq!(credentials, row.credentials, "{}", row.vendor);
         assert!(row.ttl.is_empty() || record.ttl == row.ttl, "{}", row.vendor);
     }
-    assert_eq!(missing, pending.enrichment, "`pending` lists the vendors without a record, and no others");
 }
 
 #[test]

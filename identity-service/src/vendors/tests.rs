@@ -2,7 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{sync::Mode, *};
+use super::{
+    sync::{Mode, SyncHelp},
+    *,
+};
 use crate::identifiers::placeholder::is_placeholder;
 
 /// Evidence and its source go together.
@@ -42,6 +45,15 @@ fn syncs_are_sound() {
             assert!(is_placeholder(uid_macro), "{}: unreplaced, it must not become an ID", vendor.name);
         }
         assert!(is_evidenced(vendor.evidence, vendor.evidence_source), "{}", vendor.name);
+        let SyncHelp { partner, setup, delivery } = vendor.help;
+        assert!(![partner, setup, delivery].contains(&""), "{}", vendor.name);
+        if let Some(field) = vendor.conversions_field {
+            assert!(delivery.contains(field), "{}: {delivery}", vendor.name);
+        }
+        assert!(vendor.sentinels.iter().all(|sentinel| *sentinel == sentinel.to_lowercase()));
+        assert!(vendor.uid_shape.fits(vendor.uid_shape.example()), "{}", vendor.name);
+        let url = |host: &&str| url::Url::parse(&format!("https://{host}/"));
+        assert!(vendor.chain_hosts.iter().all(|host| url(host).unwrap().host_str() == Some(*host)));
     }
 }
 

@@ -3,6 +3,8 @@
 mod callbacks;
 mod consent;
 mod consent_strings;
+mod habits;
 mod journey;
+mod load;
 mod match_rate;
 mod vendors;

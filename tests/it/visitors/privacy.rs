@@ -10,11 +10,7 @@ use serde_json::json;
 
 #[tokio::test]
 async fn a_vendor_sees_neither_the_visitor_nor_the_key() {
-    let world = World::with(Options {
-        vendors: &["criteo", "index_exchange", "pinterest", "trade_desk"],
-        ..Options::default()
-    })
-    .await;
+    let world = World::with(Options { vendors: all_vendors().leak(), ..Options::default() }).await;
     let mut browser = world.browser();
     browser.anonymous_id = Some("visible-visitor".to_owned());
     browser.view(&granted()).await;
@@ -22,7 +18,7 @@ async fn a_vendor_sees_neither_the_visitor_nor_the_key() {
         assert_gif(browser.sync(name).await.last().unwrap());
     }
     let seen = world.vendors.seen();
-    assert_eq!(seen.len(), 4);
+    assert_eq!(seen.len(), all_vendors().len());
     let canonical = world.vendor_ids(browser.aid()).await.canonical_id;
     let customer = &world.customer;
     for request in &seen {

@@ -2,12 +2,15 @@
 //! nothing else changes.
 
 mod acxiom_realid;
+mod amazon_aax;
 mod amperity;
 mod criteo;
 mod google;
 mod index_exchange;
 mod linkedin;
+mod liveramp;
 mod liveramp_ats;
+mod magnite;
 mod meta;
 mod microsoft;
 mod nextdoor;
@@ -43,5 +46,8 @@ pub static ALL: &[Vendor] = &[
     liveramp_ats::LIVERAMP_ATS,
     uid2::UID2,
     trade_desk::TRADE_DESK,
+    liveramp::LIVERAMP,
     index_exchange::INDEX_EXCHANGE,
+    magnite::MAGNITE,
+    amazon_aax::AMAZON_AAX,
 ];

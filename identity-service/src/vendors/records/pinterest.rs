@@ -2,7 +2,7 @@
 
 use crate::vendors::{
     ClickId, ConsentNeed, Evidence, SyncVendor, Vendor,
-    sync::{Mode, UidShape},
+    sync::{Mode, PartnerIn, PrivacyParams, SyncHelp, UidShape},
 };
 
 const NAME: &str = "pinterest";
@@ -14,15 +14,26 @@ pub const PINTEREST: Vendor = Vendor {
         name: NAME,
         field: "pin_unauth",
         partner_label: "Pinterest Tag ID",
-        partner_help: "Pinterest Ads Manager, Business, Conversions, Pinterest tag: the 13-digit tag ID.",
+        help: SyncHelp {
+            partner: "Pinterest Ads Manager, Business, Conversions, Pinterest tag: the tag ID of 13 digits. It is not the \
+             ad account ID that conversions are reported under.",
+            setup: "Nothing public shows that Pinterest sends browsers back from this address: agree with Pinterest on \
+             it before you rely on it. Its own script gets the ID in an answer's header, which an image can't \
+             read.",
+            delivery: "Pinterest's conversions API documents no member for this ID. It matches by the click ID (epik), \
+             hashed email or phone, and your own external ID.",
+        },
         ttl_days: 90,
         need: NEED,
         endpoint: "https://ct.pinterest.com/user/",
-        partner_param: "tid",
+        chain_hosts: &[],
+        partner: PartnerIn::Param("tid"),
         fixed_params: &[],
+        privacy: PrivacyParams::IAB,
         mode: Mode::Redirect { param: "redirect", uid_macro: None },
         uid_param: "uid",
         uid_shape: UidShape::Opaque,
+        sentinels: &[],
         evidence: Evidence::SpecOnly,
         evidence_source: "",
         conversions_field: None,

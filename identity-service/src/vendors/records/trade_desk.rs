@@ -2,7 +2,7 @@
 
 use crate::vendors::{
     ConsentNeed, Credential, EnrichmentVendor, Evidence, SyncVendor, Vendor,
-    sync::{Mode, UidShape},
+    sync::{Mode, PartnerIn, PrivacyParams, SyncHelp, UidShape},
 };
 
 const NAME: &str = "trade_desk";
@@ -14,16 +14,24 @@ pub const TRADE_DESK: Vendor = Vendor {
         name: NAME,
         field: "ttd_uid",
         partner_label: "Partner ID",
-        partner_help: "The Trade Desk issues it once you have registered the callback \
-                       https://<collect host>/v1/sync/trade_desk/callback?ttd_id=%%TDID%% with them.",
+        help: SyncHelp {
+            partner: "The Trade Desk issues it to partners of its cookie mapping. It is not the advertiser ID of your \
+             seat.",
+            setup: "Register https://<collect host>/v1/sync/trade_desk/callback?ttd_id=%%TDID%% with The Trade Desk \
+             first, for every collect host; until then browsers do not come back.",
+            delivery: "No conversions API takes this ID: it is of use in bidding and in audiences.",
+        },
         ttl_days: 90,
         need: NEED,
         endpoint: "https://match.adsrvr.org/track/cmf/generic",
-        partner_param: "ttd_pid",
+        chain_hosts: &[],
+        partner: PartnerIn::Param("ttd_pid"),
         fixed_params: &[("ttd_tpi", "1")],
+        privacy: PrivacyParams::IAB_TCF,
         mode: Mode::Registered { uid_macro: "%%TDID%%" },
         uid_param: "ttd_id",
         uid_shape: UidShape::Uuid,
+        sentinels: &[],
         evidence: Evidence::Observed,
         evidence_source: "github.com/prebid/prebid-server static/bidder-info/thetradedesk.yaml",
         conversions_field: None,
