@@ -9,7 +9,7 @@ use std::{
 
 use proto::v1::{
     CollectedVendor, EnrichmentVendor, ListCollectedVendorsRequest, ListEnrichmentVendorsRequest,
-    ListSyncVendorsRequest, SyncVendor,
+    ListSyncVendorsRequest, SyncGuide, SyncVendor,
 };
 use serde::Deserialize;
 use serve::origin::origin_of;
@@ -30,6 +30,8 @@ const MAX_ANSWER_AGE: Duration = Duration::from_mins(1);
 pub struct Vendors {
     /// Vendors of gateway sync.
     pub sync: Vec<SyncVendor>,
+    /// Help on gateway sync that is not about one vendor.
+    pub sync_guide: SyncGuide,
     /// Vendors of which click IDs and generated IDs are collected.
     pub collected: Vec<CollectedVendor>,
     /// Vendors of enrichment, which are asked.
@@ -96,7 +98,13 @@ impl Catalog {
             self.core.list_collected_vendors(ListCollectedVendorsRequest {}),
             self.core.list_enrichment_vendors(ListEnrichmentVendorsRequest {}),
         )?;
-        Ok(Vendors { sync: sync.vendors, collected: collected.vendors, enrichment: enrichment.vendors })
+        Ok(Vendors {
+            sync: sync.vendors,
+            // A core of before has none.
+            sync_guide: sync.guide.unwrap_or_default(),
+            collected: collected.vendors,
+            enrichment: enrichment.vendors,
+        })
     }
 }
 

@@ -26,9 +26,14 @@ const WORKING_SET: u64 = 20_000;
 /// A vendor's name and the field of its ID.
 pub type Vendor = (String, String);
 
-/// The vendors of the product's table.
+/// Vendors that visitors are synced with: four that every base of `make bench BASE=…` knows, so that its figures and
+/// this build's are of the same work.
+pub const BENCHED: [&str; 4] = ["criteo", "index_exchange", "pinterest", "trade_desk"];
+
+/// The names of [`BENCHED`], with their fields.
 pub fn known_vendors() -> Vec<Vendor> {
-    vendors::syncs().map(|vendor| (vendor.name.to_owned(), vendor.field.to_owned())).collect()
+    let known = vendors::syncs().filter(|vendor| BENCHED.contains(&vendor.name));
+    known.map(|vendor| (vendor.name.to_owned(), vendor.field.to_owned())).collect()
 }
 
 /// Fifteen vendors, as many as the product is meant for, by names of usual length.

@@ -12,14 +12,13 @@ use harness::{
     seed::Customer,
     system::now,
     vendor_sim::VendorSim,
-    world::all_vendors,
 };
 
 use crate::{
     cpu::{self, Meter},
     floor::{Floor, SHAPE, Shape},
     seed,
-    visitors::{Population, Vendor, known_vendors},
+    visitors::{BENCHED, Population, Vendor, known_vendors},
 };
 
 /// Number of the first visitor who never synced anything; beyond all others.
@@ -69,8 +68,8 @@ impl Product {
         // More than any load brings.
         database.execute("UPDATE pipelines SET rate_limit_rps = 1000000").await;
         // As the builds did by themselves that had no setting: so that a base has the same work.
-        customer.collect_only(connection, &all_vendors()).await?;
-        cluster.open(connection, &customer, vendors, &all_vendors()).await?;
+        customer.collect_only(connection, &BENCHED).await?;
+        cluster.open(connection, &customer, vendors, &BENCHED).await?;
         Ok(Self { cluster, customer, redis_meter: Meter::Process(redis_pid(&redis).await?), redis, database })
     }
 

@@ -9,8 +9,8 @@ use proto::{
         DryRunProviderRequest, DryRunProviderResponse, EnrichmentConfig, EnrichmentVendor, ErrorReason,
         Evidence, FieldProblem, GeneratedId, ListCollectedVendorsRequest, ListCollectedVendorsResponse,
         ListEnrichmentVendorsRequest, ListEnrichmentVendorsResponse, ListSyncVendorsRequest,
-        ListSyncVendorsResponse, ProviderKind, ProviderStatusRequest, ProviderStatusResponse, SyncMode,
-        SyncVendor, catalog_service_server::CatalogService,
+        ListSyncVendorsResponse, ProviderKind, ProviderStatusRequest, ProviderStatusResponse, SyncGuide,
+        SyncMode, SyncVendor, VisitorOutlook, catalog_service_server::CatalogService,
     },
 };
 use tonic::{Request, Response, Status};
@@ -68,7 +68,7 @@ impl CatalogService for Service {
         _: Request<ListSyncVendorsRequest>,
     ) -> Result<Response<ListSyncVendorsResponse>, Status> {
         let vendors = vendors::ALL.iter().filter_map(sync_vendor).collect();
-        Ok(Response::new(ListSyncVendorsResponse { vendors }))
+        Ok(Response::new(ListSyncVendorsResponse { vendors, guide: Some(sync_guide()) }))
     }
 
     async fn list_collected_vendors(
@@ -139,7 +139,28 @@ fn sync_vendor(vendor: &Vendor) -> Option<SyncVendor> {
         default_endpoint: record.endpoint.to_owned(),
         callback_template: sync_url::registered_callback(record, "{collect_url}").unwrap_or_default(),
         conversions_field: record.conversions_field.map(str::to_owned),
+        setup_help: record.help.setup.to_owned(),
+        delivery_help: record.help.delivery.to_owned(),
+        gvl_id: record.need.gvl_id.map(u32::from),
     })
+}
+
+fn sync_guide() -> SyncGuide {
+    let guide = vendors::SYNC_GUIDE;
+    let texts = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
+    let outlook = |&(visitor, outcome): &(&str, &str)| VisitorOutlook {
+        visitor: visitor.to_owned(),
+        outcome: outcome.to_owned(),
+    };
+    SyncGuide {
+        partner_id: guide.partner_id.to_owned(),
+        ttl: guide.ttl.to_owned(),
+        consent_mode: guide.consent_mode.to_owned(),
+        expectation: guide.expectation.to_owned(),
+        visitors: guide.visitors.iter().map(outlook).collect(),
+        helps: texts(guide.helps),
+        does_not_help: texts(guide.does_not_help),
+    }
 }
 
 /// The hosts that browsers are sent to, that of the endpoint first.

@@ -76,12 +76,11 @@ fn check(vendor: &SyncVendor) -> Result<(), RecordError> {
     };
     let names: Vec<&str> = pairs.iter().map(|(name, _)| name.as_ref()).collect();
     demand(names.iter().all(|name| once(name).is_some()), "a parameter is there twice")?;
-    match vendor.partner {
-        PartnerIn::Param(name) => demand(once(name) == Some(PARTNER_ID), "the partner ID is lost")?,
-        PartnerIn::Path { .. } => {
-            demand(url.path().contains(&encoded(PARTNER_ID)), "the partner ID is lost")?
-        }
-    }
+    let has_partner = match vendor.partner {
+        PartnerIn::Param(name) => once(name) == Some(PARTNER_ID),
+        PartnerIn::Path { .. } => url.path().contains(&encoded(PARTNER_ID)),
+    };
+    demand(has_partner, "the partner ID is lost")?;
     demand(privacy.iter().all(|(name, value)| once(name) == Some(value)), "the consent is lost")?;
     let callback = match vendor.mode {
         Mode::Redirect { param, .. } | Mode::Append { param, .. } => once(param).map(str::to_owned),

@@ -10,6 +10,7 @@ mod field;
 mod generated_id;
 mod records;
 pub mod sync;
+mod sync_guide;
 pub mod sync_url;
 
 pub use self::{
@@ -20,6 +21,7 @@ pub use self::{
     generated_id::GeneratedId,
     records::ALL,
     sync::SyncVendor,
+    sync_guide::SYNC_GUIDE,
 };
 
 /// A vendor with all that is known of it.

@@ -157,6 +157,7 @@ pub const ROUTES: &[(&str, &str, Permission)] = &[
     ("GET",    "/v1/admin/pipelines", P::ReadSettings),
     ("GET",    "/v1/admin/pipelines/{id}", P::ReadSettings),
     ("PUT",    "/v1/admin/pipelines/{id}", P::WriteSettings),
+    ("GET",    "/v1/admin/pipelines/{id}/csp", P::ReadSettings),
     ("GET",    "/v1/admin/pipelines/{id}/identity-sources", P::ReadSettings),
     ("GET",    "/v1/admin/pipelines/{id}/identity-sources/{vendor}", P::ReadSettings),
     ("PUT",    "/v1/admin/pipelines/{id}/identity-sources/{vendor}", P::WriteSettings),

@@ -5,7 +5,7 @@ mod view;
 
 use axum::{Json, extract::State};
 
-use self::view::{CollectedVendor, EnrichmentVendor, SyncVendor};
+use self::view::{CollectedVendor, EnrichmentVendor, SyncVendor, SyncVendors};
 use crate::{
     api::{
         error::Result,
@@ -15,15 +15,16 @@ use crate::{
     state::Management,
 };
 
-/// Lists the vendors of gateway sync.
+/// Lists the vendors of gateway sync, with help for whoever sets them up.
 #[utoipa::path(get, path = "/v1/admin/catalog/sync-vendors", tag = "catalog", params(Page),
-    responses((status = 200, body = Paged<SyncVendor>)))]
+    responses((status = 200, body = SyncVendors)))]
 pub async fn sync_vendors(
     State(state): State<Management>,
     Query(page): Query<Page>,
-) -> Result<Json<Paged<SyncVendor>>> {
+) -> Result<Json<SyncVendors>> {
     let vendors = state.catalog.vendors().await?;
-    Ok(Json(paged(&page, &vendors.sync, |vendor| &vendor.name)?.map(SyncVendor::from)))
+    let page = paged(&page, &vendors.sync, |vendor| &vendor.name)?.map(SyncVendor::from);
+    Ok(Json(SyncVendors { page, guide: vendors.sync_guide.clone().into() }))
 }
 
 /// Lists the vendors of enrichment.

@@ -4,6 +4,7 @@ pub mod audit_log;
 pub mod auth;
 pub mod catalog;
 pub mod crypto;
+pub mod csp;
 pub mod custom_providers;
 mod docs;
 pub mod enrichment;
@@ -61,6 +62,7 @@ fn admin() -> (Router<Management>, Api) {
         .routes(routes!(server_secret::reveal))
         .routes(routes!(pipelines::list))
         .routes(routes!(pipelines::read, pipelines::update))
+        .routes(routes!(csp::hosts))
         .routes(routes!(identity_sources::list))
         .routes(routes!(identity_sources::read, identity_sources::set, identity_sources::remove))
         .routes(routes!(generated_ids::list))

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use bb8_redis::redis::AsyncCommands;
-use harness::{grpc::Authorized, world::all_vendors};
+use harness::grpc::Authorized;
 use identity_service::storage::redis::keys;
 use proto::v1::{
     Caller, CollectCaller, ResolveRequest, Subject, caller::Kind,
@@ -16,7 +16,7 @@ use crate::{
     load::{Flood, Lane, Side, alternate, compare},
     redis::connect,
     report::{Item, Report},
-    visitors::{anonymous_id, canonical, canonical_of, in_turn},
+    visitors::{BENCHED, anonymous_id, canonical, canonical_of, in_turn},
     world::{Product, World},
 };
 
@@ -111,7 +111,7 @@ pub async fn measure(world: &World, report: &mut Report) -> Result<()> {
 /// The same where every sync is due, and leases are taken: for information, as the floor takes none.
 pub async fn measure_due(world: &World, report: &mut Report) -> Result<()> {
     let visitors = world.store_unsynced(DUE_VISITORS).await?;
-    let due = all_vendors().len().min(MAX_OFFERS);
+    let due = BENCHED.len().min(MAX_OFFERS);
     let flood = |addr, stores: &Product, due| {
         let known =
             Known { first: visitors.start, stored: DUE_VISITORS, due, ..Known::of(stores, world.stored) };

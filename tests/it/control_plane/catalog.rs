@@ -29,12 +29,35 @@ async fn vendors_with_all_that_a_customer_has_to_know() {
     let world = World::start().await;
     let mut catalog = world.admin().catalog();
 
-    let vendors = catalog.list_sync_vendors(ListSyncVendorsRequest {}).await.unwrap().into_inner().vendors;
-    let names: BTreeSet<&str> = vendors.iter().map(|vendor| vendor.name.as_str()).collect();
-    assert!(names.is_superset(&["criteo", "index_exchange", "pinterest", "trade_desk"].into()), "{names:?}");
+    let answer = catalog.list_sync_vendors(ListSyncVendorsRequest {}).await.unwrap().into_inner();
+    let (vendors, guide) = (answer.vendors, answer.guide.unwrap());
+    let names: Vec<&str> = vendors.iter().map(|vendor| vendor.name.as_str()).collect();
+    assert_eq!(names, vendors::syncs().map(|record| record.name).collect::<Vec<_>>());
+    assert_eq!(names.len(), 15);
+    // What the texts are for: the wrong ID, a shorter life, the law, and blockers.
+    for (text, word) in [
+        (&guide.partner_id, "not interchangeable"),
+        (&guide.ttl, "days"),
+        (&guide.consent_mode, "PECR"),
+        (&guide.expectation, "60"),
+    ] {
+        assert!(text.contains(word), "{text}");
+    }
+    assert!(guide.visitors.iter().any(|row| row.visitor.contains("ad blocker")), "{guide:?}");
+    assert!(guide.visitors.iter().all(|row| !row.outcome.is_empty()));
+    assert!(
+        guide.does_not_help.iter().any(|text| text.contains("Customer Match")) && !guide.helps.is_empty()
+    );
     for vendor in &vendors {
-        let told =
-            [&vendor.label, &vendor.field, &vendor.partner_label, &vendor.partner_help, &vendor.category];
+        let told = [
+            &vendor.label,
+            &vendor.field,
+            &vendor.partner_label,
+            &vendor.partner_help,
+            &vendor.category,
+            &vendor.setup_help,
+            &vendor.delivery_help,
+        ];
         assert!(told.iter().all(|text| !text.is_empty()), "{vendor:?}");
         let host = vendor.default_endpoint.strip_prefix("https://").unwrap().split('/').next().unwrap();
         assert!(vendor.csp_hosts.iter().any(|known| known == host), "{vendor:?}");

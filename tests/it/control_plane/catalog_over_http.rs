@@ -20,7 +20,8 @@ async fn names(admin: &Admin, list: &str) -> Vec<String> {
 async fn vendors_are_those_of_the_core_with_all_that_it_says_of_them() {
     let control = Control::start().await;
     let (owner, mut core) = (&control.owner, control.world.admin().catalog());
-    let sync = core.list_sync_vendors(ListSyncVendorsRequest {}).await.unwrap().into_inner().vendors;
+    let answer = core.list_sync_vendors(ListSyncVendorsRequest {}).await.unwrap().into_inner();
+    let (sync, guide) = (answer.vendors, answer.guide.unwrap());
     let enrichment =
         core.list_enrichment_vendors(ListEnrichmentVendorsRequest {}).await.unwrap().into_inner().vendors;
     let collected =
@@ -52,6 +53,23 @@ async fn vendors_are_those_of_the_core_with_all_that_it_says_of_them() {
             "mode": "registered", "evidence": "observed", "evidence_source": own.evidence_source,
             "csp_hosts": own.csp_hosts, "default_endpoint": own.default_endpoint,
             "callback": "{collect_url}/v1/sync/trade_desk/callback?ttd_id=%%TDID%%",
+            "setup_help": own.setup_help, "delivery_help": own.delivery_help,
+            "conversions_field": null, "gvl_id": 21,
+        })
+    );
+    let snapchat = one(LISTS[0], "snapchat").await;
+    let taken = (&snapchat["conversions_field"], &snapchat["gvl_id"]);
+    assert_eq!(taken, (&json!("user_data.sc_cookie1"), &Value::Null));
+    let told = owner.get("/v1/admin/catalog/sync-vendors?limit=1").await.expect(200)["guide"].clone();
+    let visitors = guide.visitors.iter();
+    let visitors: Vec<Value> =
+        visitors.map(|row| json!({"visitor": row.visitor, "outcome": row.outcome})).collect();
+    assert_eq!(
+        told,
+        json!({
+            "partner_id": guide.partner_id, "ttl": guide.ttl, "consent_mode": guide.consent_mode,
+            "expectation": guide.expectation, "visitors": visitors, "helps": guide.helps,
+            "does_not_help": guide.does_not_help,
         })
     );
     assert_eq!(one(LISTS[0], "pinterest").await["callback"], Value::Null);

@@ -4,6 +4,7 @@ mod audience;
 mod catalog;
 mod catalog_over_http;
 mod credentials;
+mod csp;
 mod custom_providers;
 mod document;
 mod hosts;

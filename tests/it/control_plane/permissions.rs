@@ -55,6 +55,7 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("GET",    "/pipelines", "settings:read"),
     ("GET",    "/pipelines/{id}", "settings:read"),
     ("PUT",    "/pipelines/{id}", "settings:write"),
+    ("GET",    "/pipelines/{id}/csp", "settings:read"),
     ("GET",    "/pipelines/{id}/identity-sources", "settings:read"),
     ("GET",    "/pipelines/{id}/identity-sources/{vendor}", "settings:read"),
     ("PUT",    "/pipelines/{id}/identity-sources/{vendor}", "settings:write"),

@@ -18,8 +18,8 @@ pub const OUTBRAIN: Vendor = Vendor {
             partner: "Outbrain Amplify, Pixel or account settings: the Marketer ID of 34 letters and digits. Reports over \
              its API ask for a user and a password besides.",
             setup: "Nothing public shows that Outbrain sends browsers back from this address: agree with Outbrain on it \
-             before you rely on it. The sync that is public is that of Zemanta, an Outbrain company, at \
-             zemanta.com, under a partner name that it issues.",
+             before you rely on it. The sync that is public is that of Zemanta, an Outbrain company, which issues a \
+             partner name and takes other parameters than are sent here.",
             delivery: "Outbrain's conversions go by the click ID (dicbo); no member for this ID is documented.",
         },
         ttl_days: 90,

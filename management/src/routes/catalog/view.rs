@@ -6,6 +6,8 @@ use proto::v1;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::api::page::Paged;
+
 /// Evidence that there is for a vendor's endpoint.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -60,6 +62,52 @@ pub struct SyncVendor {
     /// Callback to agree on with the vendor: its ID comes in the place of its macro, and `{collect_url}`
     /// stands for scheme and host of your collect host. Null: nothing.
     callback: Option<String>,
+    /// Help for people: what to ask the vendor for first, and how sure it is that it sends browsers back.
+    setup_help: String,
+    /// Help for people: what delivery can do with the ID.
+    delivery_help: String,
+    /// Member of the vendor's conversions API that takes the ID. Null: none is documented.
+    conversions_field: Option<String>,
+    /// ID of the vendor on IAB's Global Vendor List. Null: it is not on it.
+    gvl_id: Option<u32>,
+}
+
+/// A page of the vendors of gateway sync, and help that is not about one vendor.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SyncVendors {
+    /// The page's vendors.
+    #[serde(flatten)]
+    pub page: Paged<SyncVendor>,
+    /// Help on gateway sync as a whole.
+    pub guide: SyncGuide,
+}
+
+/// Help on gateway sync as a whole, for people who set it up.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SyncGuide {
+    /// Difference between the partner ID of a sync and what server-side delivery takes.
+    partner_id: String,
+    /// Price of a shorter life of IDs, and of a longer one.
+    ttl: String,
+    /// Warning to show beside a pipeline's `consent_mode`.
+    consent_mode: String,
+    /// Share of visitors of whom an ID can be expected.
+    expectation: String,
+    /// Kinds of visitors, those with ad blockers among them, each with what becomes of a sync.
+    visitors: Vec<VisitorOutlook>,
+    /// Ways to match visitors whom syncs don't reach.
+    helps: Vec<String>,
+    /// Ways that are thought to, and don't.
+    does_not_help: Vec<String>,
+}
+
+/// Outlook for syncs of one kind of visitor.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct VisitorOutlook {
+    /// Kind of visitor.
+    visitor: String,
+    /// Outcome of a sync.
+    outcome: String,
 }
 
 /// A vendor of enrichment.
@@ -174,6 +222,25 @@ impl From<v1::SyncVendor> for SyncVendor {
             csp_hosts: vendor.csp_hosts,
             default_endpoint: vendor.default_endpoint,
             callback: given(vendor.callback_template),
+            setup_help: vendor.setup_help,
+            delivery_help: vendor.delivery_help,
+            conversions_field: vendor.conversions_field,
+            gvl_id: vendor.gvl_id,
+        }
+    }
+}
+
+impl From<v1::SyncGuide> for SyncGuide {
+    fn from(guide: v1::SyncGuide) -> Self {
+        let outlook = |v1::VisitorOutlook { visitor, outcome }| VisitorOutlook { visitor, outcome };
+        Self {
+            partner_id: guide.partner_id,
+            ttl: guide.ttl,
+            consent_mode: guide.consent_mode,
+            expectation: guide.expectation,
+            visitors: guide.visitors.into_iter().map(outlook).collect(),
+            helps: guide.helps,
+            does_not_help: guide.does_not_help,
         }
     }
 }
