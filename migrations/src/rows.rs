@@ -164,6 +164,8 @@ pub struct IdentitySource {
     pub enabled: bool,
     /// Replaces the vendor table's endpoint.
     pub endpoint: Option<String>,
+    /// True where browsers are kept out whose engine can't do redirects through third parties.
+    pub supported_browsers_only: bool,
 }
 
 /// A pipeline's choice to collect a vendor's click IDs and generate its IDs, or not to.

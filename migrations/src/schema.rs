@@ -119,6 +119,7 @@ table! {
         endpoint -> Nullable<Text>,
         version -> Integer,
         updated_at -> Timestamptz,
+        supported_browsers_only -> Bool,
     }
 }
 

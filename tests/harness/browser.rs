@@ -34,6 +34,8 @@ pub struct Browser {
     pub origin: Option<String>,
     /// The ID that Datafly.js keeps in the page's own storage and sends with every event.
     pub anonymous_id: Option<String>,
+    /// User-Agent header of every request; none for none.
+    pub user_agent: Option<String>,
     /// Address of the browser, where a proxy stands in between and tells it; none for the connection's.
     pub address: Option<String>,
     /// Cookies that the browser holds.
@@ -73,6 +75,7 @@ impl Browser {
             key: key.to_owned(),
             origin: Some(origin.to_owned()),
             anonymous_id: Some(Uuid::new_v4().to_string()),
+            user_agent: None,
             address: None,
             jar: Jar::default(),
         }
@@ -127,6 +130,9 @@ impl Browser {
         let url = request.url().clone();
         if let Some(host) = self.host.as_ref().filter(|_| url.as_str().starts_with(&self.collect)) {
             request.headers_mut().entry(header::HOST).or_insert(HeaderValue::from_str(host).unwrap());
+        }
+        if let Some(user_agent) = &self.user_agent {
+            request.headers_mut().insert(header::USER_AGENT, HeaderValue::from_str(user_agent).unwrap());
         }
         if let Some(address) = &self.address {
             request.headers_mut().insert("x-forwarded-for", HeaderValue::from_str(address).unwrap());

@@ -4,7 +4,7 @@ use anyhow::Result;
 use diesel::ExpressionMethods;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use migrations::{
-    rows::{CollectHost, GeneratedIds, IdentitySource, Org, ServerSecret, hash_pipeline_key},
+    rows::{CollectHost, GeneratedIds, Org, ServerSecret, hash_pipeline_key},
     schema,
     sealed::{Place, SealKey, SealKeys},
 };
@@ -166,15 +166,17 @@ impl Customer {
         ttl_days: i32,
         endpoint: &str,
     ) -> Result<()> {
-        let row = IdentitySource {
-            org_id: self.org_id,
-            pipeline_id: self.pipeline_id,
-            vendor: vendor.to_owned(),
-            partner_id: self.partner_id(vendor),
-            ttl_days,
-            enabled: true,
-            endpoint: Some(endpoint.to_owned()),
-        };
+        use schema::identity_sources as syncs;
+        // Columns that an older schema has as well: `make bench BASE=…` seeds one.
+        let row = (
+            syncs::org_id.eq(self.org_id),
+            syncs::pipeline_id.eq(self.pipeline_id),
+            syncs::vendor.eq(vendor),
+            syncs::partner_id.eq(self.partner_id(vendor)),
+            syncs::ttl_days.eq(ttl_days),
+            syncs::enabled.eq(true),
+            syncs::endpoint.eq(endpoint),
+        );
         diesel::insert_into(schema::identity_sources::table).values(row).execute(database).await?;
         Ok(())
     }

@@ -23,6 +23,8 @@ pub struct Tenant {
     pub verified: bool,
     /// Network of the browser, by which the identities that it brings are counted; none where they are not.
     pub network: Option<IpAddr>,
+    /// User-Agent of the browser; none where it sent none, and for services.
+    pub user_agent: Option<String>,
     /// Time at which a signed call was signed; none for browsers and services.
     pub signed_at: Option<SignedAt>,
     /// Origins of all pages of the organisation's.

@@ -43,6 +43,8 @@ struct Schedule {
     canonical: Uuid,
     /// The browser for which it is asked; none for the person.
     browser: Option<String>,
+    /// The browser's User-Agent, where it asks itself.
+    user_agent: Option<String>,
     now: OffsetDateTime,
 }
 
@@ -78,7 +80,7 @@ impl Service {
             Some(browser) => consents::of(stores, org, browser, name.is_browser()).await?,
             None => consents::newest(stores, org, canonical).await?,
         };
-        Ok(Schedule { source, consent, org, canonical, browser, now })
+        Ok(Schedule { source, consent, org, canonical, browser, user_agent: tenant.user_agent, now })
     }
 }
 
@@ -94,7 +96,7 @@ impl SyncService for Service {
         let view =
             view::view(&self.app.stores, found.org, found.canonical, found.browser.as_deref(), found.now)
                 .await?;
-        let due = pending::due(&found.source, &view, &found.consent, found.now);
+        let due = pending::due(&found.source, &view, &found.consent, found.user_agent.as_deref(), found.now);
         Ok(Response::new(PendingSyncsResponse { pending_syncs: pending::list(&due) }))
     }
 
@@ -114,6 +116,7 @@ impl SyncService for Service {
             cookie_anonymous_id: request.cookie_anonymous_id,
             referer: request.referer,
             sec_gpc: request.sec_gpc,
+            user_agent: collect.user_agent,
             network: collect.client_ip.as_deref().and_then(|address| address.parse().ok()).map(network),
         };
         Ok(Response::new(self.app.sync.begin(&known, &request, now).await?))

@@ -72,7 +72,7 @@ pub async fn of_person(
         (person.want_pending_syncs, &tenant.source, person.claims.anonymous_id())
     {
         let planned =
-            plan_syncs(resolver, tenant.org, source, (anonymous_id, person.mark), known, facts, now).await;
+            plan_syncs(resolver, tenant, source, (anonymous_id, person.mark), known, facts, now).await;
         // The event has done its work; the next page will offer what this one can't.
         pending_syncs = planned.unwrap_or_else(|error| {
             serve::warn_on_change!(WARN, %error, "syncs can't be planned");
@@ -128,13 +128,14 @@ fn not_understood(tenant: &Tenant, person: &Person, facts: &Facts) -> Vec<Warnin
 
 async fn plan_syncs(
     resolver: &Resolver,
-    org: Uuid,
+    tenant: &Tenant,
     source: &Source,
     (anonymous_id, mark): (&str, Option<Mark>),
     known: KnownIdentity,
     facts: &mut Facts,
     now: OffsetDateTime,
 ) -> Result<Vec<PendingSync>> {
+    let org = tenant.org;
     let unavailable = || Error::refused(ErrorReason::Unavailable);
     facts.consent(anonymous_id).ok_or_else(unavailable)?;
     let view = match facts.take_syncs(known.canonical, mark) {
@@ -144,7 +145,7 @@ async fn plan_syncs(
         None => Box::pin(view::view(&resolver.stores, org, known.canonical, Some(anonymous_id), now)).await?,
     };
     let consent = facts.consent(anonymous_id).ok_or_else(unavailable)?;
-    let due = pending::due(source, &view, consent, now);
+    let due = pending::due(source, &view, consent, tenant.user_agent.as_deref(), now);
     Ok(pending::offer(&resolver.stores, org, known.canonical, &view, &due, now).await)
 }
 

@@ -253,6 +253,7 @@ mod tests {
     fn tenant(browser: bool) -> Tenant {
         Tenant {
             network: None,
+            user_agent: None,
             org: Uuid::nil(),
             source: None,
             browser,

@@ -276,6 +276,7 @@ fn enabled(row: &rows::IdentitySource, own: &[CollectHost], allow_loopback: bool
         partner_id: row.partner_id.clone(),
         ttl_days: row.ttl_days,
         endpoint,
+        supported_browsers_only: row.supported_browsers_only,
     })
 }
 

@@ -51,6 +51,8 @@ pub struct EnabledVendor {
     pub ttl_days: i32,
     /// URL that the browser is sent to: the record's endpoint or the administrator's.
     pub endpoint: String,
+    /// True where browsers are kept out whose engine can't do redirects through third parties.
+    pub supported_browsers_only: bool,
 }
 
 /// A source with its pipeline, hosts and secrets.

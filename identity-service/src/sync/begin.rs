@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::{
     GatewaySync,
     attempt::NewAttempt,
+    client::Client,
     counters, pending, privacy,
     state::{self, SyncState},
 };
@@ -38,6 +39,8 @@ pub struct Request {
     pub cookie_anonymous_id: Option<String>,
     /// The Referer header, where the browser sent it.
     pub referer: Option<String>,
+    /// The User-Agent header, where the browser sent it.
+    pub user_agent: Option<String>,
     /// True where the request has `Sec-GPC: 1`.
     pub sec_gpc: bool,
     /// The network that the browser's address is of; none where it can't be told.
@@ -67,6 +70,9 @@ impl GatewaySync {
         }
         if request.cookie_anonymous_id.as_deref().is_some_and(|cookie| cookie.trim() != browser.value) {
             return Ok(refused(vendor.name, SyncRefusal::OtherVisitor));
+        }
+        if let Some(refusal) = pending::unfit(enabled, Client::of(request.user_agent.as_deref())) {
+            return Ok(refused(vendor.name, refusal));
         }
         let (canonical, consent) = lookup::with_consent(&self.stores, caller.org, &browser).await?;
         let consent = consent.with_gpc(request.sec_gpc);
@@ -134,6 +140,8 @@ fn refused(vendor: &'static str, refusal: SyncRefusal) -> BeginSyncResponse {
         SyncRefusal::Exhausted => "exhausted",
         SyncRefusal::Erased => "erased",
         SyncRefusal::NotDue => "not_due",
+        SyncRefusal::Crawler => "crawler",
+        SyncRefusal::UnsupportedBrowser => "unsupported_browser",
         SyncRefusal::Unspecified => "unspecified",
     };
     counter!("datafly_sync_refused_total", "vendor" => vendor, "reason" => reason).increment(1);

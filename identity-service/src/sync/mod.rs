@@ -3,6 +3,7 @@
 mod attempt;
 mod begin;
 mod callback;
+mod client;
 pub mod counters;
 pub mod explain;
 pub mod pending;

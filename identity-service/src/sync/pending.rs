@@ -1,11 +1,11 @@
 //! Deciding which syncs are due, and who may fire them.
 
 use metrics::counter;
-use proto::v1::PendingSync;
+use proto::v1::{PendingSync, SyncRefusal};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::view::View;
+use super::{client::Client, view::View};
 use crate::{
     clock,
     consent::Decision,
@@ -16,11 +16,12 @@ use crate::{
 /// Syncs an answer offers at most; the page's other requests matter more.
 const MAX_OFFERS: usize = 5;
 
-/// Vendors that may be offered now, longest waiting first.
+/// Vendors that may be offered now to a browser with that User-Agent, longest waiting first.
 pub fn due<'a>(
     source: &'a Source,
     view: &View,
     consent: &ConsentEntry,
+    user_agent: Option<&str>,
     now: OffsetDateTime,
 ) -> Vec<&'a EnabledVendor> {
     let (tried, now_ms) = (view.tried(), clock::unix_ms(now));
@@ -35,8 +36,24 @@ pub fn due<'a>(
         // Last, as it reads JSON: mostly nothing is due.
         .filter(|(_, enabled)| allows(source, enabled, consent, now))
         .collect();
+    // Mostly nothing is due, and nobody has to know what asks.
+    if !due.is_empty() {
+        let client = Client::of(user_agent);
+        due.retain(|(_, enabled)| unfit(enabled, client).is_none());
+    }
     due.sort_by_key(|(waiting_since, _)| *waiting_since);
     due.into_iter().map(|(_, enabled)| enabled).collect()
+}
+
+/// Tells why a client is not sent to a vendor; none where it may be.
+pub fn unfit(enabled: &EnabledVendor, client: Client) -> Option<SyncRefusal> {
+    match client {
+        Client::Crawler => Some(SyncRefusal::Crawler),
+        Client::BlocksThirdParties if enabled.supported_browsers_only => {
+            Some(SyncRefusal::UnsupportedBrowser)
+        }
+        Client::BlocksThirdParties | Client::Other => None,
+    }
 }
 
 /// True where the stored consent allows a vendor.

@@ -72,6 +72,11 @@ pub struct IdentitySourceInput {
     #[serde(default)]
     #[schema(value_type = Option<String>, max_length = 1024)]
     endpoint: Member<String>,
+    /// True where the sync is kept from browsers whose engine blocks third parties (Safari, Firefox, all of iOS): they
+    /// bring no ID, or one that is of use on your site alone. False with a new vendor.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = bool, required = false)]
+    supported_browsers_only: Option<bool>,
 }
 
 /// Refusal of an endpoint to whom may not remove: browsers are sent there, with what the vendor is told.
@@ -88,6 +93,8 @@ pub struct IdentitySourceView {
     enabled: bool,
     /// URL that browsers are sent to. Null: the vendor's own.
     endpoint: Option<String>,
+    /// True where the sync is kept from browsers whose engine blocks third parties.
+    supported_browsers_only: bool,
     /// Version of the record, for `If-Match`.
     version: i32,
     #[serde(with = "time::serde::rfc3339")]
@@ -159,6 +166,10 @@ pub async fn set(
                 ttl_days: input.ttl_days.or(kept.map(|kept| kept.ttl_days)).unwrap_or(default),
                 enabled: input.enabled.or(kept.map(|kept| kept.enabled)).unwrap_or(true),
                 endpoint: input.endpoint.or(kept.and_then(|kept| kept.endpoint.clone())),
+                supported_browsers_only: input
+                    .supported_browsers_only
+                    .or(kept.map(|kept| kept.supported_browsers_only))
+                    .unwrap_or(false),
             };
             leads_elsewhere(connection, org, row.endpoint.as_deref()).await?;
             let stays = kept.is_some_and(|kept| kept.endpoint == row.endpoint);
@@ -176,6 +187,7 @@ pub async fn set(
                 identity_sources::ttl_days.eq(row.ttl_days),
                 identity_sources::enabled.eq(row.enabled),
                 identity_sources::endpoint.eq(row.endpoint.clone()),
+                identity_sources::supported_browsers_only.eq(row.supported_browsers_only),
             );
             let after: IdentitySourceView = insert_into(identity_sources::table)
                 .values(row)

@@ -1,6 +1,7 @@
 //! Gateway sync from offer to callback: what vendors answer, what consent allows, and what is forged.
 
 mod callbacks;
+mod clients;
 mod consent;
 mod consent_strings;
 mod habits;

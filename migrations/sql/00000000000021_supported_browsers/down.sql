@@ -1,0 +1,1 @@
+ALTER TABLE identity_sources DROP COLUMN supported_browsers_only;
