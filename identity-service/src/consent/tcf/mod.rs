@@ -54,7 +54,7 @@ impl Tcf {
         match self {
             Self::Absent => Vote::Silent,
             Self::Unreadable => Vote::Unreadable,
-            Self::Read(string) => vote(string, need.gvl_id, now),
+            Self::Read(string) => vote(string, need, now),
         }
     }
 }
@@ -64,8 +64,8 @@ pub fn is_in_force(object: &Map<String, Value>) -> bool {
     object.get("gdpr_applies") != Some(&Value::Bool(false))
 }
 
-/// The vote on access to the device by the vendor of that ID in the Global Vendor List, or by one that is not on it.
-fn vote(string: &TcString, vendor: Option<u16>, now: OffsetDateTime) -> Vote {
+/// The vote on access to the device by a vendor of the Global Vendor List, or by one that is not on it.
+fn vote(string: &TcString, need: &ConsentNeed, now: OffsetDateTime) -> Vote {
     let at = |seconds| OffsetDateTime::from_unix_timestamp(seconds).ok();
     let (Some(created), Some(updated)) = (at(string.created), at(string.updated)) else {
         return Vote::Unreadable;
@@ -80,7 +80,11 @@ fn vote(string: &TcString, vendor: Option<u16>, now: OffsetDateTime) -> Vote {
     if !string.consents_to_access {
         return Vote::Deny;
     }
-    let Some(vendor) = vendor else { return Vote::Grant };
+    // No word of the visitor's, who was never asked.
+    if !need.asks_for_access {
+        return Vote::Unreadable;
+    }
+    let Some(vendor) = need.gvl_id else { return Vote::Grant };
     if !string.consents_to(vendor) || string.forbids_access(vendor) {
         return Vote::Deny;
     }

@@ -70,6 +70,15 @@ fn what_has_not_the_form_of_a_string_is_unreadable() {
 }
 
 #[test]
+fn who_never_asks_for_access_is_not_consented_to() {
+    let silent = ConsentNeed { asks_for_access: false, ..need(Some(91)) };
+    let vote = |purpose: &str| Tcf::of(made(purpose)).vote(&silent, NOW);
+    assert_eq!(vote("in order"), Vote::Unreadable);
+    assert_eq!(vote("no consent to access"), Vote::Deny);
+    assert_eq!(Tcf::Absent.vote(&silent, NOW), Vote::Silent);
+}
+
+#[test]
 fn a_string_that_is_too_old_or_of_the_future_is_unreadable() {
     let made_at = datetime!(2026-03-18 00:00 UTC);
     let age = |days| vote_at(made("in order"), Some(91), made_at + Duration::days(days));

@@ -6,7 +6,8 @@ use crate::vendors::{
 };
 
 const NAME: &str = "liveramp";
-const NEED: ConsentNeed = ConsentNeed::marketing_of(148);
+/// LiveIntent is on the list for selecting and measuring advertisements alone (purposes 2 and 7).
+const NEED: ConsentNeed = ConsentNeed { asks_for_access: false, ..ConsentNeed::marketing_of(148) };
 
 /// The record of LiveRamp.
 pub const LIVERAMP: Vendor = Vendor {
@@ -18,8 +19,8 @@ pub const LIVERAMP: Vendor = Vendor {
             partner: "LiveIntent issues it to publishers; ask your account manager. It is not the placement ID of \
              LiveRamp's ATS, which is another product.",
             setup: "Nothing public shows that LiveIntent sends browsers back from this address: agree with LiveIntent on \
-             it before you rely on it. The host is LiveIntent's, another company than LiveRamp, and under TCF its \
-             vendor ID (148) is the one that has to be allowed.",
+             it before you rely on it. The host is LiveIntent's, another company than LiveRamp. On TCF's \
+             list (148) it asks for no access to the device, so where a TCF string is in force nobody is synced.",
             delivery: "No conversions API takes this ID. For a RampID use the enrichment liveramp_ats.",
         },
         ttl_days: 60,
