@@ -29,13 +29,15 @@ test: ## Run every test against a private PostgreSQL and Redis
 	@cargo build --workspace --bins --tests
 	@$(BIN)/stores run -- cargo test --workspace
 
-check: ## Formatting, lints, documentation, contract
-	@.ci/install node
+check: ## Formatting, lints, documentation, contract, alert rules
+	@.ci/install node promtool
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items
 	.ci/doc-comments
 	$(BUF) lint
+	promtool check rules docs/monitoring/alerts.yml
+	promtool test rules docs/monitoring/alerts_test.yml
 
 deny: ## Licences, sources and bans of the dependencies
 	@command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny@0.20.2

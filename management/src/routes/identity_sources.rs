@@ -231,10 +231,12 @@ impl IdentitySourceInput {
         let id = &self.partner_id;
         // Nothing invisible, which comes along when an ID is copied from a page.
         let is_plain = id.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') && id.trim() == id;
+        // In a path these are no name but a way up, however they are escaped.
+        let is_dots = matches!(id.as_str(), "." | "..");
         wrong.check(
-            is_plain && (1..=MAX_PARTNER_ID_BYTES).contains(&id.len()),
+            is_plain && !is_dots && (1..=MAX_PARTNER_ID_BYTES).contains(&id.len()),
             "partner_id",
-            "must be 1 to 256 printable ASCII characters, without a space at either end",
+            "must be 1 to 256 printable ASCII characters, without a space at either end, and not only dots",
         );
         let ttl_is_bounded = match self.ttl_days {
             Member::Given(days) => (1..=MAX_TTL_DAYS).contains(&days),

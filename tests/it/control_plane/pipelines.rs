@@ -306,6 +306,8 @@ async fn what_is_wrong_with_a_pipeline_is_told_field_by_field() {
         (&source, partner(" 1"), &["partner_id"]),
         (&source, partner("1\n"), &["partner_id"]),
         (&source, partner("1\u{0}"), &["partner_id"]),
+        (&source, partner("."), &["partner_id"]),
+        (&source, partner(".."), &["partner_id"]),
         (&source, partner("1\u{200b}"), &["partner_id"]),
         (&source, partner(&long), &["partner_id"]),
         (&source, endpoint("https://user:pass@ct.example/"), &["endpoint"]),

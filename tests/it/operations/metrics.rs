@@ -40,6 +40,28 @@ fn the_manual_lists_the_catalogue() {
     }
 }
 
+/// Names of metrics in a text.
+fn names(text: &str) -> BTreeSet<&str> {
+    let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    text.split(|c| !is_part(c)).filter(|word| word.starts_with("datafly_")).collect()
+}
+
+#[test]
+fn rules_and_dashboard_name_metrics_of_the_catalogue() {
+    for file in ["alerts.yml", "alerts_test.yml", "dashboard.json"] {
+        let text = fs::read_to_string(root().join("docs/monitoring").join(file)).unwrap();
+        let names = names(&text);
+        assert!(names.len() > 6, "{file}: {names:?}");
+        for name in names {
+            let of_histogram = name.strip_suffix("_bucket");
+            let is_known = METRICS.iter().any(|own| own.name == name || Some(own.name) == of_histogram);
+            assert!(is_known, "{file}: {name}");
+        }
+    }
+    let dashboard = fs::read_to_string(root().join("docs/monitoring/dashboard.json")).unwrap();
+    serde_json::from_str::<serde_json::Value>(&dashboard).unwrap();
+}
+
 /// The source files of the crates that are served.
 fn sources() -> Vec<PathBuf> {
     let crates = ["identity-service", "http-edge", "http-edge/serve", "management", "migrations"];
