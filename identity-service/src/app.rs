@@ -1,7 +1,7 @@
 //! The core, built once at the start: what its doors call.
 
 use crate::{
-    egress::openings::Openings, identity_admin::IdentityAdmin, resolve::Resolver, settings::Settings,
+    enrich::Enrichment, identity_admin::IdentityAdmin, resolve::Resolver, settings::Settings,
     storage::Stores, sync::GatewaySync,
 };
 
@@ -17,6 +17,6 @@ pub struct App {
     pub sync: GatewaySync,
     /// The administration of people.
     pub identity_admin: IdentityAdmin,
-    /// Networks and hosts that calls for customers may go to beside public hosts.
-    pub openings: Openings,
+    /// Server-proxied enrichment.
+    pub enrichment: Enrichment,
 }

@@ -47,6 +47,11 @@ pub fn from_unix_ms(ms: i64) -> Option<OffsetDateTime> {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).ok()
 }
 
+/// Converts a time to the system's type.
+pub fn system(at: OffsetDateTime) -> std::time::SystemTime {
+    at.into()
+}
+
 /// Converts a protobuf timestamp to a time; none where it lies outside the calendar.
 pub fn from_timestamp(at: prost_types::Timestamp) -> Option<OffsetDateTime> {
     let second = OffsetDateTime::from_unix_timestamp(at.seconds).ok()?;

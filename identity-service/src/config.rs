@@ -2,6 +2,10 @@
 
 use std::sync::Arc;
 
+use egress::{
+    Egress,
+    openings::{BadHosts, Openings},
+};
 use migrations::{
     database::Database,
     sealed::{SealKey, SealKeys},
@@ -14,11 +18,7 @@ use serve::{
     tls::TlsAcceptor,
 };
 
-use crate::{
-    auth::service_token::ServiceTokens,
-    egress::openings::{BadHosts, Openings},
-    storage::redis::address::RedisAddress,
-};
+use crate::{auth::service_token::ServiceTokens, storage::redis::address::RedisAddress};
 
 const KNOWN: &[&str] = &[
     "DATABASE_URL",
@@ -38,6 +38,7 @@ const KNOWN: &[&str] = &[
     "OTLP_ENDPOINT",
     "OUTBOUND_ALLOW_CIDRS",
     "OUTBOUND_ALLOW_HOSTS",
+    "OUTBOUND_CA",
     "ALLOW_LOOPBACK",
 ];
 
@@ -59,8 +60,8 @@ pub struct Config {
     pub process: ProcessConfig,
     /// TLS that connections to it have to begin with; none: they are plain.
     pub tls: Option<TlsAcceptor>,
-    /// Networks and hosts that calls for customers may go to beside public hosts.
-    pub openings: Openings,
+    /// The client of calls to vendors and to customers' own services.
+    pub egress: Egress,
     /// True where customers' hosts may be on loopback or private addresses.
     pub allow_loopback: bool,
 }
@@ -95,7 +96,7 @@ impl Config {
             tokens,
             tls: serve::tls::acceptor(env)?,
             process,
-            openings: openings(env)?,
+            egress: egress(env)?,
             allow_loopback: process::allow_loopback(env)?,
         })
     }
@@ -125,13 +126,18 @@ pub fn redis(env: &Env, tls: &StoreTls) -> Result<RedisAddress, EnvError> {
     parsed.map_err(|error| EnvError::malformed(NAME, format_args!("can't be used: {error}")))
 }
 
-fn openings(env: &Env) -> Result<Openings, EnvError> {
+/// Makes the client of outbound calls, with what the operator has opened.
+fn egress(env: &Env) -> Result<Egress, EnvError> {
     const HOSTS: &str = "OUTBOUND_ALLOW_HOSTS";
+    const CA: &str = "OUTBOUND_CA";
     let hosts = env.optional(HOSTS)?.map(|text| text.parse()).transpose();
-    Ok(Openings {
+    let openings = Openings {
         networks: env.parsed_or("OUTBOUND_ALLOW_CIDRS", Networks::default())?,
         hosts: hosts.map_err(|error: BadHosts| EnvError::malformed(HOSTS, error))?.unwrap_or_default(),
-    })
+    };
+    let authorities = env.secret(CA)?;
+    let authorities = authorities.as_ref().map(|pem| pem.expose_secret());
+    Egress::new(openings, authorities).map_err(|error| EnvError::malformed(CA, error))
 }
 
 fn unfit(error: TlsError) -> EnvError {

@@ -20,6 +20,14 @@ pub fn to_proto(value: Value) -> ProtoValue {
     ProtoValue { kind: Some(kind) }
 }
 
+/// Converts the text of a JSON object to a message; none for another text.
+pub fn struct_of(text: &str) -> Option<Struct> {
+    match to_proto(serde_json::from_str(text).ok()?).kind {
+        Some(Kind::StructValue(message)) => Some(message),
+        _ => None,
+    }
+}
+
 /// Converts a message to JSON. Values that JSON can't say (NaN, a value that is none) are null.
 pub fn from_proto(message: Struct) -> Value {
     Value::Object(message.fields.into_iter().map(|(name, field)| (name, value(field))).collect())

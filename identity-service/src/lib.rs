@@ -7,7 +7,6 @@ mod clock;
 mod config;
 mod consent;
 mod consistency;
-mod egress;
 mod enrich;
 mod error;
 mod first_party_ids;

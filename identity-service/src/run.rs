@@ -11,11 +11,13 @@ use crate::{
     clock,
     config::{self, Config},
     consistency::{self, CompareError},
+    enrich::{Enrichment, Tools},
     graph::writer::GraphWriter,
     grpc,
     identity_admin::{IdentityAdmin, reaper},
     limits::{new_identities::NewIdentities, org_writes::OrgWrites, stranger_syncs::StrangerSyncs},
     pii::tombstone::TombstoneKeys,
+    providers::single_flight::SingleFlight,
     resolve::{
         Resolver,
         canonical_hints::CanonicalHints,
@@ -170,11 +172,21 @@ fn build(config: &Config, stores: &Stores, settings: &Settings, tombstones: Arc<
             states: StateKeys::derive(&config.keys),
             used_states: UsedStates::default(),
             stranger_syncs: StrangerSyncs::default(),
-            writer: vendor_ids,
+            writer: vendor_ids.clone(),
             tombstones: tombstones.clone(),
         },
         identity_admin: IdentityAdmin { stores: stores.clone(), tombstones, seal_keys: config.keys.clone() },
-        openings: config.openings.clone(),
+        enrichment: Enrichment {
+            tools: Tools {
+                stores: stores.clone(),
+                egress: config.egress.clone(),
+                keys: config.keys.clone(),
+                gates: Arc::default(),
+            },
+            settings: settings.clone(),
+            writer: vendor_ids.clone(),
+            flights: SingleFlight::default(),
+        },
     }
 }
 

@@ -193,6 +193,39 @@ table! {
 }
 
 table! {
+    enrichments (id) {
+        id -> Uuid,
+        org_id -> Uuid,
+        provider_id -> Uuid,
+        inputs -> Binary,
+        canonical_id -> Uuid,
+        leased_until -> Nullable<Timestamptz>,
+        outcome -> Nullable<Text>,
+        value -> Nullable<Text>,
+        attributes -> Nullable<Jsonb>,
+        collected_at -> Nullable<Timestamptz>,
+        expires_at -> Nullable<Timestamptz>,
+        kept_until -> Nullable<Timestamptz>,
+        sealed -> Nullable<Binary>,
+    }
+}
+
+table! {
+    provider_states (org_id, provider, source_id) {
+        org_id -> Uuid,
+        provider -> Text,
+        source_id -> Uuid,
+        backoff_until -> Nullable<Timestamptz>,
+        refused_version -> Nullable<Timestamptz>,
+        refused_at -> Nullable<Timestamptz>,
+        last_success_at -> Nullable<Timestamptz>,
+        last_error -> Nullable<Text>,
+        last_status -> Nullable<SmallInt>,
+        last_error_at -> Nullable<Timestamptz>,
+    }
+}
+
+table! {
     custom_providers (id) {
         id -> Uuid,
         org_id -> Uuid,

@@ -15,7 +15,6 @@ const CORE: Floors = &[
     &["settings"],
     &["auth"],
     &["storage"],
-    &["egress"],
     &["vendor_ids"],
     &["graph"],
     &["providers"],

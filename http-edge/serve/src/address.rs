@@ -12,6 +12,14 @@ pub fn is_permitted(address: IpAddr, allowed: &Networks) -> bool {
     allowed.contains(address) || is_public(address)
 }
 
+/// True where `address` is of a network that organisations number for themselves: RFC 1918, and fc00::/7 (RFC 4193).
+pub fn is_private(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.is_private(),
+        IpAddr::V6(address) => address.is_unique_local(),
+    }
+}
+
 /// True where `address` is that of a public host. IPv6 that holds an IPv4 address is that address.
 pub fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {

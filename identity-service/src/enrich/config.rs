@@ -1,15 +1,21 @@
-//! Settings of one source that differ from a vendor's record: `{base_url, method, path, headers, json_path,
-//! ttl}`.
+//! Settings of one source that differ from a vendor's record: `{base_url, method, path, headers, request_template,
+//! json_path, ttl}`.
 
+use egress::target::Reach;
+use http::HeaderName;
 use serde_json::Value;
 
+use super::{
+    plan::{Plan, TIMEOUT},
+    request,
+};
 use crate::{
-    egress::target::Reach,
     providers::{
         duration, endpoint, headers, json_path,
+        template::Template,
         validation::{Fields, Problems},
     },
-    vendors::EnrichmentVendor,
+    vendors::{EnrichmentVendor, enrichment::VARIABLES},
 };
 
 /// Checks the settings of `vendor` on one source. Any field may be left out: then the record's counts.
@@ -20,17 +26,73 @@ pub fn check(vendor: &EnrichmentVendor, config: &Value, reach: &Reach<'_>, probl
     fields.optional("method", problems, endpoint::method);
     fields.optional("path", problems, endpoint::path);
     headers::check(&mut fields, &credentials, problems);
+    if let Some(template) = fields.value("request_template") {
+        let is_get = config.get("method").and_then(Value::as_str).unwrap_or(vendor.method) == "GET";
+        problems.take(fields.path("request_template"), request::check(template, is_get, VARIABLES));
+    }
     fields.optional("json_path", problems, json_path::singular);
     fields.optional("ttl", problems, duration::ttl);
     fields.finish(problems);
 }
 
+/// Reads the settings of `vendor` into a plan, the record's in place of those that are left out. None where they are not
+/// valid, which they were when they were saved: the operator has closed what was open then, say.
+pub fn plan(vendor: &'static EnrichmentVendor, config: &Value, reach: &Reach<'_>) -> Option<Plan> {
+    let mut problems = Problems::default();
+    check(vendor, config, reach, &mut problems);
+    if !problems.into_list().is_empty() {
+        return None;
+    }
+    let text = |name: &str, default: &'static str| {
+        config.get(name).and_then(Value::as_str).unwrap_or(default).to_owned()
+    };
+    let credentials: Vec<&str> = vendor.credentials.iter().map(|credential| credential.name).collect();
+    let base = text("base_url", vendor.base_url);
+    let url = format!("{}{}", base.trim_end_matches('/'), text("path", vendor.path));
+    let defaults = || vendor.headers.iter().map(|(name, value)| (*name, *value)).collect();
+    let own = config.get("headers").and_then(Value::as_object);
+    let own = own
+        .map(|own| own.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_str()?))).collect());
+    let headers: Vec<(&str, &str)> = own.unwrap_or_else(defaults);
+    let has_authorization = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization"));
+    let credential = |name: &str| Template::parse(&format!("{{{{{name}}}}}"), &credentials).ok();
+    let headers = headers.into_iter().map(|(name, value)| {
+        Some((HeaderName::try_from(name).ok()?, Template::parse(value, &credentials).ok()?))
+    });
+    let request = config.get("request_template").filter(|template| !template.is_null()).cloned();
+    Some(Plan {
+        label: vendor.name,
+        field: vendor.field.to_owned(),
+        need: vendor.need,
+        method: text("method", vendor.method).parse().ok()?,
+        url: Template::parse(&url, &[]).ok()?,
+        headers: headers.collect::<Option<_>>()?,
+        basic: match vendor.basic.filter(|_| !has_authorization) {
+            Some([user, password]) => Some([credential(user)?, credential(password)?]),
+            None => None,
+        },
+        request: request.or_else(|| serde_json::from_str(vendor.request).ok())?,
+        variables: VARIABLES,
+        inputs: vendor.inputs.iter().map(|&name| name.to_owned()).collect(),
+        json_path: json_path::singular(&text("json_path", vendor.json_path)).ok()?,
+        other_shape: vendor.other_shape,
+        attributes: vendor.attributes.and_then(|path| json_path::singular(path).ok()),
+        no_match: vendor.no_match,
+        protocol: vendor.protocol,
+        is_own_number: vendor.is_own_number,
+        ttl: duration::ttl(&text("ttl", vendor.ttl)).ok()?,
+        timeout: TIMEOUT,
+        credentials,
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use egress::openings::Openings;
     use serde_json::{Map, json};
 
     use super::*;
-    use crate::{egress::openings::Openings, vendors};
+    use crate::vendors;
 
     #[test]
     fn the_defaults_of_every_vendor_pass_the_check() {
@@ -42,10 +104,18 @@ mod tests {
             let defaults = json!({
                 "base_url": vendor.base_url, "method": vendor.method, "path": vendor.path, "headers": headers,
                 "json_path": vendor.json_path, "ttl": vendor.ttl,
+                "request_template": serde_json::from_str::<Value>(vendor.request).unwrap(),
             });
             let mut problems = Problems::default();
             check(vendor, &defaults, &reach, &mut problems);
             assert_eq!(problems.into_list(), [], "{}", vendor.name);
+            assert!(plan(vendor, &defaults, &reach).is_some(), "{}", vendor.name);
+            let plan = plan(vendor, &json!({}), &reach).unwrap();
+            assert!(
+                plan.basic.is_some() || !plan.headers.is_empty(),
+                "{} is sent no credentials",
+                vendor.name
+            );
         }
     }
 }

@@ -1,22 +1,25 @@
 //! A customer's own provider, as the product specification writes it.
 
+use egress::target::Reach;
+use http::{HeaderName, header};
 use serde_json::Value;
 
+use super::{
+    plan::{Plan, TIMEOUT},
+    request,
+};
 use crate::{
-    egress::target::Reach,
     providers::{
-        duration, endpoint, fields, headers, json_path, template,
+        credentials::SECRET,
+        duration, endpoint, fields, headers, json_path, render,
+        template::Template,
         validation::{self, Fields, Problems},
     },
-    vendors,
+    vendors::{self, ConsentNeed, enrichment::Protocol},
 };
 
-/// Most fields of a request, over all levels.
-const MAX_FIELDS: usize = 100;
-/// Most levels that a request may have.
-const MAX_DEPTH: usize = 8;
-/// Longest text in a request, in bytes.
-const MAX_TEXT: usize = 1024;
+/// Variables that say nothing of who the visitor is.
+const OF_THE_REQUEST: [&str; 3] = ["page_url", "user_agent", "client_ip"];
 
 /// Checks a provider that is to have `name`. Left out may be the name, `method` (POST), `authentication`
 /// (none), `request_template` (nothing is sent) and `timeout` (2s).
@@ -30,11 +33,9 @@ pub fn check(name: &str, settings: &Value, reach: &Reach<'_>, problems: &mut Pro
     if let Some(authentication) = fields.object("authentication", problems) {
         check_authentication(authentication, problems);
     }
-    // What a GET sends are parameters of its URL, which have no levels.
     let is_get = settings.get("method").and_then(Value::as_str) == Some("GET");
     if let Some(template) = fields.value("request_template") {
-        let depth = if is_get { 1 } else { MAX_DEPTH };
-        problems.take(fields.path("request_template"), check_template(template, depth));
+        problems.take(fields.path("request_template"), request::check(template, is_get, &[]));
     }
     if fields.require("response_mapping", problems)
         && let Some(mut mapping) = fields.object("response_mapping", problems)
@@ -87,45 +88,59 @@ fn secret_reference(text: &str) -> Result<(), &'static str> {
     name.map(drop).ok_or("must name a secret, such as secret:cdp_api_token")
 }
 
-/// An object of texts with variables, numbers, booleans and, while `depth` allows, lists and objects.
-fn check_template(template: &Value, depth: usize) -> Result<(), String> {
-    if !template.is_object() {
-        return Err("must be an object".to_owned());
+/// Reads a provider's settings into a plan. None where they are not valid any more.
+pub fn plan(name: &str, settings: &Value, reach: &Reach<'_>) -> Option<Plan> {
+    let mut problems = Problems::default();
+    check(name, settings, reach, &mut problems);
+    if !problems.into_list().is_empty() {
+        return None;
     }
-    let mut left = MAX_FIELDS;
-    level(template, depth, &mut left)
-}
-
-fn level(value: &Value, depth: usize, left: &mut usize) -> Result<(), String> {
-    *left = left.checked_sub(1).ok_or_else(|| format!("must have at most {} fields", MAX_FIELDS - 1))?;
-    let deeper = || depth.checked_sub(1).ok_or("must not be nested as deep");
-    match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
-        Value::String(text) if text.len() > MAX_TEXT => {
-            Err(format!("must have texts of at most {MAX_TEXT} bytes"))
-        }
-        Value::String(text) => template::check(text, &[]),
-        Value::Array(values) => {
-            let depth = deeper()?;
-            values.iter().try_for_each(|value| level(value, depth, left))
-        }
-        Value::Object(fields) => {
-            let depth = deeper()?;
-            let bounded = |name: &String| (1..=128).contains(&name.len());
-            if !fields.keys().all(bounded) {
-                return Err("must have names of 1 to 128 bytes".to_owned());
-            }
-            fields.values().try_for_each(|value| level(value, depth, left))
-        }
+    let text = |name: &str| settings.get(name).and_then(Value::as_str);
+    let (mut headers, mut basic) = (Vec::new(), None);
+    let secret = |text: &str| Template::parse(text, &[SECRET]).ok();
+    let authentication = settings.get("authentication").filter(|authentication| authentication.is_object());
+    let of = |name: &str| authentication?.get(name)?.as_str();
+    let kind = of("type").unwrap_or("none");
+    match kind {
+        "bearer" => headers.push((header::AUTHORIZATION, secret("Bearer {{secret}}")?)),
+        "header" => headers.push((HeaderName::try_from(of("header")?).ok()?, secret("{{secret}}")?)),
+        "basic" => basic = Some([Template::plain(of("username")?), secret("{{secret}}")?]),
+        _ => {}
     }
+    let request = settings.get("request_template").filter(|template| template.is_object()).cloned();
+    let request = request.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+    let url = Template::parse(text("endpoint")?, &[]).ok()?;
+    let named = render::variables_of(&request, &[]).into_iter().chain(url.variables().map(str::to_owned));
+    let mapping = settings.get("response_mapping")?;
+    Some(Plan {
+        label: "custom",
+        field: mapping.get("redis_field")?.as_str()?.to_owned(),
+        need: ConsentNeed::MARKETING,
+        method: text("method").unwrap_or("POST").parse().ok()?,
+        inputs: named.filter(|name| !OF_THE_REQUEST.contains(&name.as_str())).collect(),
+        url,
+        headers,
+        basic,
+        request,
+        variables: &[],
+        json_path: json_path::singular(mapping.get("json_path")?.as_str()?).ok()?,
+        other_shape: None,
+        attributes: None,
+        no_match: &[],
+        protocol: Protocol::Json,
+        is_own_number: true,
+        ttl: duration::ttl(text("ttl")?).ok()?,
+        timeout: text("timeout").map_or(Ok(TIMEOUT), duration::timeout).ok()?,
+        credentials: if kind == "none" { Vec::new() } else { vec![SECRET] },
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use egress::openings::Openings;
     use serde_json::json;
 
     use super::*;
-    use crate::egress::openings::Openings;
 
     /// The specification's own example.
     fn example() -> Value {

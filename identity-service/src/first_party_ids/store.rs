@@ -108,7 +108,7 @@ impl NewCollected {
             pipeline_id: Some(self.pipeline),
             is_withheld: false,
         };
-        ledger.store(field, row);
+        ledger.store(row);
         Fate::Stored
     }
 }

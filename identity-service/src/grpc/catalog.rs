@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use egress::target::Reach;
 use proto::{
     Reason,
     v1::{
@@ -19,7 +20,6 @@ use url::Url;
 use super::caller;
 use crate::{
     app::App,
-    egress::target::Reach,
     enrich,
     error::{Error, Result},
     json, profile,
@@ -42,7 +42,7 @@ impl Service {
         let snapshot = self.app.settings.current().await?;
         // The organisation's own: another could claim a vendor's host, and so have nobody call it.
         let is_ours = |host: &_| snapshot.on_host(host).iter().any(|source| source.org == org);
-        let reach = Reach { allowed: &self.app.openings, is_ours: &is_ours };
+        let reach = Reach { allowed: self.app.enrichment.tools.egress.openings(), is_ours: &is_ours };
         let unknown = || Error::refused(ErrorReason::VendorNotFound);
         let mut problems = Problems::default();
         match kind {
@@ -218,6 +218,7 @@ fn enrichment_vendor(vendor: &Vendor) -> Option<EnrichmentVendor> {
             headers: headers.collect(),
             json_path: record.json_path.to_owned(),
             ttl: record.ttl.to_owned(),
+            request_template: json::struct_of(record.request),
         }),
         host: host(record.base_url),
     })

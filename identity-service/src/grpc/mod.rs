@@ -4,6 +4,7 @@ mod auth;
 mod caller;
 mod catalog;
 mod deadline;
+mod enrich;
 mod guard;
 mod health;
 mod identity_admin;
@@ -59,7 +60,7 @@ pub fn service<H: Health>(
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
         .add_service(bounded!(AuthServiceServer, auth::Service { app: app.clone() }))
-        .add_service(bounded!(EnrichServiceServer, unimplemented::Unimplemented))
+        .add_service(bounded!(EnrichServiceServer, enrich::Service { app: app.clone() }))
         .add_service(bounded!(ProfileServiceServer, unimplemented::Unimplemented))
         .add_service(bounded!(CatalogServiceServer, catalog::Service { app: app.clone() }))
         .add_service(bounded!(IdentityAdminServiceServer, identity_admin::Service { app }));

@@ -3,8 +3,7 @@
 use proto::{
     Reason,
     v1::{
-        BatchProfileRequest, BatchProfileResponse, EnrichRequest, EnrichResponse, ErrorReason,
-        ProfileRequest, ProfileResponse, enrich_service_server::EnrichService,
+        BatchProfileRequest, BatchProfileResponse, ErrorReason, ProfileRequest, ProfileResponse,
         profile_service_server::ProfileService,
     },
 };
@@ -24,7 +23,6 @@ macro_rules! answers_unimplemented {
     };
 }
 
-answers_unimplemented!(EnrichService { enrich(EnrichRequest) -> EnrichResponse; });
 answers_unimplemented!(ProfileService {
     profile(ProfileRequest) -> ProfileResponse;
     batch_profile(BatchProfileRequest) -> BatchProfileResponse;

@@ -2,14 +2,12 @@
 
 use std::collections::HashSet;
 
+use egress::target::Reach;
 use serde_json::Value;
 
-use crate::{
-    egress::target::Reach,
-    providers::{
-        endpoint,
-        validation::{self, Fields, Problems},
-    },
+use crate::providers::{
+    endpoint,
+    validation::{self, Fields, Problems},
 };
 
 /// Facts about a visitor that a linking key may be read from.
@@ -133,10 +131,10 @@ fn check_mappings(fields: &mut Fields<'_>, problems: &mut Problems) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use egress::openings::Openings;
     use serde_json::json;
 
     use super::*;
-    use crate::egress::openings::Openings;
 
     /// The specification's examples, together.
     fn example() -> Value {

@@ -1,9 +1,9 @@
 //! Address of a provider, and the method that it is called with.
 
+use egress::target::{self, Reach};
 use url::Url;
 
 use super::{headers, template};
-use crate::egress::target::{self, Reach};
 
 /// Longest URL, or part of one, in bytes.
 const MAX: usize = 2048;
@@ -56,8 +56,9 @@ fn without_credentials(url: &Url) -> Result<(), &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use egress::openings::Openings;
+
     use super::*;
-    use crate::egress::openings::Openings;
 
     #[test]
     fn urls_hold_no_credentials_and_lead_where_they_say() {

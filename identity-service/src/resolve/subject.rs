@@ -21,7 +21,6 @@ use crate::{
     storage::{
         cache_entries::{self, ConsentEntry},
         mark::Mark,
-        postgres::rows::ConsentRow,
         via::Via,
     },
 };
@@ -74,13 +73,9 @@ impl Person {
 
     /// The event's own consent signals, as if they were stored.
     pub fn own_signals(&self) -> ConsentEntry {
-        let row = self.consent.as_ref().map(|new| ConsentRow {
-            anonymous_id: String::new(),
-            signals: new.json.clone(),
-            sec_gpc: new.sec_gpc,
-            updated_at: OffsetDateTime::UNIX_EPOCH,
-        });
-        cache_entries::consent_entry(row.as_ref())
+        let signals = self.consent.as_ref();
+        let of_call = |new: &NewSignals| cache_entries::consent_of_call(new.json.clone(), new.sec_gpc);
+        signals.map_or_else(|| cache_entries::consent_entry(None), of_call)
     }
 
     /// True where the answer depends on what is known of the identity, which is then read ahead.

@@ -25,8 +25,9 @@ use time::OffsetDateTime;
 use url::Url;
 use uuid::Uuid;
 
-use super::snapshot::{
-    CollectHost, EnabledVendor, Environment, Org, PipelineKey, Snapshot, Source, StoredKey,
+use super::{
+    providers,
+    snapshot::{CollectHost, EnabledVendor, Environment, Org, PipelineKey, Snapshot, Source, StoredKey},
 };
 use crate::{
     consent::{ConsentMapping, ConsentMode, ConsentRule},
@@ -114,6 +115,7 @@ async fn load_here(
     let secrets = of_changed!(server_secrets, rows::ServerSecret);
     let pipelines = of_changed!(pipelines, rows::Pipeline);
     let source_rows = of_changed!(sources, rows::Source);
+    let own_providers = providers::load(connection, &changed).await?;
     let key_rows = of_changed!(pipeline_keys, rows::PipelineKey);
 
     let stored: Vec<rows::TombstoneKey> = tombstone_keys::table
@@ -158,6 +160,12 @@ async fn load_here(
             collect_hosts: own_hosts.into_iter().map(Arc::new).collect(),
             click_ids: vendors::click_ids().filter(|record| collects.has(record.vendor)).collect(),
             generated_ids: vendors::generated_ids().filter(|record| collects.makes(record)).collect(),
+            providers: own_providers
+                .iter()
+                .filter(|(source, _)| *source == row.id)
+                .map(|(_, provider)| provider.clone())
+                .collect(),
+            tells_claimed: row.browser_identity == "claimed",
             refused_host: before.source(row.id).map(|source| source.refused_host.clone()).unwrap_or_default(),
             id: row.id,
             org: row.org_id,

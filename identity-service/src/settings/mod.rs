@@ -3,8 +3,10 @@
 mod last_use;
 mod load;
 mod poll;
+mod providers;
 mod refused_host;
 mod snapshot;
 
 pub use poll::Settings;
+pub use providers::{ProviderKind, SealedCredentials, StoredProvider};
 pub use snapshot::{CollectHost, EnabledVendor, Environment, PipelineKey, Snapshot, Source};

@@ -11,7 +11,7 @@ use serve::{Authority, origin::Origin};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{last_use::LastUse, refused_host::RefusedHost};
+use super::{last_use::LastUse, providers::StoredProvider, refused_host::RefusedHost};
 use crate::{
     consent::ConsentRule,
     limits::{org_calls::OrgCalls, rate::Rate},
@@ -88,6 +88,10 @@ pub struct Source {
     pub click_ids: Vec<&'static ClickId>,
     /// Generated IDs that are made for browsers of its pipeline.
     pub generated_ids: Vec<&'static GeneratedId>,
+    /// Providers of enrichment that are enabled on it.
+    pub providers: Vec<Arc<StoredProvider>>,
+    /// True where a browser is told what belongs to whom it only claims to be (`browser_identity`).
+    pub tells_claimed: bool,
     /// The last host by which its keys were refused; handed on from snapshot to snapshot.
     pub refused_host: Arc<RefusedHost>,
 }
@@ -96,6 +100,11 @@ impl Source {
     /// Finds the vendor of that name, if it is enabled here.
     pub fn vendor(&self, name: &str) -> Option<&EnabledVendor> {
         self.vendors.iter().find(|enabled| enabled.vendor.name == name)
+    }
+
+    /// Finds the provider of enrichment of that name, if it is enabled here.
+    pub fn provider(&self, name: &str) -> Option<&Arc<StoredProvider>> {
+        self.providers.iter().find(|provider| provider.name == name)
     }
 
     /// Finds the collect host that a request was sent to, if it is one of the source's.

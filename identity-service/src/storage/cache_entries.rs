@@ -128,6 +128,12 @@ pub fn consent_entry(row: Option<&ConsentRow>) -> ConsentEntry {
     }
 }
 
+/// The signals that one call brings, which are stored for nobody.
+pub fn consent_of_call(signals: Option<String>, sec_gpc: bool) -> ConsentEntry {
+    let (anonymous_id, updated_at) = (String::new(), OffsetDateTime::UNIX_EPOCH);
+    consent_entry(Some(&ConsentRow { anonymous_id, signals, sec_gpc, updated_at }))
+}
+
 /// A vendor ID as it is served, from PostgreSQL's row.
 pub fn vendor_id(row: &VendorIdRow) -> VendorIdEntry<'_> {
     VendorIdEntry {

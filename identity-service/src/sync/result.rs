@@ -91,7 +91,7 @@ impl Write for NewResult {
             pipeline_id: Some(self.pipeline),
             is_withheld: false,
         };
-        ledger.store(self.field, row);
+        ledger.store(row);
         (SyncOutcome::Stored, is_first)
     }
 }

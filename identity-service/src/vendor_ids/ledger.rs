@@ -44,7 +44,7 @@ pub struct Ledger {
     /// Schedules that changed in this transaction.
     pub new_attempts: BTreeMap<(Uuid, VendorAndBrowser), Attempt>,
     /// IDs that came, by canonical identity, field and owner.
-    pub new_ids: BTreeMap<(Uuid, &'static str, Owner), VendorIdRow>,
+    pub new_ids: BTreeMap<(Uuid, String, Owner), VendorIdRow>,
 }
 
 impl Ledger {
@@ -94,15 +94,15 @@ impl Ledger {
     }
 
     /// The ID of an owner in a field, that of an earlier write of this transaction included.
-    pub fn stored(&self, canonical: Uuid, field: &'static str, owner: &Owner) -> Option<Cow<'_, StoredId>> {
-        let newer = self.new_ids.get(&(canonical, field, owner.clone()));
+    pub fn stored(&self, canonical: Uuid, field: &str, owner: &Owner) -> Option<Cow<'_, StoredId>> {
+        let newer = self.new_ids.get(&(canonical, field.to_owned(), owner.clone()));
         let newer = newer.map(|row| Cow::Owned(StoredId::of_row(row)));
         newer.or_else(|| self.stored.get(&(canonical, owner.clone()))?.get(field).map(Cow::Borrowed))
     }
 
     /// Enters an ID in the place of its owner's earlier one in the field.
-    pub fn store(&mut self, field: &'static str, row: VendorIdRow) {
-        self.new_ids.insert((row.canonical_id, field, row.owner.clone()), row);
+    pub fn store(&mut self, row: VendorIdRow) {
+        self.new_ids.insert((row.canonical_id, row.field.clone(), row.owner.clone()), row);
     }
 }
 

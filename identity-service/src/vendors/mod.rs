@@ -5,7 +5,7 @@
 mod click_id;
 mod consent_need;
 pub mod cookie_format;
-mod enrichment;
+pub mod enrichment;
 mod field;
 mod generated_id;
 mod records;

@@ -24,9 +24,12 @@ pub const PROFILE_PROVIDERS: Column = Column { table: "profile_providers", colum
 /// Keys of tombstones.
 pub const TOMBSTONE_KEYS: Column = Column { table: "tombstone_keys", column: "sealed" };
 
+/// Tokens that vendors gave to refresh an ID with.
+pub const ENRICHMENTS: Column = Column { table: "enrichments", column: "sealed" };
+
 /// The sealed columns of the whole database.
-pub const ALL: [Column; 5] =
-    [SERVER_SECRETS, ENRICHMENT_SETTINGS, SECRETS, PROFILE_PROVIDERS, TOMBSTONE_KEYS];
+pub const ALL: [Column; 6] =
+    [SERVER_SECRETS, ENRICHMENT_SETTINGS, SECRETS, PROFILE_PROVIDERS, TOMBSTONE_KEYS, ENRICHMENTS];
 
 impl Column {
     /// The place that a value in that row is bound to.

@@ -123,9 +123,12 @@ pub async fn still_idle(
 
 /// Statements that remove what is of no use any more by age: one a table, each with the oldest age that is
 /// kept.
-const AGED: [&str; 8] = [
+const AGED: [&str; 9] = [
     "DELETE FROM vendor_ids WHERE ctid = ANY (ARRAY( \
          SELECT ctid FROM vendor_ids WHERE expires_at < $1 - interval '7 days' LIMIT $2 FOR UPDATE SKIP LOCKED))",
+    "DELETE FROM enrichments WHERE ctid = ANY (ARRAY( \
+         SELECT ctid FROM enrichments WHERE COALESCE(kept_until, leased_until) < $1 - interval '7 days' LIMIT $2 \
+         FOR UPDATE SKIP LOCKED))",
     "DELETE FROM used_states WHERE ctid = ANY (ARRAY( \
          SELECT ctid FROM used_states WHERE issued_at < $1 - interval '7 days' LIMIT $2 FOR UPDATE SKIP LOCKED))",
     // As long as a browser keeps a cookie that could bring the two together.

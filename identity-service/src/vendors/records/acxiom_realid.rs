@@ -1,6 +1,6 @@
 //! Acxiom Real ID: a Person ID by enrichment.
 
-use crate::vendors::{ConsentNeed, Credential, EnrichmentVendor, Evidence, Vendor};
+use crate::vendors::{ConsentNeed, Credential, EnrichmentVendor, Evidence, Vendor, enrichment::Protocol};
 
 const NAME: &str = "acxiom_realid";
 const NEED: ConsentNeed = ConsentNeed::MARKETING;
@@ -21,7 +21,15 @@ pub const ACXIOM_REALID: Vendor = Vendor {
         method: "POST",
         path: "/",
         headers: &[("x-api-key", "{{api_key}}")],
+        basic: None,
+        request: r#"{"email_sha256": "{{sha256_email}}", "device_id": "{{device_id}}", "device_type": "{{device_type}}"}"#,
+        inputs: &["sha256_email", "device_id"],
         json_path: "$.acxiom_person_id",
+        other_shape: None,
+        attributes: Some("$.attributes"),
+        no_match: &[404],
+        protocol: Protocol::Json,
+        is_own_number: false,
         ttl: "30d",
         evidence: Evidence::SpecOnly,
         evidence_source: "",

@@ -1,6 +1,6 @@
 //! Amperity, as a vendor of enrichment.
 
-use crate::vendors::{ConsentNeed, Credential, EnrichmentVendor, Evidence, Vendor};
+use crate::vendors::{ConsentNeed, Credential, EnrichmentVendor, Evidence, Vendor, enrichment::Protocol};
 
 const NAME: &str = "amperity";
 const NEED: ConsentNeed = ConsentNeed::MARKETING;
@@ -21,7 +21,15 @@ pub const AMPERITY: Vendor = Vendor {
         method: "POST",
         path: "/v1/resolve",
         headers: &[("authorization", "Bearer {{token}}")],
+        basic: None,
+        request: r#"{"anonymous_id": "{{anonymous_id}}", "user_id": "{{user_id}}", "email_sha256": "{{sha256_email}}", "phone_sha256": "{{sha256_phone}}"}"#,
+        inputs: &["anonymous_id", "user_id", "sha256_email", "sha256_phone"],
         json_path: "$.amperity_id",
+        other_shape: None,
+        attributes: Some("$.attributes"),
+        no_match: &[404],
+        protocol: Protocol::Json,
+        is_own_number: true,
         ttl: "30d",
         evidence: Evidence::SpecOnly,
         evidence_source: "",

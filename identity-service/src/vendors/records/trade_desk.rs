@@ -2,6 +2,7 @@
 
 use crate::vendors::{
     ConsentNeed, Credential, EnrichmentVendor, Evidence, SyncVendor, Vendor,
+    enrichment::Protocol,
     sync::{Mode, PartnerIn, PrivacyParams, SyncHelp, UidShape},
 };
 
@@ -57,7 +58,15 @@ pub const TRADE_DESK: Vendor = Vendor {
         method: "GET",
         path: "/track/rid",
         headers: &[],
+        basic: Some(["partner_id", "secret"]),
+        request: r#"{"fmt": "json", "email_sha256": "{{sha256_email}}", "device_id": "{{device_id}}", "device_type": "{{device_type}}"}"#,
+        inputs: &["sha256_email", "device_id"],
         json_path: "$.TDID",
+        other_shape: None,
+        attributes: None,
+        no_match: &[],
+        protocol: Protocol::Json,
+        is_own_number: false,
         ttl: "30d",
         evidence: Evidence::Observed,
         evidence_source: "github.com/prebid/Prebid.js modules/unifiedIdSystem.js",

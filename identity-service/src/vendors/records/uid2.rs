@@ -1,6 +1,9 @@
 //! Unified ID 2.0: an advertising token by enrichment.
 
-use crate::vendors::{ConsentNeed, Credential, EnrichmentVendor, Evidence, Vendor, enrichment::BEARER};
+use crate::vendors::{
+    ConsentNeed, Credential, EnrichmentVendor, Evidence, Vendor,
+    enrichment::{BEARER, Protocol},
+};
 
 const NAME: &str = "uid2";
 const NEED: ConsentNeed = ConsentNeed::MARKETING;
@@ -28,7 +31,15 @@ pub const UID2: Vendor = Vendor {
         method: "POST",
         path: "/v2/token/generate",
         headers: BEARER,
+        basic: None,
+        request: "{}",
+        inputs: &["sha256_email", "sha256_phone"],
         json_path: "$.body.advertising_token",
+        other_shape: None,
+        attributes: None,
+        no_match: &[],
+        protocol: Protocol::Uid2,
+        is_own_number: false,
         // How long an operator lets pass before a token is to be refreshed.
         ttl: "1h",
         evidence: Evidence::Documented,

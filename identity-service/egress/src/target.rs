@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serve::{Authority, Networks, address};
 use url::{Host, Url};
 
-use super::openings::Openings;
+use crate::openings::Openings;
 
 /// Last labels of names that are no public host's.
 const PRIVATE_NAMES: [&str; 10] = [
@@ -56,7 +56,7 @@ pub fn parse(text: &str, reach: &Reach<'_>) -> Result<Url, &'static str> {
 }
 
 /// Refuses a parsed URL that leads where it may not.
-fn check(url: &Url, allowed: &Openings) -> Result<(), &'static str> {
+pub(crate) fn check(url: &Url, allowed: &Openings) -> Result<(), &'static str> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err("must not hold credentials");
     }

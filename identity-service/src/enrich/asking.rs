@@ -1,0 +1,272 @@
+//! Asking a provider, once for all who want the same: the lease that keeps other instances from asking too, what the
+//! provider has said of late, the call, and keeping its answer.
+
+use std::{sync::Arc, time::Duration};
+
+use migrations::sealed::columns::ENRICHMENTS;
+use time::OffsetDateTime;
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::{
+    counters,
+    enrichment::Tools,
+    exchange::{self, Exchange},
+    outcome::{Answer, Failure, Found, Kept},
+    plan::{Plan, Prepared},
+    uid2::Refresh,
+};
+use crate::{
+    clock,
+    error::Result as CoreResult,
+    providers::variables::Variables,
+    settings::StoredProvider,
+    storage::{
+        postgres::{
+            enrichments::{self, Asked, EnrichmentRow, Holder, NewAnswer},
+            provider_states::{self, NewFailure, ProviderName},
+        },
+        retry_lost,
+    },
+};
+
+/// Time for which an opt-out is believed: as long as anybody is known.
+const OPT_OUT: time::Duration = time::Duration::days(400);
+/// Time after which an ID that could not be refreshed is tried again.
+const RETRY_REFRESH: time::Duration = time::Duration::minutes(5);
+/// Time between two looks at what another instance is asking for.
+const LOOK: Duration = Duration::from_millis(25);
+/// Time that a lease outlives the call.
+const LEASE_MARGIN: Duration = Duration::from_secs(1);
+
+/// What is asked, and of whom.
+pub struct Question {
+    /// The provider as it is stored.
+    pub provider: Arc<StoredProvider>,
+    /// Its name, for its state.
+    pub name: ProviderName,
+    /// Its plan.
+    pub plan: Plan,
+    /// The request.
+    pub prepared: Prepared,
+    /// What is known of the visitor.
+    pub variables: Variables,
+    /// The place of the answer.
+    pub asked: Asked,
+    /// The holder of the ID.
+    pub holder: Holder,
+    /// The end of the time that there is.
+    pub until: Instant,
+}
+
+/// True where an answer that is kept counts at `now`.
+pub fn is_live(row: &EnrichmentRow, now: OffsetDateTime) -> bool {
+    row.outcome.is_some() && row.expires_at.is_some_and(|end| end > now)
+}
+
+/// An answer as its row has it.
+pub fn kept(row: &EnrichmentRow) -> Kept {
+    let at = |time: Option<OffsetDateTime>| time.unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    Kept {
+        value: row.value.clone(),
+        is_opt_out: row.outcome.as_deref() == Some("opt_out"),
+        collected_at: at(row.collected_at),
+        expires_at: at(row.expires_at),
+        kept_until: at(row.kept_until),
+    }
+}
+
+/// Asks, or waits for another instance that does.
+pub async fn ask(tools: Tools, question: Question) -> Result<Kept, Failure> {
+    let row = match lease(&tools, &question).await? {
+        Leased::Ours(row) => row,
+        Leased::Answered(kept) => return Ok(kept),
+    };
+    let now = clock::now();
+    let asked = called(&tools, &question, &row, now).await;
+    let result = match asked {
+        Ok(answer) => keep(&tools, &question, row.id, answer, now).await,
+        Err(failure) => Err(failure),
+    };
+    let Err(failure) = result else { return result };
+    let org = question.asked.org;
+    let released =
+        retry_lost!({ enrichments::release(&mut *tools.stores.connection().await?, org, row.id).await });
+    if let Err(error) = released {
+        serve::warn_on_change!(WARN, %error, "a lease was not given back; it ends by itself");
+    }
+    // An ID that could not be refreshed is good until it ends.
+    let old = kept(&row);
+    if old.value.is_some() && old.kept_until > now && failure != Failure::Erased {
+        return Ok(Kept { expires_at: old.kept_until.min(now + RETRY_REFRESH), ..old });
+    }
+    Err(failure)
+}
+
+enum Leased {
+    Ours(EnrichmentRow),
+    Answered(Kept),
+}
+
+/// Takes the lease, or waits for what comes of another's.
+async fn lease(tools: &Tools, question: &Question) -> Result<Leased, Failure> {
+    let (asked, canonical) = (question.asked, question.holder.canonical);
+    loop {
+        let now = clock::now();
+        let until = now + question.plan.timeout + LEASE_MARGIN;
+        let claimed: CoreResult<_> = retry_lost!({
+            let mut connection = tools.stores.connection().await?;
+            match enrichments::claim(&mut connection, asked, canonical, now, until).await? {
+                Some(row) => Ok((true, Some(row))),
+                None => Ok((false, enrichments::find(&mut connection, asked, &question.holder).await?)),
+            }
+        });
+        match claimed.map_err(unavailable)? {
+            (true, Some(row)) => return Ok(Leased::Ours(row)),
+            (_, Some(row)) if is_live(&row, now) => return Ok(Leased::Answered(kept(&row))),
+            (_, Some(_)) => {}
+            (_, None) => return Err(Failure::Erased),
+        }
+        if Instant::now() + LOOK >= question.until {
+            return Err(Failure::Timeout);
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// Calls the provider, unless it has said that it wants no call.
+async fn called(
+    tools: &Tools,
+    question: &Question,
+    row: &EnrichmentRow,
+    now: OffsetDateTime,
+) -> Result<Answer, Failure> {
+    let Question { provider, name, plan, prepared, variables, until, .. } = question;
+    let state = retry_lost!({ provider_states::find(&mut *tools.stores.connection().await?, name).await });
+    let state = state.map_err(unavailable)?;
+    if state.refused_version == Some(provider.version) {
+        return Err(Failure::Credentials(None));
+    }
+    if let Some(pause) = state.backoff_until.map(|until| until - now).filter(|pause| pause.is_positive()) {
+        return Err(Failure::RateLimited(pause.unsigned_abs()));
+    }
+    let refresh = row.sealed.as_deref().and_then(|sealed| {
+        let opened = tools.keys.open(ENRICHMENTS.place(question.asked.org, row.id), sealed).ok()?;
+        Refresh::parse(&opened, now)
+    });
+    let call = tools.gates.of(provider.id).enter()?;
+    let exchange = Exchange { egress: &tools.egress, keys: &tools.keys, provider, plan, variables, prepared };
+    let began = Instant::now();
+    let answer = exchange.ask(refresh.as_ref(), until.saturating_duration_since(began), now).await;
+    let failure = answer.as_ref().err().copied();
+    if call.end(failure.is_some_and(Failure::is_away)) {
+        counters::left_alone(plan.label);
+    }
+    let outcome = failure.map_or("answered", Failure::reason);
+    counters::called(plan.label, outcome, began.elapsed());
+    note(tools, question, failure).await;
+    answer
+}
+
+/// Notes what came of a call, for all instances and for whoever asks for the provider's status.
+async fn note(tools: &Tools, question: &Question, failure: Option<Failure>) {
+    let (name, at) = (&question.name, clock::now());
+    let noted = retry_lost!({
+        let mut connection = tools.stores.connection().await?;
+        let Some(failure) = failure else {
+            return provider_states::succeeded(&mut connection, name, at).await;
+        };
+        let backoff_until = match failure {
+            Failure::RateLimited(pause) => Some(at + pause),
+            _ => None,
+        };
+        let refused_version = matches!(failure, Failure::Credentials(_)).then_some(question.provider.version);
+        let (reason, status) = (failure.reason(), failure.status());
+        let failure = NewFailure { reason, status, at, backoff_until, refused_version };
+        provider_states::failed(&mut connection, name, failure).await
+    });
+    if let Err(error) = noted {
+        serve::warn_on_change!(WARN, %error, "the state of a provider was not noted");
+    }
+    let Some(failure) = failure else { return };
+    let (source, provider, status) = (name.source, &name.provider, failure.status());
+    if matches!(failure, Failure::Credentials(_)) {
+        tracing::error!(
+            %source, provider, status,
+            "configuration error: the provider refuses the credentials; it is not called until they change"
+        );
+    } else {
+        tracing::warn!(%source, provider, status, reason = failure.reason(), "a provider was skipped");
+    }
+}
+
+/// Keeps an answer.
+async fn keep(
+    tools: &Tools,
+    question: &Question,
+    row: Uuid,
+    answer: Answer,
+    now: OffsetDateTime,
+) -> Result<Kept, Failure> {
+    let org = question.asked.org;
+    let none_until = exchange::none_until(&question.plan, now);
+    let (outcome, found) = match answer {
+        Answer::Found(found) => ("found", Some(found)),
+        Answer::None => ("none", None),
+        Answer::OptOut => ("opt_out", None),
+    };
+    let is_opt_out = outcome == "opt_out";
+    let end = if is_opt_out { now + OPT_OUT } else { none_until };
+    let found = found.unwrap_or_else(|| Found {
+        value: String::new(),
+        attributes: None,
+        expires_at: end,
+        kept_until: end,
+        refresh: None,
+    });
+    let value = (outcome == "found").then_some(found.value.as_str());
+    let sealed: Option<Zeroizing<Vec<u8>>> = found.refresh;
+    let kept: CoreResult<bool> = retry_lost!({
+        let mut connection = tools.stores.connection().await?;
+        let sealed = match &sealed {
+            Some(plain) => {
+                let place = ENRICHMENTS.place(org, row);
+                Some(tools.keys.seal_counted(&mut connection, place, plain).await.map_err(sealing)?)
+            }
+            None => None,
+        };
+        let answer = NewAnswer {
+            outcome,
+            value,
+            attributes: found.attributes.as_ref(),
+            collected_at: now,
+            expires_at: found.expires_at,
+            kept_until: found.kept_until,
+            sealed: sealed.as_deref(),
+        };
+        enrichments::keep(&mut connection, org, row, &answer).await
+    });
+    if !kept.map_err(unavailable)? {
+        return Err(Failure::Erased);
+    }
+    Ok(Kept {
+        value: value.map(str::to_owned),
+        is_opt_out,
+        collected_at: now,
+        expires_at: found.expires_at,
+        kept_until: found.kept_until,
+    })
+}
+
+/// What a failed store means for an asker.
+pub fn unavailable(error: crate::error::Error) -> Failure {
+    // What the store said is logged there.
+    let _ = error.reason();
+    Failure::Unavailable
+}
+
+fn sealing(error: migrations::sealed::CountedError) -> crate::error::Error {
+    serve::warn_on_change!(ERROR, %error, "what a vendor gave to refresh an ID with can't be sealed");
+    crate::error::Error::refused(proto::v1::ErrorReason::Unavailable)
+}

@@ -1,0 +1,111 @@
+//! The person who is asked about: all that providers may be asked with, and what of it is vouched for.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use uuid::Uuid;
+
+use super::uid2;
+use crate::{
+    consent::Signals,
+    error::Result,
+    identifiers::{Identifier, Kind},
+    providers::variables::Variables,
+    storage::{
+        Stores,
+        cache_entries::ConsentEntry,
+        postgres::{
+            identities,
+            pii::{self, DigestRow},
+        },
+        retry_lost,
+        via::Via,
+    },
+};
+
+/// A person who was resolved, for one call.
+#[derive(Debug)]
+pub struct Person {
+    /// The organisation whose data it is.
+    pub org: Uuid,
+    /// The canonical identity.
+    pub canonical: Uuid,
+    /// The browser that an ID is asked for, or the user where there is none.
+    pub owner: Identifier,
+    /// The signals that count for the owner.
+    pub consent: ConsentEntry,
+    /// True where it is a browser that asks, and is told.
+    pub is_browser: bool,
+    /// True where a caller that may vouch for it asks.
+    pub is_vouched: bool,
+}
+
+impl Person {
+    /// The signals, parsed.
+    pub fn signals(&self) -> &Signals {
+        self.consent.signals()
+    }
+}
+
+/// Names of variables that say who the person is, which only counts as theirs where somebody has vouched for it.
+const NAMES_A_PERSON: [&str; 6] =
+    ["user_id", "canonical_id", "sha256_email", "sha256_phone", uid2::EMAIL, uid2::PHONE];
+
+/// The facts that are known of a person.
+pub struct Known {
+    /// Variables of templates.
+    pub variables: Variables,
+    /// Variables that a browser only claims.
+    claimed: Vec<&'static str>,
+}
+
+impl Known {
+    /// True where one of `names` has a value that is only claimed.
+    pub fn is_claimed(&self, names: &[String]) -> bool {
+        self.claimed.iter().any(|claimed| names.iter().any(|name| name == claimed))
+    }
+}
+
+/// Adds what is stored of a person to `variables` of the request.
+pub async fn learn(stores: &Stores, person: &Person, mut variables: Variables) -> Result<Known> {
+    let (org, owner) = (person.org, &person.owner);
+    let (links, contacts) = retry_lost!({
+        let mut connection = stores.connection().await?;
+        let linked = identities::linked(&mut connection, org, &[person.canonical]).await?;
+        let links = linked.into_values().next().unwrap_or_default();
+        let contacts = pii::find(&mut connection, org, links.keys()).await?;
+        Ok((links, contacts))
+    })?;
+    let is_proven = person.is_vouched || links.get(owner).is_some_and(|via| via.is_proof());
+    let user = links.keys().find(|id| id.kind == Kind::UserId);
+    let mut claimed = Vec::new();
+    let mut set = |name: &'static str, value: Option<String>, is_vouched: bool| {
+        if value.is_some() && !is_vouched && NAMES_A_PERSON.contains(&name) {
+            claimed.push(name);
+        }
+        variables.set(name, value);
+    };
+    let browser = (owner.kind == Kind::AnonymousId).then(|| owner.value.clone());
+    set("anonymous_id", browser, true);
+    set("user_id", user.map(|id| id.value.clone()), is_proven);
+    set("canonical_id", Some(person.canonical.to_string()), is_proven || user.is_none());
+
+    let own_or_proven = |row: &&DigestRow| {
+        let of = Identifier { kind: row.kind(), value: row.value.clone() };
+        let is_tied = is_proven && row.verified && links.get(&of).copied().is_some_and(Via::is_proof);
+        of == *owner || is_tied
+    };
+    for (what, sha256, uid2) in
+        [("email", "sha256_email", uid2::EMAIL), ("phone", "sha256_phone", uid2::PHONE)]
+    {
+        let rows = contacts.iter().filter(|row| row.what == what).filter(own_or_proven);
+        // What is vouched for says more than what this browser claims; of several the newest.
+        let best = rows.max_by_key(|row| {
+            (row.verified, row.kind() == owner.kind && row.value == owner.value, row.seen_at)
+        });
+        let Some(row) = best else { continue };
+        let normal = row.uid2_sha256.as_ref().unwrap_or(&row.lower_sha256);
+        let plain = if what == "phone" { normal } else { &row.lower_sha256 };
+        set(sha256, Some(hex::encode(plain)), row.verified);
+        set(uid2, Some(STANDARD.encode(normal)), row.verified);
+    }
+    Ok(Known { variables, claimed })
+}

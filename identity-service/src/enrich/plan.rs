@@ -1,0 +1,105 @@
+//! The plan of a provider: its settings, read into what a call is made of.
+
+use std::time::Duration;
+
+use http::{HeaderName, Method};
+use serde_json::Value;
+use serde_json_path::JsonPath;
+use sha2::{Digest, Sha256};
+use url::Url;
+
+use crate::{
+    providers::{render, template::Template, variables::Variables},
+    vendors::{
+        ConsentNeed,
+        enrichment::{OtherShape, Protocol},
+    },
+};
+
+/// Bytes of an answer that are read at most, unpacked: 256 KiB.
+pub const MAX_ANSWER_BYTES: usize = 256 * 1024;
+/// Time for the whole exchange with a built-in vendor, and with a provider that sets none.
+pub const TIMEOUT: Duration = Duration::from_secs(2);
+/// Time for which the lack of an ID is believed, at most.
+pub const LONGEST_NONE: Duration = Duration::from_hours(24);
+
+/// All that a call to one provider is made of, but for the visitor and the credentials.
+#[derive(Debug)]
+pub struct Plan {
+    /// The word for the provider in metrics: the vendor's name, or `custom`.
+    pub label: &'static str,
+    /// Field of the identity that holds the ID.
+    pub field: String,
+    /// The consent that is needed.
+    pub need: ConsentNeed,
+    /// The HTTP method.
+    pub method: Method,
+    /// The URL.
+    pub url: Template,
+    /// Headers, in which credentials may stand.
+    pub headers: Vec<(HeaderName, Template)>,
+    /// User and password of HTTP basic authentication, in which credentials may stand.
+    pub basic: Option<[Template; 2]>,
+    /// The template of the request.
+    pub request: Value,
+    /// Variables that the request may name beside those of all templates.
+    pub variables: &'static [&'static str],
+    /// Variables of which one at least has to have a value.
+    pub inputs: Vec<String>,
+    /// The place of the ID in an answer.
+    pub json_path: JsonPath,
+    /// Reader of the ID in an answer of another shape.
+    pub other_shape: Option<OtherShape>,
+    /// The place of the person's attributes in an answer.
+    pub attributes: Option<JsonPath>,
+    /// HTTP statuses that say that nobody is known, beside 204.
+    pub no_match: &'static [u16],
+    /// The protocol.
+    pub protocol: Protocol,
+    /// True where the ID is the customer's own number of a person.
+    pub is_own_number: bool,
+    /// Life of an ID.
+    pub ttl: Duration,
+    /// Time for the whole exchange.
+    pub timeout: Duration,
+    /// The names of the credentials that a call needs.
+    pub credentials: Vec<&'static str>,
+}
+
+/// A request for one visitor, without its credentials.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The URL, without the parameters of a GET's request.
+    pub url: Url,
+    /// The request: the body of a POST, the parameters of a GET.
+    pub request: Value,
+    /// Digest of the provider's settings and of the request: who would be asked the same has the same.
+    pub inputs: [u8; 32],
+}
+
+impl Plan {
+    /// The names of the variables that the provider is asked with.
+    pub fn names(&self) -> Vec<String> {
+        let named = render::variables_of(&self.request, self.variables).into_iter();
+        named.chain(self.url.variables().map(str::to_owned)).collect()
+    }
+
+    /// Makes the request for a visitor. None where nothing is known of them that the provider takes.
+    pub fn prepare(&self, settings: &Value, variables: &Variables) -> Option<Prepared> {
+        if !self.inputs.is_empty() && !self.inputs.iter().any(|name| variables.get(name).is_some()) {
+            return None;
+        }
+        let url = render::url(&self.url, variables)?;
+        let request = match self.protocol {
+            Protocol::Json => render::json(&self.request, variables, self.variables)?,
+            Protocol::Uid2 => super::uid2::request(variables)?,
+        };
+        let asked = [settings.to_string(), url.to_string(), request.to_string()];
+        let mut inputs = Sha256::new();
+        for part in asked {
+            inputs.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+            inputs.update(part);
+        }
+        Some(Prepared { url, request, inputs: inputs.finalize().into() })
+    }
+}

@@ -1,0 +1,182 @@
+//! Gates: each provider has places of its own, and one that has failed again and again is left alone for a while, so
+//! that none of them holds up the others.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+use uuid::Uuid;
+
+/// Calls of one provider at once. At two seconds each, which is the most, these are 32 calls a second.
+const CALLS: usize = 64;
+/// Callers that wait for one provider at once, those whose calls they share included. All providers of a source together
+/// stay below what an organisation may have at once.
+const WAITERS: usize = 128;
+/// Failures in a row after which a provider is left alone.
+const FAILURES: u32 = 10;
+/// Time for which it is left alone, at first; twice as long each time that it still fails.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+/// Longest time for which it is left alone.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
+/// The gates of all providers, each made when it is first called.
+#[derive(Default)]
+pub struct Gates(Mutex<HashMap<Uuid, Arc<Gate>>>);
+
+/// The gate of one provider.
+pub struct Gate {
+    places: Arc<Semaphore>,
+    waiters: Arc<Semaphore>,
+    breaker: Mutex<Breaker>,
+}
+
+#[derive(Default)]
+struct Breaker {
+    /// Failures since the last success.
+    failures: u32,
+    /// The end of the pause; none while calls go through.
+    until: Option<Instant>,
+    /// True while one call tries whether the provider is back.
+    is_trying: bool,
+}
+
+/// Whether a provider is called, by its failures of late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Calls go through.
+    Closed,
+    /// Nobody calls.
+    Open,
+    /// One call tries whether it is back.
+    HalfOpen,
+}
+
+/// The reason for staying outside, with the time after which another try makes sense.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Busy(pub Duration);
+
+/// A call that was let in. One that ends without saying how counts as failed.
+pub struct Call {
+    gate: Arc<Gate>,
+    _place: OwnedSemaphorePermit,
+    is_settled: bool,
+}
+
+impl Gates {
+    /// The gate of the provider whose settings have that ID.
+    pub fn of(&self, provider: Uuid) -> Arc<Gate> {
+        let mut gates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let gate = || {
+            Arc::new(Gate {
+                places: Arc::new(Semaphore::new(CALLS)),
+                waiters: Arc::new(Semaphore::new(WAITERS)),
+                breaker: Mutex::default(),
+            })
+        };
+        gates.entry(provider).or_insert_with(gate).clone()
+    }
+}
+
+impl Gate {
+    /// A place to wait in, until it is dropped.
+    pub fn wait(&self) -> Result<OwnedSemaphorePermit, Busy> {
+        self.waiters.clone().try_acquire_owned().map_err(|_| Busy(Duration::from_secs(1)))
+    }
+
+    /// Lets one call in.
+    pub fn enter(self: &Arc<Self>) -> Result<Call, Busy> {
+        let place = self.places.clone().try_acquire_owned().map_err(|_| Busy(Duration::from_secs(1)))?;
+        let now = Instant::now();
+        let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(until) = breaker.until {
+            if now < until || breaker.is_trying {
+                return Err(Busy(until.saturating_duration_since(now).max(Duration::from_secs(1))));
+            }
+            breaker.is_trying = true;
+        }
+        Ok(Call { gate: self.clone(), _place: place, is_settled: false })
+    }
+
+    /// The state of the breaker.
+    pub fn state(&self) -> State {
+        let breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+        match breaker.until {
+            None => State::Closed,
+            Some(until) if breaker.is_trying || Instant::now() >= until => State::HalfOpen,
+            Some(_) => State::Open,
+        }
+    }
+
+    /// Takes what came of a call. True where the provider is left alone from now on.
+    fn settle(&self, has_failed: bool) -> bool {
+        let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+        if !has_failed {
+            *breaker = Breaker::default();
+            return false;
+        }
+        breaker.failures = breaker.failures.saturating_add(1);
+        breaker.is_trying = false;
+        if let Some(further) = breaker.failures.checked_sub(FAILURES) {
+            let pause = FIRST_PAUSE.saturating_mul(1 << further.min(8)).min(LONGEST_PAUSE);
+            breaker.until = Some(Instant::now() + pause);
+        }
+        breaker.until.is_some()
+    }
+}
+
+impl Call {
+    /// Ends the call. Failed is what tells that the provider is away: not a refusal, which is an answer. True where it is
+    /// left alone from now on.
+    pub fn end(mut self, has_failed: bool) -> bool {
+        self.is_settled = true;
+        self.gate.settle(has_failed)
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if !self.is_settled {
+            self.gate.settle(true);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_fails_again_and_again_is_left_alone_and_then_tried_once() {
+        let gate = Gates::default().of(Uuid::nil());
+        for _ in 0..FAILURES {
+            assert_eq!(gate.state(), State::Closed);
+            gate.enter().ok().unwrap().end(true);
+        }
+        assert_eq!((gate.state(), gate.enter().err()), (State::Open, Some(Busy(FIRST_PAUSE))));
+        tokio::time::advance(FIRST_PAUSE).await;
+        let trying = gate.enter().ok().unwrap();
+        assert_eq!(gate.state(), State::HalfOpen);
+        assert!(gate.enter().is_err(), "one alone");
+        drop(trying);
+        assert_eq!(gate.enter().err(), Some(Busy(2 * FIRST_PAUSE)), "it still fails");
+        tokio::time::advance(LONGEST_PAUSE).await;
+        gate.enter().ok().unwrap().end(false);
+        assert_eq!(gate.state(), State::Closed);
+    }
+
+    #[tokio::test]
+    async fn the_places_of_one_are_not_another_s() {
+        let gates = Gates::default();
+        let inside: Vec<Call> = (0..CALLS).map(|_| gates.of(Uuid::nil()).enter().ok().unwrap()).collect();
+        assert!(gates.of(Uuid::nil()).enter().is_err());
+        assert!(gates.of(Uuid::max()).enter().is_ok());
+        inside.into_iter().for_each(|call| _ = call.end(false));
+        assert!(gates.of(Uuid::nil()).enter().is_ok());
+    }
+}
