@@ -13,10 +13,11 @@ use proto::{
     Reason,
     v1::{
         AuthenticateRequest, AuthenticateResponse, BeginSyncRequest, BeginSyncResponse, CheckOriginRequest,
-        CheckOriginResponse, CreateLinkRequest, CreateLinkResponse, ErrorReason, ResolveRequest,
-        ResolveResponse, StoreSyncResultRequest, StoreSyncResultResponse, VendorCookiesRequest,
-        VendorCookiesResponse, auth_service_client::AuthServiceClient,
-        resolve_service_client::ResolveServiceClient, sync_service_client::SyncServiceClient,
+        CheckOriginResponse, CreateLinkRequest, CreateLinkResponse, EnrichRequest, EnrichResponse,
+        ErrorReason, ResolveRequest, ResolveResponse, StoreSyncResultRequest, StoreSyncResultResponse,
+        VendorCookiesRequest, VendorCookiesResponse, auth_service_client::AuthServiceClient,
+        enrich_service_client::EnrichServiceClient, resolve_service_client::ResolveServiceClient,
+        sync_service_client::SyncServiceClient,
     },
 };
 use tokio::{
@@ -31,8 +32,10 @@ use tonic::{
 
 use crate::finish_on_drop::FinishOnDrop;
 
-/// Deadline of every call: sent to the core, and kept here as well.
+/// Deadline of a call: sent to the core, and kept here as well.
 const CALL_TIMEOUT: Duration = Duration::from_secs(1);
+/// Deadline of a call that waits for others: the core takes at most 10 s for a provider, and something for itself.
+const PATIENT_TIMEOUT: Duration = Duration::from_millis(10_500);
 /// Most calls that callers on one thread wait for at once. More are refused: they would only wait here, and
 /// in the core, which takes 4,096 from all of its edges.
 const MAX_CALLS: usize = 1024;
@@ -48,6 +51,7 @@ pub struct CoreClient {
     endpoints: Arc<[CoreEndpoint]>,
     next: Arc<AtomicUsize>,
     calls: Arc<Semaphore>,
+    timeout: Duration,
     token: MetadataValue<Ascii>,
 }
 
@@ -58,7 +62,14 @@ impl CoreClient {
         // calls, and a call costs this side more than it does the core's, so none of them is too much for one
         // thread there.
         let endpoints = cores.iter().map(CoreEndpoint::new).collect();
-        Self { endpoints, next: Arc::default(), calls: Arc::new(Semaphore::new(MAX_CALLS)), token }
+        let calls = Arc::new(Semaphore::new(MAX_CALLS));
+        Self { endpoints, next: Arc::default(), calls, timeout: CALL_TIMEOUT, token }
+    }
+
+    /// Connects to `cores` for calls that may take as long as a customer's own service does. They have connections of
+    /// their own, so that none of them keeps a visitor's event waiting.
+    pub fn patient(cores: &[Endpoint], token: MetadataValue<Ascii>) -> Self {
+        Self { timeout: PATIENT_TIMEOUT, ..Self::new(cores, token) }
     }
 
     /// Calls the core. A call that was sent goes on when its caller has gone: to cancel it would be a reset,
@@ -79,7 +90,7 @@ impl CoreClient {
         let Ok(_place) = self.calls.try_acquire() else {
             return Err(Reason::of(ErrorReason::Overloaded).status(None));
         };
-        let until = Instant::now() + CALL_TIMEOUT;
+        let until = Instant::now() + self.timeout;
         let attempt = async |turn| {
             let endpoint = self.endpoint(turn)?;
             let stream = endpoint.stream(until).await?;
@@ -111,7 +122,7 @@ impl CoreClient {
 
     fn request<M>(&self, trace: &Trace, message: M) -> Request<M> {
         let mut request = Request::new(message);
-        request.set_timeout(CALL_TIMEOUT);
+        request.set_timeout(self.timeout);
         let metadata = request.metadata_mut();
         metadata.insert("authorization", self.token.clone());
         if let Some(trace) = trace {
@@ -159,6 +170,8 @@ proto::rpc_methods! {
     vendor_cookies, AuthServiceClient(VendorCookiesRequest) -> VendorCookiesResponse;
     /// Makes a token for a link to another domain of the customer.
     create_link, ResolveServiceClient(CreateLinkRequest) -> CreateLinkResponse;
+    /// Asks a provider for an ID of a visitor.
+    enrich, EnrichServiceClient(EnrichRequest) -> EnrichResponse;
     /// Asks where to send the browser for a sync.
     begin_sync, SyncServiceClient(BeginSyncRequest) -> BeginSyncResponse;
     /// Hands on what the vendor sent back to the callback.

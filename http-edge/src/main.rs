@@ -70,8 +70,10 @@ async fn run() -> Result<(), EnvError> {
     let vendor_cookies = VendorCookies::default();
     let workers = Workers::per_core(|| {
         let core = CoreClient::new(&config.core.cores, config.core.service_token.clone());
+        let patient_core = CoreClient::patient(&config.core.cores, config.core.service_token.clone());
         let edge = Edge {
             core,
+            patient_core,
             proxies: Arc::clone(&proxies),
             bodies: bodies.clone(),
             throttle: Arc::clone(&throttle),

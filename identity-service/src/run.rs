@@ -177,12 +177,7 @@ fn build(config: &Config, stores: &Stores, settings: &Settings, tombstones: Arc<
         },
         identity_admin: IdentityAdmin { stores: stores.clone(), tombstones, seal_keys: config.keys.clone() },
         enrichment: Enrichment {
-            tools: Tools {
-                stores: stores.clone(),
-                egress: config.egress.clone(),
-                keys: config.keys.clone(),
-                gates: Arc::default(),
-            },
+            tools: Tools::new(stores, &config.egress, &config.keys),
             settings: settings.clone(),
             writer: vendor_ids.clone(),
             flights: SingleFlight::default(),

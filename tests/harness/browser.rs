@@ -62,7 +62,7 @@ pub struct Jar(BTreeMap<(String, String, String), String>);
 impl Browser {
     /// Opens a page in a browser with an empty jar and a new anonymous ID.
     pub fn new(collect: &str, key: &str, origin: &str) -> Self {
-        let mut client = Client::builder().redirect(Policy::none()).no_proxy();
+        let mut client = Client::builder().redirect(Policy::none()).no_proxy().no_gzip();
         let host = Url::parse(collect).unwrap().host_str().unwrap_or_default().to_owned();
         if host.ends_with(".localhost") {
             // Browsers know without asking that such a name is this machine's.

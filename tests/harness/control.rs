@@ -159,7 +159,7 @@ async fn new_owner(database_url: &str, management: SocketAddr) -> Result<Admin> 
 impl Admin {
     /// Makes a client of the management process at `url` for a person who is not logged in yet.
     pub fn new(url: String, org_id: Uuid, email: String) -> Result<Self> {
-        let client = Client::builder().no_proxy().build()?;
+        let client = Client::builder().no_proxy().no_gzip().build()?;
         Ok(Self { url, org_id, email, access_token: String::new(), refresh_token: String::new(), client })
     }
 

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use crate::{
     browser::{Answer, Browser},
     cluster::Cluster,
+    enrich_sim::EnrichSim,
+    enrich_story,
     people::named,
     seed::Customer,
     vendor_sim::{VENDORS, vendor},
@@ -19,7 +21,12 @@ const VISITOR: &str = "demo-visitor";
 const CLICK: &str = "Demo-Click_1";
 
 /// Tells the story. An answer that is not as it should be ends it with an error that says so.
-pub async fn tell(cluster: &Cluster, customer: &Customer) -> Result<()> {
+pub async fn tell(
+    cluster: &Cluster,
+    customer: &Customer,
+    providers: &EnrichSim,
+    (database_url, redis_url): (&str, &str),
+) -> Result<()> {
     let mut browser = Browser::new(&cluster.collect_url(), &customer.live_key, &customer.origin);
     browser.anonymous_id = Some(VISITOR.to_owned());
 
@@ -53,6 +60,35 @@ pub async fn tell(cluster: &Cluster, customer: &Customer) -> Result<()> {
     for (name, expected) in brought.chain([("the page's URL", CLICK), ("the _fbp cookie", &fbp)]) {
         let found = ids.vendor_ids.values().any(|id| id.value == expected);
         ensure!(found, "{name} brought {expected}, which is not among the vendor IDs");
+    }
+
+    steps.next(
+        "The visitor leaves an email; Datafly.js asks for IDs by it, and the core calls each provider.",
+    );
+    let mut identify = browser.page_view(&consent);
+    identify["type"] = json!("identify");
+    identify["traits"] = json!({"email": "demo@example.com"});
+    send(&mut browser, &identify).await?;
+    let mut enriched = Vec::new();
+    for (provider, field) in enrich_story::fields() {
+        let (answer, body) = enrich_story::ask(&mut browser, provider).await?;
+        say("→", &format!("POST {}/v1/enrich", browser.collect));
+        say(" ", &body);
+        for line in enrich_story::sent(providers, provider)? {
+            say("  ⇢", &line);
+        }
+        show(&answer);
+        let value = enrich_story::in_redis(redis_url, customer, &browser, field).await?;
+        say(" ", &format!("Redis: HGET identity:{}:{} {field} = {value:?}", customer.org_id, browser.aid()));
+        let stored = enrich_story::in_postgres(database_url, customer, &browser, field).await?;
+        ensure!(stored == value, "PostgreSQL should have the same {field}, and has {stored:?}");
+        say(" ", &format!("PostgreSQL: vendor_ids has {field} = {stored:?} of {}", browser.aid()));
+        enriched.push((field, value));
+    }
+    let ids = delivered(cluster, customer, &browser).await.context("delivery after enrichment")?;
+    for (field, value) in enriched {
+        let found = ids.vendor_ids.get(field).is_some_and(|id| id.value == value);
+        ensure!(found, "{field} should be delivered");
     }
 
     steps.next(

@@ -51,6 +51,8 @@ pub struct Options {
     pub rate_limit_rps: Option<i32>,
     /// Networks of proxies that the edge trusts, in front of which browsers have addresses of their own.
     pub trusted_proxies: &'static str,
+    /// Networks that the cores may call, beside public hosts.
+    pub open_networks: &'static str,
 }
 
 impl Default for Options {
@@ -65,6 +67,7 @@ impl Default for Options {
             log_level: "info",
             rate_limit_rps: None,
             trusted_proxies: "",
+            open_networks: "",
         }
     }
 }
@@ -130,7 +133,7 @@ impl World {
             edge_addr: free,
             log_level: options.log_level.to_owned(),
             trusted_proxies: options.trusted_proxies.to_owned(),
-            open_networks: String::new(),
+            open_networks: options.open_networks.to_owned(),
         })
         .await?;
         let key = &cluster.secrets.encryption_key;

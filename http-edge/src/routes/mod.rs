@@ -5,6 +5,7 @@ mod callback;
 mod collect;
 mod cors;
 mod document;
+mod enrich;
 mod link;
 mod sync;
 mod unimplemented;
@@ -41,6 +42,8 @@ use crate::{
 pub struct Edge {
     /// Client of the core.
     pub core: CoreClient,
+    /// Client of the core for calls that wait for others, over connections of its own.
+    pub patient_core: CoreClient,
     /// Proxies whose `X-Forwarded-*` counts.
     pub proxies: Arc<TrustedProxies>,
     /// Memory that bodies share.
@@ -89,6 +92,7 @@ fn collecting() -> (Router<Arc<Edge>>, Api) {
         .routes(routes!(sync::begin))
         .routes(routes!(callback::store))
         .routes(routes!(link::create))
+        .routes(routes!(enrich::create))
         .split_for_parts();
     document::Shared.modify(&mut document);
     for path in document::SINGLE_PATHS {
@@ -107,7 +111,7 @@ pub fn app(edge: Edge) -> Router {
     let edge = Arc::new(edge);
     let (router, document) = collecting();
     router
-        .route("/v1/enrich", get(unimplemented::answer).post(unimplemented::answer))
+        .route("/v1/enrich", get(unimplemented::answer))
         .merge(document::router(&document))
         .fallback(async || ApiError::from(ErrorReason::NotFound))
         .method_not_allowed_fallback(async || ApiError::from(ErrorReason::MethodNotAllowed))

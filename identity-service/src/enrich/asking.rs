@@ -11,10 +11,10 @@ use zeroize::Zeroizing;
 
 use super::{
     counters,
-    enrichment::Tools,
     exchange::{self, Exchange},
     outcome::{Answer, Failure, Found, Kept},
     plan::{Plan, Prepared},
+    tools::Tools,
     uid2::Refresh,
 };
 use crate::{
@@ -91,8 +91,7 @@ pub async fn ask(tools: Tools, question: Question) -> Result<Kept, Failure> {
     };
     let Err(failure) = result else { return result };
     let org = question.asked.org;
-    let released =
-        retry_lost!({ enrichments::release(&mut *tools.stores.connection().await?, org, row.id).await });
+    let released = retry_lost!({ enrichments::release(&mut *tools.connection().await?, org, row.id).await });
     if let Err(error) = released {
         serve::warn_on_change!(WARN, %error, "a lease was not given back; it ends by itself");
     }
@@ -116,7 +115,7 @@ async fn lease(tools: &Tools, question: &Question) -> Result<Leased, Failure> {
         let now = clock::now();
         let until = now + question.plan.timeout + LEASE_MARGIN;
         let claimed: CoreResult<_> = retry_lost!({
-            let mut connection = tools.stores.connection().await?;
+            let mut connection = tools.connection().await?;
             match enrichments::claim(&mut connection, asked, canonical, now, until).await? {
                 Some(row) => Ok((true, Some(row))),
                 None => Ok((false, enrichments::find(&mut connection, asked, &question.holder).await?)),
@@ -143,7 +142,7 @@ async fn called(
     now: OffsetDateTime,
 ) -> Result<Answer, Failure> {
     let Question { provider, name, plan, prepared, variables, until, .. } = question;
-    let state = retry_lost!({ provider_states::find(&mut *tools.stores.connection().await?, name).await });
+    let state = retry_lost!({ provider_states::find(&mut *tools.connection().await?, name).await });
     let state = state.map_err(unavailable)?;
     if state.refused_version == Some(provider.version) {
         return Err(Failure::Credentials(None));
@@ -173,7 +172,7 @@ async fn called(
 async fn note(tools: &Tools, question: &Question, failure: Option<Failure>) {
     let (name, at) = (&question.name, clock::now());
     let noted = retry_lost!({
-        let mut connection = tools.stores.connection().await?;
+        let mut connection = tools.connection().await?;
         let Some(failure) = failure else {
             return provider_states::succeeded(&mut connection, name, at).await;
         };
@@ -228,7 +227,7 @@ async fn keep(
     let value = (outcome == "found").then_some(found.value.as_str());
     let sealed: Option<Zeroizing<Vec<u8>>> = found.refresh;
     let kept: CoreResult<bool> = retry_lost!({
-        let mut connection = tools.stores.connection().await?;
+        let mut connection = tools.connection().await?;
         let sealed = match &sealed {
             Some(plain) => {
                 let place = ENRICHMENTS.place(org, row);

@@ -2,8 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use egress::{Egress, target::Reach};
-use migrations::sealed::SealKeys;
+use egress::target::Reach;
 use time::OffsetDateTime;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
@@ -15,15 +14,15 @@ use super::{
     outcome::{Failure, Kept},
     person::{self, Person},
     plan::Plan,
+    tools::Tools,
 };
 use crate::{
     clock,
     consent::Decision,
     error::Result,
-    providers::{gates::Gates, single_flight::SingleFlight, variables::Variables},
+    providers::{single_flight::SingleFlight, variables::Variables},
     settings::{ProviderKind, Settings, Source, StoredProvider},
     storage::{
-        Stores,
         postgres::{
             enrichments::{self, Holder},
             identities,
@@ -38,19 +37,6 @@ use crate::{
 
 /// Tries to store an ID whose person merges with others meanwhile.
 const STORE_TRIES: usize = 3;
-
-/// What the work needs that goes on when its asker has gone; clones share it.
-#[derive(Clone)]
-pub struct Tools {
-    /// The stores.
-    pub stores: Stores,
-    /// The way out.
-    pub egress: Egress,
-    /// Keys of credentials.
-    pub keys: Arc<SealKeys>,
-    /// Places of each provider.
-    pub gates: Arc<Gates>,
-}
 
 /// Server-proxied enrichment, with all that it works on.
 pub struct Enrichment {
@@ -151,8 +137,7 @@ impl Enrichment {
         }
         let gate = self.tools.gates.of(provider.id);
         let _waits = gate.wait()?;
-        let known =
-            person::learn(&self.tools.stores, &person, variables).await.map_err(asking::unavailable)?;
+        let known = person::learn(&self.tools, &person, variables).await.map_err(asking::unavailable)?;
         let Some(prepared) = plan.prepare(&provider.settings, &known.variables) else {
             return Ok(Outcome::skipped("no_input"));
         };
@@ -166,9 +151,9 @@ impl Enrichment {
             field: plan.field.clone(),
         };
         let question = enrichments::Asked { org: person.org, provider: provider.id, inputs: prepared.inputs };
-        let stores = &self.tools.stores;
+        let tools = &self.tools;
         let row =
-            retry_lost!({ enrichments::find(&mut *stores.connection().await?, question, &holder).await });
+            retry_lost!({ enrichments::find(&mut *tools.connection().await?, question, &holder).await });
         let row = row.map_err(asking::unavailable)?;
         let live = row.filter(|row| asking::is_live(row, now));
         let (is_stored, is_cached) = (live.as_ref().is_some_and(|row| row.is_stored), live.is_some());
@@ -223,10 +208,10 @@ impl Enrichment {
                 Stored::Denied => return Ok(Some(Outcome::skipped("consent"))),
                 Stored::Moved => {}
             }
-            let stores = &self.tools.stores;
+            let tools = &self.tools;
             let asked = [id.canonical];
             let roots =
-                retry_lost!({ identities::roots(&mut *stores.connection().await?, org, &asked).await });
+                retry_lost!({ identities::roots(&mut *tools.connection().await?, org, &asked).await });
             let root = roots.map_err(asking::unavailable)?.into_iter().next().flatten();
             match root.ok_or(Failure::Erased)? {
                 // The browser has gone to another person, of whom nothing was asked.

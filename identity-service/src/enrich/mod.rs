@@ -11,9 +11,11 @@ mod outcome;
 mod person;
 mod plan;
 mod request;
+mod tools;
 mod uid2;
 
 pub use self::{
-    enrichment::{Asked, Enrichment, Outcome, Tools},
+    enrichment::{Asked, Enrichment, Outcome},
     person::Person,
+    tools::Tools,
 };

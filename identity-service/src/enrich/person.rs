@@ -3,14 +3,13 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use uuid::Uuid;
 
-use super::uid2;
+use super::{tools::Tools, uid2};
 use crate::{
     consent::Signals,
     error::Result,
     identifiers::{Identifier, Kind},
     providers::variables::Variables,
     storage::{
-        Stores,
         cache_entries::ConsentEntry,
         postgres::{
             identities,
@@ -65,10 +64,10 @@ impl Known {
 }
 
 /// Adds what is stored of a person to `variables` of the request.
-pub async fn learn(stores: &Stores, person: &Person, mut variables: Variables) -> Result<Known> {
+pub async fn learn(tools: &Tools, person: &Person, mut variables: Variables) -> Result<Known> {
     let (org, owner) = (person.org, &person.owner);
     let (links, contacts) = retry_lost!({
-        let mut connection = stores.connection().await?;
+        let mut connection = tools.connection().await?;
         let linked = identities::linked(&mut connection, org, &[person.canonical]).await?;
         let links = linked.into_values().next().unwrap_or_default();
         let contacts = pii::find(&mut connection, org, links.keys()).await?;

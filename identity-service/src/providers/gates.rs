@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -92,41 +92,52 @@ impl Gate {
     /// Lets one call in.
     pub fn enter(self: &Arc<Self>) -> Result<Call, Busy> {
         let place = self.places.clone().try_acquire_owned().map_err(|_| Busy(Duration::from_secs(1)))?;
-        let now = Instant::now();
-        let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(until) = breaker.until {
-            if now < until || breaker.is_trying {
-                return Err(Busy(until.saturating_duration_since(now).max(Duration::from_secs(1))));
-            }
-            breaker.is_trying = true;
-        }
+        self.breaker().enter(Instant::now())?;
         Ok(Call { gate: self.clone(), _place: place, is_settled: false })
     }
 
     /// The state of the breaker.
     pub fn state(&self) -> State {
-        let breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
-        match breaker.until {
-            None => State::Closed,
-            Some(until) if breaker.is_trying || Instant::now() >= until => State::HalfOpen,
-            Some(_) => State::Open,
+        self.breaker().state(Instant::now())
+    }
+
+    fn breaker(&self) -> MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Breaker {
+    /// Lets a call through, or says for how long none goes.
+    fn enter(&mut self, now: Instant) -> Result<(), Busy> {
+        let Some(until) = self.until else { return Ok(()) };
+        if now < until || self.is_trying {
+            return Err(Busy(until.saturating_duration_since(now).max(Duration::from_secs(1))));
         }
+        self.is_trying = true;
+        Ok(())
     }
 
     /// Takes what came of a call. True where the provider is left alone from now on.
-    fn settle(&self, has_failed: bool) -> bool {
-        let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+    fn settle(&mut self, has_failed: bool, now: Instant) -> bool {
         if !has_failed {
-            *breaker = Breaker::default();
+            *self = Self::default();
             return false;
         }
-        breaker.failures = breaker.failures.saturating_add(1);
-        breaker.is_trying = false;
-        if let Some(further) = breaker.failures.checked_sub(FAILURES) {
+        self.failures = self.failures.saturating_add(1);
+        self.is_trying = false;
+        if let Some(further) = self.failures.checked_sub(FAILURES) {
             let pause = FIRST_PAUSE.saturating_mul(1 << further.min(8)).min(LONGEST_PAUSE);
-            breaker.until = Some(Instant::now() + pause);
+            self.until = Some(now + pause);
         }
-        breaker.until.is_some()
+        self.until.is_some()
+    }
+
+    fn state(&self, now: Instant) -> State {
+        match self.until {
+            None => State::Closed,
+            Some(until) if self.is_trying || now >= until => State::HalfOpen,
+            Some(_) => State::Open,
+        }
     }
 }
 
@@ -135,14 +146,14 @@ impl Call {
     /// left alone from now on.
     pub fn end(mut self, has_failed: bool) -> bool {
         self.is_settled = true;
-        self.gate.settle(has_failed)
+        self.gate.breaker().settle(has_failed, Instant::now())
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
         if !self.is_settled {
-            self.gate.settle(true);
+            self.gate.breaker().settle(true, Instant::now());
         }
     }
 }
@@ -151,23 +162,27 @@ impl Drop for Call {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn who_fails_again_and_again_is_left_alone_and_then_tried_once() {
-        let gate = Gates::default().of(Uuid::nil());
+    #[test]
+    fn who_fails_again_and_again_is_left_alone_and_then_tried_once() {
+        let (mut breaker, start) = (Breaker::default(), Instant::now());
         for _ in 0..FAILURES {
-            assert_eq!(gate.state(), State::Closed);
-            gate.enter().ok().unwrap().end(true);
+            assert_eq!((breaker.state(start), breaker.enter(start)), (State::Closed, Ok(())));
+            breaker.settle(true, start);
         }
-        assert_eq!((gate.state(), gate.enter().err()), (State::Open, Some(Busy(FIRST_PAUSE))));
-        tokio::time::advance(FIRST_PAUSE).await;
-        let trying = gate.enter().ok().unwrap();
-        assert_eq!(gate.state(), State::HalfOpen);
-        assert!(gate.enter().is_err(), "one alone");
-        drop(trying);
-        assert_eq!(gate.enter().err(), Some(Busy(2 * FIRST_PAUSE)), "it still fails");
-        tokio::time::advance(LONGEST_PAUSE).await;
-        gate.enter().ok().unwrap().end(false);
-        assert_eq!(gate.state(), State::Closed);
+        assert_eq!((breaker.state(start), breaker.enter(start)), (State::Open, Err(Busy(FIRST_PAUSE))));
+        let then = start + FIRST_PAUSE;
+        assert_eq!((breaker.enter(then), breaker.state(then)), (Ok(()), State::HalfOpen));
+        assert!(breaker.enter(then).is_err(), "one alone");
+        assert!(breaker.settle(true, then), "it still fails");
+        assert_eq!(breaker.enter(then), Err(Busy(2 * FIRST_PAUSE)));
+        let later = then + LONGEST_PAUSE;
+        assert_eq!(breaker.enter(later), Ok(()));
+        assert!(!breaker.settle(false, later));
+        assert_eq!((breaker.state(later), breaker.enter(later)), (State::Closed, Ok(())));
+        for _ in 0..100 {
+            breaker.settle(true, later);
+        }
+        assert_eq!(breaker.enter(later), Err(Busy(LONGEST_PAUSE)));
     }
 
     #[tokio::test]

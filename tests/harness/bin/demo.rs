@@ -11,6 +11,8 @@ use clap::Parser;
 use harness::{
     cluster::{Cluster, Setup},
     control::Admin,
+    enrich_sim::EnrichSim,
+    enrich_story,
     process::{Service, run},
     seed::Customer,
     story,
@@ -35,6 +37,7 @@ struct Demo {
     cluster: Cluster,
     management: Service,
     vendors: VendorSim,
+    providers: EnrichSim,
     customer: Customer,
     admin_email: String,
     admin_password: String,
@@ -49,7 +52,8 @@ async fn main() -> Result<()> {
     let mut terminated = signal(SignalKind::terminate())?;
     let told = async {
         let demo = Demo::start().await?;
-        story::tell(&demo.cluster, &demo.customer).await?;
+        let stores = (demo.database_url.as_str(), demo.redis_url.as_str());
+        story::tell(&demo.cluster, &demo.customer, &demo.providers, stores).await?;
         anyhow::Ok(demo)
     };
     let mut demo = tokio::select! {
@@ -110,18 +114,19 @@ impl Demo {
         })
         .await?;
         let management = start_management(&cluster, &database_url).await?;
-        let vendors = VendorSim::start().await?;
+        let (vendors, providers) = (VendorSim::start().await?, EnrichSim::start().await?);
 
         progress("Setting up a source with a live key and every vendor, over the management API …");
         let mut admin =
             Admin::new(format!("http://{}", management.addr("http")), org_id, admin_email.clone())?;
         admin.log_in(&admin_password).await.expect(200);
         let me = admin.get("/v1/admin/me").await.expect(200);
-        let customer = set_up(&admin, id(&me, "test_org_id")?, &cluster, &vendors).await?;
+        let customer = set_up(&admin, id(&me, "test_org_id")?, &cluster, &vendors, &providers).await?;
         let demo = Self {
             cluster,
             management,
             vendors,
+            providers,
             customer,
             admin_email,
             admin_password,
@@ -184,6 +189,12 @@ Try it from another terminal:
   # The image: 302 to the vendor, 302 back with its ID, GIF
   curl -s -L -o /dev/null -D - "$EDGE_URL/v1/sync/pinterest?pipeline_key=$PIPELINE_KEY&aid=visitor-2"
 
+  # A vendor's ID for a visitor who has left an email, by a call that the core makes
+  curl -s "$EDGE_URL/v1/i" -H "Authorization: Bearer $PIPELINE_KEY" -H "Origin: $ALLOWED_ORIGIN" \
+    -d '{{"type":"identify","anonymousId":"visitor-2","traits":{{"email":"you@example.com"}}}}'
+  curl -s "$EDGE_URL/v1/enrich" -H "Authorization: Bearer $PIPELINE_KEY" -H "Origin: $ALLOWED_ORIGIN" \
+    -d '{{"vendor":"liveramp_ats","anonymous_id":"visitor-2"}}'
+
   # Delivery, over gRPC with reflection: grpcurl …
   grpcurl -plaintext -H "authorization: Bearer $SERVICE_TOKEN" "$IDENTITY_ADDR" list
   grpcurl -plaintext -H "authorization: Bearer $SERVICE_TOKEN" \
@@ -223,6 +234,7 @@ async fn set_up(
     test_org_id: Uuid,
     cluster: &Cluster,
     vendors: &VendorSim,
+    providers: &EnrichSim,
 ) -> Result<Customer> {
     let domain = "shop.example.com";
     let mut input = json!({"name": "Demo Shop", "domains": [domain]});
@@ -254,6 +266,7 @@ async fn set_up(
         admin.put(&format!("{pipeline}/identity-sources/{vendor}"), &sync).await.expect(201);
         cluster.agree(&customer, vendors, vendor);
     }
+    enrich_story::set_up(admin, &source, providers).await;
     // Last, and what is waited for: a core that knows it knows the rest as well.
     let hosts = ["127.0.0.1", "localhost"].map(|name| json!({"url": cluster.collect_url_at(name)}));
     input["collect_hosts"] = json!(hosts);

@@ -74,7 +74,7 @@ async fn visitors(
     stop: Arc<AtomicBool>,
     done: Arc<AtomicUsize>,
 ) -> VisitorResults {
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let client = reqwest::Client::builder().no_proxy().no_gzip().build().unwrap();
     let mut seen = VisitorResults::default();
     let mut turn = 0;
     while !stop.load(Ordering::Relaxed) {

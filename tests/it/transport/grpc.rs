@@ -299,9 +299,9 @@ async fn a_deadline_that_passes_is_called_so() {
 async fn what_is_not_built_yet_says_so() {
     let world = World::start().await;
     let operator = world.cluster.api(0, &world.cluster.secrets.operator_token).unwrap();
-    let mut enrich = proto::v1::enrich_service_client::EnrichServiceClient::new(operator.authorized());
-    let refused = enrich.enrich(proto::v1::EnrichRequest::default()).await;
-    assert_refused(refused, Code::Unimplemented, "NOT_IMPLEMENTED", "Enrich");
+    let mut profile = proto::v1::profile_service_client::ProfileServiceClient::new(operator.authorized());
+    let refused = profile.profile(proto::v1::ProfileRequest::default()).await;
+    assert_refused(refused, Code::Unimplemented, "NOT_IMPLEMENTED", "Profile");
     let mut catalog = operator.catalog();
     let refused = catalog.dry_run_provider(proto::v1::DryRunProviderRequest::default()).await;
     assert_refused(refused, Code::Unimplemented, "NOT_IMPLEMENTED", "DryRunProvider");

@@ -59,6 +59,7 @@ fn client(cores: &[SocketAddr]) -> CoreClient {
 fn edge(cores: &[SocketAddr]) -> Router {
     app(Edge {
         core: client(cores),
+        patient_core: client(cores),
         proxies: Arc::default(),
         bodies: Bodies::default(),
         throttle: Arc::default(),

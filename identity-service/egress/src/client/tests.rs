@@ -26,12 +26,11 @@ fn gzip(bytes: &[u8]) -> Response {
 
 /// Bytes one by one, for ever.
 fn drip() -> Body {
-    let (mut sender, receiver) = tokio::sync::mpsc::channel::<Result<Bytes, Infallible>>(1);
+    let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Bytes, Infallible>>(1);
     tokio::spawn(async move {
         while sender.send(Ok(Bytes::from_static(b"x"))).await.is_ok() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        drop(&mut sender);
     });
     let stream = futures_util::stream::unfold(receiver, |mut receiver| async {
         receiver.recv().await.map(|bytes| (bytes, receiver))

@@ -26,7 +26,8 @@ fn paths(reader: Reader) -> &'static [&'static str] {
     }
 }
 
-/// Paths that tell nothing: an image, or the way to the vendor, whatever is known; and what is not built yet.
+/// Paths that tell nothing of it: an image, or the way to the vendor, whatever is known; and what a provider has told
+/// this browser's own call, which `enrich/trust` looks at.
 const SILENT: [&str; 3] = ["/v1/sync/{vendor}", "/v1/sync/{vendor}/callback", "/v1/enrich"];
 
 /// A token for a link, as the page asks for it.

@@ -43,7 +43,8 @@ async fn bad_signatures_are_counted_though_somebody_signs_well() {
     const ATTEMPTS: usize = 2000;
     let world = World::start().await;
     let proxied = behind_proxy(&world).await;
-    let (client, key) = (Client::builder().no_proxy().build().unwrap(), world.customer.live_key.clone());
+    let (client, key) =
+        (Client::builder().no_proxy().no_gzip().build().unwrap(), world.customer.live_key.clone());
     let body = json!({"type": "page", "anonymousId": Uuid::new_v4()}).to_string();
     let good = sign(&world.customer.server_secret, &body);
     let as_server = async |address: &str| {
@@ -157,7 +158,7 @@ async fn returns_from_vendors_are_counted_by_address() {
     let world = World::start().await;
     let began = Instant::now();
     let url = format!("{}/v1/sync/pinterest/callback?state=forged&uid=x", world.cluster.collect_url());
-    let client = Client::builder().no_proxy().build().unwrap();
+    let client = Client::builder().no_proxy().no_gzip().build().unwrap();
     let mut senders = JoinSet::new();
     for _ in 0..32 {
         let (client, url) = (client.clone(), url.clone());
@@ -177,7 +178,8 @@ async fn returns_from_vendors_are_counted_by_address() {
 async fn a_page_of_nothing_but_images_sends_an_address_to_a_vendor_once() {
     let world = World::with(Options { consent_mode: "implicit", ..Options::default() }).await;
     let proxied = behind_proxy(&world).await;
-    let client = Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let client =
+        Client::builder().no_proxy().no_gzip().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let sync = async |address: &str| {
         let (key, aid) = (&world.customer.live_key, Uuid::new_v4());
         let edge = proxied.addr("http");

@@ -244,7 +244,7 @@ async fn statuses(client: &Client, url: &str, addresses: impl Iterator<Item = St
 async fn syncs_are_counted_by_the_visitor_s_own_address() {
     let world = World::start().await;
     let proxied = behind_proxy(&world).await;
-    let client = Client::builder().no_proxy().build().unwrap();
+    let client = Client::builder().no_proxy().no_gzip().build().unwrap();
     let sync = |edge: &Service| {
         let key = &world.customer.live_key;
         format!("http://{}/v1/sync/pinterest?pipeline_key={key}&aid=RANDOM", edge.addr("http"))
@@ -289,7 +289,7 @@ async fn random_keys_cost_no_store_and_no_memory() {
     const MEMORY_GROWTH_BYTES: u64 = 24 << 20;
     let world = World::start().await;
     let proxied = behind_proxy(&world).await;
-    let client = Client::builder().no_proxy().build().unwrap();
+    let client = Client::builder().no_proxy().no_gzip().build().unwrap();
     let target = "/v1/sync/pinterest?pipeline_key=dk_live_RANDOM&aid=a";
     let url = format!("http://{}{target}", proxied.addr("http"));
     let address = |number: u32| format!("10.{}.{}.{}", number >> 16, (number >> 8) & 255, number & 255);
