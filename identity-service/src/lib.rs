@@ -15,6 +15,8 @@ mod grpc;
 pub mod identifiers;
 mod identity_admin;
 mod json;
+#[cfg(any(test, fuzzing))]
+pub mod laws;
 mod limits;
 mod pii;
 mod profile;

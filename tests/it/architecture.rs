@@ -21,6 +21,7 @@ const CORE: Floors = &[
     &["enrich", "first_party_ids", "profile", "sync"],
     &["resolve"],
     &["consistency", "identity_admin"],
+    &["laws"],
     &["app"],
     &["grpc"],
     &["config"],

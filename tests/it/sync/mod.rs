@@ -1,5 +1,6 @@
 //! Gateway sync from offer to callback: what vendors answer, what consent allows, and what is forged.
 
+mod callback_laws;
 mod callbacks;
 mod clients;
 mod consent;

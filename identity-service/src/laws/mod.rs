@@ -1,0 +1,4 @@
+//! Laws that hold for any input, whoever made it up: each module checks one kind of input, and has the seeds that are its
+//! beginning. The unit tests check them on generated inputs, `make fuzz` on those that a fuzzer finds.
+
+pub mod callbacks;
