@@ -8,6 +8,8 @@ use crate::origin::is_odd_in_authority;
 
 /// Longest Host header that is read, in bytes: the longest name in any spelling, and a port.
 const MAX_BYTES: usize = 512;
+/// Longest name in bytes, in the form of the domain name system (RFC 1035, section 2.3.4).
+const MAX_NAME_BYTES: usize = 253;
 
 /// A host with its port, `collect.example` or `collect.example:8443`, however it was spelled: lower-case, names of
 /// other scripts in punycode, addresses in their shortest form, without the dot at the end of a full name and without
@@ -32,11 +34,16 @@ impl Authority {
     /// Takes the authority out of a URL; none where it has no host.
     pub fn of(url: &Url) -> Option<Self> {
         let host = url.host()?;
-        let text = match url.port().filter(|port| ![80, 443].contains(port)) {
-            Some(port) => format!("{}:{port}", without_dot(&host)),
-            None => without_dot(&host),
-        };
-        (!text.is_empty()).then_some(Self(text))
+        let text = without_dot(&host);
+        // A dot more than a full name's would be taken for that when the form is read again.
+        let is_name = || text.len() <= MAX_NAME_BYTES && text.split('.').all(|label| !label.is_empty());
+        if matches!(host, Host::Domain(_)) && !is_name() {
+            return None;
+        }
+        Some(Self(match url.port().filter(|port| ![80, 443].contains(port)) {
+            Some(port) => format!("{text}:{port}"),
+            None => text,
+        }))
     }
 
     /// Text of it, `host[:port]`.
@@ -118,6 +125,10 @@ mod tests {
         for text in [
             "",
             ".",
+            "..",
+            "a.example..",
+            "a..example",
+            "0x7f.0..:8080",
             ":443",
             "a.example b.example",
             "a.example/b",
@@ -134,6 +145,7 @@ mod tests {
             "*.example",
             "[::1",
             "a\r\n.example",
+            &"ü.".repeat(80),
         ] {
             assert_eq!(Authority::parse(text), None, "{text}");
         }
