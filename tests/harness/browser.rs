@@ -10,6 +10,7 @@ use reqwest::{
     redirect::Policy,
 };
 use serde_json::{Value, json};
+use serve::origin::is_loopback_host;
 use url::Url;
 use uuid::Uuid;
 
@@ -280,8 +281,9 @@ impl Jar {
             .map(|part| part.split_once('=').unwrap_or((part, "")))
             .map(|(key, value)| (key.to_ascii_lowercase(), value))
             .collect();
-        // As browsers do: a secure cookie doesn't come, and wouldn't go, over plain HTTP.
-        if attributes.contains_key("secure") && url.scheme() != "https" {
+        // As browsers do: a secure cookie doesn't come, and wouldn't go, over plain HTTP, but on this machine.
+        if attributes.contains_key("secure") && url.scheme() != "https" && !is_loopback_host(url.authority())
+        {
             return;
         }
         let path = attributes.get("path").copied().unwrap_or("/");

@@ -92,6 +92,8 @@ pub enum Fault {
     NoRedirect,
     /// Answers a browser without its cookie like [`Fault::NoRedirect`], and knows it from then on.
     SecondCallOnly,
+    /// Answers 200 with an image that has a script in it, which would call the vendor again.
+    Script,
     /// Redirects to itself, for ever.
     Loop,
     /// Answers 400, as to a partner that it does not know.
@@ -208,6 +210,7 @@ async fn answer(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> R
     match fault {
         Some(Fault::Slow(delay)) => tokio::time::sleep(delay).await,
         Some(Fault::Loop) => return (StatusCode::FOUND, [(header::LOCATION, target)]).into_response(),
+        Some(Fault::Script) => return script(&target),
         Some(Fault::BadRequest) => return StatusCode::BAD_REQUEST.into_response(),
         _ => {}
     }
@@ -222,12 +225,23 @@ async fn answer(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> R
         Some(Fault::Id(id) | Fault::RawId(id) | Fault::DoublyEncoded(id)) => id.clone(),
         _ => known.unwrap_or_else(|| vendor.id.to_owned()),
     };
-    let cookie = format!("{}={}; Path=/{}; Max-Age=31536000", vendor.cookie, encoded(&id), vendor.name);
+    // As every vendor's: a page of another site loads it.
+    let attributes = format!("Path=/{}; Max-Age=31536000; SameSite=None; Secure", vendor.name);
+    let cookie = format!("{}={}; {attributes}", vendor.cookie, encoded(&id));
     if fault == Some(Fault::NoRedirect) || fault == Some(Fault::SecondCallOnly) && is_first {
         return ([(header::SET_COOKIE, cookie)], "GIF89a").into_response();
     }
     let location = back(vendor.record, &callback, &id, fault.as_ref());
     (StatusCode::FOUND, [(header::LOCATION, location), (header::SET_COOKIE, cookie)]).into_response()
+}
+
+/// An image with a script in it.
+fn script(target: &str) -> Response {
+    let image = format!(
+        r#"<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"><script>fetch("{}")</script></svg>"#,
+        target.replace('&', "&amp;")
+    );
+    ([(header::CONTENT_TYPE, "image/svg+xml")], image).into_response()
 }
 
 /// The callback's URL with the ID in it, or with what the fault puts there.

@@ -2,6 +2,7 @@
 
 mod callback_laws;
 mod callbacks;
+mod chromium;
 mod clients;
 mod consent;
 mod consent_strings;
