@@ -60,6 +60,7 @@ fn main() -> Result<()> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Only {
     Resolve,
+    Strings,
     Batch,
     VendorIds,
     Sync,
@@ -108,6 +109,7 @@ async fn bench(identities: u64, only: Option<Only>, base: bool) -> Result<()> {
         progress("measuring");
         match only {
             Only::Resolve => resolve::measure(&world, &mut report).await?,
+            Only::Strings => resolve::measure_strings(&world, &mut report).await?,
             Only::Batch => batch::measure(&world, &mut report).await?,
             Only::VendorIds => vendor_ids::measure(&world, &mut report, 1000, By::AnonymousId).await?,
             Only::Sync => sync::measure(&world, &mut report).await?,
@@ -134,6 +136,7 @@ async fn bench(identities: u64, only: Option<Only>, base: bool) -> Result<()> {
             vendor_ids::measure(&world, &mut report, 100, By::AnonymousId).await?;
             vendor_ids::measure(&world, &mut report, 1000, By::CanonicalId).await?;
             resolve::measure_due(&world, &mut report).await?;
+            resolve::measure_strings(&world, &mut report).await?;
             progress("/v1/sync");
             sync::measure(&world, &mut report).await?;
             progress("new visitors");

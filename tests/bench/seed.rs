@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::{
     redis::connect,
-    visitors::{CONSENT, Population, anonymous_id, canonical},
+    visitors::{Population, anonymous_id, canonical},
 };
 
 /// Visitors that one statement inserts.
@@ -83,7 +83,7 @@ async fn insert(
     start: u64,
     end: u64,
 ) -> Result<()> {
-    let Population { org, vendors, now, .. } = population;
+    let Population { org, vendors, consent, now, .. } = population;
     let browsers: Vec<String> = (start..end).map(anonymous_id).collect();
     let canonicals: Vec<Uuid> = (start..end).map(canonical).collect();
     let names: Vec<&str> = vendors.iter().map(|(name, _)| name.as_str()).collect();
@@ -100,7 +100,7 @@ async fn insert(
     transaction.execute(&insert, &[org, &canonicals, &browsers]).await?;
     let insert = "INSERT INTO consent (org_id, anonymous_id, signals, updated_at) \
         SELECT $1, unnest($2::text[]), $3, to_timestamp($4)";
-    transaction.execute(insert, &[org, &browsers, &CONSENT, &seconds]).await?;
+    transaction.execute(insert, &[org, &browsers, &consent, &seconds]).await?;
     let owner = columns.vendor_id;
     let insert = format!(
         "INSERT INTO vendor_ids (org_id, canonical_id, field, value, source, collected_at, expires_at, {owner}) \

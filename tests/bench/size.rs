@@ -7,7 +7,7 @@ use harness::{database::TestDatabase, redis::RedisServer, seed::Customer, system
 use crate::{
     report::{Report, Size},
     seed,
-    visitors::{Population, fifteen_vendors},
+    visitors::{CONSENT, Population, fifteen_vendors},
 };
 
 /// Identities that are weighed; a sample, as a weight does not change with their number.
@@ -24,7 +24,8 @@ pub async fn measure(report: &mut Report) -> Result<()> {
         let connection = &mut database.connection().await?;
         let org = Customer::seed(connection, &key, "explicit", "shop.example.com").await?.org_id;
         let (rows, memory) = (rows(&database).await?, memory(&server).await?);
-        let population = Population { org, numbers: 0..SAMPLE, vendors, now: now() };
+        let population =
+            Population { org, numbers: 0..SAMPLE, vendors, consent: CONSENT.to_owned(), now: now() };
         seed::seed(&population, &database.url, &server.url()).await?;
         let each = |before: f64, after: f64| (after - before) / SAMPLE as f64;
         report.add_size(Size {

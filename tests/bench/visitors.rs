@@ -16,7 +16,7 @@ use identity_service::{
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
-/// Consent of every visitor, as their events carry it.
+/// Consent of every usual visitor, as their events carry it.
 pub const CONSENT: &str = r#"{"marketing":true}"#;
 /// Days that a vendor ID is kept.
 const TTL_DAYS: i32 = 90;
@@ -80,6 +80,8 @@ pub struct Population {
     pub numbers: Range<u64>,
     /// Vendors that have an ID of each visitor.
     pub vendors: Vec<Vendor>,
+    /// Stored consent of each visitor.
+    pub consent: String,
     /// Time at which all of it was stored.
     pub now: OffsetDateTime,
 }
@@ -94,7 +96,7 @@ impl Population {
     pub fn consent(&self, number: u64) -> ConsentRow {
         ConsentRow {
             anonymous_id: anonymous_id(number),
-            signals: Some(CONSENT.to_owned()),
+            signals: Some(self.consent.clone()),
             sec_gpc: false,
             updated_at: self.now,
         }

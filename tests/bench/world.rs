@@ -18,7 +18,7 @@ use crate::{
     cpu::{self, Meter},
     floor::{Floor, SHAPE, Shape},
     seed,
-    visitors::{BENCHED, Population, Vendor, known_vendors},
+    visitors::{BENCHED, CONSENT, Population, Vendor, known_vendors},
 };
 
 /// Number of the first visitor who never synced anything; beyond all others.
@@ -27,6 +27,8 @@ const UNSYNCED: u64 = 1 << 40;
 const OTHERS: u64 = 2 * UNSYNCED;
 /// Number of the first visitor who is synced while that is measured.
 const DUE: u64 = 3 * UNSYNCED;
+/// Number of the first visitor whose consent is a string.
+const WITH_STRINGS: u64 = 4 * UNSYNCED;
 
 /// `TRUSTED_PROXIES` of the edges.
 const LOOPBACK: &str = "127.0.0.0/8";
@@ -73,8 +75,9 @@ impl Product {
         Ok(Self { cluster, customer, redis_meter: Meter::Process(redis_pid(&redis).await?), redis, database })
     }
 
-    async fn store(&self, numbers: Range<u64>, vendors: Vec<Vendor>) -> Result<()> {
-        let population = Population { org: self.customer.org_id, numbers, vendors, now: now() };
+    async fn store(&self, numbers: Range<u64>, vendors: Vec<Vendor>, consent: &str) -> Result<()> {
+        let (org, consent) = (self.customer.org_id, consent.to_owned());
+        let population = Population { org, numbers, vendors, consent, now: now() };
         seed::seed(&population, &self.database.url, &self.redis.url()).await
     }
 
@@ -150,30 +153,35 @@ impl World {
 
     /// Stores further visitors until there are that many.
     pub async fn grow(&mut self, stored: u64) -> Result<()> {
-        self.store(self.stored..stored, known_vendors()).await?;
+        self.store(self.stored..stored, known_vendors(), CONSENT).await?;
         self.stored = stored;
         Ok(())
     }
 
     /// Stores that many visitors beside them who never synced anything.
     pub async fn store_unsynced(&self, visitors: u64) -> Result<Range<u64>> {
-        self.store(UNSYNCED..UNSYNCED + visitors, Vec::new()).await
+        self.store(UNSYNCED..UNSYNCED + visitors, Vec::new(), CONSENT).await
     }
 
     /// Stores that many more of those, to be synced.
     pub async fn store_due(&self, visitors: u64) -> Result<Range<u64>> {
-        self.store(DUE..DUE + visitors, Vec::new()).await
+        self.store(DUE..DUE + visitors, Vec::new(), CONSENT).await
     }
 
     /// Stores that many visitors beside them who are known in everything.
     pub async fn store_others(&self, visitors: u64) -> Result<Range<u64>> {
-        self.store(OTHERS..OTHERS + visitors, known_vendors()).await
+        self.store(OTHERS..OTHERS + visitors, known_vendors(), CONSENT).await
+    }
+
+    /// Stores that many visitors beside them who are known in everything, and have that consent.
+    pub async fn store_with(&self, visitors: u64, consent: &str) -> Result<Range<u64>> {
+        self.store(WITH_STRINGS..WITH_STRINGS + visitors, known_vendors(), consent).await
     }
 
     /// Stores the same visitors for each product.
-    async fn store(&self, numbers: Range<u64>, vendors: Vec<Vendor>) -> Result<Range<u64>> {
+    async fn store(&self, numbers: Range<u64>, vendors: Vec<Vendor>, consent: &str) -> Result<Range<u64>> {
         for product in self.products() {
-            product.store(numbers.clone(), vendors.clone()).await?;
+            product.store(numbers.clone(), vendors.clone(), consent).await?;
         }
         Ok(numbers)
     }

@@ -2,12 +2,14 @@
 
 use anyhow::{Result, ensure};
 use bb8_redis::redis::AsyncCommands;
-use harness::grpc::Authorized;
+use harness::{consent_strings, grpc::Authorized};
 use identity_service::storage::redis::keys;
 use proto::v1::{
-    Caller, CollectCaller, ResolveRequest, Subject, caller::Kind,
+    Caller, CollectCaller, ConsentSignals, ResolveRequest, Subject, caller::Kind,
     resolve_service_client::ResolveServiceClient,
 };
+
+use serde_json::json;
 
 use super::{GRPC, clients};
 use crate::{
@@ -16,7 +18,7 @@ use crate::{
     load::{Flood, Lane, Side, alternate, compare},
     redis::connect,
     report::{Item, Report},
-    visitors::{BENCHED, anonymous_id, canonical, canonical_of, in_turn},
+    visitors::{BENCHED, CONSENT, anonymous_id, canonical, canonical_of, in_turn},
     world::{Product, World},
 };
 
@@ -24,6 +26,8 @@ use crate::{
 const DUE_VISITORS: u64 = 5_000;
 /// Syncs that an answer offers at most, as the page's other requests matter more.
 const MAX_OFFERS: usize = 5;
+/// Visitors whose consent is a string.
+const WITH_STRINGS: u64 = 20_000;
 
 /// Requests for known visitors, and what their answers must hold.
 #[derive(Clone)]
@@ -36,6 +40,8 @@ pub struct Known {
     pub stored: u64,
     /// Number of syncs that each visitor is to be offered.
     pub due: usize,
+    /// Consent that each event brings, as it is stored; none where it brings none.
+    pub consent: Option<String>,
 }
 
 /// Request in flight for a known visitor.
@@ -54,7 +60,7 @@ impl Known {
             client_ip: Some("127.0.0.1".to_owned()),
             ..CollectCaller::default()
         };
-        Self { caller, first: 0, stored, due: 0 }
+        Self { caller, first: 0, stored, due: 0, consent: None }
     }
 
     /// Lanes that ask like this.
@@ -66,8 +72,13 @@ impl Known {
 impl Lane for KnownLane {
     async fn ask(&mut self, number: u64) -> Result<()> {
         let visitor = anonymous_id(self.known.first + in_turn(number, self.known.stored));
-        let subject =
-            Subject { anonymous_id: Some(visitor.clone()), want_pending_syncs: true, ..Subject::default() };
+        let consent = self.known.consent.clone();
+        let subject = Subject {
+            anonymous_id: Some(visitor.clone()),
+            consent: consent.map(|json| ConsentSignals { json: Some(json), sec_gpc: false }),
+            want_pending_syncs: true,
+            ..Subject::default()
+        };
         let caller = Some(Caller { kind: Some(Kind::Collect(self.known.caller.clone())) });
         let answer =
             self.client.resolve(ResolveRequest { caller, subjects: vec![subject] }).await?.into_inner();
@@ -103,6 +114,31 @@ pub async fn measure(world: &World, report: &mut Report) -> Result<()> {
         floor: "a bare tonic handler sends the same four commands in one pipeline over one multiplexed connection \
                 a thread and answers with as much",
         processes: vec![("core", Some(1.25)), ("redis", Some(1.25))],
+    };
+    report.add(&item, world.stored, &rounds);
+    Ok(())
+}
+
+/// Compares events that bring a consent string with those that bring a category, each as it is stored.
+pub async fn measure_strings(world: &World, report: &mut Report) -> Result<()> {
+    let tcf = consent_strings::days_old(consent_strings::MANY, 1);
+    let strings = json!({"marketing": true, "tcf": tcf, "gdpr_applies": true}).to_string();
+    let visitors = world.store_with(WITH_STRINGS, &strings).await?;
+    let (core, meter) = world.today.core();
+    let side = |known: Known| {
+        let clients = clients(core, &world.today.cluster.secrets.edge_token, GRPC)?;
+        anyhow::Ok(Side { meters: vec![meter], flood: Flood::of(known.lanes(clients)) })
+    };
+    let usual = Known::of(&world.today, world.stored);
+    let plain = Known { stored: WITH_STRINGS.min(world.stored), consent: Some(CONSENT.to_owned()), ..usual };
+    let with_strings =
+        Known { first: visitors.start, stored: WITH_STRINGS, consent: Some(strings), ..plain.clone() };
+    let rounds = compare(vec![side(plain)?, side(with_strings)?]).await?;
+    let item = Item {
+        name: "(consent strings)".to_owned(),
+        floor: "no floor here: `floor` is the product's Resolve of a known visitor whose event brings a category, `ours` \
+                the same where it brings a TCF string as well",
+        processes: vec![("core", Some(1.03))],
     };
     report.add(&item, world.stored, &rounds);
     Ok(())
