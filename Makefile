@@ -9,8 +9,10 @@ PACKAGES := schemathesis==4.32.5 PyJWT==2.10.1
 # Where `make bench BASE=…` keeps the other commit.
 BASE_FOLDER := $(abspath $(TARGET))/base
 BUF := npx --yes @bufbuild/buf@1.75.0
+# Each is a file in tests/fuzz.
+FUZZ := callbacks consent_strings cookies events hosts templates
 
-.PHONY: help demo test check deny bench bench-base
+.PHONY: help demo test fuzz check deny bench bench-base
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s%s\n", substr($$1, 1), $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +30,10 @@ test: ## Run every test against a private PostgreSQL and Redis
 		echo '$(PACKAGES)' >$(PYTHON)/packages; }
 	@cargo build --workspace --bins --tests
 	@$(BIN)/stores run -- cargo test --workspace
+
+fuzz: ## Have each fuzz target try inputs for a minute (SECONDS=3600: for so long; ONLY=cookies: that target)
+	@.ci/install c++
+	@.ci/fuzz $(or $(SECONDS),60) $(or $(ONLY),$(FUZZ))
 
 check: ## Formatting, lints, documentation, contract, alert rules
 	@.ci/install node promtool

@@ -37,7 +37,9 @@ const EDGE: Floors = &[
     &["body", "core_client", "event", "query", "throttle"],
     &["caller", "vendor_cookies"],
     &["subjects"],
-    &["routes"],
+    &["laws", "routes"],
+    &["run"],
+    &["lib"],
     &["main"],
 ];
 

@@ -8,6 +8,8 @@ mod background;
 pub mod catalogue;
 pub mod env;
 mod error_body;
+#[cfg(any(test, fuzzing))]
+pub mod laws;
 pub mod lifecycle;
 mod limits;
 pub mod metrics;

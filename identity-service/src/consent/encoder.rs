@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use time::OffsetDateTime;
 
-const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+/// Characters by their values.
+pub const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// Bits that are to become a text.
 #[derive(Debug, Clone, Default)]

@@ -3,8 +3,8 @@
 
 mod bits;
 mod categories;
-#[cfg(test)]
-mod encoder;
+#[cfg(any(test, fuzzing))]
+pub mod encoder;
 mod forwarded;
 mod google;
 mod gpc;
@@ -18,6 +18,8 @@ mod us_privacy;
 pub use forwarded::Forwarded;
 pub use mapping::{Category, ConsentMapping};
 pub use signals::Signals;
+#[cfg(any(test, fuzzing))]
+pub use tcf::vectors::texts as tcf_vectors;
 
 /// The decision on a use of a visitor's data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! The vote of IAB's Transparency and Consent Framework string, of version 2.2 or 2.3.
 
 mod string;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub mod vectors;
 mod vendor_set;
 

@@ -4,6 +4,12 @@ use time::{Date, macros::date};
 
 use super::super::Vote::{self, Deny, Grant, Unreadable};
 
+/// The strings of all vectors.
+pub fn texts() -> impl Iterator<Item = &'static str> {
+    let published = PUBLISHED.iter().map(|own| own.text);
+    published.chain(MADE.iter().map(|(_, text, _)| *text)).chain(MALFORMED.iter().copied())
+}
+
 /// A string of the specification, or of others' tests, which was made by rules that are not valid any more.
 pub struct Published {
     pub text: &'static str,

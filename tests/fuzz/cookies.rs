@@ -1,0 +1,4 @@
+//! Cookie headers.
+#![no_main]
+
+fuzz::target!(http_edge::laws::cookies);

@@ -1,0 +1,4 @@
+//! Hosts, origins and URLs of pages.
+#![no_main]
+
+fuzz::target!(serve::laws);
