@@ -43,7 +43,7 @@ pub fn collect(
         origin: unique(headers, &header::ORIGIN, ErrorReason::OriginNotAllowed)?.map(str::to_owned),
         host: host(parts, peer, proxies),
         client_ip: subscriber.map(|_| client.address.to_string()),
-        user_agent: text(headers, &header::USER_AGENT, MAX_USER_AGENT_BYTES),
+        user_agent: user_agent(headers),
         signature: unique(headers, &SIGNATURE, ErrorReason::InvalidSignature)?.map(str::to_owned),
         timestamp: unique(headers, &TIMESTAMP, ErrorReason::InvalidSignature)?.map(str::to_owned),
         signed_body: None,
@@ -77,6 +77,11 @@ pub fn is_speculative(headers: &HeaderMap) -> bool {
         words.any(|word| SPECULATIVE.iter().any(|token| word.eq_ignore_ascii_case(token.as_bytes())))
     };
     PURPOSE_HEADERS.iter().any(|name| headers.get_all(*name).iter().any(says))
+}
+
+/// User-Agent header of the request, as far as it is kept.
+pub fn user_agent(headers: &HeaderMap) -> Option<String> {
+    text(headers, &header::USER_AGENT, MAX_USER_AGENT_BYTES)
 }
 
 /// Referer header of the request; a proxy that takes it away may leave an empty one, which is none.

@@ -37,7 +37,9 @@ use crate::{
         repairs,
     },
     sync::{
-        GatewaySync, counters,
+        GatewaySync,
+        breaker::Breakers,
+        counters,
         self_check::{self, RecordError},
         state::StateKeys,
         used_states::UsedStates,
@@ -149,6 +151,7 @@ async fn warn_of_taken_fields(stores: &Stores) {
 /// Builds the core on its stores and settings.
 fn build(config: &Config, stores: &Stores, settings: &Settings, tombstones: Arc<TombstoneKeys>) -> App {
     let vendor_ids = VendorIdWriter::start(stores, &tombstones);
+    let breakers = Arc::<Breakers>::default();
     App {
         stores: stores.clone(),
         settings: settings.clone(),
@@ -164,6 +167,7 @@ fn build(config: &Config, stores: &Stores, settings: &Settings, tombstones: Arc<
             distinct_users: DistinctUsers::default(),
             proven_users: ProvenUsers::default(),
             contacts: StoredContacts::default(),
+            breakers: breakers.clone(),
             new_identities: NewIdentities::default(),
         },
         sync: GatewaySync {
@@ -171,6 +175,7 @@ fn build(config: &Config, stores: &Stores, settings: &Settings, tombstones: Arc<
             settings: settings.clone(),
             states: StateKeys::derive(&config.keys),
             used_states: UsedStates::default(),
+            breakers,
             stranger_syncs: StrangerSyncs::default(),
             writer: vendor_ids.clone(),
             tombstones: tombstones.clone(),

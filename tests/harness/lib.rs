@@ -8,6 +8,7 @@ pub mod answers;
 pub mod browser;
 pub mod certificates;
 pub mod chromium;
+pub mod clock;
 pub mod cluster;
 pub mod consent_strings;
 pub mod control;

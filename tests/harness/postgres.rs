@@ -46,6 +46,7 @@ struct Process {
 pub struct PostgresServer {
     child: Child,
     folder: Folder,
+    env: Vec<(String, String)>,
     /// Address at which the server listens.
     pub addr: SocketAddr,
     /// URL at which clients reach the server as its superuser.
@@ -57,15 +58,20 @@ pub struct PostgresServer {
 impl PostgresServer {
     /// Makes a new, empty server and waits until it answers.
     pub async fn start() -> Result<Self> {
-        Self::made_with(&[]).await
+        Self::made_with(&[], &[]).await
+    }
+
+    /// Makes a new server that runs with these environment variables.
+    pub async fn with_env(env: &[(&str, &str)]) -> Result<Self> {
+        Self::made_with(&[], env).await
     }
 
     /// Makes a new server with a write-ahead log in files of 1 MiB, so that tables can be larger than those.
     pub async fn with_small_log_files() -> Result<Self> {
-        Self::made_with(&["--wal-segsize=1"]).await
+        Self::made_with(&["--wal-segsize=1"], &[]).await
     }
 
-    async fn made_with(options: &[&str]) -> Result<Self> {
+    async fn made_with(options: &[&str], env: &[(&str, &str)]) -> Result<Self> {
         let account = ServerAccount::get()?;
         let folder = account.folder()?;
         let password = Uuid::new_v4().simple().to_string();
@@ -88,11 +94,12 @@ impl PostgresServer {
         let file = folder.path().join("data/postgresql.conf");
         let settings = fs::read_to_string(&file)? + SETTINGS;
         fs::write(&file, settings)?;
-        Self::over(folder, &password).await
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Self::over(folder, &password, env).await
     }
 
     /// Starts a server over a data folder and waits until it answers.
-    async fn over(folder: Folder, password: &str) -> Result<Self> {
+    async fn over(folder: Folder, password: &str, env: Vec<(String, String)>) -> Result<Self> {
         let version = ServerAccount::get()?.command(&program("postgres")?).arg("--version").output().await?;
         let version = String::from_utf8_lossy(&version.stdout).replace("postgres (", "").replace(')', "");
         let version = version.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
@@ -100,9 +107,9 @@ impl PostgresServer {
         for attempt in 0..5 {
             let addr = SocketAddr::from(([127, 0, 0, 1], free_port()?));
             let url = format!("postgres://postgres:{password}@{addr}/postgres");
-            let mut child = serve(folder.path(), addr)?;
+            let mut child = serve(folder.path(), addr, &env)?;
             match ready(&mut child, &url).await {
-                Ok(()) => return Ok(Self { child, folder, addr, url, version }),
+                Ok(()) => return Ok(Self { child, folder, env, addr, url, version }),
                 Err(error) if attempt == 4 => {
                     let log = fs::read_to_string(folder.path().join("log")).unwrap_or_default();
                     return Err(error.context(format!("PostgreSQL does not start:\n{log}")));
@@ -133,7 +140,7 @@ impl PostgresServer {
         let made = command.output().await.context("pg_basebackup")?;
         ensure!(made.status.success(), "pg_basebackup failed: {}", String::from_utf8_lossy(&made.stderr));
         let url = Url::parse(&self.url)?;
-        Self::over(folder, url.password().unwrap_or_default()).await
+        Self::over(folder, url.password().unwrap_or_default(), self.env.clone()).await
     }
 
     /// Stops the server at once, as a crash does; its connections end.
@@ -195,7 +202,7 @@ impl PostgresServer {
 
     /// Starts the server again after a crash, on the same port, and waits until it answers.
     pub async fn revive(&mut self) -> Result<()> {
-        self.child = serve(self.folder.path(), self.addr)?;
+        self.child = serve(self.folder.path(), self.addr, &self.env)?;
         ready(&mut self.child, &self.url).await
     }
 
@@ -252,9 +259,11 @@ impl PostgresServer {
     }
 }
 
-fn serve(folder: &Path, addr: SocketAddr) -> Result<Child> {
+fn serve(folder: &Path, addr: SocketAddr, env: &[(String, String)]) -> Result<Child> {
     let log = fs::File::options().create(true).append(true).open(folder.join("log"))?;
-    let mut command = ServerAccount::get()?.command(&program("postgres")?);
+    // Set once the account has been changed to: libfaketime's are of the account that it is loaded by.
+    let mut command = ServerAccount::get()?.command(&program("env")?);
+    command.args(env.iter().map(|(name, value)| format!("{name}={value}"))).arg(program("postgres")?);
     command.arg("-D").arg(folder.join("data"));
     command.args(["-c", "listen_addresses=127.0.0.1", "-c"]).arg(format!("port={}", addr.port()));
     command.current_dir(folder).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);

@@ -1,9 +1,11 @@
 //! Visits that many tests begin with: what a page says of consent, and a visitor who is synced.
 
-use proto::v1::IdentityVendorIds;
+use proto::v1::{
+    Caller, ExplainRequest, IdentityVendorIds, VendorExplanation, caller::Kind, identity_ref::Id,
+};
 use serde_json::{Value, json};
 
-use crate::{answers::assert_gif, browser::Browser, eventually, world::World};
+use crate::{answers::assert_gif, browser::Browser, eventually, people::named, world::World};
 
 /// Consent that grants what gateway sync needs.
 pub fn granted() -> Value {
@@ -46,4 +48,15 @@ pub async fn make_due(world: &World, page: &Browser) {
     );
     world.database.execute(&sql).await;
     world.flush_redis().await;
+}
+
+/// What an engineer is told of one vendor for a browser of the customer's.
+pub async fn explained(world: &World, browser: &Browser, vendor: &str) -> VendorExplanation {
+    let request = ExplainRequest {
+        caller: Some(Caller { kind: Some(Kind::OrgId(world.customer.org_id.to_string())) }),
+        identity: Some(named(Id::AnonymousId(browser.aid().to_owned()))),
+        pipeline_id: Some(world.customer.pipeline_id.to_string()),
+    };
+    let told = world.internal().sync().explain(request).await.unwrap().into_inner().vendors;
+    told.into_iter().find(|own| own.vendor == vendor).unwrap_or_else(|| panic!("nothing of {vendor}"))
 }

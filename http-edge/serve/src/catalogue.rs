@@ -96,6 +96,13 @@ pub const METRICS: &[Metric] = &[
         help: "Requests for a sync that were answered 204 instead of 302, by reason.",
     },
     Metric {
+        name: "datafly_sync_breaker_opened_total",
+        kind: Kind::Counter,
+        unit: Unit::Count,
+        labels: &["vendor"],
+        help: "Times that an organisation's visitors stopped being sent to the vendor, whose answers kept being no IDs.",
+    },
+    Metric {
         name: "datafly_sync_succeeded_total",
         kind: Kind::Counter,
         unit: Unit::Count,

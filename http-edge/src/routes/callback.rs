@@ -49,7 +49,8 @@ pub async fn store(
     if is_head(&parts.method) {
         return response;
     }
-    let subscriber = edge.proxies.subscriber(edge.proxies.client(peer.ip(), &parts.headers));
+    let client = edge.proxies.client(peer.ip(), &parts.headers);
+    let subscriber = edge.proxies.subscriber(client);
     if edge.throttle.charge(subscriber, Counted::Callback).is_err() {
         return response;
     }
@@ -58,7 +59,8 @@ pub async fn store(
     if let Some(cleared) = state_cookie.as_ref().and_then(|_| cookies::clear_state(&vendor, &host)) {
         response.headers_mut().append(header::SET_COOKIE, cleared);
     }
-    if let Some(message) = message(&parts, vendor, host, state_cookie) {
+    if let Some(mut message) = message(&parts, vendor, host, state_cookie) {
+        message.client_ip = subscriber.map(|_| client.address.to_string());
         // The failure is logged and counted where it is noticed.
         let _ = edge.core.store_sync_result(&caller::trace(&parts.headers), message).await;
     }
@@ -80,6 +82,8 @@ fn message(
         cookie_anonymous_id: visitor(parts),
         sec_gpc: caller::sec_gpc(&parts.headers),
         referer: caller::referer(&parts.headers),
+        client_ip: None,
+        user_agent: caller::user_agent(&parts.headers),
     })
 }
 

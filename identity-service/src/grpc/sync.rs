@@ -25,7 +25,11 @@ use crate::{
         lookup::{self, IdentityName},
         retry_lost,
     },
-    sync::{self, explain, pending, view},
+    sync::{
+        self, explain,
+        pending::{self, Asker},
+        view,
+    },
     vendor_ids::schedules,
 };
 
@@ -46,6 +50,19 @@ struct Schedule {
     /// The browser's User-Agent, where it asks itself.
     user_agent: Option<String>,
     now: OffsetDateTime,
+}
+
+impl Schedule {
+    fn asker<'a>(&'a self, app: &'a App) -> Asker<'a> {
+        Asker {
+            org: self.org,
+            source: &self.source,
+            consent: &self.consent,
+            user_agent: self.user_agent.as_deref(),
+            breakers: &app.sync.breakers,
+            now: self.now,
+        }
+    }
 }
 
 impl Service {
@@ -96,7 +113,7 @@ impl SyncService for Service {
         let view =
             view::view(&self.app.stores, found.org, found.canonical, found.browser.as_deref(), found.now)
                 .await?;
-        let due = pending::due(&found.source, &view, &found.consent, found.user_agent.as_deref(), found.now);
+        let due = pending::due(&found.asker(&self.app), &view);
         Ok(Response::new(PendingSyncsResponse { pending_syncs: pending::list(&due) }))
     }
 
@@ -140,7 +157,7 @@ impl SyncService for Service {
             retry_lost!({ view::load(&mut *stores.connection().await?, found.org, &asked).await })?;
         let (attempts, ties) = loaded.remove(&found.canonical).unwrap_or_default();
         let schedules = schedules::of(&attempts, &ties, found.browser.as_deref());
-        let vendors = explain::explain(&found.source, &schedules, &found.consent, found.now);
+        let vendors = explain::explain(&found.asker(&self.app), &schedules);
         let unknown = found.consent.signals().unknown_names(&found.source.consent);
         let consent_not_understood = unknown.unwrap_or_default();
         Ok(Response::new(ExplainResponse { vendors, consent_not_understood }))

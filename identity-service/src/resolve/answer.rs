@@ -25,7 +25,7 @@ use crate::{
     settings::{CollectHost, Source},
     storage::mark::Mark,
     sync::{
-        pending,
+        pending::{self, Asker},
         view::{self, View},
     },
 };
@@ -145,7 +145,15 @@ async fn plan_syncs(
         None => Box::pin(view::view(&resolver.stores, org, known.canonical, Some(anonymous_id), now)).await?,
     };
     let consent = facts.consent(anonymous_id).ok_or_else(unavailable)?;
-    let due = pending::due(source, &view, consent, tenant.user_agent.as_deref(), now);
+    let asker = Asker {
+        org,
+        source,
+        consent,
+        user_agent: tenant.user_agent.as_deref(),
+        breakers: &resolver.breakers,
+        now,
+    };
+    let due = pending::due(&asker, &view);
     Ok(pending::offer(&resolver.stores, org, known.canonical, &view, &due, now).await)
 }
 

@@ -33,6 +33,7 @@ use crate::{
     limits::new_identities::NewIdentities,
     pii::tombstone::TombstoneKeys,
     storage::{Stores, postgres::create::Creator},
+    sync::breaker::Breakers,
     vendor_ids::writer::VendorIdWriter,
 };
 
@@ -60,6 +61,8 @@ pub struct Resolver {
     pub proven_users: ProvenUsers,
     /// Emails and phones that need not be stored again.
     pub contacts: StoredContacts,
+    /// Vendors of syncs that nobody is sent to for a while.
+    pub breakers: Arc<Breakers>,
     /// The limit on new identities of an address.
     pub new_identities: NewIdentities,
 }

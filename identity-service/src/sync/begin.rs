@@ -79,6 +79,9 @@ impl GatewaySync {
         if !pending::allows(source, enabled, &consent, now) {
             return Ok(refused(vendor.name, SyncRefusal::Consent));
         }
+        if self.breakers.open_until(caller.org, vendor.name, now).is_some() {
+            return Ok(refused(vendor.name, SyncRefusal::BreakerOpen));
+        }
         if canonical.is_none() && self.was_erased(caller.org, &browser).await? {
             return Ok(refused(vendor.name, SyncRefusal::Erased));
         }
@@ -142,6 +145,7 @@ fn refused(vendor: &'static str, refusal: SyncRefusal) -> BeginSyncResponse {
         SyncRefusal::NotDue => "not_due",
         SyncRefusal::Crawler => "crawler",
         SyncRefusal::UnsupportedBrowser => "unsupported_browser",
+        SyncRefusal::BreakerOpen => "breaker_open",
         SyncRefusal::Unspecified => "unspecified",
     };
     counter!("datafly_sync_refused_total", "vendor" => vendor, "reason" => reason).increment(1);

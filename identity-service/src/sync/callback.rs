@@ -72,6 +72,10 @@ impl GatewaySync {
         let Some((enabled, source, org)) = belongs(&snapshot, &state, request) else {
             return done(SyncOutcome::BadState);
         };
+        let address = request.client_ip.as_deref().and_then(|address| address.parse().ok());
+        if callback.is_unfilled || callback.uid == Uid::Invalid {
+            self.breakers.fail(org, vendor.name, &state.anonymous_id, address, now);
+        }
         let value = match callback.uid {
             Uid::Value(value) => Some(value),
             Uid::Missing => None,
@@ -94,6 +98,9 @@ impl GatewaySync {
         };
         let committed = self.writer.write(org, result).await?;
         let (outcome, _) = committed.output;
+        if outcome == SyncOutcome::Stored {
+            self.breakers.succeed(org, vendor.name);
+        }
         if matches!(outcome, SyncOutcome::Stored | SyncOutcome::NoId | SyncOutcome::BadState) {
             used.keep();
         }

@@ -1,27 +1,25 @@
 //! Explaining why a vendor is, or is not, offered to one identity.
 
-use proto::v1::{VendorExplanation, VendorSyncStatus};
+use proto::v1::{SyncRefusal, VendorExplanation, VendorSyncStatus};
 use time::{Duration, OffsetDateTime};
 
-use super::pending;
+use super::{
+    client::Client,
+    pending::{self, Asker},
+};
 use crate::{
     clock::timestamp,
-    settings::Source,
-    storage::{attempt::Attempt, cache_entries::ConsentEntry},
+    storage::attempt::Attempt,
     vendor_ids::schedules::ByVendor,
     vendors::{self, SyncVendor},
 };
 
 /// Explains each vendor of the table, in its order.
-pub fn explain(
-    source: &Source,
-    schedules: &ByVendor<'_>,
-    consent: &ConsentEntry,
-    now: OffsetDateTime,
-) -> Vec<VendorExplanation> {
+pub fn explain(asker: &Asker<'_>, schedules: &ByVendor<'_>) -> Vec<VendorExplanation> {
+    let client = Client::of(asker.user_agent);
     vendors::syncs()
         .map(|vendor| {
-            let (status, until) = status(vendor, source, schedules.get(vendor.name), consent, now);
+            let (status, until) = status(vendor, asker, client, schedules.get(vendor.name));
             VendorExplanation {
                 vendor: vendor.name.to_owned(),
                 status: status.into(),
@@ -35,11 +33,11 @@ pub fn explain(
 /// be met.
 fn status(
     vendor: &SyncVendor,
-    source: &Source,
+    asker: &Asker<'_>,
+    client: Client,
     attempt: Option<&Attempt>,
-    consent: &ConsentEntry,
-    now: OffsetDateTime,
 ) -> (VendorSyncStatus, Option<OffsetDateTime>) {
+    let Asker { org, source, consent, breakers, now, .. } = *asker;
     let expires = attempt
         .and_then(|attempt| Some(attempt.last_synced? + Duration::days(i64::from(attempt.ttl_days?))))
         .filter(|expires| *expires > now);
@@ -49,6 +47,15 @@ fn status(
     let Some(enabled) = source.vendor(vendor.name) else { return (VendorSyncStatus::Disabled, None) };
     if !pending::allows(source, enabled, consent, now) {
         return (VendorSyncStatus::Consent, None);
+    }
+    match pending::unfit(enabled, client) {
+        Some(SyncRefusal::Crawler) => return (VendorSyncStatus::Crawler, None),
+        Some(_) => return (VendorSyncStatus::UnsupportedBrowser, None),
+        None => {}
+    }
+    let open_until = breakers.open_until(org, vendor.name, now);
+    if open_until.is_some() {
+        return (VendorSyncStatus::BreakerOpen, open_until);
     }
     match attempt {
         Some(attempt) if attempt.is_exhausted(now) => (VendorSyncStatus::Exhausted, None),

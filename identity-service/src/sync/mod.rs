@@ -2,6 +2,7 @@
 
 mod attempt;
 mod begin;
+pub mod breaker;
 mod callback;
 mod client;
 pub mod counters;
@@ -22,7 +23,7 @@ mod fixtures;
 use std::sync::Arc;
 
 pub use self::begin::Request;
-use self::{state::StateKeys, used_states::UsedStates};
+use self::{breaker::Breakers, state::StateKeys, used_states::UsedStates};
 use crate::{
     limits::stranger_syncs::StrangerSyncs, pii::tombstone::TombstoneKeys, settings::Settings,
     storage::Stores, vendor_ids::writer::VendorIdWriter,
@@ -39,6 +40,8 @@ pub struct GatewaySync {
     pub states: StateKeys,
     /// States that have been used.
     pub used_states: UsedStates,
+    /// Vendors that nobody is sent to for a while.
+    pub breakers: Arc<Breakers>,
     /// The limit on syncs of visitors without an identity.
     pub stranger_syncs: StrangerSyncs,
     /// The writer of vendor IDs and schedules.

@@ -5,7 +5,7 @@ use proto::v1::{PendingSync, SyncRefusal};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{client::Client, view::View};
+use super::{breaker::Breakers, client::Client, view::View};
 use crate::{
     clock,
     consent::Decision,
@@ -16,14 +16,26 @@ use crate::{
 /// Syncs an answer offers at most; the page's other requests matter more.
 const MAX_OFFERS: usize = 5;
 
-/// Vendors that may be offered now to a browser with that User-Agent, longest waiting first.
-pub fn due<'a>(
-    source: &'a Source,
-    view: &View,
-    consent: &ConsentEntry,
-    user_agent: Option<&str>,
-    now: OffsetDateTime,
-) -> Vec<&'a EnabledVendor> {
+/// Facts that decide what one browser of an organisation may be offered.
+#[derive(Clone, Copy)]
+pub struct Asker<'a> {
+    /// The organisation whose data it reaches.
+    pub org: Uuid,
+    /// The source that has the vendors enabled.
+    pub source: &'a Source,
+    /// The browser's consent.
+    pub consent: &'a ConsentEntry,
+    /// The browser's User-Agent header, where it asks itself.
+    pub user_agent: Option<&'a str>,
+    /// Vendors that nobody is sent to for a while.
+    pub breakers: &'a Breakers,
+    /// Time of the question.
+    pub now: OffsetDateTime,
+}
+
+/// Vendors that may be offered now, longest waiting first.
+pub fn due<'a>(asker: &Asker<'a>, view: &View) -> Vec<&'a EnabledVendor> {
+    let Asker { org, source, consent, user_agent, breakers, now } = *asker;
     let (tried, now_ms) = (view.tried(), clock::unix_ms(now));
     let due_at = |enabled: &EnabledVendor| {
         tried.iter().find(|(vendor, _)| *vendor == enabled.vendor.name).map(|(_, at)| *at)
@@ -39,7 +51,9 @@ pub fn due<'a>(
     // Mostly nothing is due, and nobody has to know what asks.
     if !due.is_empty() {
         let client = Client::of(user_agent);
-        due.retain(|(_, enabled)| unfit(enabled, client).is_none());
+        due.retain(|(_, enabled)| {
+            unfit(enabled, client).is_none() && breakers.open_until(org, enabled.vendor.name, now).is_none()
+        });
     }
     due.sort_by_key(|(waiting_since, _)| *waiting_since);
     due.into_iter().map(|(_, enabled)| enabled).collect()

@@ -19,6 +19,8 @@ pub struct Callback {
     pub state: Option<String>,
     /// The vendor's ID, or the reason for having none.
     pub uid: Uid,
+    /// True where a macro stands in the place of the ID: the vendor did not fill it in.
+    pub is_unfilled: bool,
 }
 
 /// The vendor's ID, judged.
@@ -44,13 +46,17 @@ pub fn read(vendor: &SyncVendor, raw_query: &str) -> Callback {
         RawUid::Once(state) => decode(state).map(Cow::into_owned),
         RawUid::Never | RawUid::Repeatedly => None,
     };
-    let uid = match uid {
-        _ if opted_out(raw_query) => Uid::Missing,
-        RawUid::Never => Uid::Missing,
-        RawUid::Repeatedly => Uid::Invalid,
-        RawUid::Once(raw) => parse_uid(vendor, raw),
+    let (uid, is_unfilled) = match uid {
+        _ if opted_out(raw_query) => (Uid::Missing, false),
+        RawUid::Never => (Uid::Missing, false),
+        RawUid::Repeatedly => (Uid::Invalid, false),
+        RawUid::Once(raw) => {
+            let uid = parse_uid(vendor, raw);
+            let is_unfilled = uid == Uid::Missing && is_macro(raw);
+            (uid, is_unfilled)
+        }
     };
-    Callback { state, uid }
+    Callback { state, uid, is_unfilled }
 }
 
 /// The raw value of a parameter, by how often the parameter stands in the query.
@@ -109,6 +115,12 @@ fn opted_out(query: &str) -> bool {
 /// them.
 fn decode(raw: &str) -> Option<Cow<'_, str>> {
     percent_decode_str(raw).decode_utf8().ok()
+}
+
+/// True where what is no ID is a name between the signs of a macro, in any encoding: `$UID`, `[UID]`, `%3CTUID%3E`.
+fn is_macro(raw: &str) -> bool {
+    raw.starts_with(|c: char| c.is_ascii_punctuation() && c != '-')
+        && raw.contains(|c: char| c.is_ascii_alphabetic())
 }
 
 pub(super) fn parse_uid(vendor: &SyncVendor, raw: &str) -> Uid {

@@ -1,12 +1,9 @@
 //! A clock that is wrong or is set on one machine: what the cores do together stays right.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use harness::{
+    clock::{Clock, follows, libfaketime},
     control::{Control, PASSWORD, start_management},
     eventually,
     visits::{denied, granted},
@@ -19,62 +16,13 @@ use proto::v1::{
 use serde_json::Value;
 use url::Url;
 
-/// A file that says how far a process' clock is off, and can be changed while it runs.
-struct Clock(PathBuf);
-
-impl Clock {
-    fn new() -> Self {
-        let name = format!("signal-identity-clock-{}", uuid::Uuid::new_v4().simple());
-        Self(std::env::temp_dir().join(name))
-    }
-
-    /// Sets the clock off by `+300s` or the like; `+0s` is the machine's own time.
-    fn set(&self, offset: &str) {
-        fs::write(&self.0, offset).unwrap();
-    }
-
-    /// The environment of a process that has this clock.
-    fn env<'a>(&'a self, libfaketime: &'a Path) -> [(&'static str, &'a str); 4] {
-        [
-            ("LD_PRELOAD", libfaketime.to_str().unwrap()),
-            ("FAKETIME_TIMESTAMP_FILE", self.0.to_str().unwrap()),
-            ("FAKETIME_NO_CACHE", "1"),
-            // What is set on a machine is its time of day.
-            ("DONT_FAKE_MONOTONIC", "1"),
-        ]
-    }
-}
-
-impl Drop for Clock {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
-/// libfaketime beside the machine's other libraries; `make test` installs it.
-fn libfaketime() -> PathBuf {
-    let folders = fs::read_dir("/usr/lib").unwrap().flatten().map(|entry| entry.path());
-    let mut found = folders.map(|folder| folder.join("faketime/libfaketime.so.1"));
-    found.find(|file| file.is_file()).expect("libfaketime is not installed; `make test` installs it")
-}
-
 /// Starts two cores, of which the first has that clock.
 async fn world_with(clock: &Clock) -> World {
-    clock.set("+0s");
     let mut world = World::with(Options { cores: 2, ..Options::default() }).await;
     world.cluster.cores[0].kill9().await;
     let libfaketime = libfaketime();
     world.cluster.cores[0].restart_with(&clock.env(&libfaketime)).await.unwrap();
     world
-}
-
-/// Waits until the first core knows how far its clock is off, in seconds.
-async fn follows(world: &World, ahead: f64) {
-    eventually("the core to follow the database's clock", async || {
-        let behind = world.cluster.cores[0].metrics().await.sum("datafly_clock_behind_seconds", &[]);
-        if (behind + ahead).abs() < 2.0 { Ok(()) } else { Err(format!("behind by {behind} s")) }
-    })
-    .await;
 }
 
 fn of_org(world: &World) -> Option<Caller> {
@@ -126,7 +74,7 @@ async fn a_machine_s_clock_that_is_wrong_changes_nothing() {
     let world = world_with(&clock).await;
     for (offset, seconds) in [("+300s", 300.0), ("-300s", -300.0), ("-3600s", -3600.0), ("+0s", 0.0)] {
         clock.set(offset);
-        follows(&world, seconds).await;
+        follows(&world, 0, seconds).await;
         for begin in 0..2 {
             let visitor = format!("visitor-{offset}-{begin}");
             consents(&world, begin, &visitor, &granted()).await;

@@ -67,15 +67,3 @@ async fn tries_of_a_browser_that_blocks_the_vendor_count_as_one() {
     other.get(&other.sync_url("pinterest")).await;
     assert_eq!(rate(&world).await, (4.0, 2.0));
 }
-
-#[tokio::test]
-async fn an_image_before_the_first_batch_has_no_canonical() {
-    let world = World::with(Options { consent_mode: "implicit", ..Options::default() }).await;
-    let mut browser = world.browser();
-    assert_gif(browser.sync("pinterest").await.last().unwrap());
-    assert_eq!(world.sync_failures("pinterest", "no_canonical").await, 1.0);
-    // From the first batch on its IDs are stored.
-    browser.view(&serde_json::Value::Null).await;
-    assert_gif(browser.sync("pinterest").await.last().unwrap());
-    assert!(world.vendor_id(browser.aid(), "pin_unauth").await.is_some());
-}

@@ -1,5 +1,6 @@
 //! Gateway sync from offer to callback: what vendors answer, what consent allows, and what is forged.
 
+mod breaker;
 mod callback_laws;
 mod callbacks;
 mod chromium;
@@ -10,4 +11,5 @@ mod habits;
 mod journey;
 mod load;
 mod match_rate;
+mod schedule;
 mod vendors;
