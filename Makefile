@@ -24,7 +24,7 @@ demo: ## Start everything, show one visitor's story, stay up until Ctrl-C (ONCE=
 	@$(BIN)/stores run -- $(BIN)/demo $(if $(ONCE),--once)
 
 test: ## Run every test against a private PostgreSQL and Redis
-	@.ci/install postgres redis faketime openssl curl python chromium
+	@.ci/install postgres redis faketime openssl curl python promtool chromium
 	@[ "$$(cat $(PYTHON)/packages 2>/dev/null)" = '$(PACKAGES)' ] || { python3 -m venv --clear $(PYTHON) && \
 		$(PYTHON)/bin/pip install --quiet --disable-pip-version-check $(PACKAGES) && \
 		echo '$(PACKAGES)' >$(PYTHON)/packages; }

@@ -138,6 +138,19 @@ struct Shared {
     /// Vendor and partner ID → callback agreed out of band.
     registered: HashMap<(&'static str, String), String>,
     seen: Vec<SeenRequest>,
+    /// Browsers that were assigned an ID of their own; none where all have their vendor's one.
+    assigned: Option<u32>,
+}
+
+impl Shared {
+    /// The ID for a browser without one: the vendor's, with a number in the place of its last eight hexadecimal digits
+    /// where browsers are told apart.
+    fn new_id(&mut self, of_all: &str) -> String {
+        let Some(assigned) = &mut self.assigned else { return of_all.to_owned() };
+        *assigned += 1;
+        let kept = of_all.len().saturating_sub(8);
+        format!("{}{assigned:08x}", of_all.get(..kept).unwrap_or_default())
+    }
 }
 
 impl VendorSim {
@@ -175,6 +188,11 @@ impl VendorSim {
         }
     }
 
+    /// Has the vendors tell browsers apart from now on, as real ones do: each new one is assigned an ID of its own.
+    pub fn tell_apart(&self) {
+        self.shared().assigned.get_or_insert(0);
+    }
+
     /// Requests that were seen so far.
     pub fn seen(&self) -> Vec<SeenRequest> {
         self.shared().seen.clone()
@@ -201,11 +219,13 @@ async fn answer(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> R
     let called = VENDORS.iter().find_map(|vendor| Some((vendor, vendor.partner(path, &query)?)));
     let Some((vendor, partner)) = called else { return StatusCode::NOT_FOUND.into_response() };
     let target = request.uri().to_string();
-    let (fault, registered) = {
+    let (fault, registered, new_id) = {
         let mut shared = lock(&shared);
         let (target, headers) = (target.clone(), request.headers().clone());
         shared.seen.push(SeenRequest { vendor: vendor.name, target, headers });
-        (shared.faults.get(vendor.name).cloned(), shared.registered.get(&(vendor.name, partner)).cloned())
+        let new_id = shared.new_id(vendor.id);
+        let registered = shared.registered.get(&(vendor.name, partner)).cloned();
+        (shared.faults.get(vendor.name).cloned(), registered, new_id)
     };
     match fault {
         Some(Fault::Slow(delay)) => tokio::time::sleep(delay).await,
@@ -223,7 +243,7 @@ async fn answer(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> R
     let is_first = known.is_none();
     let id = match &fault {
         Some(Fault::Id(id) | Fault::RawId(id) | Fault::DoublyEncoded(id)) => id.clone(),
-        _ => known.unwrap_or_else(|| vendor.id.to_owned()),
+        _ => known.unwrap_or(new_id),
     };
     // As every vendor's: a page of another site loads it.
     let attributes = format!("Path=/{}; Max-Age=31536000; SameSite=None; Secure", vendor.name);

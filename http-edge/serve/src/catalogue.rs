@@ -89,6 +89,27 @@ pub const METRICS: &[Metric] = &[
         help: "Periods in which the vendor's ID was stored, at whichever try.",
     },
     Metric {
+        name: "datafly_sync_browser_attempts_total",
+        kind: Kind::Counter,
+        unit: Unit::Count,
+        labels: &["vendor", "browser"],
+        help: "Periods of browsers' tries with the vendor (first_attempts), by the family of the browser.",
+    },
+    Metric {
+        name: "datafly_sync_browser_successes_total",
+        kind: Kind::Counter,
+        unit: Unit::Count,
+        labels: &["vendor", "browser"],
+        help: "Periods in which the vendor's ID was stored (first_successes), by the family of the browser.",
+    },
+    Metric {
+        name: "datafly_sync_chain_seconds",
+        kind: Kind::Histogram,
+        unit: Unit::Seconds,
+        labels: &["vendor"],
+        help: "Time from the 302 to the callback, of browsers that came back with a state of ours.",
+    },
+    Metric {
         name: "datafly_sync_refused_total",
         kind: Kind::Counter,
         unit: Unit::Count,

@@ -71,7 +71,8 @@ impl GatewaySync {
         if request.cookie_anonymous_id.as_deref().is_some_and(|cookie| cookie.trim() != browser.value) {
             return Ok(refused(vendor.name, SyncRefusal::OtherVisitor));
         }
-        if let Some(refusal) = pending::unfit(enabled, Client::of(request.user_agent.as_deref())) {
+        let client = Client::of(request.user_agent.as_deref());
+        if let Some(refusal) = pending::unfit(enabled, client) {
             return Ok(refused(vendor.name, refusal));
         }
         let (canonical, consent) = lookup::with_consent(&self.stores, caller.org, &browser).await?;
@@ -109,7 +110,7 @@ impl GatewaySync {
             // The one thing stored at the 302.
             match self.writer.write(caller.org, attempt).await?.output {
                 Err(refusal) => return Ok(refused(vendor.name, refusal)),
-                Ok(true) => counters::first_attempt(vendor.name),
+                Ok(true) => counters::first_attempt(vendor.name, client.family()),
                 Ok(false) => {}
             }
         }

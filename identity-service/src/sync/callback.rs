@@ -7,7 +7,9 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    GatewaySync, counters,
+    GatewaySync,
+    client::Client,
+    counters,
     result::NewResult,
     state::SyncState,
     uid::{self, Uid},
@@ -31,7 +33,8 @@ impl GatewaySync {
         let (outcome, repair) = match self.decide_and_store(request, now).await {
             Ok(Committed { output: (outcome, is_first), redis_failed }) => {
                 if is_first {
-                    counters::first_success(vendor);
+                    let client = Client::of(request.user_agent.as_deref());
+                    counters::first_success(vendor, client.family());
                 }
                 (outcome, redis_failed)
             }
@@ -79,9 +82,12 @@ impl GatewaySync {
         let value = match callback.uid {
             Uid::Value(value) => Some(value),
             Uid::Missing => None,
-            Uid::Invalid => return done(SyncOutcome::InvalidId),
+            Uid::Invalid => {
+                counters::returned(vendor.name, now - state.issued_at);
+                return done(SyncOutcome::InvalidId);
+            }
         };
-        let shortened = shorten(&state.anonymous_id);
+        let (shortened, chain) = (shorten(&state.anonymous_id), now - state.issued_at);
         let Some(used) = self.used_states.begin(&state) else { return done(SyncOutcome::BadState) };
         let result = NewResult {
             browser: Identifier { kind: Kind::AnonymousId, value: state.anonymous_id.clone() },
@@ -98,6 +104,9 @@ impl GatewaySync {
         };
         let committed = self.writer.write(org, result).await?;
         let (outcome, _) = committed.output;
+        if outcome != SyncOutcome::BadState {
+            counters::returned(vendor.name, chain);
+        }
         if outcome == SyncOutcome::Stored {
             self.breakers.succeed(org, vendor.name);
         }

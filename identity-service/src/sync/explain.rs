@@ -1,6 +1,6 @@
 //! Explaining why a vendor is, or is not, offered to one identity.
 
-use proto::v1::{SyncRefusal, VendorExplanation, VendorSyncStatus};
+use proto::v1::{SyncOutcome, SyncRefusal, VendorExplanation, VendorSyncStatus};
 use time::{Duration, OffsetDateTime};
 
 use super::{
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     clock::timestamp,
-    storage::attempt::Attempt,
+    storage::attempt::{Attempt, Outcome},
     vendor_ids::schedules::ByVendor,
     vendors::{self, SyncVendor},
 };
@@ -19,14 +19,25 @@ pub fn explain(asker: &Asker<'_>, schedules: &ByVendor<'_>) -> Vec<VendorExplana
     let client = Client::of(asker.user_agent);
     vendors::syncs()
         .map(|vendor| {
-            let (status, until) = status(vendor, asker, client, schedules.get(vendor.name));
+            let attempt = schedules.get(vendor.name);
+            let (status, until) = status(vendor, asker, client, attempt);
             VendorExplanation {
                 vendor: vendor.name.to_owned(),
                 status: status.into(),
                 until: until.map(timestamp),
+                last_outcome: attempt.map_or(SyncOutcome::Unspecified, answered).into(),
+                unanswered: attempt.map_or(0, |attempt| attempt.attempts.unsigned_abs()),
             }
         })
         .collect()
+}
+
+fn answered(attempt: &Attempt) -> SyncOutcome {
+    match attempt.outcome {
+        Outcome::Attempted => SyncOutcome::Unspecified,
+        Outcome::Stored => SyncOutcome::Stored,
+        Outcome::NoId => SyncOutcome::NoId,
+    }
 }
 
 /// Judges one vendor: what is stored comes first, then what stands in the way, in the order in which it would

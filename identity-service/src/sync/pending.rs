@@ -63,10 +63,10 @@ pub fn due<'a>(asker: &Asker<'a>, view: &View) -> Vec<&'a EnabledVendor> {
 pub fn unfit(enabled: &EnabledVendor, client: Client) -> Option<SyncRefusal> {
     match client {
         Client::Crawler => Some(SyncRefusal::Crawler),
-        Client::BlocksThirdParties if enabled.supported_browsers_only => {
+        Client::Browser { blocks_third_parties: true, .. } if enabled.supported_browsers_only => {
             Some(SyncRefusal::UnsupportedBrowser)
         }
-        Client::BlocksThirdParties | Client::Other => None,
+        Client::Browser { .. } => None,
     }
 }
 

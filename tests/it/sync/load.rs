@@ -39,6 +39,7 @@ async fn a_thousand_visitors_store_fifteen_thousand_ids() {
         ..Options::default()
     })
     .await;
+    world.vendors.tell_apart();
     let first = world.browser();
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut visitors = JoinSet::new();
@@ -64,4 +65,6 @@ async fn a_thousand_visitors_store_fifteen_thousand_ids() {
     assert_eq!(world.database.count("vendor_ids", "source = 'sync'").await, 15_000);
     let each = "SELECT count(DISTINCT (canonical_id, field))::text FROM vendor_ids";
     assert_eq!(world.database.text(each).await, "15000");
+    let own = "SELECT count(DISTINCT (value, field))::text FROM vendor_ids";
+    assert_eq!(world.database.text(own).await, "15000", "each browser's own");
 }

@@ -13,3 +13,4 @@ mod load;
 mod match_rate;
 mod schedule;
 mod vendors;
+mod week;

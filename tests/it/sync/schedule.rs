@@ -5,9 +5,10 @@ use harness::{
     answers::assert_gif,
     browser::{Answer, Browser},
     vendor_sim::Fault,
-    visits::{granted, synced},
+    visits::{explained, granted, synced},
     world::{Options, World, all_vendors},
 };
+use proto::v1::SyncOutcome;
 use serde_json::Value;
 
 /// Names of the vendors in `pending_syncs`, in the answer's order.
@@ -128,4 +129,28 @@ async fn a_sync_before_the_first_batch_is_fired_once_more() {
     assert_eq!(world.sync_failures("pinterest", "no_canonical").await, 1.0);
     assert_eq!(world.metric("datafly_sync_attempted_total", &[]).await, 2.0);
     assert!(world.vendor_id(browser.aid(), "pin_unauth").await.is_some());
+}
+
+/// Of a browser an engineer is told what became of the last try, and how often nothing did.
+#[tokio::test]
+async fn what_became_of_the_last_try_is_explained() {
+    let world = World::start().await;
+    let mut browser = world.browser();
+    browser.view(&granted()).await;
+    let told = async |browser: &Browser| {
+        let told = explained(&world, browser, "pinterest").await;
+        (told.last_outcome(), told.unanswered)
+    };
+    assert_eq!(told(&browser).await, (SyncOutcome::Unspecified, 0), "never tried");
+    for unanswered in 1..=2 {
+        browser.get(&browser.sync_url("pinterest")).await;
+        assert_eq!(told(&browser).await, (SyncOutcome::Unspecified, unanswered));
+        world.age("2 hours").await;
+    }
+    for (fault, outcome) in [(Some(Fault::NoId), SyncOutcome::NoId), (None, SyncOutcome::Stored)] {
+        world.vendors.misbehave("pinterest", fault);
+        assert_gif(browser.sync("pinterest").await.last().unwrap());
+        assert_eq!(told(&browser).await, (outcome, 0));
+        world.age("25 hours").await;
+    }
 }
