@@ -37,7 +37,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
 
 /// Checks the laws on a query that is sent to a vendor's callback.
 fn check(vendor: &SyncVendor, query: &str) {
-    let Callback { state, uid } = uid::read(vendor, query);
+    let Callback { state, uid, is_unfilled } = uid::read(vendor, query);
+    assert!(!is_unfilled || uid == Uid::Missing, "a macro is no ID: {query}");
     let (ours, ids) = apart(vendor, query);
     match &*values(ours, "state") {
         [only] => assert_eq!(state, decoded(only), "the state is the query's: {query}"),
