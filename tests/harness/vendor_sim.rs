@@ -96,6 +96,8 @@ pub enum Fault {
     Script,
     /// Redirects to itself, for ever.
     Loop,
+    /// Redirects to this URL.
+    To(String),
     /// Answers 400, as to a partner that it does not know.
     BadRequest,
     /// Takes so much time for its answer.
@@ -227,10 +229,11 @@ async fn answer(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> R
         let registered = shared.registered.get(&(vendor.name, partner)).cloned();
         (shared.faults.get(vendor.name).cloned(), registered, new_id)
     };
-    match fault {
+    match fault.clone() {
         Some(Fault::Slow(delay)) => tokio::time::sleep(delay).await,
         Some(Fault::Loop) => return (StatusCode::FOUND, [(header::LOCATION, target)]).into_response(),
         Some(Fault::Script) => return script(&target),
+        Some(Fault::To(url)) => return (StatusCode::FOUND, [(header::LOCATION, url)]).into_response(),
         Some(Fault::BadRequest) => return StatusCode::BAD_REQUEST.into_response(),
         _ => {}
     }

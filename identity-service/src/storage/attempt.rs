@@ -26,6 +26,8 @@ pub enum Outcome {
     Stored,
     /// The vendor has no ID for this visitor.
     NoId,
+    /// The vendor's ID came for too many browsers, and is nobody's.
+    SharedId,
 }
 
 impl Outcome {
@@ -35,12 +37,14 @@ impl Outcome {
             Self::Attempted => "attempted",
             Self::Stored => "stored",
             Self::NoId => "no_id",
+            Self::SharedId => "shared_id",
         }
     }
 
     /// The outcome that a word stands for; none for an unknown word.
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Attempted, Self::Stored, Self::NoId].into_iter().find(|outcome| outcome.word() == word)
+        let all = [Self::Attempted, Self::Stored, Self::NoId, Self::SharedId];
+        all.into_iter().find(|outcome| outcome.word() == word)
     }
 }
 

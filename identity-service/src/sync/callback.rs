@@ -10,7 +10,7 @@ use super::{
     GatewaySync,
     client::Client,
     counters,
-    result::NewResult,
+    result::{Answer, NewResult},
     state::SyncState,
     uid::{self, Uid},
 };
@@ -75,24 +75,29 @@ impl GatewaySync {
         let Some((enabled, source, org)) = belongs(&snapshot, &state, request) else {
             return done(SyncOutcome::BadState);
         };
-        let address = request.client_ip.as_deref().and_then(|address| address.parse().ok());
-        if callback.is_unfilled || callback.uid == Uid::Invalid {
-            self.breakers.fail(org, vendor.name, &state.anonymous_id, address, now);
-        }
-        let value = match callback.uid {
-            Uid::Value(value) => Some(value),
-            Uid::Missing => None,
-            Uid::Invalid => {
-                counters::returned(vendor.name, now - state.issued_at);
-                return done(SyncOutcome::InvalidId);
+        let browser = &state.anonymous_id;
+        let answer = match callback.uid {
+            Uid::Value(uid) if self.shared_ids.is_shared(org, vendor.name, &uid, browser, now) => {
+                Some(Answer::SharedId)
             }
+            Uid::Value(uid) => Some(Answer::Id(uid)),
+            Uid::Missing => Some(Answer::NoId),
+            Uid::Invalid => None,
+        };
+        if callback.is_unfilled || matches!(answer, None | Some(Answer::SharedId)) {
+            let address = request.client_ip.as_deref().and_then(|address| address.parse().ok());
+            self.breakers.fail(org, vendor.name, browser, address, now);
+        }
+        let Some(answer) = answer else {
+            counters::returned(vendor.name, now - state.issued_at);
+            return done(SyncOutcome::InvalidId);
         };
         let (shortened, chain) = (shorten(&state.anonymous_id), now - state.issued_at);
         let Some(used) = self.used_states.begin(&state) else { return done(SyncOutcome::BadState) };
         let result = NewResult {
             browser: Identifier { kind: Kind::AnonymousId, value: state.anonymous_id.clone() },
             state,
-            value,
+            answer,
             field: enabled.vendor.field,
             need: enabled.vendor.need,
             ttl_days: enabled.ttl_days,
@@ -110,7 +115,8 @@ impl GatewaySync {
         if outcome == SyncOutcome::Stored {
             self.breakers.succeed(org, vendor.name);
         }
-        if matches!(outcome, SyncOutcome::Stored | SyncOutcome::NoId | SyncOutcome::BadState) {
+        // Where nothing was decided about the visitor, the state may be used again.
+        if !matches!(outcome, SyncOutcome::NoCanonical | SyncOutcome::ConsentDenied) {
             used.keep();
         }
         if outcome == SyncOutcome::NoCanonical {

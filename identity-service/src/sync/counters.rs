@@ -9,7 +9,8 @@ use super::client::Family;
 use crate::settings::Snapshot;
 
 /// Reasons for which a callback's ID is not stored, as the label `reason` has them.
-const REASONS: [&str; 6] = ["no_id", "no_canonical", "store_failed", "bad_state", "invalid_id", "consent"];
+const REASONS: [&str; 7] =
+    ["no_id", "no_canonical", "store_failed", "bad_state", "invalid_id", "consent", "shared_id"];
 
 /// Exports every series of the vendors that are enabled anywhere, at 0 where nothing has happened yet: an alert on a rate
 /// needs the series before its first event.
@@ -70,6 +71,7 @@ pub fn answered(vendor: &'static str, outcome: SyncOutcome, repair: bool) {
         SyncOutcome::BadState => "bad_state",
         SyncOutcome::InvalidId => "invalid_id",
         SyncOutcome::ConsentDenied => "consent",
+        SyncOutcome::SharedId => "shared_id",
         SyncOutcome::Unspecified => "unspecified",
     };
     failed(vendor, reason, 1);

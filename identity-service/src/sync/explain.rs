@@ -37,6 +37,7 @@ fn answered(attempt: &Attempt) -> SyncOutcome {
         Outcome::Attempted => SyncOutcome::Unspecified,
         Outcome::Stored => SyncOutcome::Stored,
         Outcome::NoId => SyncOutcome::NoId,
+        Outcome::SharedId => SyncOutcome::SharedId,
     }
 }
 

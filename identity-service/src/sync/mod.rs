@@ -12,6 +12,7 @@ mod privacy;
 mod result;
 pub mod schedule;
 pub mod self_check;
+pub mod shared_ids;
 pub mod state;
 pub mod uid;
 pub mod used_states;
@@ -23,7 +24,7 @@ mod fixtures;
 use std::sync::Arc;
 
 pub use self::begin::Request;
-use self::{breaker::Breakers, state::StateKeys, used_states::UsedStates};
+use self::{breaker::Breakers, shared_ids::SharedIds, state::StateKeys, used_states::UsedStates};
 use crate::{
     limits::stranger_syncs::StrangerSyncs, pii::tombstone::TombstoneKeys, settings::Settings,
     storage::Stores, vendor_ids::writer::VendorIdWriter,
@@ -42,6 +43,8 @@ pub struct GatewaySync {
     pub used_states: UsedStates,
     /// Vendors that nobody is sent to for a while.
     pub breakers: Arc<Breakers>,
+    /// IDs that vendors brought, with their browsers.
+    pub shared_ids: SharedIds,
     /// The limit on syncs of visitors without an identity.
     pub stranger_syncs: StrangerSyncs,
     /// The writer of vendor IDs and schedules.

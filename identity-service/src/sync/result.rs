@@ -10,10 +10,24 @@ use super::{schedule, state::SyncState};
 use crate::{
     consent::{ConsentRule, Decision},
     identifiers::Identifier,
-    storage::postgres::rows::{Owner, VendorIdRow},
+    storage::{
+        attempt::Outcome,
+        postgres::rows::{Owner, VendorIdRow},
+    },
     vendor_ids::{ledger::Ledger, writer::Write},
     vendors::ConsentNeed,
 };
+
+/// The answer that a browser brought from a vendor.
+#[derive(Debug)]
+pub enum Answer {
+    /// An ID.
+    Id(String),
+    /// No ID: the vendor has none.
+    NoId,
+    /// An ID that came for so many browsers that it is nobody's.
+    SharedId,
+}
 
 /// A browser that came back from a vendor.
 #[derive(Debug)]
@@ -22,8 +36,8 @@ pub struct NewResult {
     pub browser: Identifier,
     /// The state that the browser was sent off with.
     pub state: SyncState,
-    /// The ID. None: the vendor has none.
-    pub value: Option<String>,
+    /// The vendor's answer.
+    pub answer: Answer,
     /// Field of the identity that holds the ID.
     pub field: &'static str,
     /// The consent that the ID needs.
@@ -70,13 +84,20 @@ impl Write for NewResult {
         if !ledger.use_state(anonymous_id, vendor, *issued_at) {
             return (SyncOutcome::BadState, false);
         }
-        let Some(value) = &self.value else {
-            let own = ledger.own_attempt(canonical, vendor, anonymous_id);
-            let attempt = schedule::no_id(own, self.now);
-            ledger.schedule(canonical, vendor, anonymous_id, attempt);
-            return (SyncOutcome::NoId, false);
-        };
         let own = ledger.own_attempt(canonical, vendor, anonymous_id);
+        let value = match &self.answer {
+            Answer::Id(value) => Ok(value),
+            Answer::NoId => Err((Outcome::NoId, SyncOutcome::NoId)),
+            Answer::SharedId => Err((Outcome::SharedId, SyncOutcome::SharedId)),
+        };
+        let value = match value {
+            Ok(value) => value,
+            Err((outcome, told)) => {
+                let attempt = schedule::without_id(own, outcome, self.now);
+                ledger.schedule(canonical, vendor, anonymous_id, attempt);
+                return (told, false);
+            }
+        };
         let is_first = own.and_then(|own| own.period).is_some_and(|period| !period.is_stored);
         let attempt = schedule::stored(own, self.ttl_days, self.now, self.jitter);
         ledger.schedule(canonical, vendor, anonymous_id, attempt);
@@ -89,6 +110,7 @@ impl Write for NewResult {
             collected_at: self.now,
             expires_at: self.now + Duration::days(i64::from(self.ttl_days)),
             pipeline_id: Some(self.pipeline),
+            // The signals of this moment grant it; a denial that comes later withholds it in its own transaction.
             is_withheld: false,
         };
         ledger.store(row);
@@ -125,7 +147,7 @@ mod tests {
                 anonymous_id: anonymous_id.to_owned(),
                 issued_at: at(issued_at),
             },
-            value: value.map(str::to_owned),
+            answer: value.map_or(Answer::NoId, |value| Answer::Id(value.to_owned())),
             field: "pin_unauth",
             need: ConsentNeed::MARKETING,
             ttl_days: 90,

@@ -68,12 +68,12 @@ pub fn stored(own: Option<&Attempt>, ttl_days: i32, now: OffsetDateTime, jitter:
     }
 }
 
-/// The schedule of a browser once the vendor has said that it has no ID for it.
-pub fn no_id(own: Option<&Attempt>, now: OffsetDateTime) -> Attempt {
+/// The schedule of a browser once the vendor has answered without an ID of its own, as `outcome` says.
+pub fn without_id(own: Option<&Attempt>, outcome: Outcome, now: OffsetDateTime) -> Attempt {
     Attempt {
         last_synced: own.and_then(|a| a.last_synced),
         ttl_days: own.and_then(|a| a.ttl_days),
-        outcome: Outcome::NoId,
+        outcome,
         attempts: 0,
         unanswered_since: None,
         next_at: not_before(own, now + AFTER_NO_ID),
@@ -87,6 +87,10 @@ mod tests {
 
     use super::*;
     use crate::storage::attempt::MAX_UNANSWERED;
+
+    fn no_id(own: Option<&Attempt>, now: OffsetDateTime) -> Attempt {
+        without_id(own, Outcome::NoId, now)
+    }
 
     const NOW: OffsetDateTime = datetime!(2026-11-21 10:00 UTC);
 

@@ -190,13 +190,16 @@ pub async fn load(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{clock, storage::redis::protocol::READY};
+    use crate::{
+        clock,
+        storage::{attempt::Outcome, redis::protocol::READY},
+    };
 
     #[test]
     fn what_the_entry_says_is_read_back() {
         let at = OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
         let attempts = [("criteo", at), ("x", at + time::Duration::days(1))].map(|(vendor, at)| {
-            ((vendor.to_owned(), String::new()), super::super::schedule::no_id(None, at))
+            ((vendor.to_owned(), String::new()), super::super::schedule::without_id(None, Outcome::NoId, at))
         });
         let attempts = Attempts::from(attempts);
         let view = View::of(&attempts, &Ties::default(), None);

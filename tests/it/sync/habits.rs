@@ -34,7 +34,8 @@ async fn counted(world: &World, name: &str) -> (f64, f64, Vec<(&'static str, f64
     let of =
         async |what: &str| world.metric(&format!("datafly_sync_{what}_total"), &[("vendor", name)]).await;
     let mut failed = Vec::new();
-    for reason in ["no_id", "no_canonical", "store_failed", "bad_state", "invalid_id", "consent"] {
+    for reason in ["no_id", "no_canonical", "store_failed", "bad_state", "invalid_id", "consent", "shared_id"]
+    {
         let count = world.sync_failures(name, reason).await;
         if count > 0.0 {
             failed.push((reason, count));
@@ -66,6 +67,32 @@ async fn a_vendor_that_sends_nobody_back_is_tried_again_later() {
         assert_gif(browser.sync(name).await.last().unwrap());
         assert_eq!(stored(&world, &browser, name).await.as_deref(), Some(vendor(name).id), "{name}");
     }
+}
+
+/// A vendor that sends the browser to our own first hop again ends there: it is not due.
+#[tokio::test]
+async fn a_vendor_that_redirects_to_our_first_hop_goes_round_once() {
+    let world = world().await;
+    let mut browser = world.browser();
+    browser.view(&granted()).await;
+    world.vendors.misbehave("pinterest", Some(Fault::To(browser.sync_url("pinterest"))));
+    let hops = browser.sync("pinterest").await;
+    assert_eq!(hops.iter().map(|hop| hop.status).collect::<Vec<_>>(), [302, 302, 204]);
+    assert_eq!(counted(&world, "pinterest").await, (1.0, 0.0, vec![]));
+    // Before there is an identity as well, where no schedule ends it.
+    let mut stranger = world.browser();
+    world.database.execute("UPDATE pipelines SET consent_mode = 'implicit'").await;
+    harness::eventually("the core to know of the mode", async || {
+        match stranger.get(&stranger.sync_url("linkedin")).await.status {
+            302 => Ok(()),
+            status => Err(format!("HTTP {status}")),
+        }
+    })
+    .await;
+    world.vendors.misbehave("pinterest", Some(Fault::To(stranger.sync_url("pinterest"))));
+    let hops = stranger.sync("pinterest").await;
+    assert_eq!(hops.iter().map(|hop| hop.status).collect::<Vec<_>>(), [302, 302, 204]);
+    assert_eq!(world.vendors.seen().iter().filter(|seen| seen.vendor == "pinterest").count(), 2);
 }
 
 /// A vendor that answers a browser only once it has its cookie gets its second call after the first wait.

@@ -30,7 +30,9 @@ async fn every_series_of_an_enabled_vendor_is_there_from_the_start() {
                 assert!(text.contains(&format!("datafly_sync_{name}_total{labels}")), "{name}, {browser}");
             }
         }
-        for reason in ["no_id", "no_canonical", "store_failed", "bad_state", "invalid_id", "consent"] {
+        for reason in
+            ["no_id", "no_canonical", "store_failed", "bad_state", "invalid_id", "consent", "shared_id"]
+        {
             let series = format!("datafly_sync_failed_total{{vendor=\"{vendor}\",reason=\"{reason}\"}} 0");
             assert!(text.contains(&series), "{series} in\n{text}");
         }

@@ -12,5 +12,6 @@ mod journey;
 mod load;
 mod match_rate;
 mod schedule;
+mod shared_ids;
 mod vendors;
 mod week;
