@@ -305,3 +305,68 @@ async fn a_callback_that_a_foreign_page_asks_for() {
         assert!(world.vendor_id(browser.aid(), "pin_unauth").await.is_some(), "{referer}");
     }
 }
+
+/// What stands in clear beside the state says nothing: the state alone says whose ID it is.
+#[tokio::test]
+async fn names_in_clear_beside_the_state_do_not_count() {
+    let world = world().await;
+    let customer = world.another_customer("explicit").await;
+    let mut other = world.browser_of(&customer);
+    assert_accepted(&other.view(&granted()).await, 1);
+    let (mut browser, callback) = returning(&world, "pinterest").await;
+    let clear = format!(
+        "{callback}&aid={}&pipeline_key={}&org_id={}&vendor=criteo",
+        other.aid(),
+        customer.live_key,
+        customer.org_id
+    );
+    assert_gif(&browser.get(&clear).await);
+    assert!(world.vendor_id(browser.aid(), "pin_unauth").await.is_some());
+    let of_other = world.vendor_ids_in(&customer.org_id.to_string(), other.aid()).await;
+    assert!(of_other.vendor_ids.is_empty(), "{of_other:?}");
+    assert_eq!(world.database.count("vendor_ids", "true").await, 1);
+}
+
+#[tokio::test]
+async fn a_visitor_who_was_merged_on_the_way_has_the_id_as_the_survivor() {
+    let world = world().await;
+    let mut older = world.browser();
+    let logged_in = |browser: &Browser| {
+        let mut event = browser.page_view(&granted());
+        event["userId"] = serde_json::json!("customer-7");
+        serde_json::json!([event])
+    };
+    let event = logged_in(&older);
+    assert_accepted(&older.batch(&event).await, 1);
+    let survivor = world.vendor_ids(older.aid()).await.canonical_id;
+    let (mut browser, callback) = returning(&world, "pinterest").await;
+    let before = world.vendor_ids(browser.aid()).await.canonical_id;
+    let event = logged_in(&browser);
+    assert_accepted(&browser.batch(&event).await, 1);
+    assert_gif(&browser.get(callback.as_str()).await);
+    let known = world.vendor_ids(browser.aid()).await;
+    assert!(before != survivor && known.canonical_id == survivor, "{known:?}");
+    assert!(known.vendor_ids.contains_key("pin_unauth"), "{known:?}");
+    let stored = format!("canonical_id = '{survivor}' AND field = 'pin_unauth'");
+    assert_eq!(world.database.count("vendor_ids", &stored).await, 1);
+}
+
+/// Bytes that are no text are no ID; and nobody is sent to a vendor by a name that stands for nobody.
+#[tokio::test]
+async fn bytes_that_are_no_text_and_placeholders_are_nobody_s() {
+    let world = world().await;
+    let (mut browser, callback) = returning(&world, "pinterest").await;
+    let (sealed, _) = callback.as_str().split_once("uid=").unwrap();
+    for (before, uid) in ["%ff%fe", "a%C3", "%ED%A0%80", "a%01b", "a%E2%80%AEb"].into_iter().enumerate() {
+        assert_gif(&browser.get(&format!("{sealed}uid={uid}")).await);
+        let invalid = world.sync_failures("pinterest", "invalid_id").await.to_string();
+        assert_eq!(invalid, (before + 1).to_string(), "{uid}");
+    }
+    assert_eq!(world.database.count("vendor_ids", "true").await, 0);
+    let mut nobody = world.browser();
+    for aid in ["null", "undefined", "0", "00000000-0000-0000-0000-000000000000"] {
+        nobody.anonymous_id = Some(aid.to_owned());
+        let answer = nobody.get(&nobody.sync_url("pinterest")).await;
+        assert_eq!((answer.status, answer.code()), (400, "INVALID_IDENTIFIER".to_owned()), "{aid}");
+    }
+}
