@@ -1,7 +1,7 @@
-//! Asking a provider, once for all who want the same: the lease that keeps other instances from asking too, what the
-//! provider has said of late, the call, and keeping its answer.
+//! Asking a provider, once for all who want the same: the lease that keeps other instances from asking too, the call, and
+//! keeping its answer.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use migrations::sealed::columns::ENRICHMENTS;
 use time::OffsetDateTime;
@@ -10,23 +10,17 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::{
-    counters,
-    exchange::{self, Exchange},
+    calling::{ProviderCall, unavailable},
+    exchange,
     outcome::{Answer, Failure, Found, Kept},
-    plan::{Plan, Prepared},
     tools::Tools,
     uid2::Refresh,
 };
 use crate::{
     clock,
     error::Result as CoreResult,
-    providers::variables::Variables,
-    settings::StoredProvider,
     storage::{
-        postgres::{
-            enrichments::{self, Asked, EnrichmentRow, Holder, NewAnswer},
-            provider_states::{self, NewFailure, ProviderName},
-        },
+        postgres::enrichments::{self, Asked, EnrichmentRow, Holder, NewAnswer},
         retry_lost,
     },
 };
@@ -42,22 +36,12 @@ const LEASE_MARGIN: Duration = Duration::from_secs(1);
 
 /// What is asked, and of whom.
 pub struct Question {
-    /// The provider as it is stored.
-    pub provider: Arc<StoredProvider>,
-    /// Its name, for its state.
-    pub name: ProviderName,
-    /// Its plan.
-    pub plan: Plan,
-    /// The request.
-    pub prepared: Prepared,
-    /// What is known of the visitor.
-    pub variables: Variables,
+    /// The call of the provider that answers it.
+    pub call: ProviderCall,
     /// The place of the answer.
     pub asked: Asked,
     /// The holder of the ID.
     pub holder: Holder,
-    /// The end of the time that there is.
-    pub until: Instant,
 }
 
 /// True where an answer that is kept counts at `now`.
@@ -84,8 +68,11 @@ pub async fn ask(tools: Tools, question: Question) -> Result<Kept, Failure> {
         Leased::Answered(kept) => return Ok(kept),
     };
     let now = clock::now();
-    let asked = called(&tools, &question, &row, now).await;
-    let result = match asked {
+    let refresh = row.sealed.as_deref().and_then(|sealed| {
+        let place = ENRICHMENTS.place(question.asked.org, row.id);
+        Refresh::parse(&tools.keys.open(place, sealed).ok()?, now)
+    });
+    let result = match question.call.make(&tools, refresh.as_ref(), now).await.answer {
         Ok(answer) => keep(&tools, &question, row.id, answer, now).await,
         Err(failure) => Err(failure),
     };
@@ -113,7 +100,7 @@ async fn lease(tools: &Tools, question: &Question) -> Result<Leased, Failure> {
     let (asked, canonical) = (question.asked, question.holder.canonical);
     loop {
         let now = clock::now();
-        let until = now + question.plan.timeout + LEASE_MARGIN;
+        let until = now + question.call.plan.timeout + LEASE_MARGIN;
         let claimed: CoreResult<_> = retry_lost!({
             let mut connection = tools.connection().await?;
             match enrichments::claim(&mut connection, asked, canonical, now, until).await? {
@@ -127,76 +114,10 @@ async fn lease(tools: &Tools, question: &Question) -> Result<Leased, Failure> {
             (_, Some(_)) => {}
             (_, None) => return Err(Failure::Erased),
         }
-        if Instant::now() + LOOK >= question.until {
+        if Instant::now() + LOOK >= question.call.until {
             return Err(Failure::Timeout);
         }
         sleep(LOOK).await;
-    }
-}
-
-/// Calls the provider, unless it has said that it wants no call.
-async fn called(
-    tools: &Tools,
-    question: &Question,
-    row: &EnrichmentRow,
-    now: OffsetDateTime,
-) -> Result<Answer, Failure> {
-    let Question { provider, name, plan, prepared, variables, until, .. } = question;
-    let state = retry_lost!({ provider_states::find(&mut *tools.connection().await?, name).await });
-    let state = state.map_err(unavailable)?;
-    if state.refused_version == Some(provider.version) {
-        return Err(Failure::Credentials(None));
-    }
-    if let Some(pause) = state.backoff_until.map(|until| until - now).filter(|pause| pause.is_positive()) {
-        return Err(Failure::RateLimited(pause.unsigned_abs()));
-    }
-    let refresh = row.sealed.as_deref().and_then(|sealed| {
-        let opened = tools.keys.open(ENRICHMENTS.place(question.asked.org, row.id), sealed).ok()?;
-        Refresh::parse(&opened, now)
-    });
-    let call = tools.gates.of(provider.id).enter()?;
-    let exchange = Exchange { egress: &tools.egress, keys: &tools.keys, provider, plan, variables, prepared };
-    let began = Instant::now();
-    let answer = exchange.ask(refresh.as_ref(), until.saturating_duration_since(began), now).await;
-    let failure = answer.as_ref().err().copied();
-    if call.end(failure.is_some_and(Failure::is_away)) {
-        counters::left_alone(plan.label);
-    }
-    let outcome = failure.map_or("answered", Failure::reason);
-    counters::called(plan.label, outcome, began.elapsed());
-    note(tools, question, failure).await;
-    answer
-}
-
-/// Notes what came of a call, for all instances and for whoever asks for the provider's status.
-async fn note(tools: &Tools, question: &Question, failure: Option<Failure>) {
-    let (name, at) = (&question.name, clock::now());
-    let noted = retry_lost!({
-        let mut connection = tools.connection().await?;
-        let Some(failure) = failure else {
-            return provider_states::succeeded(&mut connection, name, at).await;
-        };
-        let backoff_until = match failure {
-            Failure::RateLimited(pause) => Some(at + pause),
-            _ => None,
-        };
-        let refused_version = matches!(failure, Failure::Credentials(_)).then_some(question.provider.version);
-        let (reason, status) = (failure.reason(), failure.status());
-        let failure = NewFailure { reason, status, at, backoff_until, refused_version };
-        provider_states::failed(&mut connection, name, failure).await
-    });
-    if let Err(error) = noted {
-        serve::warn_on_change!(WARN, %error, "the state of a provider was not noted");
-    }
-    let Some(failure) = failure else { return };
-    let (source, provider, status) = (name.source, &name.provider, failure.status());
-    if matches!(failure, Failure::Credentials(_)) {
-        tracing::error!(
-            %source, provider, status,
-            "configuration error: the provider refuses the credentials; it is not called until they change"
-        );
-    } else {
-        tracing::warn!(%source, provider, status, reason = failure.reason(), "a provider was skipped");
     }
 }
 
@@ -209,7 +130,7 @@ async fn keep(
     now: OffsetDateTime,
 ) -> Result<Kept, Failure> {
     let org = question.asked.org;
-    let none_until = exchange::none_until(&question.plan, now);
+    let none_until = exchange::none_until(&question.call.plan, now);
     let (outcome, found) = match answer {
         Answer::Found(found) => ("found", Some(found)),
         Answer::None => ("none", None),
@@ -256,13 +177,6 @@ async fn keep(
         expires_at: found.expires_at,
         kept_until: found.kept_until,
     })
-}
-
-/// What a failed store means for an asker.
-pub fn unavailable(error: crate::error::Error) -> Failure {
-    // What the store said is logged there.
-    let _ = error.reason();
-    Failure::Unavailable
 }
 
 fn sealing(error: migrations::sealed::CountedError) -> crate::error::Error {

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{
     asking::{self, Question},
+    calling::{ProviderCall, unavailable},
     config, counters, custom,
     enriched_id::{EnrichedId, Stored},
     outcome::{Failure, Kept},
@@ -115,10 +116,10 @@ impl Enrichment {
         outcome
     }
 
-    /// Reads the provider's settings, within what may be called now.
-    pub async fn plan(&self, source: &Source, provider: &StoredProvider) -> Result<Option<Plan>> {
+    /// Reads the settings of a provider of that organisation, within what may be called now.
+    pub async fn plan(&self, org: Uuid, provider: &StoredProvider) -> Result<Option<Plan>> {
         let snapshot = self.settings.current().await?;
-        let is_ours = |host: &_| snapshot.on_host(host).iter().any(|own| own.org == source.org);
+        let is_ours = |host: &_| snapshot.on_host(host).iter().any(|own| own.org == org);
         let reach = Reach { allowed: self.tools.egress.openings(), is_ours: &is_ours };
         Ok(match provider.kind {
             ProviderKind::Vendor => vendors::find_enrichment(&provider.name)
@@ -129,15 +130,14 @@ impl Enrichment {
 
     async fn decide(&self, asked: Asked) -> Result<Outcome, Failure> {
         let Asked { source, provider, person, variables, sec_gpc, began, now } = asked;
-        let plan =
-            self.plan(&source, &provider).await.map_err(asking::unavailable)?.ok_or(Failure::NotAllowed)?;
+        let plan = self.plan(source.org, &provider).await.map_err(unavailable)?.ok_or(Failure::NotAllowed)?;
         let until = began + plan.timeout;
         if person.signals().decide(&plan.need, &source.consent, now) == Decision::Denied {
             return Ok(Outcome::skipped("consent"));
         }
         let gate = self.tools.gates.of(provider.id);
         let _waits = gate.wait()?;
-        let known = person::learn(&self.tools, &person, variables).await.map_err(asking::unavailable)?;
+        let known = person::learn(&self.tools, &person, variables).await.map_err(unavailable)?;
         let Some(prepared) = plan.prepare(&provider.settings, &known.variables) else {
             return Ok(Outcome::skipped("no_input"));
         };
@@ -154,7 +154,7 @@ impl Enrichment {
         let tools = &self.tools;
         let row =
             retry_lost!({ enrichments::find(&mut *tools.connection().await?, question, &holder).await });
-        let row = row.map_err(asking::unavailable)?;
+        let row = row.map_err(unavailable)?;
         let live = row.filter(|row| asking::is_live(row, now));
         let (is_stored, is_cached) = (live.as_ref().is_some_and(|row| row.is_stored), live.is_some());
         let label = plan.label;
@@ -167,8 +167,8 @@ impl Enrichment {
                 let flight = flight(&question);
                 let variables = known.variables;
                 let tools = self.tools.clone();
-                let question =
-                    Question { provider, name, plan, prepared, variables, asked: question, holder, until };
+                let call = ProviderCall { provider, name, plan, prepared, variables, until };
+                let question = Question { call, asked: question, holder };
                 let joined = self.flights.join(flight, move || asking::ask(tools, question));
                 let (kept, is_shared) = timeout_at(until, joined).await.map_err(|_| Failure::Timeout)?;
                 if is_shared {
@@ -202,7 +202,7 @@ impl Enrichment {
     /// Stores an ID, for a person who may have merged with others since. What is returned is why not.
     async fn store(&self, org: Uuid, mut id: EnrichedId) -> Result<Option<Outcome>, Failure> {
         for _ in 0..STORE_TRIES {
-            let written = self.writer.write(org, id.clone()).await.map_err(asking::unavailable)?;
+            let written = self.writer.write(org, id.clone()).await.map_err(unavailable)?;
             match written.output {
                 Stored::Yes => return Ok(None),
                 Stored::Denied => return Ok(Some(Outcome::skipped("consent"))),
@@ -212,7 +212,7 @@ impl Enrichment {
             let asked = [id.canonical];
             let roots =
                 retry_lost!({ identities::roots(&mut *tools.connection().await?, org, &asked).await });
-            let root = roots.map_err(asking::unavailable)?.into_iter().next().flatten();
+            let root = roots.map_err(unavailable)?.into_iter().next().flatten();
             match root.ok_or(Failure::Erased)? {
                 // The browser has gone to another person, of whom nothing was asked.
                 root if root == id.canonical => return Ok(Some(Outcome::skipped("moved"))),

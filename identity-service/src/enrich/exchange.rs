@@ -14,6 +14,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::{
+    echo,
     outcome::{Answer, Failure, Found},
     plan::{LONGEST_NONE, MAX_ANSWER_BYTES, Plan, Prepared},
     uid2::{self, Refresh, envelope},
@@ -48,23 +49,28 @@ pub struct Exchange<'a> {
     pub variables: &'a Variables,
     /// The request.
     pub prepared: &'a Prepared,
+    /// The HTTP status of the provider's last answer; none before one has come.
+    pub status: Option<u16>,
 }
 
 impl Exchange<'_> {
     /// Asks the provider, within `time`. `refresh` is what an earlier answer gave to refresh its ID with.
     pub async fn ask(
-        &self,
+        &mut self,
         refresh: Option<&Refresh>,
         time: Duration,
         now: OffsetDateTime,
     ) -> Result<Answer, Failure> {
-        match self.plan.protocol {
+        let credentials = self.credentials()?;
+        let answer = match self.plan.protocol {
             Protocol::Json => {
-                let answer = self.call(self.json()?, time).await?;
-                self.read_json(&answer, now)
+                let answer = self.call(self.json(&credentials)?, time).await?;
+                self.read_json(&answer, now)?
             }
-            Protocol::Uid2 => self.ask_uid2(refresh, time, now).await,
-        }
+            Protocol::Uid2 => self.ask_uid2(&credentials, refresh, time, now).await?,
+        };
+        let pair = self.pair(&credentials)?;
+        echo::refuse(answer, credentials.values().chain(&pair))
     }
 
     /// The request as it would be sent, with `***` in place of each credential.
@@ -72,7 +78,7 @@ impl Exchange<'_> {
         let names = self.plan.credentials.iter();
         let masks: Credentials = names.map(|&name| (name.to_owned(), "***".into())).collect();
         match self.plan.protocol {
-            Protocol::Json => self.json_with(&masks),
+            Protocol::Json => self.json(&masks),
             // What is encrypted would tell nobody anything.
             Protocol::Uid2 => self.request(
                 &masks,
@@ -96,18 +102,14 @@ impl Exchange<'_> {
         if self.plan.credentials.is_empty() {
             return Ok(Credentials::new());
         }
-        let none = Failure::Credentials(None);
+        let none = Failure::Credentials;
         let sealed = self.provider.credentials.as_ref().ok_or(none)?;
         let opened = credentials::open(self.keys, sealed, &self.prepared.url).map_err(|_| none)?;
         let has_all = self.plan.credentials.iter().all(|name| opened.contains_key(*name));
         if has_all { Ok(opened) } else { Err(none) }
     }
 
-    fn json(&self) -> Result<egress::Request, Failure> {
-        self.json_with(&self.credentials()?)
-    }
-
-    fn json_with(&self, credentials: &Credentials) -> Result<egress::Request, Failure> {
+    fn json(&self, credentials: &Credentials) -> Result<egress::Request, Failure> {
         let mut url = self.prepared.url.clone();
         let mut body = None;
         if self.plan.method == Method::GET {
@@ -143,25 +145,35 @@ impl Exchange<'_> {
             match text {
                 Some(value) => _ = headers.insert(name, value),
                 // What a visitor's value makes of a header is left out, what a credential makes is no call.
-                None if is_secret => return Err(Failure::Credentials(None)),
+                None if is_secret => return Err(Failure::Credentials),
                 None => {}
             }
         }
-        if let Some([user, password]) = &self.plan.basic {
-            let pair = render(user).zip(render(password)).ok_or(Failure::Credentials(None))?;
-            let pair = Zeroizing::new(format!("{}:{}", *pair.0, *pair.1));
-            let text = Zeroizing::new(format!("Basic {}", *Zeroizing::new(STANDARD.encode(pair.as_bytes()))));
-            let value = header_value(&text, true).ok_or(Failure::Credentials(None))?;
+        if let Some(pair) = self.pair(credentials)? {
+            let text = Zeroizing::new(format!("Basic {}", pair.expose_secret()));
+            let value = header_value(&text, true).ok_or(Failure::Credentials)?;
             headers.insert(header::AUTHORIZATION, value);
         }
         Ok(egress::Request { method, url, headers, body: body.map(|(_, bytes)| Bytes::from(bytes)) })
     }
 
+    /// User and password of HTTP basic authentication as they are sent, where there are any.
+    fn pair(&self, credentials: &Credentials) -> Result<Option<SecretString>, Failure> {
+        let Some([user, password]) = &self.plan.basic else { return Ok(None) };
+        let value = |name: &str| Some(Cow::Borrowed(credentials.get(name)?.expose_secret()));
+        let render = |template: &Template| template.render(value, |value, text| text.push_str(value));
+        let pair = render(user).zip(render(password)).ok_or(Failure::Credentials)?;
+        let pair = Zeroizing::new(format!("{}:{}", *pair.0, *pair.1));
+        Ok(Some(STANDARD.encode(pair.as_bytes()).into()))
+    }
+
     /// Makes a call, and sorts out the statuses that mean the same for all providers.
-    async fn call(&self, request: egress::Request, time: Duration) -> Result<egress::Answer, Failure> {
+    async fn call(&mut self, request: egress::Request, time: Duration) -> Result<egress::Answer, Failure> {
+        self.status = None;
         let answer = self.egress.call(request, Limits { timeout: time, max_bytes: MAX_ANSWER_BYTES }).await?;
+        self.status = Some(answer.status.as_u16());
         match answer.status.as_u16() {
-            status @ (401 | 403) => Err(Failure::Credentials(Some(status))),
+            401 | 403 => Err(Failure::Credentials),
             429 => Err(Failure::RateLimited(retry_after::read(&answer.headers, clock::system(clock::now())))),
             _ => Ok(answer),
         }
@@ -206,21 +218,20 @@ impl Exchange<'_> {
     }
 
     async fn ask_uid2(
-        &self,
+        &mut self,
+        credentials: &Credentials,
         refresh: Option<&Refresh>,
         time: Duration,
         now: OffsetDateTime,
     ) -> Result<Answer, Failure> {
         let began = tokio::time::Instant::now();
-        let credentials = self.credentials()?;
-        let secret =
-            credentials.get("client_secret").and_then(uid2::secret).ok_or(Failure::Credentials(None))?;
+        let secret = credentials.get("client_secret").and_then(uid2::secret).ok_or(Failure::Credentials)?;
         if let Some((refresh, key)) = refresh.and_then(|refresh| Some((refresh, refresh.key()?))) {
             let mut url = self.prepared.url.clone();
             let base = url.path().strip_suffix("/v2/token/generate").unwrap_or_default().to_owned();
             url.set_path(&format!("{base}{}", uid2::REFRESH_PATH));
             let body = ("text/plain", refresh.body().as_bytes().to_vec());
-            let answer = self.call(self.request(&credentials, Method::POST, url, Some(body))?, time).await?;
+            let answer = self.call(self.request(credentials, Method::POST, url, Some(body))?, time).await?;
             match answer.status.as_u16() {
                 200 => {
                     let json =
@@ -234,18 +245,18 @@ impl Exchange<'_> {
         }
         let (nonce, iv) = (rand::random(), rand::random());
         let json = Zeroizing::new(self.prepared.request.to_string().into_bytes());
-        let sealed = envelope::seal(&secret, clock::unix_ms(now), nonce, iv, &json)
-            .ok_or(Failure::Credentials(None))?;
+        let sealed =
+            envelope::seal(&secret, clock::unix_ms(now), nonce, iv, &json).ok_or(Failure::Credentials)?;
         let url = self.prepared.url.clone();
         let body = Some(("text/plain", sealed.into_bytes()));
         let left = time.saturating_sub(began.elapsed());
-        let answer = self.call(self.request(&credentials, Method::POST, url, body)?, left).await?;
+        let answer = self.call(self.request(credentials, Method::POST, url, body)?, left).await?;
         match answer.status.as_u16() {
             200 => {
                 let json = envelope::open(&secret, nonce, &answer.body).map_err(|_| Failure::Malformed)?;
                 uid2::read(&json, now)
             }
-            status if uid2::is_wrong_secret(status, &answer.body) => Err(Failure::Credentials(Some(status))),
+            status if uid2::is_wrong_secret(status, &answer.body) => Err(Failure::Credentials),
             status => Err(Failure::Status(status)),
         }
     }

@@ -55,8 +55,8 @@ pub enum Failure {
     TooLarge,
     /// It wants to be left alone for that long.
     RateLimited(Duration),
-    /// It refused the credentials, with that status; none where there are none to call with.
-    Credentials(Option<u16>),
+    /// It refused the credentials, or there are none to call with.
+    Credentials,
     /// Its host may not be called, or its settings are not valid any more.
     NotAllowed,
     /// It has as many calls as it gets, or has failed again and again.
@@ -77,7 +77,7 @@ impl Failure {
             Self::Malformed => "malformed",
             Self::TooLarge => "too_large",
             Self::RateLimited(_) => "rate_limited",
-            Self::Credentials(_) => "credentials",
+            Self::Credentials => "credentials",
             Self::NotAllowed => "not_allowed",
             Self::Busy(_) => "busy",
             Self::Erased => "erased",
@@ -85,21 +85,11 @@ impl Failure {
         }
     }
 
-    /// The HTTP status of the answer, where there was one.
-    pub fn status(self) -> Option<u16> {
-        match self {
-            Self::Status(status) => Some(status),
-            Self::RateLimited(_) => Some(429),
-            Self::Credentials(status) => status,
-            _ => None,
-        }
-    }
-
     /// Time after which another try makes sense; none where the next visit will do.
     pub fn retry_after(self) -> Option<Duration> {
         match self {
             Self::RateLimited(pause) | Self::Busy(pause) => Some(pause),
-            Self::Credentials(_) | Self::NotAllowed => Some(Duration::from_mins(5)),
+            Self::Credentials | Self::NotAllowed => Some(Duration::from_mins(5)),
             _ => None,
         }
     }
@@ -110,7 +100,7 @@ impl Failure {
             Self::Timeout | Self::Network | Self::Malformed | Self::TooLarge => true,
             Self::Status(status) => status >= 500,
             Self::RateLimited(_)
-            | Self::Credentials(_)
+            | Self::Credentials
             | Self::NotAllowed
             | Self::Busy(_)
             | Self::Erased

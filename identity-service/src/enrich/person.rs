@@ -92,19 +92,26 @@ pub async fn learn(tools: &Tools, person: &Person, mut variables: Variables) -> 
         let is_tied = is_proven && row.verified && links.get(&of).copied().is_some_and(Via::is_proof);
         of == *owner || is_tied
     };
-    for (what, sha256, uid2) in
-        [("email", "sha256_email", uid2::EMAIL), ("phone", "sha256_phone", uid2::PHONE)]
-    {
+    for what in ["email", "phone"] {
         let rows = contacts.iter().filter(|row| row.what == what).filter(own_or_proven);
         // What is vouched for says more than what this browser claims; of several the newest.
         let best = rows.max_by_key(|row| {
             (row.verified, row.kind() == owner.kind && row.value == owner.value, row.seen_at)
         });
         let Some(row) = best else { continue };
-        let normal = row.uid2_sha256.as_ref().unwrap_or(&row.lower_sha256);
-        let plain = if what == "phone" { normal } else { &row.lower_sha256 };
-        set(sha256, Some(hex::encode(plain)), row.verified);
-        set(uid2, Some(STANDARD.encode(normal)), row.verified);
+        for (name, value) in digests(what, &row.lower_sha256, row.uid2_sha256.as_deref()) {
+            set(name, Some(value), row.verified);
+        }
     }
     Ok(Known { variables, claimed })
+}
+
+/// The variables of an email or a phone, by the SHA-256 of its trimmed, lower-case text and of UID2's normal form.
+pub fn digests(what: &str, lower: &[u8], uid2: Option<&[u8]>) -> [(&'static str, String); 2] {
+    let normal = uid2.unwrap_or(lower);
+    let ((plain, sha256), uid2) = match what {
+        "phone" => (("sha256_phone", normal), uid2::PHONE),
+        _ => (("sha256_email", lower), uid2::EMAIL),
+    };
+    [(plain, hex::encode(sha256)), (uid2, STANDARD.encode(normal))]
 }

@@ -1,29 +1,23 @@
-//! `CatalogService`: lists the vendors that are built in, and checks settings of providers.
+//! `CatalogService`: lists the vendors that are built in, and helps whoever sets providers up.
+
+mod providers;
 
 use std::sync::Arc;
 
-use egress::target::Reach;
-use proto::{
-    Reason,
-    v1::{
-        CheckProviderRequest, CheckProviderResponse, ClickId, CollectedVendor, Credential,
-        DryRunProviderRequest, DryRunProviderResponse, EnrichmentConfig, EnrichmentVendor, ErrorReason,
-        Evidence, FieldProblem, GeneratedId, ListCollectedVendorsRequest, ListCollectedVendorsResponse,
-        ListEnrichmentVendorsRequest, ListEnrichmentVendorsResponse, ListSyncVendorsRequest,
-        ListSyncVendorsResponse, ProviderKind, ProviderStatusRequest, ProviderStatusResponse, SyncGuide,
-        SyncMode, SyncVendor, VisitorOutlook, catalog_service_server::CatalogService,
-    },
+use proto::v1::{
+    CheckProviderRequest, CheckProviderResponse, ClickId, CollectedVendor, Credential, DryRunProviderRequest,
+    DryRunProviderResponse, EnrichmentConfig, EnrichmentVendor, Evidence, FieldProblem, GeneratedId,
+    ListCollectedVendorsRequest, ListCollectedVendorsResponse, ListEnrichmentVendorsRequest,
+    ListEnrichmentVendorsResponse, ListSyncVendorsRequest, ListSyncVendorsResponse, ProviderStatusRequest,
+    ProviderStatusResponse, SyncGuide, SyncMode, SyncVendor, VisitorOutlook,
+    catalog_service_server::CatalogService,
 };
 use tonic::{Request, Response, Status};
 use url::Url;
 
-use super::caller;
 use crate::{
     app::App,
-    enrich,
-    error::{Error, Result},
-    json, profile,
-    providers::validation::Problems,
+    json,
     vendors::{self, Vendor, sync::Mode, sync_url},
 };
 
@@ -31,34 +25,6 @@ use crate::{
 pub struct Service {
     /// The core that it calls.
     pub app: Arc<App>,
-}
-
-impl Service {
-    async fn check(&self, request: CheckProviderRequest) -> Result<Problems> {
-        let kind = request.kind();
-        let org = caller::organisation(&self.app, &request.org_id, "org_id").await?;
-        let settings = request.settings.ok_or_else(|| Error::invalid("settings"))?;
-        let settings = json::from_proto(settings);
-        let snapshot = self.app.settings.current().await?;
-        // The organisation's own: another could claim a vendor's host, and so have nobody call it.
-        let is_ours = |host: &_| snapshot.on_host(host).iter().any(|source| source.org == org);
-        let reach = Reach { allowed: self.app.enrichment.tools.egress.openings(), is_ours: &is_ours };
-        let unknown = || Error::refused(ErrorReason::VendorNotFound);
-        let mut problems = Problems::default();
-        match kind {
-            ProviderKind::Unspecified => return Err(Error::invalid("kind")),
-            ProviderKind::Enrichment => {
-                let vendor = vendors::find_enrichment(&request.name).ok_or_else(unknown)?;
-                enrich::config::check(vendor, &settings, &reach, &mut problems);
-            }
-            ProviderKind::Custom => enrich::custom::check(&request.name, &settings, &reach, &mut problems),
-            ProviderKind::Profile if request.name == "amperity" => {
-                profile::amperity::check(&settings, &reach, &mut problems);
-            }
-            ProviderKind::Profile => return Err(unknown()),
-        }
-        Ok(problems)
-    }
 }
 
 #[tonic::async_trait]
@@ -100,20 +66,18 @@ impl CatalogService for Service {
         Ok(Response::new(CheckProviderResponse { problems }))
     }
 
-    /// Answers UNIMPLEMENTED, as it is not built yet.
     async fn dry_run_provider(
         &self,
-        _: Request<DryRunProviderRequest>,
+        request: Request<DryRunProviderRequest>,
     ) -> Result<Response<DryRunProviderResponse>, Status> {
-        Err(Reason::of(ErrorReason::NotImplemented).status(None))
+        Ok(Response::new(self.dry_run(request.into_inner()).await?))
     }
 
-    /// Answers UNIMPLEMENTED, as it is not built yet.
     async fn provider_status(
         &self,
-        _: Request<ProviderStatusRequest>,
+        request: Request<ProviderStatusRequest>,
     ) -> Result<Response<ProviderStatusResponse>, Status> {
-        Err(Reason::of(ErrorReason::NotImplemented).status(None))
+        Ok(Response::new(self.status(request.into_inner()).await?))
     }
 }
 

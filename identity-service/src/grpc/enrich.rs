@@ -49,14 +49,9 @@ impl EnrichService for Service {
         let source = source(&self.app, &tenant, source_id).await?;
         let unknown = || Error::refused(ErrorReason::VendorNotFound);
         let provider = source.provider(&vendor).ok_or_else(unknown)?.clone();
-        let mut variables = Variables::of_event(event);
-        variables.set("page_url", subject.page_url.clone());
+        let mut variables = variables(&subject, event, tenant.verified);
         variables.set("user_agent", tenant.user_agent.clone());
         variables.set("client_ip", client_ip.filter(|_| tenant.browser));
-        if let Some((id, kind)) = subject.device_id.clone().filter(|_| tenant.verified).and_then(device) {
-            variables.set("device_id", Some(id));
-            variables.set("device_type", Some(kind));
-        }
         let sec_gpc = subject.consent.as_ref().is_some_and(|consent| consent.sec_gpc);
         let person = resolve(&self.app, &tenant, subject, sec_gpc, now).await?;
         let asked = Asked { source, provider, person, variables, sec_gpc, began, now };
@@ -80,8 +75,7 @@ pub async fn source(app: &App, tenant: &Tenant, id: Option<String>) -> Result<Ar
     }
     let id = id.and_then(|id| Uuid::try_parse(&id).ok()).ok_or_else(|| Error::invalid("source_id"))?;
     let snapshot = app.settings.current().await?;
-    let is_own = |source: &&Arc<Source>| tenant.org == source.org || Some(tenant.org) == source.test_org;
-    snapshot.source(id).filter(is_own).cloned().ok_or_else(|| Error::invalid("source_id"))
+    snapshot.source_of(tenant.org, id).cloned().ok_or_else(|| Error::invalid("source_id"))
 }
 
 /// Reads the page's event: the parts that templates may name.
@@ -93,6 +87,17 @@ pub fn read_event(text: &str) -> Result<Value> {
     let mut object: Map<String, Value> = serde_json::from_str(text).map_err(|_| bad())?;
     object.retain(|name, _| EVENT_PARTS.contains(&name.as_str()));
     Ok(Value::Object(object))
+}
+
+/// The variables that a subject and its event bring. A device counts where the caller vouches for it.
+pub fn variables(subject: &Subject, event: Option<Value>, is_vouched: bool) -> Variables {
+    let mut variables = Variables::of_event(event);
+    variables.set("page_url", subject.page_url.clone());
+    if let Some((id, kind)) = subject.device_id.clone().filter(|_| is_vouched).and_then(device) {
+        variables.set("device_id", Some(id));
+        variables.set("device_type", Some(kind));
+    }
+    variables
 }
 
 /// Reads a device's advertising ID, in lower case, with its kind; none where the device has switched it off.

@@ -8,7 +8,7 @@ use crate::auth::service_token::Access;
 const DEFAULT_CAP: Duration = Duration::from_secs(3);
 /// Longest time of a method that a visitor waits for.
 const VISITOR_CAP: Duration = Duration::from_secs(1);
-/// Longest time of an enrichment: a custom provider's timeout is at most 10 s.
+/// Longest time of an enrichment, and of its dry run: a custom provider's timeout is at most 10 s.
 const ENRICH_CAP: Duration = Duration::from_millis(10_500);
 /// Longest time of a profile.
 const PROFILE_CAP: Duration = Duration::from_millis(2500);
@@ -32,7 +32,7 @@ const METHODS: &[(&str, Access, Duration)] = &[
     ("/datafly.identity.v1.CatalogService/ListCollectedVendors", Access::Admin, DEFAULT_CAP),
     ("/datafly.identity.v1.CatalogService/ListEnrichmentVendors", Access::Admin, DEFAULT_CAP),
     ("/datafly.identity.v1.CatalogService/CheckProvider", Access::Admin, DEFAULT_CAP),
-    ("/datafly.identity.v1.CatalogService/DryRunProvider", Access::Admin, DEFAULT_CAP),
+    ("/datafly.identity.v1.CatalogService/DryRunProvider", Access::Admin, ENRICH_CAP),
     ("/datafly.identity.v1.CatalogService/ProviderStatus", Access::Admin, DEFAULT_CAP),
     ("/datafly.identity.v1.IdentityAdminService/Lookup", Access::Admin, DEFAULT_CAP),
     ("/datafly.identity.v1.IdentityAdminService/Export", Access::Admin, DEFAULT_CAP),

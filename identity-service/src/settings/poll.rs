@@ -140,6 +140,14 @@ impl Settings {
         Ok(self.shared.snapshot.load_full())
     }
 
+    /// Returns the snapshot as it is now, while PostgreSQL answers: for whoever has just changed settings, and wants to
+    /// see what comes of it.
+    pub async fn newest(&self) -> Result<Arc<Snapshot>> {
+        // The failure is logged by the poller; the age decides.
+        let _ = Box::pin(self.look(LOOK_TIMEOUT)).await;
+        self.current().await
+    }
+
     async fn look(&self, limit: Duration) -> Result<()> {
         let before = self.now_ms();
         let mut looker = self.shared.looker.lock().await;

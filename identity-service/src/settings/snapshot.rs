@@ -265,6 +265,11 @@ impl Snapshot {
         self.sources.get(&id)
     }
 
+    /// Finds the source of that ID, where `org` configured it or has the data of its test keys.
+    pub fn source_of(&self, org: Uuid, id: Uuid) -> Option<&Arc<Source>> {
+        self.source(id).filter(|source| org == source.org || Some(org) == source.test_org)
+    }
+
     /// Finds the source of that pipeline.
     pub fn pipeline(&self, id: Uuid) -> Option<&Arc<Source>> {
         self.pipelines.get(&id)

@@ -302,11 +302,6 @@ async fn what_is_not_built_yet_says_so() {
     let mut profile = proto::v1::profile_service_client::ProfileServiceClient::new(operator.authorized());
     let refused = profile.profile(proto::v1::ProfileRequest::default()).await;
     assert_refused(refused, Code::Unimplemented, "NOT_IMPLEMENTED", "Profile");
-    let mut catalog = operator.catalog();
-    let refused = catalog.dry_run_provider(proto::v1::DryRunProviderRequest::default()).await;
-    assert_refused(refused, Code::Unimplemented, "NOT_IMPLEMENTED", "DryRunProvider");
-    let refused = catalog.provider_status(proto::v1::ProviderStatusRequest::default()).await;
-    assert_refused(refused, Code::Unimplemented, "NOT_IMPLEMENTED", "ProviderStatus");
 }
 
 #[tokio::test]

@@ -1,0 +1,213 @@
+//! Providers of customers, for whoever sets them up: what is wrong with their settings, what they would be asked, and
+//! how they are.
+
+use std::sync::Arc;
+
+use egress::target::Reach;
+use proto::v1::{
+    BreakerState, CheckProviderRequest, DryRunProviderRequest, DryRunProviderResponse, ErrorReason,
+    ProviderError, ProviderKind, ProviderStatusRequest, ProviderStatusResponse,
+};
+use serde_json::Value;
+use time::OffsetDateTime;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::Service;
+use crate::{
+    clock,
+    enrich::{self, Depth, DryRun, Shown, Status},
+    error::{Error, Result},
+    grpc::{
+        caller,
+        enrich::{read_event, variables},
+    },
+    json, profile,
+    providers::{gates::State, validation::Problems},
+    settings::{self, Snapshot, Source, StoredProvider},
+    storage::postgres::provider_states::ProviderName,
+    vendors,
+};
+
+/// The one provider of profiles that there is.
+const PROFILE_PROVIDER: &str = "amperity";
+
+impl Service {
+    /// Finds what is wrong with settings.
+    pub(super) async fn check(&self, request: CheckProviderRequest) -> Result<Problems> {
+        let kind = request.kind();
+        let org = caller::organisation(&self.app, &request.org_id, "org_id").await?;
+        let settings = json::from_proto(request.settings.ok_or_else(|| Error::invalid("settings"))?);
+        let snapshot = self.app.settings.current().await?;
+        self.problems(&snapshot, org, kind, &request.name, &settings)
+    }
+
+    fn problems(
+        &self,
+        snapshot: &Snapshot,
+        org: Uuid,
+        kind: ProviderKind,
+        name: &str,
+        settings: &Value,
+    ) -> Result<Problems> {
+        // The organisation's own: another could claim a vendor's host, and so have nobody call it.
+        let is_ours = |host: &_| snapshot.on_host(host).iter().any(|source| source.org == org);
+        let reach = Reach { allowed: self.app.enrichment.tools.egress.openings(), is_ours: &is_ours };
+        let mut problems = Problems::default();
+        match kind {
+            ProviderKind::Unspecified => return Err(Error::invalid("kind")),
+            ProviderKind::Enrichment => {
+                let vendor = vendors::find_enrichment(name).ok_or_else(unknown)?;
+                enrich::config::check(vendor, settings, &reach, &mut problems);
+            }
+            ProviderKind::Custom => enrich::custom::check(name, settings, &reach, &mut problems),
+            ProviderKind::Profile if name == PROFILE_PROVIDER => {
+                profile::amperity::check(settings, &reach, &mut problems);
+            }
+            ProviderKind::Profile => return Err(unknown()),
+        }
+        Ok(problems)
+    }
+
+    /// Tries a provider, as it is stored or with the settings of the request.
+    pub(super) async fn dry_run(&self, request: DryRunProviderRequest) -> Result<DryRunProviderResponse> {
+        let (began, now, kind) = (Instant::now(), clock::now(), request.kind());
+        let DryRunProviderRequest { org_id, name, settings, subject, answer, source_id, event, send, .. } =
+            request;
+        let kind_stored = match kind {
+            ProviderKind::Unspecified => return Err(Error::invalid("kind")),
+            ProviderKind::Enrichment => settings::ProviderKind::Vendor,
+            ProviderKind::Custom => settings::ProviderKind::Custom,
+            ProviderKind::Profile if name == PROFILE_PROVIDER => {
+                return Err(Error::refused(ErrorReason::NotImplemented));
+            }
+            ProviderKind::Profile => return Err(unknown()),
+        };
+        let snapshot = self.app.settings.newest().await?;
+        let org = caller::organisation(&self.app, &org_id, "org_id").await?;
+        let source = source_id.map(|id| source_of(&snapshot, org, &id)).transpose()?;
+        let subject = subject.ok_or_else(|| Error::invalid("subject"))?;
+        let event = event.map(|event| read_event(&event)).transpose()?;
+        let provider = match settings {
+            // Credentials go with what was saved and checked, and nowhere else.
+            Some(_) if send => return Err(Error::invalid("send")),
+            Some(settings) => {
+                let settings = json::from_proto(settings);
+                let problems = self.problems(&snapshot, org, kind, &name, &settings)?.into_list();
+                if let Some(problem) = problems.first() {
+                    let field = format!("settings.{}", problem.field);
+                    return Err(Error::invalid(field.trim_end_matches('.')));
+                }
+                Arc::new(StoredProvider {
+                    id: Uuid::nil(),
+                    name: name.clone(),
+                    kind: kind_stored,
+                    settings,
+                    credentials: None,
+                    version: OffsetDateTime::UNIX_EPOCH,
+                })
+            }
+            None => {
+                let source = source.ok_or_else(|| Error::invalid("source_id"))?;
+                let stored = source.provider(&name).filter(|stored| stored.kind == kind_stored);
+                stored.ok_or_else(unknown)?.clone()
+            }
+        };
+        let depth = match (answer, source) {
+            (Some(_), _) if send => return Err(Error::invalid("answer")),
+            (Some(answer), _) => Depth::Read(answer),
+            (None, Some(source)) if send => {
+                Depth::Send(ProviderName { org: source.org, source: source.id, provider: name })
+            }
+            (None, _) => Depth::Show,
+        };
+        let run = DryRun {
+            org,
+            owner: source.map_or(org, |source| source.org),
+            provider,
+            rule: source.map(|source| source.consent.clone()),
+            variables: variables(&subject, event, true),
+            subject,
+            depth,
+            began,
+            now,
+        };
+        Ok(shown(self.app.enrichment.dry_run(&self.app.stores, run).await?))
+    }
+
+    /// Tells how a provider is.
+    pub(super) async fn status(&self, request: ProviderStatusRequest) -> Result<ProviderStatusResponse> {
+        let (kind, now) = (request.kind(), clock::now());
+        let snapshot = self.app.settings.newest().await?;
+        let org = caller::organisation(&self.app, &request.org_id, "org_id").await?;
+        let source = source_of(&snapshot, org, &request.source_id)?;
+        let stored = |kind| source.provider(&request.name).filter(|stored| stored.kind == kind);
+        let stored = match kind {
+            ProviderKind::Unspecified => return Err(Error::invalid("kind")),
+            // One that was disabled has a past.
+            ProviderKind::Enrichment => {
+                vendors::find_enrichment(&request.name).ok_or_else(unknown)?;
+                stored(settings::ProviderKind::Vendor)
+            }
+            ProviderKind::Custom => Some(stored(settings::ProviderKind::Custom).ok_or_else(unknown)?),
+            // Nothing asks it yet.
+            ProviderKind::Profile if request.name == PROFILE_PROVIDER => {
+                let breaker = BreakerState::Closed.into();
+                return Ok(ProviderStatusResponse { breaker, ..ProviderStatusResponse::default() });
+            }
+            ProviderKind::Profile => return Err(unknown()),
+        };
+        let name = ProviderName { org: source.org, source: source.id, provider: request.name.clone() };
+        let stored = stored.map(AsRef::as_ref);
+        Ok(told(self.app.enrichment.status(&name, stored, now).await?))
+    }
+}
+
+fn unknown() -> Error {
+    Error::refused(ErrorReason::VendorNotFound)
+}
+
+/// Finds a source that `org` configured, or has the data of test keys of.
+fn source_of<'a>(snapshot: &'a Snapshot, org: Uuid, id: &str) -> Result<&'a Arc<Source>> {
+    let source = Uuid::try_parse(id).ok().and_then(|id| snapshot.source_of(org, id));
+    source.ok_or_else(|| Error::invalid("source_id"))
+}
+
+fn shown(Shown { request, id, reason, status }: Shown) -> DryRunProviderResponse {
+    let mut response = DryRunProviderResponse {
+        id,
+        reason: reason.to_owned(),
+        status: status.map(u32::from),
+        ..DryRunProviderResponse::default()
+    };
+    if let Some(request) = request {
+        let headers = enrich::for_people(&request.headers);
+        response.headers = headers.map(|(name, value)| (name.to_string(), value.to_owned())).collect();
+        response.method = request.method.to_string();
+        response.url = request.url.into();
+        response.body = String::from_utf8_lossy(&request.body.unwrap_or_default()).into_owned();
+    }
+    response
+}
+
+fn told(status: Status) -> ProviderStatusResponse {
+    let Status { backoff_until, refused_at, calls, breaker } = status;
+    let breaker = match breaker {
+        State::Closed => BreakerState::Closed,
+        State::Open => BreakerState::Open,
+        State::HalfOpen => BreakerState::HalfOpen,
+    };
+    let last_error = calls.last_error.zip(calls.last_error_at).map(|(reason, at)| ProviderError {
+        reason,
+        status: calls.last_status.and_then(|status| status.try_into().ok()),
+        at: Some(clock::timestamp(at)),
+    });
+    ProviderStatusResponse {
+        backoff_until: backoff_until.map(clock::timestamp),
+        credentials_refused: refused_at.is_some(),
+        last_success_at: calls.last_success_at.map(clock::timestamp),
+        credentials_refused_at: refused_at.map(clock::timestamp),
+        last_error,
+        breaker: breaker.into(),
+    }
+}
