@@ -12,10 +12,11 @@ use http::StatusCode;
 use proto::{
     reason_of,
     v1::{
-        CheckProviderRequest, CheckProviderResponse, DeleteRequest, DeleteResponse, ErrorReason,
-        ExportRequest, ExportResponse, ListCollectedVendorsRequest, ListCollectedVendorsResponse,
-        ListEnrichmentVendorsRequest, ListEnrichmentVendorsResponse, ListSyncVendorsRequest,
-        ListSyncVendorsResponse, LookupRequest, LookupResponse, UnmergeRequest, UnmergeResponse,
+        CheckProviderRequest, CheckProviderResponse, DeleteRequest, DeleteResponse, DryRunProviderRequest,
+        DryRunProviderResponse, ErrorReason, ExportRequest, ExportResponse, ListCollectedVendorsRequest,
+        ListCollectedVendorsResponse, ListEnrichmentVendorsRequest, ListEnrichmentVendorsResponse,
+        ListSyncVendorsRequest, ListSyncVendorsResponse, LookupRequest, LookupResponse,
+        ProviderStatusRequest, ProviderStatusResponse, UnmergeRequest, UnmergeResponse,
         catalog_service_client::CatalogServiceClient,
         identity_admin_service_client::IdentityAdminServiceClient,
     },
@@ -32,6 +33,8 @@ use crate::api::error::{ApiError, Code, Result};
 /// Deadline of a call: sent to the core, and kept here as well. An erasure of somebody with many IDs takes
 /// longest. Within a request's own deadline, so that it is the core that is said to have failed.
 const CALL_DEADLINE: Duration = Duration::from_secs(4);
+/// Deadline of a dry run, which may wait for a provider: its own timeout is at most 10 s.
+const DRY_RUN_DEADLINE: Duration = Duration::from_secs(11);
 /// Pause before the next try where a core has not heard of a new organisation yet: cores look every 300 ms.
 const UNKNOWN_ORG_RETRY_DELAY: Duration = Duration::from_millis(200);
 /// Most tries of one call.
@@ -62,10 +65,11 @@ impl CoreClient {
     where
         F: Future<Output = Result<Response<R>, Status>>,
     {
+        let deadline = if rpc == "dry_run_provider" { DRY_RUN_DEADLINE } else { CALL_DEADLINE };
         let attempts = async {
             let mut tries = 1;
             loop {
-                match send(self.channel()?, self.request(message.clone())).await {
+                match send(self.channel()?, self.request(message.clone(), deadline)).await {
                     Err(status) if tries == 1 && status.code() == Grpc::Unavailable => {}
                     // It was made a moment ago, and that core has not heard of it yet.
                     Err(status) if tries < MAX_TRIES && is_reason(&status, ErrorReason::OrgNotFound) => {
@@ -76,7 +80,7 @@ impl CoreClient {
                 tries += 1;
             }
         };
-        let answer = timeout(CALL_DEADLINE, attempts)
+        let answer = timeout(deadline, attempts)
             .await
             .unwrap_or_else(|_| Err(Status::deadline_exceeded("the core did not answer in time")));
         answer.map(Response::into_inner).map_err(|status| refused(rpc, &status))
@@ -87,9 +91,9 @@ impl CoreClient {
         self.channels.get(turn).cloned().ok_or_else(|| Status::unavailable("no core is configured"))
     }
 
-    fn request<M>(&self, message: M) -> Request<M> {
+    fn request<M>(&self, message: M, deadline: Duration) -> Request<M> {
         let mut request = Request::new(message);
-        request.set_timeout(CALL_DEADLINE);
+        request.set_timeout(deadline);
         request.metadata_mut().insert("authorization", self.token.clone());
         request
     }
@@ -113,6 +117,10 @@ proto::rpc_methods! {
     list_enrichment_vendors, CatalogServiceClient(ListEnrichmentVendorsRequest) -> ListEnrichmentVendorsResponse;
     /// Tells what is wrong with the settings of a provider.
     check_provider, CatalogServiceClient(CheckProviderRequest) -> CheckProviderResponse;
+    /// Shows what a provider would be asked, or asks it.
+    dry_run_provider, CatalogServiceClient(DryRunProviderRequest) -> DryRunProviderResponse;
+    /// Tells the state of a provider.
+    provider_status, CatalogServiceClient(ProviderStatusRequest) -> ProviderStatusResponse;
 }
 
 fn is_reason(status: &Status, reason: ErrorReason) -> bool {

@@ -1,7 +1,8 @@
-//! `google.protobuf.Struct`, in which the core is given and gives JSON.
+//! Messages of `google.protobuf` as JSON has them: `Struct`, in which the core is given and gives JSON, and `Timestamp`.
 
-use prost_types::{ListValue, Struct, Value as Proto, value::Kind};
+use prost_types::{ListValue, Struct, Timestamp, Value as Proto, value::Kind};
 use serde_json::{Map, Number, Value};
+use time::OffsetDateTime;
 
 /// Gives the JSON object that a struct stands for. Whole numbers are written as such.
 pub fn object(document: Struct) -> Map<String, Value> {
@@ -12,6 +13,12 @@ pub fn object(document: Struct) -> Map<String, Value> {
 /// does.
 pub fn document(object: Map<String, Value>) -> Struct {
     Struct { fields: object.into_iter().map(|(name, value)| (name, proto(value))).collect() }
+}
+
+/// Gives the time that a timestamp stands for; none where it is out of range.
+pub fn time(timestamp: Timestamp) -> Option<OffsetDateTime> {
+    let whole = OffsetDateTime::from_unix_timestamp(timestamp.seconds).ok()?;
+    whole.checked_add(time::Duration::nanoseconds(timestamp.nanos.into()))
 }
 
 fn proto(value: Value) -> Proto {

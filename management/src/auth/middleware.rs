@@ -30,12 +30,15 @@ use crate::api::{
 /// Longest time that a request may take beside the arrival of its body: PostgreSQL may take a statement, and never
 /// answer.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// The same of a dry run, which may wait for a provider: its own timeout is at most 10 s.
+const DRY_RUN_DEADLINE: Duration = Duration::from_secs(12);
 
 /// Checks every request under `/v1/admin`: 401 without a good token, 403 without the permission, 503 at the deadline.
 pub async fn check(State(auth): State<Auth>, request: Request, next: Next) -> Response {
     let began = Instant::now();
+    let deadline = if path(&request).ends_with("/dry-run") { DRY_RUN_DEADLINE } else { DEADLINE };
     let admitted = timeout(DEADLINE, admit(&auth, request)).await.unwrap_or_else(|_| Err(late()));
-    let left = DEADLINE.saturating_sub(began.elapsed());
+    let left = deadline.saturating_sub(began.elapsed());
     let request = match admitted {
         Ok(request) => body::buffered(request).await,
         Err(error) => Err(error),
@@ -61,8 +64,13 @@ fn late() -> ApiError {
     Code::Unavailable.into()
 }
 
+/// The pattern of a request's path, `/v1/admin/sources/{id}`.
+fn path(request: &Request) -> &str {
+    request.extensions().get::<MatchedPath>().map(MatchedPath::as_str).unwrap_or_default()
+}
+
 async fn admit(auth: &Auth, request: Request) -> Result<Request> {
-    let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str).unwrap_or_default();
+    let path = path(&request);
     // HEAD is what GET would answer, without its body.
     let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
     let needed = permission::needed(method.as_str(), path).ok_or(Code::Forbidden)?;

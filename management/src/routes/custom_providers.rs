@@ -25,7 +25,9 @@ use uuid::Uuid;
 
 use self::input::{CustomProvider, ProviderName};
 use super::{
+    dry_run::{self, DryRun, DryRunInput},
     named::{listed_rows, named_rows},
+    provider_status::ProviderStatus,
     secrets, sources,
 };
 use crate::{
@@ -208,6 +210,36 @@ fn forgive_kept_field(
     if before.is_some_and(|before| before.field() == field_of(settings)) {
         wrong.forgive(&format!("{prefix}response_mapping.redis_field"));
     }
+}
+
+/// Tells how a provider is, as far as this source asks it.
+#[utoipa::path(get, path = "/v1/admin/sources/{id}/custom-providers/{name}/status", tag = "custom-providers",
+    params(("id" = Uuid, Path), ("name" = String, Path)), responses((status = 200, body = ProviderStatus)))]
+pub async fn status(
+    State(state): State<Management>,
+    caller: Caller,
+    Under(source, ProviderName(name)): Under<ProviderName>,
+) -> Result<Json<ProviderStatus>> {
+    let org = caller.org_id;
+    one(&mut *state.connection().await?, org, source, &name).await?.ok_or(Code::NotFound)?;
+    ProviderStatus::of(&state, org, source, ProviderKind::Custom, &name).await
+}
+
+/// Tries a provider: shows the request that it would get for a visitor, reads an answer, or has it asked. Nothing is
+/// stored of the visitor or the ID.
+#[utoipa::path(post, path = "/v1/admin/sources/{id}/custom-providers/{name}/dry-run", tag = "custom-providers",
+    request_body = DryRunInput, params(("id" = Uuid, Path), ("name" = String, Path)),
+    responses((status = 200, body = DryRun), (status = 422, description = "Fields are not valid.")))]
+pub async fn dry_run(
+    State(state): State<Management>,
+    caller: Caller,
+    Under(source, ProviderName(name)): Under<ProviderName>,
+    Body(input): Body<DryRunInput>,
+) -> Result<Json<DryRun>> {
+    let found = one(&mut *state.connection().await?, caller.org_id, source, &name).await?;
+    found.ok_or(Code::NotFound)?;
+    let (kind, name) = (ProviderKind::Custom, name.as_str());
+    input.run(&state, &caller, dry_run::Provider { source, kind, name, settings: None }).await
 }
 
 /// Removes a provider. What is gone, or never was, is no error.

@@ -20,8 +20,10 @@ use uuid::Uuid;
 
 use super::{
     custom_providers,
+    dry_run::{self, DryRun, DryRunInput},
     identity_sources::unknown_vendor,
     named::{listed_rows, named_rows},
+    provider_status::ProviderStatus,
     sources,
 };
 use crate::{
@@ -78,6 +80,9 @@ pub struct EnrichmentConfig {
     /// Headers, name to value; `{{name}}` stands for a credential.
     #[serde(skip_serializing_if = "Option::is_none")]
     headers: Option<BTreeMap<String, String>>,
+    /// Content of the request: JSON with variables, of GET the parameters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_template: Option<Map<String, Value>>,
     /// Query that finds the ID in the answer: an RFC 9535 query that denotes one value.
     #[serde(skip_serializing_if = "Option::is_none")]
     json_path: Option<String>,
@@ -276,6 +281,38 @@ pub async fn set(
             Ok(Versioned::put(before.is_some(), after.version, after))
         })
         .await
+}
+
+/// Tells how the vendor is, as far as this source asks it.
+#[utoipa::path(get, path = "/v1/admin/sources/{id}/enrichment/{vendor}/status", tag = "enrichment",
+    params(("id" = Uuid, Path), ("vendor" = String, Path)), responses((status = 200, body = ProviderStatus)))]
+pub async fn status(
+    State(state): State<Management>,
+    caller: Caller,
+    Under(source, VendorName(vendor)): Under<VendorName>,
+) -> Result<Json<ProviderStatus>> {
+    let org = caller.org_id;
+    one(&mut *state.connection().await?, org, source, &vendor).await?.ok_or(Code::NotFound)?;
+    ProviderStatus::of(&state, org, source, ProviderKind::Enrichment, &vendor).await
+}
+
+/// Tries the vendor: shows the request that it would get for a visitor, reads an answer, or has it asked. Nothing is
+/// stored of the visitor or the ID.
+#[utoipa::path(post, path = "/v1/admin/sources/{id}/enrichment/{vendor}/dry-run", tag = "enrichment",
+    request_body = DryRunInput, params(("id" = Uuid, Path), ("vendor" = String, Path)),
+    responses((status = 200, body = DryRun),
+        (status = 422, description = "Fields are not valid, or `send` is true of a vendor that is not enabled.")))]
+pub async fn dry_run(
+    State(state): State<Management>,
+    caller: Caller,
+    Under(source, VendorName(vendor)): Under<VendorName>,
+    Body(input): Body<DryRunInput>,
+) -> Result<Json<DryRun>> {
+    let found = one(&mut *state.connection().await?, caller.org_id, source, &vendor).await?;
+    let found = found.ok_or(Code::NotFound)?;
+    let (kind, name) = (ProviderKind::Enrichment, vendor.as_str());
+    let settings = Some(found.config).filter(|_| !found.enabled);
+    input.run(&state, &caller, dry_run::Provider { source, kind, name, settings }).await
 }
 
 /// Has a source ask a vendor no more, and removes its credentials. What is gone, or never was, is no error.

@@ -7,6 +7,7 @@ pub mod crypto;
 pub mod csp;
 pub mod custom_providers;
 mod docs;
+mod dry_run;
 pub mod enrichment;
 pub mod generated_ids;
 pub mod identities;
@@ -16,6 +17,7 @@ pub mod me;
 mod named;
 pub mod pipelines;
 pub mod profile_providers;
+mod provider_status;
 pub mod secrets;
 pub mod server_secret;
 pub mod sources;
@@ -72,9 +74,14 @@ fn admin() -> (Router<Management>, Api) {
         .routes(routes!(catalog::generated_ids))
         .routes(routes!(enrichment::list, custom_providers::whole::set_all))
         .routes(routes!(enrichment::read, enrichment::set, enrichment::remove))
+        .routes(routes!(enrichment::status))
+        .routes(routes!(enrichment::dry_run))
         .routes(routes!(custom_providers::list))
         .routes(routes!(custom_providers::read, custom_providers::set, custom_providers::remove))
+        .routes(routes!(custom_providers::status))
+        .routes(routes!(custom_providers::dry_run))
         .routes(routes!(profile_providers::read, profile_providers::set, profile_providers::remove))
+        .routes(routes!(profile_providers::status))
         .routes(routes!(secrets::list))
         .routes(routes!(secrets::read, secrets::set, secrets::remove))
         .routes(routes!(crypto::progress, crypto::start))

@@ -3,7 +3,7 @@
 
 mod input;
 
-use axum::extract::State;
+use axum::{Json, extract::State};
 use diesel::{
     ExpressionMethods, OptionalExtension, QueryDsl, Queryable, Selectable, SelectableHelper,
     dsl::now as sql_now, insert_into, update,
@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use self::input::AmperityInput;
-use super::{named::named_rows, sources};
+use super::{named::named_rows, provider_status::ProviderStatus, sources};
 use crate::{
     api::{
         audit,
@@ -230,6 +230,19 @@ pub async fn set(
             Ok(Versioned::put(before.is_some(), after.version, after))
         })
         .await
+}
+
+/// Tells how a source's profile provider is. Nothing asks it yet, so its status is empty.
+#[utoipa::path(get, path = "/v1/admin/sources/{id}/profile-providers/amperity/status", tag = "profile-providers",
+    params(("id" = Uuid, Path)), responses((status = 200, body = ProviderStatus)))]
+pub async fn status(
+    State(state): State<Management>,
+    caller: Caller,
+    Id(source): Id,
+) -> Result<Json<ProviderStatus>> {
+    let org = caller.org_id;
+    one(&mut *state.connection().await?, org, source, PROVIDER).await?.ok_or(Code::NotFound)?;
+    ProviderStatus::of(&state, org, source, ProviderKind::Profile, PROVIDER).await
 }
 
 /// Has a source read profiles no more, and removes the keys. What is gone, or never was, is no error.

@@ -107,6 +107,7 @@ async fn vendors_with_all_that_a_customer_has_to_know() {
             "base_url": config.base_url, "method": config.method, "path": config.path, "headers": config.headers,
             "json_path": config.json_path, "ttl": config.ttl,
         });
+        assert!(config.request_template.is_some(), "{name}");
         assert_eq!(check(&world, ProviderKind::Enrichment, name, &settings).await, []);
     }
 }

@@ -79,6 +79,8 @@ async fn vendors_are_those_of_the_core_with_all_that_it_says_of_them() {
     assert_eq!(credentials, ["api_key", "client_secret"], "{uid2}");
     assert_eq!(uid2["host"], "prod.uidapi.com");
     assert!(uid2["default_config"]["base_url"].is_string() && uid2["help"].is_string(), "{uid2}");
+    let template = one(LISTS[1], "liveramp_ats").await["default_config"]["request_template"].clone();
+    assert_eq!(template, json!({"identifiers": ["{{sha256_email}}"]}));
     let meta = one(LISTS[2], "meta").await;
     assert!(
         meta["click_ids"].as_array().unwrap().iter().any(|id| id["parameters"] == json!(["fbclid"])),

@@ -69,13 +69,18 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("GET",    "/sources/{id}/enrichment/{vendor}", "settings:read"),
     ("PUT",    "/sources/{id}/enrichment/{vendor}", "settings:write"),
     ("DELETE", "/sources/{id}/enrichment/{vendor}", "settings:write"),
+    ("GET",    "/sources/{id}/enrichment/{vendor}/status", "settings:read"),
+    ("POST",   "/sources/{id}/enrichment/{vendor}/dry-run", "settings:write"),
     ("GET",    "/sources/{id}/custom-providers", "settings:read"),
     ("GET",    "/sources/{id}/custom-providers/{name}", "settings:read"),
     ("PUT",    "/sources/{id}/custom-providers/{name}", "settings:write"),
     ("DELETE", "/sources/{id}/custom-providers/{name}", "settings:write"),
+    ("GET",    "/sources/{id}/custom-providers/{name}/status", "settings:read"),
+    ("POST",   "/sources/{id}/custom-providers/{name}/dry-run", "settings:write"),
     ("GET",    "/sources/{id}/profile-providers/amperity", "settings:read"),
     ("PUT",    "/sources/{id}/profile-providers/amperity", "settings:write"),
     ("DELETE", "/sources/{id}/profile-providers/amperity", "settings:write"),
+    ("GET",    "/sources/{id}/profile-providers/amperity/status", "settings:read"),
     ("GET",    "/secrets", "settings:read"),
     ("GET",    "/secrets/{name}", "settings:read"),
     ("PUT",    "/secrets/{name}", "settings:write"),
@@ -316,6 +321,9 @@ fn valid(path: &str) -> Option<Value> {
         "/sources/{id}/enrichment" => json!({"enrichment": {"custom_providers": []}}),
         "/sources/{id}/custom-providers/{name}" => serde_json::from_str(PROVIDERS[1].1).unwrap(),
         "/sources/{id}/profile-providers/amperity" => serde_json::from_str(PROVIDERS[2].1).unwrap(),
+        "/sources/{id}/enrichment/{vendor}/dry-run" | "/sources/{id}/custom-providers/{name}/dry-run" => {
+            json!({"subject": {"anonymous_id": "visitor"}, "send": true})
+        }
         "/identities/{id}/unmerge" => json!({"merge_id": Uuid::now_v7()}),
         _ => json!({}),
     })

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use proto::v1;
 use serde::Serialize;
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::api::page::Paged;
+use crate::{api::page::Paged, json};
 
 /// Evidence that there is for a vendor's endpoint.
 #[derive(Debug, Serialize, ToSchema)]
@@ -156,6 +157,8 @@ pub struct EnrichmentConfig {
     path: String,
     /// Headers, name to value; `{{name}}` stands for a credential.
     headers: BTreeMap<String, String>,
+    /// Content of the request: JSON with variables, of GET the parameters.
+    request_template: Map<String, Value>,
     /// Query that finds the ID in the answer (RFC 9535).
     json_path: String,
     /// Time for which an ID is kept, such as `90d`.
@@ -268,6 +271,7 @@ impl From<v1::EnrichmentConfig> for EnrichmentConfig {
             method: config.method,
             path: config.path,
             headers: config.headers.into_iter().collect(),
+            request_template: json::object(config.request_template.unwrap_or_default()),
             json_path: config.json_path,
             ttl: config.ttl,
         }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use prost_types::Timestamp;
 use proto::v1;
 use serde::Serialize;
 use serde_json::Value;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
+
+use crate::json::time;
 
 /// A canonical identity with all that belongs to it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -180,9 +181,4 @@ impl From<v1::LinkRefusal> for Refusal {
 
 fn by_field(ids: impl IntoIterator<Item = (String, v1::VendorId)>) -> BTreeMap<String, VendorId> {
     ids.into_iter().map(|(field, id)| (field, id.into())).collect()
-}
-
-fn time(timestamp: Timestamp) -> Option<OffsetDateTime> {
-    let whole = OffsetDateTime::from_unix_timestamp(timestamp.seconds).ok()?;
-    whole.checked_add(time::Duration::nanoseconds(timestamp.nanos.into()))
 }
