@@ -2,12 +2,15 @@
 //! what it is filled with changes no part of it; a JSON path denotes one value; a sync's URL leads to its endpoint's host
 //! and holds each parameter once, whatever the partner ID is.
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use url::Url;
 
 use crate::{
-    providers::{endpoint, json_path, template},
+    providers::{
+        endpoint, json_path, render,
+        template::{self, Template},
+        variables::Variables,
+    },
     vendors::{
         self,
         sync::PartnerIn,
@@ -15,8 +18,9 @@ use crate::{
     },
 };
 
-/// A value as hostile as a visitor's may be.
-const HOSTILE: &str = "x&y=1/../?#{{user_id}}%\r\n'\"é";
+/// Values as hostile as a visitor's may be.
+const HOSTILE: [&str; 6] =
+    ["x&y=1/../?#{{user_id}}%\r\n'\"é", "..", ".", "%2e%2E", "/", "@evil.example:80\\"];
 
 /// Checks the laws on an input: a byte for what the rest is, a template, a JSON path, or a partner ID.
 pub fn hold(input: &[u8]) {
@@ -45,10 +49,6 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let texts = [templates.to_vec(), paths.to_vec(), partners.to_vec()];
     let inputs = texts.iter().zip(0..).flat_map(|(texts, kind)| texts.iter().map(move |text| (kind, text)));
     inputs.map(|(kind, text)| [&[kind], text.as_bytes()].concat()).collect()
-}
-
-fn encoded(text: &str) -> String {
-    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
 /// The variables of a template, as the simplest of readers finds them, with the texts before, between and behind them.
@@ -83,25 +83,39 @@ fn check_template(text: &str) {
     }
 }
 
-/// Checks that a path leads where it says, filled with whatever a visitor brings.
+/// Checks that a path leads where it says, filled with whatever a visitor brings, or is not called at all.
 fn check_filled(text: &str) {
-    let (texts, names) = parts(text);
-    let fill = |value: &str| {
-        let filled: String =
-            texts.iter().zip(names.iter().map(|_| value).chain([""])).flat_map(|(a, b)| [*a, b]).collect();
-        Url::parse(&format!("https://host.invalid{filled}"))
-            .unwrap_or_else(|error| panic!("{error}: {filled}"))
-    };
-    let (plain, hostile) = (fill("x"), fill(&encoded(HOSTILE)));
-    for url in [&plain, &hostile] {
-        assert_eq!(&url[..url::Position::BeforePath], "https://host.invalid", "{url}: {text}");
-        assert_eq!(url.fragment(), None, "{url}: {text}");
-    }
+    let template = Template::parse(&format!("https://host.invalid{text}"), &[]).unwrap();
+    let names: Vec<&str> = template.variables().collect();
+    let Some(plain) = render::url(&template, &filled(&names, "x")) else { return };
     let shape = |url: &Url| {
         let names: Vec<String> = url.query_pairs().map(|(name, _)| name.into_owned()).collect();
         (url.path_segments().unwrap().count(), names.len(), url.query().is_some())
     };
-    assert_eq!(shape(&plain), shape(&hostile), "{plain} and {hostile} have another shape: {text}");
+    for value in HOSTILE {
+        let Some(url) = render::url(&template, &filled(&names, value)) else { continue };
+        assert_eq!(&url[..url::Position::BeforePath], "https://host.invalid", "{url}: {text}");
+        assert_eq!(url.fragment(), None, "{url}: {text}");
+        assert_eq!(shape(&url), shape(&plain), "{url} and {plain} have another shape: {text}");
+    }
+}
+
+/// Variables of those names that all have one value.
+fn filled(names: &[&str], value: &str) -> Variables {
+    let mut event = json!({});
+    for name in names.iter().filter(|name| name.contains('.')) {
+        let mut place = &mut event;
+        for member in name.split('.') {
+            if !place.is_object() {
+                *place = json!({});
+            }
+            place = &mut place[member];
+        }
+        *place = json!(value);
+    }
+    let mut variables = Variables::of_event(Some(event));
+    template::VARIABLES.iter().for_each(|name| variables.set(name, Some(value)));
+    variables
 }
 
 fn check_path(text: &str) {
