@@ -21,7 +21,7 @@ use crate::{
 /// Name that we call by.
 const USER_AGENT: &str = "Datafly-Signal";
 /// Time for which a connection that nothing is asked on is kept.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_mins(1);
 /// Connections to one host that are kept for later.
 const IDLE_PER_HOST: usize = 16;
 /// Longest time that a connection may take; within the whole call's.
