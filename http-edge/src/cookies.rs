@@ -5,7 +5,7 @@ use std::fmt::Write;
 use http::{HeaderMap, HeaderValue, header};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use proto::v1::{Cookie, SameSite};
-use serve::origin::is_loopback_host;
+use serve::origin::{is_address, is_loopback_host};
 
 /// Name of the cookie that holds the browser's anonymous ID.
 pub const DFID: &str = "_dfid";
@@ -120,9 +120,9 @@ pub fn set_cookie(cookie: &Cookie) -> Option<HeaderValue> {
 }
 
 /// Takes the state cookie of `vendor` back. A browser obeys only if it would also let us set the cookie, so
-/// the attributes follow the collect URL's scheme, which is plain http on loopback hosts only.
+/// the attributes are those that it was set with: a loopback address has Lax.
 pub fn clear_state(vendor: &str, host: &str) -> Option<HeaderValue> {
-    let secure = !is_loopback_host(host);
+    let secure = !(is_loopback_host(host) && is_address(host));
     set_cookie(&Cookie {
         name: state_name(vendor),
         path: format!("/v1/sync/{vendor}"),
@@ -228,12 +228,13 @@ mod tests {
     fn clearing_matches_how_the_cookie_was_set() {
         let secure = clear_state("criteo", "collect.shop.example").unwrap();
         assert_eq!(secure, "_dfs_criteo=; Max-Age=0; Path=/v1/sync/criteo; HttpOnly; Secure; SameSite=None");
-        for host in ["127.0.0.1:8080", "localhost", "a.LOCALHOST:1", "[::1]:8080", "[::1]"] {
+        for host in ["127.0.0.1:8080", "[::1]:8080", "[::1]"] {
             assert!(
                 clear_state("criteo", host).unwrap().to_str().unwrap().ends_with("HttpOnly; SameSite=Lax")
             );
         }
-        let elsewhere = clear_state("criteo", "127.evil.test").unwrap();
-        assert_eq!(elsewhere, secure, "a name that only begins as an address of loopback");
+        for host in ["localhost", "a.LOCALHOST:1", "127.evil.test"] {
+            assert_eq!(clear_state("criteo", host).unwrap(), secure, "{host} is a name");
+        }
     }
 }

@@ -12,7 +12,6 @@ use migrations::{
 use proto::v1::CheckOriginRequest;
 use secrecy::SecretString;
 use serde_json::{Value, json};
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
@@ -22,6 +21,7 @@ use crate::{
     enrich_sim::EnrichSim,
     eventually,
     signature::user_hash,
+    system,
     visits::granted,
     world::{Options, World},
 };
@@ -89,7 +89,7 @@ impl Enriching {
             settings::enabled.eq(true),
             settings::config.eq(config),
             settings::sealed.eq(sealed),
-            settings::sealed_at.eq(OffsetDateTime::now_utc()),
+            settings::sealed_at.eq(system::now()),
         );
         diesel::insert_into(settings::table).values(row).execute(&mut database).await.unwrap();
     }

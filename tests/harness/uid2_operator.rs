@@ -3,7 +3,6 @@
 use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use aes_gcm::{Aes256Gcm, KeyInit, Nonce, aead::Aead};
@@ -14,6 +13,8 @@ use axum::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+
+use crate::system;
 
 /// Times of tokens, in ms from their making: refresh from, identity expires, refresh expires.
 pub type Clocks = [i64; 3];
@@ -192,9 +193,5 @@ fn error(status: &str, message: &str) -> Response {
 }
 
 fn now_ms() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .ok()
-        .and_then(|since| since.as_millis().try_into().ok())
-        .unwrap_or(0)
+    i64::try_from(system::now().unix_timestamp_nanos() / 1_000_000).unwrap()
 }

@@ -65,7 +65,8 @@ fn is_canonical(text: &str) -> bool {
     let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let is_label = |label: &str| !label.is_empty() && label.bytes().all(is_letter) && !label.contains("--");
     let is_name = || {
-        host.split('.').all(is_label)
+        host.len() <= MAX_NAME_BYTES
+            && host.split('.').all(is_label)
             && host.rsplit('.').next().is_some_and(|last| last.starts_with(|c: char| c.is_ascii_lowercase()))
     };
     let is_port = |port: &str| {
@@ -146,6 +147,8 @@ mod tests {
             "[::1",
             "a\r\n.example",
             &"ü.".repeat(80),
+            &"a".repeat(254),
+            &format!("{}aa", "a.".repeat(126)),
         ] {
             assert_eq!(Authority::parse(text), None, "{text}");
         }

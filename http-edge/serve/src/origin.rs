@@ -101,6 +101,13 @@ pub fn is_loopback_host(host: &str) -> bool {
     Url::parse(&format!("http://{host}")).is_ok_and(|url| is_loopback(&url))
 }
 
+/// True where `host[:port]` is an address and no name. Browsers take cookies with `Secure` from plain http on `localhost`
+/// and names below it, and not from a loopback address.
+pub fn is_address(host: &str) -> bool {
+    let url = Url::parse(&format!("http://{host}"));
+    url.is_ok_and(|url| matches!(url.host(), Some(Host::Ipv4(_) | Host::Ipv6(_))))
+}
+
 fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),

@@ -129,8 +129,10 @@ impl Modify for Shared {
         }
         for (path, item) in &mut api.paths.paths {
             let PathItem { get, post, .. } = item;
-            for operation in [get, post].into_iter().flatten() {
-                describe(path, operation);
+            // Each operation has a name of its own.
+            let read = if post.is_some() { "read_" } else { "" };
+            for (prefix, operation) in [(read, get), ("", post)] {
+                operation.iter_mut().for_each(|operation| describe(path, prefix, operation));
             }
         }
     }
@@ -144,9 +146,9 @@ fn add_schemes(components: &mut Components) {
     components.add_security_scheme("query_key", SecurityScheme::ApiKey(ApiKey::Query(query)));
 }
 
-fn describe(path: &str, operation: &mut Operation) {
-    operation.operation_id =
-        Some(path.trim_start_matches("/v1/").replace(['/', '{', '}'], "_").replace("__", "_"));
+fn describe(path: &str, prefix: &str, operation: &mut Operation) {
+    let name = path.trim_start_matches("/v1/").replace(['/', '{', '}'], "_").replace("__", "_");
+    operation.operation_id = Some(format!("{prefix}{name}"));
     if path.ends_with("/callback") {
         operation.security = Some(Vec::new());
         return;
@@ -166,6 +168,9 @@ fn describe(path: &str, operation: &mut Operation) {
             ("413", "The body is over 512 KiB or 500 events, or, of a single event, the event over 32 KiB."),
             ("415", "The body is compressed by another coding than gzip."),
         ]);
+    }
+    if path == "/v1/enrich" {
+        refusals.push(("404", "No vendor of that name is enabled on the key's source."));
     }
     if !path.contains('{') {
         refusals.push(("421", "The host is not one of the source's collect hosts."));

@@ -116,7 +116,7 @@ async fn enrich(
     let event = query.event.map(|event| event.get().to_owned());
     let mut subject = Subject {
         anonymous_id: query.anonymous_id.map(Cow::into_owned),
-        consent: caller::sec_gpc(&parts.headers).then(|| ConsentSignals { json: None, sec_gpc: true }),
+        consent: caller::sec_gpc(&parts.headers).then_some(ConsentSignals { json: None, sec_gpc: true }),
         ..Subject::default()
     };
     if signed {

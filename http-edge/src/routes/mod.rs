@@ -18,7 +18,7 @@ use axum::{
     extract::{ConnectInfo, Request, State},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::post,
 };
 use futures_util::FutureExt;
 use http::{HeaderValue, Method, header, request::Parts};
@@ -92,7 +92,7 @@ fn collecting() -> (Router<Arc<Edge>>, Api) {
         .routes(routes!(sync::begin))
         .routes(routes!(callback::store))
         .routes(routes!(link::create))
-        .routes(routes!(enrich::create))
+        .routes(routes!(unimplemented::answer, enrich::create))
         .split_for_parts();
     document::Shared.modify(&mut document);
     for path in document::SINGLE_PATHS {
@@ -111,7 +111,6 @@ pub fn app(edge: Edge) -> Router {
     let edge = Arc::new(edge);
     let (router, document) = collecting();
     router
-        .route("/v1/enrich", get(unimplemented::answer))
         .merge(document::router(&document))
         .fallback(async || ApiError::from(ErrorReason::NotFound))
         .method_not_allowed_fallback(async || ApiError::from(ErrorReason::MethodNotAllowed))

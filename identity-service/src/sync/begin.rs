@@ -6,6 +6,7 @@ use metrics::counter;
 use proto::v1::{
     BeginSyncResponse, Cookie, ErrorReason, SameSite, SyncRedirect, SyncRefusal, begin_sync_response::Outcome,
 };
+use serve::origin;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -154,16 +155,18 @@ fn refused(vendor: &'static str, refusal: SyncRefusal) -> BeginSyncResponse {
 }
 
 /// The cookie that carries the state to a callback agreed out of band. It comes back in a cross-site
-/// redirect, hence SameSite=None; browsers take that only with Secure, so plain http on loopback has Lax.
+/// redirect, hence SameSite=None; browsers take that only with Secure, which they do from plain http on `localhost` too,
+/// so on a loopback address alone it is Lax. (Firefox sends a Lax cookie on no hop that returns.)
 fn state_cookie(vendor: &str, value: String, host: &CollectHost) -> Cookie {
+    let is_lax = host.is_http && origin::is_address(host.authority.as_str());
     Cookie {
         name: format!("_dfs_{vendor}"),
         value,
         max_age_seconds: state::LIFETIME.whole_seconds(),
         domain: None,
         path: format!("/v1/sync/{vendor}"),
-        secure: !host.is_http,
+        secure: !is_lax,
         http_only: true,
-        same_site: if host.is_http { SameSite::Lax } else { SameSite::None }.into(),
+        same_site: if is_lax { SameSite::Lax } else { SameSite::None }.into(),
     }
 }

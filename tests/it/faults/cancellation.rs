@@ -89,6 +89,7 @@ async fn waiting(world: &World) -> i64 {
 #[tokio::test]
 async fn ten_thousand_clients_that_go_away() {
     let world = World::start().await;
+    world.vendors.tell_apart();
     let mut clients = JoinSet::new();
     for first in 0..CLIENTS_AT_ONCE {
         let core = world.internal().resolve();

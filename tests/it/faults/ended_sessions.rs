@@ -109,6 +109,7 @@ async fn end_sessions(world: &World) -> Visits {
 #[tokio::test]
 async fn sessions_that_are_ended_at_work_cost_no_visitor_anything() {
     let world = World::with(Options { cores: 2, ..Options::default() }).await;
+    world.vendors.tell_apart();
     let mut tries = 0;
     loop {
         let timeouts = world.metric("datafly_pool_timeouts_total", &[]).await;

@@ -9,6 +9,7 @@ use std::{
 use harness::{
     answers::assert_accepted,
     browser::Browser,
+    eventually,
     seed::{Customer, seal_keys},
     system::now,
     vendor_sim::vendor,
@@ -350,6 +351,16 @@ async fn keys(world: &World, customer: &Customer) -> Vec<(Uuid, Option<Uuid>)> {
         .database
         .execute(&format!("UPDATE pipeline_keys SET revoked_at = now() WHERE key = '{revoked}'"))
         .await;
+    // The core may have loaded it while it was good.
+    let mut page = world.browser_of(customer);
+    page.key = revoked;
+    eventually("the core to know that the key is revoked", async || {
+        match page.view(&granted()).await.status {
+            401 => Ok(()),
+            status => Err(status.to_string()),
+        }
+    })
+    .await;
     let revoked = id("revoked_at IS NOT NULL").await;
     let test_org = customer.test_org_id;
     vec![(live, Some(customer.org_id)), (test, Some(test_org)), (revoked, None), (Uuid::now_v7(), None)]
