@@ -136,7 +136,7 @@ fn egress(env: &Env) -> Result<Egress, EnvError> {
         hosts: hosts.map_err(|error: BadHosts| EnvError::malformed(HOSTS, error))?.unwrap_or_default(),
     };
     let authorities = env.secret(CA)?;
-    let authorities = authorities.as_ref().map(|pem| pem.expose_secret());
+    let authorities = authorities.as_ref().map(ExposeSecret::expose_secret);
     Egress::new(openings, authorities).map_err(|error| EnvError::malformed(CA, error))
 }
 

@@ -118,7 +118,9 @@ mod tests {
 
     #[test]
     fn they_hold_for_the_seeds() {
-        seeds().iter().for_each(|seed| hold(seed));
+        for seed in seeds() {
+            hold(&seed);
+        }
     }
 
     proptest! {

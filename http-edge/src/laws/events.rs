@@ -176,6 +176,8 @@ mod tests {
 
     #[test]
     fn they_hold_for_the_seeds() {
-        seeds().iter().for_each(|seed| hold(seed));
+        for seed in seeds() {
+            hold(&seed);
+        }
     }
 }

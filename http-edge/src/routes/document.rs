@@ -132,7 +132,9 @@ impl Modify for Shared {
             // Each operation has a name of its own.
             let read = if post.is_some() { "read_" } else { "" };
             for (prefix, operation) in [(read, get), ("", post)] {
-                operation.iter_mut().for_each(|operation| describe(path, prefix, operation));
+                if let Some(operation) = operation {
+                    describe(path, prefix, operation);
+                }
             }
         }
     }

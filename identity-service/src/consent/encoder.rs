@@ -1,4 +1,5 @@
 //! A little encoder of consent strings, for tests: what a platform would write, and what it should not.
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "what a test gives it fits")]
 
 use std::collections::BTreeSet;
 

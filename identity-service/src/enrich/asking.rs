@@ -179,6 +179,7 @@ async fn keep(
     })
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "what `map_err` hands over")]
 fn sealing(error: migrations::sealed::CountedError) -> crate::error::Error {
     serve::warn_on_change!(ERROR, %error, "what a vendor gave to refresh an ID with can't be sealed");
     crate::error::Error::refused(proto::v1::ErrorReason::Unavailable)

@@ -121,6 +121,7 @@ impl ProviderCall {
 }
 
 /// What a failed store means for an asker.
+#[expect(clippy::needless_pass_by_value, reason = "what `map_err` hands over")]
 pub fn unavailable(error: crate::error::Error) -> Failure {
     // What the store said is logged there.
     let _ = error.reason();

@@ -10,6 +10,7 @@ use super::outcome::{Answer, Failure};
 const MIN_PART_BYTES: usize = 8;
 
 /// Refuses an answer whose ID has one of `secrets` in it, and leaves out attributes that have.
+#[expect(clippy::needless_pass_by_value, reason = "an iterator that is walked once a text")]
 pub fn refuse<'a>(
     answer: Answer,
     secrets: impl Iterator<Item = &'a SecretString> + Clone,

@@ -159,23 +159,21 @@ impl Enrichment {
         let (is_stored, is_cached) = (live.as_ref().is_some_and(|row| row.is_stored), live.is_some());
         let label = plan.label;
         let (need, field) = (plan.need, plan.field.clone());
-        let kept = match live {
-            Some(row) => asking::kept(&row),
-            None => {
-                let name =
-                    ProviderName { org: source.org, source: source.id, provider: provider.name.clone() };
-                let flight = flight(&question);
-                let variables = known.variables;
-                let tools = self.tools.clone();
-                let call = ProviderCall { provider, name, plan, prepared, variables, until };
-                let question = Question { call, asked: question, holder };
-                let joined = self.flights.join(flight, move || asking::ask(tools, question));
-                let (kept, is_shared) = timeout_at(until, joined).await.map_err(|_| Failure::Timeout)?;
-                if is_shared {
-                    counters::shared(label);
-                }
-                kept.ok_or(Failure::Unavailable)??
+        let kept = if let Some(row) = live {
+            asking::kept(&row)
+        } else {
+            let name = ProviderName { org: source.org, source: source.id, provider: provider.name.clone() };
+            let flight = flight(&question);
+            let variables = known.variables;
+            let tools = self.tools.clone();
+            let call = ProviderCall { provider, name, plan, prepared, variables, until };
+            let question = Question { call, asked: question, holder };
+            let joined = self.flights.join(flight, move || asking::ask(tools, question));
+            let (kept, is_shared) = timeout_at(until, joined).await.map_err(|_| Failure::Timeout)?;
+            if is_shared {
+                counters::shared(label);
             }
+            kept.ok_or(Failure::Unavailable)??
         };
         if (kept.value.is_some() || kept.is_opt_out) && !is_stored {
             let id = EnrichedId {

@@ -113,8 +113,9 @@ impl Exchange<'_> {
         let mut url = self.prepared.url.clone();
         let mut body = None;
         if self.plan.method == Method::GET {
-            let members = self.prepared.request.as_object();
-            members.into_iter().for_each(|members| render::add_parameters(&mut url, members));
+            if let Some(members) = self.prepared.request.as_object() {
+                render::add_parameters(&mut url, members);
+            }
         } else {
             body = Some(("application/json", self.prepared.request.to_string().into_bytes()));
         }

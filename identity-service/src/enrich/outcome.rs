@@ -128,6 +128,7 @@ impl From<Busy> for Failure {
 
 /// An answer as it is kept, by whoever it was asked.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_field_names, reason = "the column's name")]
 pub struct Kept {
     /// The ID; none where there is none.
     pub value: Option<String>,

@@ -38,8 +38,8 @@ pub async fn describe(
     variables: Variables,
 ) -> Result<Described> {
     let contacts = Contacts::take(&mut subject, true);
-    let user = named(Kind::UserId, subject.user_id)?;
-    let browser = named(Kind::AnonymousId, subject.anonymous_id.or(subject.cookie_anonymous_id))?;
+    let user = named(Kind::UserId, subject.user_id.as_deref())?;
+    let browser = named(Kind::AnonymousId, subject.anonymous_id.or(subject.cookie_anonymous_id).as_deref())?;
     let ids: Vec<Identifier> = user.iter().chain(&browser).cloned().collect();
     let roots = retry_lost!({ identities::find(&mut *tools.connection().await?, org, &ids).await })?;
     let canonical = roots.iter().flatten().next().copied();
@@ -74,8 +74,8 @@ pub async fn describe(
 }
 
 /// Reads an identifier; none where it is blank or a placeholder.
-fn named(kind: Kind, text: Option<String>) -> Result<Option<Identifier>> {
-    match identifiers::parse(kind, text.as_deref().unwrap_or_default(), MAX_BYTES) {
+fn named(kind: Kind, text: Option<&str>) -> Result<Option<Identifier>> {
+    match identifiers::parse(kind, text.unwrap_or_default(), MAX_BYTES) {
         Parsed::Ok(id) => Ok(Some(id)),
         Parsed::Absent | Parsed::Junk => Ok(None),
         Parsed::Invalid => {

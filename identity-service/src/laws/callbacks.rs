@@ -161,7 +161,9 @@ mod tests {
 
     #[test]
     fn they_hold_for_the_fixtures() {
-        seeds().iter().for_each(|seed| hold(seed));
+        for seed in seeds() {
+            hold(&seed);
+        }
     }
 
     fn encoded(text: &str) -> String {

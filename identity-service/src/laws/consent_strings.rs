@@ -148,7 +148,9 @@ mod tests {
 
     #[test]
     fn they_hold_for_the_vectors() {
-        seeds().iter().for_each(|seed| hold(seed));
+        for seed in seeds() {
+            hold(&seed);
+        }
     }
 
     proptest! {

@@ -114,7 +114,9 @@ fn filled(names: &[&str], value: &str) -> Variables {
         *place = json!(value);
     }
     let mut variables = Variables::of_event(Some(event));
-    template::VARIABLES.iter().for_each(|name| variables.set(name, Some(value)));
+    for name in template::VARIABLES {
+        variables.set(name, Some(value));
+    }
     variables
 }
 
@@ -169,7 +171,9 @@ mod tests {
 
     #[test]
     fn they_hold_for_the_seeds() {
-        seeds().iter().for_each(|seed| hold(seed));
+        for seed in seeds() {
+            hold(&seed);
+        }
     }
 
     proptest! {

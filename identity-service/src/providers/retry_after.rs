@@ -7,7 +7,7 @@ use http::{HeaderMap, header};
 /// Bounds of a pause that a provider may ask for: none is a mistake, and none parks a provider for a year.
 const BOUNDS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(1));
 /// Pause where the provider says nothing that can be read.
-const DEFAULT: Duration = Duration::from_secs(60);
+const DEFAULT: Duration = Duration::from_mins(1);
 
 /// Reads how long the provider wants to be left alone, 1 s to 1 h. A date counts from the answer's own `Date`, as clocks
 /// differ; without one from `now`.
@@ -30,7 +30,7 @@ mod tests {
 
     #[test]
     fn seconds_dates_and_what_is_neither() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_255_200);
+        let now = SystemTime::UNIX_EPOCH + Duration::from_hours(498_682);
         let read = |value: &str, date: Option<&str>| {
             let mut headers = HeaderMap::new();
             headers.insert(header::RETRY_AFTER, value.parse().unwrap());

@@ -73,6 +73,7 @@ pub async fn load(
     loaded
 }
 
+#[expect(clippy::too_many_lines, reason = "one view of all tables, read in one transaction")]
 async fn load_here(
     connection: &mut AsyncPgConnection,
     before: &Snapshot,

@@ -120,6 +120,9 @@ mod tests {
     const NOW: OffsetDateTime = datetime!(2026-11-21 10:00 UTC);
     const ORG: Uuid = Uuid::nil();
 
+    type Fail<'a> = dyn Fn(&Breakers, u8) + 'a;
+
+    #[expect(clippy::unnecessary_wraps, reason = "as a call has it")]
     fn address(net: u8, host: u8) -> Option<IpAddr> {
         Some(IpAddr::from([203, 0, net, host]))
     }
@@ -170,7 +173,7 @@ mod tests {
     #[test]
     fn neither_one_browser_nor_one_network_nor_one_burst_opens_it() {
         let (minutes, number) = (Duration::minutes, |n: u8| format!("browser-{n}"));
-        let cases: [&dyn Fn(&Breakers, u8); 5] = [
+        let cases: [&Fail<'_>; 5] = [
             &|all, n| all.fail(ORG, "x", "one", address(n, 1), NOW + minutes(n.into())),
             &|all, n| all.fail(ORG, "x", &number(n), address(1, n), NOW + minutes(n.into())),
             &|all, n| {

@@ -129,8 +129,7 @@ async fn refused_credentials_stop_all_calls_until_they_change() {
 async fn a_limit_is_heeded_by_all_instances_for_as_long_as_the_vendor_says() {
     let own = Enriching::with(Options { cores: 2, ..Options::default() }, &[VENDOR]).await;
     let in_three_seconds = || {
-        let at = std::time::SystemTime::now() + Duration::from_secs(3);
-        let at = time::OffsetDateTime::from(at);
+        let at = harness::system::now() + Duration::from_secs(3);
         let format = time::macros::format_description!(
             "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
         );

@@ -70,7 +70,7 @@ fn asked(model: &TcModel) -> Vec<Option<u16>> {
         match set {
             Vendors::Field(ids) => ends.extend(ids.iter().take(COMPARED).copied()),
             Vendors::Ranges { ranges, .. } => {
-                ends.extend(ranges.iter().take(COMPARED).flat_map(|(a, b)| [*a, *b]))
+                ends.extend(ranges.iter().take(COMPARED).flat_map(|(a, b)| [*a, *b]));
             }
         }
     }
