@@ -40,7 +40,7 @@ pub async fn set_up(admin: &Admin, source: &str, sim: &EnrichSim) {
         "timeout": "2s",
     });
     let input = json!({"enrichment": {"custom_providers": [provider]}});
-    admin.put(&format!("{source}/enrichment"), &input).await.expect(200);
+    admin.put(&format!("{source}/enrichment"), &input).await.expect(201);
 }
 
 /// The field that each provider's ID is kept in.
