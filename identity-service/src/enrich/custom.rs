@@ -5,7 +5,7 @@ use http::{HeaderName, header};
 use serde_json::Value;
 
 use super::{
-    plan::{Plan, TIMEOUT},
+    plan::{OF_THE_REQUEST, Plan, TIMEOUT},
     request,
 };
 use crate::{
@@ -17,9 +17,6 @@ use crate::{
     },
     vendors::{self, ConsentNeed, enrichment::Protocol},
 };
-
-/// Variables that say nothing of who the visitor is.
-const OF_THE_REQUEST: [&str; 3] = ["page_url", "user_agent", "client_ip"];
 
 /// Checks a provider that is to have `name`. Left out may be the name, `method` (POST), `authentication`
 /// (none), `request_template` (nothing is sent) and `timeout` (2s).

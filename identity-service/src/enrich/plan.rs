@@ -23,6 +23,9 @@ pub const TIMEOUT: Duration = Duration::from_secs(2);
 /// Time for which the lack of an ID is believed, at most.
 pub const LONGEST_NONE: Duration = Duration::from_hours(24);
 
+/// Variables that say nothing of who the visitor is.
+pub const OF_THE_REQUEST: [&str; 3] = ["page_url", "user_agent", "client_ip"];
+
 /// All that a call to one provider is made of, but for the visitor and the credentials.
 #[derive(Debug)]
 pub struct Plan {
@@ -81,7 +84,14 @@ impl Plan {
     /// The names of the variables that the provider is asked with.
     pub fn names(&self) -> Vec<String> {
         let named = render::variables_of(&self.request, self.variables).into_iter();
-        named.chain(self.url.variables().map(str::to_owned)).collect()
+        let named = named.chain(self.url.variables().map(str::to_owned));
+        named.chain(self.header_variables().map(str::to_owned)).collect()
+    }
+
+    /// The variables of headers, but for those that say nothing of who the visitor is.
+    fn header_variables(&self) -> impl Iterator<Item = &str> {
+        let named = self.headers.iter().flat_map(|(_, template)| template.variables());
+        named.filter(|name| !OF_THE_REQUEST.contains(name))
     }
 
     /// Makes the request for a visitor. None where nothing is known of them that the provider takes.
@@ -94,7 +104,10 @@ impl Plan {
             Protocol::Json => render::json(&self.request, variables, self.variables)?,
             Protocol::Uid2 => super::uid2::request(variables)?,
         };
-        let asked = [settings.to_string(), url.to_string(), request.to_string()];
+        let mut asked = vec![settings.to_string(), url.to_string(), request.to_string()];
+        // Two visitors who differ in a header alone are not the same question.
+        asked
+            .extend(self.header_variables().map(|name| variables.get(name).unwrap_or_default().into_owned()));
         let mut inputs = Sha256::new();
         for part in asked {
             inputs.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
