@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, HttpBody};
-use http::{HeaderMap, header};
+use axum::body::{Body, HttpBody};
+use http::HeaderMap;
 use http_body_util::BodyExt;
 use proto::v1::ErrorReason;
-use tokio::time::{Instant, timeout, timeout_at};
+use serve::discard;
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     error::ApiError,
@@ -20,10 +21,6 @@ pub const MAX_BODY_BYTES: u64 = 512 * 1024;
 const PACE: Pace = Pace { grace: Duration::from_secs(2), most: Duration::from_mins(1) };
 /// Bytes that have to arrive each second, once [`Pace::grace`] is over.
 const BYTES_PER_SECOND: u64 = 1024;
-/// Bytes that are read and thrown away of a body that is refused: closing on a sender that still writes would
-/// reset the connection, and the sender might never see why.
-const MAX_DISCARD_BYTES: u64 = 1024 * 1024;
-const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes that a request takes beside its body. So at most 16,384 are read at once, should all senders have
 /// stopped.
 const REQUEST_OVERHEAD_BYTES: u32 = 1024;
@@ -140,26 +137,6 @@ fn length(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX)
 }
 
-/// Reads on for 1 s or 1 MiB, whichever comes first, and keeps nothing.
-pub async fn discard(headers: &HeaderMap, mut body: Body) {
-    // Who waits for `100 Continue` has sent nothing yet.
-    if headers.contains_key(header::EXPECT) {
-        return;
-    }
-    let mut left = MAX_DISCARD_BYTES;
-    let read = async {
-        while let Some(Ok(frame)) = body.frame().await {
-            let length = frame.data_ref().map_or(0, Bytes::len);
-            left = left.saturating_sub(u64::try_from(length).unwrap_or(u64::MAX));
-            if left == 0 {
-                return;
-            }
-        }
-    };
-    // The time is as much a bound as the size; either way the answer follows.
-    let _ = timeout(DISCARD_TIMEOUT, read).await;
-}
-
 #[cfg(test)]
 mod tests {
     use std::{
@@ -168,7 +145,8 @@ mod tests {
         task::{Context, Poll},
     };
 
-    use http::StatusCode;
+    use axum::body::Bytes;
+    use http::{StatusCode, header};
 
     use super::*;
 

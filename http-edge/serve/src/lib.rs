@@ -6,6 +6,7 @@ pub mod address;
 mod authority;
 mod background;
 pub mod catalogue;
+mod discard;
 pub mod env;
 mod error_body;
 #[cfg(any(test, fuzzing))]
@@ -24,6 +25,7 @@ pub mod workers;
 
 pub use accept::{Exempt, ReceivedBody, Voucher, bind, serve, serve_tls};
 pub use authority::Authority;
+pub use discard::discard;
 pub use env::{Env, EnvError};
 pub use error_body::error_body;
 pub use lifecycle::Lifecycle;

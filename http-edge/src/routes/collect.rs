@@ -10,6 +10,7 @@ use axum::{
 };
 use http::{HeaderMap, header, request::Parts};
 use proto::v1::{AuthenticateRequest, CollectCaller, ErrorReason, Resolution, ResolveRequest, Subject};
+use serve::discard;
 use tracing::error;
 
 use super::{
@@ -20,7 +21,6 @@ use super::{
     no_store, set_cookies, warnings,
 };
 use crate::{
-    body::discard,
     caller,
     cookies::{self, BrowserCookies},
     core_client::Trace,

@@ -3,10 +3,9 @@
 use std::{borrow::Cow, net::SocketAddr, sync::Arc};
 
 use axum::{
-    Json,
     body::Body,
     extract::{ConnectInfo, Request, State},
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use http::request::Parts;
 use proto::v1::{
@@ -18,8 +17,8 @@ use serde_json::value::RawValue;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use utoipa::ToSchema;
 
-use super::{Edge, cors, no_store};
-use crate::{body::discard, caller, cookies, error::ApiError, throttle::Sender};
+use super::{Edge, answer_json};
+use crate::{caller, cookies, error::ApiError, throttle::Sender};
 
 /// What is asked for.
 #[derive(Deserialize, ToSchema)]
@@ -75,28 +74,10 @@ pub async fn create(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     request: Request,
 ) -> Response {
-    let (parts, body) = request.into_parts();
-    let (caller, mut sender) = match edge.sender(&parts, peer) {
-        Ok(known) => known,
-        Err(error) => {
-            discard(&parts.headers, body).await;
-            return error.into_response();
-        }
+    let enrich = async |parts: &Parts, body, caller, sender: &mut Sender| {
+        Box::pin(enrich(&edge, parts, body, caller, sender)).await
     };
-    let signed = caller.signature.is_some();
-    let origin = caller.origin.clone().filter(|_| !signed);
-    match Box::pin(enrich(&edge, &parts, body, caller, &mut sender)).await {
-        Ok(answer) => {
-            let mut response = Json(answer).into_response();
-            no_store(&mut response);
-            if let Some(origin) = origin {
-                cors::allow_origin(&mut response, &origin);
-            }
-            response
-        }
-        Err(error) if signed => error.into_response(),
-        Err(error) => cors::readable(&edge, &parts, peer, &sender, error).await,
-    }
+    answer_json(&edge, peer, request, enrich).await
 }
 
 async fn enrich(
@@ -106,10 +87,6 @@ async fn enrich(
     mut caller: CollectCaller,
     sender: &mut Sender,
 ) -> Result<Answer, ApiError> {
-    if let Err(error) = edge.admit(parts, &caller, sender).await {
-        discard(&parts.headers, body).await;
-        return Err(error);
-    }
     let mut body = edge.bodies.read(&parts.headers, body, sender.holder(), sender.signs()).await?;
     let signed = caller.signature.is_some();
     let query: Query<'_> = serde_json::from_slice(body.content()).map_err(|_| ErrorReason::InvalidJson)?;

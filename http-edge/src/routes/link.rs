@@ -4,18 +4,18 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
-    Json,
     body::Body,
     extract::{ConnectInfo, Request, State},
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use http::request::Parts;
 use proto::v1::{CollectCaller, CreateLinkRequest, ErrorReason};
 use serde::Serialize;
+use serve::discard;
 use utoipa::ToSchema;
 
-use super::{Edge, cors, no_store};
-use crate::{body::discard, caller, cookies, error::ApiError, throttle::Sender};
+use super::{Edge, answer_json};
+use crate::{caller, cookies, error::ApiError, throttle::Sender};
 
 /// Token for a link to another of the customer's domains.
 #[derive(Serialize, ToSchema)]
@@ -36,29 +36,11 @@ pub async fn create(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     request: Request,
 ) -> Response {
-    let (parts, body) = request.into_parts();
-    let (caller, mut sender) = match edge.sender(&parts, peer) {
-        Ok(known) => known,
-        Err(error) => {
-            discard(&parts.headers, body).await;
-            return error.into_response();
-        }
+    let link = async |parts: &Parts, body, caller, sender: &mut Sender| {
+        let link_token = token(&edge, parts, body, caller, sender).await?;
+        Ok(Answer { link_token, parameter: "_dfl", expires_in: 120 })
     };
-    let signed = caller.signature.is_some();
-    let origin = caller.origin.clone().filter(|_| !signed);
-    match token(&edge, &parts, body, caller, &mut sender).await {
-        Ok(link_token) => {
-            let answer = Answer { link_token, parameter: "_dfl", expires_in: 120 };
-            let mut response = Json(answer).into_response();
-            no_store(&mut response);
-            if let Some(origin) = origin {
-                cors::allow_origin(&mut response, &origin);
-            }
-            response
-        }
-        Err(error) if signed => error.into_response(),
-        Err(error) => cors::readable(&edge, &parts, peer, &sender, error).await,
-    }
+    answer_json(&edge, peer, request, link).await
 }
 
 async fn token(
@@ -68,10 +50,6 @@ async fn token(
     mut caller: CollectCaller,
     sender: &mut Sender,
 ) -> Result<String, ApiError> {
-    if let Err(error) = edge.admit(parts, &caller, sender).await {
-        discard(&parts.headers, body).await;
-        return Err(error);
-    }
     // Nothing in it counts, but a signature covers it.
     let _memory = if caller.signature.is_some() {
         let mut body = edge.bodies.read(&parts.headers, body, sender.holder(), sender.signs()).await?;

@@ -14,7 +14,8 @@ mod warnings;
 use std::{net::SocketAddr, panic::AssertUnwindSafe, sync::Arc};
 
 use axum::{
-    Router,
+    Json, Router,
+    body::Body,
     extract::{ConnectInfo, Request, State},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
@@ -23,7 +24,8 @@ use axum::{
 use futures_util::FutureExt;
 use http::{HeaderValue, Method, header, request::Parts};
 use proto::v1::{AuthenticateRequest, CollectCaller, Cookie, ErrorReason};
-use serve::TrustedProxies;
+use serde::Serialize;
+use serve::{TrustedProxies, discard};
 use tracing::error;
 use utoipa::{Modify, OpenApi, openapi::OpenApi as Api};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -81,6 +83,45 @@ impl Edge {
             answer?;
         }
         sender.admit(1)
+    }
+}
+
+/// Answers a request whose body is no event with what `make` comes to, for nobody to keep and for the page to read.
+/// What is refused before the body is looked at costs next to nothing.
+async fn answer_json<T: Serialize>(
+    edge: &Edge,
+    peer: SocketAddr,
+    request: Request,
+    make: impl AsyncFnOnce(&Parts, Body, CollectCaller, &mut Sender) -> Result<T, ApiError>,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let (caller, mut sender) = match edge.sender(&parts, peer) {
+        Ok(known) => known,
+        Err(error) => {
+            discard(&parts.headers, body).await;
+            return error.into_response();
+        }
+    };
+    let signed = caller.signature.is_some();
+    let origin = caller.origin.clone().filter(|_| !signed);
+    let made = match edge.admit(&parts, &caller, &mut sender).await {
+        Ok(()) => make(&parts, body, caller, &mut sender).await,
+        Err(error) => {
+            discard(&parts.headers, body).await;
+            Err(error)
+        }
+    };
+    match made {
+        Ok(answer) => {
+            let mut response = Json(answer).into_response();
+            no_store(&mut response);
+            if let Some(origin) = origin {
+                cors::allow_origin(&mut response, &origin);
+            }
+            response
+        }
+        Err(error) if signed => error.into_response(),
+        Err(error) => cors::readable(edge, &parts, peer, &sender, error).await,
     }
 }
 

@@ -10,6 +10,7 @@ use http::header;
 use http_body_util::{BodyExt, Limited};
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
+use serve::discard;
 use tokio::time::timeout;
 
 use super::error::{ApiError, Code, Result};
@@ -41,16 +42,20 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
 
 /// Takes a body in before it is asked for, so that how slowly it comes is not the time of whoever reads it.
 pub async fn buffered(request: Request) -> Result<Request> {
-    let (parts, body) = request.into_parts();
+    let (parts, mut body) = request.into_parts();
     let announced =
         parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: usize| length > MAX_BODY_BYTES) {
+        discard(&parts.headers, body).await;
         return Err(Code::PayloadTooLarge.into());
     }
-    let read = timeout(BODY_DEADLINE, Limited::new(body, MAX_BODY_BYTES).collect()).await;
-    // Too long without saying so; or the sender is gone, who reads no answer.
-    let body = read.map_err(|_| Code::RequestTimeout)?.map_err(|_| Code::PayloadTooLarge)?;
-    Ok(Request::from_parts(parts, HttpBody::from(body.to_bytes())))
+    let read = timeout(BODY_DEADLINE, Limited::new(&mut body, MAX_BODY_BYTES).collect()).await;
+    let Ok(read) = read.map_err(|_| Code::RequestTimeout)? else {
+        // Too long without saying so; or the sender is gone, who reads no answer.
+        discard(&parts.headers, body).await;
+        return Err(Code::PayloadTooLarge.into());
+    };
+    Ok(Request::from_parts(parts, HttpBody::from(read.to_bytes())))
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {

@@ -14,6 +14,7 @@ use diesel::{
 };
 use diesel_async::RunQueryDsl;
 use http::{HeaderMap, Method, header, request::Parts};
+use serve::discard;
 use tokio::time::timeout;
 
 use super::{
@@ -36,12 +37,19 @@ const DRY_RUN_DEADLINE: Duration = Duration::from_secs(12);
 /// Checks every request under `/v1/admin`: 401 without a good token, 403 without the permission, 503 at the deadline.
 pub async fn check(State(auth): State<Auth>, request: Request, next: Next) -> Response {
     let began = Instant::now();
-    let deadline = if path(&request).ends_with("/dry-run") { DRY_RUN_DEADLINE } else { DEADLINE };
-    let admitted = timeout(DEADLINE, admit(&auth, request)).await.unwrap_or_else(|_| Err(late()));
+    let (mut parts, body) = request.into_parts();
+    let deadline = if path(&parts).ends_with("/dry-run") { DRY_RUN_DEADLINE } else { DEADLINE };
+    let admitted = timeout(DEADLINE, admit(&auth, &parts)).await.unwrap_or_else(|_| Err(late()));
     let left = deadline.saturating_sub(began.elapsed());
     let request = match admitted {
-        Ok(request) => body::buffered(request).await,
-        Err(error) => Err(error),
+        Ok(caller) => {
+            caller.map(|caller| parts.extensions.insert(caller));
+            body::buffered(Request::from_parts(parts, body)).await
+        }
+        Err(error) => {
+            discard(&parts.headers, body).await;
+            Err(error)
+        }
     };
     match request {
         // What is begun is finished even when the client goes away. At the deadline it is dropped, which closes the
@@ -65,23 +73,21 @@ fn late() -> ApiError {
 }
 
 /// The pattern of a request's path, `/v1/admin/sources/{id}`.
-fn path(request: &Request) -> &str {
-    request.extensions().get::<MatchedPath>().map(MatchedPath::as_str).unwrap_or_default()
+fn path(parts: &Parts) -> &str {
+    parts.extensions.get::<MatchedPath>().map(MatchedPath::as_str).unwrap_or_default()
 }
 
-async fn admit(auth: &Auth, request: Request) -> Result<Request> {
-    let path = path(&request);
+/// Finds who calls, where the call is not for everybody, and checks that they may.
+async fn admit(auth: &Auth, parts: &Parts) -> Result<Option<Caller>> {
     // HEAD is what GET would answer, without its body.
-    let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
-    let needed = permission::needed(method.as_str(), path).ok_or(Code::Forbidden)?;
+    let method = if parts.method == Method::HEAD { &Method::GET } else { &parts.method };
+    let needed = permission::needed(method.as_str(), path(parts)).ok_or(Code::Forbidden)?;
     if needed == Permission::Public {
-        return Ok(request);
+        return Ok(None);
     }
-    let (mut parts, body) = request.into_parts();
-    let caller = identify(auth, &parts).await?;
+    let caller = identify(auth, parts).await?;
     require(caller.role.may(needed))?;
-    parts.extensions.insert(caller);
-    Ok(Request::from_parts(parts, body))
+    Ok(Some(caller))
 }
 
 /// Finds who calls, by the token of the request with these `parts`.
