@@ -95,8 +95,13 @@ async fn sealed_with(database: &TestDatabase, column: Column, key: &str) -> i64 
     database.count(column.table, &with).await
 }
 
+/// The progress, from a process that may be too busy to say at once.
 async fn progress(admin: &Admin) -> Value {
-    admin.get(PATH).await.expect(200)
+    within(REENCRYPTION_LIMIT, "the progress to be told", async || {
+        let answer = admin.get(PATH).await;
+        if answer.status == 503 { Err(answer.json.to_string()) } else { Ok(answer.expect(200)) }
+    })
+    .await
 }
 
 async fn finished(admin: &Admin) -> Value {

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use diesel::{ExpressionMethods, QueryDsl};
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use migrations::{
     database::Database,
     schema::{orgs, reencryptions},
@@ -91,7 +91,9 @@ async fn begin_all(connection: &mut AsyncPgConnection, keys: &SealKeys) -> Resul
     let mut started = Vec::new();
     for org in all {
         let both = job::data_orgs(connection, org).await?;
-        if job::left(connection, &both, keys.current().id()).await? > 0 {
+        let key = keys.current().id();
+        let left = connection.transaction(async |connection| job::left(connection, &both, key).await).await?;
+        if left > 0 {
             job::begin(connection, keys, org, Takeover::Any).await?;
             started.push(org);
         }
