@@ -5,7 +5,7 @@ use crate::proxy::Exchange;
 /// Words of the commands that the core sends on its own account: watching the stores, setting up connections,
 /// looking for changed settings and repairs, reaping, writing down that keys are in use, beginning and ending
 /// transactions.
-const HOUSEKEEPING: [&str; 18] = [
+const HOUSEKEEPING: [&str; 19] = [
     "datafly:server",
     "HELLO",
     "CLIENT",
@@ -21,6 +21,7 @@ const HOUSEKEEPING: [&str; 18] = [
     "- interval '",
     "last_seen_on < $1",
     "expiry_progress",
+    "keep_used_proofs",
     "last_used_on",
     "BEGIN",
     "COMMIT",

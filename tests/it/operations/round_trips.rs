@@ -1,11 +1,13 @@
 //! The cost of a known visitor, counted on the wire between the core and its stores.
 
 use harness::{
+    EVENTUALLY_LIMIT,
     answers::{assert_accepted, assert_gif},
     browser::Browser,
     people::{self, People, beside, canonical, named},
     round_trips::caused,
     visits::{denied, granted},
+    within,
     world::{Options, World},
 };
 use proto::v1::VendorIdsRequest;
@@ -61,6 +63,26 @@ async fn ready(world: &World) {
         if answer.status == 200 && looked { Ok(()) } else { Err(format!("{} {sent:?}", answer.text())) }
     })
     .await;
+}
+
+#[tokio::test]
+async fn what_a_core_does_by_itself_is_counted_for_no_visitor() {
+    let world = World::start().await;
+    let (mut rounds, mut caused_by_nobody) = (0, Vec::new());
+    // The reaper has the longest pause of all that goes on by itself, ten seconds.
+    within(3 * EVENTUALLY_LIMIT, "a second round of the reaper", async || {
+        let (redis, postgres) = (world.redis_proxy.take().0, world.postgres_proxy.take().0);
+        // What was sent until the first has ended is how the process starts.
+        let has_begun = rounds > 0;
+        let commands = postgres.iter().flat_map(|exchange| &exchange.commands);
+        rounds += commands.filter(|command| command.contains("keep_used_proofs")).count();
+        if has_begun {
+            caused_by_nobody.extend(caused(redis).into_iter().chain(caused(postgres)));
+        }
+        if rounds >= 2 { Ok(()) } else { Err(format!("{rounds} rounds")) }
+    })
+    .await;
+    assert_eq!(caused_by_nobody, [[""; 0]; 0]);
 }
 
 #[tokio::test]
