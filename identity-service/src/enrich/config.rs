@@ -92,7 +92,7 @@ mod tests {
     use serde_json::{Map, json};
 
     use super::*;
-    use crate::vendors;
+    use crate::{providers::variables::Variables, vendors};
 
     #[test]
     fn the_defaults_of_every_vendor_pass_the_check() {
@@ -117,5 +117,24 @@ mod tests {
                 vendor.name
             );
         }
+    }
+
+    #[test]
+    fn a_header_that_names_a_person_makes_another_question_and_one_of_the_request_does_not() {
+        let (allowed, text) = (Openings::default(), |value: &str| Some(value.to_owned()));
+        let reach = Reach { allowed: &allowed, is_ours: &|_| false };
+        let vendor = vendors::find_enrichment("liveramp_ats").unwrap();
+        let settings = json!({"headers": {"x-email": "{{sha256_email}}", "x-ip": "{{client_ip}}"}});
+        let plan = plan(vendor, &settings, &reach).unwrap();
+        assert!(plan.names().contains(&"sha256_email".to_owned()), "{:?}", plan.names());
+        let asked = |email: &str, ip: &str| {
+            let mut variables = Variables::default();
+            variables.set("sha256_phone", text("one phone"));
+            variables.set("sha256_email", text(email));
+            variables.set("client_ip", text(ip));
+            plan.prepare(&settings, &variables).unwrap().inputs
+        };
+        assert_eq!(asked("anna", "192.0.2.1"), asked("anna", "192.0.2.2"));
+        assert_ne!(asked("anna", "192.0.2.1"), asked("berta", "192.0.2.1"));
     }
 }

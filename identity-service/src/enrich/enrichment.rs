@@ -106,8 +106,8 @@ impl Outcome {
 }
 
 impl Enrichment {
-    /// Asks a provider for an ID of a person, stores it, and says what came of it. Never later than the provider's
-    /// timeout after the call came.
+    /// Asks a provider for an ID of a person, stores it, and says what came of it. Neither the provider nor what is asked
+    /// of the stores before is waited for longer than the provider's timeout after the call came.
     pub async fn enrich(&self, asked: Asked) -> Outcome {
         let provider = asked.provider.name.as_str();
         let label = vendors::find_enrichment(provider).map_or("custom", |vendor| vendor.name);
@@ -137,7 +137,7 @@ impl Enrichment {
         }
         let gate = self.tools.gates.of(provider.id);
         let _waits = gate.wait()?;
-        let known = person::learn(&self.tools, &person, variables).await.map_err(unavailable)?;
+        let known = within(until, person::learn(&self.tools, &person, variables)).await?;
         let Some(prepared) = plan.prepare(&provider.settings, &known.variables) else {
             return Ok(Outcome::skipped("no_input"));
         };
@@ -152,9 +152,10 @@ impl Enrichment {
         };
         let question = enrichments::Asked { org: person.org, provider: provider.id, inputs: prepared.inputs };
         let tools = &self.tools;
-        let row =
-            retry_lost!({ enrichments::find(&mut *tools.connection().await?, question, &holder).await });
-        let row = row.map_err(unavailable)?;
+        let found = async {
+            retry_lost!({ enrichments::find(&mut *tools.connection().await?, question, &holder).await })
+        };
+        let row = within(until, found).await?;
         let live = row.filter(|row| asking::is_live(row, now));
         let (is_stored, is_cached) = (live.as_ref().is_some_and(|row| row.is_stored), live.is_some());
         let label = plan.label;
@@ -219,6 +220,11 @@ impl Enrichment {
         }
         Err(Failure::Unavailable)
     }
+}
+
+/// Waits for what a store says, while an answer would be in time.
+async fn within<T>(until: Instant, stored: impl Future<Output = Result<T>>) -> Result<T, Failure> {
+    timeout_at(until, stored).await.map_err(|_| Failure::Timeout)?.map_err(unavailable)
 }
 
 /// What an asker is told of an answer that is kept.
