@@ -44,8 +44,8 @@ fn is_deeper(value: &Value, than: usize) -> bool {
     }
 }
 
-/// Notes what is wrong with the settings of a provider; its fields are those below `prefix`, such as
-/// `config.`. Takes no credentials.
+/// Notes what is wrong with the settings of a provider, and gives the names of the credentials that a vendor of
+/// enrichment needs with them; its fields are those below `prefix`, such as `config.`. Takes no credentials.
 pub async fn check(
     core: &CoreClient,
     wrong: &mut Fields,
@@ -54,10 +54,10 @@ pub async fn check(
     kind: ProviderKind,
     name: &str,
     settings: &Map<String, Value>,
-) -> Result<()> {
+) -> Result<Vec<String>> {
     if let Some((field, _)) = settings.iter().find(|(_, value)| is_deeper(value, MAX_DEPTH)) {
         wrong.add(format!("{prefix}{field}"), "must not be nested as deep");
-        return Ok(());
+        return Ok(Vec::new());
     }
     let request = CheckProviderRequest {
         org_id: org.to_string(),
@@ -65,11 +65,12 @@ pub async fn check(
         settings: Some(json::document(settings.clone())),
         kind: kind.into(),
     };
-    for problem in core.check_provider(request).await?.problems {
+    let answer = core.check_provider(request).await?;
+    for problem in answer.problems {
         let field = format!("{prefix}{}", problem.field);
         wrong.add(field.trim_end_matches('.'), problem.message);
     }
     // What the core takes, PostgreSQL may not.
     wrong.storable(prefix.trim_end_matches('.'), &Value::Object(settings.clone()));
-    Ok(())
+    Ok(answer.credentials)
 }

@@ -212,10 +212,12 @@ fn no_match(provider: &str) -> Response {
     }
 }
 
-/// True where a call brings all credentials that its provider has given out.
+/// True where a call brings all credentials that its provider has given out, or what a public contract has in their place.
 fn is_authorized(call: &SeenCall) -> bool {
     let key = format!("{}-{CREDENTIAL}", call.provider);
     match call.provider.as_str() {
+        "liveramp_ats" if call.method == Method::GET => call.header("origin") == "https://shop.example",
+        "acxiom_realid" if call.target == "/v1/eid/l" => call.json()["partnerId"] == "partner",
         "acxiom_realid" => call.header("x-api-key") == key,
         "trade_desk" => {
             call.header("authorization") == format!("Basic {}", STANDARD.encode(format!("partner:{key}")))
@@ -228,7 +230,7 @@ fn is_authorized(call: &SeenCall) -> bool {
 fn behave(shared: &Shared, call: &SeenCall, raw: &str) -> Response {
     let bad = || StatusCode::BAD_REQUEST.into_response();
     let body = call.json();
-    let path = call.target.split('?').next().unwrap_or_default();
+    let (path, query) = call.target.split_once('?').unwrap_or((&call.target, ""));
     let is = |method: &Method, own: &str| call.method == *method && path == own;
     let id = |prefix: &str, of: &Value| format!("{prefix}-{}", short(of));
     match call.provider.as_str() {
@@ -237,6 +239,32 @@ fn behave(shared: &Shared, call: &SeenCall, raw: &str) -> Response {
                 Some(email) => axum::Json(json!({ "envelope": id("XY1000", email) })).into_response(),
                 None => bad(),
             }
+        }
+        "liveramp_ats" if is(&Method::GET, "/api/identity/v2/envelope") => {
+            let query: HashMap<_, _> = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+            let has = |name: &str, value: &str| query.get(name).is_some_and(|given| given == value);
+            match query.get("iv") {
+                Some(email) if has("pid", "1234") && has("it", "4") => {
+                    let value = id("XY1000", &json!(email));
+                    let envelope = json!({"type": 19, "source": 19, "value": value, "err": null});
+                    axum::Json(json!({"envelopes": [envelope]})).into_response()
+                }
+                _ => bad(),
+            }
+        }
+        "acxiom_realid" if is(&Method::POST, "/v1/eid/l") && body["ip"] == "" => {
+            let uids = json!([{"id": id("acx", &body["hem"]), "atype": 1}]);
+            let eids = json!([{"source": body["sourceId"], "uids": uids}]);
+            axum::Json(json!({"requestId": "r", "user": {"eids": eids}})).into_response()
+        }
+        "amperity" if is(&Method::POST, "/prof/lookup/apc-1/keychain") => {
+            if call.header("amperity-tenant") != "acme" || body["enrich"] != false {
+                return bad();
+            }
+            let keys = &body["keys"];
+            axum::Json(json!({"collection_id": "apc-1", "profile_id": id("amp", &keys["cookieid"]),
+                "attributes": {"tier": "gold"}, "links": {"email": ["somebody@example.com"]}}))
+            .into_response()
         }
         "acxiom_realid" if is(&Method::POST, "/") => {
             let by =

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use proto::v1::{
     CheckProviderRequest, CheckProviderResponse, ClickId, CollectedVendor, Credential, DryRunProviderRequest,
-    DryRunProviderResponse, EnrichmentConfig, EnrichmentVendor, Evidence, FieldProblem, GeneratedId,
+    DryRunProviderResponse, EnrichmentConfig, EnrichmentPreset, EnrichmentVendor, Evidence, GeneratedId,
     ListCollectedVendorsRequest, ListCollectedVendorsResponse, ListEnrichmentVendorsRequest,
     ListEnrichmentVendorsResponse, ListSyncVendorsRequest, ListSyncVendorsResponse, ProviderStatusRequest,
     ProviderStatusResponse, SyncGuide, SyncMode, SyncVendor, VisitorOutlook,
@@ -17,8 +17,9 @@ use url::Url;
 
 use crate::{
     app::App,
+    enrich::config,
     json,
-    vendors::{self, Vendor, sync::Mode, sync_url},
+    vendors::{self, Vendor, enrichment::Preset, sync::Mode, sync_url},
 };
 
 /// The implementation of `CatalogService`.
@@ -59,11 +60,7 @@ impl CatalogService for Service {
         &self,
         request: Request<CheckProviderRequest>,
     ) -> Result<Response<CheckProviderResponse>, Status> {
-        let problems = self.check(request.into_inner()).await?.into_list().into_iter();
-        let problems = problems
-            .map(|problem| FieldProblem { field: problem.field, message: problem.message.into_owned() })
-            .collect();
-        Ok(Response::new(CheckProviderResponse { problems }))
+        Ok(Response::new(self.check(request.into_inner()).await?))
     }
 
     async fn dry_run_provider(
@@ -156,7 +153,7 @@ fn collected_vendor(vendor: &Vendor) -> CollectedVendor {
     }
 }
 
-fn enrichment_vendor(vendor: &Vendor) -> Option<EnrichmentVendor> {
+fn enrichment_vendor(vendor: &'static Vendor) -> Option<EnrichmentVendor> {
     let record = vendor.enrichment.as_ref()?;
     let credentials = record.credentials.iter();
     let headers = record.headers.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
@@ -185,7 +182,20 @@ fn enrichment_vendor(vendor: &Vendor) -> Option<EnrichmentVendor> {
             request_template: json::struct_of(record.request),
         }),
         host: host(record.base_url),
+        presets: record.presets.iter().map(|preset| enrichment_preset(record, preset)).collect(),
     })
+}
+
+fn enrichment_preset(record: &'static vendors::EnrichmentVendor, preset: &Preset) -> EnrichmentPreset {
+    let settings = serde_json::from_str(preset.settings).unwrap_or_default();
+    EnrichmentPreset {
+        name: preset.name.to_owned(),
+        help: preset.help.to_owned(),
+        config: json::struct_of(preset.settings),
+        credentials: config::credentials(record, &settings),
+        evidence: evidence(preset.evidence).into(),
+        evidence_source: preset.evidence_source.to_owned(),
+    }
 }
 
 fn evidence(evidence: vendors::Evidence) -> Evidence {

@@ -28,6 +28,7 @@ pub fn path(text: &str) -> Result<(), String> {
     let inside = text.starts_with('/') && !text.starts_with("//") && !text.contains(['#']);
     let url = Url::parse(&format!("https://host.invalid{text}")).ok().filter(|_| clean && inside);
     let url = url.ok_or("must be a path that begins with /")?;
+    without_dots(text)?;
     without_credentials(&url)?;
     template::check(text, &[])
 }
@@ -38,12 +39,20 @@ pub fn url(text: &str, reach: &Reach<'_>) -> Result<(), String> {
     if url.fragment().is_some() {
         return Err("must have no fragment".to_owned());
     }
+    without_dots(text)?;
     without_credentials(&url)?;
     template::check(text, &[])
 }
 
 fn bounded(text: &str) -> Result<&str, &'static str> {
     if text.len() <= MAX { Ok(text) } else { Err("must have at most 2048 characters") }
+}
+
+/// Refuses segments that lead elsewhere than they say, in any spelling.
+fn without_dots(text: &str) -> Result<(), &'static str> {
+    let path = text.split(['?', '#']).next().unwrap_or_default();
+    let is_dots = |segment: &str| [".", ".."].contains(&&*segment.to_ascii_lowercase().replace("%2e", "."));
+    if path.split('/').any(is_dots) { Err("must have no segments . or ..") } else { Ok(()) }
 }
 
 /// Refuses credentials in the query: URLs end in logs, of others as well.
@@ -64,8 +73,13 @@ mod tests {
     fn urls_hold_no_credentials_and_lead_where_they_say() {
         let allowed = Openings::default();
         let reach = Reach { allowed: &allowed, is_ours: &|_| false };
-        for good in ["/", "/v1/resolve", "/x/{{anonymous_id}}?it=4&iv={{sha256_email}}", "/a?b=c&key_word=x"]
-        {
+        for good in [
+            "/",
+            "/v1/resolve",
+            "/v1.0/..a/a..?x=../y",
+            "/x/{{anonymous_id}}?it=4&iv={{sha256_email}}",
+            "/a?b=c&key_word=x",
+        ] {
             assert_eq!(path(good), Ok(()), "{good}");
             assert_eq!(url(&format!("https://cdp.example.com{good}"), &reach), Ok(()), "{good}");
         }
@@ -82,6 +96,10 @@ mod tests {
             "/a b",
             "/ä",
             "/\r\nx",
+            "/a/../b",
+            "/./a",
+            "/a/%2E%2e",
+            "/a/.%2e/b?c=d",
         ] {
             assert!(path(bad).is_err(), "{bad}");
             assert!(url(&format!("https://cdp.example.com{bad}"), &reach).is_err(), "{bad}");

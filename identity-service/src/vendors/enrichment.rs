@@ -50,8 +50,25 @@ pub struct EnrichmentVendor {
     pub evidence: Evidence,
     /// The public page or repository that shows it; empty where there is none.
     pub evidence_source: &'static str,
+    /// Other contracts of the vendor that are public, for settings to begin with.
+    pub presets: &'static [Preset],
     /// The consent that it needs.
     pub need: ConsentNeed,
+}
+
+/// Settings that follow a public contract of a vendor which differs from the record.
+#[derive(Debug)]
+pub struct Preset {
+    /// The name of the contract, in the alphabet of vendors' names.
+    pub name: &'static str,
+    /// Help for the customer: what to put in the places of `YOUR_…`, and what else is to be known.
+    pub help: &'static str,
+    /// The settings, a JSON object of what a source may set.
+    pub settings: &'static str,
+    /// Evidence for that contract.
+    pub evidence: Evidence,
+    /// The public page or repository that shows it.
+    pub evidence_source: &'static str,
 }
 
 /// A value of a vendor's credentials.

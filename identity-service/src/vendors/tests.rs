@@ -83,6 +83,11 @@ fn enrichments_are_sound() {
         assert!(fields.insert(vendor.field), "{}: field taken", vendor.name);
         assert!(!vendor.help.is_empty() && !vendor.credentials.is_empty(), "{}", vendor.name);
         assert!(is_evidenced(vendor.evidence, vendor.evidence_source), "{}", vendor.name);
+        for preset in vendor.presets {
+            assert!(proto::is_vendor_name(preset.name) && !preset.help.is_empty(), "{}", preset.name);
+            assert!(is_evidenced(preset.evidence, preset.evidence_source), "{}", preset.name);
+            assert!(crate::json::struct_of(preset.settings).is_some(), "{}", preset.name);
+        }
     }
 }
 

@@ -51,12 +51,12 @@ use crate::{
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EnrichmentInput {
-    /// True where the vendor is asked. Then all of its credentials are needed.
+    /// True where the vendor is asked. Then the credentials are needed that its settings name, which by default are all.
     enabled: bool,
     /// Settings that differ from the vendor's `default_config` in the catalogue, all of them.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = EnrichmentConfig, required = false)]
-    config: Option<EnrichmentConfig>,
+    #[schema(value_type = OwnConfig, required = false)]
+    config: Option<OwnConfig>,
     /// Values for the names that the catalogue lists, each 1 to 8,192 bytes without control characters. What
     /// is left out stays as it is.
     #[serde(default)]
@@ -64,10 +64,10 @@ pub struct EnrichmentInput {
     credentials: GivenCredentials,
 }
 
-/// Request that a vendor is called with.
+/// What differs from a vendor's `default_config` in the request that it is called with.
 #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct EnrichmentConfig {
+pub struct OwnConfig {
     /// Scheme and host; https.
     #[serde(skip_serializing_if = "Option::is_none")]
     base_url: Option<String>,
@@ -96,7 +96,7 @@ pub struct EnrichmentConfig {
 pub struct EnrichmentView {
     vendor: String,
     enabled: bool,
-    #[schema(value_type = EnrichmentConfig)]
+    #[schema(value_type = OwnConfig)]
     config: Value,
     /// Credentials that were given, by name.
     credentials: BTreeMap<String, Configured>,
@@ -197,17 +197,28 @@ pub async fn set(
 ) -> Result<Versioned<EnrichmentView>> {
     let org = caller.org_id;
     // Before the core is asked, which another organisation's source is no reason for.
-    sources::exists(&mut *state.connection().await?, org, source).await?;
+    let mut connection = state.connection().await?;
+    sources::exists(&mut connection, org, source).await?;
+    let kept = one(&mut connection, org, source, &vendor).await?.map(|kept| kept.config);
+    drop(connection);
     let vendors = state.catalog.vendors().await?;
     let known = vendors.enrichment.iter().find(|known| known.name == vendor);
     let known = known.ok_or_else(|| unknown_vendor("/v1/admin/catalog/enrichment-vendors"))?;
     let names: Vec<&str> = known.credentials.iter().map(String::as_str).collect();
     let config = config.as_ref().map(provider::object).transpose()?;
-    let mut wrong = Fields::default();
-    if let Some(config) = &config {
-        let kind = ProviderKind::Enrichment;
-        provider::check(&state.core, &mut wrong, "config.", org, kind, &vendor, config).await?;
-    }
+    let (mut wrong, kind) = (Fields::default(), ProviderKind::Enrichment);
+    let needed = match &config {
+        Some(config) => {
+            provider::check(&state.core, &mut wrong, "config.", org, kind, &vendor, config).await?
+        }
+        // They were checked when they were given.
+        None => {
+            let kept = kept.as_ref().and_then(Value::as_object).cloned().unwrap_or_default();
+            let unsaid = &mut Fields::default();
+            provider::check(&state.core, unsaid, "config.", org, kind, &vendor, &kept).await?
+        }
+    };
+    let needed: Vec<&str> = needed.iter().map(String::as_str).collect();
     let mut connection = state.connection().await?;
     connection
         .transaction(async |connection| {
@@ -235,7 +246,7 @@ pub async fn set(
             let rules = CredentialRules {
                 prefix: "credentials.",
                 known: &names,
-                needed: if enabled { &names } else { &[] },
+                needed: if enabled { &needed } else { &[] },
                 distinct: false,
             };
             let sealed = credentials::replace(

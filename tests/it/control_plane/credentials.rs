@@ -85,6 +85,32 @@ async fn a_named_secret_is_written_and_never_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_vendor_needs_the_credentials_that_its_settings_name() {
+    let control = Control::start().await;
+    let owner = &control.owner;
+    let source = source(owner).await;
+    let listed = owner.get("/v1/admin/catalog/enrichment-vendors").await.expect(200);
+    let vendors = listed["data"].as_array().unwrap();
+    for (name, needed) in [("liveramp_ats", json!([])), ("amperity", json!(["token"]))] {
+        let vendor = vendors.iter().find(|vendor| vendor["name"] == name).unwrap();
+        let preset = &vendor["presets"][0];
+        assert_eq!(preset["credentials"], needed, "{name}");
+        let path = format!("{source}/enrichment/{name}");
+        let by_default = owner.put(&path, &json!({"enabled": true})).await;
+        by_default.refused(422, "VALIDATION_FAILED");
+        let chosen = json!({"enabled": true, "config": preset["config"]});
+        let chosen = owner.put(&path, &chosen).await;
+        if needed == json!([]) {
+            chosen.expect(201);
+            owner.put(&path, &json!({"enabled": true})).await.expect(200);
+        } else {
+            chosen.refused(422, "VALIDATION_FAILED");
+            assert_eq!(chosen.fields(), ["credentials.token"]);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_enabled_vendor_has_exactly_its_credentials() {
     let control = Control::start().await;
     let owner = &control.owner;

@@ -3,6 +3,7 @@
 mod custom;
 mod errors;
 mod isolation;
+mod presets;
 mod sharing;
 mod trust;
 mod uid2;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use egress::target::Reach;
 use proto::v1::{
-    BreakerState, CheckProviderRequest, DryRunProviderRequest, DryRunProviderResponse, ErrorReason,
-    ProviderError, ProviderKind, ProviderStatusRequest, ProviderStatusResponse,
+    BreakerState, CheckProviderRequest, CheckProviderResponse, DryRunProviderRequest, DryRunProviderResponse,
+    ErrorReason, FieldProblem, ProviderError, ProviderKind, ProviderStatusRequest, ProviderStatusResponse,
 };
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -23,7 +23,10 @@ use crate::{
         enrich::{read_event, variables},
     },
     json, profile,
-    providers::{gates::State, validation::Problems},
+    providers::{
+        gates::State,
+        validation::{Problem, Problems},
+    },
     settings::{self, Snapshot, Source, StoredProvider},
     storage::postgres::provider_states::ProviderName,
     vendors,
@@ -33,13 +36,21 @@ use crate::{
 const PROFILE_PROVIDER: &str = "amperity";
 
 impl Service {
-    /// Finds what is wrong with settings.
-    pub(super) async fn check(&self, request: CheckProviderRequest) -> Result<Problems> {
+    /// Finds what is wrong with settings, and what they need.
+    pub(super) async fn check(&self, request: CheckProviderRequest) -> Result<CheckProviderResponse> {
         let kind = request.kind();
         let org = caller::organisation(&self.app, &request.org_id, "org_id").await?;
         let settings = json::from_proto(request.settings.ok_or_else(|| Error::invalid("settings"))?);
         let snapshot = self.app.settings.current().await?;
-        self.problems(&snapshot, org, kind, &request.name, &settings)
+        let problems = self.problems(&snapshot, org, kind, &request.name, &settings)?.into_list();
+        let told =
+            |problem: Problem| FieldProblem { field: problem.field, message: problem.message.into_owned() };
+        let vendor = vendors::find_enrichment(&request.name).filter(|_| kind == ProviderKind::Enrichment);
+        Ok(CheckProviderResponse {
+            problems: problems.into_iter().map(told).collect(),
+            credentials: vendor
+                .map_or_else(Vec::new, |vendor| enrich::config::credentials(vendor, &settings)),
+        })
     }
 
     fn problems(

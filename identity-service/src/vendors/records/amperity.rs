@@ -1,16 +1,33 @@
 //! Amperity, as a vendor of enrichment.
 
-use crate::vendors::{ConsentNeed, Credential, EnrichmentVendor, Evidence, Vendor, enrichment::Protocol};
+use crate::vendors::{
+    ConsentNeed, Credential, EnrichmentVendor, Evidence, Vendor,
+    enrichment::{Preset, Protocol},
+};
 
 const NAME: &str = "amperity";
 const NEED: ConsentNeed = ConsentNeed::MARKETING;
+
+/// The look-up of profiles that Amperity documents. A profile's ID is the Amperity ID.
+const PROFILE_API: Preset = Preset {
+    name: "profile_api",
+    help: "Put your tenant and your profile collection in their places, and in `keys` the one key that the collection is \
+           looked up by. On Azure the host is https://YOUR_TENANT.amperity.com.",
+    settings: r#"{"base_url": "https://app.amperity.com", "path": "/prof/lookup/YOUR_COLLECTION/keychain",
+        "headers": {"authorization": "Bearer {{token}}", "amperity-tenant": "YOUR_TENANT"},
+        "request_template": {"keys": {"cookieid": "{{anonymous_id}}"}, "enrich": false},
+        "json_path": "$.profile_id"}"#,
+    evidence: Evidence::Documented,
+    evidence_source: "github.com/amperity/amperity-docs amperity_reference/source/api.rst",
+};
 
 /// The record of Amperity.
 pub const AMPERITY: Vendor = Vendor {
     enrichment: Some(EnrichmentVendor {
         name: NAME,
         help: "Gives the Amperity ID of a visitor. Hosts differ from tenant to tenant. Amperity documents its profile \
-               API under /prof instead; for attributes of visitors configure the profile provider.",
+               API under /prof instead: begin with the preset profile_api for it. For attributes of visitors configure \
+               the profile provider.",
         field: "amperity_id",
         credentials: &[Credential {
             name: "token",
@@ -33,6 +50,7 @@ pub const AMPERITY: Vendor = Vendor {
         ttl: "30d",
         evidence: Evidence::SpecOnly,
         evidence_source: "",
+        presets: &[PROFILE_API],
         need: NEED,
     }),
     ..Vendor::new(NAME, "Amperity")

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::vendors::{
     ConsentNeed, Credential, EnrichmentVendor, Evidence, Vendor,
-    enrichment::{BEARER, Protocol},
+    enrichment::{BEARER, Preset, Protocol},
 };
 
 const NAME: &str = "liveramp_ats";
@@ -24,12 +24,24 @@ fn envelope(answer: &Value) -> Option<&str> {
     envelopes.iter().find(is_ramp_id)?.get("value")?.as_str()
 }
 
+/// The API that LiveRamp documents for its Authenticated Traffic Solution, which knows a site by its placement and its
+/// origin. An envelope lives for longer than a day; LiveRamp asks for it to be renewed every half hour.
+const PUBLIC_API: Preset = Preset {
+    name: "public_api",
+    help: "Put your Placement ID and the Origin that LiveRamp has approved in their places. There is no API key.",
+    settings: r#"{"method": "GET", "path": "/api/identity/v2/envelope", "headers": {"origin": "https://YOUR_SITE"},
+        "request_template": {"pid": "YOUR_PLACEMENT_ID", "it": "4", "iv": "{{sha256_email}}"},
+        "json_path": "$.envelope"}"#,
+    evidence: Evidence::Documented,
+    evidence_source: "developers.liveramp.com/authenticatedtraffic-api",
+};
+
 /// The record of LiveRamp ATS.
 pub const LIVERAMP_ATS: Vendor = Vendor {
     enrichment: Some(EnrichmentVendor {
         name: NAME,
         help: "Gives a RampID envelope for a hashed email (SHA-256). LiveRamp's public ATS API takes the same path with \
-               GET, a Placement ID and an approved Origin instead of a key, and answers v2 in a list of envelopes.",
+               GET, a Placement ID and an approved Origin instead of a key: begin with the preset public_api for it.",
         field: "ramp_id",
         credentials: &[Credential {
             name: "api_key",
@@ -52,6 +64,7 @@ pub const LIVERAMP_ATS: Vendor = Vendor {
         ttl: "24h",
         evidence: Evidence::SpecOnly,
         evidence_source: "",
+        presets: &[PUBLIC_API],
         need: NEED,
     }),
     ..Vendor::new(NAME, "LiveRamp ATS")

@@ -70,6 +70,7 @@ pub const TRADE_DESK: Vendor = Vendor {
         ttl: "30d",
         evidence: Evidence::Observed,
         evidence_source: "github.com/prebid/Prebid.js modules/unifiedIdSystem.js",
+        presets: &[],
         need: NEED,
     }),
     ..Vendor::new(NAME, "The Trade Desk")

@@ -44,6 +44,7 @@ pub const UID2: Vendor = Vendor {
         ttl: "1h",
         evidence: Evidence::Documented,
         evidence_source: "github.com/IABTechLab/uid2docs docs/endpoints/post-token-generate.md",
+        presets: &[],
         need: NEED,
     }),
     ..Vendor::new(NAME, "Unified ID 2.0")

@@ -133,6 +133,25 @@ pub struct EnrichmentVendor {
     evidence: Option<Evidence>,
     /// Public page or repository that shows the contract. Null: none.
     evidence_source: Option<String>,
+    /// Other contracts of the vendor that are public, as settings to begin with.
+    presets: Vec<EnrichmentPreset>,
+}
+
+/// Settings that follow a public contract of a vendor which differs from its `default_config`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EnrichmentPreset {
+    /// Name of the contract.
+    name: String,
+    /// Help for people: what to put in the places of `YOUR_…`, and what else is to be known.
+    help: String,
+    /// Settings to begin with, for `config` of a source's enrichment.
+    config: Map<String, Value>,
+    /// Names of the credentials that these settings need.
+    credentials: Vec<String>,
+    /// Evidence that there is for the contract.
+    evidence: Option<Evidence>,
+    /// Public page or repository that shows the contract. Null: none.
+    evidence_source: Option<String>,
 }
 
 /// A value of a vendor's credentials.
@@ -260,6 +279,20 @@ impl From<v1::EnrichmentVendor> for EnrichmentVendor {
             default_config: vendor.default_config.map(Into::into),
             host: vendor.host,
             evidence_source: given(vendor.evidence_source),
+            presets: vendor.presets.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<v1::EnrichmentPreset> for EnrichmentPreset {
+    fn from(preset: v1::EnrichmentPreset) -> Self {
+        Self {
+            evidence: evidence(preset.evidence()),
+            name: preset.name,
+            help: preset.help,
+            config: json::object(preset.config.unwrap_or_default()),
+            credentials: preset.credentials,
+            evidence_source: given(preset.evidence_source),
         }
     }
 }
