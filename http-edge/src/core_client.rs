@@ -14,9 +14,10 @@ use proto::{
     v1::{
         AuthenticateRequest, AuthenticateResponse, BeginSyncRequest, BeginSyncResponse, CheckOriginRequest,
         CheckOriginResponse, CreateLinkRequest, CreateLinkResponse, EnrichRequest, EnrichResponse,
-        ErrorReason, ResolveRequest, ResolveResponse, StoreSyncResultRequest, StoreSyncResultResponse,
-        VendorCookiesRequest, VendorCookiesResponse, auth_service_client::AuthServiceClient,
-        enrich_service_client::EnrichServiceClient, resolve_service_client::ResolveServiceClient,
+        ErrorReason, ProfileRequest, ProfileResponse, ResolveRequest, ResolveResponse,
+        StoreSyncResultRequest, StoreSyncResultResponse, VendorCookiesRequest, VendorCookiesResponse,
+        auth_service_client::AuthServiceClient, enrich_service_client::EnrichServiceClient,
+        profile_service_client::ProfileServiceClient, resolve_service_client::ResolveServiceClient,
         sync_service_client::SyncServiceClient,
     },
 };
@@ -172,6 +173,8 @@ proto::rpc_methods! {
     create_link, ResolveServiceClient(CreateLinkRequest) -> CreateLinkResponse;
     /// Asks a provider for an ID of a visitor.
     enrich, EnrichServiceClient(EnrichRequest) -> EnrichResponse;
+    /// Asks for the profile of a visitor.
+    profile, ProfileServiceClient(ProfileRequest) -> ProfileResponse;
     /// Asks where to send the browser for a sync.
     begin_sync, SyncServiceClient(BeginSyncRequest) -> BeginSyncResponse;
     /// Hands on what the vendor sent back to the callback.

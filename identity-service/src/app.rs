@@ -1,8 +1,8 @@
 //! The core, built once at the start: what its doors call.
 
 use crate::{
-    enrich::Enrichment, identity_admin::IdentityAdmin, resolve::Resolver, settings::Settings,
-    storage::Stores, sync::GatewaySync,
+    enrich::Enrichment, identity_admin::IdentityAdmin, profile::Profiles, resolve::Resolver,
+    settings::Settings, storage::Stores, sync::GatewaySync,
 };
 
 /// The identity core, with a field for each feature.
@@ -19,4 +19,6 @@ pub struct App {
     pub identity_admin: IdentityAdmin,
     /// Server-proxied enrichment.
     pub enrichment: Enrichment,
+    /// Profiles of customer data platforms.
+    pub profiles: Profiles,
 }

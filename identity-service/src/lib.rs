@@ -14,7 +14,7 @@ mod graph;
 mod grpc;
 pub mod identifiers;
 mod identity_admin;
-mod json;
+
 #[cfg(any(test, fuzzing))]
 pub mod laws;
 mod limits;

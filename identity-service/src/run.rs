@@ -11,16 +11,16 @@ use crate::{
     clock,
     config::{self, Config},
     consistency::{self, CompareError},
-    enrich::{Enrichment, Tools},
+    enrich::Enrichment,
     graph::writer::GraphWriter,
     grpc,
     identity_admin::{IdentityAdmin, reaper},
     limits::{new_identities::NewIdentities, org_writes::OrgWrites, stranger_syncs::StrangerSyncs},
     pii::tombstone::TombstoneKeys,
-    providers::single_flight::SingleFlight,
+    profile::Profiles,
+    providers::{Tools, asking::Flights},
     resolve::{
         Resolver,
-        canonical_hints::CanonicalHints,
         consent_writer::ConsentWriter,
         contacts::StoredContacts,
         known_pairs::{DistinctUsers, ProvenUsers},
@@ -28,7 +28,9 @@ use crate::{
     },
     settings::Settings,
     storage::{
-        Stores, key_uses,
+        Stores,
+        canonical_hints::CanonicalHints,
+        key_uses,
         postgres::{
             create::Creator,
             custom_providers::{self, FillerRow},
@@ -153,6 +155,7 @@ async fn warn_of_taken_fields(stores: &Stores) {
 fn build(config: &Config, stores: &Stores, settings: &Settings, tombstones: Arc<TombstoneKeys>) -> App {
     let vendor_ids = VendorIdWriter::start(stores, &tombstones);
     let breakers = Arc::<Breakers>::default();
+    let tools = Tools::new(stores, &config.egress, &config.keys);
     App {
         stores: stores.clone(),
         settings: settings.clone(),
@@ -183,11 +186,12 @@ fn build(config: &Config, stores: &Stores, settings: &Settings, tombstones: Arc<
             tombstones: tombstones.clone(),
         },
         identity_admin: IdentityAdmin { stores: stores.clone(), tombstones, seal_keys: config.keys.clone() },
+        profiles: Profiles::new(stores, &tools),
         enrichment: Enrichment {
-            tools: Tools::new(stores, &config.egress, &config.keys),
+            tools,
             settings: settings.clone(),
             writer: vendor_ids.clone(),
-            flights: SingleFlight::default(),
+            flights: Flights::default(),
         },
     }
 }

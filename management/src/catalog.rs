@@ -9,7 +9,7 @@ use std::{
 
 use proto::v1::{
     CollectedVendor, EnrichmentVendor, ListCollectedVendorsRequest, ListEnrichmentVendorsRequest,
-    ListSyncVendorsRequest, SyncGuide, SyncVendor,
+    ListProfileProvidersRequest, ListSyncVendorsRequest, ProfileProvider, SyncGuide, SyncVendor,
 };
 use serde::Deserialize;
 use serve::origin::origin_of;
@@ -36,6 +36,8 @@ pub struct Vendors {
     pub collected: Vec<CollectedVendor>,
     /// Vendors of enrichment, which are asked.
     pub enrichment: Vec<EnrichmentVendor>,
+    /// Providers of profiles.
+    pub profiles: Vec<ProfileProvider>,
 }
 
 /// The vendors, asked of the core.
@@ -93,10 +95,11 @@ impl Catalog {
     }
 
     async fn ask(&self) -> Result<Vendors> {
-        let (sync, collected, enrichment) = tokio::try_join!(
+        let (sync, collected, enrichment, profiles) = tokio::try_join!(
             self.core.list_sync_vendors(ListSyncVendorsRequest {}),
             self.core.list_collected_vendors(ListCollectedVendorsRequest {}),
             self.core.list_enrichment_vendors(ListEnrichmentVendorsRequest {}),
+            self.core.list_profile_providers(ListProfileProvidersRequest {}),
         )?;
         Ok(Vendors {
             sync: sync.vendors,
@@ -104,6 +107,7 @@ impl Catalog {
             sync_guide: sync.guide.unwrap_or_default(),
             collected: collected.vendors,
             enrichment: enrichment.vendors,
+            profiles: profiles.providers,
         })
     }
 }

@@ -15,8 +15,9 @@ use proto::{
         CheckProviderRequest, CheckProviderResponse, DeleteRequest, DeleteResponse, DryRunProviderRequest,
         DryRunProviderResponse, ErrorReason, ExportRequest, ExportResponse, ListCollectedVendorsRequest,
         ListCollectedVendorsResponse, ListEnrichmentVendorsRequest, ListEnrichmentVendorsResponse,
-        ListSyncVendorsRequest, ListSyncVendorsResponse, LookupRequest, LookupResponse,
-        ProviderStatusRequest, ProviderStatusResponse, UnmergeRequest, UnmergeResponse,
+        ListProfileProvidersRequest, ListProfileProvidersResponse, ListSyncVendorsRequest,
+        ListSyncVendorsResponse, LookupRequest, LookupResponse, ProviderStatusRequest,
+        ProviderStatusResponse, UnmergeRequest, UnmergeResponse,
         catalog_service_client::CatalogServiceClient,
         identity_admin_service_client::IdentityAdminServiceClient,
     },
@@ -115,6 +116,8 @@ proto::rpc_methods! {
     list_collected_vendors, CatalogServiceClient(ListCollectedVendorsRequest) -> ListCollectedVendorsResponse;
     /// Lists the vendors of enrichment.
     list_enrichment_vendors, CatalogServiceClient(ListEnrichmentVendorsRequest) -> ListEnrichmentVendorsResponse;
+    /// Lists the providers of profiles.
+    list_profile_providers, CatalogServiceClient(ListProfileProvidersRequest) -> ListProfileProvidersResponse;
     /// Tells what is wrong with the settings of a provider.
     check_provider, CatalogServiceClient(CheckProviderRequest) -> CheckProviderResponse;
     /// Shows what a provider would be asked, or asks it.

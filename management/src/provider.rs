@@ -11,7 +11,6 @@ use crate::{
         fields::Fields,
     },
     core_client::CoreClient,
-    json,
 };
 
 /// Makes settings a JSON object, which is what is stored, and what the core is asked about.
@@ -62,7 +61,7 @@ pub async fn check(
     let request = CheckProviderRequest {
         org_id: org.to_string(),
         name: name.to_owned(),
-        settings: Some(json::document(settings.clone())),
+        settings: Some(proto::json::document(settings.clone())),
         kind: kind.into(),
     };
     let answer = core.check_provider(request).await?;

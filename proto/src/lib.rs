@@ -1,6 +1,7 @@
 //! The contract of Signal Identity: messages and services of `datafly.identity.v1`, the descriptor set for
 //! reflection, and the table that says what each error reason means in gRPC and in HTTP.
 
+pub mod json;
 mod reason;
 
 pub use reason::{ERROR_DOMAIN, Reason, reason_of};

@@ -19,7 +19,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use tokio::{sync::Notify, task::AbortHandle};
 
-use crate::uid2_operator::Operator;
+use crate::{profile_sim::ProfileStore, uid2_operator::Operator};
 
 /// A credential that each provider here wants to see, with the provider's name before it.
 pub const CREDENTIAL: &str = "canary-credential";
@@ -87,6 +87,7 @@ pub struct EnrichSim {
 struct Shared {
     state: Mutex<Faults>,
     operator: Operator,
+    profiles: ProfileStore,
 }
 
 #[derive(Debug, Default)]
@@ -128,6 +129,11 @@ impl EnrichSim {
     /// UID2's operator.
     pub fn operator(&self) -> &Operator {
         &self.shared.operator
+    }
+
+    /// Amperity's store of profiles.
+    pub fn profiles(&self) -> &ProfileStore {
+        &self.shared.profiles
     }
 
     /// The credentials that a built-in vendor here takes.
@@ -197,6 +203,9 @@ async fn answer(
         Some(Fault::Says(document)) => return axum::Json(document).into_response(),
         None => {}
     }
+    if call.provider == "profiles" {
+        return shared.profiles.answer(&call);
+    }
     if !is_authorized(&call) {
         return (StatusCode::UNAUTHORIZED, r#"{"status":"unauthorized"}"#).into_response();
     }
@@ -207,7 +216,7 @@ async fn answer(
 fn no_match(provider: &str) -> Response {
     match provider {
         "liveramp_ats" => StatusCode::NO_CONTENT.into_response(),
-        "acxiom_realid" | "amperity" => StatusCode::NOT_FOUND.into_response(),
+        "acxiom_realid" | "amperity" | "profiles" => StatusCode::NOT_FOUND.into_response(),
         _ => axum::Json(json!({})).into_response(),
     }
 }

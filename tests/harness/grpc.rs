@@ -11,8 +11,8 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use proto::v1::{
     auth_service_client::AuthServiceClient, catalog_service_client::CatalogServiceClient,
-    identity_admin_service_client::IdentityAdminServiceClient, resolve_service_client::ResolveServiceClient,
-    sync_service_client::SyncServiceClient,
+    identity_admin_service_client::IdentityAdminServiceClient, profile_service_client::ProfileServiceClient,
+    resolve_service_client::ResolveServiceClient, sync_service_client::SyncServiceClient,
 };
 use tonic::{
     Request, Status,
@@ -82,6 +82,11 @@ impl Api {
     /// A client of `CatalogService` with the token.
     pub fn catalog(&self) -> CatalogServiceClient<Authorized> {
         CatalogServiceClient::new(self.authorized())
+    }
+
+    /// A client of `ProfileService` with the token.
+    pub fn profile(&self) -> ProfileServiceClient<Authorized> {
+        ProfileServiceClient::new(self.authorized())
     }
 
     /// A client of `IdentityAdminService` with the token.

@@ -23,6 +23,8 @@ pub mod metrics;
 pub mod people;
 pub mod postgres;
 pub mod process;
+pub mod profile_sim;
+pub mod profile_story;
 pub mod providers;
 pub mod proxy;
 pub mod raw;

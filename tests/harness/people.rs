@@ -36,14 +36,7 @@ impl People {
     /// The same operator, whose subjects come from a page of the customer's: nobody vouches for their user
     /// IDs, unless a hash does (see [`vouched`]).
     pub fn on_page(world: &World) -> Self {
-        let customer = &world.customer;
-        let collect = CollectCaller {
-            pipeline_key: customer.live_key.clone(),
-            origin: Some(customer.origin.clone()),
-            host: world.cluster.edge.addr("http").to_string(),
-            ..CollectCaller::default()
-        };
-        Self { caller: Caller { kind: Some(Kind::Collect(collect)) }, ..Self::of(world) }
+        Self { caller: page(world), ..Self::of(world) }
     }
 
     fn core(&self, core: usize) -> &Api {
@@ -198,4 +191,16 @@ pub async fn give(world: &World, owner: Id, field: &str, value: &str) {
     );
     world.database.execute(&sql).await;
     world.flush_redis().await;
+}
+
+/// The caller that the edge makes of a page's call.
+pub fn page(world: &World) -> Caller {
+    let customer = &world.customer;
+    let collect = CollectCaller {
+        pipeline_key: customer.live_key.clone(),
+        origin: Some(customer.origin.clone()),
+        host: world.cluster.edge.addr("http").to_string(),
+        ..CollectCaller::default()
+    };
+    Caller { kind: Some(Kind::Collect(collect)) }
 }

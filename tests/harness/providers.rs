@@ -9,7 +9,10 @@ use migrations::{
         audience::{BoundCredentials, BoundSecret},
     },
 };
-use proto::v1::CheckOriginRequest;
+use proto::v1::{
+    Audience, BatchProfileRequest, Caller, CheckOriginRequest, ProfileResponse, ProfileSubject, Subject,
+    caller::Kind as CallerKind,
+};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -19,7 +22,7 @@ use crate::{
     browser::{Answer, Browser},
     database::TestDatabase,
     enrich_sim::EnrichSim,
-    eventually,
+    eventually, profile_sim,
     signature::user_hash,
     system,
     visits::granted,
@@ -139,6 +142,96 @@ impl Enriching {
         diesel::insert_into(secrets::table).values(row).execute(&mut database).await.unwrap();
     }
 
+    /// Sets Amperity up as the provider of profiles, at its simulator, in place of what there is; `more` goes over the
+    /// settings.
+    pub async fn set_profiles(&self, more: &Value) {
+        self.set_profiles_with(more, &profile_sim::profile_key()).await;
+    }
+
+    /// Sets it up with that key to read profiles.
+    pub async fn set_profiles_with(&self, more: &Value, key: &str) {
+        let customer = &self.world.customer;
+        let mut database = self.world.database.connection().await.unwrap();
+        let sql = format!("DELETE FROM profile_providers WHERE source_id = '{}'", customer.source_id);
+        TestDatabase::execute(&self.world.database, &sql).await;
+        let mut config = json!({
+            "tenant_subdomain": "acme",
+            "tenant_id": profile_sim::TENANT,
+            "event_stream_id": "esm-2VP6va3Zn",
+            "source_value": "DATAFLY",
+            "profile_collection_id": profile_sim::COLLECTION,
+            "linking_keys": [
+                {"source": "email", "key": "email_sha256", "hash": "sha256"},
+                {"source": "canonical_id", "key": "device_cookie"},
+                {"source": "user_id", "key": "customer_id"},
+            ],
+            "browser_attribute_allowlist": "Persona,LifetimeTier,Hero",
+            "base_url": self.sim.base_url("profiles"),
+        });
+        for (name, value) in more.as_object().into_iter().flatten() {
+            config[name] = value.clone();
+        }
+        let id = Uuid::now_v7();
+        let keys = json!({"api_key": profile_sim::ingest_key(), "profile_api_key": key});
+        let mut bound = BoundCredentials::parse(keys.to_string().as_bytes()).unwrap();
+        bound.origin = serve::origin::origin_of(config["base_url"].as_str().unwrap());
+        let place = Place { org: customer.org_id, table: "profile_providers", row: id, column: "sealed" };
+        let sealed = self.keys().seal(place, &bound.to_plain()).unwrap();
+        use schema::profile_providers as providers;
+        let row = (
+            providers::id.eq(id),
+            providers::org_id.eq(customer.org_id),
+            providers::source_id.eq(customer.source_id),
+            providers::provider.eq("amperity"),
+            providers::enabled.eq(true),
+            providers::config.eq(config),
+            providers::sealed.eq(sealed),
+            providers::sealed_at.eq(system::now()),
+            providers::credentials.eq(vec!["api_key", "profile_api_key"]),
+        );
+        diesel::insert_into(providers::table).values(row).execute(&mut database).await.unwrap();
+        self.settle().await;
+    }
+
+    /// What whoever delivers events is told of visitors, each with the event at hand.
+    pub async fn profiles(
+        &self,
+        core: usize,
+        subjects: Vec<(Subject, Option<Value>)>,
+    ) -> Vec<ProfileResponse> {
+        let subject = |(subject, event): (Subject, Option<Value>)| ProfileSubject {
+            subject: Some(subject),
+            event: event.and_then(|event| proto::json::of_text(&event.to_string())),
+        };
+        let request = BatchProfileRequest {
+            caller: Some(Caller { kind: Some(CallerKind::OrgId(self.world.customer.org_id.to_string())) }),
+            provider: "amperity".to_owned(),
+            subjects: subjects.into_iter().map(subject).collect(),
+            audience: Audience::Server.into(),
+            source_id: Some(self.world.customer.source_id.to_string()),
+        };
+        let cluster = &self.world.cluster;
+        let mut api = cluster.api(core, &cluster.secrets.internal_token).unwrap().profile();
+        api.batch_profile(request).await.unwrap().into_inner().profiles
+    }
+
+    /// What whoever delivers events is told of one browser.
+    pub async fn profile(&self, anonymous_id: &str, event: Option<Value>) -> ProfileResponse {
+        self.profiles(0, vec![(subject(anonymous_id), event)]).await.remove(0)
+    }
+
+    /// The attributes that a page is told, as Datafly.js asks for them.
+    pub async fn page_profile(&self, browser: &mut Browser, provider: &str) -> Value {
+        let path = format!("/v1/enrich?provider={provider}&aid={}", browser.aid());
+        let request = browser.request(reqwest::Method::GET, &path).bearer_auth(&browser.key);
+        let answer = browser.send(request).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(answer.header("cache-control"), Some("private, no-store"));
+        let body = answer.json();
+        assert_eq!((body.as_object().unwrap().len(), &body["provider"]), (2, &json!(provider)), "{body}");
+        body["attributes"].clone()
+    }
+
     fn keys(&self) -> SealKeys {
         let key = SecretString::from(self.world.cluster.secrets.encryption_key.as_str());
         SealKeys::new(SealKey::from_hex(&key).unwrap(), None)
@@ -216,6 +309,11 @@ impl Enriching {
     pub fn id_of<'a>(&self, answer: &'a Value) -> &'a str {
         answer["id"].as_str().unwrap_or_else(|| panic!("no ID: {answer}"))
     }
+}
+
+/// A browser, by its anonymous ID alone.
+pub fn subject(anonymous_id: &str) -> Subject {
+    Subject { anonymous_id: Some(anonymous_id.to_owned()), ..Subject::default() }
 }
 
 /// Checks that an answer skipped the vendor for that reason.

@@ -10,7 +10,9 @@ use crate::{
     enrich_sim::EnrichSim,
     enrich_story,
     people::named,
+    profile_story,
     seed::Customer,
+    signature::user_hash,
     vendor_sim::{VENDORS, vendor},
 };
 
@@ -106,6 +108,9 @@ pub async fn tell(
     ensure!(found.canonical_id == ids.canonical_id, "the phone should be the same person");
     ensure!(found.vendor_ids.len() >= synced.len(), "the IDs should be found from the phone");
 
+    steps.next("A shopper comes whom Amperity knows, and logs in with a hash of the shop's server.");
+    shopper(cluster, customer, &consent).await.context("profiles")?;
+
     steps.next("The core has counted it.");
     let metrics = cluster.cores[0].metrics().await;
     say("→", &format!("GET http://{}/metrics", cluster.cores[0].addr("metrics")));
@@ -117,6 +122,34 @@ pub async fn tell(
         .filter(|name| metrics.sum("datafly_sync_succeeded_total", &[("vendor", name)]) >= 1.0)
         .count();
     ensure!(succeeded == synced.len(), "the core counted {succeeded} of {} syncs", synced.len());
+    Ok(())
+}
+
+/// A visitor before a login, and after it: what delivery and the page are told of their profile.
+async fn shopper(cluster: &Cluster, customer: &Customer, consent: &Value) -> Result<()> {
+    let mut shopper = Browser::new(&cluster.collect_url(), &customer.live_key, &customer.origin);
+    shopper.anonymous_id = Some("demo-shopper-laptop".to_owned());
+    view(&mut shopper, consent, "").await?;
+    let known = json!({"Persona": "Value Hunter", "LifetimeTier": "gold", "CreditLimit": 9000});
+    let seen = json!({"Persona": "Value Hunter", "LifetimeTier": "gold"});
+    for (told, page) in [(json!({}), json!({})), (known, seen)] {
+        if page != json!({}) {
+            let mut login = shopper.page_view(consent);
+            login["type"] = json!("identify");
+            login["userId"] = json!(profile_story::USER);
+            login["context"]["userHash"] = json!(user_hash(&customer.server_secret, profile_story::USER));
+            send(&mut shopper, &login).await?;
+        }
+        let profile = profile_story::for_delivery(cluster, customer, &shopper).await?;
+        say("→", "gRPC ProfileService/Profile amperity, for delivery");
+        let told = profile_story::attributes(profile, &told)?;
+        say("←", &format!("partner_attrs.amperity = {told}"));
+        let answer = profile_story::on_page(&mut shopper).await;
+        say("→", &format!("GET {}/v1/enrich?provider=amperity, of the page", shopper.collect));
+        show(&answer);
+        let attributes = answer.json()["attributes"].clone();
+        ensure!(answer.status == 200 && attributes == page, "the page was told {attributes}");
+    }
     Ok(())
 }
 

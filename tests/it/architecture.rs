@@ -9,7 +9,7 @@ use harness::imports;
 type Floors = &'static [&'static [&'static str]];
 
 const CORE: Floors = &[
-    &["clock", "error", "identifiers", "json", "limits"],
+    &["clock", "error", "identifiers", "limits"],
     &["vendors"],
     &["consent", "pii"],
     &["settings"],

@@ -11,6 +11,7 @@ mod enrich;
 mod faults;
 mod graph;
 mod operations;
+mod profile;
 mod sync;
 mod transport;
 mod visitors;

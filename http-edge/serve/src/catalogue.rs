@@ -54,6 +54,27 @@ pub const METRICS: &[Metric] = &[
         help: "Askers of an enrichment who shared the call of another.",
     },
     Metric {
+        name: "datafly_profile_total",
+        kind: Kind::Counter,
+        unit: Unit::Count,
+        labels: &["provider", "outcome"],
+        help: "Visitors whose profile was asked for, by what was told.",
+    },
+    Metric {
+        name: "datafly_profile_lookups_total",
+        kind: Kind::Counter,
+        unit: Unit::Count,
+        labels: &["provider", "outcome"],
+        help: "Profiles that were found out and not taken from the cache, by what was found.",
+    },
+    Metric {
+        name: "datafly_profile_personalized_total",
+        kind: Kind::Counter,
+        unit: Unit::Count,
+        labels: &["provider", "outcome"],
+        help: "Contexts of events that a profile was wanted for, by what was told.",
+    },
+    Metric {
         name: "datafly_provider_call_duration_seconds",
         kind: Kind::Histogram,
         unit: Unit::Seconds,

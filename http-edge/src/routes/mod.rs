@@ -7,8 +7,8 @@ mod cors;
 mod document;
 mod enrich;
 mod link;
+mod profile;
 mod sync;
-mod unimplemented;
 mod warnings;
 
 use std::{net::SocketAddr, panic::AssertUnwindSafe, sync::Arc};
@@ -86,7 +86,7 @@ impl Edge {
     }
 }
 
-/// Answers a request whose body is no event with what `make` comes to, for nobody to keep and for the page to read.
+/// Answers a request that has no events with what `make` comes to, for nobody to keep and for the page to read.
 /// What is refused before the body is looked at costs next to nothing.
 async fn answer_json<T: Serialize>(
     edge: &Edge,
@@ -133,7 +133,7 @@ fn collecting() -> (Router<Arc<Edge>>, Api) {
         .routes(routes!(sync::begin))
         .routes(routes!(callback::store))
         .routes(routes!(link::create))
-        .routes(routes!(unimplemented::answer, enrich::create))
+        .routes(routes!(profile::read, enrich::create))
         .split_for_parts();
     document::Shared.modify(&mut document);
     for path in document::SINGLE_PATHS {

@@ -14,7 +14,7 @@ use url::Url;
 
 use crate::{
     openings::Openings,
-    resolver::{GuardedResolver, NotAllowed},
+    resolver::{GuardedResolver, NoSuchHost, NotAllowed},
     target,
 };
 
@@ -76,6 +76,9 @@ pub enum CallError {
     /// It took too long.
     #[error("it took too long")]
     Timeout,
+    /// The host has no address.
+    #[error("the host is not known")]
+    NoSuchHost,
     /// There was no connection, or it broke.
     #[error("the connection failed")]
     Network,
@@ -168,6 +171,9 @@ fn failure(error: &reqwest::Error) -> CallError {
     while let Some(error) = cause {
         if error.is::<NotAllowed>() {
             return CallError::NotAllowed;
+        }
+        if error.is::<NoSuchHost>() {
+            return CallError::NoSuchHost;
         }
         cause = error.source();
     }

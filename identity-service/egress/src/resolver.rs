@@ -17,6 +17,11 @@ use crate::openings::Openings;
 #[error("resolves to no address that may be called")]
 pub struct NotAllowed;
 
+/// The name has no address at all.
+#[derive(Debug, thiserror::Error)]
+#[error("has no address")]
+pub struct NoSuchHost;
+
 /// Resolver that keeps addresses which the operator's openings allow.
 pub struct GuardedResolver {
     /// The openings beside public hosts.
@@ -28,7 +33,8 @@ impl Resolve for GuardedResolver {
         let openings = self.openings.clone();
         Box::pin(async move {
             let name = name.as_str().trim_end_matches('.').to_ascii_lowercase();
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await;
+            let found: Vec<SocketAddr> = found.map_err(|_| NoSuchHost)?.collect();
             let allowed = permitted(&name, found, &openings);
             if allowed.is_empty() {
                 return Err(Box::new(NotAllowed) as _);

@@ -42,7 +42,7 @@ pub async fn find(stores: &mut Stores, report: &mut Report) -> Result<(), Compar
         let (next, found): (u64, Vec<Vec<u8>>) =
             cmd("SCAN").arg(cursor).arg("COUNT").arg(SCAN).query_async(&mut stores.redis).await?;
         let found = found.into_iter().filter_map(|name| String::from_utf8(name).ok());
-        names.extend(found.filter(|name| keys::serves(name)));
+        names.extend(found.filter(|name| keys::mirrors(name)));
         cursor = next;
         if cursor == 0 || names.len() >= PAGE_KEYS {
             // SCAN may return a key twice.

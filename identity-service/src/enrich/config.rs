@@ -5,13 +5,11 @@ use egress::target::Reach;
 use http::HeaderName;
 use serde_json::{Value, json};
 
-use super::{
-    plan::{Plan, TIMEOUT},
-    request,
-};
 use crate::{
     providers::{
-        duration, endpoint, headers, json_path,
+        allowlist, duration, endpoint, headers, json_path,
+        plan::{Plan, TIMEOUT},
+        request_template,
         template::Template,
         validation::{Fields, Problems},
     },
@@ -29,6 +27,9 @@ pub fn check(vendor: &EnrichmentVendor, config: &Value, reach: &Reach<'_>, probl
     fields.optional("path", problems, endpoint::path);
     headers::check(&mut fields, &credentials, problems);
     fields.optional("ttl", problems, duration::ttl);
+    if vendor.attributes.is_some() {
+        allowlist::check(&mut fields, problems);
+    }
     match vendor.protocol {
         Protocol::Json => check_request(vendor, config, &mut fields, problems),
         Protocol::Uid2 => {
@@ -58,7 +59,7 @@ fn check_request(
     fields.optional("method", problems, endpoint::method);
     if let Some(template) = fields.value("request_template") {
         let is_get = config.get("method").and_then(Value::as_str).unwrap_or(vendor.method) == "GET";
-        problems.take(fields.path("request_template"), request::check(template, is_get, VARIABLES));
+        problems.take(fields.path("request_template"), request_template::check(template, is_get, VARIABLES));
     }
     fields.optional("json_path", problems, json_path::singular);
 }
@@ -106,6 +107,7 @@ fn read(vendor: &'static EnrichmentVendor, config: &Value) -> Option<Plan> {
     // What UID2 encrypts with is in no template.
     let is_needed = |name: &&'static str| vendor.protocol == Protocol::Uid2 || named.contains(name);
     let needed = credentials.iter().copied().filter(is_needed).collect();
+    let ttl = duration::ttl(&text("ttl", vendor.ttl)).ok()?;
     let request = config.get("request_template").filter(|template| !template.is_null()).cloned();
     Some(Plan {
         label: vendor.name,
@@ -125,7 +127,8 @@ fn read(vendor: &'static EnrichmentVendor, config: &Value) -> Option<Plan> {
         no_match: vendor.no_match,
         protocol: vendor.protocol,
         is_own_number: vendor.is_own_number,
-        ttl: duration::ttl(&text("ttl", vendor.ttl)).ok()?,
+        ttl,
+        kept: ttl,
         timeout: TIMEOUT,
     })
 }

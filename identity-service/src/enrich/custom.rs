@@ -4,14 +4,12 @@ use egress::target::Reach;
 use http::{HeaderName, header};
 use serde_json::Value;
 
-use super::{
-    plan::{OF_THE_REQUEST, Plan, TIMEOUT},
-    request,
-};
 use crate::{
     providers::{
         credentials::SECRET,
-        duration, endpoint, fields, headers, json_path, render,
+        duration, endpoint, fields, headers, json_path,
+        plan::{OF_THE_REQUEST, Plan, TIMEOUT},
+        render, request_template,
         template::Template,
         validation::{self, Fields, Problems},
     },
@@ -32,7 +30,7 @@ pub fn check(name: &str, settings: &Value, reach: &Reach<'_>, problems: &mut Pro
     }
     let is_get = settings.get("method").and_then(Value::as_str) == Some("GET");
     if let Some(template) = fields.value("request_template") {
-        problems.take(fields.path("request_template"), request::check(template, is_get, &[]));
+        problems.take(fields.path("request_template"), request_template::check(template, is_get, &[]));
     }
     if fields.require("response_mapping", problems)
         && let Some(mut mapping) = fields.object("response_mapping", problems)
@@ -127,6 +125,7 @@ pub fn plan(name: &str, settings: &Value, reach: &Reach<'_>) -> Option<Plan> {
         protocol: Protocol::Json,
         is_own_number: true,
         ttl: duration::ttl(text("ttl")?).ok()?,
+        kept: duration::ttl(text("ttl")?).ok()?,
         timeout: text("timeout").map_or(Ok(TIMEOUT), duration::timeout).ok()?,
         credentials: if kind == "none" { Vec::new() } else { vec![SECRET] },
     })

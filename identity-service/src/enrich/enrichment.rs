@@ -8,22 +8,26 @@ use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use super::{
-    asking::{self, Question},
-    calling::{ProviderCall, unavailable},
     config, counters, custom,
     enriched_id::{EnrichedId, Stored},
-    outcome::{Failure, Kept},
-    person::{self, Person},
-    plan::Plan,
-    tools::Tools,
 };
 use crate::{
     clock,
     consent::Decision,
     error::Result,
-    providers::{single_flight::SingleFlight, variables::Variables},
+    providers::{
+        Tools,
+        asking::{self, Flights, Question},
+        calling::{ProviderCall, unavailable},
+        dry_run::{DryRun, Shown},
+        outcome::{Failure, Kept},
+        person::{self, Person},
+        plan::Plan,
+        variables::Variables,
+    },
     settings::{ProviderKind, Settings, Source, StoredProvider},
     storage::{
+        Stores,
         postgres::{
             enrichments::{self, Holder},
             identities,
@@ -48,7 +52,7 @@ pub struct Enrichment {
     /// The writer of vendor IDs.
     pub writer: VendorIdWriter,
     /// Calls that are being made.
-    pub flights: SingleFlight<Result<Kept, Failure>>,
+    pub flights: Flights,
 }
 
 /// What is asked, and for whom.
@@ -125,7 +129,23 @@ impl Enrichment {
             ProviderKind::Vendor => vendors::find_enrichment(&provider.name)
                 .and_then(|vendor| config::plan(vendor, &provider.settings, &reach)),
             ProviderKind::Custom => custom::plan(&provider.name, &provider.settings, &reach),
+            // It gives attributes, and no ID.
+            ProviderKind::Profile => None,
         })
+    }
+
+    /// Tries a provider of the organisation `owner`. A visitor whose consent lacks is shown the request for, and not asked
+    /// about.
+    pub async fn dry_run(&self, stores: &Stores, owner: Uuid, run: DryRun) -> Result<Shown> {
+        let Some(plan) = self.plan(owner, &run.provider).await? else {
+            return Ok(Shown::nothing(Failure::NotAllowed.reason()));
+        };
+        let (need, provider) = (Some(plan.need), run.provider.clone());
+        run.run(&self.tools, stores, need, |variables| {
+            let prepared = plan.prepare(&provider.settings, variables)?;
+            Some((plan, prepared))
+        })
+        .await
     }
 
     async fn decide(&self, asked: Asked) -> Result<Outcome, Failure> {
@@ -164,17 +184,14 @@ impl Enrichment {
             asking::kept(&row)
         } else {
             let name = ProviderName { org: source.org, source: source.id, provider: provider.name.clone() };
-            let flight = flight(&question);
             let variables = known.variables;
-            let tools = self.tools.clone();
             let call = ProviderCall { provider, name, plan, prepared, variables, until };
             let question = Question { call, asked: question, holder };
-            let joined = self.flights.join(flight, move || asking::ask(tools, question));
-            let (kept, is_shared) = timeout_at(until, joined).await.map_err(|_| Failure::Timeout)?;
+            let (kept, is_shared) = asking::ask_once(&self.flights, &self.tools, question).await?;
             if is_shared {
                 counters::shared(label);
             }
-            kept.ok_or(Failure::Unavailable)??
+            kept
         };
         if (kept.value.is_some() || kept.is_opt_out) && !is_stored {
             let id = EnrichedId {
@@ -242,11 +259,4 @@ fn told(kept: Kept, is_cached: bool, is_unverified: bool, now: OffsetDateTime) -
             Outcome::Skipped { reason, expires_at: Some(expires_at), retry_after }
         }
     }
-}
-
-/// The digest of what is asked, of all organisations and providers.
-fn flight(asked: &enrichments::Asked) -> [u8; 32] {
-    use sha2::{Digest, Sha256};
-    let all = [asked.org.as_bytes().as_slice(), asked.provider.as_bytes(), &asked.inputs].concat();
-    Sha256::digest(all).into()
 }

@@ -209,6 +209,9 @@ async fn entries(
         let consent = newest.get(&cluster.id);
         changes.push(entries::vendor_ids_entry(org, cluster.id, own, consent, after.now));
         changes.push(schedules::entry(org, cluster.id, &cluster.attempts, &own.ties));
+        if before.clusters.contains_key(&cluster.id) {
+            changes.push(cache_entries::no_profiles(org, cluster.id));
+        }
         let stayed = cluster.links.keys().filter(|id| before.homes.get(*id) == Some(&cluster.id));
         for id in stayed.filter(|id| browser(id)) {
             changes.push(entries::identity_entry(org, &id.value, own, after.now));
@@ -218,6 +221,7 @@ async fn entries(
         for key in [keys::vendor_ids(org, *merged), keys::syncs(org, *merged)] {
             changes.push(Entry { key, value: Value::Nothing, ttl_ms: 0 });
         }
+        changes.push(cache_entries::no_profiles(org, *merged));
     }
     Ok(changes)
 }

@@ -8,7 +8,8 @@ use proto::v1::{
     CheckProviderRequest, CheckProviderResponse, ClickId, CollectedVendor, Credential, DryRunProviderRequest,
     DryRunProviderResponse, EnrichmentConfig, EnrichmentPreset, EnrichmentVendor, Evidence, GeneratedId,
     ListCollectedVendorsRequest, ListCollectedVendorsResponse, ListEnrichmentVendorsRequest,
-    ListEnrichmentVendorsResponse, ListSyncVendorsRequest, ListSyncVendorsResponse, ProviderStatusRequest,
+    ListEnrichmentVendorsResponse, ListProfileProvidersRequest, ListProfileProvidersResponse,
+    ListSyncVendorsRequest, ListSyncVendorsResponse, ProfileProvider, ProviderField, ProviderStatusRequest,
     ProviderStatusResponse, SyncGuide, SyncMode, SyncVendor, VisitorOutlook,
     catalog_service_server::CatalogService,
 };
@@ -18,7 +19,7 @@ use url::Url;
 use crate::{
     app::App,
     enrich::config,
-    json,
+    profile::catalogue,
     vendors::{self, Vendor, enrichment::Preset, sync::Mode, sync_url},
 };
 
@@ -54,6 +55,14 @@ impl CatalogService for Service {
     ) -> Result<Response<ListEnrichmentVendorsResponse>, Status> {
         let vendors = vendors::ALL.iter().filter_map(enrichment_vendor).collect();
         Ok(Response::new(ListEnrichmentVendorsResponse { vendors }))
+    }
+
+    async fn list_profile_providers(
+        &self,
+        _: Request<ListProfileProvidersRequest>,
+    ) -> Result<Response<ListProfileProvidersResponse>, Status> {
+        let providers = catalogue::ALL.iter().map(profile_provider).collect();
+        Ok(Response::new(ListProfileProvidersResponse { providers }))
     }
 
     async fn check_provider(
@@ -179,7 +188,7 @@ fn enrichment_vendor(vendor: &'static Vendor) -> Option<EnrichmentVendor> {
             headers: headers.collect(),
             json_path: record.json_path.to_owned(),
             ttl: record.ttl.to_owned(),
-            request_template: json::struct_of(record.request),
+            request_template: proto::json::of_text(record.request),
         }),
         host: host(record.base_url),
         presets: record.presets.iter().map(|preset| enrichment_preset(record, preset)).collect(),
@@ -191,10 +200,26 @@ fn enrichment_preset(record: &'static vendors::EnrichmentVendor, preset: &Preset
     EnrichmentPreset {
         name: preset.name.to_owned(),
         help: preset.help.to_owned(),
-        config: json::struct_of(preset.settings),
+        config: proto::json::of_text(preset.settings),
         credentials: config::credentials(record, &settings),
         evidence: evidence(preset.evidence).into(),
         evidence_source: preset.evidence_source.to_owned(),
+    }
+}
+
+fn profile_provider(record: &catalogue::ProfileProvider) -> ProfileProvider {
+    let field = |field: &catalogue::Field| ProviderField {
+        key: field.key.to_owned(),
+        label: field.label.to_owned(),
+        r#type: field.kind.to_owned(),
+        required: field.is_required,
+        help: field.help.to_owned(),
+    };
+    ProfileProvider {
+        name: record.name.to_owned(),
+        label: record.label.to_owned(),
+        help: record.help.to_owned(),
+        fields: record.fields.iter().map(field).collect(),
     }
 }
 

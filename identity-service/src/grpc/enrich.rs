@@ -17,10 +17,10 @@ use crate::{
     app::App,
     auth::{Tenant, pipeline_key::Purpose},
     clock,
-    enrich::{Asked, Outcome, Person},
+    enrich::{Asked, Outcome},
     error::{Error, Result},
     identifiers::{self, Kind as IdKind, MAX_BYTES, Parsed},
-    providers::variables::Variables,
+    providers::{Person, variables::Variables},
     settings::Source,
     storage::{cache_entries, consents},
 };

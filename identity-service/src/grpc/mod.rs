@@ -9,9 +9,9 @@ mod guard;
 mod health;
 mod identity_admin;
 mod methods;
+mod profile;
 mod resolve;
 mod sync;
-mod unimplemented;
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -61,7 +61,7 @@ pub fn service<H: Health>(
         .add_service(reflection().build_v1alpha()?)
         .add_service(bounded!(AuthServiceServer, auth::Service { app: app.clone() }))
         .add_service(bounded!(EnrichServiceServer, enrich::Service { app: app.clone() }))
-        .add_service(bounded!(ProfileServiceServer, unimplemented::Unimplemented))
+        .add_service(bounded!(ProfileServiceServer, profile::Service { app: app.clone() }))
         .add_service(bounded!(CatalogServiceServer, catalog::Service { app: app.clone() }))
         .add_service(bounded!(IdentityAdminServiceServer, identity_admin::Service { app }));
     let described = [

@@ -1,11 +1,10 @@
 //! The document of all that is stored about a person, to be handed to them.
 
-use prost_types::{Struct, value::Kind};
+use prost_types::Struct;
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::lookup::StoredPerson;
-use crate::json;
 
 impl StoredPerson {
     /// The document: what [`StoredPerson::person`] shows, and all that it leaves out (schedules, what merges
@@ -85,8 +84,8 @@ impl StoredPerson {
             "merges": merges.collect::<Vec<_>>(),
             "refusals": refusals.collect::<Vec<_>>(),
         });
-        match json::to_proto(document).kind {
-            Some(Kind::StructValue(document)) => document,
+        match document {
+            Value::Object(document) => proto::json::document(document),
             _ => Struct::default(),
         }
     }

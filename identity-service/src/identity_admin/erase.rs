@@ -159,7 +159,11 @@ async fn remove(
     erasure::remove_from_history(connection, org, ids).await?;
     let mut gone: Vec<Key> = ids.iter().map(|id| keys::canonical(org, id)).collect();
     gone.extend(browsers.iter().flat_map(|id| [keys::identity(org, id), keys::consent(org, id)]));
-    gone.extend(canonicals.iter().flat_map(|id| [keys::vendor_ids(org, *id), keys::syncs(org, *id)]));
+    gone.extend(
+        canonicals
+            .iter()
+            .flat_map(|id| [keys::vendor_ids(org, *id), keys::syncs(org, *id), keys::profiles(org, *id)]),
+    );
     let names: Vec<&str> = gone.iter().map(|key| key.name.as_str()).collect();
     erasure::remove_repairs(connection, org, &names).await?;
     Ok(gone.into_iter().map(|key| Entry { key, value: Value::Nothing, ttl_ms: 0 }).collect())

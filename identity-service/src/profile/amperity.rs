@@ -5,9 +5,12 @@ use std::collections::HashSet;
 use egress::target::Reach;
 use serde_json::Value;
 
-use crate::providers::{
-    endpoint,
-    validation::{self, Fields, Problems},
+use crate::{
+    consent::Category,
+    providers::{
+        allowlist, endpoint,
+        validation::{self, Fields, Problems},
+    },
 };
 
 /// Facts about a visitor that a linking key may be read from.
@@ -17,10 +20,6 @@ const BATCH_STREAM: &str = "is the ID of a batch stream (is-), which takes event
     give that of a realtime stream (esm-)";
 /// Most linking keys, and most context mappings.
 const MAX_ENTRIES: usize = 20;
-/// Most attributes that a browser may see.
-const MAX_ATTRIBUTES: usize = 100;
-/// Longest name of an attribute, in bytes.
-const MAX_ATTRIBUTE: usize = 128;
 
 /// Checks the settings without the keys, which are sealed apart. Required is what event ingest needs: `tenant_subdomain`,
 /// `tenant_id`, `event_stream_id` and `source_value`. Whoever has the keys knows whether `profile_collection_id` is.
@@ -39,13 +38,15 @@ pub fn check(settings: &Value, reach: &Reach<'_>, problems: &mut Problems) {
     });
     fields.optional("profile_collection_id", problems, |text| prefixed(text, "apc-"));
     check_linking_keys(&mut fields, problems);
-    check_allowlist(&mut fields, problems);
+    allowlist::check(&mut fields, problems);
     let enabled = fields.boolean("context_enabled", problems).unwrap_or_default();
     let mappings = check_mappings(&mut fields, problems);
     if enabled && mappings == 0 {
         problems.add("context_mappings", "is required where context_enabled is true");
     }
-    fields.optional("consent_category", problems, |text| validation::name(text, 64, "_-"));
+    fields.optional("consent_category", problems, |text| {
+        Category::of_name(text).ok_or("must be a category of consent, such as marketing")
+    });
     fields.finish(problems);
 }
 
@@ -84,27 +85,6 @@ fn check_linking_keys(fields: &mut Fields<'_>, problems: &mut Problems) {
             |text| if text == "sha256" { Ok(()) } else { Err("must be sha256") },
         );
         entry.finish(problems);
-    }
-}
-
-/// Names of attributes, as a list or separated by commas.
-fn check_allowlist(fields: &mut Fields<'_>, problems: &mut Problems) {
-    const FIELD: &str = "browser_attribute_allowlist";
-    let one = |name: &str| (1..=MAX_ATTRIBUTE).contains(&name.len()) && !name.contains(char::is_control);
-    let fits = match fields.value(FIELD) {
-        None => return,
-        Some(Value::String(text)) => {
-            let mut names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
-            names.clone().count() <= MAX_ATTRIBUTES && names.all(one)
-        }
-        Some(Value::Array(names)) => {
-            names.len() <= MAX_ATTRIBUTES && names.iter().all(|name| name.as_str().is_some_and(one))
-        }
-        Some(_) => false,
-    };
-    if !fits {
-        problems
-            .add(FIELD, format!("must be at most {MAX_ATTRIBUTES} names, in a list or with commas between"));
     }
 }
 
@@ -220,6 +200,7 @@ mod tests {
         for (field, value) in [
             ("profile_api_key", json!("x")),
             ("consent_category", json!("a b")),
+            ("consent_category", json!("sharing")),
             ("base_url", json!("http://x.y")),
         ] {
             let mut settings = example();

@@ -24,6 +24,11 @@ impl Variables {
         }
     }
 
+    /// Forgets a variable.
+    pub fn remove(&mut self, name: &str) {
+        self.known.remove(name);
+    }
+
     /// The value of a variable, or of a path into the event; none where there is no text, number or boolean.
     pub fn get(&self, name: &str) -> Option<Cow<'_, str>> {
         if let Some(value) = self.known.get(name) {

@@ -1,6 +1,6 @@
 //! Keeping the digests that came with an identifier, for later look-ups. Written only where they changed.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use diesel_async::AsyncPgConnection;
 use proto::v1::{Refusal, RefusalReason};
@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{Resolver, facts::Facts, hash_cache::HashCache, subject::Person};
+use super::{Resolver, facts::Facts, subject::Person};
 use crate::{
     auth::Tenant,
     error::Result,
@@ -20,7 +20,9 @@ use crate::{
         tombstone::TombstoneKeys,
     },
     storage::{
+        cache_entries,
         change::{self, Change},
+        hash_cache::HashCache,
         postgres::{erased, pii},
         redis::protocol::Entry,
     },
@@ -138,13 +140,15 @@ impl Change for Store {
         self.org
     }
 
-    /// Stores the digests, of which Redis has nothing, and tells which. A row hangs on its link, so erasing the person takes
+    /// Stores the digests, of which Redis has nothing but profiles that they may have part in, and tells which. A row hangs on its link, so erasing the person takes
     /// it along.
     async fn apply(&self, connection: &mut AsyncPgConnection) -> Result<(NewContacts, Vec<Entry>)> {
         let mut new = self.new.clone();
         self.leave_erased(connection, &mut new).await?;
         pii::store(connection, self.org, &new, self.now).await?;
-        Ok((new, Vec::new()))
+        let changed: BTreeSet<Uuid> = new.values().map(|one| one.canonical).collect();
+        let profiles = changed.into_iter().map(|canonical| cache_entries::no_profiles(self.org, canonical));
+        Ok((new, profiles.collect()))
     }
 }
 

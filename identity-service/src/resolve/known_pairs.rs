@@ -3,8 +3,8 @@
 
 use uuid::Uuid;
 
-use super::hash_cache::HashCache;
 use crate::identifiers::Identifier;
+use crate::storage::hash_cache::HashCache;
 
 /// Number of pairs that are kept of each kind, of some 40 bytes each.
 const KEPT: usize = 200_000;

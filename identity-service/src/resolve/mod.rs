@@ -1,14 +1,12 @@
 //! Resolving browsers and users to canonical identities. [`resolving`] is the table of contents of a request.
 
 mod answer;
-pub mod canonical_hints;
-mod consent;
+pub mod consent;
 pub mod consent_writer;
 pub mod contacts;
 mod device;
 mod erased;
 pub mod facts;
-mod hash_cache;
 mod identify;
 pub mod known_pairs;
 pub mod link_token;
@@ -22,7 +20,6 @@ mod withheld;
 use std::sync::Arc;
 
 use self::{
-    canonical_hints::CanonicalHints,
     consent_writer::ConsentWriter,
     contacts::StoredContacts,
     known_pairs::{DistinctUsers, ProvenUsers},
@@ -32,7 +29,7 @@ use crate::{
     graph::writer::GraphWriter,
     limits::new_identities::NewIdentities,
     pii::tombstone::TombstoneKeys,
-    storage::{Stores, postgres::create::Creator},
+    storage::{Stores, canonical_hints::CanonicalHints, postgres::create::Creator},
     sync::breaker::Breakers,
     vendor_ids::writer::VendorIdWriter,
 };

@@ -26,7 +26,7 @@ use url::Url;
 use uuid::Uuid;
 
 use super::{
-    providers,
+    providers::{self, StoredProvider},
     snapshot::{CollectHost, EnabledVendor, Environment, Org, PipelineKey, Snapshot, Source, StoredKey},
 };
 use crate::{
@@ -117,6 +117,7 @@ async fn load_here(
     let pipelines = of_changed!(pipelines, rows::Pipeline);
     let source_rows = of_changed!(sources, rows::Source);
     let own_providers = providers::load(connection, &changed).await?;
+    let own_profile_providers = providers::load_profiles(connection, &changed).await?;
     let key_rows = of_changed!(pipeline_keys, rows::PipelineKey);
 
     let stored: Vec<rows::TombstoneKey> = tombstone_keys::table
@@ -161,11 +162,8 @@ async fn load_here(
             collect_hosts: own_hosts.into_iter().map(Arc::new).collect(),
             click_ids: vendors::click_ids().filter(|record| collects.has(record.vendor)).collect(),
             generated_ids: vendors::generated_ids().filter(|record| collects.makes(record)).collect(),
-            providers: own_providers
-                .iter()
-                .filter(|(source, _)| *source == row.id)
-                .map(|(_, provider)| provider.clone())
-                .collect(),
+            providers: of_source(&own_providers, row.id),
+            profile_providers: of_source(&own_profile_providers, row.id),
             tells_claimed: row.browser_identity == "claimed",
             refused_host: before.source(row.id).map(|source| source.refused_host.clone()).unwrap_or_default(),
             id: row.id,
@@ -258,6 +256,11 @@ fn open(keys: &SealKeys, row: &rows::ServerSecret) -> Option<(SecretSlice<u8>, O
             None
         }
     }
+}
+
+/// The providers of one source.
+fn of_source(all: &[(Uuid, Arc<StoredProvider>)], source: Uuid) -> Vec<Arc<StoredProvider>> {
+    all.iter().filter(|(own, _)| *own == source).map(|(_, provider)| provider.clone()).collect()
 }
 
 /// Opens a key of tombstones. Without it those that were made with it recognise nobody.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use migrations::{
-    schema::{custom_providers, enrichment_settings, secrets},
+    schema::{custom_providers, enrichment_settings, profile_providers, secrets},
     sealed::columns::{self, Column},
 };
 use serde_json::Value;
@@ -21,6 +21,8 @@ pub enum ProviderKind {
     Vendor,
     /// A provider of the customer's own.
     Custom,
+    /// A provider of profiles.
+    Profile,
 }
 
 /// A provider of one source.
@@ -55,6 +57,7 @@ pub struct SealedCredentials {
 
 type VendorRow = (Uuid, Uuid, Uuid, String, Value, Option<Vec<u8>>, OffsetDateTime);
 type CustomRow = (Uuid, Uuid, Uuid, String, Value, OffsetDateTime);
+type ProfileRow = (Uuid, Uuid, Uuid, String, Value, Option<Vec<u8>>, OffsetDateTime);
 type SecretRow = (Uuid, Uuid, String, Vec<u8>, OffsetDateTime);
 
 /// Reads the enabled providers of these organisations, each with its source.
@@ -110,6 +113,39 @@ pub async fn load(
         (source, StoredProvider { id, name, kind: ProviderKind::Custom, settings, credentials, version })
     });
     Ok(vendors.chain(customs).map(|(source, provider)| (source, Arc::new(provider))).collect())
+}
+
+/// Name of the key that reads profiles.
+const PROFILE_API_KEY: &str = "profile_api_key";
+
+/// Reads the enabled providers of profiles that have a key to read them with, each with its source.
+pub async fn load_profiles(
+    connection: &mut AsyncPgConnection,
+    orgs: &[Uuid],
+) -> Result<Vec<(Uuid, Arc<StoredProvider>)>> {
+    let rows: Vec<ProfileRow> = profile_providers::table
+        .filter(profile_providers::org_id.eq_any(orgs))
+        .filter(profile_providers::enabled)
+        .filter(profile_providers::credentials.contains(vec![PROFILE_API_KEY]))
+        .order(profile_providers::provider)
+        .select((
+            profile_providers::id,
+            profile_providers::org_id,
+            profile_providers::source_id,
+            profile_providers::provider,
+            profile_providers::config,
+            profile_providers::sealed,
+            profile_providers::updated_at,
+        ))
+        .load(connection)
+        .await?;
+    let stored = rows.into_iter().map(|(id, org, source, name, settings, sealed, version)| {
+        let column = columns::PROFILE_PROVIDERS;
+        let credentials = sealed.map(|bytes| SealedCredentials { column, org, row: id, bytes });
+        let kind = ProviderKind::Profile;
+        (source, Arc::new(StoredProvider { id, name, kind, settings, credentials, version }))
+    });
+    Ok(stored.collect())
 }
 
 /// The name of the secret that settings refer to.

@@ -90,6 +90,8 @@ pub struct Source {
     pub generated_ids: Vec<&'static GeneratedId>,
     /// Providers of enrichment that are enabled on it.
     pub providers: Vec<Arc<StoredProvider>>,
+    /// Providers of profiles that are enabled on it, and can be asked.
+    pub profile_providers: Vec<Arc<StoredProvider>>,
     /// True where a browser is told what belongs to whom it only claims to be (`browser_identity`).
     pub tells_claimed: bool,
     /// The last host by which its keys were refused; handed on from snapshot to snapshot.
@@ -105,6 +107,11 @@ impl Source {
     /// Finds the provider of enrichment of that name, if it is enabled here.
     pub fn provider(&self, name: &str) -> Option<&Arc<StoredProvider>> {
         self.providers.iter().find(|provider| provider.name == name)
+    }
+
+    /// Finds the provider of profiles of that name, if it is enabled here.
+    pub fn profile_provider(&self, name: &str) -> Option<&Arc<StoredProvider>> {
+        self.profile_providers.iter().find(|provider| provider.name == name)
     }
 
     /// Finds the collect host that a request was sent to, if it is one of the source's.

@@ -103,6 +103,11 @@ pub fn canonical(org: Uuid, id: &Identifier, canonical: Option<Uuid>) -> Entry {
     Entry { key: keys::canonical(org, id), value, ttl_ms: millis(SERVING) }
 }
 
+/// Takes back all profiles that Redis has of an identity: something that they were found by has changed.
+pub fn no_profiles(org: Uuid, canonical: Uuid) -> Entry {
+    Entry { key: keys::profiles(org, canonical), value: Value::Nothing, ttl_ms: 0 }
+}
+
 /// Builds `consent:` of one browser, also where it has sent none.
 pub fn consent(org: Uuid, anonymous_id: &str, row: Option<&ConsentRow>) -> Entry {
     let value = Value::Text(consent_text(row));

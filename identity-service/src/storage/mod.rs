@@ -19,8 +19,10 @@ macro_rules! retry_lost {
 pub mod attempt;
 pub mod batcher;
 pub mod cache_entries;
+pub mod canonical_hints;
 pub mod change;
 pub mod consents;
+pub mod hash_cache;
 pub mod key_uses;
 pub mod lookup;
 pub mod mark;

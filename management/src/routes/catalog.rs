@@ -5,7 +5,7 @@ mod view;
 
 use axum::{Json, extract::State};
 
-use self::view::{CollectedVendor, EnrichmentVendor, SyncVendor, SyncVendors};
+use self::view::{CollectedVendor, EnrichmentVendor, ProfileProvider, SyncVendor, SyncVendors};
 use crate::{
     api::{
         error::Result,
@@ -36,6 +36,17 @@ pub async fn enrichment_vendors(
 ) -> Result<Json<Paged<EnrichmentVendor>>> {
     let vendors = state.catalog.vendors().await?;
     Ok(Json(paged(&page, &vendors.enrichment, |vendor| &vendor.name)?.map(EnrichmentVendor::from)))
+}
+
+/// Lists the providers of profiles, with the fields of a form for their settings.
+#[utoipa::path(get, path = "/v1/admin/catalog/profile-providers", tag = "catalog", params(Page),
+    responses((status = 200, body = Paged<ProfileProvider>)))]
+pub async fn profile_providers(
+    State(state): State<Management>,
+    Query(page): Query<Page>,
+) -> Result<Json<Paged<ProfileProvider>>> {
+    let vendors = state.catalog.vendors().await?;
+    Ok(Json(paged(&page, &vendors.profiles, |provider| &provider.name)?.map(ProfileProvider::from)))
 }
 
 /// Lists the vendors of which click IDs and generated IDs are collected.

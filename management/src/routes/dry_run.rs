@@ -16,7 +16,6 @@ use crate::{
         error::{Code, Result},
         fields::Fields,
     },
-    json,
     state::Management,
 };
 
@@ -122,16 +121,20 @@ impl DryRunInput {
         wrong.check(fits, "event", "must have at most 8 KiB");
         wrong.check(self.answer.is_none() || !self.send, "answer", "can't be given with send");
         let is_sent = self.send && settings.is_some();
-        wrong.check(!is_sent, "send", "can't be true of a vendor that is not enabled");
+        wrong.check(!is_sent, "send", "can't be true of one that is not enabled, or has no key");
         wrong.done()?;
         if self.send {
-            let resource = if kind == ProviderKind::Custom { "custom_provider" } else { "enrichment" };
+            let resource = match kind {
+                ProviderKind::Custom => "custom_provider",
+                ProviderKind::Profile => "profile_provider",
+                ProviderKind::Enrichment | ProviderKind::Unspecified => "enrichment",
+            };
             let (action, id) = (format!("{resource}.dry_run"), format!("{source}/{name}"));
             let mut connection = state.connection().await?;
             Change { action: &action, resource, id: &id }.note(&mut connection, caller, json!({})).await?;
         }
         let settings = match settings {
-            Some(Value::Object(settings)) => Some(json::document(settings)),
+            Some(Value::Object(settings)) => Some(proto::json::document(settings)),
             Some(_) => return Err(Code::Internal.into()),
             None => None,
         };

@@ -89,6 +89,9 @@ pub struct OwnConfig {
     /// Time for which an ID is kept, such as `30d`.
     #[serde(skip_serializing_if = "Option::is_none")]
     ttl: Option<String>,
+    /// Names of the attributes that the visitor's page may see, of a vendor that has any; a list, or text with commas.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    browser_attribute_allowlist: Option<Value>,
 }
 
 /// Settings by which a source asks a vendor, without the credentials.
@@ -207,16 +210,13 @@ pub async fn set(
     let names: Vec<&str> = known.credentials.iter().map(String::as_str).collect();
     let config = config.as_ref().map(provider::object).transpose()?;
     let (mut wrong, kind) = (Fields::default(), ProviderKind::Enrichment);
-    let needed = match &config {
-        Some(config) => {
-            provider::check(&state.core, &mut wrong, "config.", org, kind, &vendor, config).await?
-        }
+    let needed = if let Some(config) = &config {
+        provider::check(&state.core, &mut wrong, "config.", org, kind, &vendor, config).await?
+    } else {
         // They were checked when they were given.
-        None => {
-            let kept = kept.as_ref().and_then(Value::as_object).cloned().unwrap_or_default();
-            let unsaid = &mut Fields::default();
-            provider::check(&state.core, unsaid, "config.", org, kind, &vendor, &kept).await?
-        }
+        let kept = kept.as_ref().and_then(Value::as_object).cloned().unwrap_or_default();
+        let unsaid = &mut Fields::default();
+        provider::check(&state.core, unsaid, "config.", org, kind, &vendor, &kept).await?
     };
     let needed: Vec<&str> = needed.iter().map(String::as_str).collect();
     let mut connection = state.connection().await?;

@@ -29,7 +29,6 @@ use crate::{
         error::{ApiError, Code, Result},
         query::{Id, Query},
     },
-    json,
     state::Management,
 };
 
@@ -108,7 +107,7 @@ pub async fn export(
     let org_id = data_org(&state, &caller, of.environment).await?;
     order("identity.export", "", &state, &caller).await?;
     let document = state.core.export(ExportRequest { org_id, identity: Some(canonical(id)) }).await?.document;
-    let document = json::object(document.ok_or(Code::NotFound)?);
+    let document = proto::json::object(document.ok_or(Code::NotFound)?);
     let name = HeaderValue::from_static("attachment; filename=\"identity.json\"");
     Ok(([(header::CONTENT_DISPOSITION, name)], Json(document)).into_response())
 }

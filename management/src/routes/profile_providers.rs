@@ -19,7 +19,12 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use self::input::AmperityInput;
-use super::{named::named_rows, provider_status::ProviderStatus, sources};
+use super::{
+    dry_run::{self, DryRun, DryRunInput},
+    named::named_rows,
+    provider_status::ProviderStatus,
+    sources,
+};
 use crate::{
     api::{
         audit,
@@ -232,7 +237,7 @@ pub async fn set(
         .await
 }
 
-/// Tells how a source's profile provider is. Nothing asks it yet, so its status is empty.
+/// Tells how a source's profile provider is. One that finds nobody's profile has the last error `no_match`.
 #[utoipa::path(get, path = "/v1/admin/sources/{id}/profile-providers/amperity/status", tag = "profile-providers",
     params(("id" = Uuid, Path)), responses((status = 200, body = ProviderStatus)))]
 pub async fn status(
@@ -243,6 +248,25 @@ pub async fn status(
     let org = caller.org_id;
     one(&mut *state.connection().await?, org, source, PROVIDER).await?.ok_or(Code::NotFound)?;
     ProviderStatus::of(&state, org, source, ProviderKind::Profile, PROVIDER).await
+}
+
+/// Tries the provider: shows the first look-up that is made for a visitor, reads an answer, or has it asked. Nothing is
+/// stored of the visitor.
+#[utoipa::path(post, path = "/v1/admin/sources/{id}/profile-providers/amperity/dry-run", tag = "profile-providers",
+    request_body = DryRunInput, params(("id" = Uuid, Path)),
+    responses((status = 200, body = DryRun),
+        (status = 422, description = "Fields are not valid, or `send` is true of a provider that reads no profiles.")))]
+pub async fn dry_run(
+    State(state): State<Management>,
+    caller: Caller,
+    Id(source): Id,
+    Body(input): Body<DryRunInput>,
+) -> Result<Json<DryRun>> {
+    let found = one(&mut *state.connection().await?, caller.org_id, source, PROVIDER).await?;
+    let found = found.ok_or(Code::NotFound)?;
+    let reads = found.enabled && found.credentials.iter().any(|name| name == PROFILE_API_KEY);
+    let (kind, name, settings) = (ProviderKind::Profile, PROVIDER, Some(found.config).filter(|_| !reads));
+    input.run(&state, &caller, dry_run::Provider { source, kind, name, settings }).await
 }
 
 /// Has a source read profiles no more, and removes the keys. What is gone, or never was, is no error.

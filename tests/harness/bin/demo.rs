@@ -14,6 +14,7 @@ use harness::{
     enrich_sim::EnrichSim,
     enrich_story,
     process::{Service, run},
+    profile_story,
     seed::Customer,
     story,
     system::{build_folder, env},
@@ -197,6 +198,10 @@ Try it from another terminal:
   curl -s "$EDGE_URL/v1/enrich" -H "Authorization: Bearer $PIPELINE_KEY" -H "Origin: $ALLOWED_ORIGIN" \
     -d '{{"vendor":"liveramp_ats","anonymous_id":"visitor-2"}}'
 
+  # What the page may see of a profile, by cookie or ID
+  curl -s "$EDGE_URL/v1/enrich?provider=amperity&aid=demo-shopper-laptop" \
+    -H "Authorization: Bearer $PIPELINE_KEY" -H "Origin: $ALLOWED_ORIGIN"
+
   # Delivery, over gRPC with reflection: grpcurl …
   grpcurl -plaintext -H "authorization: Bearer $SERVICE_TOKEN" "$IDENTITY_ADDR" list
   grpcurl -plaintext -H "authorization: Bearer $SERVICE_TOKEN" \
@@ -269,6 +274,7 @@ async fn set_up(
         cluster.agree(&customer, vendors, vendor);
     }
     enrich_story::set_up(admin, &source, providers).await;
+    profile_story::set_up(admin, &source, providers).await;
     // Last, and what is waited for: a core that knows it knows the rest as well.
     let hosts = ["127.0.0.1", "localhost"].map(|name| json!({"url": cluster.collect_url_at(name)}));
     input["collect_hosts"] = json!(hosts);

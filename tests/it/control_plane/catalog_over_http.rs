@@ -7,7 +7,7 @@ use harness::{
 use proto::v1::{ListCollectedVendorsRequest, ListEnrichmentVendorsRequest, ListSyncVendorsRequest};
 use serde_json::{Value, json};
 
-const LISTS: [&str; 3] = ["sync-vendors", "enrichment-vendors", "generated-ids"];
+const LISTS: [&str; 4] = ["sync-vendors", "enrichment-vendors", "generated-ids", "profile-providers"];
 
 async fn names(admin: &Admin, list: &str) -> Vec<String> {
     let list = admin.get(&format!("/v1/admin/catalog/{list}")).await.expect(200);

@@ -322,10 +322,7 @@ async fn what_makes_no_sense_is_refused() {
         (DryRunProviderRequest { name: "nobody".to_owned(), ..given.clone() }, unknown),
         (DryRunProviderRequest { kind: enrichment, ..request.clone() }, unknown),
         (DryRunProviderRequest { kind: profile, ..request.clone() }, unknown),
-        (
-            DryRunProviderRequest { kind: profile, ..given.clone() },
-            (Code::Unimplemented, ErrorReason::NotImplemented),
-        ),
+        (DryRunProviderRequest { kind: profile, ..given.clone() }, invalid),
     ] {
         let status = catalog.dry_run_provider(wrong.clone()).await.unwrap_err();
         assert_eq!((status.code(), reason_of(&status).unwrap().reason), expected, "{wrong:?}");

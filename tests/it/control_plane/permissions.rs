@@ -77,6 +77,7 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("DELETE", "/sources/{id}/custom-providers/{name}", "settings:write"),
     ("GET",    "/sources/{id}/custom-providers/{name}/status", "settings:read"),
     ("POST",   "/sources/{id}/custom-providers/{name}/dry-run", "settings:write"),
+    ("POST",   "/sources/{id}/profile-providers/amperity/dry-run", "settings:write"),
     ("GET",    "/sources/{id}/profile-providers/amperity", "settings:read"),
     ("PUT",    "/sources/{id}/profile-providers/amperity", "settings:write"),
     ("DELETE", "/sources/{id}/profile-providers/amperity", "settings:write"),
@@ -91,6 +92,7 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("GET",    "/catalog/sync-vendors", "settings:read"),
     ("GET",    "/catalog/enrichment-vendors", "settings:read"),
     ("GET",    "/catalog/generated-ids", "settings:read"),
+    ("GET",    "/catalog/profile-providers", "settings:read"),
     ("GET",    "/identities", "people:read"),
     ("GET",    "/identities/{id}/export", "people:write"),
     ("DELETE", "/identities/{id}", "people:write"),
@@ -321,7 +323,7 @@ fn valid(path: &str) -> Option<Value> {
         "/sources/{id}/enrichment" => json!({"enrichment": {"custom_providers": []}}),
         "/sources/{id}/custom-providers/{name}" => serde_json::from_str(PROVIDERS[1].1).unwrap(),
         "/sources/{id}/profile-providers/amperity" => serde_json::from_str(PROVIDERS[2].1).unwrap(),
-        "/sources/{id}/enrichment/{vendor}/dry-run" | "/sources/{id}/custom-providers/{name}/dry-run" => {
+        path if path.ends_with("/dry-run") => {
             json!({"subject": {"anonymous_id": "visitor"}, "send": true})
         }
         "/identities/{id}/unmerge" => json!({"merge_id": Uuid::now_v7()}),

@@ -79,6 +79,8 @@ fn junk(family: Family) -> Vec<(String, &'static [Call])> {
             }
             all
         }
+        // Read where a provider of profiles is set up, and tried there.
+        Family::Profiles | Family::Calls => Vec::new(),
         // No call's: the supervisor looks at it.
         Family::Server => types(&[LIST, HASH, TEXT, BYTES, MARK], &[]),
     }
@@ -113,6 +115,8 @@ impl Visitor {
             Family::Syncs => keys::syncs(org, self.canonical).name,
             Family::Identity => keys::identity(org, anonymous_id).name,
             Family::Offers => keys::offers(org, self.canonical),
+            Family::Profiles => keys::profiles(org, self.canonical).name,
+            Family::Calls => keys::calls(org, self.canonical, 0),
             Family::Server => keys::SERVER.to_owned(),
         }
     }

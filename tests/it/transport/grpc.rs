@@ -296,15 +296,6 @@ async fn a_deadline_that_passes_is_called_so() {
 }
 
 #[tokio::test]
-async fn what_is_not_built_yet_says_so() {
-    let world = World::start().await;
-    let operator = world.cluster.api(0, &world.cluster.secrets.operator_token).unwrap();
-    let mut profile = proto::v1::profile_service_client::ProfileServiceClient::new(operator.authorized());
-    let refused = profile.profile(proto::v1::ProfileRequest::default()).await;
-    assert_refused(refused, Code::Unimplemented, "NOT_IMPLEMENTED", "Profile");
-}
-
-#[tokio::test]
 async fn an_engineer_is_told_why_a_vendor_is_offered_or_not() {
     let world = World::with(Options { vendors: &["pinterest", "criteo"], ..Options::default() }).await;
     let mut browser = world.browser();

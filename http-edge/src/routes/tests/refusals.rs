@@ -135,7 +135,6 @@ async fn an_unknown_route_or_method_has_the_shape_of_every_error() {
         ("POST", "/v1/nothing", StatusCode::NOT_FOUND, "NOT_FOUND"),
         ("PUT", "/v1/batch", StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED"),
         ("TRACE", "/v1/batch", StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED"),
-        ("GET", "/v1/enrich", StatusCode::NOT_IMPLEMENTED, "NOT_IMPLEMENTED"),
     ] {
         let got = send(&app, method, target, &[], "").await;
         assert_eq!((got.status, got.code().as_str()), (status, code), "{method} {target}");

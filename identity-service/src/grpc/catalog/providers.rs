@@ -15,15 +15,21 @@ use uuid::Uuid;
 
 use super::Service;
 use crate::{
-    clock,
-    enrich::{self, Depth, DryRun, Shown, Status},
+    clock, enrich,
     error::{Error, Result},
     grpc::{
         caller,
         enrich::{read_event, variables},
+        profile,
     },
-    json, profile,
+    profile::{
+        Visitor, amperity,
+        plan::{AMPERITY, STATE},
+    },
     providers::{
+        Status,
+        dry_run::{Depth, DryRun, Shown},
+        exchange,
         gates::State,
         validation::{Problem, Problems},
     },
@@ -32,15 +38,13 @@ use crate::{
     vendors,
 };
 
-/// The one provider of profiles that there is.
-const PROFILE_PROVIDER: &str = "amperity";
-
 impl Service {
     /// Finds what is wrong with settings, and what they need.
     pub(super) async fn check(&self, request: CheckProviderRequest) -> Result<CheckProviderResponse> {
         let kind = request.kind();
         let org = caller::organisation(&self.app, &request.org_id, "org_id").await?;
-        let settings = json::from_proto(request.settings.ok_or_else(|| Error::invalid("settings"))?);
+        let settings = request.settings.ok_or_else(|| Error::invalid("settings"))?;
+        let settings = Value::Object(proto::json::object(settings));
         let snapshot = self.app.settings.current().await?;
         let problems = self.problems(&snapshot, org, kind, &request.name, &settings)?.into_list();
         let told =
@@ -72,8 +76,8 @@ impl Service {
                 enrich::config::check(vendor, settings, &reach, &mut problems);
             }
             ProviderKind::Custom => enrich::custom::check(name, settings, &reach, &mut problems),
-            ProviderKind::Profile if name == PROFILE_PROVIDER => {
-                profile::amperity::check(settings, &reach, &mut problems);
+            ProviderKind::Profile if name == AMPERITY => {
+                amperity::check(settings, &reach, &mut problems);
             }
             ProviderKind::Profile => return Err(unknown()),
         }
@@ -89,9 +93,7 @@ impl Service {
             ProviderKind::Unspecified => return Err(Error::invalid("kind")),
             ProviderKind::Enrichment => settings::ProviderKind::Vendor,
             ProviderKind::Custom => settings::ProviderKind::Custom,
-            ProviderKind::Profile if name == PROFILE_PROVIDER => {
-                return Err(Error::refused(ErrorReason::NotImplemented));
-            }
+            ProviderKind::Profile if name == AMPERITY => settings::ProviderKind::Profile,
             ProviderKind::Profile => return Err(unknown()),
         };
         let snapshot = self.app.settings.newest().await?;
@@ -103,7 +105,7 @@ impl Service {
             // Credentials go with what was saved and checked, and nowhere else.
             Some(_) if send => return Err(Error::invalid("send")),
             Some(settings) => {
-                let settings = json::from_proto(settings);
+                let settings = Value::Object(proto::json::object(settings));
                 let problems = self.problems(&snapshot, org, kind, &name, &settings)?.into_list();
                 if let Some(problem) = problems.first() {
                     let field = format!("settings.{}", problem.field);
@@ -120,21 +122,24 @@ impl Service {
             }
             None => {
                 let source = source.ok_or_else(|| Error::invalid("source_id"))?;
-                let stored = source.provider(&name).filter(|stored| stored.kind == kind_stored);
+                let stored = match kind_stored {
+                    settings::ProviderKind::Profile => source.profile_provider(&name),
+                    kind => source.provider(&name).filter(|stored| stored.kind == kind),
+                };
                 stored.ok_or_else(unknown)?.clone()
             }
         };
+        let state = if kind == ProviderKind::Profile { STATE.to_owned() } else { name };
         let depth = match (answer, source) {
             (Some(_), _) if send => return Err(Error::invalid("answer")),
             (Some(answer), _) => Depth::Read(answer),
             (None, Some(source)) if send => {
-                Depth::Send(ProviderName { org: source.org, source: source.id, provider: name })
+                Depth::Send(ProviderName { org: source.org, source: source.id, provider: state })
             }
             (None, _) => Depth::Show,
         };
         let run = DryRun {
             org,
-            owner: source.map_or(org, |source| source.org),
             provider,
             rule: source.map(|source| source.consent.clone()),
             variables: variables(&subject, event, true),
@@ -143,7 +148,22 @@ impl Service {
             began,
             now,
         };
-        Ok(shown(self.app.enrichment.dry_run(&self.app.stores, run).await?))
+        if kind == ProviderKind::Profile {
+            let source = source.ok_or_else(|| Error::invalid("source_id"))?;
+            return Ok(shown(self.dry_run_profile(source, run).await?));
+        }
+        let owner = source.map_or(org, |source| source.org);
+        Ok(shown(self.app.enrichment.dry_run(&self.app.stores, owner, run).await?))
+    }
+
+    /// Tries the first look-up that is made for a visitor.
+    async fn dry_run_profile(&self, source: &Source, run: DryRun) -> Result<Shown> {
+        let Some(plan) = profile::linked(&self.app, source, run.provider.clone()).await? else {
+            return Ok(Shown::nothing("not_configured"));
+        };
+        let carried = Visitor::described(run.subject.clone(), None).carried;
+        let tools = &self.app.enrichment.tools;
+        run.run(tools, &self.app.stores, plan.need, |variables| plan.first(variables, &carried)).await
     }
 
     /// Tells how a provider is.
@@ -161,16 +181,13 @@ impl Service {
                 stored(settings::ProviderKind::Vendor)
             }
             ProviderKind::Custom => Some(stored(settings::ProviderKind::Custom).ok_or_else(unknown)?),
-            // Nothing asks it yet.
-            ProviderKind::Profile if request.name == PROFILE_PROVIDER => {
-                let breaker = BreakerState::Closed.into();
-                return Ok(ProviderStatusResponse { breaker, ..ProviderStatusResponse::default() });
-            }
+            ProviderKind::Profile if request.name == AMPERITY => source.profile_provider(AMPERITY),
             ProviderKind::Profile => return Err(unknown()),
         };
-        let name = ProviderName { org: source.org, source: source.id, provider: request.name.clone() };
+        let provider = if kind == ProviderKind::Profile { STATE.to_owned() } else { request.name.clone() };
+        let name = ProviderName { org: source.org, source: source.id, provider };
         let stored = stored.map(AsRef::as_ref);
-        Ok(told(self.app.enrichment.status(&name, stored, now).await?))
+        Ok(told(self.app.enrichment.tools.status(&name, stored, now).await?))
     }
 }
 
@@ -192,7 +209,7 @@ fn shown(Shown { request, id, reason, status }: Shown) -> DryRunProviderResponse
         ..DryRunProviderResponse::default()
     };
     if let Some(request) = request {
-        let headers = enrich::for_people(&request.headers);
+        let headers = exchange::for_people(&request.headers);
         response.headers = headers.map(|(name, value)| (name.to_string(), value.to_owned())).collect();
         response.method = request.method.to_string();
         response.url = request.url.into();

@@ -39,6 +39,9 @@ pub struct EnrichmentRow {
     /// The ID that was found.
     #[diesel(sql_type = Nullable<Text>)]
     pub value: Option<String>,
+    /// Attributes that came with it.
+    #[diesel(sql_type = Nullable<Jsonb>)]
+    pub attributes: Option<Value>,
     /// Time of the answer.
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pub collected_at: Option<OffsetDateTime>,
@@ -73,7 +76,7 @@ pub async fn find(
     asked: Asked,
     holder: &Holder,
 ) -> Result<Option<EnrichmentRow>> {
-    let sql = "SELECT e.id, e.leased_until, e.outcome, e.value, e.collected_at, e.expires_at, e.kept_until, e.sealed, \
+    let sql = "SELECT e.id, e.leased_until, e.outcome, e.value, e.attributes, e.collected_at, e.expires_at, e.kept_until, e.sealed, \
          EXISTS (SELECT FROM vendor_ids v WHERE v.org_id = $1 AND v.canonical_id = $4 AND v.field = $5 \
              AND v.owner_kind = $6 AND v.owner = $7 AND v.value = e.value AND v.expires_at = e.kept_until) AS is_stored \
          FROM enrichments e WHERE e.org_id = $1 AND e.provider_id = $2 AND e.inputs = $3";
@@ -102,7 +105,7 @@ pub async fn claim(
          ON CONFLICT (org_id, provider_id, inputs) DO UPDATE SET leased_until = excluded.leased_until \
              WHERE (old.leased_until IS NULL OR old.leased_until <= $7) \
                  AND (old.expires_at IS NULL OR old.expires_at <= $7) \
-         RETURNING id, leased_until, outcome, value, collected_at, expires_at, kept_until, sealed, false AS is_stored";
+         RETURNING id, leased_until, outcome, value, attributes, collected_at, expires_at, kept_until, sealed, false AS is_stored";
     let query = diesel::sql_query(sql)
         .bind::<SqlUuid, _>(Uuid::now_v7())
         .bind::<SqlUuid, _>(asked.org)

@@ -31,21 +31,27 @@ pub enum Family {
     Syncs,
     /// The vendor IDs of a browser, for other systems.
     Identity,
+    /// The profiles of a canonical identity.
+    Profiles,
     /// The leases on the syncs of a canonical identity.
     Offers,
+    /// The calls of a provider within a second.
+    Calls,
     /// The server's own mark.
     Server,
 }
 
 impl Family {
     /// Every kind that there is.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Canonical,
         Self::Consent,
         Self::VendorIds,
         Self::Syncs,
         Self::Identity,
+        Self::Profiles,
         Self::Offers,
+        Self::Calls,
         Self::Server,
     ];
 
@@ -57,7 +63,9 @@ impl Family {
             Self::VendorIds => "cvid",
             Self::Syncs => "syncs",
             Self::Identity => "identity",
+            Self::Profiles => "profile",
             Self::Offers => "offers",
+            Self::Calls => "calls",
             Self::Server => "datafly",
         }
     }
@@ -70,7 +78,12 @@ impl Family {
 
     /// True where keys of this kind serve what PostgreSQL knows.
     pub fn serves(self) -> bool {
-        !matches!(self, Self::Offers | Self::Server)
+        !matches!(self, Self::Offers | Self::Calls | Self::Server)
+    }
+
+    /// True where keys of this kind hold what rows of PostgreSQL say, word for word.
+    pub fn mirrors(self) -> bool {
+        self.serves() && self != Self::Profiles
     }
 }
 
@@ -112,6 +125,18 @@ pub fn consent(org: Uuid, anonymous_id: &str) -> Key {
     Key { name: name(Family::Consent, org, &[&encoded(anonymous_id)]), shape: Shape::Text }
 }
 
+/// `profile:{org_id}:{canonical_id}` → what providers of profiles have said, by who asked and with what.
+pub fn profiles(org: Uuid, canonical: Uuid) -> Key {
+    Key { name: of_canonical(Family::Profiles, org, canonical), shape: Shape::Hash }
+}
+
+/// `calls:{org_id}:{provider_id}:{second}` → the number of a provider's calls in that second. Soft.
+pub fn calls(org: Uuid, provider: Uuid, second: i64) -> String {
+    let mut buffer = Uuid::encode_buffer();
+    let provider = provider.hyphenated().encode_lower(&mut buffer);
+    name(Family::Calls, org, &[provider, &second.to_string()])
+}
+
 /// `offers:{org_id}:{canonical_id}` → vendor, or `{vendor}@{mark}` of a browser alone → end of the lease. Soft:
 /// nothing is lost with it.
 pub fn offers(org: Uuid, canonical: Uuid) -> String {
@@ -120,6 +145,11 @@ pub fn offers(org: Uuid, canonical: Uuid) -> String {
 
 /// Key in which a server holds its own identity once its serving keys were made good.
 pub const SERVER: &str = "datafly:server";
+
+/// True where `name` is that of a key that holds what rows say.
+pub fn mirrors(name: &str) -> bool {
+    Family::of(name).is_some_and(Family::mirrors)
+}
 
 /// True where `name` is that of a serving key.
 pub fn serves(name: &str) -> bool {
@@ -171,7 +201,9 @@ mod tests {
             Family::VendorIds => vendor_ids(org, org).name,
             Family::Syncs => syncs(org, org).name,
             Family::Identity => identity(org, "a").name,
+            Family::Profiles => profiles(org, org).name,
             Family::Offers => offers(org, org),
+            Family::Calls => calls(org, org, 1),
             Family::Server => SERVER.to_owned(),
         };
         for family in Family::ALL {

@@ -4,6 +4,7 @@ pub mod address;
 pub mod client;
 pub mod keys;
 pub mod offers;
+mod profiles;
 pub mod protocol;
 pub mod purge;
 mod server;

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::{api::page::Paged, json};
+use crate::api::page::Paged;
 
 /// Evidence that there is for a vendor's endpoint.
 #[derive(Debug, Serialize, ToSchema)]
@@ -184,6 +184,35 @@ pub struct EnrichmentConfig {
     ttl: String,
 }
 
+/// A provider of profiles.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ProfileProvider {
+    /// Name of the provider in paths and metrics.
+    name: String,
+    /// Name of the provider for people.
+    label: String,
+    /// Help for people: what it gives, and what it needs.
+    help: String,
+    /// Fields of its settings, in the order of a form.
+    fields: Vec<ProviderField>,
+}
+
+/// A field of a provider's settings.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ProviderField {
+    /// Name of the field in settings.
+    key: String,
+    /// Name of the field for people.
+    label: String,
+    /// Way in which a form takes it: `string`, `secret`, `textarea` (JSON), `csv` or `boolean`.
+    #[serde(rename = "type")]
+    kind: String,
+    /// True where settings need it.
+    required: bool,
+    /// Help for people: what it is, and where it is found.
+    help: String,
+}
+
 /// A vendor of which IDs are collected without asking it.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct CollectedVendor {
@@ -290,7 +319,7 @@ impl From<v1::EnrichmentPreset> for EnrichmentPreset {
             evidence: evidence(preset.evidence()),
             name: preset.name,
             help: preset.help,
-            config: json::object(preset.config.unwrap_or_default()),
+            config: proto::json::object(preset.config.unwrap_or_default()),
             credentials: preset.credentials,
             evidence_source: given(preset.evidence_source),
         }
@@ -304,7 +333,7 @@ impl From<v1::EnrichmentConfig> for EnrichmentConfig {
             method: config.method,
             path: config.path,
             headers: config.headers.into_iter().collect(),
-            request_template: json::object(config.request_template.unwrap_or_default()),
+            request_template: proto::json::object(config.request_template.unwrap_or_default()),
             json_path: config.json_path,
             ttl: config.ttl,
         }
@@ -314,6 +343,24 @@ impl From<v1::EnrichmentConfig> for EnrichmentConfig {
 impl From<v1::Credential> for CredentialField {
     fn from(field: v1::Credential) -> Self {
         Self { name: field.name, label: field.label, help: field.help }
+    }
+}
+
+impl From<v1::ProfileProvider> for ProfileProvider {
+    fn from(provider: v1::ProfileProvider) -> Self {
+        let field = |v1::ProviderField { key, label, r#type, required, help }| ProviderField {
+            key,
+            label,
+            kind: r#type,
+            required,
+            help,
+        };
+        Self {
+            name: provider.name,
+            label: provider.label,
+            help: provider.help,
+            fields: provider.fields.into_iter().map(field).collect(),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use migrations::sealed::columns::ENRICHMENTS;
 use time::OffsetDateTime;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -13,6 +13,7 @@ use super::{
     calling::{ProviderCall, unavailable},
     exchange,
     outcome::{Answer, Failure, Found, Kept},
+    single_flight::SingleFlight,
     tools::Tools,
     uid2::Refresh,
 };
@@ -55,14 +56,30 @@ pub fn kept(row: &EnrichmentRow) -> Kept {
     Kept {
         value: row.value.clone(),
         is_opt_out: row.outcome.as_deref() == Some("opt_out"),
+        attributes: row.attributes.clone(),
         collected_at: at(row.collected_at),
         expires_at: at(row.expires_at),
         kept_until: at(row.kept_until),
     }
 }
 
+/// Questions that are being asked by this process.
+pub type Flights = SingleFlight<Result<Kept, Failure>>;
+
+/// Asks once for all of this process who ask the same, until the end of the call's time; the second value tells that
+/// another has asked. An answer that comes later is kept all the same.
+pub async fn ask_once(flights: &Flights, tools: &Tools, question: Question) -> Result<(Kept, bool), Failure> {
+    use sha2::{Digest, Sha256};
+    let Asked { org, provider, inputs } = &question.asked;
+    let asked = [org.as_bytes().as_slice(), provider.as_bytes(), inputs].concat();
+    let (tools, until) = (tools.clone(), question.call.until);
+    let joined = flights.join(Sha256::digest(asked).into(), move || ask(tools, question));
+    let (kept, is_shared) = timeout_at(until, joined).await.map_err(|_| Failure::Timeout)?;
+    Ok((kept.ok_or(Failure::Unavailable)??, is_shared))
+}
+
 /// Asks, or waits for another instance that does.
-pub async fn ask(tools: Tools, question: Question) -> Result<Kept, Failure> {
+async fn ask(tools: Tools, question: Question) -> Result<Kept, Failure> {
     let row = match lease(&tools, &question).await? {
         Leased::Ours(row) => row,
         Leased::Answered(kept) => return Ok(kept),
@@ -173,6 +190,7 @@ async fn keep(
     Ok(Kept {
         value: value.map(str::to_owned),
         is_opt_out,
+        attributes: found.attributes,
         collected_at: now,
         expires_at: found.expires_at,
         kept_until: found.kept_until,

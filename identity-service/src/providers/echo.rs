@@ -45,7 +45,7 @@ mod tests {
     use time::OffsetDateTime;
 
     use super::*;
-    use crate::enrich::outcome::Found;
+    use crate::providers::outcome::Found;
 
     #[test]
     fn what_a_provider_was_called_with_is_no_id_and_no_attribute() {

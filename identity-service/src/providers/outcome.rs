@@ -7,7 +7,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use crate::providers::gates::Busy;
+use super::gates::Busy;
 
 /// What a provider said of a visitor.
 #[derive(Debug)]
@@ -57,6 +57,10 @@ pub enum Failure {
     RateLimited(Duration),
     /// It refused the credentials, or there are none to call with.
     Credentials,
+    /// It knows the credentials, and they are not for what was asked.
+    Forbidden,
+    /// Its host has no address.
+    NoSuchHost,
     /// Its host may not be called, or its settings are not valid any more.
     NotAllowed,
     /// It has as many calls as it gets, or has failed again and again.
@@ -77,7 +81,8 @@ impl Failure {
             Self::Malformed => "malformed",
             Self::TooLarge => "too_large",
             Self::RateLimited(_) => "rate_limited",
-            Self::Credentials => "credentials",
+            Self::Credentials | Self::Forbidden => "credentials",
+            Self::NoSuchHost => "no_such_host",
             Self::NotAllowed => "not_allowed",
             Self::Busy(_) => "busy",
             Self::Erased => "erased",
@@ -89,18 +94,24 @@ impl Failure {
     pub fn retry_after(self) -> Option<Duration> {
         match self {
             Self::RateLimited(pause) | Self::Busy(pause) => Some(pause),
-            Self::Credentials | Self::NotAllowed => Some(Duration::from_mins(5)),
+            Self::Credentials | Self::Forbidden | Self::NotAllowed => Some(Duration::from_mins(5)),
             _ => None,
         }
+    }
+
+    /// True where the credentials were refused, so that no call makes sense until they change.
+    pub fn is_refusal(self) -> bool {
+        matches!(self, Self::Credentials | Self::Forbidden)
     }
 
     /// True where it tells that the provider is away, or not itself.
     pub fn is_away(self) -> bool {
         match self {
-            Self::Timeout | Self::Network | Self::Malformed | Self::TooLarge => true,
+            Self::Timeout | Self::Network | Self::NoSuchHost | Self::Malformed | Self::TooLarge => true,
             Self::Status(status) => status >= 500,
             Self::RateLimited(_)
             | Self::Credentials
+            | Self::Forbidden
             | Self::NotAllowed
             | Self::Busy(_)
             | Self::Erased
@@ -115,6 +126,7 @@ impl From<CallError> for Failure {
             CallError::NotAllowed => Self::NotAllowed,
             CallError::Timeout => Self::Timeout,
             CallError::Network => Self::Network,
+            CallError::NoSuchHost => Self::NoSuchHost,
             CallError::TooLarge => Self::TooLarge,
         }
     }
@@ -127,13 +139,15 @@ impl From<Busy> for Failure {
 }
 
 /// An answer as it is kept, by whoever it was asked.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[expect(clippy::struct_field_names, reason = "the column's name")]
 pub struct Kept {
     /// The ID; none where there is none.
     pub value: Option<String>,
     /// True where the person has opted out.
     pub is_opt_out: bool,
+    /// Attributes of the person that came with the ID.
+    pub attributes: Option<Value>,
     /// Time of the answer.
     pub collected_at: OffsetDateTime,
     /// Time from which on the provider is asked again.

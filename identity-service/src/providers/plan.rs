@@ -8,12 +8,10 @@ use serde_json_path::JsonPath;
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use crate::{
-    providers::{render, template::Template, variables::Variables},
-    vendors::{
-        ConsentNeed,
-        enrichment::{OtherShape, Protocol},
-    },
+use super::{render, template::Template, variables::Variables};
+use crate::vendors::{
+    ConsentNeed,
+    enrichment::{OtherShape, Protocol},
 };
 
 /// Bytes of an answer that are read at most, unpacked: 256 KiB.
@@ -61,8 +59,10 @@ pub struct Plan {
     pub protocol: Protocol,
     /// True where the ID is the customer's own number of a person.
     pub is_own_number: bool,
-    /// Life of an ID.
+    /// Time after which the provider is asked again.
     pub ttl: Duration,
+    /// Time for which its answer may be used where it can't be asked again.
+    pub kept: Duration,
     /// Time for the whole exchange.
     pub timeout: Duration,
     /// The names of the credentials that a call needs.
@@ -104,15 +104,26 @@ impl Plan {
             Protocol::Json => render::json(&self.request, variables, self.variables)?,
             Protocol::Uid2 => super::uid2::request(variables)?,
         };
-        let mut asked = vec![settings.to_string(), url.to_string(), request.to_string()];
         // Two visitors who differ in a header alone are not the same question.
-        asked
-            .extend(self.header_variables().map(|name| variables.get(name).unwrap_or_default().into_owned()));
-        let mut inputs = Sha256::new();
-        for part in asked {
-            inputs.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-            inputs.update(part);
-        }
-        Some(Prepared { url, request, inputs: inputs.finalize().into() })
+        let named = self.header_variables().map(|name| variables.get(name).unwrap_or_default().into_owned());
+        Some(Prepared::of(settings, url, request, named))
     }
+}
+
+impl Prepared {
+    /// A request by a provider's `settings`, and what else tells it from another.
+    pub fn of(settings: &Value, url: Url, request: Value, more: impl Iterator<Item = String>) -> Self {
+        let asked = [settings.to_string(), url.to_string(), request.to_string()];
+        Self { url, request, inputs: digest(asked.into_iter().chain(more)) }
+    }
+}
+
+/// The digest of texts, which no other texts have.
+pub fn digest(texts: impl Iterator<Item = String>) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    for text in texts {
+        digest.update(u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
+        digest.update(text);
+    }
+    digest.finalize().into()
 }

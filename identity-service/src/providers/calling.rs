@@ -9,14 +9,15 @@ use tokio::time::Instant;
 use super::{
     counters,
     exchange::Exchange,
+    gates,
     outcome::{Answer, Failure},
     plan::{Plan, Prepared},
     tools::Tools,
     uid2::Refresh,
+    variables::Variables,
 };
 use crate::{
     clock,
-    providers::{gates, variables::Variables},
     settings::StoredProvider,
     storage::{
         postgres::provider_states::{self, NewFailure, ProviderName},
@@ -79,7 +80,11 @@ impl ProviderCall {
         let state = retry_lost!({ provider_states::find(&mut *tools.connection().await?, name).await });
         let state = state.map_err(unavailable)?;
         if state.refused_version == Some(self.provider.version) {
-            return Err(Failure::Credentials);
+            return Err(if state.last_status == Some(403) {
+                Failure::Forbidden
+            } else {
+                Failure::Credentials
+            });
         }
         if let Some(pause) = state.backoff_until.map(|until| until - now).filter(|pause| pause.is_positive())
         {
@@ -99,7 +104,7 @@ impl ProviderCall {
                 Failure::RateLimited(pause) => Some(at + pause),
                 _ => None,
             };
-            let refused_version = matches!(failure, Failure::Credentials).then_some(self.provider.version);
+            let refused_version = failure.is_refusal().then_some(self.provider.version);
             let reason = failure.reason();
             let failure = NewFailure { reason, status, at, backoff_until, refused_version };
             provider_states::failed(&mut connection, name, failure).await
@@ -109,7 +114,7 @@ impl ProviderCall {
         }
         let Some(failure) = failure else { return };
         let (source, provider) = (name.source, &name.provider);
-        if matches!(failure, Failure::Credentials) {
+        if failure.is_refusal() {
             tracing::error!(
                 %source, provider, status,
                 "configuration error: the provider refuses the credentials; it is not called until they change"

@@ -6,12 +6,12 @@ use uuid::Uuid;
 use super::{
     person::{self, Person},
     tools::Tools,
+    variables::Variables,
 };
 use crate::{
     error::{Error, Result},
     identifiers::{self, Identifier, Kind, MAX_BYTES, Parsed},
     pii::contacts::Contacts,
-    providers::variables::Variables,
     storage::{
         Stores,
         cache_entries::{self, ConsentEntry},

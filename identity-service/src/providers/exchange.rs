@@ -14,17 +14,16 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::{
-    echo,
+    credentials, echo,
     outcome::{Answer, Failure, Found},
     plan::{LONGEST_NONE, MAX_ANSWER_BYTES, Plan, Prepared},
+    render, retry_after,
+    template::Template,
     uid2::{self, Refresh, envelope},
+    variables::Variables,
 };
 use crate::{
-    clock,
-    identifiers::placeholder::is_placeholder,
-    providers::{credentials, render, retry_after, template::Template, variables::Variables},
-    settings::StoredProvider,
-    vendors::enrichment::Protocol,
+    clock, identifiers::placeholder::is_placeholder, settings::StoredProvider, vendors::enrichment::Protocol,
 };
 
 /// Longest ID that is kept, in bytes.
@@ -174,7 +173,8 @@ impl Exchange<'_> {
         let answer = self.egress.call(request, Limits { timeout: time, max_bytes: MAX_ANSWER_BYTES }).await?;
         self.status = Some(answer.status.as_u16());
         match answer.status.as_u16() {
-            401 | 403 => Err(Failure::Credentials),
+            401 => Err(Failure::Credentials),
+            403 => Err(Failure::Forbidden),
             429 => Err(Failure::RateLimited(retry_after::read(&answer.headers, clock::system(clock::now())))),
             _ => Ok(answer),
         }
@@ -214,8 +214,8 @@ impl Exchange<'_> {
                 && !has_nul(attributes)
         };
         let attributes = attributes.filter(is_kept);
-        let expires_at = now + self.plan.ttl;
-        Ok(Answer::Found(Found { value, attributes, expires_at, kept_until: expires_at, refresh: None }))
+        let (expires_at, kept_until) = (now + self.plan.ttl, now + self.plan.kept);
+        Ok(Answer::Found(Found { value, attributes, expires_at, kept_until, refresh: None }))
     }
 
     async fn ask_uid2(

@@ -10,26 +10,25 @@ use uuid::Uuid;
 
 use super::{
     calling::ProviderCall,
-    enrichment::Enrichment,
     exchange::Exchange,
     outcome::{Answer, Failure},
-    plan::MAX_ANSWER_BYTES,
+    plan::{MAX_ANSWER_BYTES, Plan, Prepared},
     subject::describe,
+    tools::Tools,
+    variables::Variables,
 };
 use crate::{
     consent::{ConsentRule, Decision},
     error::Result,
-    providers::variables::Variables,
     settings::StoredProvider,
     storage::{Stores, postgres::provider_states::ProviderName},
+    vendors::ConsentNeed,
 };
 
 /// What is tried, and with whom.
 pub struct DryRun {
     /// The organisation whose visitor it is.
     pub org: Uuid,
-    /// The organisation whose provider it is.
-    pub owner: Uuid,
     /// The provider as it is stored, or would be.
     pub provider: Arc<StoredProvider>,
     /// The rule by which its source reads consent; none where it has no source.
@@ -70,26 +69,32 @@ pub struct Shown {
 }
 
 impl Shown {
-    fn nothing(reason: &'static str) -> Self {
+    /// Nothing to show, for that reason.
+    pub fn nothing(reason: &'static str) -> Self {
         Self { reason, ..Self::default() }
     }
 }
 
-impl Enrichment {
-    /// Tries a provider. A visitor whose consent lacks is shown the request for, and not asked about.
-    pub async fn dry_run(&self, stores: &Stores, run: DryRun) -> Result<Shown> {
-        let DryRun { org, owner, provider, rule, subject, variables, depth, began, now } = run;
-        let Some(plan) = self.plan(owner, &provider).await? else {
-            return Ok(Shown::nothing(Failure::NotAllowed.reason()));
-        };
-        let described = describe((&self.tools, stores), org, subject, variables).await?;
+impl DryRun {
+    /// Tries the provider with the call that `choose` makes of the visitor's variables; none where they are known by
+    /// nothing that it takes. One who does not consent to `need` is not asked about.
+    pub async fn run(
+        self,
+        tools: &Tools,
+        stores: &Stores,
+        need: Option<ConsentNeed>,
+        choose: impl FnOnce(&Variables) -> Option<(Plan, Prepared)>,
+    ) -> Result<Shown> {
+        let Self { org, provider, rule, subject, variables, depth, began, now } = self;
+        let described = describe((tools, stores), org, subject, variables).await?;
         let signals = described.consent.signals();
-        let is_denied = rule.is_some_and(|rule| signals.decide(&plan.need, &rule, now) == Decision::Denied);
+        let decide = |(rule, need): (Arc<ConsentRule>, _)| signals.decide(&need, &rule, now);
+        let is_denied = rule.zip(need).is_some_and(|both| decide(both) == Decision::Denied);
         let variables = described.variables;
-        let Some(prepared) = plan.prepare(&provider.settings, &variables) else {
+        let Some((plan, prepared)) = choose(&variables) else {
             return Ok(Shown::nothing(if is_denied { "consent" } else { "no_input" }));
         };
-        let (keys, egress) = (&self.tools.keys, &self.tools.egress);
+        let (keys, egress) = (&tools.keys, &tools.egress);
         let exchange = Exchange {
             egress,
             keys,
@@ -109,7 +114,7 @@ impl Enrichment {
             Depth::Send(name) if !is_denied => {
                 let until = began + plan.timeout;
                 let call = ProviderCall { provider, name, plan, prepared, variables, until };
-                let tools = self.tools.clone();
+                let tools = tools.clone();
                 // Whoever asked may go meanwhile, and what comes of the call is noted all the same.
                 let called = tokio::spawn(async move { call.make(&tools, None, now).await }).await?;
                 (Some(called.answer), called.status)

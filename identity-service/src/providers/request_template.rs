@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::providers::template;
+use super::template;
 
 /// Most fields of a request, over all levels.
 const MAX_FIELDS: usize = 100;

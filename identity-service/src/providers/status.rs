@@ -2,10 +2,9 @@
 
 use time::OffsetDateTime;
 
-use super::Enrichment;
+use super::{gates::State, tools::Tools};
 use crate::{
     error::Result,
-    providers::gates::State,
     settings::StoredProvider,
     storage::{
         postgres::provider_states::{self, ProviderName, ProviderState},
@@ -26,7 +25,7 @@ pub struct Status {
     pub breaker: State,
 }
 
-impl Enrichment {
+impl Tools {
     /// Tells the state of a provider; `stored` is what is enabled of it, where it is.
     pub async fn status(
         &self,
@@ -34,14 +33,13 @@ impl Enrichment {
         stored: Option<&StoredProvider>,
         now: OffsetDateTime,
     ) -> Result<Status> {
-        let tools = &self.tools;
-        let calls = retry_lost!({ provider_states::find(&mut *tools.connection().await?, name).await })?;
+        let calls = retry_lost!({ provider_states::find(&mut *self.connection().await?, name).await })?;
         let is_refused =
             calls.refused_version.is_some() && calls.refused_version == stored.map(|stored| stored.version);
         Ok(Status {
             backoff_until: calls.backoff_until.filter(|until| *until > now),
             refused_at: calls.refused_at.filter(|_| is_refused),
-            breaker: stored.map_or(State::Closed, |stored| self.tools.gates.of(stored.id).state()),
+            breaker: stored.map_or(State::Closed, |stored| self.gates.of(stored.id).state()),
             calls,
         })
     }

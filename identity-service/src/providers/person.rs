@@ -3,12 +3,11 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use uuid::Uuid;
 
-use super::{tools::Tools, uid2};
+use super::{tools::Tools, uid2, variables::Variables};
 use crate::{
     consent::Signals,
     error::Result,
     identifiers::{Identifier, Kind},
-    providers::variables::Variables,
     storage::{
         cache_entries::ConsentEntry,
         postgres::{
@@ -45,8 +44,11 @@ impl Person {
 }
 
 /// Names of variables that say who the person is, which only counts as theirs where somebody has vouched for it.
-const NAMES_A_PERSON: [&str; 6] =
-    ["user_id", "canonical_id", "sha256_email", "sha256_phone", uid2::EMAIL, uid2::PHONE];
+const NAMES_A_PERSON: [&str; 7] =
+    ["user_id", "canonical_id", "sha256_email", "sha256_phone", PHONE_AS_WRITTEN, uid2::EMAIL, uid2::PHONE];
+
+/// Variable of the hex SHA-256 of a phone's trimmed, lower-case text; templates can't name it.
+pub const PHONE_AS_WRITTEN: &str = "phone as written";
 
 /// The facts that are known of a person.
 pub struct Known {
@@ -57,6 +59,14 @@ pub struct Known {
 }
 
 impl Known {
+    /// The variables without those that a browser only claims.
+    pub fn vouched(mut self) -> Variables {
+        for name in self.claimed {
+            self.variables.remove(name);
+        }
+        self.variables
+    }
+
     /// True where one of `names` has a value that is only claimed.
     pub fn is_claimed(&self, names: &[String]) -> bool {
         self.claimed.iter().any(|claimed| names.iter().any(|name| name == claimed))
@@ -107,11 +117,14 @@ pub async fn learn(tools: &Tools, person: &Person, mut variables: Variables) -> 
 }
 
 /// The variables of an email or a phone, by the SHA-256 of its trimmed, lower-case text and of UID2's normal form.
-pub fn digests(what: &str, lower: &[u8], uid2: Option<&[u8]>) -> [(&'static str, String); 2] {
+pub fn digests(what: &str, lower: &[u8], uid2: Option<&[u8]>) -> Vec<(&'static str, String)> {
     let normal = uid2.unwrap_or(lower);
-    let ((plain, sha256), uid2) = match what {
-        "phone" => (("sha256_phone", normal), uid2::PHONE),
-        _ => (("sha256_email", lower), uid2::EMAIL),
-    };
-    [(plain, hex::encode(sha256)), (uid2, STANDARD.encode(normal))]
+    match what {
+        "phone" => vec![
+            ("sha256_phone", hex::encode(normal)),
+            (uid2::PHONE, STANDARD.encode(normal)),
+            (PHONE_AS_WRITTEN, hex::encode(lower)),
+        ],
+        _ => vec![("sha256_email", hex::encode(lower)), (uid2::EMAIL, STANDARD.encode(normal))],
+    }
 }
