@@ -1,5 +1,7 @@
 //! The values by which a visitor's profile may be found, linking key by linking key.
 
+use std::borrow::Cow;
+
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
@@ -71,16 +73,19 @@ fn of_key(
         Some(candidate(sent, is_claimed(name)))
     };
     let contact = |name: &'static str, said: Option<&Said>, clear: Option<&SecretString>| {
-        if !key.is_hashed {
-            // Nothing in clear is stored, so this is what the call brings.
-            let value = clear?.expose_secret().trim().to_owned();
-            return Some(candidate(value, false)).filter(|candidate| !candidate.value.is_empty());
+        let stored = variables.get(name);
+        // What a call carries is a claim like any other, unless the same is vouched for.
+        let is_claim = |digest: &str| stored.as_deref() != Some(digest) || is_claimed(name);
+        let said = said.map(|said| hex::encode(said.contact.lower.sha256));
+        if key.is_hashed {
+            let value = said.or_else(|| stored.clone().map(Cow::into_owned))?;
+            let is_claimed = is_claim(&value);
+            return Some(candidate(value, is_claimed));
         }
-        if let Some(said) = said {
-            return Some(candidate(hex::encode(said.contact.lower.sha256), false));
-        }
-        let value = variables.get(name)?.into_owned();
-        Some(candidate(value, is_claimed(name)))
+        // Nothing in clear is stored, so this is what the call brings.
+        let value = clear?.expose_secret().trim().to_owned();
+        let is_claimed = said.is_none_or(|digest| is_claim(&digest));
+        Some(candidate(value, is_claimed)).filter(|candidate| !candidate.value.is_empty())
     };
     let found = match key.source {
         Source::AnonymousId => vec![plain("anonymous_id")],
@@ -147,11 +152,15 @@ mod tests {
         let known = (&variables, ["sha256_email"].as_slice());
         let email = [key(Source::Email, true), key(Source::Email, false)];
         let hashed = hex::encode(Sha256::digest("jane@example.com"));
-        let expected = [(hashed, false), ("Jane@Example.com".to_owned(), false)];
-        assert_eq!(values(&email, known, &carried), expected);
+        let both = |is_claimed| [(hashed.clone(), is_claimed), ("Jane@Example.com".to_owned(), is_claimed)];
+        assert_eq!(values(&email, known, &carried), both(true));
+        let mut vouched = Variables::default();
+        vouched.set("sha256_email", Some(hashed.as_str()));
+        assert_eq!(values(&email, (&vouched, &[]), &carried), both(false));
+        assert_eq!(values(&email, (&vouched, &["sha256_email"]), &carried), both(true));
         assert_eq!(values(&email, known, &Carried::default()), [("stored".to_owned(), true)]);
         // As the specification says, the text and not the number.
         let phone = hex::encode(Sha256::digest("+44 7700 900123"));
-        assert_eq!(values(&[key(Source::Phone, true)], known, &carried), [(phone, false)]);
+        assert_eq!(values(&[key(Source::Phone, true)], known, &carried), [(phone, true)]);
     }
 }

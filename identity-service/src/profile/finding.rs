@@ -1,6 +1,10 @@
 //! Finding out a visitor's profile: what they are known by, the look-ups in their order, and the first match.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
@@ -57,6 +61,8 @@ pub struct Finder {
     pub stores: Stores,
     /// Look-ups that are being made.
     pub asks: Flights,
+    /// Providers that have found somebody since the process began.
+    pub finds: Arc<Mutex<HashSet<Uuid>>>,
 }
 
 /// A search for one visitor's profile.
@@ -128,7 +134,8 @@ impl Finder {
             owner: search.owner.clone(),
             consent: cache_entries::consent_entry(None),
             is_browser: !search.is_server,
-            is_vouched: search.is_server,
+            // Who delivers a browser's event vouches for nothing that the browser says.
+            is_vouched: false,
         };
         let known = person::learn(&self.tools, &person, Variables::default()).await.map_err(unavailable)?;
         match &search.provided {
@@ -167,10 +174,13 @@ impl Finder {
                 None => self.ask(search, plan, plan.fetch(&id)).await?,
             };
             let Some(Value::Object(attributes)) = whole.attributes else { return Err(Failure::Malformed) };
+            self.finds().insert(plan.provider.id);
             let (fresh_until, until) = (clock::unix_ms(whole.expires_at), clock::unix_ms(whole.kept_until));
             return Ok(Entry { id, attributes, reason: String::new(), is_claimed, fresh_until, until });
         }
-        self.note_no_match(plan, now).await;
+        if !self.finds().contains(&plan.provider.id) {
+            self.note_no_match(plan, now).await;
+        }
         Ok(Entry::nothing("no_match", now + NO_MATCH))
     }
 
@@ -193,11 +203,15 @@ impl Finder {
         if let Some(row) = row.filter(|row| asking::is_live(row, clock::now())) {
             return Ok(asking::kept(&row));
         }
-        share::wait(&self.stores, plan.name.org, provider.id, until).await?;
+        share::wait(&self.stores, plan.name.org, provider.id, search.is_server, until).await?;
         let (name, variables) = (plan.name.clone(), Variables::default());
         let call = ProviderCall { provider, name, plan: call_plan, prepared, variables, until };
         let question = Question { call, asked, holder };
         asking::ask_once(&self.asks, tools, question).await.map(|(kept, _)| kept)
+    }
+
+    fn finds(&self) -> MutexGuard<'_, HashSet<Uuid>> {
+        self.finds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says, for whoever set the provider up, that its collection knows nobody by what was sent.

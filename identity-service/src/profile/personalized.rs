@@ -67,7 +67,7 @@ impl Finder {
         let provider = plan.provider.clone();
         let gate = self.tools.gates.of(provider.id);
         let _waits = gate.wait()?;
-        share::wait(&self.stores, plan.name.org, provider.id, *until).await?;
+        share::wait(&self.stores, plan.name.org, provider.id, true, *until).await?;
         let (name, variables) = (plan.name.clone(), Variables::default());
         let call = ProviderCall { provider, name, plan: call_plan, prepared, variables, until: *until };
         let now = clock::now();

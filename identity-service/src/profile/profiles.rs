@@ -97,7 +97,12 @@ pub type Fields = HashMap<Uuid, HashMap<String, String>>;
 impl Profiles {
     /// Makes the reader.
     pub fn new(stores: &Stores, tools: &Tools) -> Self {
-        let finder = Finder { tools: tools.clone(), stores: stores.clone(), asks: Flights::default() };
+        let finder = Finder {
+            tools: tools.clone(),
+            stores: stores.clone(),
+            asks: Flights::default(),
+            finds: Arc::default(),
+        };
         Self {
             finder,
             stores: stores.clone(),

@@ -237,7 +237,7 @@ pub async fn set(
         .await
 }
 
-/// Tells how a source's profile provider is. One that finds nobody's profile has the last error `no_match`.
+/// Tells how a source's profile provider is. One that has found nobody's profile yet has the last error `no_match`.
 #[utoipa::path(get, path = "/v1/admin/sources/{id}/profile-providers/amperity/status", tag = "profile-providers",
     params(("id" = Uuid, Path)), responses((status = 200, body = ProviderStatus)))]
 pub async fn status(

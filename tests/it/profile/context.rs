@@ -1,12 +1,14 @@
 //! Attributes as they are in the context of an event.
 
 use harness::{
+    answers::assert_accepted,
     profile_sim::COLLECTION,
     providers::{Enriching, subject},
     world::Options,
 };
-use proto::v1::ProfileResponse;
+use proto::v1::{ProfileResponse, Subject};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 /// A world with the mappings of the specification, and a visitor with a profile.
 async fn world() -> (Enriching, harness::browser::Browser) {
@@ -69,6 +71,34 @@ async fn the_values_of_an_event_are_sent_once_for_each_context() {
     // Another browser of nobody's sees none of it.
     let mut other = own.visitor().await;
     assert_eq!(own.page_profile(&mut other, "amperity").await, json!({}));
+}
+
+#[tokio::test]
+async fn a_page_sees_no_context_of_somebody_whom_its_browser_only_claims_to_be() {
+    let (own, _) = world().await;
+    let mut claimant = own.visitor().await;
+    own.sim.profiles().add("amp-2", "customer_id", "jane", &json!({"LifetimeTier": "gold", "Persona": "J"}));
+    own.sim.profiles().add(
+        "amp-3",
+        "email_sha256",
+        &hex::encode(Sha256::digest("jane@example.com")),
+        &json!({"LifetimeTier": "gold"}),
+    );
+    let login = json!({"type": "identify", "anonymousId": claimant.aid(), "userId": "jane"});
+    assert_accepted(&claimant.batch(&json!([login])).await, 1);
+    let told = own.profile(claimant.aid(), Some(event("shoes"))).await;
+    assert_eq!((told.id.as_str(), personalized(&told)["Persona"].as_str()), ("amp-2", Some("J")));
+    assert_eq!(own.page_profile(&mut claimant, "amperity").await, json!({}));
+    // Nor where the event carries an email.
+    let carrying = Subject { email: Some("jane@example.com".to_owned()), ..subject(claimant.aid()) };
+    let told = own.profiles(0, vec![(carrying, Some(event("hats")))]).await.remove(0);
+    assert_eq!((told.id.as_str(), personalized(&told)["Hero"].is_string()), ("amp-3", true));
+    assert_eq!(own.page_profile(&mut claimant, "amperity").await, json!({}));
+    // With a proof it is theirs.
+    own.prove(&mut claimant, "jane", "other@example.com").await;
+    own.profile(claimant.aid(), Some(event("ties"))).await;
+    let seen = own.page_profile(&mut claimant, "amperity").await;
+    assert_eq!((seen["Persona"].as_str(), seen["Hero"].as_str()), (Some("J"), Some("ties for \"gold\"")));
 }
 
 #[tokio::test]

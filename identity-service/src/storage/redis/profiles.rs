@@ -18,7 +18,7 @@ const GENERATION_FIELD: &str = "_g";
 /// Life of a key to which nothing is added.
 const LIFE_MS: i64 = 60 * 60 * 1000;
 /// Most fields of a key: a page whose every event has another context would fill it.
-const MAX_FIELDS: usize = 64;
+const MAX_FIELDS: usize = 32;
 /// Life of a count of calls.
 const COUNT_LIFE_S: u32 = 5;
 
