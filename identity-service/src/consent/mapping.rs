@@ -47,7 +47,7 @@ impl Category {
 }
 
 /// A consent platform whose codes are known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Preset {
     /// OneTrust's groups, `C0001` and on.
@@ -99,7 +99,7 @@ impl Preset {
 }
 
 /// A pipeline's mapping of codes to categories.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
 #[serde(from = "Stored")]
 pub struct ConsentMapping {
     /// The platform whose codes count where `codes` doesn't have them.

@@ -31,7 +31,7 @@ pub enum Decision {
 }
 
 /// The meaning of the absence of consent signals.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ConsentMode {
     /// Silence of all signals denies.
     Explicit,
@@ -40,7 +40,7 @@ pub enum ConsentMode {
 }
 
 /// A pipeline's rule for reading signals.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ConsentRule {
     /// The meaning of the absence of consent signals.
     pub mode: ConsentMode,

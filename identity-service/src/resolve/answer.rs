@@ -23,7 +23,7 @@ use crate::{
     first_party_ids::visit::Given,
     graph::transaction::Outcome,
     settings::{CollectHost, Source},
-    storage::mark::Mark,
+    storage::{cache_entries::ConsentEntry, mark::Mark},
     sync::{
         pending::{self, Asker},
         view::{self, View},
@@ -92,7 +92,7 @@ pub async fn of_person(
         }
         _ => Vec::new(),
     };
-    let warnings = not_understood(tenant, person, facts);
+    let warnings = not_understood(resolver, tenant, person, facts);
     Ok(Resolution {
         canonical_id: canonical.to_string(),
         anonymous_id: person.claims.anonymous_id().unwrap_or_default().to_owned(),
@@ -107,7 +107,7 @@ pub async fn of_person(
 }
 
 /// The warning about a consent object that came and in which nothing is known.
-fn not_understood(tenant: &Tenant, person: &Person, facts: &Facts) -> Vec<Warning> {
+fn not_understood(resolver: &Resolver, tenant: &Tenant, person: &Person, facts: &Facts) -> Vec<Warning> {
     let came = person.consent.as_ref().is_some_and(|new| new.json.is_some());
     let rule = tenant.source.as_ref().map_or(&ConsentRule::NONE, |source| &source.consent);
     let own;
@@ -119,7 +119,11 @@ fn not_understood(tenant: &Tenant, person: &Person, facts: &Facts) -> Vec<Warnin
             Some(&own)
         }
     };
-    if signals.is_none_or(|signals| signals.signals().unknown_names(rule).is_none()) {
+    let is_understood = |signals: &ConsentEntry| {
+        let reads = || signals.signals().unknown_names(rule).is_none();
+        resolver.understood.are_understood(signals.text().unwrap_or_default(), rule, reads)
+    };
+    if signals.is_none_or(is_understood) {
         return Vec::new();
     }
     counter!("datafly_consent_not_understood_total").increment(1);

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use self::{
     consent_writer::ConsentWriter,
     contacts::StoredContacts,
-    known_pairs::{DistinctUsers, ProvenUsers},
+    known_pairs::{DistinctUsers, ProvenUsers, UnderstoodConsents},
     link_token::LinkTokens,
 };
 use crate::{
@@ -56,6 +56,8 @@ pub struct Resolver {
     pub distinct_users: DistinctUsers,
     /// Users that are known to be vouched for.
     pub proven_users: ProvenUsers,
+    /// Consent objects that need not be read again.
+    pub understood: UnderstoodConsents,
     /// Emails and phones that need not be stored again.
     pub contacts: StoredContacts,
     /// Vendors of syncs that nobody is sent to for a while.
