@@ -7,8 +7,8 @@ use time::OffsetDateTime;
 
 use crate::clock;
 
-/// Reasons for which there is no profile, beside those of calls.
-pub const REASONS: [&str; 17] = [
+/// Reasons for which an entry has no profile; the empty one where it has.
+const REASONS: [&str; 16] = [
     "",
     "no_match",
     "no_input",
@@ -25,7 +25,6 @@ pub const REASONS: [&str; 17] = [
     "not_allowed",
     "erased",
     "unavailable",
-    "contexts",
 ];
 
 /// What was found out of a visitor's profile.
@@ -98,4 +97,36 @@ pub fn field(kind: char, digest: &[u8; 32]) -> String {
     let mut text = String::from(kind);
     URL_SAFE_NO_PAD.encode_string(digest.get(..16).unwrap_or_default(), &mut text);
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{profile::finding::word, providers::outcome::Failure};
+
+    #[test]
+    fn every_failure_comes_back_as_it_was_kept() {
+        for failure in [
+            Failure::Timeout,
+            Failure::Network,
+            Failure::NoSuchHost,
+            Failure::Status(503),
+            Failure::Malformed,
+            Failure::TooLarge,
+            Failure::RateLimited(Duration::ZERO),
+            Failure::Credentials,
+            Failure::Forbidden,
+            Failure::NotAllowed,
+            Failure::Busy(Duration::ZERO),
+            Failure::Erased,
+            Failure::Unavailable,
+        ] {
+            let kept =
+                Entry::nothing(word(failure), OffsetDateTime::UNIX_EPOCH + Duration::from_secs(1)).text();
+            let read = Entry::parse(&kept, OffsetDateTime::UNIX_EPOCH).unwrap();
+            assert_eq!(read.reason(), word(failure));
+        }
+    }
 }
