@@ -20,6 +20,7 @@ mod run;
 mod subjects;
 mod throttle;
 mod vendor_cookies;
+mod without_delivery;
 
 pub use routes::document;
 pub use run::run;

@@ -10,6 +10,7 @@ use crate::{
     core_client::CoreClient,
     routes::{self, Edge},
     vendor_cookies::VendorCookies,
+    without_delivery::WithoutDelivery,
 };
 
 /// Serves as the environment says, until it is told to stop.
@@ -23,6 +24,7 @@ pub async fn run() -> Result<(), EnvError> {
     let (proxies, bodies) = (Arc::new(config.trusted_proxies), Bodies::default());
     let throttle = Arc::default();
     let vendor_cookies = VendorCookies::default();
+    let without_delivery = WithoutDelivery::default();
     let workers = Workers::per_core(|| {
         let core = CoreClient::new(&config.core.cores, config.core.service_token.clone());
         let patient_core = CoreClient::patient(&config.core.cores, config.core.service_token.clone());
@@ -33,6 +35,7 @@ pub async fn run() -> Result<(), EnvError> {
             bodies: bodies.clone(),
             throttle: Arc::clone(&throttle),
             vendor_cookies: vendor_cookies.clone(),
+            without_delivery: without_delivery.clone(),
         };
         routes::app(edge).merge(serve::metrics::health(lifecycle.clone()))
     })?;

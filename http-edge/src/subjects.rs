@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderValue};
 use prost_types::Timestamp;
-use proto::v1::{ConsentSignals, Subject, VendorCookie};
+use proto::v1::{CollectedEvent, ConsentSignals, Subject, VendorCookie};
 use sha2::{Digest, Sha256};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -37,6 +37,18 @@ pub fn collapse<'a>(events: impl IntoIterator<Item = (usize, &'a str, Event<'a>)
         }
     }
     groups
+}
+
+/// The events of `groups` as they were sent, `raw` being all of them in order, each with its subject's place.
+pub fn events(groups: &[Group<'_>], raw: &[&str]) -> Vec<CollectedEvent> {
+    let mut raw = raw.iter();
+    let mut events = Vec::with_capacity(raw.len());
+    for (subject, group) in groups.iter().enumerate() {
+        let subject = u32::try_from(subject).unwrap_or(u32::MAX);
+        let own = raw.by_ref().take(group.indices.len());
+        events.extend(own.map(|raw| CollectedEvent { subject, json: raw.as_bytes().to_vec() }));
+    }
+    events
 }
 
 /// True where both events say the same about who the person is, and neither says what the other would hide.

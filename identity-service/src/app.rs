@@ -1,7 +1,7 @@
 //! The core, built once at the start: what its doors call.
 
 use crate::{
-    enrich::Enrichment, identity_admin::IdentityAdmin, profile::Profiles, resolve::Resolver,
+    delivery::Keeper, enrich::Enrichment, identity_admin::IdentityAdmin, profile::Profiles, resolve::Resolver,
     settings::Settings, storage::Stores, sync::GatewaySync,
 };
 
@@ -13,6 +13,8 @@ pub struct App {
     pub settings: Settings,
     /// The resolver of browsers and users.
     pub resolver: Resolver,
+    /// The keeper of events that are to be delivered.
+    pub keeper: Keeper,
     /// The gateway sync of vendors.
     pub sync: GatewaySync,
     /// The administration of people.

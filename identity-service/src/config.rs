@@ -1,6 +1,6 @@
 //! The core's environment variables, read and checked at its start.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use egress::{
     Egress,
@@ -18,7 +18,9 @@ use serve::{
     tls::TlsAcceptor,
 };
 
-use crate::{auth::service_token::ServiceTokens, storage::redis::address::RedisAddress};
+use crate::{
+    auth::service_token::ServiceTokens, providers::duration, storage::redis::address::RedisAddress,
+};
 
 const KNOWN: &[&str] = &[
     "DATABASE_URL",
@@ -39,12 +41,18 @@ const KNOWN: &[&str] = &[
     "OUTBOUND_ALLOW_CIDRS",
     "OUTBOUND_ALLOW_HOSTS",
     "OUTBOUND_CA",
+    "EVENT_LOG_KEEP",
+    "EVENT_LOG_SOURCE_BYTES",
     "ALLOW_LOOPBACK",
 ];
 
 /// The port that services and engineers expect the core at.
 const PORT: u16 = 50051;
 const METRICS_PORT: u16 = 9051;
+/// Time for which the event log keeps what every destination has had, unless it is told.
+const EVENT_LOG_KEEP: Duration = Duration::from_hours(24);
+/// Bytes of a source's events that may wait for a destination, unless it is told: 10 GiB.
+const EVENT_LOG_SOURCE_BYTES: i64 = 10 * 1024 * 1024 * 1024;
 
 /// The settings that the core is told at its start.
 pub struct Config {
@@ -62,6 +70,10 @@ pub struct Config {
     pub tls: Option<TlsAcceptor>,
     /// The client of calls to vendors and to customers' own services.
     pub egress: Egress,
+    /// Time for which the event log keeps what every destination has had.
+    pub event_log_keep: Duration,
+    /// Bytes of a source's events that may wait for a destination.
+    pub event_log_source_bytes: i64,
     /// True where customers' hosts may be on loopback or private addresses.
     pub allow_loopback: bool,
 }
@@ -97,6 +109,8 @@ impl Config {
             tls: serve::tls::acceptor(env)?,
             process,
             egress: egress(env)?,
+            event_log_keep: event_log_keep(env)?,
+            event_log_source_bytes: event_log_source_bytes(env)?,
             allow_loopback: process::allow_loopback(env)?,
         })
     }
@@ -138,6 +152,18 @@ fn egress(env: &Env) -> Result<Egress, EnvError> {
     let authorities = env.secret(CA)?;
     let authorities = authorities.as_ref().map(ExposeSecret::expose_secret);
     Egress::new(openings, authorities).map_err(|error| EnvError::malformed(CA, error))
+}
+
+fn event_log_keep(env: &Env) -> Result<Duration, EnvError> {
+    const NAME: &str = "EVENT_LOG_KEEP";
+    let kept = env.optional(NAME)?.map(|text| duration::event_log(&text)).transpose();
+    Ok(kept.map_err(|why| EnvError::malformed(NAME, why))?.unwrap_or(EVENT_LOG_KEEP))
+}
+
+fn event_log_source_bytes(env: &Env) -> Result<i64, EnvError> {
+    const NAME: &str = "EVENT_LOG_SOURCE_BYTES";
+    let bytes = env.parsed_or(NAME, EVENT_LOG_SOURCE_BYTES)?;
+    if bytes > 0 { Ok(bytes) } else { Err(EnvError::malformed(NAME, "must be a number of bytes")) }
 }
 
 fn unfit(error: TlsError) -> EnvError {

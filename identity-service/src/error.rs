@@ -43,6 +43,9 @@ pub enum Error {
     /// Rows that were read have changed before they were locked; the whole transaction is to be tried again.
     #[error("another change came first")]
     Moved,
+    /// The event log could not be written or read.
+    #[error("event log: {0}")]
+    Log(#[from] event_log::LogError),
     /// A task of ours died.
     #[error("task: {0}")]
     Task(#[from] tokio::task::JoinError),
@@ -85,6 +88,10 @@ impl Error {
             Self::Redis(_) | Self::RedisLane(_) => {
                 serve::warn_on_change!(WARN, error = %self, "redis");
                 ErrorReason::Unavailable
+            }
+            Self::Log(error) => {
+                serve::warn_on_change!(WARN, %error, "event log");
+                if error.is_full() { ErrorReason::Overloaded } else { ErrorReason::Unavailable }
             }
             Self::Task(error) => {
                 serve::warn_on_change!(ERROR, %error, "task");

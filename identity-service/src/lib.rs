@@ -7,6 +7,7 @@ mod clock;
 mod config;
 mod consent;
 mod consistency;
+mod delivery;
 mod enrich;
 mod error;
 mod first_party_ids;

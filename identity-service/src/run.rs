@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use event_log::PostgresLog;
 use migrations::{migrate, pool::PgPool};
 use serve::{EnvError, Exempt, Lifecycle, Workers};
 use tonic_health::server::HealthReporter;
@@ -11,6 +12,7 @@ use crate::{
     clock,
     config::{self, Config},
     consistency::{self, CompareError},
+    delivery::Keeper,
     enrich::Enrichment,
     graph::writer::GraphWriter,
     grpc,
@@ -109,10 +111,13 @@ pub async fn run(development: bool) -> Result<(), StartError> {
         .map_err(|error| StartError::Settings(error.to_string()))?;
     warn_of_taken_fields(&stores).await;
     let app = Arc::new(build(&config, &stores, &settings, tombstones));
+    let backlog = app.keeper.backlog.clone();
     if let Err(error) = app.identity_admin.store_keys().await {
         tracing::warn!(%error, "keys of tombstones are not stored; the next start tries again");
     }
 
+    let log = PostgresLog::new(stores.postgres.clone());
+    reaper::keep_events(&log, config.event_log_keep, clock::now()).await;
     if let Err(error) = reaper::keep_months(&stores, clock::now()).await {
         tracing::warn!(%error, "months of used proofs are not kept; the reaper tries again");
     }
@@ -126,6 +131,13 @@ pub async fn run(development: bool) -> Result<(), StartError> {
     let workers = Workers::per_core(|| service.clone())?;
     lifecycle.set_started();
     spawn_background(&lifecycle, &stores, &settings, reporter);
+    let (all, known, limit) = (stores.clone(), settings.clone(), config.event_log_source_bytes);
+    lifecycle.spawn_supervised("backlog", move |stop| {
+        backlog.clone().watch_until(all.clone(), known.clone(), limit, stop)
+    });
+    let keep = config.event_log_keep;
+    lifecycle
+        .spawn_supervised("reaper", move |stop| reaper::reap_until(stores.clone(), log.clone(), keep, stop));
     serve::serve_tls(listener, "grpc", Exempt::Vouched, config.tls, workers, lifecycle).await;
     tracing::info!("stopped");
     Ok(())
@@ -175,6 +187,7 @@ fn build(config: &Config, stores: &Stores, settings: &Settings, tombstones: Arc<
             breakers: breakers.clone(),
             new_identities: NewIdentities::default(),
         },
+        keeper: Keeper::start(stores, PostgresLog::new(stores.postgres.clone()), config.keys.clone()),
         sync: GatewaySync {
             stores: stores.clone(),
             settings: settings.clone(),
@@ -212,6 +225,4 @@ fn spawn_background(lifecycle: &Lifecycle, stores: &Stores, settings: &Settings,
     lifecycle.spawn_supervised("settings", move |stop| known.clone().poll_until(stop));
     let all = stores.clone();
     lifecycle.spawn_supervised("repairs", move |stop| repairs::drain_until(all.clone(), stop));
-    let all = stores.clone();
-    lifecycle.spawn_supervised("reaper", move |stop| reaper::reap_until(all.clone(), stop));
 }

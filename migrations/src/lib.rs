@@ -4,6 +4,7 @@
 pub mod database;
 pub mod migrate;
 pub mod pool;
+pub mod prepared;
 pub mod rows;
 pub mod schema;
 pub mod sealed;

@@ -282,6 +282,7 @@ table! {
         at_row -> Uuid,
         started_at -> Timestamptz,
         finished_at -> Nullable<Timestamptz>,
+        previous_key_id -> Nullable<Binary>,
     }
 }
 
@@ -450,6 +451,125 @@ table! {
         created_at -> Timestamptz,
     }
 }
+
+table! {
+    destinations (id) {
+        id -> Uuid,
+        org_id -> Uuid,
+        source_id -> Uuid,
+        vendor -> Text,
+        enabled -> Bool,
+        config -> Jsonb,
+        sealed -> Nullable<Binary>,
+        sealed_at -> Nullable<Timestamptz>,
+        credentials -> Array<Text>,
+        version -> Integer,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+    }
+}
+
+table! {
+    events (day, source_id, event_id) {
+        seq -> BigInt,
+        day -> Date,
+        org_id -> Uuid,
+        source_id -> Uuid,
+        canonical_id -> Uuid,
+        event_id -> Uuid,
+        received_at -> Timestamptz,
+        body -> Binary,
+    }
+}
+
+table! {
+    event_heads (source_id) {
+        source_id -> Uuid,
+        org_id -> Uuid,
+        seq -> BigInt,
+        events -> BigInt,
+        bytes -> BigInt,
+    }
+}
+
+table! {
+    delivery_cursors (destination_id) {
+        destination_id -> Uuid,
+        source_id -> Uuid,
+        position -> BigInt,
+        events -> BigInt,
+        bytes -> BigInt,
+        owner -> Nullable<Uuid>,
+        epoch -> BigInt,
+        lease_until -> Nullable<Timestamptz>,
+        paused_at -> Nullable<Timestamptz>,
+        reason -> Nullable<Text>,
+        until -> Nullable<Timestamptz>,
+        rate -> Nullable<Float>,
+        dropping_at -> Nullable<Timestamptz>,
+        last_success_at -> Nullable<Timestamptz>,
+        last_error -> Nullable<Jsonb>,
+    }
+}
+
+table! {
+    deliveries (id) {
+        id -> Uuid,
+        destination_id -> Uuid,
+        org_id -> Uuid,
+        canonical_id -> Uuid,
+        event_id -> Uuid,
+        seq -> BigInt,
+        lane -> Binary,
+        received_at -> Timestamptz,
+        sealed -> Binary,
+        attempts -> SmallInt,
+        next_at -> Nullable<Timestamptz>,
+        dead_at -> Nullable<Timestamptz>,
+        reason -> Nullable<Text>,
+        last_status -> Nullable<SmallInt>,
+    }
+}
+
+table! {
+    replays (id) {
+        id -> Uuid,
+        org_id -> Uuid,
+        destination_id -> Uuid,
+        from_at -> Timestamptz,
+        to_at -> Timestamptz,
+        events -> Array<Text>,
+        position -> Nullable<BigInt>,
+        sent -> BigInt,
+        failed -> BigInt,
+        state -> Text,
+        started_by -> Text,
+        created_at -> Timestamptz,
+        finished_at -> Nullable<Timestamptz>,
+    }
+}
+
+table! {
+    live_watches (source_id) {
+        source_id -> Uuid,
+        org_id -> Uuid,
+        until -> Timestamptz,
+    }
+}
+
+table! {
+    live_events (source_id, seq) {
+        source_id -> Uuid,
+        seq -> BigInt,
+        org_id -> Uuid,
+        canonical_id -> Uuid,
+        event_id -> Uuid,
+        at -> Timestamptz,
+        body -> Binary,
+    }
+}
+
+diesel::allow_tables_to_appear_in_same_query!(delivery_cursors, destinations, deliveries, event_heads, replays);
 
 diesel::allow_tables_to_appear_in_same_query!(
     canonicals,

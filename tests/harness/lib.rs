@@ -13,6 +13,7 @@ pub mod cluster;
 pub mod consent_strings;
 pub mod control;
 pub mod database;
+pub mod delivery;
 pub mod enrich_sim;
 pub mod enrich_story;
 pub mod grpc;

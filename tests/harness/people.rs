@@ -45,7 +45,7 @@ impl People {
 
     /// Resolves subjects, in one call.
     pub async fn resolve(&self, core: usize, subjects: Vec<Subject>) -> Result<Vec<Resolution>, Status> {
-        let request = ResolveRequest { caller: Some(self.caller.clone()), subjects };
+        let request = ResolveRequest { caller: Some(self.caller.clone()), subjects, ..ResolveRequest::default() };
         Ok(self.core(core).resolve().resolve(request).await?.into_inner().resolutions)
     }
 

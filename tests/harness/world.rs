@@ -203,7 +203,7 @@ impl World {
         let subject = Subject { anonymous_id: Some("a-server-s".to_owned()), ..Subject::default() };
         let caller = Some(Caller { kind: Some(Kind::Collect(collect)) });
         let api = self.cluster.api(core, &self.cluster.secrets.edge_token).unwrap();
-        api.resolve().resolve(ResolveRequest { caller, subjects: vec![subject] }).await.map(drop)
+        api.resolve().resolve(ResolveRequest { caller, subjects: vec![subject], ..ResolveRequest::default() }).await.map(drop)
     }
 
     /// Vendor IDs that delivery gets for an anonymous ID of the customer's.

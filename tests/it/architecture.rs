@@ -20,7 +20,7 @@ const CORE: Floors = &[
     &["providers"],
     &["enrich", "first_party_ids", "profile", "sync"],
     &["resolve"],
-    &["consistency", "identity_admin"],
+    &["consistency", "delivery", "identity_admin"],
     &["laws"],
     &["app"],
     &["grpc"],
@@ -31,7 +31,7 @@ const CORE: Floors = &[
 ];
 
 const EDGE: Floors = &[
-    &["config", "cookies", "error", "finish_on_drop"],
+    &["config", "cookies", "error", "finish_on_drop", "without_delivery"],
     &["memory"],
     &["gzip"],
     &["body", "core_client", "event", "query", "throttle"],

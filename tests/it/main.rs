@@ -7,6 +7,7 @@
 
 mod architecture;
 mod control_plane;
+mod delivery;
 mod enrich;
 mod faults;
 mod graph;

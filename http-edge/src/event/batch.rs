@@ -19,6 +19,8 @@ pub struct Body<'a> {
     pub events: Vec<&'a RawValue>,
     /// The batch's own context, from which each event takes what it has not itself.
     pub shared: Option<Event<'a>>,
+    /// That context as it was sent; none where there is none.
+    pub context: Option<&'a RawValue>,
     /// False where the sender wants no pending syncs; none of a body that is one event, which says so itself.
     pub wants_syncs: Option<bool>,
 }
@@ -32,7 +34,8 @@ pub fn split(body: &[u8]) -> Result<Body<'_>, ErrorReason> {
         Some(Events::All(events)) if events.is_empty() => return Err(ErrorReason::EmptyBatch),
         Some(Events::All(events)) => events,
     };
-    Ok(Body { events, shared: shared(&contexts)?, wants_syncs: Some(wants_syncs) })
+    let context = contexts.last().copied().filter(|context| context.get().starts_with('{'));
+    Ok(Body { events, shared: shared(&contexts)?, context, wants_syncs: Some(wants_syncs) })
 }
 
 /// Takes the event that is the whole body: an object.
@@ -40,7 +43,7 @@ pub fn single(body: &[u8]) -> Result<Body<'_>, ErrorReason> {
     let event: &RawValue = read(body)?;
     let is_object = event.get().starts_with('{');
     is_object
-        .then(|| Body { events: vec![event], shared: None, wants_syncs: None })
+        .then(|| Body { events: vec![event], shared: None, context: None, wants_syncs: None })
         .ok_or(ErrorReason::InvalidJson)
 }
 

@@ -1,6 +1,6 @@
 //! `POST /v1/batch`, `/v1/t`, `/v1/p`, `/v1/i`: events in, one call to the core, an answer per event.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -9,7 +9,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, header, request::Parts};
-use proto::v1::{AuthenticateRequest, CollectCaller, ErrorReason, Resolution, ResolveRequest, Subject};
+use proto::v1::{
+    AuthenticateRequest, CollectCaller, CollectedEvent, ErrorReason, Resolution, ResolveRequest, Subject,
+};
 use serve::discard;
 use tracing::error;
 
@@ -55,6 +57,9 @@ pub async fn single(
     .await
 }
 
+/// Time after which events that could not be kept may be sent again.
+const EVENTS_DELAY: Duration = Duration::from_secs(2);
+
 type Split = fn(&[u8]) -> Result<event::Body<'_>, ErrorReason>;
 type Write = fn(Answer) -> Response;
 
@@ -98,13 +103,22 @@ async fn take(
     caller.events = u32::try_from(count).unwrap_or(u32::MAX);
     let has_cookie = !signed && !cookies::anonymous_ids(&parts.headers).is_empty();
     let wants_syncs = split.wants_syncs;
+    let key = sender.holder().key;
+    let leaves_out = edge.without_delivery.contains(key);
+    let context = split.context.filter(|_| !leaves_out).map(|context| context.get().as_bytes().to_vec());
     let (mut events, mut errors) = parse(split, event::Sender { signs: signed, has_cookie });
     let wants_syncs =
         wants_syncs.unwrap_or_else(|| events.first().is_some_and(|(_, _, event)| !event.no_syncs));
     let wants_syncs = wants_syncs && may_sync(&parts.headers);
     let mut warnings = warnings::of_events(&mut events);
 
+    let raw: Vec<&str> = if leaves_out { Vec::new() } else { events.iter().map(|(_, raw, _)| *raw).collect() };
     let groups = subjects::collapse(events);
+    let brought = Brought {
+        events: subjects::events(&groups, &raw),
+        batch_context: context.unwrap_or_default(),
+        left_out: leaves_out,
+    };
     let origin = caller.origin.clone().filter(|_| !signed);
     let vendor_cookies = vendor_cookies(edge, &parts.headers, signed).await;
     let vendor_cookies =
@@ -113,9 +127,12 @@ async fn take(
     let subjects = subjects::subjects(&groups, &parts.headers, browser_cookies.as_ref(), wants_syncs);
     let groups: Vec<_> = groups.into_iter().map(|group| (group.indices, group.consent_of)).collect();
     caller.signed_body = signed.then(|| std::mem::take(&mut body.sent));
-    let resolutions = call(edge, &caller::trace(&parts.headers), caller, subjects).await;
-    edge.throttle.learn(sender, count, resolutions.as_ref().err());
-    let resolutions = resolutions?;
+    let answered = call(edge, &caller::trace(&parts.headers), caller, subjects, brought).await;
+    edge.throttle.learn(sender, count, answered.as_ref().err());
+    let Answered { resolutions, keeps_events, events_error } = answered?;
+    if let Some(keeps_events) = keeps_events {
+        edge.without_delivery.learn(key, leaves_out, keeps_events);
+    }
     let (mut anonymous_id, mut pending_syncs, mut jar) = (None, Vec::new(), BTreeMap::new());
     for ((indices, consent_of), resolution) in groups.into_iter().zip(resolutions) {
         if let Some((error, retry)) = rejection(&resolution) {
@@ -129,19 +146,23 @@ async fn take(
     }
     errors.sort_unstable_by_key(|rejected| rejected.index);
     let accepted = count.saturating_sub(errors.len());
-    measure(accepted, &errors);
+    measure(accepted, &errors, events_error.as_ref());
 
-    let pending_syncs = pending_syncs.into_iter().map(Pending::from).collect();
-    let mut response = write(Answer {
-        success: true,
-        accepted,
-        warnings: warnings::of_taken(warnings, |index| {
-            errors.binary_search_by_key(&index, |error| error.index).is_ok()
-        }),
-        errors,
-        anonymous_id,
-        pending_syncs,
-    });
+    // Cookies are set all the same: a first visitor would be somebody new with each try.
+    let mut response = if let Some(error) = events_error {
+        error.into_response()
+    } else {
+        write(Answer {
+            success: true,
+            accepted,
+            warnings: warnings::of_taken(warnings, |index| {
+                errors.binary_search_by_key(&index, |error| error.index).is_ok()
+            }),
+            errors,
+            anonymous_id,
+            pending_syncs: pending_syncs.into_iter().map(Pending::from).collect(),
+        })
+    };
     no_store(&mut response);
     if let Some(origin) = origin {
         cors::allow_origin(&mut response, &origin);
@@ -191,25 +212,51 @@ fn parse(body: event::Body<'_>, sender: event::Sender) -> (Vec<(usize, &str, Eve
     (events, errors)
 }
 
+/// The events of a request, for the core to keep.
+struct Brought {
+    events: Vec<CollectedEvent>,
+    batch_context: Vec<u8>,
+    left_out: bool,
+}
+
+/// The core's answer to a request.
+#[derive(Default)]
+struct Answered {
+    resolutions: Vec<Resolution>,
+    /// True where events are to be sent along; none where the core was not asked.
+    keeps_events: Option<bool>,
+    /// The reason for which no event is kept, though they are to be.
+    events_error: Option<ApiError>,
+}
+
 /// Makes the one call of a request. Where no event is valid the caller must be known all the same.
 async fn call(
     edge: &Edge,
     trace: &Trace,
     caller: CollectCaller,
     subjects: Vec<Subject>,
-) -> Result<Vec<Resolution>, ApiError> {
+    brought: Brought,
+) -> Result<Answered, ApiError> {
     if subjects.is_empty() {
         let request = AuthenticateRequest { caller: Some(caller), before_body: false };
         Box::pin(edge.core.authenticate(trace, request)).await?;
-        return Ok(Vec::new());
+        return Ok(Answered::default());
     }
     let asked = subjects.len();
-    let request = ResolveRequest { caller: Some(caller::message(caller)), subjects };
-    let resolutions = edge.core.resolve(trace, request).await?.resolutions;
-    if resolutions.len() == asked {
-        return Ok(resolutions);
+    let Brought { events, batch_context, left_out } = brought;
+    let caller = Some(caller::message(caller));
+    let request = ResolveRequest { caller, subjects, events, batch_context, events_left_out: left_out };
+    let answer = edge.core.resolve(trace, request).await?;
+    let answered = answer.resolutions.len();
+    if answered == asked {
+        let events_error = answer.events_error.map(|error| ApiError::after(error.reason(), EVENTS_DELAY));
+        return Ok(Answered {
+            resolutions: answer.resolutions,
+            keeps_events: Some(answer.keeps_events),
+            events_error,
+        });
     }
-    error!(asked, answered = resolutions.len(), "the core's answer does not match");
+    error!(asked, answered, "the core's answer does not match");
     Err(ErrorReason::Unavailable.into())
 }
 
@@ -220,9 +267,9 @@ fn rejection(resolution: &Resolution) -> Option<(ApiError, bool)> {
     Some((ApiError::new(error.reason(), message), error.retry))
 }
 
-fn measure(accepted: usize, errors: &[Rejected]) {
+fn measure(accepted: usize, errors: &[Rejected], not_kept: Option<&ApiError>) {
     let count = |outcome, by| metrics::counter!("datafly_events_total", "outcome" => outcome).increment(by);
-    count("accepted", u64::try_from(accepted).unwrap_or_default());
+    count(not_kept.map_or("accepted", ApiError::code), u64::try_from(accepted).unwrap_or_default());
     for rejected in errors {
         count(rejected.error.code(), 1);
     }

@@ -38,6 +38,7 @@ use crate::{
     query::Query,
     throttle::{Sender, Throttle},
     vendor_cookies::VendorCookies,
+    without_delivery::WithoutDelivery,
 };
 
 /// State that every route works with.
@@ -54,6 +55,8 @@ pub struct Edge {
     pub throttle: Arc<Throttle>,
     /// Names of the cookies that the core reads.
     pub vendor_cookies: VendorCookies,
+    /// Keys whose events need not be sent along.
+    pub without_delivery: WithoutDelivery,
 }
 
 impl Edge {

@@ -4,6 +4,7 @@
 mod client;
 pub mod openings;
 mod resolver;
+pub mod retry_after;
 pub mod target;
 
 pub use client::{Answer, CallError, Egress, Limits, Request, StartError};

@@ -7,7 +7,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use super::signature::SignedAt;
-use crate::settings::{CollectHost, Source};
+use crate::settings::{CollectHost, Environment, Source};
 
 /// The party for whom a call is answered.
 #[derive(Debug)]
@@ -21,6 +21,10 @@ pub struct Tenant {
     pub browser: bool,
     /// True where identifiers are vouched for: by a signed call, or an internal service.
     pub verified: bool,
+    /// The environment that the key is for; live where a service names an organisation.
+    pub environment: Environment,
+    /// Address of the browser; none where it is not known, and for servers and services.
+    pub client_ip: Option<String>,
     /// Network of the browser, by which the identities that it brings are counted; none where they are not.
     pub network: Option<IpAddr>,
     /// User-Agent of the browser; none where it sent none, and for services.

@@ -14,6 +14,7 @@ use crate::{
         service_token::Roles,
     },
     error::{Error, Result},
+    settings::Environment,
 };
 
 /// Returns the roles that the guard found.
@@ -43,6 +44,8 @@ pub async fn tenant(
                 source: None,
                 browser: false,
                 verified: true,
+                environment: Environment::Live,
+                client_ip: None,
                 network: None,
                 user_agent: None,
                 signed_at: None,
@@ -61,7 +64,9 @@ pub async fn tenant(
                 browser: known.signed_at.is_none(),
                 verified: known.signed_at.is_some(),
                 user_agent: collect.user_agent,
-                network: client_ip.and_then(|address| address.parse().ok()).map(network),
+                environment: known.environment,
+                network: client_ip.as_ref().and_then(|address| address.parse().ok()).map(network),
+                client_ip,
                 signed_at: known.signed_at,
                 own_origins: snapshot.own_origins(known.org),
                 host: known.host,

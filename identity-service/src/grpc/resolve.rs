@@ -13,6 +13,7 @@ use crate::{
     app::App,
     auth::pipeline_key::Purpose,
     clock,
+    delivery::Brought,
     error::Error,
     identifiers::{self, Kind, Parsed},
     storage::lookup::IdentityName,
@@ -36,14 +37,25 @@ pub struct Service {
 impl ResolveService for Service {
     async fn resolve(&self, request: Request<ResolveRequest>) -> Result<Response<ResolveResponse>, Status> {
         let roles = caller::roles(&request);
-        let ResolveRequest { caller, subjects } = request.into_inner();
+        let ResolveRequest { caller, subjects, events, batch_context, events_left_out } = request.into_inner();
         if !(1..=MAX_ITEMS).contains(&subjects.len()) {
             return Err(Error::invalid("subjects").into());
         }
         let now = clock::now();
         let tenant = caller::tenant(&self.app, caller, roles, Purpose::Send, subjects.len(), now).await?;
+        let brought = Brought::read(&tenant, &subjects, events, batch_context, events_left_out)?;
         let resolutions = self.app.resolver.resolve(&tenant, subjects, now).await?;
-        Ok(Response::new(ResolveResponse { resolutions }))
+        let Some(brought) = brought else {
+            return Ok(Response::new(ResolveResponse { resolutions, ..ResolveResponse::default() }));
+        };
+        // Boxed, as most sources keep none and each call would carry the room for this.
+        let kept = Box::pin(self.app.keeper.keep(&tenant, brought, &resolutions, now)).await;
+        Ok(Response::new(ResolveResponse {
+            resolutions,
+            events_kept: u32::try_from(kept.events).unwrap_or(u32::MAX),
+            events_error: kept.error,
+            keeps_events: true,
+        }))
     }
 
     async fn vendor_ids(

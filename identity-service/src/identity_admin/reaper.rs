@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use diesel::{QueryableByName, sql_types::Bool};
 use diesel_async::{AsyncConnection, RunQueryDsl};
+use event_log::PostgresLog;
 use metrics::counter;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
@@ -48,9 +49,10 @@ struct Reaped {
 }
 
 /// Reaps batch after batch until `stop`.
-pub async fn reap_until(stores: Stores, stop: CancellationToken) {
+pub async fn reap_until(stores: Stores, log: PostgresLog, keep: Duration, stop: CancellationToken) {
     loop {
         let mut is_more = false;
+        keep_events(&log, keep, clock::now()).await;
         match reap(&stores, clock::now()).await {
             Ok(Reaped { removed, more_ended }) => {
                 if removed > 0 {
@@ -116,6 +118,21 @@ pub async fn keep_months(stores: &Stores, now: OffsetDateTime) -> Result<u64> {
         })
         .await?;
     Ok(u64::try_from(dropped).unwrap_or_default())
+}
+
+/// Makes room for the events of days to come, and drops days that ended `keep` ago.
+pub async fn keep_events(log: &PostgresLog, keep: Duration, now: OffsetDateTime) {
+    let keep = time::Duration::try_from(keep).unwrap_or(time::Duration::DAY);
+    match log.maintain(now.date(), keep).await {
+        Ok(kept) => {
+            counter!("datafly_reaped_total", "what" => "days")
+                .increment(u64::try_from(kept.dropped).unwrap_or_default());
+            if kept.expired > 0 {
+                tracing::error!(events = kept.expired, "events are gone that a destination has not had in seven days");
+            }
+        }
+        Err(error) => serve::warn_on_change!(WARN, %error, "days of the event log were not kept"),
+    }
 }
 
 /// Writes anew what Redis serves of a batch of identities some of whose vendor IDs have ended until `now` while

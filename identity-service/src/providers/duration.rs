@@ -7,6 +7,14 @@ pub const TTL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::fro
 /// Bounds of how long a customer's own provider may take to answer.
 pub const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(10);
 
+/// Bounds of how long the event log keeps what every destination has had.
+const EVENT_LOG: RangeInclusive<Duration> = Duration::from_hours(1)..=Duration::from_hours(7 * 24);
+
+/// Parses the time for which the event log keeps events, 1h to 7d.
+pub fn event_log(text: &str) -> Result<Duration, &'static str> {
+    parse(text).filter(|time| EVENT_LOG.contains(time)).ok_or("must be 1h to 7d: a whole number and h or d")
+}
+
 /// Parses a time to live within [`TTL`].
 pub fn ttl(text: &str) -> Result<Duration, &'static str> {
     parse(text)

@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use egress::{Egress, Limits};
+use egress::{retry_after, Egress, Limits};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use migrations::sealed::SealKeys;
 use secrecy::{ExposeSecret, SecretString};
@@ -17,7 +17,7 @@ use super::{
     credentials, echo,
     outcome::{Answer, Failure, Found},
     plan::{LONGEST_NONE, MAX_ANSWER_BYTES, Plan, Prepared},
-    render, retry_after,
+    render,
     template::Template,
     uid2::{self, Refresh, envelope},
     variables::Variables,
@@ -26,6 +26,8 @@ use crate::{
     clock, identifiers::placeholder::is_placeholder, settings::StoredProvider, vendors::enrichment::Protocol,
 };
 
+/// Pause after a 429 that does not say how long.
+const PAUSE: Duration = Duration::from_mins(1);
 /// Longest ID that is kept, in bytes.
 const MAX_VALUE_BYTES: usize = 4096;
 /// Longest attributes that are kept, in bytes as JSON.
@@ -175,7 +177,10 @@ impl Exchange<'_> {
         match answer.status.as_u16() {
             401 => Err(Failure::Credentials),
             403 => Err(Failure::Forbidden),
-            429 => Err(Failure::RateLimited(retry_after::read(&answer.headers, clock::system(clock::now())))),
+            429 => {
+                let pause = retry_after::read(&answer.headers, clock::system(clock::now()));
+                Err(Failure::RateLimited(pause.unwrap_or(PAUSE)))
+            }
             _ => Ok(answer),
         }
     }

@@ -20,7 +20,6 @@ pub mod person;
 pub mod plan;
 pub mod render;
 pub mod request_template;
-pub mod retry_after;
 pub mod single_flight;
 mod status;
 pub mod subject;

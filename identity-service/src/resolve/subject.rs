@@ -247,6 +247,8 @@ mod tests {
 
     fn tenant(browser: bool) -> Tenant {
         Tenant {
+            environment: crate::settings::Environment::Live,
+            client_ip: None,
             network: None,
             user_agent: None,
             org: Uuid::nil(),

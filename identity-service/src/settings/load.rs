@@ -13,7 +13,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use migrations::{
     rows,
     schema::{
-        collect_hosts, config_version, generated_ids, identity_sources, orgs, pipeline_keys, pipelines,
+        collect_hosts, config_version, destinations, generated_ids, identity_sources, orgs, pipeline_keys, pipelines,
         server_secrets, sources, tombstone_keys,
     },
     sealed::{Place, SealKeys, columns::TOMBSTONE_KEYS},
@@ -118,6 +118,14 @@ async fn load_here(
     let source_rows = of_changed!(sources, rows::Source);
     let own_providers = providers::load(connection, &changed).await?;
     let own_profile_providers = providers::load_profiles(connection, &changed).await?;
+    let delivering: HashSet<Uuid> = destinations::table
+        .filter(destinations::org_id.eq_any(&changed))
+        .filter(destinations::enabled)
+        .select(destinations::source_id)
+        .load::<Uuid>(connection)
+        .await?
+        .into_iter()
+        .collect();
     let key_rows = of_changed!(pipeline_keys, rows::PipelineKey);
 
     let stored: Vec<rows::TombstoneKey> = tombstone_keys::table
@@ -164,6 +172,7 @@ async fn load_here(
             generated_ids: vendors::generated_ids().filter(|record| collects.makes(record)).collect(),
             providers: of_source(&own_providers, row.id),
             profile_providers: of_source(&own_profile_providers, row.id),
+            keeps_events: delivering.contains(&row.id),
             tells_claimed: row.browser_identity == "claimed",
             refused_host: before.source(row.id).map(|source| source.refused_host.clone()).unwrap_or_default(),
             id: row.id,

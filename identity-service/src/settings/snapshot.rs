@@ -92,6 +92,8 @@ pub struct Source {
     pub providers: Vec<Arc<StoredProvider>>,
     /// Providers of profiles that are enabled on it, and can be asked.
     pub profile_providers: Vec<Arc<StoredProvider>>,
+    /// True where a destination takes its events, so that they are kept until it has had them.
+    pub keeps_events: bool,
     /// True where a browser is told what belongs to whom it only claims to be (`browser_identity`).
     pub tells_claimed: bool,
     /// The last host by which its keys were refused; handed on from snapshot to snapshot.

@@ -26,10 +26,22 @@ pub const TOMBSTONE_KEYS: Column = Column { table: "tombstone_keys", column: "se
 
 /// Tokens that vendors gave to refresh an ID with.
 pub const ENRICHMENTS: Column = Column { table: "enrichments", column: "sealed" };
+/// Credentials of destinations.
+pub const DESTINATIONS: Column = Column { table: "destinations", column: "sealed" };
+/// Events that a destination has not taken. The log's own are sealed with keys that are derived, and are gone soon.
+pub const DELIVERIES: Column = Column { table: "deliveries", column: "sealed" };
 
 /// The sealed columns of the whole database.
-pub const ALL: [Column; 6] =
-    [SERVER_SECRETS, ENRICHMENT_SETTINGS, SECRETS, PROFILE_PROVIDERS, TOMBSTONE_KEYS, ENRICHMENTS];
+pub const ALL: [Column; 8] = [
+    SERVER_SECRETS,
+    ENRICHMENT_SETTINGS,
+    SECRETS,
+    PROFILE_PROVIDERS,
+    TOMBSTONE_KEYS,
+    ENRICHMENTS,
+    DESTINATIONS,
+    DELIVERIES,
+];
 
 impl Column {
     /// The place that a value in that row is bound to.

@@ -181,7 +181,7 @@ async fn what_is_stored_of_a_known_visitor_counts_where_they_are_not_described()
         ..Subject::default()
     };
     let caller = Some(Caller { kind: Some(Kind::OrgId(world.owner().org_id.to_string())) });
-    let request = ResolveRequest { caller, subjects: vec![subject] };
+    let request = ResolveRequest { caller, subjects: vec![subject], ..ResolveRequest::default() };
     let known = world.control.world.internal().resolve().resolve(request).await.unwrap().into_inner();
     let known = json!({"canonical": known.resolutions[0].canonical_id, "user": "u-1", "email": ada()});
 

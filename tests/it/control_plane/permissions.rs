@@ -204,8 +204,7 @@ async fn visitor(control: &Control, org: Uuid) -> String {
     let subject = Subject { anonymous_id: Some("visitor".to_owned()), ..Subject::default() };
     let request = ResolveRequest {
         caller: Some(Caller { kind: Some(Kind::OrgId(org.to_string())) }),
-        subjects: vec![subject],
-    };
+        subjects: vec![subject], ..ResolveRequest::default() };
     harness::eventually("the core to know the organisation", async || {
         let answer = control.world.internal().resolve().resolve(request.clone()).await;
         let answer = answer.map_err(|status| status.to_string())?.into_inner();

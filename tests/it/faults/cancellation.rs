@@ -69,7 +69,7 @@ fn resolve_request(world: &World, number: u32) -> ResolveRequest {
         ..Subject::default()
     };
     let caller = Caller { kind: Some(Kind::OrgId(world.customer.org_id.to_string())) };
-    ResolveRequest { caller: Some(caller), subjects: vec![subject] }
+    ResolveRequest { caller: Some(caller), subjects: vec![subject], ..ResolveRequest::default() }
 }
 
 fn vendor_ids_request(world: &World, anonymous_id: &str) -> VendorIdsRequest {

@@ -65,7 +65,7 @@ async fn consent(world: &World, browser: &Browser, marketing: bool) -> String {
         ..Subject::default()
     };
     let caller = Caller { kind: Some(Kind::OrgId(world.customer.org_id.to_string())) };
-    let request = ResolveRequest { caller: Some(caller), subjects: vec![subject] };
+    let request = ResolveRequest { caller: Some(caller), subjects: vec![subject], ..ResolveRequest::default() };
     let api = world.cluster.api(1, &world.cluster.secrets.internal_token).unwrap();
     // With Redis stopped, a busy machine may need more than a call's time.
     let answer =

@@ -106,7 +106,7 @@ fn endless() -> Body {
 fn good(world: &World, anonymous_id: &str) -> ResolveRequest {
     let caller = Some(Caller { kind: Some(Kind::OrgId(world.customer.org_id.to_string())) });
     let subject = Subject { anonymous_id: Some(anonymous_id.to_owned()), ..Subject::default() };
-    ResolveRequest { caller, subjects: vec![subject] }
+    ResolveRequest { caller, subjects: vec![subject], ..ResolveRequest::default() }
 }
 
 /// Tokens are looked at before anything of the body is read, let alone decoded.

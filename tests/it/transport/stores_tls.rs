@@ -199,7 +199,7 @@ async fn a_core_serves_over_tls_alone() {
         eventually("a visitor to be served from Redis", async || {
             let subject = Subject { anonymous_id: Some(visitor.to_owned()), ..Subject::default() };
             let caller = Some(Caller { kind: Some(Kind::OrgId(org.to_string())) });
-            let request = ResolveRequest { caller, subjects: vec![subject] };
+            let request = ResolveRequest { caller, subjects: vec![subject], ..ResolveRequest::default() };
             let answer = api.resolve().resolve(request).await.map_err(|status| status.to_string())?;
             let canonical = answer.into_inner().resolutions.remove(0).canonical_id;
             let key = format!("canonical:{org}:anonymous_id:{visitor}");
@@ -233,7 +233,7 @@ async fn a_core_serves_over_tls_alone() {
     let subject = Subject { anonymous_id: Some("second".to_owned()), ..Subject::default() };
     let caller = Some(Caller { kind: Some(Kind::OrgId(org.to_string())) });
     eventually("Redis to be used again", async || {
-        let request = ResolveRequest { caller: caller.clone(), subjects: vec![subject.clone()] };
+        let request = ResolveRequest { caller: caller.clone(), subjects: vec![subject.clone()], ..ResolveRequest::default() };
         let _ = api.resolve().resolve(request).await;
         match redis.ask::<i64>(&["EXISTS", &format!("canonical:{org}:anonymous_id:second")]).await {
             Ok(1) => Ok(()),

@@ -47,7 +47,7 @@ async fn sixty_four_first_events_of_one_browser_make_one_identity() {
             ..Subject::default()
         };
         let caller = Caller { kind: Some(Kind::OrgId(world.customer.org_id.to_string())) };
-        let request = ResolveRequest { caller: Some(caller), subjects: vec![subject] };
+        let request = ResolveRequest { caller: Some(caller), subjects: vec![subject], ..ResolveRequest::default() };
         calls.spawn(at_last(async move || {
             let resolution = core.resolve(request.clone()).await?.into_inner().resolutions.remove(0);
             match resolution.error {

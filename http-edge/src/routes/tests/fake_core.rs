@@ -140,7 +140,7 @@ impl ResolveService for FakeCore {
                 ..Resolution::default()
             }
         };
-        Ok(Answer::new(ResolveResponse { resolutions: request.subjects.iter().map(resolution).collect() }))
+        Ok(Answer::new(ResolveResponse { resolutions: request.subjects.iter().map(resolution).collect(), ..ResolveResponse::default() }))
     }
 
     async fn vendor_ids(

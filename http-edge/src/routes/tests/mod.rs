@@ -64,6 +64,7 @@ fn edge(cores: &[SocketAddr]) -> Router {
         bodies: Bodies::default(),
         throttle: Arc::default(),
         vendor_cookies: VendorCookies::default(),
+        without_delivery: crate::without_delivery::WithoutDelivery::default(),
     })
 }
 

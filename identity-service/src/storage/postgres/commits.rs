@@ -11,7 +11,7 @@ use diesel::{
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use migrations::pool::PgPool;
 
-use super::prepared::Prepared;
+use migrations::prepared::Prepared;
 use crate::error::Result;
 
 /// Most looks: a session that was ended while it commits comes to the end of that first.

@@ -8,7 +8,8 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use migrations::schema::consent;
 use uuid::Uuid;
 
-use super::{prepared::Prepared, rows::ConsentRow};
+use super::{rows::ConsentRow};
+use migrations::prepared::Prepared;
 use crate::error::Result;
 
 /// Finds the signals stored for these browsers, in no order; browsers that sent none are left out.

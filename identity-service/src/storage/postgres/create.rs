@@ -8,7 +8,8 @@ use proto::v1::ErrorReason;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::{identities, prepared::Prepared};
+use super::{identities};
+use migrations::prepared::Prepared;
 use crate::{
     error::{Error, Result},
     identifiers::Identifier,

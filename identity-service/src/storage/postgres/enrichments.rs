@@ -10,7 +10,8 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{prepared::Prepared, rows::Owner};
+use super::{rows::Owner};
+use migrations::prepared::Prepared;
 use crate::error::Result;
 
 /// The provider and the values that it is asked with.

@@ -11,7 +11,7 @@ use migrations::schema::erased;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::prepared::Prepared;
+use migrations::prepared::Prepared;
 use crate::{error::Result, pii::Digest};
 
 /// Finds the time at which each of these was last erased; those that never were are left out.

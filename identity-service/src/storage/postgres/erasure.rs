@@ -7,11 +7,14 @@ use diesel::{
     sql_types::{Array, BigInt, Date as SqlDate, SmallInt, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use migrations::schema::{canonicals, consent, links, redis_repairs, used_states};
+use migrations::{
+    prepared::Prepared,
+    schema::{canonicals, consent, deliveries, links, live_events, redis_repairs, used_states},
+};
 use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
-use super::{prepared::Prepared, resets};
+use super::{resets};
 use crate::{
     error::Result,
     identifiers::{Identifier, Kind},
@@ -46,7 +49,18 @@ pub async fn remove(
     diesel::delete(signals.filter(consent::anonymous_id.eq_any(browsers))).execute(connection).await?;
     let used = used_states::table.filter(used_states::org_id.eq(org));
     diesel::delete(used.filter(used_states::anonymous_id.eq_any(browsers))).execute(connection).await?;
+    remove_events(connection, org, ids).await?;
     resets::remove(connection, org, browsers).await
+}
+
+/// Removes the events of people, wherever they wait or were kept. One that is being sent is stopped there.
+async fn remove_events(connection: &mut AsyncPgConnection, org: Uuid, ids: &[Uuid]) -> Result<()> {
+    event_log::forget(connection, org, ids).await?;
+    let waiting = deliveries::table.filter(deliveries::org_id.eq(org));
+    diesel::delete(waiting.filter(deliveries::canonical_id.eq_any(ids))).execute(connection).await?;
+    let watched = live_events::table.filter(live_events::org_id.eq(org));
+    diesel::delete(watched.filter(live_events::canonical_id.eq_any(ids))).execute(connection).await?;
+    Ok(())
 }
 
 /// Removes identifiers from what merges of others recorded, in which they took part before they moved on.
@@ -123,7 +137,7 @@ pub async fn still_idle(
 
 /// Statements that remove what is of no use any more by age: one a table, each with the oldest age that is
 /// kept.
-const AGED: [&str; 9] = [
+const AGED: [&str; 13] = [
     "DELETE FROM vendor_ids WHERE ctid = ANY (ARRAY( \
          SELECT ctid FROM vendor_ids WHERE expires_at < $1 - interval '7 days' LIMIT $2 FOR UPDATE SKIP LOCKED))",
     "DELETE FROM enrichments WHERE ctid = ANY (ARRAY( \
@@ -145,6 +159,14 @@ const AGED: [&str; 9] = [
     // Those of a session that lives on.
     "DELETE FROM refresh_tokens WHERE ctid = ANY (ARRAY( \
          SELECT ctid FROM refresh_tokens WHERE expires_at < $1 - interval '7 days' LIMIT $2 FOR UPDATE SKIP LOCKED))",
+    "DELETE FROM deliveries WHERE ctid = ANY (ARRAY( \
+         SELECT ctid FROM deliveries WHERE dead_at < $1 - interval '14 days' LIMIT $2 FOR UPDATE SKIP LOCKED))",
+    "DELETE FROM live_events WHERE ctid = ANY (ARRAY( \
+         SELECT ctid FROM live_events WHERE at < $1 - interval '1 hour' LIMIT $2 FOR UPDATE SKIP LOCKED))",
+    "DELETE FROM live_watches WHERE ctid = ANY (ARRAY( \
+         SELECT ctid FROM live_watches WHERE until < $1 - interval '1 hour' LIMIT $2 FOR UPDATE SKIP LOCKED))",
+    "DELETE FROM replays WHERE ctid = ANY (ARRAY( \
+         SELECT ctid FROM replays WHERE finished_at < $1 - interval '90 days' LIMIT $2 FOR UPDATE SKIP LOCKED))",
     "DELETE FROM login_failures WHERE ctid = ANY (ARRAY( \
          SELECT ctid FROM login_failures WHERE since < $1 - interval '1 day' LIMIT $2 FOR UPDATE SKIP LOCKED))",
 ];

@@ -12,9 +12,10 @@ use migrations::schema::{canonicals, links, sync_attempts, vendor_ids as ids};
 use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
+use migrations::prepared::Prepared;
+
 use super::{
     clusters::{Cluster, Link, Merge},
-    prepared::Prepared,
     rows::{Owner, VendorIdRow},
     syncs, vendor_ids,
 };

@@ -11,7 +11,8 @@ use migrations::schema::{canonicals, link_refusals, merge_history};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{clusters::Moved, prepared::Prepared};
+use super::{clusters::Moved};
+use migrations::prepared::Prepared;
 use crate::error::Result;
 
 /// Most merges, and most refusals, that are shown of one person.

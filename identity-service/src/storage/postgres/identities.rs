@@ -10,7 +10,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use migrations::schema::links;
 use uuid::Uuid;
 
-use super::prepared::Prepared;
+use migrations::prepared::Prepared;
 use crate::{
     error::{Error, Result},
     identifiers::{Identifier, Kind},

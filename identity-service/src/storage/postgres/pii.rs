@@ -9,7 +9,7 @@ use migrations::schema::pii_digests;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::prepared::Prepared;
+use migrations::prepared::Prepared;
 use crate::{
     error::Result,
     identifiers::{Identifier, Kind},

@@ -11,7 +11,7 @@ use migrations::schema::used_proofs;
 use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
-use super::prepared::Prepared;
+use migrations::prepared::Prepared;
 use crate::{
     error::{Error, Result},
     pii::Digest,

@@ -9,7 +9,7 @@ use migrations::schema::provider_states;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::prepared::Prepared;
+use migrations::prepared::Prepared;
 use crate::error::Result;
 
 /// A provider of a source.

@@ -5,7 +5,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use time::Date;
 use uuid::Uuid;
 
-use super::prepared::Prepared;
+use migrations::prepared::Prepared;
 use crate::error::Result;
 
 /// Writes down hosts and days of sources, each with its organisation. Rows are locked one after another in one order,

@@ -11,7 +11,7 @@ use migrations::schema::resets;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::prepared::Prepared;
+use migrations::prepared::Prepared;
 use crate::error::Result;
 
 /// An anonymous ID that began by a reset, and one that it replaced.

@@ -11,8 +11,9 @@ use migrations::schema::sync_attempts;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use migrations::prepared::Prepared;
+
 use super::{
-    prepared::Prepared,
     rows::{AttemptRow, BrowserAndVendor},
 };
 use crate::{

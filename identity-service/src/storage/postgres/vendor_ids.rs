@@ -11,8 +11,9 @@ use migrations::schema::{expiry_progress, vendor_ids};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use migrations::prepared::Prepared;
+
 use super::{
-    prepared::Prepared,
     rows::{Owner, VendorIdRow},
 };
 use crate::error::Result;

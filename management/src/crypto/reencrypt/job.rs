@@ -28,6 +28,8 @@ pub struct Job {
     pub org_id: Uuid,
     /// ID of the key that they are to be sealed with.
     pub key_id: Vec<u8>,
+    /// ID of the previous key of whoever began; none where they had none.
+    pub previous_key_id: Option<Vec<u8>>,
     /// Values that were sealed with another key at the start.
     pub total: i64,
     /// Values that were sealed anew.
@@ -50,7 +52,7 @@ pub enum Takeover {
     /// Replaces a job of the previous key, which we know to be older. Any other key may be a newer one, of
     /// processes that were restarted before us.
     Previous,
-    /// Replaces any job: the operator knows.
+    /// Replaces any job of other keys: the operator knows.
     Any,
 }
 
@@ -59,10 +61,24 @@ pub async fn find(connection: &mut AsyncPgConnection, org: Uuid) -> diesel::Quer
     reencryptions::table.find(org).select(Job::as_select()).first(connection).await.optional()
 }
 
-/// Tells whether there is a job of that key to be worked on.
-pub async fn is_any(connection: &mut AsyncPgConnection, key: KeyId) -> diesel::QueryResult<bool> {
-    let unfinished = reencryptions::table.filter(reencryptions::finished_at.is_null());
-    select(exists(unfinished.filter(reencryptions::key_id.eq(key.to_vec())))).get_result(connection).await
+/// Jobs that whoever has these keys may work on: of the current key, and begun by somebody who could open no more.
+#[diesel::dsl::auto_type(no_type_alias)]
+pub fn open_to<'k>(key: &'k [u8], previous: Option<&'k [u8]>) -> _ {
+    reencryptions::table
+        .filter(reencryptions::finished_at.is_null())
+        .filter(reencryptions::key_id.eq(key))
+        .filter(reencryptions::previous_key_id.is_null().or(reencryptions::previous_key_id.eq(previous)))
+}
+
+/// Tells whether there is a job to be worked on with these keys.
+pub async fn is_any(connection: &mut AsyncPgConnection, keys: &SealKeys) -> diesel::QueryResult<bool> {
+    let (key, previous) = ids(keys);
+    select(exists(open_to(&key, previous.as_deref()))).get_result(connection).await
+}
+
+/// IDs of the current key and of the previous one.
+pub fn ids(keys: &SealKeys) -> (KeyId, Option<Vec<u8>>) {
+    (keys.current().id(), keys.previous().map(|previous| previous.id().to_vec()))
 }
 
 /// Begins to seal all of an organisation with the current key, unless that is being done already: the job,
@@ -73,15 +89,18 @@ pub async fn begin(
     org: Uuid,
     takeover: Takeover,
 ) -> diesel::QueryResult<(Job, bool)> {
-    let key = keys.current().id();
+    let (key, previous) = ids(keys);
     connection
         .transaction(async |connection| {
             lock_org(connection, org).await?;
             if let Some(job) = find(connection, org).await?
                 && job.finished_at.is_none()
             {
-                let previous = keys.previous().is_some_and(|previous| job.key_id == previous.id());
-                if job.key_id == key || (takeover == Takeover::Previous && !previous) {
+                let is_older = previous.as_ref().is_some_and(|previous| job.key_id == *previous);
+                // Begun by somebody who could not open what we can.
+                let opens_less = job.key_id == key && job.previous_key_id.is_none() && previous.is_some();
+                let is_same = job.key_id == key && job.previous_key_id == previous;
+                if is_same || (takeover == Takeover::Previous && !is_older && !opens_less) {
                     return Ok((job, false));
                 }
             }
@@ -91,6 +110,7 @@ pub async fn begin(
             let values = || {
                 (
                     reencryptions::key_id.eq(key.to_vec()),
+                    reencryptions::previous_key_id.eq(&previous),
                     reencryptions::total.eq(total),
                     reencryptions::done.eq(0),
                     reencryptions::failed.eq(0),

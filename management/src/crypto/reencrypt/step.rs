@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use super::{
     super::audience::{self, VendorOrigins},
-    job::{Job, data_orgs, left, of_another_key},
+    job::{Job, data_orgs, ids, left, of_another_key, open_to},
 };
 
 /// Values of one transaction, which takes some tens of milliseconds: for so long at most a writer waits for
@@ -59,7 +59,7 @@ struct SealedValue {
     sealed: Vec<u8>,
 }
 
-/// Does a batch of a job of the current key that nobody else is working on; none where there is no such job.
+/// Does a batch of a job of these keys that nobody else is working on; none where there is no such job.
 /// Credentials of before they had an audience get the one that they have by their settings.
 pub async fn step(
     connection: &mut AsyncPgConnection,
@@ -68,7 +68,7 @@ pub async fn step(
 ) -> Result<Option<Step>, CountedError> {
     connection
         .transaction(async |connection| {
-            let Some(job) = claim(connection, keys.current().id()).await? else { return Ok(None) };
+            let Some(job) = claim(connection, keys).await? else { return Ok(None) };
             let (mut step, finished) = advance(connection, keys, vendors, job).await?;
             step.job = save(connection, &step.job, finished).await?;
             Ok(Some(step))
@@ -76,11 +76,10 @@ pub async fn step(
         .await
 }
 
-/// Finds the oldest job that nobody else holds, and holds it until the end of the transaction.
-async fn claim(connection: &mut AsyncPgConnection, key: KeyId) -> diesel::QueryResult<Option<Job>> {
-    let ours = reencryptions::table
-        .filter(reencryptions::finished_at.is_null())
-        .filter(reencryptions::key_id.eq(key.to_vec()));
+/// Finds the oldest job that nobody else holds and that these keys open, and holds it until the end of the transaction.
+async fn claim(connection: &mut AsyncPgConnection, keys: &SealKeys) -> diesel::QueryResult<Option<Job>> {
+    let (key, previous) = ids(keys);
+    let ours = open_to(&key, previous.as_deref());
     let oldest = ours.order(reencryptions::started_at).select(Job::as_select());
     oldest.for_update().skip_locked().first(connection).await.optional()
 }

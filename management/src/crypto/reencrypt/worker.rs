@@ -42,7 +42,7 @@ pub async fn work_until(postgres: PgPool, keys: Arc<SealKeys>, ask: AskOrigins, 
 }
 
 async fn work(postgres: &PgPool, keys: &SealKeys, ask: &AskOrigins) -> Result<Option<Step>> {
-    if !job::is_any(&mut *postgres.get().await?, keys.current().id()).await? {
+    if !job::is_any(&mut *postgres.get().await?, keys).await? {
         return Ok(None);
     }
     // Before a connection is held, and only where there is work.

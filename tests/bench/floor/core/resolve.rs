@@ -37,7 +37,7 @@ impl ResolveService for Core {
             cookies: vec![cookie],
             ..Resolution::default()
         };
-        Ok(Response::new(ResolveResponse { resolutions: vec![resolution] }))
+        Ok(Response::new(ResolveResponse { resolutions: vec![resolution], ..ResolveResponse::default() }))
     }
 
     /// Answers with the fields and values that Redis holds, unparsed.

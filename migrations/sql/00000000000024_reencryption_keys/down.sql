@@ -1,0 +1,1 @@
+ALTER TABLE reencryptions DROP COLUMN previous_key_id;

@@ -1,0 +1,3 @@
+//! Delivery of accepted events.
+
+mod log;
