@@ -24,8 +24,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     // Maps are small, and answers are easier to compare in one order.
     // A subject and an event may hold an email in clear, which must get into no log.
-    let personal =
-        [".datafly.identity.v1.Subject", ".datafly.identity.v1.CollectedEvent", ".datafly.event.v1.Envelope"];
+    let personal = [
+        ".datafly.event.v1.Envelope",
+        ".datafly.identity.v1.CollectedEvent",
+        ".datafly.identity.v1.DeliveredEvent",
+        ".datafly.identity.v1.Subject",
+    ];
     tonic_prost_build::configure().btree_map(".").skip_debug(personal).compile_fds(descriptors)?;
     Ok(())
 }

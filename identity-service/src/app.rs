@@ -1,8 +1,8 @@
 //! The core, built once at the start: what its doors call.
 
 use crate::{
-    delivery::Keeper, enrich::Enrichment, identity_admin::IdentityAdmin, profile::Profiles, resolve::Resolver,
-    settings::Settings, storage::Stores, sync::GatewaySync,
+    delivery::Keeper, enrich::Enrichment, identity_admin::IdentityAdmin, profile::Profiles,
+    resolve::Resolver, settings::Settings, storage::Stores, sync::GatewaySync,
 };
 
 /// The identity core, with a field for each feature.

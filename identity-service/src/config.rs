@@ -18,9 +18,7 @@ use serve::{
     tls::TlsAcceptor,
 };
 
-use crate::{
-    auth::service_token::ServiceTokens, providers::duration, storage::redis::address::RedisAddress,
-};
+use crate::{auth::service_token::ServiceTokens, providers::duration, storage::redis::address::RedisAddress};
 
 const KNOWN: &[&str] = &[
     "DATABASE_URL",

@@ -8,8 +8,9 @@ use std::{
 };
 
 use proto::v1::{
-    CollectedVendor, EnrichmentVendor, ListCollectedVendorsRequest, ListEnrichmentVendorsRequest,
-    ListProfileProvidersRequest, ListSyncVendorsRequest, ProfileProvider, SyncGuide, SyncVendor,
+    CollectedVendor, Destination, EnrichmentVendor, ListCollectedVendorsRequest, ListDestinationsRequest,
+    ListEnrichmentVendorsRequest, ListProfileProvidersRequest, ListSyncVendorsRequest, ProfileProvider,
+    SyncGuide, SyncVendor,
 };
 use serde::Deserialize;
 use serve::origin::origin_of;
@@ -38,6 +39,8 @@ pub struct Vendors {
     pub enrichment: Vec<EnrichmentVendor>,
     /// Providers of profiles.
     pub profiles: Vec<ProfileProvider>,
+    /// Destinations of events.
+    pub destinations: Vec<Destination>,
 }
 
 /// The vendors, asked of the core.
@@ -95,11 +98,12 @@ impl Catalog {
     }
 
     async fn ask(&self) -> Result<Vendors> {
-        let (sync, collected, enrichment, profiles) = tokio::try_join!(
+        let (sync, collected, enrichment, profiles, destinations) = tokio::try_join!(
             self.core.list_sync_vendors(ListSyncVendorsRequest {}),
             self.core.list_collected_vendors(ListCollectedVendorsRequest {}),
             self.core.list_enrichment_vendors(ListEnrichmentVendorsRequest {}),
             self.core.list_profile_providers(ListProfileProvidersRequest {}),
+            self.core.list_destinations(ListDestinationsRequest {}),
         )?;
         Ok(Vendors {
             sync: sync.vendors,
@@ -108,6 +112,7 @@ impl Catalog {
             collected: collected.vendors,
             enrichment: enrichment.vendors,
             profiles: profiles.providers,
+            destinations: destinations.destinations,
         })
     }
 }

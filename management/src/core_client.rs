@@ -14,10 +14,10 @@ use proto::{
     v1::{
         CheckProviderRequest, CheckProviderResponse, DeleteRequest, DeleteResponse, DryRunProviderRequest,
         DryRunProviderResponse, ErrorReason, ExportRequest, ExportResponse, ListCollectedVendorsRequest,
-        ListCollectedVendorsResponse, ListEnrichmentVendorsRequest, ListEnrichmentVendorsResponse,
-        ListProfileProvidersRequest, ListProfileProvidersResponse, ListSyncVendorsRequest,
-        ListSyncVendorsResponse, LookupRequest, LookupResponse, ProviderStatusRequest,
-        ProviderStatusResponse, UnmergeRequest, UnmergeResponse,
+        ListCollectedVendorsResponse, ListDestinationsRequest, ListDestinationsResponse,
+        ListEnrichmentVendorsRequest, ListEnrichmentVendorsResponse, ListProfileProvidersRequest,
+        ListProfileProvidersResponse, ListSyncVendorsRequest, ListSyncVendorsResponse, LookupRequest,
+        LookupResponse, ProviderStatusRequest, ProviderStatusResponse, UnmergeRequest, UnmergeResponse,
         catalog_service_client::CatalogServiceClient,
         identity_admin_service_client::IdentityAdminServiceClient,
     },
@@ -118,6 +118,8 @@ proto::rpc_methods! {
     list_enrichment_vendors, CatalogServiceClient(ListEnrichmentVendorsRequest) -> ListEnrichmentVendorsResponse;
     /// Lists the providers of profiles.
     list_profile_providers, CatalogServiceClient(ListProfileProvidersRequest) -> ListProfileProvidersResponse;
+    /// Lists the destinations of events.
+    list_destinations, CatalogServiceClient(ListDestinationsRequest) -> ListDestinationsResponse;
     /// Tells what is wrong with the settings of a provider.
     check_provider, CatalogServiceClient(CheckProviderRequest) -> CheckProviderResponse;
     /// Shows what a provider would be asked, or asks it.

@@ -569,7 +569,13 @@ table! {
     }
 }
 
-diesel::allow_tables_to_appear_in_same_query!(delivery_cursors, destinations, deliveries, event_heads, replays);
+diesel::allow_tables_to_appear_in_same_query!(
+    delivery_cursors,
+    destinations,
+    deliveries,
+    event_heads,
+    replays
+);
 
 diesel::allow_tables_to_appear_in_same_query!(
     canonicals,

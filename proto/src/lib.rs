@@ -25,6 +25,13 @@ impl std::fmt::Debug for v1::CollectedEvent {
     }
 }
 
+/// An email and a phone may be in it, in clear, so it is not printed.
+impl std::fmt::Debug for v1::DeliveredEvent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DeliveredEvent").finish_non_exhaustive()
+    }
+}
+
 /// An email and a phone may be in an event, in clear, so it is not printed.
 impl std::fmt::Debug for event::Envelope {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -1,11 +1,10 @@
 //! Delivery as tests see it: destinations that are there, and what the event log has.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use diesel::{QueryableByName, sql_query, sql_types};
-use diesel_async::RunQueryDsl;
 use event_log::{LogKeys, Place};
-use migrations::{diesel, diesel_async};
+use migrations::{diesel, diesel_async, sealed::columns};
 use prost::Message;
 use proto::event::Envelope;
 use serde_json::{Value, json};
@@ -13,7 +12,14 @@ use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
 use crate::{
-    browser::Browser, database::TestDatabase, eventually, seed::Customer, seed::seal_keys, world::World,
+    browser::Browser,
+    database::TestDatabase,
+    delivery_sim::DeliverySim,
+    eventually,
+    process::Service,
+    seed::{Customer, seal_keys},
+    within,
+    world::{Options, World},
 };
 
 /// Adds an enabled destination to a source.
@@ -50,7 +56,7 @@ impl World {
         })
         .await;
         let sql = format!("DELETE FROM events WHERE source_id = '{}'", customer.source_id);
-        TestDatabase::execute(&self.database, &sql).await;
+        self.database.execute(&sql).await;
     }
 
     /// The events of a browser that are in the log, in order.
@@ -82,11 +88,131 @@ pub async fn envelopes(database: &TestDatabase, key: &str) -> Vec<Envelope> {
     let keys = LogKeys::derive(Arc::new(seal_keys(key, None)));
     let mut connection = database.connection().await.unwrap();
     let sql = "SELECT day, org_id, source_id, event_id, received_at, body FROM events ORDER BY seq";
-    let rows: Vec<Row> = sql_query(sql).load(&mut connection).await.unwrap();
+    let rows: Vec<Row> = diesel_async::RunQueryDsl::load(sql_query(sql), &mut connection).await.unwrap();
     let open = |row: Row| {
         assert_eq!(row.received_at.date(), row.day);
         let place = Place { org: row.org_id, source: row.source_id, event: row.event_id, day: row.day };
         Envelope::decode(keys.open(place, &row.body).unwrap().as_slice()).unwrap()
     };
     rows.into_iter().map(open).collect()
+}
+
+/// A world whose source delivers to Amperity, which is simulated.
+#[derive(Debug)]
+pub struct Delivering {
+    /// The stores, the core and the edge.
+    pub world: World,
+    /// The destination.
+    pub sim: DeliverySim,
+    /// The processors.
+    pub processors: Vec<Service>,
+    /// ID of the destination's row.
+    pub destination: Uuid,
+}
+
+/// Key that the simulated stream takes.
+pub const INGEST_KEY: &str = "ingest-canary-7c1f";
+
+impl Delivering {
+    /// A world with one processor and default settings.
+    pub async fn start() -> Self {
+        Self::with(Options::default(), &json!({})).await
+    }
+
+    /// A world with one processor, and these settings of the destination.
+    pub async fn with(options: Options, config: &Value) -> Self {
+        let options = Options { open_networks: "127.0.0.0/8", ..options };
+        let world = World::with(options).await;
+        let sim = DeliverySim::start().await.unwrap();
+        add_tenant(&world, &sim.base_url(), INGEST_KEY).await;
+        add_destination(&world.database, &world.customer, "amperity", config).await;
+        world.events_are_kept(&world.customer).await;
+        let destination = world.database.text("SELECT id FROM destinations").await.parse().unwrap();
+        // What told that events are kept is behind it.
+        world
+            .database
+            .execute("UPDATE delivery_cursors SET position = (SELECT max(seq) FROM event_heads)")
+            .await;
+        let mut delivering = Self { world, sim, processors: Vec::new(), destination };
+        delivering.another_processor().await;
+        delivering
+    }
+
+    /// Starts another processor, and answers with its number.
+    pub async fn another_processor(&mut self) -> usize {
+        self.processors.push(start_processor(&self.world, &[]).await);
+        self.processors.len() - 1
+    }
+
+    /// A field of the destination's cursor, as text; empty where there is none.
+    pub async fn cursor(&self, field: &str) -> String {
+        self.world.database.text(&format!("SELECT coalesce({field}::text, '') FROM delivery_cursors")).await
+    }
+
+    /// Waits until all that was accepted is delivered, given up or parked.
+    pub async fn settled(&self) {
+        within(Duration::from_secs(30), "the cursor to come to the head", async || {
+            let lag = "SELECT coalesce(max(h.seq - c.position), 0)::text FROM delivery_cursors c \
+                JOIN event_heads h ON h.source_id = c.source_id";
+            let lag = self.world.database.text(lag).await;
+            if lag == "0" { Ok(()) } else { Err(format!("{lag} behind: {}", self.cursor("reason").await)) }
+        })
+        .await;
+    }
+
+    /// Sends purchases of a browser with these message IDs, which are all to be accepted.
+    pub async fn send(&self, browser: &mut Browser, message_ids: &[String]) {
+        let event = |id: &String| json!({"type": "track", "event": "purchase", "messageId": id, "properties": {"order_id": id, "value": 1.5}});
+        let events: Vec<Value> = message_ids.iter().map(event).collect();
+        let answer = browser.batch(&Value::from(events)).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(answer.json()["accepted"], json!(message_ids.len()), "{}", answer.text());
+    }
+}
+
+/// Starts a processor over a world, with further variables.
+pub async fn start_processor(world: &World, env: &[(&str, &str)]) -> Service {
+    let cores: Vec<String> =
+        world.cluster.cores.iter().map(|core| format!("http://{}", core.addr("grpc"))).collect();
+    let (cores, secrets) = (cores.join(","), &world.cluster.secrets);
+    let mut all = vec![
+        ("DATABASE_URL", world.database.url.as_str()),
+        ("DATAFLY_ENCRYPTION_KEY", &secrets.encryption_key),
+        ("SERVICE_TOKEN", &secrets.internal_token),
+        ("IDENTITY_URL", &cores),
+        ("OUTBOUND_ALLOW_CIDRS", "127.0.0.0/8"),
+    ];
+    all.extend_from_slice(env);
+    Service::start("event-processor", &all, &["metrics"]).await.unwrap()
+}
+
+/// Gives the customer's source a tenant of Amperity at that address, with a key.
+pub async fn add_tenant(world: &World, base_url: &str, key: &str) {
+    let Customer { org_id, source_id, .. } = &world.customer;
+    let id = Uuid::now_v7();
+    let config = json!({
+        "tenant_subdomain": "acme", "tenant_id": "acme-tenant", "event_stream_id": "esm-2VP6va3Zn",
+        "source_value": "DATAFLY", "base_url": base_url,
+    });
+    let sealed = sealed_key(world, id, base_url, key);
+    let sql = format!(
+        "INSERT INTO profile_providers (id, org_id, source_id, provider, enabled, config, sealed, sealed_at, credentials) \
+        VALUES ('{id}', '{org_id}', '{source_id}', 'amperity', true, '{config}', '\\x{sealed}', now(), ARRAY['api_key'])"
+    );
+    world.database.execute(&sql).await;
+}
+
+/// Gives the tenant another key.
+pub async fn replace_key(world: &World, base_url: &str, key: &str) {
+    let id: Uuid = world.database.text("SELECT id FROM profile_providers").await.parse().unwrap();
+    let sealed = sealed_key(world, id, base_url, key);
+    let sql = format!("UPDATE profile_providers SET sealed = '\\x{sealed}', sealed_at = now()");
+    world.database.execute(&sql).await;
+}
+
+fn sealed_key(world: &World, row: Uuid, base_url: &str, key: &str) -> String {
+    let keys = seal_keys(&world.cluster.secrets.encryption_key, None);
+    let plain = json!({"@origin": base_url, "api_key": key}).to_string();
+    let place = columns::PROFILE_PROVIDERS.place(world.customer.org_id, row);
+    hex::encode(keys.seal(place, plain.as_bytes()).unwrap())
 }

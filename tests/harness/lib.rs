@@ -14,6 +14,8 @@ pub mod consent_strings;
 pub mod control;
 pub mod database;
 pub mod delivery;
+pub mod delivery_sim;
+pub mod delivery_story;
 pub mod enrich_sim;
 pub mod enrich_story;
 pub mod grpc;

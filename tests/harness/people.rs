@@ -45,7 +45,8 @@ impl People {
 
     /// Resolves subjects, in one call.
     pub async fn resolve(&self, core: usize, subjects: Vec<Subject>) -> Result<Vec<Resolution>, Status> {
-        let request = ResolveRequest { caller: Some(self.caller.clone()), subjects, ..ResolveRequest::default() };
+        let request =
+            ResolveRequest { caller: Some(self.caller.clone()), subjects, ..ResolveRequest::default() };
         Ok(self.core(core).resolve().resolve(request).await?.into_inner().resolutions)
     }
 
@@ -76,7 +77,12 @@ impl People {
 
     /// Vendor IDs of each identity for the browser beside it, as delivery gets them from a core.
     pub async fn vendor_ids_for(&self, core: usize, identities: Vec<IdentityRef>) -> Vec<IdentityVendorIds> {
-        let request = VendorIdsRequest { org_id: self.org.clone(), identities, fields: Vec::new() };
+        let request = VendorIdsRequest {
+            org_id: self.org.clone(),
+            identities,
+            fields: Vec::new(),
+            ..VendorIdsRequest::default()
+        };
         self.core(core).resolve().vendor_ids(request).await.unwrap().into_inner().identities
     }
 

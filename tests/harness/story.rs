@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     browser::{Answer, Browser},
     cluster::Cluster,
+    delivery_story,
     enrich_sim::EnrichSim,
     enrich_story,
     people::named,
@@ -109,7 +110,16 @@ pub async fn tell(
     ensure!(found.vendor_ids.len() >= synced.len(), "the IDs should be found from the phone");
 
     steps.next("A shopper comes whom Amperity knows, and logs in with a hash of the shop's server.");
-    shopper(cluster, customer, &consent).await.context("profiles")?;
+    let mut shopper = shopper(cluster, customer, &consent).await.context("profiles")?;
+
+    steps.next("The shopper buys. The order is accepted, kept until it is delivered, and sent to Amperity with all of it.");
+    delivery_story::buy(&mut shopper).await?;
+    let order = delivery_story::arrived(providers).await?;
+    say(
+        "→",
+        &format!("{} {} (Amperity-Tenant: {})", order.method, order.target, order.header("amperity-tenant")),
+    );
+    say(" ", &order.body);
 
     steps.next("The core has counted it.");
     let metrics = cluster.cores[0].metrics().await;
@@ -126,7 +136,7 @@ pub async fn tell(
 }
 
 /// A visitor before a login, and after it: what delivery and the page are told of their profile.
-async fn shopper(cluster: &Cluster, customer: &Customer, consent: &Value) -> Result<()> {
+async fn shopper(cluster: &Cluster, customer: &Customer, consent: &Value) -> Result<Browser> {
     let mut shopper = Browser::new(&cluster.collect_url(), &customer.live_key, &customer.origin);
     shopper.anonymous_id = Some("demo-shopper-laptop".to_owned());
     view(&mut shopper, consent, "").await?;
@@ -150,7 +160,7 @@ async fn shopper(cluster: &Cluster, customer: &Customer, consent: &Value) -> Res
         let attributes = answer.json()["attributes"].clone();
         ensure!(answer.status == 200 && attributes == page, "the page was told {attributes}");
     }
-    Ok(())
+    Ok(shopper)
 }
 
 /// The numbers of the story's steps.
@@ -202,7 +212,12 @@ async fn delivered(cluster: &Cluster, customer: &Customer, browser: &Browser) ->
     say(" ", "authorization: Bearer <service token with the role internal>");
     say(" ", &json!({"org_id": org_id, "identities": [{"anonymous_id": anonymous_id}]}).to_string());
     let identity = named(Id::AnonymousId(anonymous_id));
-    let request = VendorIdsRequest { org_id, identities: vec![identity], fields: Vec::new() };
+    let request = VendorIdsRequest {
+        org_id,
+        identities: vec![identity],
+        fields: Vec::new(),
+        ..VendorIdsRequest::default()
+    };
     let api = cluster.api(0, &cluster.secrets.operator_token)?;
     let mut answer = api.resolve().vendor_ids(request).await?.into_inner();
     let ids = answer.identities.pop().context("no answer for the identity")?;

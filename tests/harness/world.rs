@@ -203,7 +203,10 @@ impl World {
         let subject = Subject { anonymous_id: Some("a-server-s".to_owned()), ..Subject::default() };
         let caller = Some(Caller { kind: Some(Kind::Collect(collect)) });
         let api = self.cluster.api(core, &self.cluster.secrets.edge_token).unwrap();
-        api.resolve().resolve(ResolveRequest { caller, subjects: vec![subject], ..ResolveRequest::default() }).await.map(drop)
+        api.resolve()
+            .resolve(ResolveRequest { caller, subjects: vec![subject], ..ResolveRequest::default() })
+            .await
+            .map(drop)
     }
 
     /// Vendor IDs that delivery gets for an anonymous ID of the customer's.
@@ -226,6 +229,7 @@ impl World {
             org_id: org_id.to_owned(),
             identities: vec![named(Id::AnonymousId(anonymous_id.to_owned()))],
             fields: Vec::new(),
+            ..VendorIdsRequest::default()
         };
         let answer = self.internal().resolve().vendor_ids(request).await?.into_inner();
         assert_eq!(answer.identities.len(), 1, "one answer an identity: {answer:?}");

@@ -30,7 +30,7 @@ pub enum Kind {
     Histogram,
 }
 
-/// The metrics of all three processes; each exports those that it counts.
+/// The metrics of all four processes; each exports those that it counts.
 pub const METRICS: &[Metric] = &[
     Metric {
         name: "datafly_sync_offered_total",
@@ -38,6 +38,97 @@ pub const METRICS: &[Metric] = &[
         unit: Unit::Count,
         labels: &["vendor"],
         help: "Syncs that were listed in an answer.",
+    },
+    Metric {
+        name: "datafly_log_appends_total",
+        kind: Kind::Counter,
+        unit: Unit::Count,
+        labels: &["outcome"],
+        help: "Requests whose events were to be kept, by what came of it.",
+    },
+    Metric {
+        name: "datafly_log_append_seconds",
+        kind: Kind::Histogram,
+        unit: Unit::Seconds,
+        labels: &[],
+        help: "Time until the events of a request were durable, or were not.",
+    },
+    Metric {
+        name: "datafly_deliveries_total",
+        kind: Kind::Counter,
+        unit: Unit::Count,
+        labels: &["vendor", "outcome"],
+        help: "Events that a destination was to get, by what came of them.",
+    },
+    Metric {
+        name: "datafly_delivery_attempts_total",
+        kind: Kind::Counter,
+        unit: Unit::Count,
+        labels: &["vendor", "status"],
+        help: "Requests to destinations, by the answer.",
+    },
+    Metric {
+        name: "datafly_delivery_request_seconds",
+        kind: Kind::Histogram,
+        unit: Unit::Seconds,
+        labels: &["vendor"],
+        help: "Time of requests to destinations.",
+    },
+    Metric {
+        name: "datafly_delivery_age_seconds",
+        kind: Kind::Histogram,
+        unit: Unit::Seconds,
+        labels: &["vendor"],
+        help: "Time from the arrival of an event to its delivery.",
+    },
+    Metric {
+        name: "datafly_delivery_lag_events",
+        kind: Kind::Gauge,
+        unit: Unit::Count,
+        labels: &["vendor"],
+        help: "Events that wait for destinations.",
+    },
+    Metric {
+        name: "datafly_delivery_lag_oldest_seconds",
+        kind: Kind::Gauge,
+        unit: Unit::Seconds,
+        labels: &["vendor"],
+        help: "Age of the oldest event that waits for a destination.",
+    },
+    Metric {
+        name: "datafly_delivery_rate",
+        kind: Kind::Gauge,
+        unit: Unit::Count,
+        labels: &["vendor"],
+        help: "Requests a second that the destination last reported on is sent at most.",
+    },
+    Metric {
+        name: "datafly_destinations",
+        kind: Kind::Gauge,
+        unit: Unit::Count,
+        labels: &["vendor", "state"],
+        help: "Destinations by how they fare.",
+    },
+    Metric {
+        name: "datafly_dead_letters",
+        kind: Kind::Gauge,
+        unit: Unit::Count,
+        labels: &["vendor", "reason"],
+        help: "Events that were given up, and are kept for people to look at.",
+    },
+    Metric {
+        name: "datafly_mapping_problems_total",
+        kind: Kind::Counter,
+        unit: Unit::Count,
+        labels: &["vendor", "problem"],
+        help: "Events that went without something that belongs to them.",
+    },
+    Metric {
+        name: "datafly_replayed_total",
+        kind: Kind::Counter,
+        unit: Unit::Count,
+        labels: &["vendor"],
+        help: "Events of the past that were sent once more.",
     },
     Metric {
         name: "datafly_enrich_total",

@@ -15,7 +15,18 @@ use tracing_subscriber::EnvFilter;
 use crate::EnvError;
 
 /// Crates of this workspace; they log at the level asked for, all others at `warn`.
-const OWN_CRATES: [&str; 6] = ["serve", "http_edge", "identity_service", "management", "migrations", "proto"];
+const OWN_CRATES: [&str; 10] = [
+    "blueprint",
+    "egress",
+    "event_log",
+    "event_processor",
+    "http_edge",
+    "identity_service",
+    "management",
+    "migrations",
+    "proto",
+    "serve",
+];
 /// Values that `LOG_LEVEL` may have.
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 

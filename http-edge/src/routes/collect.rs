@@ -112,7 +112,8 @@ async fn take(
     let wants_syncs = wants_syncs && may_sync(&parts.headers);
     let mut warnings = warnings::of_events(&mut events);
 
-    let raw: Vec<&str> = if leaves_out { Vec::new() } else { events.iter().map(|(_, raw, _)| *raw).collect() };
+    let raw: Vec<&str> =
+        if leaves_out { Vec::new() } else { events.iter().map(|(_, raw, _)| *raw).collect() };
     let groups = subjects::collapse(events);
     let brought = Brought {
         events: subjects::events(&groups, &raw),

@@ -11,12 +11,15 @@ use bytes::Bytes;
 use egress::{Answer, CallError};
 use http::{HeaderMap, HeaderValue, Method, header};
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::Value;
+use serde_json::{Value, json};
 use url::Url;
 
 use crate::{
-    format::{File, Preset},
+    format::{File, Mapping, Pii, Preset},
     outcome::Outcome,
+    path::Path,
+    program::Program,
+    transform::Transform,
 };
 
 /// Largest event that a stream takes, in bytes. The documentation says 64 KB, and not which.
@@ -59,6 +62,47 @@ pub static BLUEPRINT: LazyLock<Blueprint> = LazyLock::new(|| {
 });
 
 impl Blueprint {
+    /// The blueprint as people read it.
+    pub fn for_people(&self) -> Value {
+        let mapping = |mapping: &Mapping| {
+            let paths = |paths: &[Path]| paths.iter().map(ToString::to_string).collect::<Vec<_>>();
+            let transforms = |all: &[Transform]| all.iter().map(ToString::to_string).collect::<Vec<_>>();
+            let otherwise = mapping.otherwise.as_ref();
+            json!({
+                "label": mapping.label,
+                "source": paths(&mapping.source),
+                "target": mapping.target,
+                "transform": transforms(&mapping.transform),
+                "else": otherwise.map(|other| {
+                    json!({"source": paths(&other.source), "transform": transforms(&other.transform)})
+                }),
+                "pii": mapping.pii.map(|pii| if pii == Pii::Plain { "plain" } else { "sha256" }),
+                "evidence": mapping.evidence,
+            })
+        };
+        let preset = |preset: &Preset| {
+            let events = preset.events.iter().map(|(name, handler)| {
+                let mappings = Program::mappings_of(preset, name, handler);
+                json!({
+                    "name": name,
+                    "aka": handler.aka,
+                    "vendor_event_name": handler.vendor_event_name.as_ref().unwrap_or(name),
+                    "evidence": handler.evidence,
+                    "mappings": mappings.iter().map(|own| json!({
+                        "source": own.source.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                        "target": own.target,
+                    })).collect::<Vec<_>>(),
+                })
+            });
+            json!({"name": preset.name, "label": preset.label, "events": events.collect::<Vec<_>>()})
+        };
+        json!({
+            "revision": self.file.revision,
+            "global": self.file.global.mappings.iter().map(mapping).collect::<Vec<_>>(),
+            "presets": self.presets.iter().map(preset).collect::<Vec<_>>(),
+        })
+    }
+
     /// Finds a preset by its name.
     pub fn preset(&self, name: &str) -> Option<&Preset> {
         self.presets.iter().find(|preset| preset.name == name)

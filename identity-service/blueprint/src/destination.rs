@@ -220,7 +220,8 @@ impl Settings {
             let path = if path == "." { String::new() } else { path };
             let text = error.into_inner().to_string();
             // What was sent stands behind the colon.
-            let text = if text.starts_with("invalid") { "has a value of another kind".to_owned() } else { text };
+            let text =
+                if text.starts_with("invalid") { "has a value of another kind".to_owned() } else { text };
             (path, text)
         })
     }
@@ -323,7 +324,8 @@ pub fn check(kind: Kind, value: &Value, known: &Known<'_>) -> Vec<Mistake> {
     if settings.events.len() > MAX_EVENTS {
         say("events".to_owned(), "must have at most 200 entries");
     }
-    let own = settings.events.iter().map(|(name, event)| (format!("events.{name}.mappings"), &event.mappings));
+    let own =
+        settings.events.iter().map(|(name, event)| (format!("events.{name}.mappings"), &event.mappings));
     for (path, mappings) in std::iter::once(("mappings".to_owned(), &settings.mappings)).chain(own) {
         if mappings.len() > MAX_MAPPINGS {
             say(path.clone(), "must have at most 200 entries");
@@ -348,7 +350,8 @@ fn check_mapping(
     if kind == Kind::Amperity && mapping.target == "consent" {
         say(format!("{path}.target"), "must not be consent, which is always sent as it is");
     }
-    let foreign = mapping.source.iter().filter(|path| path.root == "match_keys").filter_map(|path| path.first_name());
+    let foreign =
+        mapping.source.iter().filter(|path| path.root == "match_keys").filter_map(|path| path.first_name());
     for vendor in foreign {
         if !(known.has_match_keys)(vendor) {
             say(format!("{path}.source"), "must name a vendor whose conversions API takes match keys");

@@ -131,7 +131,8 @@ impl<'a> Facts<'a> {
     }
 
     fn own(&self, names: &[&str], steps: &[Step]) -> Option<Cow<'_, Node<'a>>> {
-        let found = names.iter().filter_map(|name| self.event.member(name)).find(|node| !node.is_nothing())?;
+        let found =
+            names.iter().filter_map(|name| self.event.member(name)).find(|node| !node.is_nothing())?;
         walk(found, steps).map(Cow::Borrowed)
     }
 
@@ -139,7 +140,8 @@ impl<'a> Facts<'a> {
     fn context(&self, steps: &[Step]) -> Option<Cow<'_, Node<'a>>> {
         let of = |context: &'_ Node<'a>| walk(context, steps).is_some_and(|node| !node.is_nothing());
         let own = self.event.member("context").filter(|context| of(context));
-        walk(own.or_else(|| self.batch_context.as_ref().filter(|context| of(context)))?, steps).map(Cow::Borrowed)
+        walk(own.or_else(|| self.batch_context.as_ref().filter(|context| of(context)))?, steps)
+            .map(Cow::Borrowed)
     }
 
     /// The page, by its context, and of a page call by its properties.
@@ -147,9 +149,8 @@ impl<'a> Facts<'a> {
         let mut in_context = vec![Step::Name("page".to_owned())];
         in_context.extend_from_slice(steps);
         let found = self.context(&in_context);
-        let found = found.or_else(|| {
-            if self.kind() == "page" { self.own(&["properties"], steps) } else { None }
-        })?;
+        let found =
+            found.or_else(|| if self.kind() == "page" { self.own(&["properties"], steps) } else { None })?;
         Some(self.cleaned(&Path { root: "page", steps: steps.to_vec() }, found))
     }
 

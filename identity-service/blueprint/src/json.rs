@@ -175,7 +175,8 @@ mod tests {
 
     #[test]
     fn texts_stay_as_they_came() {
-        let text = r#"{"a":{"b":[1, 9007199254740993 ,129.90,{"c":"\u00e9"}]},"x":null,"a.b":true,"d":1,"d":2}"#;
+        let text =
+            r#"{"a":{"b":[1, 9007199254740993 ,129.90,{"c":"\u00e9"}]},"x":null,"a.b":true,"d":1,"d":2}"#;
         let node = Node::parse(text).unwrap();
         assert_eq!(node.raw, text);
         let list = node.member("a").and_then(|a| a.member("b")).unwrap();
@@ -187,7 +188,8 @@ mod tests {
         for no in ["", "{", "[1,]", "nul", r#"{"a":01}"#, "1 2", "\"\\x\""] {
             assert_eq!(Node::parse(no), None, "{no}");
         }
-        let made = Node::object(vec![("a\"b".into(), Node::text("c\nd")), ("n".into(), Node::number("1".into()))]);
+        let made =
+            Node::object(vec![("a\"b".into(), Node::text("c\nd")), ("n".into(), Node::number("1".into()))]);
         assert_eq!(made.raw, r#"{"a\"b":"c\nd","n":1}"#);
     }
 }

@@ -31,7 +31,9 @@ impl Scrubber {
             secrets.push((plain.replace('@', "%40"), digest(email)));
             secrets.push((plain, digest(email)));
         }
-        if let Some(phone) = facts.trait_text(&["phone"]).filter(|phone| phone.trim().len() >= MIN_PHONE_BYTES) {
+        if let Some(phone) =
+            facts.trait_text(&["phone"]).filter(|phone| phone.trim().len() >= MIN_PHONE_BYTES)
+        {
             let plain = phone.trim().to_lowercase();
             secrets.push((plain.replace('+', "%2b"), digest(phone)));
             secrets.push((plain, digest(phone)));
@@ -102,6 +104,7 @@ impl Scrubber {
 fn is_email(text: &str) -> bool {
     let text = text.trim();
     let Some((local, domain)) = text.split_once('@') else { return false };
-    let is_word = |part: &str| !part.is_empty() && !part.contains(|c: char| c.is_whitespace() || "/?&=@".contains(c));
+    let is_word =
+        |part: &str| !part.is_empty() && !part.contains(|c: char| c.is_whitespace() || "/?&=@".contains(c));
     is_word(local) && is_word(domain) && domain.contains('.')
 }

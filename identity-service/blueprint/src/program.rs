@@ -77,6 +77,11 @@ impl Program {
         }
     }
 
+    /// The mappings of a handler, with all that it shares with others.
+    pub fn mappings_of(preset: &Preset, name: &str, handler: &Handler) -> Vec<Mapping> {
+        Compiled::of(preset, name, handler).mappings
+    }
+
     /// Fields of vendor IDs that its mappings read.
     pub fn vendor_fields(&self) -> BTreeSet<String> {
         self.names_of("vendor_ids")
@@ -107,7 +112,8 @@ impl Program {
     /// Finds the handler of an event: by its name to the letter, then by snake_case, and of those that take all that
     /// begin alike the longest.
     pub(crate) fn handler(&self, name: &str) -> Option<&Compiled> {
-        let exact = |own: &&Compiled| !own.is_prefix && (own.name == name || own.aka.iter().any(|aka| aka == name));
+        let exact =
+            |own: &&Compiled| !own.is_prefix && (own.name == name || own.aka.iter().any(|aka| aka == name));
         if let Some(found) = self.handlers.iter().find(exact) {
             return Some(found);
         }
@@ -116,7 +122,8 @@ impl Program {
             !own.is_prefix
                 && (snake_case(&own.name) == snake || own.aka.iter().any(|aka| snake_case(aka) == snake))
         };
-        let begins = |own: &&Compiled| own.is_prefix && (name.starts_with(&own.name) || snake.starts_with(&own.name));
+        let begins =
+            |own: &&Compiled| own.is_prefix && (name.starts_with(&own.name) || snake.starts_with(&own.name));
         let longest = || self.handlers.iter().filter(begins).max_by_key(|own| own.name.len());
         self.handlers.iter().find(alike).or_else(longest)
     }
@@ -138,7 +145,8 @@ impl Compiled {
         for _ in 0..4 {
             let Some(own) = line else { break };
             mappings.extend(own.pick.iter().map(|property| Mapping::of_property(property, property)));
-            mappings.extend(own.renamed.iter().map(|(property, target)| Mapping::of_property(property, target)));
+            mappings
+                .extend(own.renamed.iter().map(|(property, target)| Mapping::of_property(property, target)));
             has_items |= own.items;
             line = own.like.as_ref().and_then(|like| preset.events.get(like));
         }

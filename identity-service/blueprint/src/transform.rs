@@ -81,7 +81,9 @@ impl Transform {
             },
             Self::Boolean => boolean(node),
             Self::Iso8601 => Some(Node::text(iso8601(time_of(node)?))),
-            Self::EpochMs => Some(Node::number((time_of(node)?.unix_timestamp_nanos() / 1_000_000).to_string())),
+            Self::EpochMs => {
+                Some(Node::number((time_of(node)?.unix_timestamp_nanos() / 1_000_000).to_string()))
+            }
             Self::EpochS => Some(Node::number(time_of(node)?.unix_timestamp().to_string())),
             Self::Host => url(node)?.host_str().map(|host| Node::text(host.to_owned())),
             Self::Path => Some(Node::text(url(node)?.path().to_owned())),
@@ -96,6 +98,27 @@ impl Transform {
                 Some(Node::text(texts?.join(",")))
             }
         }
+    }
+}
+
+impl std::fmt::Display for Transform {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Trim => "trim",
+            Self::Lowercase => "lowercase",
+            Self::SnakeCase => "snake_case",
+            Self::Sha256 => "sha256",
+            Self::Text => "string",
+            Self::Number => "number",
+            Self::Boolean => "boolean",
+            Self::Iso8601 => "iso8601",
+            Self::EpochMs => "epoch_ms",
+            Self::EpochS => "epoch_s",
+            Self::Host => "host",
+            Self::Path => "path",
+            Self::Join => "join",
+            Self::Query(name) => return write!(f, "query:{name}"),
+        })
     }
 }
 
@@ -202,7 +225,11 @@ mod tests {
             ("snake_case", r#""Product Viewed""#, r#""product_viewed""#),
             ("snake_case", r#""viewItemList""#, r#""view_item_list""#),
             ("snake_case", r#""HTTPServer2Go ""#, r#""http_server2_go""#),
-            ("sha256", r#"" Jane@Example.COM ""#, r#""8c87b489ce35cf2e2f39f80e282cb2e804932a56a213983eeeb428407d43b52d""#),
+            (
+                "sha256",
+                r#"" Jane@Example.COM ""#,
+                r#""8c87b489ce35cf2e2f39f80e282cb2e804932a56a213983eeeb428407d43b52d""#,
+            ),
             ("string", "1.50", r#""1.50""#),
             ("number", r#"" 1.50 ""#, "1.50"),
             ("number", "9007199254740993", "9007199254740993"),
@@ -218,6 +245,7 @@ mod tests {
             ("join", r#"["a",1,true]"#, r#""a,1,true""#),
         ] {
             assert_eq!(done(transform, json).as_deref(), Some(expected), "{transform} {json}");
+            assert_eq!(Transform::parse(transform).unwrap().to_string(), transform);
         }
         for (transform, json) in [
             ("trim", "1"),

@@ -65,7 +65,8 @@ pub fn payload(program: &Program, facts: &Facts<'_>) -> String {
     for (name, value) in texts.into_iter().filter(|(_, value)| !value.is_empty()) {
         push(name, &json::quoted(value));
     }
-    let ids = facts.vendor_ids.iter().map(|(name, value)| (Cow::from(name.as_str()), Node::text(value.as_str())));
+    let ids =
+        facts.vendor_ids.iter().map(|(name, value)| (Cow::from(name.as_str()), Node::text(value.as_str())));
     push("vendor_ids", &Node::object(ids.collect()).raw);
     push("partner_attrs", &Node::object(facts.partner_attrs.clone()).raw);
     push("match_keys", &Node::object(facts.match_keys.clone()).raw);

@@ -103,7 +103,13 @@ mod tests {
         };
         assert_eq!(id(r#"{"a":[1,{}],"messageId":"m","b":null}"#), Ok(Some("m".to_owned())));
         assert_eq!(id(r#"{"message_id":"m\u0041"}"#), Ok(Some("mA".to_owned())));
-        for none in [r"{}", r#"{"messageId":1}"#, r#"{"messageId":null}"#, r#"{"messageId":" "}"#, r#"{"messageId":{"a":1}}"#] {
+        for none in [
+            r"{}",
+            r#"{"messageId":1}"#,
+            r#"{"messageId":null}"#,
+            r#"{"messageId":" "}"#,
+            r#"{"messageId":{"a":1}}"#,
+        ] {
             assert_eq!(id(none), Ok(None), "{none}");
         }
         for no in ["", "[]", "1", "null", r#"{"a":1"#, r#"{"a":1}x"#, r#"{"a":01}"#, r#""x""#] {

@@ -18,6 +18,7 @@ use crate::{
     auth::Tenant,
     clock,
     error::{Error, Result},
+    identifiers::{self, Kind, Parsed},
     settings::{Environment, Source},
     storage::Stores,
 };
@@ -46,7 +47,7 @@ struct BroughtEvent {
     subject: usize,
     json: Vec<u8>,
     message_id: Option<String>,
-    /// The subject's user ID, for those who have no browser.
+    /// The subject's user ID, where it is one.
     user_id: Option<String>,
     sec_gpc: bool,
 }
@@ -86,12 +87,21 @@ impl Brought {
                 Err(NotAnEvent::TooLarge) => return Err(Error::refused(ErrorReason::EventTooLarge)),
                 Err(NotAnEvent::NoObject) => return Err(Error::invalid(format!("events[{at}].json"))),
             };
+            let user_id = own.user_id.as_deref().and_then(|text| user_id(tenant, text));
             let sec_gpc = own.consent.as_ref().is_some_and(|consent| consent.sec_gpc);
-            Ok(BroughtEvent { subject: place, json, message_id, user_id: own.user_id.clone(), sec_gpc })
+            Ok(BroughtEvent { subject: place, json, message_id, user_id, sec_gpc })
         };
         let events = events.into_iter().enumerate().map(read).collect::<Result<_>>()?;
         Ok(Some(Self { events, batch_context, left_out }))
     }
+}
+
+/// A user ID as it counts; none for a placeholder, of everybody's or the source's own, and for what is none.
+fn user_id(tenant: &Tenant, text: &str) -> Option<String> {
+    let Parsed::Ok(id) = identifiers::parse(Kind::UserId, text, identifiers::MAX_BYTES) else { return None };
+    let own = tenant.source.as_ref().map_or(&[][..], |source| &source.placeholders);
+    let word = id.value.trim().to_lowercase();
+    (!own.contains(&word)).then_some(id.value)
 }
 
 impl Keeper {
@@ -166,6 +176,7 @@ impl Keeper {
                 signed: tenant.verified,
                 json: event.json,
                 batch_context: batch_context.clone(),
+                user_id: event.user_id.unwrap_or_default(),
             };
             let cipher = cipher.get_or_insert_with(|| self.keys.cipher(source.id, place.day));
             let body = cipher.seal(place, &envelope.encode_to_vec());

@@ -1,5 +1,6 @@
 //! `CatalogService`: lists the vendors that are built in, and helps whoever sets providers up.
 
+mod destinations;
 mod providers;
 
 use std::sync::Arc;
@@ -7,11 +8,11 @@ use std::sync::Arc;
 use proto::v1::{
     CheckProviderRequest, CheckProviderResponse, ClickId, CollectedVendor, Credential, DryRunProviderRequest,
     DryRunProviderResponse, EnrichmentConfig, EnrichmentPreset, EnrichmentVendor, Evidence, GeneratedId,
-    ListCollectedVendorsRequest, ListCollectedVendorsResponse, ListEnrichmentVendorsRequest,
-    ListEnrichmentVendorsResponse, ListProfileProvidersRequest, ListProfileProvidersResponse,
-    ListSyncVendorsRequest, ListSyncVendorsResponse, ProfileProvider, ProviderField, ProviderStatusRequest,
-    ProviderStatusResponse, SyncGuide, SyncMode, SyncVendor, VisitorOutlook,
-    catalog_service_server::CatalogService,
+    ListCollectedVendorsRequest, ListCollectedVendorsResponse, ListDestinationsRequest,
+    ListDestinationsResponse, ListEnrichmentVendorsRequest, ListEnrichmentVendorsResponse,
+    ListProfileProvidersRequest, ListProfileProvidersResponse, ListSyncVendorsRequest,
+    ListSyncVendorsResponse, ProfileProvider, ProviderField, ProviderStatusRequest, ProviderStatusResponse,
+    SyncGuide, SyncMode, SyncVendor, VisitorOutlook, catalog_service_server::CatalogService,
 };
 use tonic::{Request, Response, Status};
 use url::Url;
@@ -63,6 +64,13 @@ impl CatalogService for Service {
     ) -> Result<Response<ListProfileProvidersResponse>, Status> {
         let providers = catalogue::ALL.iter().map(profile_provider).collect();
         Ok(Response::new(ListProfileProvidersResponse { providers }))
+    }
+
+    async fn list_destinations(
+        &self,
+        _: Request<ListDestinationsRequest>,
+    ) -> Result<Response<ListDestinationsResponse>, Status> {
+        Ok(Response::new(ListDestinationsResponse { destinations: destinations::all() }))
     }
 
     async fn check_provider(

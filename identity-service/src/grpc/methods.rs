@@ -32,6 +32,7 @@ const METHODS: &[(&str, Access, Duration)] = &[
     ("/datafly.identity.v1.CatalogService/ListCollectedVendors", Access::Admin, DEFAULT_CAP),
     ("/datafly.identity.v1.CatalogService/ListEnrichmentVendors", Access::Admin, DEFAULT_CAP),
     ("/datafly.identity.v1.CatalogService/ListProfileProviders", Access::Admin, DEFAULT_CAP),
+    ("/datafly.identity.v1.CatalogService/ListDestinations", Access::Admin, DEFAULT_CAP),
     ("/datafly.identity.v1.CatalogService/CheckProvider", Access::Admin, DEFAULT_CAP),
     ("/datafly.identity.v1.CatalogService/DryRunProvider", Access::Admin, ENRICH_CAP),
     ("/datafly.identity.v1.CatalogService/ProviderStatus", Access::Admin, DEFAULT_CAP),

@@ -128,7 +128,10 @@ pub async fn keep_events(log: &PostgresLog, keep: Duration, now: OffsetDateTime)
             counter!("datafly_reaped_total", "what" => "days")
                 .increment(u64::try_from(kept.dropped).unwrap_or_default());
             if kept.expired > 0 {
-                tracing::error!(events = kept.expired, "events are gone that a destination has not had in seven days");
+                tracing::error!(
+                    events = kept.expired,
+                    "events are gone that a destination has not had in seven days"
+                );
             }
         }
         Err(error) => serve::warn_on_change!(WARN, %error, "days of the event log were not kept"),

@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use egress::{retry_after, Egress, Limits};
+use egress::{Egress, Limits, retry_after};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use migrations::sealed::SealKeys;
 use secrecy::{ExposeSecret, SecretString};

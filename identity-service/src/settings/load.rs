@@ -13,8 +13,8 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use migrations::{
     rows,
     schema::{
-        collect_hosts, config_version, destinations, generated_ids, identity_sources, orgs, pipeline_keys, pipelines,
-        server_secrets, sources, tombstone_keys,
+        collect_hosts, config_version, destinations, generated_ids, identity_sources, orgs, pipeline_keys,
+        pipelines, server_secrets, sources, tombstone_keys,
     },
     sealed::{Place, SealKeys, columns::TOMBSTONE_KEYS},
 };

@@ -4,6 +4,7 @@
 
 mod click_id;
 mod consent_need;
+mod conversions;
 pub mod cookie_format;
 pub mod enrichment;
 mod field;
@@ -16,6 +17,7 @@ pub mod sync_url;
 pub use self::{
     click_id::ClickId,
     consent_need::ConsentNeed,
+    conversions::{ConversionsApi, PhoneForm, find_match_keys},
     enrichment::{Credential, EnrichmentVendor},
     field::{is_reserved, needs, owner_of, reserved, synced_by},
     generated_id::GeneratedId,
@@ -39,12 +41,22 @@ pub struct Vendor {
     pub generated_ids: &'static [GeneratedId],
     /// The enrichment, where the vendor gives an ID to a server with credentials.
     pub enrichment: Option<EnrichmentVendor>,
+    /// The parameters of its conversions API that take hashed contacts, as far as they are known.
+    pub conversions: Option<ConversionsApi>,
 }
 
 impl Vendor {
     /// A vendor of which nothing but its names is known.
     const fn new(name: &'static str, label: &'static str) -> Self {
-        Self { name, label, sync: None, click_ids: &[], generated_ids: &[], enrichment: None }
+        Self {
+            name,
+            label,
+            sync: None,
+            click_ids: &[],
+            generated_ids: &[],
+            enrichment: None,
+            conversions: None,
+        }
     }
 
     /// True where IDs of the vendor come without asking it: from a click, or made for its cookie.

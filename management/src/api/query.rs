@@ -58,6 +58,21 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Under<T
     }
 }
 
+/// An ID, what belongs to it and what belongs to that in turn, in a path.
+#[derive(Debug)]
+pub struct Below<T, U>(pub Uuid, pub T, pub U);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send, U: DeserializeOwned + Send> FromRequestParts<S>
+    for Below<T, U>
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        let path = Path::<(Uuid, T, U)>::from_request_parts(parts, state).await;
+        path.map(|Path((id, middle, last))| Self(id, middle, last)).map_err(|_| Code::NotFound.into())
+    }
+}
+
 /// A name in the path. A text that can't be stored is nothing's name, and so is not found.
 #[derive(Debug)]
 pub struct Named<T>(pub T);

@@ -5,7 +5,7 @@ mod view;
 
 use axum::{Json, extract::State};
 
-use self::view::{CollectedVendor, EnrichmentVendor, ProfileProvider, SyncVendor, SyncVendors};
+use self::view::{CollectedVendor, Destination, EnrichmentVendor, ProfileProvider, SyncVendor, SyncVendors};
 use crate::{
     api::{
         error::Result,
@@ -47,6 +47,18 @@ pub async fn profile_providers(
 ) -> Result<Json<Paged<ProfileProvider>>> {
     let vendors = state.catalog.vendors().await?;
     Ok(Json(paged(&page, &vendors.profiles, |provider| &provider.name)?.map(ProfileProvider::from)))
+}
+
+/// Lists the destinations of events, with the fields of a form for their settings and the blueprints that events are sent
+/// by.
+#[utoipa::path(get, path = "/v1/admin/catalog/destinations", tag = "catalog", params(Page),
+    responses((status = 200, body = Paged<Destination>)))]
+pub async fn destinations(
+    State(state): State<Management>,
+    Query(page): Query<Page>,
+) -> Result<Json<Paged<Destination>>> {
+    let vendors = state.catalog.vendors().await?;
+    Ok(Json(paged(&page, &vendors.destinations, |own| &own.name)?.map(Destination::from)))
 }
 
 /// Lists the vendors of which click IDs and generated IDs are collected.

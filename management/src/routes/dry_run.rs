@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use proto::v1::{ConsentSignals, DeviceId, DryRunProviderRequest, ProviderKind, Subject};
+use proto::v1::{
+    ConsentSignals, DeviceId, DryRunProviderRequest, DryRunProviderResponse, ProviderKind, Subject,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
@@ -127,6 +129,7 @@ impl DryRunInput {
             let resource = match kind {
                 ProviderKind::Custom => "custom_provider",
                 ProviderKind::Profile => "profile_provider",
+                ProviderKind::Destination => "destination",
                 ProviderKind::Enrichment | ProviderKind::Unspecified => "enrichment",
             };
             let (action, id) = (format!("{resource}.dry_run"), format!("{source}/{name}"));
@@ -149,9 +152,14 @@ impl DryRunInput {
             event,
             send: self.send,
         };
-        let run = state.core.dry_run_provider(request).await?;
+        Ok(Json(state.core.dry_run_provider(request).await?.into()))
+    }
+}
+
+impl From<DryRunProviderResponse> for DryRun {
+    fn from(run: DryRunProviderResponse) -> Self {
         let given = |text: String| Some(text).filter(|text| !text.is_empty());
-        Ok(Json(DryRun {
+        Self {
             method: given(run.method),
             url: given(run.url),
             headers: run.headers,
@@ -159,7 +167,7 @@ impl DryRunInput {
             id: run.id,
             reason: given(run.reason),
             status: run.status,
-        }))
+        }
     }
 }
 

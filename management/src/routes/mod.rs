@@ -6,6 +6,8 @@ pub mod catalog;
 pub mod crypto;
 pub mod csp;
 pub mod custom_providers;
+pub mod dead_letters;
+pub mod destinations;
 mod docs;
 mod dry_run;
 pub mod enrichment;
@@ -13,11 +15,13 @@ pub mod generated_ids;
 pub mod identities;
 pub mod identity_sources;
 pub mod keys;
+pub mod live_events;
 pub mod me;
 mod named;
 pub mod pipelines;
 pub mod profile_providers;
 mod provider_status;
+pub mod replays;
 pub mod secrets;
 pub mod server_secret;
 pub mod sources;
@@ -73,6 +77,7 @@ fn admin() -> (Router<Management>, Api) {
         .routes(routes!(catalog::enrichment_vendors))
         .routes(routes!(catalog::generated_ids))
         .routes(routes!(catalog::profile_providers))
+        .routes(routes!(catalog::destinations))
         .routes(routes!(enrichment::list, custom_providers::whole::set_all))
         .routes(routes!(enrichment::read, enrichment::set, enrichment::remove))
         .routes(routes!(enrichment::status))
@@ -84,6 +89,17 @@ fn admin() -> (Router<Management>, Api) {
         .routes(routes!(profile_providers::read, profile_providers::set, profile_providers::remove))
         .routes(routes!(profile_providers::status))
         .routes(routes!(profile_providers::dry_run))
+        .routes(routes!(destinations::list))
+        .routes(routes!(destinations::read, destinations::set, destinations::remove))
+        .routes(routes!(destinations::status::read))
+        .routes(routes!(destinations::status::pause))
+        .routes(routes!(destinations::status::resume))
+        .routes(routes!(destinations::dry_run))
+        .routes(routes!(dead_letters::list))
+        .routes(routes!(dead_letters::retry))
+        .routes(routes!(dead_letters::remove))
+        .routes(routes!(replays::list, replays::begin))
+        .routes(routes!(live_events::list))
         .routes(routes!(secrets::list))
         .routes(routes!(secrets::read, secrets::set, secrets::remove))
         .routes(routes!(crypto::progress, crypto::start))

@@ -108,8 +108,11 @@ impl Lane for NewLane {
         };
         let caller =
             Some(Caller { kind: Some(Kind::Collect(CollectCaller { client_ip, ..self.caller.clone() })) });
-        let answer =
-            self.client.resolve(ResolveRequest { caller, subjects: vec![subject], ..ResolveRequest::default() }).await?.into_inner();
+        let answer = self
+            .client
+            .resolve(ResolveRequest { caller, subjects: vec![subject], ..ResolveRequest::default() })
+            .await?
+            .into_inner();
         let right = answer.resolutions.first().is_some_and(|resolution| {
             resolution.error.is_none()
                 && resolution.created

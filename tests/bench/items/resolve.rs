@@ -80,8 +80,11 @@ impl Lane for KnownLane {
             ..Subject::default()
         };
         let caller = Some(Caller { kind: Some(Kind::Collect(self.known.caller.clone())) });
-        let answer =
-            self.client.resolve(ResolveRequest { caller, subjects: vec![subject], ..ResolveRequest::default() }).await?.into_inner();
+        let answer = self
+            .client
+            .resolve(ResolveRequest { caller, subjects: vec![subject], ..ResolveRequest::default() })
+            .await?
+            .into_inner();
         let right = answer.resolutions.first().is_some_and(|resolution| {
             resolution.error.is_none()
                 && !resolution.created

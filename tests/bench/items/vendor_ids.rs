@@ -46,7 +46,7 @@ impl Lane for DeliveryLane {
             identities: (0..self.identities)
                 .map(|at| IdentityRef { id: Some(reference(visitor(at))), ..IdentityRef::default() })
                 .collect(),
-            fields: Vec::new(),
+            ..VendorIdsRequest::default()
         };
         let answer = self.client.vendor_ids(request).await?.into_inner().identities;
         ensure!(answer.len() as u64 == self.identities, "{} of {} answers", answer.len(), self.identities);

@@ -11,6 +11,7 @@ use clap::Parser;
 use harness::{
     cluster::{Cluster, Setup},
     control::Admin,
+    delivery_story,
     enrich_sim::EnrichSim,
     enrich_story,
     process::{Service, run},
@@ -37,6 +38,7 @@ struct Cli {
 struct Demo {
     cluster: Cluster,
     management: Service,
+    processor: Service,
     vendors: VendorSim,
     providers: EnrichSim,
     customer: Customer,
@@ -75,6 +77,7 @@ async fn main() -> Result<()> {
         println!("\nStopping …");
     }
     demo.cluster.edge.terminate().await;
+    demo.processor.terminate().await;
     demo.management.terminate().await;
     for core in &mut demo.cluster.cores {
         core.terminate().await;
@@ -125,9 +128,11 @@ impl Demo {
         admin.log_in(&admin_password).await.expect(200);
         let me = admin.get("/v1/admin/me").await.expect(200);
         let customer = set_up(&admin, id(&me, "test_org_id")?, &cluster, &vendors, &providers).await?;
+        let processor = delivery_story::start_processor(&cluster, &database_url).await?;
         let demo = Self {
             cluster,
             management,
+            processor,
             vendors,
             providers,
             customer,
@@ -144,8 +149,8 @@ impl Demo {
 
     /// Writes `target/demo.env`, which a shell can source for the commands that are shown.
     fn environment(&self) -> String {
-        let Self { cluster, management, customer, .. } = self;
-        let services = [&cluster.cores[0], &cluster.edge, management];
+        let Self { cluster, management, processor, customer, .. } = self;
+        let services = [&cluster.cores[0], &cluster.edge, management, processor];
         let metrics = services.map(|service| format!("http://{}/metrics", service.addr("metrics"))).join(",");
         let values = [
             ("EDGE_URL", cluster.collect_url()),
@@ -202,7 +207,16 @@ Try it from another terminal:
   curl -s "$EDGE_URL/v1/enrich?provider=amperity&aid=demo-shopper-laptop" \
     -H "Authorization: Bearer $PIPELINE_KEY" -H "Origin: $ALLOWED_ORIGIN"
 
-  # Delivery, over gRPC with reflection: grpcurl …
+  # Live Events: what is sent of each event, while you look
+  curl -s "$MANAGEMENT_URL/v1/admin/sources/$SOURCE_ID/live-events" -H "Authorization: Bearer $TOKEN" >/dev/null
+  curl -s "$EDGE_URL/v1/batch" -H "Authorization: Bearer $PIPELINE_KEY" -H "Origin: $ALLOWED_ORIGIN" \
+    -d '{{"batch":[{{"type":"track","event":"Order Completed","anonymousId":"visitor-2","properties":{{"order_id":"o-1"}}}}]}}'
+  sleep 2; curl -s "$MANAGEMENT_URL/v1/admin/sources/$SOURCE_ID/live-events" -H "Authorization: Bearer $TOKEN"
+
+  # How the destination fares
+  curl -s "$MANAGEMENT_URL/v1/admin/sources/$SOURCE_ID/destinations/amperity/status" -H "Authorization: Bearer $TOKEN"
+
+  # Vendor IDs, over gRPC with reflection: grpcurl …
   grpcurl -plaintext -H "authorization: Bearer $SERVICE_TOKEN" "$IDENTITY_ADDR" list
   grpcurl -plaintext -H "authorization: Bearer $SERVICE_TOKEN" \
     -d '{{"org_id":"'$ORG_ID'","identities":[{{"anonymous_id":"visitor-2"}}]}}' \
@@ -275,6 +289,7 @@ async fn set_up(
     }
     enrich_story::set_up(admin, &source, providers).await;
     profile_story::set_up(admin, &source, providers).await;
+    delivery_story::set_up(admin, &source).await;
     // Last, and what is waited for: a core that knows it knows the rest as well.
     let hosts = ["127.0.0.1", "localhost"].map(|name| json!({"url": cluster.collect_url_at(name)}));
     input["collect_hosts"] = json!(hosts);

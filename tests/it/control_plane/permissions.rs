@@ -82,6 +82,21 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("PUT",    "/sources/{id}/profile-providers/amperity", "settings:write"),
     ("DELETE", "/sources/{id}/profile-providers/amperity", "settings:write"),
     ("GET",    "/sources/{id}/profile-providers/amperity/status", "settings:read"),
+    ("GET",   "/sources/{id}/destinations", "settings:read"),
+    ("GET",   "/sources/{id}/destinations/{vendor}", "settings:read"),
+    ("PUT",   "/sources/{id}/destinations/{vendor}", "settings:write"),
+    ("DELETE", "/sources/{id}/destinations/{vendor}", "settings:delete"),
+    ("GET",   "/sources/{id}/destinations/{vendor}/status", "settings:read"),
+    ("POST",  "/sources/{id}/destinations/{vendor}/pause", "settings:write"),
+    ("POST",  "/sources/{id}/destinations/{vendor}/resume", "settings:write"),
+    ("POST",  "/sources/{id}/destinations/{vendor}/dry-run", "settings:write"),
+    ("GET",   "/sources/{id}/destinations/{vendor}/dead-letters", "people:read"),
+    ("POST",  "/sources/{id}/destinations/{vendor}/dead-letters/retry", "people:read"),
+    ("DELETE", "/sources/{id}/destinations/{vendor}/dead-letters/{event_id}", "people:read"),
+    ("GET",   "/sources/{id}/destinations/{vendor}/replays", "people:read"),
+    ("POST",  "/sources/{id}/destinations/{vendor}/replays", "people:read"),
+    ("GET",    "/sources/{id}/live-events", "people:read"),
+    ("GET",    "/catalog/destinations", "settings:read"),
     ("GET",    "/secrets", "settings:read"),
     ("GET",    "/secrets/{name}", "settings:read"),
     ("PUT",    "/secrets/{name}", "settings:write"),
@@ -114,6 +129,9 @@ const TABLES: &[&str] = &[
     "custom_providers",
     "secrets",
     "profile_providers",
+    "destinations",
+    "replays",
+    "live_watches",
     "reencryptions",
     "tombstone_keys",
     "links",
@@ -123,7 +141,7 @@ const TABLES: &[&str] = &[
 const SECRET: &str = "a-secret-of-the-shop";
 
 /// Providers of a source, and what they are configured with.
-const PROVIDERS: [(&str, &str); 3] = [
+const PROVIDERS: [(&str, &str); 4] = [
     ("enrichment/uid2", r#"{"enabled": true, "credentials": {"api_key": "a", "client_secret": "b"}}"#),
     (
         "custom-providers/internal_cdp",
@@ -137,6 +155,7 @@ const PROVIDERS: [(&str, &str); 3] = [
         r#"{"enabled": true, "tenant_subdomain": "shop", "tenant_id": "shop", "event_stream_id": "esm-x1",
             "source_value": "SHOP", "api_key": "c"}"#,
     ),
+    ("destinations/amperity", r#"{"enabled": true, "preset": "retail"}"#),
 ];
 
 /// An organisation with one of everything.
@@ -190,9 +209,11 @@ impl FurnishedOrg {
         let known = |area: &str| self.ids.get(area).filter(|_| own).unwrap_or(&nobody).clone();
         let vendor = if path.contains("/enrichment/") { "uid2" } else { "pinterest" };
         let vendor = if path.contains("/generated-ids/") { "meta" } else { vendor };
+        let vendor = if path.contains("/destinations/") { "amperity" } else { vendor };
         let path = path
             .replace("{id}", &known(area))
             .replace("{key_id}", &known("keys"))
+            .replace("{event_id}", &nobody)
             .replace("{vendor}", vendor);
         let path = path.replace("{name}", "internal_cdp");
         if path.starts_with("/health") { path } else { format!("/v1/admin{path}") }
@@ -204,7 +225,9 @@ async fn visitor(control: &Control, org: Uuid) -> String {
     let subject = Subject { anonymous_id: Some("visitor".to_owned()), ..Subject::default() };
     let request = ResolveRequest {
         caller: Some(Caller { kind: Some(Kind::OrgId(org.to_string())) }),
-        subjects: vec![subject], ..ResolveRequest::default() };
+        subjects: vec![subject],
+        ..ResolveRequest::default()
+    };
     harness::eventually("the core to know the organisation", async || {
         let answer = control.world.internal().resolve().resolve(request.clone()).await;
         let answer = answer.map_err(|status| status.to_string())?.into_inner();
@@ -322,6 +345,12 @@ fn valid(path: &str) -> Option<Value> {
         "/sources/{id}/enrichment" => json!({"enrichment": {"custom_providers": []}}),
         "/sources/{id}/custom-providers/{name}" => serde_json::from_str(PROVIDERS[1].1).unwrap(),
         "/sources/{id}/profile-providers/amperity" => serde_json::from_str(PROVIDERS[2].1).unwrap(),
+        "/sources/{id}/destinations/{vendor}" => serde_json::from_str(PROVIDERS[3].1).unwrap(),
+        "/sources/{id}/destinations/{vendor}/dead-letters/retry" => json!({"all": true}),
+        "/sources/{id}/destinations/{vendor}/replays" => {
+            json!({"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z"})
+        }
+        "/sources/{id}/destinations/{vendor}/dry-run" => json!({"event": {"type": "page"}}),
         path if path.ends_with("/dry-run") => {
             json!({"subject": {"anonymous_id": "visitor"}, "send": true})
         }

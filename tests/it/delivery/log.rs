@@ -1,5 +1,6 @@
 //! Accepted means kept: what is answered 200 of a source with a destination is in the log.
 
+use diesel_async::SimpleAsyncConnection;
 use futures_util::future::join_all;
 use harness::{
     answers::assert_accepted,
@@ -10,7 +11,6 @@ use harness::{
     visits::granted,
     world::{Options, World},
 };
-use diesel_async::SimpleAsyncConnection;
 use migrations::diesel_async;
 use proto::event::Envelope;
 use reqwest::Method;
@@ -72,7 +72,8 @@ async fn what_is_accepted_is_kept_as_it_came_and_sealed() {
         let found = format!("position('{canary}'::bytea IN body) > 0");
         assert_eq!(world.database.count("events", &found).await, 0, "{canary}");
     }
-    let head = "SELECT concat_ws(' ', events >= 2, bytes > 0, seq = (SELECT max(seq) FROM events)) FROM event_heads";
+    let head =
+        "SELECT concat_ws(' ', events >= 2, bytes > 0, seq = (SELECT max(seq) FROM events)) FROM event_heads";
     assert_eq!(world.database.text(head).await, "t t t");
 }
 
@@ -192,8 +193,12 @@ async fn servers_and_test_keys_are_told_apart() {
     let all = harness::delivery::envelopes(&world.database, &world.cluster.secrets.encryption_key).await;
     let signed: Vec<&Envelope> = all.iter().filter(|event| event.signed).collect();
     assert_eq!(signed.len(), 1);
-    assert_eq!((signed[0].client_ip.as_str(), signed[0].user_agent.as_str(), signed[0].anonymous_id.as_str()), ("", "", ""));
-    let mut tester = Browser::new(&world.cluster.collect_url(), &world.customer.test_key, &world.customer.origin);
+    assert_eq!(
+        (signed[0].client_ip.as_str(), signed[0].user_agent.as_str(), signed[0].anonymous_id.as_str()),
+        ("", "", "")
+    );
+    let mut tester =
+        Browser::new(&world.cluster.collect_url(), &world.customer.test_key, &world.customer.origin);
     assert_accepted(&tester.view(&granted()).await, 1);
     let kept = world.kept(&tester).await;
     assert_eq!((kept.len(), kept[0].test), (1, true));

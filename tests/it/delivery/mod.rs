@@ -1,3 +1,9 @@
 //! Delivery of accepted events.
 
+mod amperity;
 mod log;
+mod outages;
+mod owners;
+mod people;
+mod steering;
+mod webhook;

@@ -77,6 +77,7 @@ fn vendor_ids_request(world: &World, anonymous_id: &str) -> VendorIdsRequest {
         org_id: world.customer.org_id.to_string(),
         identities: vec![IdentityRef { id: Some(Id::AnonymousId(anonymous_id.to_owned())), browser: None }],
         fields: Vec::new(),
+        ..VendorIdsRequest::default()
     }
 }
 

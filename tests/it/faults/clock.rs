@@ -34,7 +34,8 @@ async fn consents(world: &World, core: usize, visitor: &str, consent: &Value) {
     let consent = ConsentSignals { json: Some(consent.to_string()), sec_gpc: false };
     let subject =
         Subject { anonymous_id: Some(visitor.to_owned()), consent: Some(consent), ..Subject::default() };
-    let request = ResolveRequest { caller: of_org(world), subjects: vec![subject], ..ResolveRequest::default() };
+    let request =
+        ResolveRequest { caller: of_org(world), subjects: vec![subject], ..ResolveRequest::default() };
     let api = world.cluster.api(core, &world.cluster.secrets.internal_token).unwrap();
     let answer = api.resolve().resolve(request).await.unwrap().into_inner();
     assert_eq!(answer.resolutions[0].error, None);

@@ -161,6 +161,7 @@ async fn a_full_pool_refuses_in_time_and_looks_healthy() {
                 browser: None,
             }],
             fields: Vec::new(),
+            ..VendorIdsRequest::default()
         };
         calls.spawn(async move {
             let began = Instant::now();

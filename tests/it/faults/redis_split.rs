@@ -65,7 +65,8 @@ async fn consent(world: &World, browser: &Browser, marketing: bool) -> String {
         ..Subject::default()
     };
     let caller = Caller { kind: Some(Kind::OrgId(world.customer.org_id.to_string())) };
-    let request = ResolveRequest { caller: Some(caller), subjects: vec![subject], ..ResolveRequest::default() };
+    let request =
+        ResolveRequest { caller: Some(caller), subjects: vec![subject], ..ResolveRequest::default() };
     let api = world.cluster.api(1, &world.cluster.secrets.internal_token).unwrap();
     // With Redis stopped, a busy machine may need more than a call's time.
     let answer =
@@ -84,6 +85,7 @@ async fn delivered(world: &World, core: usize, browser: &Browser) -> IdentityVen
         org_id: world.customer.org_id.to_string(),
         identities: vec![IdentityRef { id: Some(Id::AnonymousId(browser.aid().to_owned())), browser: None }],
         fields: Vec::new(),
+        ..VendorIdsRequest::default()
     };
     let api = world.cluster.api(core, &world.cluster.secrets.internal_token).unwrap();
     api.resolve().vendor_ids(request).await.unwrap().into_inner().identities.remove(0)

@@ -32,7 +32,8 @@ async fn resolve_over(
         ..Subject::default()
     };
     let caller = Caller { kind: Some(Kind::OrgId(org.to_string())) };
-    let request = ResolveRequest { caller: Some(caller), subjects: vec![subject], ..ResolveRequest::default() };
+    let request =
+        ResolveRequest { caller: Some(caller), subjects: vec![subject], ..ResolveRequest::default() };
     Ok(core.resolve().resolve(request).await?.into_inner().resolutions.remove(0))
 }
 
@@ -41,6 +42,7 @@ async fn canonical_of_user(world: &World, user_id: &str) -> String {
         org_id: world.customer.org_id.to_string(),
         identities: vec![named(user(user_id))],
         fields: Vec::new(),
+        ..VendorIdsRequest::default()
     };
     world
         .internal()
@@ -127,7 +129,8 @@ async fn an_unknown_organisation_is_not_found_and_hurts_nobody() {
     let world = World::start().await;
     let subject = Subject { anonymous_id: Some("a".to_owned()), ..Subject::default() };
     let caller = Caller { kind: Some(Kind::OrgId(Uuid::new_v4().to_string())) };
-    let request = ResolveRequest { caller: Some(caller), subjects: vec![subject], ..ResolveRequest::default() };
+    let request =
+        ResolveRequest { caller: Some(caller), subjects: vec![subject], ..ResolveRequest::default() };
     let refused = world.internal().resolve().resolve(request).await.unwrap_err();
     assert_eq!(refused.code(), Code::NotFound, "{refused:?}");
     assert_accepted(&world.browser().view(&granted()).await, 1);

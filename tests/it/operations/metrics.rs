@@ -64,7 +64,14 @@ fn rules_and_dashboard_name_metrics_of_the_catalogue() {
 
 /// The source files of the crates that are served.
 fn sources() -> Vec<PathBuf> {
-    let crates = ["identity-service", "http-edge", "http-edge/serve", "management", "migrations"];
+    let crates = [
+        "identity-service",
+        "identity-service/processor",
+        "http-edge",
+        "http-edge/serve",
+        "management",
+        "migrations",
+    ];
     let mut folders: Vec<PathBuf> = crates.iter().map(|name| root().join(name).join("src")).collect();
     let mut found = Vec::new();
     while let Some(folder) = folders.pop() {

@@ -178,7 +178,7 @@ async fn delivery_reads_a_thousand_identities_in_one_pipeline() {
     let request = VendorIdsRequest {
         org_id: world.customer.org_id.to_string(),
         identities: (0..1000).map(|n| named(people::browser(format!("visitor-{n}")))).collect(),
-        fields: Vec::new(),
+        ..VendorIdsRequest::default()
     };
     let redis = harness::eventually("a delivery that Redis alone answers", async || {
         world.redis_proxy.take();
@@ -218,7 +218,8 @@ async fn delivery_for_a_browser_beside_a_canonical_id_is_one_round_trip() {
             named(canonical(&person)),
         ];
         let org_id = world.customer.org_id.to_string();
-        let request = VendorIdsRequest { org_id, identities: identities.into(), fields };
+        let request =
+            VendorIdsRequest { org_id, identities: identities.into(), fields, ..VendorIdsRequest::default() };
         let redis = harness::eventually("a delivery that Redis alone answers", async || {
             world.redis_proxy.take();
             world.postgres_proxy.take();

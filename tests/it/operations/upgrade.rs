@@ -157,7 +157,12 @@ async fn serve(database: &TestDatabase, redis: &RedisServer) -> Cluster {
 
 async fn vendor_ids(cluster: &Cluster, org: &str, names: &[Id]) -> Vec<IdentityVendorIds> {
     let identities = names.iter().cloned().map(named).collect();
-    let request = VendorIdsRequest { org_id: org.to_owned(), identities, fields: Vec::new() };
+    let request = VendorIdsRequest {
+        org_id: org.to_owned(),
+        identities,
+        fields: Vec::new(),
+        ..VendorIdsRequest::default()
+    };
     let api = cluster.api(0, &cluster.secrets.operator_token).unwrap();
     api.resolve().vendor_ids(request).await.unwrap().into_inner().identities
 }

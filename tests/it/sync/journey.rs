@@ -112,6 +112,7 @@ async fn a_person_is_delivered_by_user_id_and_canonical_id_too() {
         org_id: world.customer.org_id.to_string(),
         identities: ids.into_iter().map(|id| IdentityRef { id: Some(id), browser: None }).collect(),
         fields: vec!["pin_unauth".to_owned()],
+        ..VendorIdsRequest::default()
     };
     let answer = world.internal().resolve().vendor_ids(request).await.unwrap().into_inner().identities;
     let canonicals: Vec<&str> = answer.iter().map(|entry| entry.canonical_id.as_str()).collect();

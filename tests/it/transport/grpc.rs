@@ -88,9 +88,11 @@ async fn roles_bound_what_a_token_may_do() {
         org_id: world.customer.org_id.to_string(),
         identities: known_as("a").into_iter().collect(),
         fields: Vec::new(),
+        ..VendorIdsRequest::default()
     };
     let subject = Subject { anonymous_id: Some("a".to_owned()), ..Subject::default() };
-    let resolve = ResolveRequest { caller: of_org(&world), subjects: vec![subject], ..ResolveRequest::default() };
+    let resolve =
+        ResolveRequest { caller: of_org(&world), subjects: vec![subject], ..ResolveRequest::default() };
     let (denied, reason) = (Code::PermissionDenied, "ROLE_NOT_ALLOWED");
     assert_refused(
         edge.resolve().resolve(resolve.clone()).await,
@@ -141,7 +143,8 @@ async fn an_edge_speaks_for_the_source_of_its_key() {
     };
     let subject = Subject { anonymous_id: Some("a".to_owned()), ..Subject::default() };
     let caller = Caller { kind: Some(Kind::Collect(collect.clone())) };
-    let request = ResolveRequest { caller: Some(caller), subjects: vec![subject], ..ResolveRequest::default() };
+    let request =
+        ResolveRequest { caller: Some(caller), subjects: vec![subject], ..ResolveRequest::default() };
     let answer = edge.resolve().resolve(request).await.unwrap().into_inner().resolutions.remove(0);
     assert_eq!((answer.canonical_id.len(), answer.anonymous_id.as_str()), (36, "a"), "{answer:?}");
     assert!(answer.created && answer.error.is_none(), "{answer:?}");
@@ -180,8 +183,11 @@ async fn an_internal_service_resolves_and_plans() {
         consent: Some(proto::v1::ConsentSignals { json: Some(granted().to_string()), sec_gpc: false }),
         ..Subject::default()
     };
-    let request =
-        ResolveRequest { caller: of_org(&world), subjects: vec![subject("a"), subject("b"), subject("a")], ..ResolveRequest::default() };
+    let request = ResolveRequest {
+        caller: of_org(&world),
+        subjects: vec![subject("a"), subject("b"), subject("a")],
+        ..ResolveRequest::default()
+    };
     let first = api.resolve().resolve(request.clone()).await.unwrap().into_inner().resolutions;
     assert!(first.iter().all(|r| r.error.is_none() && r.cookies.is_empty()), "{first:?}");
     assert_eq!(first[0].canonical_id, first[2].canonical_id);
@@ -224,7 +230,8 @@ async fn bounds_and_malformed_fields() {
     let subjects =
         |count: usize| vec![Subject { anonymous_id: Some("a".to_owned()), ..Subject::default() }; count];
     for count in [0, 1001] {
-        let request = ResolveRequest { caller: of_org(&world), subjects: subjects(count), ..ResolveRequest::default() };
+        let request =
+            ResolveRequest { caller: of_org(&world), subjects: subjects(count), ..ResolveRequest::default() };
         assert_refused(
             api.resolve().resolve(request).await,
             invalid.0,
@@ -235,6 +242,7 @@ async fn bounds_and_malformed_fields() {
             org_id: world.customer.org_id.to_string(),
             identities: vec![known_as("a").unwrap(); count],
             fields: Vec::new(),
+            ..VendorIdsRequest::default()
         };
         assert_refused(
             api.resolve().vendor_ids(request).await,
@@ -249,6 +257,7 @@ async fn bounds_and_malformed_fields() {
             org_id: world.customer.org_id.to_string(),
             identities: vec![known_as("a").unwrap()],
             fields,
+            ..VendorIdsRequest::default()
         };
         let what = format!("{count} fields of {longest} bytes");
         assert_refused(api.resolve().vendor_ids(request).await, invalid.0, invalid.1, &what);
@@ -261,7 +270,8 @@ async fn bounds_and_malformed_fields() {
     let request = ResolveRequest { caller: None, subjects: subjects(1), ..ResolveRequest::default() };
     assert_refused(api.resolve().resolve(request).await, invalid.0, invalid.1, "no caller");
     let huge = Subject { page_url: Some("x".repeat(5 * 1024 * 1024)), ..Subject::default() };
-    let request = ResolveRequest { caller: of_org(&world), subjects: vec![huge], ..ResolveRequest::default() };
+    let request =
+        ResolveRequest { caller: of_org(&world), subjects: vec![huge], ..ResolveRequest::default() };
     let refused = api.resolve().resolve(request).await.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted, "5 MiB: {refused:?}");
 }
@@ -287,7 +297,9 @@ async fn a_deadline_that_passes_is_called_so() {
     world.redis_proxy.blackhole().await;
     world.postgres_proxy.blackhole().await;
     let subject = Subject { anonymous_id: Some("a".to_owned()), ..Subject::default() };
-    let message = ResolveRequest { caller: of_org(&world), subjects: vec![subject], ..ResolveRequest::default() }.encode_to_vec();
+    let message =
+        ResolveRequest { caller: of_org(&world), subjects: vec![subject], ..ResolveRequest::default() }
+            .encode_to_vec();
     // By hand: tonic's own client watches the deadline too, and would answer in the server's place.
     let answer = raw(&world, "Resolve", 0, &message, "20m").await;
     let status = answer.headers().get("grpc-status").and_then(|status| status.to_str().ok());

@@ -233,7 +233,11 @@ async fn a_core_serves_over_tls_alone() {
     let subject = Subject { anonymous_id: Some("second".to_owned()), ..Subject::default() };
     let caller = Some(Caller { kind: Some(Kind::OrgId(org.to_string())) });
     eventually("Redis to be used again", async || {
-        let request = ResolveRequest { caller: caller.clone(), subjects: vec![subject.clone()], ..ResolveRequest::default() };
+        let request = ResolveRequest {
+            caller: caller.clone(),
+            subjects: vec![subject.clone()],
+            ..ResolveRequest::default()
+        };
         let _ = api.resolve().resolve(request).await;
         match redis.ask::<i64>(&["EXISTS", &format!("canonical:{org}:anonymous_id:second")]).await {
             Ok(1) => Ok(()),

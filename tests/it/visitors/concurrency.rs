@@ -47,7 +47,8 @@ async fn sixty_four_first_events_of_one_browser_make_one_identity() {
             ..Subject::default()
         };
         let caller = Caller { kind: Some(Kind::OrgId(world.customer.org_id.to_string())) };
-        let request = ResolveRequest { caller: Some(caller), subjects: vec![subject], ..ResolveRequest::default() };
+        let request =
+            ResolveRequest { caller: Some(caller), subjects: vec![subject], ..ResolveRequest::default() };
         calls.spawn(at_last(async move || {
             let resolution = core.resolve(request.clone()).await?.into_inner().resolutions.remove(0);
             match resolution.error {
@@ -145,6 +146,7 @@ async fn both_cores_see_a_change_at_once() {
                     browser: None,
                 }],
                 fields: Vec::new(),
+                ..proto::v1::VendorIdsRequest::default()
             };
             let mut client = world.cluster.api(core, token).unwrap().resolve();
             let answer = client.vendor_ids(request).await.unwrap().into_inner().identities.remove(0);

@@ -308,6 +308,7 @@ async fn a_reset_is_stronger_than_all_that_comes_with_it() {
             })
             .to_vec(),
         fields: Vec::new(),
+        ..proto::v1::VendorIdsRequest::default()
     };
     let known = world.internal().resolve().vendor_ids(request).await.unwrap().into_inner().identities;
     assert_eq!(known[0].canonical_id, anna.canonical_id);

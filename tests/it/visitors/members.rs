@@ -29,6 +29,7 @@ async fn canonical_of_user(world: &World, user: &str) -> String {
         org_id: world.customer.org_id.to_string(),
         identities: vec![named(Id::UserId(user.to_owned()))],
         fields: Vec::new(),
+        ..VendorIdsRequest::default()
     };
     let known = world.internal().resolve().vendor_ids(request).await.unwrap().into_inner().identities;
     known.into_iter().next().unwrap().canonical_id

@@ -119,6 +119,7 @@ async fn customers_are_apart_even_with_one_anonymous_id() {
         org_id: b.clone(),
         identities: vec![IdentityRef { id: Some(Id::CanonicalId(mine.canonical_id.clone())), browser: None }],
         fields: Vec::new(),
+        ..VendorIdsRequest::default()
     };
     let crossed =
         world.internal().resolve().vendor_ids(request).await.unwrap().into_inner().identities.remove(0);

@@ -200,6 +200,7 @@ async fn whoever_is_named_is_taken_and_nobody_becomes_two() {
         org_id: world.customer.org_id.to_string(),
         identities: identities.collect(),
         fields: Vec::new(),
+        ..VendorIdsRequest::default()
     };
     let known = world.internal().resolve().vendor_ids(request).await.unwrap().into_inner().identities;
     let mut owners: BTreeMap<&str, usize> = BTreeMap::new();

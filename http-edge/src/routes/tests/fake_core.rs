@@ -140,7 +140,10 @@ impl ResolveService for FakeCore {
                 ..Resolution::default()
             }
         };
-        Ok(Answer::new(ResolveResponse { resolutions: request.subjects.iter().map(resolution).collect(), ..ResolveResponse::default() }))
+        Ok(Answer::new(ResolveResponse {
+            resolutions: request.subjects.iter().map(resolution).collect(),
+            ..ResolveResponse::default()
+        }))
     }
 
     async fn vendor_ids(

@@ -22,7 +22,10 @@ fn event(preset: &str, name: &str, handler: &Handler) -> Value {
             properties.entry(property.clone()).or_insert(value);
         }
         if own.items {
-            properties.insert("products".to_owned(), json!([{"product_id": "p1", "price": 9.5, "quantity": 2}, {"sku": "s2"}]));
+            properties.insert(
+                "products".to_owned(),
+                json!([{"product_id": "p1", "price": 9.5, "quantity": 2}, {"sku": "s2"}]),
+            );
         }
         line = own.like.as_ref().and_then(|like| presets.get(like));
     }

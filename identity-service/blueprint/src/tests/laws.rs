@@ -17,7 +17,8 @@ fn value() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(3, 20, 4, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::hash_map(name(), inner, 0..4).prop_map(|map| Value::Object(map.into_iter().collect())),
+            prop::collection::hash_map(name(), inner, 0..4)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
         ]
     })
 }
@@ -37,7 +38,10 @@ fn name() -> impl Strategy<Value = String> {
 }
 
 fn event() -> impl Strategy<Value = Value> {
-    let member = || prop::collection::hash_map(name(), value(), 0..6).prop_map(|map| Value::Object(map.into_iter().collect()));
+    let member = || {
+        prop::collection::hash_map(name(), value(), 0..6)
+            .prop_map(|map| Value::Object(map.into_iter().collect()))
+    };
     let kind = prop_oneof![Just("track"), Just("page"), Just("identify"), Just("odd")];
     let named = prop_oneof![Just("purchase".to_owned()), Just("Product Viewed".to_owned()), ".{0,10}"];
     (kind, named, member(), member(), value(), value()).prop_map(|(kind, named, properties, context, traits, timestamp)| {

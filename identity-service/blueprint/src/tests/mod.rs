@@ -9,7 +9,12 @@ use serde_json::{Value, json};
 use time::macros::datetime;
 
 use crate::{
-    NotSent, amperity::BLUEPRINT, destination::{self, Kind, Known, Settings}, facts::Facts, json::Node, program::Program,
+    NotSent,
+    amperity::BLUEPRINT,
+    destination::{self, Kind, Known, Settings},
+    facts::Facts,
+    json::Node,
+    program::Program,
 };
 
 /// An event of a known visitor, with all that may be learned of one.
@@ -53,10 +58,19 @@ fn the_files_are_sound() {
     let handlers: usize = BLUEPRINT.presets.iter().map(|preset| preset.events.len()).sum();
     // A page call has a handler in each preset, of which the reference counts that of retail alone.
     assert_eq!(handlers, 99 + 6);
-    let reserved: Vec<&str> =
-        BLUEPRINT.file.global.mappings.iter().map(|mapping| mapping.target.as_str()).chain(["type"]).collect();
+    let reserved: Vec<&str> = BLUEPRINT
+        .file
+        .global
+        .mappings
+        .iter()
+        .map(|mapping| mapping.target.as_str())
+        .chain(["type"])
+        .collect();
     for mapping in &BLUEPRINT.file.global.mappings {
-        assert!(!mapping.label.is_empty() && ["spec", "field", "own"].contains(&mapping.evidence.as_str()), "{mapping:?}");
+        assert!(
+            !mapping.label.is_empty() && ["spec", "field", "own"].contains(&mapping.evidence.as_str()),
+            "{mapping:?}"
+        );
         assert!(mapping.target.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'));
     }
     for preset in &BLUEPRINT.presets {
@@ -104,7 +118,11 @@ fn names_are_those_of_the_specification() {
     ] {
         let event = json!({"type": "track", "event": event});
         assert_eq!(sent(&json!({"preset": preset}), &event)["type"], expected, "{preset}");
-        assert_eq!(sent(&json!({"preset": preset}), &json!({"type": "page"}))["type"], "pageview", "{preset}");
+        assert_eq!(
+            sent(&json!({"preset": preset}), &json!({"type": "page"}))["type"],
+            "pageview",
+            "{preset}"
+        );
     }
 }
 
@@ -115,10 +133,18 @@ fn properties_speak_for_nobody() {
         "source": "EVIL", "type": "purchase", "email": "a@b.example", "cookieid": "x", "amperity_id": "y",
         "consent": true, "timestamp": "1999", "value": 1, "list": [1, {"a": 2}]}});
     let sent = sent(&json!({}), &event);
-    assert_eq!((&sent["source"], &sent["type"], &sent["cookieid"]), (&json!("DATAFLY"), &json!("Odd"), &json!("anonymous-1")));
-    assert_eq!((&sent["prop_source"], &sent["prop_type"], &sent["prop_email"]), (&json!("EVIL"), &json!("purchase"), &json!("a@b.example")));
+    assert_eq!(
+        (&sent["source"], &sent["type"], &sent["cookieid"]),
+        (&json!("DATAFLY"), &json!("Odd"), &json!("anonymous-1"))
+    );
+    assert_eq!(
+        (&sent["prop_source"], &sent["prop_type"], &sent["prop_email"]),
+        (&json!("EVIL"), &json!("purchase"), &json!("a@b.example"))
+    );
     assert_eq!((&sent["value"], &sent["list"]), (&json!(1), &json!([1, {"a": 2}])));
-    assert!(sent.get("email").is_none() && sent.get("consent").is_none() && sent.get("amperity_id").is_none());
+    assert!(
+        sent.get("email").is_none() && sent.get("consent").is_none() && sent.get("amperity_id").is_none()
+    );
 }
 
 #[test]
@@ -141,7 +167,10 @@ fn numbers_consent_and_urls_stay_what_they_are() {
     }
     let late = json!({"type": "track", "event": "x", "timestamp": "2020-01-01T00:00:00Z"});
     let sent = sent(&json!({}), &late);
-    assert_eq!((&sent["timestamp"], &sent["original_timestamp"]), (&json!("2026-11-30T10:00:00.123Z"), &json!("2020-01-01T00:00:00Z")));
+    assert_eq!(
+        (&sent["timestamp"], &sent["original_timestamp"]),
+        (&json!("2026-11-30T10:00:00.123Z"), &json!("2020-01-01T00:00:00Z"))
+    );
 }
 
 #[test]
@@ -162,7 +191,10 @@ fn a_customer_s_own_settings_come_last() {
     let event = json!({"type": "track", "event": "Special", "properties": {"a": 1, "c": 2, "currency": " EUR", "tier": 7, "when": "2026-11-30T00:00:00Z"}});
     let sent = sent(&settings, &event);
     assert_eq!((&sent["type"], &sent["b"], sent.get("c")), (&json!("special"), &json!(1), None));
-    assert_eq!((&sent["user_persona"], &sent["money"], &sent["level"]), (&json!("Value Hunter"), &json!("eur"), &json!("other")));
+    assert_eq!(
+        (&sent["user_persona"], &sent["money"], &sent["level"]),
+        (&json!("Value Hunter"), &json!("eur"), &json!("other"))
+    );
     assert_eq!((&sent["site"], &sent["at"]), (&json!("shop"), &json!(1_795_996_800_000_i64)));
     let refused = |settings: &Value, event: &Value| program(settings).apply(&facts(&event.to_string())).err();
     assert_eq!(refused(&settings, &json!({"type": "track", "event": "secret"})), Some(NotSent::Disabled));
@@ -177,20 +209,43 @@ fn a_customer_s_own_settings_come_last() {
 fn settings_that_can_t_be_carried_out_are_told() {
     let openings = egress::openings::Openings::default();
     let reach = egress::target::Reach { allowed: &openings, is_ours: &|_| false };
-    let known = Known { reach: &reach, is_category: &|name| name == "marketing", has_match_keys: &|name| name == "meta" };
+    let known = Known {
+        reach: &reach,
+        is_category: &|name| name == "marketing",
+        has_match_keys: &|name| name == "meta",
+    };
     let wrong = |kind, settings: &Value| -> Vec<String> {
         destination::check(kind, settings, &known).into_iter().map(|(field, _)| field).collect()
     };
-    assert_eq!(wrong(Kind::Amperity, &json!({"preset": "retail", "consent_category": "marketing", "rate_limit_rps": 1})), [""; 0]);
-    let hook = json!({"url": "https://hooks.example.com/in", "match_keys": ["meta"], "unmapped": "pass_through"});
+    assert_eq!(
+        wrong(
+            Kind::Amperity,
+            &json!({"preset": "retail", "consent_category": "marketing", "rate_limit_rps": 1})
+        ),
+        [""; 0]
+    );
+    let hook =
+        json!({"url": "https://hooks.example.com/in", "match_keys": ["meta"], "unmapped": "pass_through"});
     assert_eq!(wrong(Kind::Webhook, &hook), [""; 0]);
     for (kind, settings, field) in [
         (Kind::Amperity, json!({"preset": "shoes"}), "preset"),
         (Kind::Amperity, json!({"mappings": [{"target": "a"}]}), "mappings[0].source"),
         (Kind::Amperity, json!({"mappings": [{"source": "nowhere.x", "target": "a"}]}), "mappings[0].source"),
-        (Kind::Amperity, json!({"mappings": [{"source": "event", "target": "consent"}]}), "mappings[0].target"),
-        (Kind::Amperity, json!({"mappings": [{"source": "match_keys.nobody", "target": "x"}]}), "mappings[0].source"),
-        (Kind::Amperity, json!({"mappings": [{"source": "event", "target": "a", "transform": "eval"}]}), "mappings[0].transform"),
+        (
+            Kind::Amperity,
+            json!({"mappings": [{"source": "event", "target": "consent"}]}),
+            "mappings[0].target",
+        ),
+        (
+            Kind::Amperity,
+            json!({"mappings": [{"source": "match_keys.nobody", "target": "x"}]}),
+            "mappings[0].source",
+        ),
+        (
+            Kind::Amperity,
+            json!({"mappings": [{"source": "event", "target": "a", "transform": "eval"}]}),
+            "mappings[0].transform",
+        ),
         (Kind::Amperity, json!({"mappings": "x"}), "mappings"),
         (Kind::Amperity, json!({"secret": "x"}), "secret"),
         (Kind::Amperity, json!({"url": "https://x.example"}), "url"),

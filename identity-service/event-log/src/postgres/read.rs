@@ -96,7 +96,7 @@ impl PostgresLog {
         let read = sql_query(
             "SELECT seq, day, org_id, source_id, canonical_id, event_id, received_at, body FROM ( \
                  SELECT *, sum(octet_length(body)) OVER (ORDER BY seq) - octet_length(body) AS before FROM ( \
-                     SELECT * FROM events WHERE source_id = $1 AND seq > $2 ORDER BY seq LIMIT $3) AS some) AS page \
+                     SELECT * FROM events WHERE source_id = $1 AND seq > $2 ORDER BY seq LIMIT $3) AS read) AS page \
              WHERE before < $4 ORDER BY seq",
         )
         .bind::<SqlUuid, _>(source)
@@ -109,8 +109,9 @@ impl PostgresLog {
 
     /// Tells how far sources have come; those that never had an event are not among them.
     pub async fn heads(&self, sources: &[Uuid]) -> Result<Vec<Head>, LogError> {
-        let heads = sql_query("SELECT source_id, seq, events, bytes FROM event_heads WHERE source_id = ANY ($1)")
-            .bind::<Array<SqlUuid>, _>(sources);
+        let heads =
+            sql_query("SELECT source_id, seq, events, bytes FROM event_heads WHERE source_id = ANY ($1)")
+                .bind::<Array<SqlUuid>, _>(sources);
         let rows: Vec<HeadRow> = Prepared(heads).load(&mut *self.pool.get().await?).await?;
         let head = |row: HeadRow| Head {
             source: row.source_id,

@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::Service;
+use super::{Service, destinations};
 use crate::{
     clock, enrich,
     error::{Error, Result},
@@ -80,6 +80,7 @@ impl Service {
                 amperity::check(settings, &reach, &mut problems);
             }
             ProviderKind::Profile => return Err(unknown()),
+            ProviderKind::Destination => destinations::check(name, settings, &reach, &mut problems)?,
         }
         Ok(problems)
     }
@@ -87,10 +88,21 @@ impl Service {
     /// Tries a provider, as it is stored or with the settings of the request.
     pub(super) async fn dry_run(&self, request: DryRunProviderRequest) -> Result<DryRunProviderResponse> {
         let (began, now, kind) = (Instant::now(), clock::now(), request.kind());
+        if kind == ProviderKind::Destination {
+            let snapshot = self.app.settings.newest().await?;
+            let org = caller::organisation(&self.app, &request.org_id, "org_id").await?;
+            let settings = request.settings.clone().map(proto::json::object).unwrap_or_default();
+            let own = settings.get("destination").ok_or_else(|| Error::invalid("settings.destination"))?;
+            let problems = self.problems(&snapshot, org, kind, &request.name, own)?.into_list();
+            if let Some(problem) = problems.first() {
+                return Err(Error::invalid(format!("settings.destination.{}", problem.field)));
+            }
+            return self.dry_run_destination(request, org).await;
+        }
         let DryRunProviderRequest { org_id, name, settings, subject, answer, source_id, event, send, .. } =
             request;
         let kind_stored = match kind {
-            ProviderKind::Unspecified => return Err(Error::invalid("kind")),
+            ProviderKind::Unspecified | ProviderKind::Destination => return Err(Error::invalid("kind")),
             ProviderKind::Enrichment => settings::ProviderKind::Vendor,
             ProviderKind::Custom => settings::ProviderKind::Custom,
             ProviderKind::Profile if name == AMPERITY => settings::ProviderKind::Profile,
@@ -174,7 +186,7 @@ impl Service {
         let source = source_of(&snapshot, org, &request.source_id)?;
         let stored = |kind| source.provider(&request.name).filter(|stored| stored.kind == kind);
         let stored = match kind {
-            ProviderKind::Unspecified => return Err(Error::invalid("kind")),
+            ProviderKind::Unspecified | ProviderKind::Destination => return Err(Error::invalid("kind")),
             // One that was disabled has a past.
             ProviderKind::Enrichment => {
                 vendors::find_enrichment(&request.name).ok_or_else(unknown)?;

@@ -11,8 +11,8 @@ use diesel::{
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use migrations::pool::PgPool;
 
-use migrations::prepared::Prepared;
 use crate::error::Result;
+use migrations::prepared::Prepared;
 
 /// Most looks: a session that was ended while it commits comes to the end of that first.
 const MAX_LOOKS: u32 = 50;

@@ -8,9 +8,9 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use migrations::schema::consent;
 use uuid::Uuid;
 
-use super::{rows::ConsentRow};
-use migrations::prepared::Prepared;
+use super::rows::ConsentRow;
 use crate::error::Result;
+use migrations::prepared::Prepared;
 
 /// Finds the signals stored for these browsers, in no order; browsers that sent none are left out.
 pub async fn find(

@@ -8,13 +8,13 @@ use proto::v1::ErrorReason;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::{identities};
-use migrations::prepared::Prepared;
+use super::identities;
 use crate::{
     error::{Error, Result},
     identifiers::Identifier,
     storage::{Stores, batcher::Batcher, via::Via},
 };
+use migrations::prepared::Prepared;
 
 /// The longest a batch's statements may take, whatever state the database is in.
 const TIMEOUT: Duration = Duration::from_secs(2);

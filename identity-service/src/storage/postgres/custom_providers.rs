@@ -7,8 +7,8 @@ use diesel::{
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
-use migrations::prepared::Prepared;
 use crate::error::Result;
+use migrations::prepared::Prepared;
 
 /// A provider that fills a reserved field.
 #[derive(Debug, QueryableByName)]

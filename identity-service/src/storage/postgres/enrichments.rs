@@ -10,9 +10,9 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{rows::Owner};
-use migrations::prepared::Prepared;
+use super::rows::Owner;
 use crate::error::Result;
+use migrations::prepared::Prepared;
 
 /// The provider and the values that it is asked with.
 #[derive(Debug, Clone, Copy)]

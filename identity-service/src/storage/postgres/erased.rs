@@ -11,8 +11,8 @@ use migrations::schema::erased;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use migrations::prepared::Prepared;
 use crate::{error::Result, pii::Digest};
+use migrations::prepared::Prepared;
 
 /// Finds the time at which each of these was last erased; those that never were are left out.
 pub async fn find(

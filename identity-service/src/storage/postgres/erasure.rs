@@ -14,7 +14,7 @@ use migrations::{
 use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
-use super::{resets};
+use super::resets;
 use crate::{
     error::Result,
     identifiers::{Identifier, Kind},

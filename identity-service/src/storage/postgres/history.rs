@@ -11,9 +11,9 @@ use migrations::schema::{canonicals, link_refusals, merge_history};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{clusters::Moved};
-use migrations::prepared::Prepared;
+use super::clusters::Moved;
 use crate::error::Result;
+use migrations::prepared::Prepared;
 
 /// Most merges, and most refusals, that are shown of one person.
 const SHOWN: i64 = 200;

@@ -10,12 +10,12 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use migrations::schema::links;
 use uuid::Uuid;
 
-use migrations::prepared::Prepared;
 use crate::{
     error::{Error, Result},
     identifiers::{Identifier, Kind},
     storage::via::Via,
 };
+use migrations::prepared::Prepared;
 
 #[derive(QueryableByName)]
 struct Found {

@@ -9,12 +9,12 @@ use migrations::schema::pii_digests;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use migrations::prepared::Prepared;
 use crate::{
     error::Result,
     identifiers::{Identifier, Kind},
     pii::contacts::{Digests, NewContacts},
 };
+use migrations::prepared::Prepared;
 
 /// An email or a phone of an identifier, as digests.
 #[derive(Debug, Queryable, Selectable)]

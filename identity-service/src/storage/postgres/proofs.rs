@@ -11,11 +11,11 @@ use migrations::schema::used_proofs;
 use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
-use migrations::prepared::Prepared;
 use crate::{
     error::{Error, Result},
     pii::Digest,
 };
+use migrations::prepared::Prepared;
 
 /// Finds those of `digests` that were used before.
 pub async fn used(

@@ -9,8 +9,8 @@ use migrations::schema::provider_states;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use migrations::prepared::Prepared;
 use crate::error::Result;
+use migrations::prepared::Prepared;
 
 /// A provider of a source.
 #[derive(Debug, Clone)]

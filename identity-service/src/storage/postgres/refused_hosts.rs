@@ -5,8 +5,8 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use time::Date;
 use uuid::Uuid;
 
-use migrations::prepared::Prepared;
 use crate::error::Result;
+use migrations::prepared::Prepared;
 
 /// Writes down hosts and days of sources, each with its organisation. Rows are locked one after another in one order,
 /// as other cores do the same; a source that is gone is left out.

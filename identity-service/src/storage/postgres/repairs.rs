@@ -8,7 +8,6 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use migrations::schema::redis_repairs;
 use uuid::Uuid;
 
-use migrations::prepared::Prepared;
 use crate::{
     error::Result,
     storage::redis::{
@@ -16,6 +15,7 @@ use crate::{
         protocol::{Nonce, Stale},
     },
 };
+use migrations::prepared::Prepared;
 
 /// Failures by its own fault after which a repair is parked.
 const TRIES: i32 = 5;

@@ -11,8 +11,8 @@ use migrations::schema::resets;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use migrations::prepared::Prepared;
 use crate::error::Result;
+use migrations::prepared::Prepared;
 
 /// An anonymous ID that began by a reset, and one that it replaced.
 pub type Reset = (String, String);

@@ -13,9 +13,7 @@ use uuid::Uuid;
 
 use migrations::prepared::Prepared;
 
-use super::{
-    rows::{AttemptRow, BrowserAndVendor},
-};
+use super::rows::{AttemptRow, BrowserAndVendor};
 use crate::{
     error::Result,
     pii::Digest,

@@ -13,9 +13,7 @@ use uuid::Uuid;
 
 use migrations::prepared::Prepared;
 
-use super::{
-    rows::{Owner, VendorIdRow},
-};
+use super::rows::{Owner, VendorIdRow};
 use crate::error::Result;
 
 /// Finds all IDs stored for these canonical identities, expired ones included.

@@ -1,6 +1,8 @@
 //! Google: click IDs of Google Ads and Campaign Manager 360, and the client ID of Google Analytics.
 
-use crate::vendors::{ClickId, ConsentNeed, GeneratedId, Vendor, cookie_format::Format};
+use crate::vendors::{
+    ClickId, ConsentNeed, ConversionsApi, GeneratedId, PhoneForm, Vendor, cookie_format::Format,
+};
 
 const NAME: &str = "google";
 const NEED: ConsentNeed = ConsentNeed { google: true, ..ConsentNeed::marketing_of(755) };
@@ -28,5 +30,9 @@ pub const GOOGLE: Vendor = Vendor {
         unless_synced: false,
         conversions_field: Some("client_id"),
     }],
+    conversions: Some(ConversionsApi {
+        email: Some("userIdentifiers[].hashedEmail"),
+        phone: Some(("userIdentifiers[].hashedPhoneNumber", PhoneForm::E164)),
+    }),
     ..Vendor::new(NAME, "Google")
 };

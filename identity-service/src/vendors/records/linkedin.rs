@@ -1,7 +1,7 @@
 //! LinkedIn: its cookie ID by gateway sync, and the click ID of its advertisements.
 
 use crate::vendors::{
-    ClickId, ConsentNeed, Evidence, SyncVendor, Vendor,
+    ClickId, ConsentNeed, ConversionsApi, Evidence, SyncVendor, Vendor,
     sync::{Mode, PartnerIn, PrivacyParams, SyncHelp, UidShape},
 };
 
@@ -42,5 +42,6 @@ pub const LINKEDIN: Vendor = Vendor {
         conversions_field: Some("user.userIds[LINKEDIN_FIRST_PARTY_ADS_TRACKING_UUID]"),
         ..ClickId::new(NAME, "li_fat_id", &["li_fat_id"], NEED)
     }],
+    conversions: Some(ConversionsApi { email: Some("user.userIds[SHA256_EMAIL]"), phone: None }),
     ..Vendor::new(NAME, "LinkedIn")
 };

@@ -1,6 +1,8 @@
 //! Meta: its click ID `fbclid` travels as `fbc`, the value of its cookie.
 
-use crate::vendors::{ClickId, ConsentNeed, GeneratedId, Vendor, cookie_format::Format};
+use crate::vendors::{
+    ClickId, ConsentNeed, ConversionsApi, GeneratedId, PhoneForm, Vendor, cookie_format::Format,
+};
 
 const NAME: &str = "meta";
 const NEED: ConsentNeed = ConsentNeed::MARKETING;
@@ -30,5 +32,9 @@ pub const META: Vendor = Vendor {
             conversions_field: Some("user_data.fbc"),
         },
     ],
+    conversions: Some(ConversionsApi {
+        email: Some("user_data.em"),
+        phone: Some(("user_data.ph", PhoneForm::Digits)),
+    }),
     ..Vendor::new(NAME, "Meta")
 };

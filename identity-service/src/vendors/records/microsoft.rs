@@ -1,7 +1,7 @@
 //! Microsoft Advertising: its cookie ID by gateway sync, and the click ID of its advertisements.
 
 use crate::vendors::{
-    ClickId, ConsentNeed, Evidence, SyncVendor, Vendor,
+    ClickId, ConsentNeed, ConversionsApi, Evidence, PhoneForm, SyncVendor, Vendor,
     sync::{Mode, PartnerIn, PrivacyParams, SyncHelp, UidShape},
 };
 
@@ -45,5 +45,9 @@ pub const MICROSOFT: Vendor = Vendor {
         max_bytes: 64,
         ..ClickId::new(NAME, "msclkid", &["msclkid"], NEED)
     }],
+    conversions: Some(ConversionsApi {
+        email: Some("userData.em"),
+        phone: Some(("userData.ph", PhoneForm::E164)),
+    }),
     ..Vendor::new(NAME, "Microsoft Ads")
 };

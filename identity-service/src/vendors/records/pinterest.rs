@@ -1,7 +1,7 @@
 //! Pinterest: its cookie ID by gateway sync, and the click ID of its advertisements.
 
 use crate::vendors::{
-    ClickId, ConsentNeed, Evidence, SyncVendor, Vendor,
+    ClickId, ConsentNeed, ConversionsApi, Evidence, PhoneForm, SyncVendor, Vendor,
     sync::{Mode, PartnerIn, PrivacyParams, SyncHelp, UidShape},
 };
 
@@ -44,5 +44,9 @@ pub const PINTEREST: Vendor = Vendor {
         signs: "-_.=",
         ..ClickId::new(NAME, "epik", &["epik"], NEED)
     }],
+    conversions: Some(ConversionsApi {
+        email: Some("user_data.em"),
+        phone: Some(("user_data.ph", PhoneForm::Digits)),
+    }),
     ..Vendor::new(NAME, "Pinterest")
 };

@@ -1,7 +1,7 @@
 //! Reddit: its cookie ID by gateway sync, the click ID of its advertisements, and the ID of its cookie.
 
 use crate::vendors::{
-    ClickId, ConsentNeed, Evidence, GeneratedId, SyncVendor, Vendor,
+    ClickId, ConsentNeed, ConversionsApi, Evidence, GeneratedId, SyncVendor, Vendor,
     cookie_format::Format,
     sync::{Mode, PartnerIn, PrivacyParams, SyncHelp, UidShape},
 };
@@ -53,5 +53,6 @@ pub const REDDIT: Vendor = Vendor {
         unless_synced: true,
         conversions_field: Some("user.uuid"),
     }],
+    conversions: Some(ConversionsApi { email: Some("user.email"), phone: None }),
     ..Vendor::new(NAME, "Reddit")
 };

@@ -1,7 +1,7 @@
 //! Snapchat: its cookie ID by gateway sync, the click ID of its advertisements, and the ID of its cookie.
 
 use crate::vendors::{
-    ClickId, ConsentNeed, Evidence, GeneratedId, SyncVendor, Vendor,
+    ClickId, ConsentNeed, ConversionsApi, Evidence, GeneratedId, PhoneForm, SyncVendor, Vendor,
     cookie_format::Format,
     sync::{Mode, PartnerIn, PrivacyParams, SyncHelp, UidShape},
 };
@@ -52,5 +52,9 @@ pub const SNAPCHAT: Vendor = Vendor {
         unless_synced: true,
         conversions_field: Some("user_data.sc_cookie1"),
     }],
+    conversions: Some(ConversionsApi {
+        email: Some("user_data.em"),
+        phone: Some(("user_data.ph", PhoneForm::Digits)),
+    }),
     ..Vendor::new(NAME, "Snapchat")
 };

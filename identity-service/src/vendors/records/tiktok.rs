@@ -1,6 +1,8 @@
 //! TikTok: the click ID of its advertisements, and the ID of its cookie.
 
-use crate::vendors::{ClickId, ConsentNeed, GeneratedId, Vendor, cookie_format::Format};
+use crate::vendors::{
+    ClickId, ConsentNeed, ConversionsApi, GeneratedId, PhoneForm, Vendor, cookie_format::Format,
+};
 
 const NAME: &str = "tiktok";
 const NEED: ConsentNeed = ConsentNeed::MARKETING;
@@ -23,5 +25,9 @@ pub const TIKTOK: Vendor = Vendor {
         unless_synced: false,
         conversions_field: Some("user.ttp"),
     }],
+    conversions: Some(ConversionsApi {
+        email: Some("user.email"),
+        phone: Some(("user.phone", PhoneForm::E164)),
+    }),
     ..Vendor::new(NAME, "TikTok")
 };

@@ -1,7 +1,7 @@
 //! X, formerly Twitter: its cookie ID by gateway sync, and the click ID of its advertisements.
 
 use crate::vendors::{
-    ClickId, ConsentNeed, Evidence, SyncVendor, Vendor,
+    ClickId, ConsentNeed, ConversionsApi, Evidence, PhoneForm, SyncVendor, Vendor,
     sync::{Mode, PartnerIn, PrivacyParams, SyncHelp, UidShape},
 };
 
@@ -42,5 +42,9 @@ pub const X: Vendor = Vendor {
         conversions_field: Some("identifiers[].twclid"),
         ..ClickId::new(NAME, "twclid", &["twclid"], NEED)
     }],
+    conversions: Some(ConversionsApi {
+        email: Some("identifiers[].hashed_email"),
+        phone: Some(("identifiers[].hashed_phone_number", PhoneForm::E164)),
+    }),
     ..Vendor::new(NAME, "X")
 };

@@ -197,6 +197,25 @@ pub struct ProfileProvider {
     fields: Vec<ProviderField>,
 }
 
+/// A destination of events.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Destination {
+    /// Name of the destination in paths and metrics.
+    name: String,
+    /// Name of the destination for people.
+    label: String,
+    /// Help for people: what it gets, and what it needs.
+    help: String,
+    /// Fields of its settings, in the order of a form.
+    fields: Vec<ProviderField>,
+    /// Blueprint that events are sent by: its global mappings, and the events of each preset. Null: events are sent as
+    /// they came.
+    #[schema(value_type = Option<Object>)]
+    blueprint: Option<Value>,
+    /// Vendors whose match keys may be sent along.
+    match_keys: Vec<String>,
+}
+
 /// A field of a provider's settings.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ProviderField {
@@ -346,20 +365,33 @@ impl From<v1::Credential> for CredentialField {
     }
 }
 
+impl From<v1::ProviderField> for ProviderField {
+    fn from(field: v1::ProviderField) -> Self {
+        let v1::ProviderField { key, label, r#type, required, help } = field;
+        Self { key, label, kind: r#type, required, help }
+    }
+}
+
+impl From<v1::Destination> for Destination {
+    fn from(destination: v1::Destination) -> Self {
+        Self {
+            name: destination.name,
+            label: destination.label,
+            help: destination.help,
+            fields: destination.fields.into_iter().map(Into::into).collect(),
+            blueprint: destination.blueprint.map(|blueprint| Value::Object(proto::json::object(blueprint))),
+            match_keys: destination.match_keys,
+        }
+    }
+}
+
 impl From<v1::ProfileProvider> for ProfileProvider {
     fn from(provider: v1::ProfileProvider) -> Self {
-        let field = |v1::ProviderField { key, label, r#type, required, help }| ProviderField {
-            key,
-            label,
-            kind: r#type,
-            required,
-            help,
-        };
         Self {
             name: provider.name,
             label: provider.label,
             help: provider.help,
-            fields: provider.fields.into_iter().map(field).collect(),
+            fields: provider.fields.into_iter().map(Into::into).collect(),
         }
     }
 }

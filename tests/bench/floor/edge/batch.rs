@@ -74,7 +74,11 @@ pub(super) async fn batch(State(channel): State<Channel>, request: Request) -> R
         ..Subject::default()
     };
     let key = text(&parts.headers, header::AUTHORIZATION).unwrap_or_default();
-    let request = ResolveRequest { caller: Some(caller(&parts.headers, key)), subjects: vec![subject], ..ResolveRequest::default() };
+    let request = ResolveRequest {
+        caller: Some(caller(&parts.headers, key)),
+        subjects: vec![subject],
+        ..ResolveRequest::default()
+    };
     let answer = ResolveServiceClient::new(channel).resolve(request).await?.into_inner();
     let resolution = answer.resolutions.into_iter().next().ok_or(Failed)?;
     let body = format!(

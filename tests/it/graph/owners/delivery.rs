@@ -101,7 +101,12 @@ async fn fields_that_are_asked_for_are_the_browser_s_own_too() {
     }
     let ask = async |core: usize, identities: Vec<IdentityRef>, fields: &[&str]| {
         let fields = fields.iter().map(|field| (*field).to_owned()).collect();
-        let request = VendorIdsRequest { org_id: world.customer.org_id.to_string(), identities, fields };
+        let request = VendorIdsRequest {
+            org_id: world.customer.org_id.to_string(),
+            identities,
+            fields,
+            ..VendorIdsRequest::default()
+        };
         let api = world.cluster.api(core, &world.cluster.secrets.internal_token).unwrap();
         let told = api.resolve().vendor_ids(request).await.unwrap().into_inner().identities;
         let text = |one: IdentityVendorIds| {

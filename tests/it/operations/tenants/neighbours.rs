@@ -75,7 +75,11 @@ async fn ten_thousand_visitors_of_one_user_leave_the_neighbour_alone() {
 fn stranger(world: &World, customer: &Customer) -> ResolveRequest {
     let caller = visitor_of(world, customer, &customer.live_key, 1).caller.map(Kind::Collect);
     let subject = Subject { anonymous_id: Some(Uuid::new_v4().to_string()), ..Subject::default() };
-    ResolveRequest { caller: Some(Caller { kind: caller }), subjects: vec![subject], ..ResolveRequest::default() }
+    ResolveRequest {
+        caller: Some(Caller { kind: caller }),
+        subjects: vec![subject],
+        ..ResolveRequest::default()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
