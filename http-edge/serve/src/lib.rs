@@ -1,4 +1,4 @@
-//! Common ground of the three binaries: the accept loop with its deadlines and drain, the metrics listener,
+//! Common ground of the four binaries: the accept loop with its deadlines and drain, the metrics listener,
 //! the environment, telemetry and the life of the process. Knows no route and no domain rule.
 
 pub mod accept;
@@ -34,7 +34,7 @@ pub use proxies::TrustedProxies;
 pub use warn_on_change::FailureState;
 pub use workers::{Serve, Workers};
 
-/// Allocator of all three binaries. gRPC and JSON are many small allocations: with mimalloc the core takes
+/// Allocator of all four binaries. gRPC and JSON are many small allocations: with mimalloc the core takes
 /// about a quarter less CPU a request than with the system's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -165,12 +165,11 @@ pub fn outcome(answer: Result<&Answer, CallError>, now: SystemTime) -> Outcome {
         Err(error) => return Outcome::of_error(error),
     };
     match answer.status.as_u16() {
-        202 => Outcome::Delivered { dropping: false },
         204 => Outcome::Delivered { dropping: true },
         400 => Outcome::Refused("bad_request"),
         409 => Outcome::Paused { reason: "rejected", probe: Some(REJECTED_PROBE) },
         413 => Outcome::Refused("too_large"),
-        // Any other success is none that is known: the event may be there.
+        // 202 is what is documented. Any other success may be one: the event is not to be there twice.
         200..=299 => Outcome::Delivered { dropping: false },
         _ => Outcome::of_status(answer, now).unwrap_or(Outcome::Refused("status")),
     }

@@ -62,12 +62,12 @@ impl<'a> Facts<'a> {
             "event" => self.own(&["event"], steps),
             "name" => self.own(&["name"], steps),
             "group_id" => self.own(&["groupId", "group_id"], steps),
-            "properties" => self.own(&["properties"], steps).map(|found| self.cleaned(path, found)),
+            "properties" => self.own(&["properties"], steps).map(|found| cleaned(path, found)),
             "traits" => self.own(&["traits"], steps),
-            "context" => self.context(steps).map(|found| self.cleaned(path, found)),
+            "context" => self.context(steps).map(|found| cleaned(path, found)),
             "page" => self.page(steps),
             "consent" => walk(self.consent()?, steps).map(Cow::Borrowed),
-            "message_id" => whole(steps, self.message_id()),
+            "message_id" => whole(steps, Some(self.message_id())),
             "user_id" => whole(steps, text(&self.user_id)),
             "anonymous_id" => whole(steps, text(&self.anonymous_id)),
             "canonical_id" => whole(steps, text(&self.canonical_id)),
@@ -110,9 +110,8 @@ impl<'a> Facts<'a> {
 
     /// The consent that counts: the event's own, else its batch's, else the stored one.
     pub fn consent(&self) -> Option<&Node<'a>> {
-        let of = |context: &'_ Option<&'_ Node<'a>>| context.is_some_and(|context| has_consent(context));
-        let (own, of_batch) = (self.event.member("context"), self.batch_context.as_ref());
-        match [own, of_batch].into_iter().find(of).flatten() {
+        let contexts = [self.event.member("context"), self.batch_context.as_ref()];
+        match contexts.into_iter().flatten().find(|context| has_consent(context)) {
             Some(context) => context.member("consent"),
             None => self.stored_consent.as_ref(),
         }
@@ -151,25 +150,13 @@ impl<'a> Facts<'a> {
         let found = self.context(&in_context);
         let found =
             found.or_else(|| if self.kind() == "page" { self.own(&["properties"], steps) } else { None })?;
-        Some(self.cleaned(&Path { root: "page", steps: steps.to_vec() }, found))
+        Some(cleaned(&Path { root: "page", steps: steps.to_vec() }, found))
     }
 
-    /// The URL of a page without a link token, which the path leads to.
-    fn cleaned<'n>(&self, path: &Path, found: Cow<'n, Node<'a>>) -> Cow<'n, Node<'a>> {
-        let is_url = match path.steps.as_slice() {
-            [.., Step::Name(last)] => last == "url" || last == "search",
-            _ => false,
-        };
-        match found.as_text() {
-            Some(text) if is_url && text.contains(LINK_TOKEN) => Cow::Owned(Node::text(without_token(text))),
-            _ => found,
-        }
-    }
-
-    fn message_id(&self) -> Option<Node<'a>> {
+    fn message_id(&self) -> Node<'a> {
         let own = ["messageId", "message_id"].iter().filter_map(|name| self.event.member(name));
         let own = own.filter_map(Node::as_text).find(|text| !text.trim().is_empty());
-        Some(Node::text(own.unwrap_or(&self.event_id).to_owned()))
+        Node::text(own.unwrap_or(&self.event_id).to_owned())
     }
 
     /// The event's own time: where it is to be believed, or where it is not.
@@ -192,6 +179,18 @@ impl<'a> Facts<'a> {
 
 fn has_consent(context: &Node<'_>) -> bool {
     context.member("consent").is_some_and(|consent| !consent.is_nothing())
+}
+
+/// What a path leads to, where that is the URL of a page without its link token.
+fn cleaned<'n, 'a>(path: &Path, found: Cow<'n, Node<'a>>) -> Cow<'n, Node<'a>> {
+    let is_url = match path.steps.as_slice() {
+        [.., Step::Name(last)] => last == "url" || last == "search",
+        _ => false,
+    };
+    match found.as_text() {
+        Some(text) if is_url && text.contains(LINK_TOKEN) => Cow::Owned(Node::text(without_token(text))),
+        _ => found,
+    }
 }
 
 /// A URL, or the query of one, without a link token.

@@ -257,7 +257,7 @@ mod tests {
             ("iso8601", "1e300"),
             ("host", r#""/a""#),
             ("query:a", r#""https://x.example/?a=&b=1""#),
-            ("join", r#"[{}]"#),
+            ("join", "[{}]"),
             ("sha256", "{}"),
         ] {
             assert_eq!(done(transform, json), None, "{transform} {json}");

@@ -313,7 +313,7 @@ fn brought(envelope: &Envelope, parsed: Option<&Parsed<'_>>) -> DeliveredEvent {
     let text = |names: &[&str]| facts.trait_text(names).map(str::to_owned);
     let json = facts.consent().map(|consent| consent.raw.clone().into_owned());
     let consent =
-        (json.is_some() || envelope.sec_gpc).then(|| ConsentSignals { json, sec_gpc: envelope.sec_gpc });
+        (json.is_some() || envelope.sec_gpc).then_some(ConsentSignals { json, sec_gpc: envelope.sec_gpc });
     DeliveredEvent {
         consent,
         email: text(&["email"]),

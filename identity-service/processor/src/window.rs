@@ -1,7 +1,7 @@
 //! The window: events between the cursor and what was read, with whose turn it is. It does nothing by itself.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     time::Duration,
 };
 
@@ -40,7 +40,7 @@ pub struct Window {
     /// Lanes whose first event may be sent.
     ready: VecDeque<Lane>,
     /// Lanes whose first event waits for its time.
-    delayed: BTreeMap<(Instant, Lane), ()>,
+    delayed: BTreeSet<(Instant, Lane)>,
     bytes: usize,
     sending: usize,
 }
@@ -91,7 +91,7 @@ impl Window {
 
     /// Takes the next event whose turn it is; it is under way then.
     pub fn next(&mut self, now: Instant) -> Option<Ticket> {
-        while let Some((&(at, lane), ())) = self.delayed.first_key_value() {
+        while let Some(&(at, lane)) = self.delayed.first() {
             if at > now {
                 break;
             }
@@ -130,7 +130,7 @@ impl Window {
 
     /// The time at which the next event that waits may be sent; none where none waits.
     pub fn next_at(&self) -> Option<Instant> {
-        self.delayed.first_key_value().map(|(&(at, _), ())| at)
+        self.delayed.first().map(|&(at, _)| at)
     }
 
     /// The events that wait, with their tickets.
@@ -165,7 +165,7 @@ impl Window {
             self.ready.push_back(lane);
         } else {
             let at = now.checked_add(delay).unwrap_or(now + Duration::from_hours(24));
-            self.delayed.insert((at, lane), ());
+            self.delayed.insert((at, lane));
         }
     }
 

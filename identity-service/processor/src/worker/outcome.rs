@@ -61,7 +61,7 @@ impl Worker {
                 match of {
                     Of::Window(_) => self.give_up(&prepared, 1, reason, sent.status()),
                     Of::Table { row, .. } => {
-                        self.bury_row_with(row, prepared.lane, reason, sent.status()).await
+                        self.bury_row_with(row, prepared.lane, reason, sent.status()).await;
                     }
                     Of::Replay => {}
                 }
@@ -346,7 +346,7 @@ impl Worker {
         if !held.is_enabled {
             return false;
         }
-        if held.fingerprint != self.destination.version { self.renew().await } else { true }
+        if held.fingerprint == self.destination.version { true } else { self.renew().await }
     }
 
     async fn write_down_replay(&mut self) {
