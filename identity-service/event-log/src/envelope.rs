@@ -36,7 +36,9 @@ impl<'a> Incoming<'a> {
         if json.len() > MAX_EVENT_BYTES {
             return Err(NotAnEvent::TooLarge);
         }
-        serde_json::from_slice(json).map_err(|_| NotAnEvent::NoObject)
+        // What the reader passes over it does not look at as text.
+        let text = std::str::from_utf8(json).map_err(|_| NotAnEvent::NoObject)?;
+        serde_json::from_str(text).map_err(|_| NotAnEvent::NoObject)
     }
 }
 
