@@ -40,7 +40,7 @@ pub fn collapse<'a>(events: impl IntoIterator<Item = (usize, &'a str, Event<'a>)
 }
 
 /// The events of `groups` as they were sent, `raw` being all of them in order, each with its subject's place.
-pub fn events(groups: &[Group<'_>], raw: &[&str]) -> Vec<CollectedEvent> {
+pub fn events(groups: &[Group<'_>], raw: &[Cow<'_, str>]) -> Vec<CollectedEvent> {
     let mut raw = raw.iter();
     let mut events = Vec::with_capacity(raw.len());
     for (subject, group) in groups.iter().enumerate() {

@@ -550,6 +550,13 @@ table! {
 }
 
 table! {
+    delivery_processes (id) {
+        id -> Uuid,
+        seen_at -> Timestamptz,
+    }
+}
+
+table! {
     live_watches (source_id) {
         source_id -> Uuid,
         org_id -> Uuid,

@@ -32,6 +32,7 @@ struct Profiles {
     attributes: HashMap<String, Value>,
     /// True where a look-up answers with the ID alone.
     is_brief: bool,
+    is_away: bool,
 }
 
 /// The key that reads profiles.
@@ -57,6 +58,11 @@ impl ProfileStore {
         self.lock().is_brief = true;
     }
 
+    /// Has it answer that it is not there, or as ever; events are taken all the same.
+    pub fn be_away(&self, is_away: bool) {
+        self.lock().is_away = is_away;
+    }
+
     fn lock(&self) -> MutexGuard<'_, Profiles> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -67,6 +73,9 @@ impl ProfileStore {
         if call.method == Method::POST && call.target.starts_with("/prof/events/esm-") {
             let is_known = token == ingest_key() && call.header("amperity-tenant") == TENANT;
             return if is_known { StatusCode::ACCEPTED } else { StatusCode::UNAUTHORIZED }.into_response();
+        }
+        if self.lock().is_away {
+            return StatusCode::SERVICE_UNAVAILABLE.into_response();
         }
         if token == ingest_key() {
             return (StatusCode::FORBIDDEN, r#"{"message":"wrong scope"}"#).into_response();

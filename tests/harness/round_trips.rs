@@ -5,7 +5,7 @@ use crate::proxy::Exchange;
 /// Words of the commands that the core sends on its own account: watching the stores, setting up connections,
 /// looking for changed settings and repairs, reaping, writing down that keys are in use, beginning and ending
 /// transactions.
-const HOUSEKEEPING: [&str; 22] = [
+const HOUSEKEEPING: [&str; 24] = [
     "datafly:server",
     "HELLO",
     "CLIENT",
@@ -22,7 +22,9 @@ const HOUSEKEEPING: [&str; 22] = [
     "last_seen_on < $1",
     "expiry_progress",
     "keep_used_proofs",
-    "keep_events",
+    "make_event_days",
+    "drop_event_day",
+    "OFFSET 100000",
     "event_heads head",
     "live_watches",
     "last_used_on",

@@ -1,6 +1,6 @@
 //! `POST /v1/batch`, `/v1/t`, `/v1/p`, `/v1/i`: events in, one call to the core, an answer per event.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -12,6 +12,7 @@ use http::{HeaderMap, header, request::Parts};
 use proto::v1::{
     AuthenticateRequest, CollectCaller, CollectedEvent, ErrorReason, Resolution, ResolveRequest, Subject,
 };
+use serde::{Deserialize, de::IgnoredAny};
 use serve::discard;
 use tracing::error;
 
@@ -112,8 +113,9 @@ async fn take(
     let wants_syncs = wants_syncs && may_sync(&parts.headers);
     let mut warnings = warnings::of_events(&mut events);
 
-    let raw: Vec<&str> =
-        if leaves_out { Vec::new() } else { events.iter().map(|(_, raw, _)| *raw).collect() };
+    let kind = kind_of_path(parts.uri.path());
+    let raw: Vec<Cow<'_, str>> =
+        if leaves_out { Vec::new() } else { events.iter().map(|(_, raw, _)| with_kind(raw, kind)).collect() };
     let groups = subjects::collapse(events);
     let brought = Brought {
         events: subjects::events(&groups, &raw),
@@ -176,6 +178,34 @@ async fn take(
         set_cookies(&mut response, jar.values());
     }
     Ok(response)
+}
+
+/// The kind of an event that says none, by where it was sent; none where it is a track.
+fn kind_of_path(path: &str) -> Option<&'static str> {
+    match path.rsplit('/').next() {
+        Some("p") => Some("page"),
+        Some("i") => Some("identify"),
+        _ => None,
+    }
+}
+
+/// An event as it was sent, with its kind where it says none itself.
+fn with_kind<'a>(raw: &'a str, kind: Option<&'static str>) -> Cow<'a, str> {
+    #[derive(Deserialize)]
+    struct Kind {
+        #[serde(rename = "type")]
+        kind: Option<IgnoredAny>,
+    }
+    let Some(kind) = kind else { return Cow::Borrowed(raw) };
+    let says_none = serde_json::from_str::<Kind>(raw).is_ok_and(|own| own.kind.is_none());
+    match raw.trim_end().strip_suffix('}') {
+        // At the end, where it counts before a null of that name.
+        Some(open) if says_none => {
+            let comma = if open.trim_end().ends_with('{') { "" } else { "," };
+            Cow::Owned(format!(r#"{open}{comma}"type":"{kind}"}}"#))
+        }
+        _ => Cow::Borrowed(raw),
+    }
 }
 
 /// Names of the vendors' cookies, where the request may have some.
@@ -273,5 +303,21 @@ fn measure(accepted: usize, errors: &[Rejected], not_kept: Option<&ApiError>) {
     count(not_kept.map_or("accepted", ApiError::code), u64::try_from(accepted).unwrap_or_default());
     for rejected in errors {
         count(rejected.error.code(), 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_says_what_an_event_is_that_does_not() {
+        let kind = |path, raw: &str| with_kind(raw, kind_of_path(path)).into_owned();
+        assert_eq!(kind("/v1/i", r#"{"userId":"u"}"#), r#"{"userId":"u","type":"identify"}"#);
+        assert_eq!(kind("/v1/p", "{ }"), r#"{ "type":"page"}"#);
+        assert_eq!(kind("/v1/p", r#"{"type":null}"#), r#"{"type":null,"type":"page"}"#);
+        for (path, same) in [("/v1/i", r#"{"type":"track"}"#), ("/v1/t", "{}"), ("/v1/batch", "{}")] {
+            assert_eq!(kind(path, same), same);
+        }
     }
 }

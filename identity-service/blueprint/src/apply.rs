@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use serde_json::Value;
 
 use crate::{
-    facts::Facts,
+    facts::{self, Facts},
     format::{Action, Mapping, Properties},
     json::{self, Json, Node},
     pii::Scrubber,
@@ -126,7 +126,9 @@ impl Program {
             }
             let is_ours = self.reserved.contains(name.as_ref()) || *name == self.name_target;
             let target = if is_ours { format!("prop_{name}") } else { name.to_string() };
-            made.members.insert(target, Cow::Borrowed(node.raw.as_ref()));
+            let raw = facts::property_without_token(name, node)
+                .map_or(Cow::Borrowed(node.raw.as_ref()), Cow::Owned);
+            made.members.insert(target, raw);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Destinations: records, and their settings as customers write them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use egress::target::{self, Reach};
 use serde::Deserialize;
@@ -10,7 +10,7 @@ use url::Url;
 use crate::{
     amperity::{self, BLUEPRINT},
     format::{Action, File, Mapping, OwnEvent, Pii, Preset, Properties},
-    program::{Differences, Program},
+    program::{self, Differences, Program},
     webhook,
 };
 
@@ -20,6 +20,10 @@ const MAX_MAPPINGS: usize = 200;
 const MAX_EVENTS: usize = 200;
 /// Most vendors whose match keys are sent along.
 const MAX_MATCH_KEYS: usize = 20;
+/// Most fields of vendor IDs that mappings read: the core is asked for them by name.
+const MAX_FIELDS: usize = 150;
+/// Longest name of such a field, in bytes.
+const MAX_FIELD_BYTES: usize = 64;
 /// Bounds of how many requests are under way at once.
 const IN_FLIGHT: std::ops::RangeInclusive<u16> = 1..=256;
 
@@ -334,6 +338,15 @@ pub fn check(kind: Kind, value: &Value, known: &Known<'_>) -> Vec<Mistake> {
             check_mapping(kind, &format!("{path}[{at}]"), mapping, known, &mut say);
         }
     }
+    let program = settings.program(kind);
+    let asked = program.vendor_fields();
+    if asked.len() > MAX_FIELDS {
+        wrong.push(("mappings".to_owned(), "must read at most 150 fields of vendor_ids".to_owned()));
+    }
+    let vendors = program.match_key_vendors().into_iter().chain(settings.match_keys.iter().cloned());
+    if vendors.collect::<BTreeSet<String>>().len() > MAX_MATCH_KEYS {
+        wrong.push(("mappings".to_owned(), "must read match keys of at most 20 vendors".to_owned()));
+    }
     wrong
 }
 
@@ -347,14 +360,25 @@ fn check_mapping(
     if mapping.source.is_empty() && mapping.default.is_none() {
         say(format!("{path}.source"), "is required");
     }
-    if kind == Kind::Amperity && mapping.target == "consent" {
-        say(format!("{path}.target"), "must not be consent, which is always sent as it is");
+    match (kind, mapping.target.as_str()) {
+        (Kind::Amperity, "consent") => {
+            say(format!("{path}.target"), "must not be consent, which is always sent as it is");
+        }
+        (Kind::Amperity, name) if name == BLUEPRINT.file.event_name.target => {
+            say(format!("{path}.target"), "must not be the event's name: set vendor_event_name of the event");
+        }
+        (Kind::Webhook, name) if webhook::MEMBERS.contains(&name) => {
+            say(format!("{path}.target"), "must not be a member that every body has");
+        }
+        _ => {}
     }
-    let foreign =
-        mapping.source.iter().filter(|path| path.root == "match_keys").filter_map(|path| path.first_name());
-    for vendor in foreign {
-        if !(known.has_match_keys)(vendor) {
+    for source in program::sources(mapping) {
+        let Some(name) = source.first_name() else { continue };
+        if source.root == "match_keys" && !(known.has_match_keys)(name) {
             say(format!("{path}.source"), "must name a vendor whose conversions API takes match keys");
+        }
+        if source.root == "vendor_ids" && name.len() > MAX_FIELD_BYTES {
+            say(format!("{path}.source"), "must name a field of at most 64 bytes");
         }
     }
 }

@@ -6,7 +6,7 @@ use time::{Duration, OffsetDateTime};
 use url::Url;
 
 use crate::{
-    json::Node,
+    json::{self, Json, Node},
     path::{Path, Step},
     transform::{self, iso8601},
 };
@@ -126,7 +126,8 @@ impl<'a> Facts<'a> {
             .into_iter()
             .flatten()
             .flat_map(|traits| names.iter().filter_map(|name| traits.member(name)))
-            .find_map(|node| node.as_text().filter(|text| !text.trim().is_empty()))
+            .filter(|node| !matches!(node.value, Json::Boolean(_)))
+            .find_map(|node| node.scalar_text().filter(|text| !text.trim().is_empty()))
     }
 
     fn own(&self, names: &[&str], steps: &[Step]) -> Option<Cow<'_, Node<'a>>> {
@@ -167,13 +168,23 @@ impl<'a> Facts<'a> {
         (is_near == believed).then(|| own.clone())
     }
 
+    /// The visitor's address.
+    pub fn ip(&self) -> Option<String> {
+        Some(self.visitors_own(&self.ip, &["ip"])?.as_text()?.to_owned())
+    }
+
+    /// The visitor's User-Agent.
+    pub fn user_agent(&self) -> Option<String> {
+        Some(self.visitors_own(&self.user_agent, &["userAgent", "user_agent"])?.as_text()?.to_owned())
+    }
+
     /// What the connection says of the visitor; of a signed call what its context says.
     fn visitors_own(&self, seen: &str, names: &[&str]) -> Option<Node<'a>> {
         if !self.is_signed {
             return text(seen);
         }
-        let context = self.event.member("context")?;
-        names.iter().find_map(|name| context.member(name)).filter(|node| node.as_text().is_some()).cloned()
+        let found = names.iter().find_map(|name| self.context(&[Step::Name((*name).to_owned())]))?;
+        Some(found.into_owned()).filter(|node| node.as_text().is_some())
     }
 }
 
@@ -184,13 +195,23 @@ fn has_consent(context: &Node<'_>) -> bool {
 /// What a path leads to, where that is the URL of a page without its link token.
 fn cleaned<'n, 'a>(path: &Path, found: Cow<'n, Node<'a>>) -> Cow<'n, Node<'a>> {
     let is_url = match path.steps.as_slice() {
-        [.., Step::Name(last)] => last == "url" || last == "search",
+        [.., Step::Name(last)] => is_name_of_url(last),
         _ => false,
     };
     match found.as_text() {
         Some(text) if is_url && text.contains(LINK_TOKEN) => Cow::Owned(Node::text(without_token(text))),
         _ => found,
     }
+}
+
+fn is_name_of_url(name: &str) -> bool {
+    ["url", "search", "referrer"].contains(&name)
+}
+
+/// A property without a link token; none where it has none.
+pub(crate) fn property_without_token(name: &str, node: &Node<'_>) -> Option<String> {
+    let text = node.as_text().filter(|text| is_name_of_url(name) && text.contains(LINK_TOKEN))?;
+    Some(json::quoted(&without_token(text)))
 }
 
 /// A URL, or the query of one, without a link token.

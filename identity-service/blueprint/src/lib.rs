@@ -11,6 +11,7 @@ mod outcome;
 pub mod path;
 mod pii;
 pub mod program;
+pub mod proofs;
 pub mod transform;
 pub mod webhook;
 

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
+    facts::Facts,
     format::{Action, DateFormat, File, Handler, Mapping, OwnEvent, Pii, Preset, Properties, Sources},
+    pii::Scrubber,
     transform::{Transform, snake_case},
 };
 
@@ -98,6 +100,11 @@ impl Program {
         paths.into_iter().any(|path| path.root == "partner_attrs")
     }
 
+    /// True where a text has something of a person that may not be sent as it is.
+    pub fn hides(&self, facts: &Facts<'_>, text: &str) -> bool {
+        Scrubber::of(self.pii, facts).is_some_and(|scrubber| scrubber.cleaned(text).is_some())
+    }
+
     fn names_of(&self, root: &str) -> BTreeSet<String> {
         let paths = self.all().flat_map(sources).filter(|path| path.root == root);
         paths.filter_map(|path| path.first_name().map(str::to_owned)).collect()
@@ -182,7 +189,7 @@ fn settled(mapping: &Mapping) -> Mapping {
     mapping
 }
 
-fn sources(mapping: &Mapping) -> Vec<&crate::path::Path> {
+pub(crate) fn sources(mapping: &Mapping) -> Vec<&crate::path::Path> {
     mapping.source.iter().chain(mapping.otherwise.iter().flat_map(|other| &other.source)).collect()
 }
 

@@ -29,6 +29,22 @@ use crate::{
 pub const RATE: u32 = 100;
 /// Largest body that an endpoint is sent, in bytes.
 pub const MAX_BYTES: usize = 512 * 1024;
+/// Members that every body has, or may have: no mapping makes them.
+pub const MEMBERS: [&str; 13] = [
+    "event",
+    "batch_context",
+    "received_at",
+    "event_id",
+    "canonical_id",
+    "anonymous_id",
+    "user_id",
+    "ip",
+    "user_agent",
+    "vendor_ids",
+    "partner_attrs",
+    "match_keys",
+    "consent",
+];
 /// Text that secrets begin with.
 const SECRET_PREFIX: &str = "whsec_";
 /// Shortest and longest secret, in bytes.
@@ -53,13 +69,14 @@ pub fn payload(program: &Program, facts: &Facts<'_>) -> String {
     if let Some(context) = &facts.batch_context {
         push("batch_context", &context.raw);
     }
+    let (ip, user_agent) = (facts.ip(), facts.user_agent());
     let texts = [
         ("event_id", facts.event_id.as_ref()),
         ("canonical_id", &facts.canonical_id),
         ("anonymous_id", &facts.anonymous_id),
         ("user_id", &facts.user_id),
-        ("ip", &facts.ip),
-        ("user_agent", &facts.user_agent),
+        ("ip", ip.as_deref().unwrap_or_default()),
+        ("user_agent", user_agent.as_deref().unwrap_or_default()),
     ];
     push("received_at", &json::quoted(&iso8601(facts.received_at)));
     for (name, value) in texts.into_iter().filter(|(_, value)| !value.is_empty()) {

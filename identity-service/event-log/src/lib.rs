@@ -14,7 +14,7 @@ use uuid::Uuid;
 pub use self::{
     envelope::{Incoming, MAX_EVENT_BYTES, NotAnEvent},
     event_id::of_message,
-    postgres::{Head, Kept, LogError, PostgresLog, forget},
+    postgres::{Head, Kept, LogError, PostgresLog, forget, of_people},
     seal::{Cipher, LogKeys, OpenError, Place},
 };
 

@@ -31,12 +31,21 @@ pub struct Health {
     probes: u32,
     /// Time of the next try while it takes none; none: there is none.
     probe_at: Option<Instant>,
+    /// Period of tries while it is paused; none: it is not tried.
+    probe_every: Option<Duration>,
     last_success: Option<Instant>,
 }
 
 impl Default for Health {
     fn default() -> Self {
-        Self { state: State::Active, failures: 0, probes: 0, probe_at: None, last_success: None }
+        Self {
+            state: State::Active,
+            failures: 0,
+            probes: 0,
+            probe_at: None,
+            probe_every: None,
+            last_success: None,
+        }
     }
 }
 
@@ -87,8 +96,13 @@ impl Health {
                 self.state = State::Down;
                 self.probes = 0;
             }
+            // What was under way before says nothing new.
+            State::Down if self.probe_at.is_some_and(|at| now < at) => return Verdict::Outage,
             State::Down => {}
-            State::Paused { .. } => return Verdict::Outage,
+            State::Paused { .. } => {
+                self.probe_at = self.probe_every.map(|every| now + every);
+                return Verdict::Outage;
+            }
         }
         let pause = Duration::from_secs(1 << self.probes.min(6)).min(LONGEST_PROBE);
         self.probes = self.probes.saturating_add(1);
@@ -99,6 +113,7 @@ impl Health {
     /// Notes that no event is taken until something changes, but for a try after `probe`.
     pub fn pause(&mut self, reason: &'static str, probe: Option<Duration>, now: Instant) {
         self.state = State::Paused { reason };
+        self.probe_every = probe;
         self.probe_at = probe.map(|after| now + after);
     }
 
@@ -133,6 +148,10 @@ mod tests {
         }
         assert_eq!(health.note_failure(None, 1.0, at(0)), Verdict::Outage);
         assert_eq!((health.allowed(64, at(0)), health.allowed(64, at(1))), (0, 1));
+        for _ in 0..64 {
+            assert_eq!(health.note_failure(None, 1.0, at(0)), Verdict::Outage, "it was under way");
+        }
+        assert_eq!(health.allowed(64, at(1)), 1);
         let mut seconds = 1;
         for pause in [2, 4, 8, 16, 32, 60, 60] {
             assert_eq!(health.note_failure(None, 1.0, at(seconds)), Verdict::Outage);
@@ -154,6 +173,9 @@ mod tests {
         health.reset();
         assert_eq!(health.allowed(64, now), 64);
         health.pause("rejected", Some(Duration::from_mins(1)), now);
-        assert_eq!((health.allowed(64, now), health.allowed(64, now + Duration::from_mins(1))), (0, 1));
+        let later = now + Duration::from_mins(1);
+        assert_eq!((health.allowed(64, now), health.allowed(64, later)), (0, 1));
+        assert_eq!(health.note_failure(None, 1.0, later), Verdict::Outage);
+        assert_eq!((health.allowed(64, later), health.allowed(64, later + Duration::from_mins(1))), (0, 1));
     }
 }

@@ -61,6 +61,9 @@ impl Workers {
                 () = stop.cancelled() => break,
                 _ = ticks.tick() => {}
             }
+            if let Err(error) = self.shared.storage.appear().await {
+                tracing::debug!(%error, "others do not know that this process is there");
+            }
             if let Err(error) = self.take().await {
                 serve::warn_on_change!(WARN, %error, "destinations can't be taken");
             }
@@ -70,6 +73,9 @@ impl Workers {
                     tracing::debug!(%error, "the share of this process is not known");
                 }
             }
+        }
+        if let Err(error) = self.shared.storage.leave().await {
+            tracing::debug!(%error, "others take this process for one that is there, for some seconds");
         }
         let own = std::mem::take(&mut *self.own.lock().await);
         for one in own.values() {

@@ -97,7 +97,7 @@ fn document(destination: &Destination, prepared: &Prepared, shown: &Shown<'_>) -
     {
         push("event", json);
     }
-    if let Action::Send(outgoing) = &prepared.action {
+    if let Action::Send(outgoing) | Action::Test(outgoing) = &prepared.action {
         push("transformed", &outgoing.payload);
         let warnings: Vec<String> = outgoing.warnings.iter().map(|warning| quoted(warning)).collect();
         push("warnings", &format!("[{}]", warnings.join(",")));

@@ -1,10 +1,10 @@
 //! A page of events, made ready to be sent: opened, with what the core knows of their people, and mapped. What must not be
 //! sent is told from what can.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
 
 use blueprint::{destination::Kind, facts::Facts, json::Node, webhook};
-use event_log::{LogKeys, Position, StoredEvent};
+use event_log::{LogKeys, OpenError, Position, StoredEvent};
 use metrics::counter;
 use prost::Message;
 use proto::{
@@ -27,6 +27,18 @@ use crate::{
     lane::{self, Lane},
 };
 
+/// Time for which the core's word on an event counts.
+const CHECKED_FOR: Duration = Duration::from_secs(5);
+/// Most events that one question to the core has.
+const MAX_ASKED: usize = 1000;
+/// Most bytes of it; the core takes 4 MiB.
+const MAX_ASKED_BYTES: usize = 3 * 1024 * 1024;
+/// Bytes that a question has for each event beside what the event brings: a canonical ID and a browser's.
+const REFERENCE_BYTES: usize = 400;
+/// The reason of a destination whose events were sealed with a key that this process has not.
+pub const UNKNOWN_KEY: &str = "encryption_key";
+/// The word for an event of a person who was erased.
+pub const ERASED: &str = "erased";
 /// The provider of profiles that a source may have.
 const PROFILES: &str = "amperity";
 
@@ -69,6 +81,8 @@ pub struct OpenEvent {
 pub enum Action {
     /// It is sent.
     Send(Arc<Outgoing>),
+    /// It is shown to whoever watches, and not sent: it came with a test key.
+    Test(Arc<Outgoing>),
     /// It is not, which is as it should be; the word says why.
     Skip(&'static str),
     /// It can't be, ever.
@@ -84,8 +98,6 @@ pub struct Outgoing {
     pub payload: String,
     /// Names of what was learned and is worth telling whoever watches.
     pub warnings: Vec<String>,
-    /// True for an event of a test key, which is shown and not sent.
-    pub is_test: bool,
 }
 
 /// Makes events ready; an error where the core can't be asked, which says nothing of them.
@@ -97,39 +109,37 @@ pub struct Preparer {
 }
 
 impl Preparer {
-    /// Opens an event of the log; none where it does not open, which can't be mended.
-    pub fn open(&self, stored: &StoredEvent) -> Option<OpenEvent> {
-        let plain = self.keys.open(stored.place, &stored.body).map_err(|error| {
+    /// Opens an event of the log; none where it is damaged, which can't be mended. Of an unknown key it is an error.
+    pub fn open(&self, stored: &StoredEvent) -> Result<Option<OpenEvent>, Status> {
+        let opened = self.keys.open(stored.place, &stored.body);
+        if let Err(error) = &opened {
             serve::warn_on_change!(ERROR, %error, source = %stored.place.source, "an event can't be opened");
-        });
-        let envelope = Envelope::decode(plain.ok()?.as_slice()).ok()?;
-        Some(OpenEvent {
-            org: stored.place.org,
-            source: stored.place.source,
-            canonical: stored.canonical,
-            id: stored.place.event,
-            received_at: stored.received_at,
-            envelope,
-        })
+        }
+        if matches!(opened, Err(OpenError::UnknownKey)) {
+            return Err(Status::failed_precondition(UNKNOWN_KEY));
+        }
+        let envelope = opened.ok().and_then(|plain| Envelope::decode(plain.as_slice()).ok());
+        Ok(envelope.map(|envelope| of(stored, without_proofs(envelope))))
     }
 
-    /// Makes the events of a page ready, in order.
+    /// Makes the events of a page ready, in order. Those before one of an unknown key are all that are read.
     pub async fn page(
         &self,
         destination: &Destination,
         stored: Vec<StoredEvent>,
     ) -> Result<Vec<Prepared>, Status> {
-        let (mut events, mut shut) = (Vec::with_capacity(stored.len()), Vec::new());
+        let mut events: Vec<(Position, usize, Arc<OpenEvent>)> = Vec::with_capacity(stored.len());
         for stored in stored {
-            let place = (stored.position, stored.body.len());
-            match self.open(&stored) {
-                Some(event) => events.push((place, Arc::new(event))),
-                None => shut.push((place, stored)),
-            }
+            let event = match self.open(&stored) {
+                Ok(event) => event.unwrap_or_else(|| of(&stored, Envelope::default())),
+                Err(status) if events.is_empty() => return Err(status),
+                Err(_) => break,
+            };
+            events.push((stored.position, stored.body.len(), Arc::new(event)));
         }
-        let actions = self.actions(destination, events.iter().map(|(_, event)| event.as_ref())).await?;
+        let actions = self.actions(destination, events.iter().map(|(_, _, event)| event.as_ref())).await?;
         let checked_at = Some(Instant::now());
-        let ready = events.into_iter().zip(actions).map(|(((position, bytes), event), action)| Prepared {
+        let ready = events.into_iter().zip(actions).map(|((position, bytes, event), action)| Prepared {
             position,
             lane: lane::of(&event.envelope),
             bytes,
@@ -137,24 +147,11 @@ impl Preparer {
             action,
             checked_at,
         });
-        let shut = shut.into_iter().map(|((position, bytes), stored)| {
-            let event = OpenEvent {
-                org: stored.place.org,
-                source: stored.place.source,
-                canonical: stored.canonical,
-                id: stored.place.event,
-                received_at: stored.received_at,
-                envelope: Envelope::default(),
-            };
-            let action = Action::Dead("unreadable");
-            Prepared { position, lane: Lane::default(), bytes, event: Arc::new(event), action, checked_at }
-        });
-        let mut all: Vec<Prepared> = ready.chain(shut).collect();
-        all.sort_by_key(|prepared| prepared.position);
-        Ok(all)
+        Ok(ready.collect())
     }
 
-    /// Says of each event what is to be done with it, by one question for IDs and one for profiles.
+    /// Says of each event what is to be done with it, by one question for IDs and one for profiles, or as many as their
+    /// bounds ask for.
     pub async fn actions<'e>(
         &self,
         destination: &Destination,
@@ -168,7 +165,16 @@ impl Preparer {
                 events.clone().enumerate().filter(|(_, event)| event.org == org).collect();
             let parsed: Vec<Option<Parsed<'_>>> =
                 own.iter().map(|(_, event)| Parsed::of(&event.envelope)).collect();
-            let people = self.people(destination, org, &own, &parsed).await?;
+            let brought: Vec<DeliveredEvent> = own
+                .iter()
+                .zip(&parsed)
+                .map(|((_, event), parsed)| brought(&event.envelope, parsed.as_ref()))
+                .collect();
+            let mut people = Vec::with_capacity(own.len());
+            for part in parts(&brought) {
+                let (own, brought) = (slice(&own, &part), slice(&brought, &part).to_vec());
+                people.extend(self.people(destination, org, own, brought).await?);
+            }
             let profiles = self.profiles(destination, org, &own, &parsed, &people).await;
             for (at, (((place, event), parsed), person)) in own.iter().zip(&parsed).zip(people).enumerate() {
                 let profile = profiles.get(at);
@@ -185,7 +191,7 @@ impl Preparer {
         destination: &Destination,
         org: Uuid,
         own: &[(usize, &OpenEvent)],
-        parsed: &[Option<Parsed<'_>>],
+        events: Vec<DeliveredEvent>,
     ) -> Result<Vec<IdentityVendorIds>, Status> {
         let program = &destination.program;
         let mut match_keys: Vec<String> = program.match_key_vendors().into_iter().collect();
@@ -207,11 +213,7 @@ impl Preparer {
             source_id: Some(destination.source.to_string()),
             consent_category: destination.settings.consent_category.clone(),
             match_keys,
-            events: own
-                .iter()
-                .zip(parsed)
-                .map(|((_, event), parsed)| brought(&event.envelope, parsed.as_ref()))
-                .collect(),
+            events,
         };
         let asked = own.len();
         let found = self.core.vendor_ids(request).await?.identities;
@@ -255,23 +257,73 @@ impl Preparer {
                 event,
             }
         };
-        let request = BatchProfileRequest {
-            caller: Some(Caller { kind: Some(CallerKind::OrgId(org.to_string())) }),
-            provider: PROFILES.to_owned(),
-            subjects: own.iter().zip(parsed).map(subject).collect(),
-            audience: Audience::Server.into(),
-            source_id: Some(destination.source.to_string()),
-        };
-        match self.core.batch_profile(request).await {
-            Ok(answer) if answer.profiles.len() == own.len() => answer.profiles,
-            _ => {
-                let failed = u64::try_from(own.len()).unwrap_or_default();
-                counter!("datafly_mapping_problems_total", "vendor" => destination.vendor, "problem" => "profiles")
-                    .increment(failed);
-                Vec::new()
+        let subjects: Vec<ProfileSubject> = own.iter().zip(parsed).map(subject).collect();
+        let mut profiles = Vec::with_capacity(own.len());
+        for part in parts(&subjects) {
+            let asked = part.len();
+            let request = BatchProfileRequest {
+                caller: Some(Caller { kind: Some(CallerKind::OrgId(org.to_string())) }),
+                provider: PROFILES.to_owned(),
+                subjects: slice(&subjects, &part).to_vec(),
+                audience: Audience::Server.into(),
+                source_id: Some(destination.source.to_string()),
+            };
+            match self.core.batch_profile(request).await {
+                Ok(answer) if answer.profiles.len() == asked => profiles.extend(answer.profiles),
+                _ => {
+                    let failed = u64::try_from(own.len()).unwrap_or_default();
+                    counter!("datafly_mapping_problems_total", "vendor" => destination.vendor, "problem" => "profiles")
+                        .increment(failed);
+                    return Vec::new();
+                }
             }
         }
+        profiles
     }
+}
+
+/// The envelope without the proofs of who the visitor is, which are for us alone: they are neither sent nor shown.
+fn without_proofs(mut envelope: Envelope) -> Envelope {
+    if let Some(json) = blueprint::proofs::of_event(&envelope.json) {
+        envelope.json = json;
+    }
+    if let Some(json) = blueprint::proofs::of_context(&envelope.batch_context) {
+        envelope.batch_context = json;
+    }
+    envelope
+}
+
+/// The event of a row of the log.
+fn of(stored: &StoredEvent, envelope: Envelope) -> OpenEvent {
+    OpenEvent {
+        org: stored.place.org,
+        source: stored.place.source,
+        canonical: stored.canonical,
+        id: stored.place.event,
+        received_at: stored.received_at,
+        envelope,
+    }
+}
+
+/// The runs of messages that one question each may have: by their number and their bytes.
+fn parts(messages: &[impl Message]) -> Vec<Range<usize>> {
+    let (mut parts, mut start, mut bytes) = (Vec::new(), 0, 0);
+    for (at, message) in messages.iter().enumerate() {
+        let own = message.encoded_len() + REFERENCE_BYTES;
+        if at > start && (at - start >= MAX_ASKED || bytes + own > MAX_ASKED_BYTES) {
+            parts.push(start..at);
+            (start, bytes) = (at, 0);
+        }
+        bytes += own;
+    }
+    if start < messages.len() {
+        parts.push(start..messages.len());
+    }
+    parts
+}
+
+fn slice<'t, T>(all: &'t [T], part: &Range<usize>) -> &'t [T] {
+    all.get(part.clone()).unwrap_or_default()
 }
 
 /// An event that was read, with nothing that is learned elsewhere.
@@ -332,7 +384,7 @@ fn action_of(
 ) -> Action {
     let Some(Parsed { facts }) = parsed else { return Action::Dead("unreadable") };
     if person.canonical_id.is_empty() {
-        return Action::Skip("erased");
+        return Action::Skip(ERASED);
     }
     if !person.allowed {
         return Action::Skip("consent");
@@ -394,14 +446,20 @@ fn action_of(
     }
     let message_id = facts.event.member("messageId").or_else(|| facts.event.member("message_id"));
     let message_id = message_id.and_then(Node::as_text).map(str::trim).filter(|id| !id.is_empty());
-    // It is a header of a webhook's.
-    let message_id = message_id.filter(|id| id.bytes().all(|byte| byte.is_ascii_graphic()));
-    Action::Send(Arc::new(Outgoing {
-        message_id: message_id.map_or_else(|| event.id.to_string(), str::to_owned),
-        payload,
-        warnings,
-        is_test: event.envelope.test,
-    }))
+    // It is a header of a webhook's, and may not tell what the payload may not.
+    let fits =
+        |id: &&str| id.bytes().all(|byte| byte.is_ascii_graphic()) && !destination.program.hides(&facts, id);
+    let message_id = message_id.filter(fits);
+    let message_id = message_id.map_or_else(|| event.id.to_string(), str::to_owned);
+    let outgoing = Arc::new(Outgoing { message_id, payload, warnings });
+    if event.envelope.test { Action::Test(outgoing) } else { Action::Send(outgoing) }
+}
+
+impl Prepared {
+    /// True where the core's word on it still counts.
+    pub fn is_fresh(&self, now: Instant) -> bool {
+        self.checked_at.is_some_and(|at| now.saturating_duration_since(at) < CHECKED_FOR)
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Replaying: events of the past that are sent once more, after all that is new and at half the pace.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use event_log::Position;
 use tokio::time::Instant;
@@ -24,12 +24,21 @@ pub struct Replaying {
     pub done: Position,
     /// The position up to which it was read.
     pub read: Position,
-    queue: VecDeque<Prepared>,
+    queue: VecDeque<Waiting>,
     under_way: usize,
     sent: i64,
     failed: i64,
     is_read: bool,
     pacing: Pacing,
+}
+
+/// An event that waits for its turn.
+struct Waiting {
+    event: Prepared,
+    /// Failures so far.
+    attempts: u8,
+    /// The time before which it is not sent.
+    at: Instant,
 }
 
 /// What is to be written down of a replay.
@@ -56,26 +65,49 @@ impl Replaying {
     }
 
     /// Takes a page: its last position, whether it is the last, and the events that were asked for.
-    pub fn receive(&mut self, read: Position, is_last: bool, page: Vec<Prepared>) {
+    pub fn receive(&mut self, read: Position, is_last: bool, page: Vec<Prepared>, now: Instant) {
         self.done = self.read;
         self.read = read;
         self.is_read = is_last;
         let names = &self.row.events;
-        self.queue
-            .extend(page.into_iter().filter(|event| names.is_empty() || names.contains(&name_of(event))));
+        let wanted = page.into_iter().filter(|event| names.is_empty() || names.contains(&name_of(event)));
+        self.queue.extend(wanted.map(|event| Waiting { event, attempts: 0, at: now }));
     }
 
-    /// Takes the next event, if one may be sent.
-    pub fn next(&mut self, now: Instant) -> Option<Prepared> {
-        while self.queue.front().is_some_and(|event| !matches!(event.action, Action::Send(_))) {
-            self.queue.pop_front();
-            self.failed += 1;
+    /// Takes the next event with its failures so far, if one may be sent. Of one that is not to be sent it counts that.
+    pub fn next(&mut self, now: Instant) -> Option<(Prepared, u8)> {
+        let before = self.queue.len();
+        self.queue.retain(|waiting| matches!(waiting.event.action, Action::Send(_)));
+        self.failed += i64::try_from(before - self.queue.len()).unwrap_or_default();
+        if self.under_way >= MOST || self.is_stale(now) {
+            return None;
         }
-        if self.under_way >= MOST || self.queue.is_empty() || self.pacing.take(now).is_err() {
+        let next = self.queue.iter().position(|waiting| waiting.at <= now)?;
+        if self.pacing.take(now).is_err() {
             return None;
         }
         self.under_way += 1;
-        self.queue.pop_front()
+        self.queue.remove(next).map(|waiting| (waiting.event, waiting.attempts))
+    }
+
+    /// True where the core has to be asked again about what waits.
+    pub fn is_stale(&self, now: Instant) -> bool {
+        self.queue.iter().any(|waiting| waiting.at <= now && !waiting.event.is_fresh(now))
+    }
+
+    /// The events that wait.
+    pub fn waiting(&self) -> impl Iterator<Item = &Prepared> {
+        self.queue.iter().map(|waiting| &waiting.event)
+    }
+
+    /// Takes what the core now says of events that wait.
+    pub fn check(&mut self, actions: Vec<(Position, Action)>, now: Instant) {
+        let mut actions: HashMap<Position, Action> = actions.into_iter().collect();
+        for waiting in &mut self.queue {
+            if let Some(action) = actions.remove(&waiting.event.position) {
+                (waiting.event.action, waiting.event.checked_at) = (action, Some(now));
+            }
+        }
     }
 
     /// Notes that an event came to its end: it was sent, or refused for good.
@@ -88,10 +120,10 @@ impl Replaying {
         }
     }
 
-    /// Puts an event back that was not taken now.
-    pub fn put_back(&mut self, event: Prepared) {
+    /// Puts an event back that was not taken now, until that time.
+    pub fn put_back(&mut self, event: Prepared, attempts: u8, at: Instant) {
         self.under_way = self.under_way.saturating_sub(1);
-        self.queue.push_front(event);
+        self.queue.push_front(Waiting { event, attempts, at });
     }
 
     /// What is to be written down; what it counts is not told again.

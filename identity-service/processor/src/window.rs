@@ -84,11 +84,6 @@ impl Window {
         self.bytes
     }
 
-    /// Number of events that are under way.
-    pub fn sending(&self) -> usize {
-        self.sending
-    }
-
     /// Takes the next event whose turn it is; it is under way then.
     pub fn next(&mut self, now: Instant) -> Option<Ticket> {
         while let Some(&(at, lane)) = self.delayed.first() {
@@ -238,7 +233,7 @@ mod tests {
         assert_eq!(window.next(now), Some(3));
         window.finish(3);
         assert_eq!(window.advance().events, 1);
-        assert!(window.is_empty() && window.bytes() == 0 && window.sending() == 0);
+        assert!(window.is_empty() && window.bytes() == 0 && window.sending == 0);
     }
 
     #[test]

@@ -37,8 +37,6 @@ use crate::{
     window::{Ticket, Window},
 };
 
-/// Time for which the core's word on an event counts.
-const CHECKED_FOR: Duration = Duration::from_secs(5);
 /// Period of writing down how far it is.
 const REPORT_PERIOD: Duration = Duration::from_secs(1);
 /// Time without a report after which the destination may be another's: its lease is 15 s.
@@ -47,6 +45,8 @@ const LEASE: Duration = Duration::from_secs(12);
 const DRAIN: Duration = Duration::from_secs(7);
 /// Longest sleep.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// Period of counting what waits anew: rows go with the people whose they are.
+const PARKED_PERIOD: Duration = Duration::from_secs(30);
 /// Most events that wait behind one that failed; from then on the order of that lane is given up.
 const MAX_BEHIND: i64 = 1000;
 
@@ -66,7 +66,10 @@ pub enum Of {
         attempts: i16,
     },
     /// A replay.
-    Replay,
+    Replay {
+        /// Failures so far.
+        attempts: u8,
+    },
 }
 
 /// A worker for one destination.
@@ -84,6 +87,8 @@ pub struct Worker {
     live: Live,
     /// Lanes of which something waits in the table, with how many.
     parked: HashMap<Lane, i64>,
+    /// Time at which they are counted anew.
+    parked_at: Instant,
     /// What is to be added to the table.
     waiting: Vec<NewDelivery>,
     report: Report,
@@ -94,6 +99,8 @@ pub struct Worker {
     is_stale: bool,
     /// What of the table is due.
     due: VecDeque<(DeliveryRow, Prepared)>,
+    /// Number of events of the table that are under way: they are due there still.
+    due_under_way: usize,
     due_at: Instant,
     replay: Option<Replaying>,
     replay_at: Instant,
@@ -107,6 +114,7 @@ impl Worker {
         taken: Taken,
         destination: Destination,
     ) -> Result<Self, StorageError> {
+        shared.storage.wake_lanes(taken.destination_id).await?;
         let parked = shared.storage.parked_lanes(taken.destination_id).await?.into_iter().collect();
         let now = Instant::now();
         let most = destination.settings.rate(destination.kind);
@@ -119,6 +127,7 @@ impl Worker {
             pace_at: None,
             health: Health::default(),
             parked,
+            parked_at: now + PARKED_PERIOD,
             waiting: Vec::new(),
             report: Report { position: Some(taken.position), ..Report::default() },
             reported: now,
@@ -127,6 +136,7 @@ impl Worker {
             ask_at: now,
             is_stale: false,
             due: VecDeque::new(),
+            due_under_way: 0,
             due_at: now,
             replay: None,
             replay_at: now,
@@ -163,7 +173,7 @@ impl Worker {
                 }
                 page = ended(&mut self.asking) => {
                     self.asking = None;
-                    self.receive(page, Instant::now());
+                    self.receive(page, Instant::now()).await;
                 }
                 _ = news.changed(), if ends_at.is_none() => {}
                 _ = reports.tick() => holds = self.write_down().await,
@@ -192,66 +202,79 @@ impl Worker {
             self.health.pause(reason, None, now);
         }
         while self.sending.len() < self.health.allowed(self.destination.in_flight(), now) {
-            let is_active = *self.health.state() == State::Active;
-            let next = if is_ending {
-                self.window.next_below_finished(now).map(Of::Window)
-            } else if let Some((row, _)) = self.due.front().filter(|_| is_active) {
-                Some(Of::Table { row: row.id, attempts: row.attempts })
+            let has_sent = if is_ending {
+                match self.window.next_below_finished(now) {
+                    Some(ticket) => self.launch_of_window(ticket, now),
+                    None => break,
+                }
+            } else if *self.health.state() == State::Active && !self.due.is_empty() {
+                self.launch_due(now)
+            } else if let Some(ticket) = self.window.next(now) {
+                self.launch_of_window(ticket, now)
+            } else if !self.due.is_empty() {
+                // Where nothing else can tell that the destination is back.
+                self.launch_due(now)
             } else {
-                self.window.next(now).map(Of::Window)
+                // What is new comes first, and a replay has few under way at once.
+                self.launch_replay(now)
             };
-            match next {
-                Some(Of::Window(ticket)) => {
-                    if !self.launch_of_window(ticket, now) {
-                        break;
-                    }
-                }
-                Some(of) => {
-                    if !self.has_place(now) {
-                        break;
-                    }
-                    let Some((_, prepared)) = self.due.pop_front() else { break };
-                    if let Action::Send(outgoing) = prepared.action.clone() {
-                        self.send(of, prepared, outgoing);
-                    }
-                }
-                // What is new comes first.
-                None if is_active && !is_ending && self.window.sending() == 0 => {
-                    let Some(prepared) = self.replay.as_mut().and_then(|replay| replay.next(now)) else {
-                        break;
-                    };
-                    if let Action::Send(outgoing) = prepared.action.clone() {
-                        self.send(Of::Replay, prepared, outgoing);
-                    }
-                }
-                None => break,
+            if !has_sent {
+                break;
             }
         }
+    }
+
+    /// Sends the next event of the table; false where it has to wait.
+    fn launch_due(&mut self, now: Instant) -> bool {
+        if self.due.front().is_some_and(|(_, prepared)| !prepared.is_fresh(now)) {
+            // They are read again, and asked about.
+            self.due.clear();
+            self.due_at = now;
+            return false;
+        }
+        if !self.has_place(now) {
+            return false;
+        }
+        if let Some((row, prepared)) = self.due.pop_front()
+            && let Action::Send(outgoing) = prepared.action.clone()
+        {
+            self.due_under_way += 1;
+            self.send(Of::Table { row: row.id, attempts: row.attempts }, prepared, outgoing);
+        }
+        true
+    }
+
+    /// Sends the next event of a replay; false where there is none, or it has to wait.
+    fn launch_replay(&mut self, now: Instant) -> bool {
+        let Some((prepared, attempts)) = self.replay.as_mut().and_then(|replay| replay.next(now)) else {
+            return false;
+        };
+        if !self.has_place(now) {
+            if let Some(replay) = &mut self.replay {
+                replay.put_back(prepared, attempts, now);
+            }
+            return false;
+        }
+        if let Action::Send(outgoing) = prepared.action.clone() {
+            self.send(Of::Replay { attempts }, prepared, outgoing);
+        }
+        true
     }
 
     /// Sends an event of the window, or finishes it where it is not to be sent; false where it has to wait.
     fn launch_of_window(&mut self, ticket: Ticket, now: Instant) -> bool {
         let Some(item) = self.window.item(ticket) else { return true };
         let prepared = item.prepared.clone();
-        let is_fresh = prepared.checked_at.is_some_and(|at| now.saturating_duration_since(at) < CHECKED_FOR);
         match prepared.action.clone() {
             Action::Skip(word) => self.skip(&prepared, word),
             Action::Dead(reason) => self.give_up(&prepared, 0, reason, None),
             Action::Send(_) if self.is_behind(prepared.lane) => self.wait(&prepared, 0, None, "waits"),
-            Action::Send(_) if !is_fresh => {
+            Action::Send(_) | Action::Test(_) if !prepared.is_fresh(now) => {
                 self.is_stale = true;
                 self.window.put_back(ticket, Duration::ZERO, now);
                 return false;
             }
-            Action::Send(outgoing) if outgoing.is_test => {
-                let request = self.destination.request(
-                    &outgoing.message_id,
-                    outgoing.payload.clone(),
-                    sending::system_time(),
-                );
-                let shown = Shown { request: request.as_ref(), answer: None, took_ms: None, outcome: "test" };
-                self.live.record(&self.destination, &prepared, &shown);
-            }
+            Action::Test(outgoing) => self.show_test(&prepared, &outgoing),
             Action::Send(outgoing) => {
                 if !self.has_place(now) {
                     self.window.put_back(ticket, Duration::ZERO, now);
@@ -263,6 +286,14 @@ impl Worker {
         }
         self.window.finish(ticket);
         true
+    }
+
+    /// Shows an event of a test key with the request that would have gone.
+    fn show_test(&mut self, prepared: &Prepared, outgoing: &Outgoing) {
+        let (message_id, payload) = (&outgoing.message_id, outgoing.payload.clone());
+        let request = self.destination.request(message_id, payload, sending::system_time());
+        let shown = Shown { request: request.as_ref(), answer: None, took_ms: None, outcome: "test" };
+        self.live.record(&self.destination, prepared, &shown);
     }
 
     /// Takes the place of one request, or notes when there is one.

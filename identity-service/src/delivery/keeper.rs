@@ -27,6 +27,8 @@ use crate::{
 const SCHEMA: u32 = 1;
 /// Most events of one request.
 const MAX_EVENTS: usize = 1000;
+/// Most bytes that the context of a request comes to, as each event is kept with it.
+const MAX_CONTEXTS_BYTES: usize = 2 * 1024 * 1024;
 
 /// Keeps events for delivery.
 pub struct Keeper {
@@ -75,6 +77,9 @@ impl Brought {
         }
         if events.len() > MAX_EVENTS {
             return Err(Error::invalid("events"));
+        }
+        if events.len().saturating_mul(batch_context.len()) > MAX_CONTEXTS_BYTES {
+            return Err(Error::refused(ErrorReason::EventTooLarge));
         }
         if !batch_context.is_empty() {
             Incoming::read(&batch_context).map_err(|_| Error::invalid("batch_context"))?;

@@ -22,7 +22,7 @@ const BUDGET: Duration = Duration::from_millis(500);
 /// Most events of a statement, unless one request has more.
 const MAX_STATEMENT_EVENTS: usize = 2000;
 /// Most bytes of a statement, unless one request has more.
-const MAX_STATEMENT_BYTES: usize = 8 * 1024 * 1024;
+const MAX_STATEMENT_BYTES: usize = 4 * 1024 * 1024;
 /// Failures in a row after which the log is left alone.
 const MAX_FAILURES: u32 = 3;
 /// Pause between tries of a log that is left alone.
@@ -113,13 +113,16 @@ fn lock(health: &Mutex<Health>) -> std::sync::MutexGuard<'_, Health> {
 async fn write(stores: &Stores, log: &PostgresLog, health: &Mutex<Health>, batch: Vec<WaitingEvents>) {
     let (mut events, mut answers, mut bytes) = (Vec::new(), Vec::new(), 0);
     for waiting in batch {
-        bytes += waiting.events.iter().map(|event| event.body.len()).sum::<usize>();
-        events.extend(waiting.events);
-        answers.push(waiting.answer);
-        if events.len() >= MAX_STATEMENT_EVENTS || bytes >= MAX_STATEMENT_BYTES {
+        let own = waiting.events.iter().map(|event| event.body.len()).sum::<usize>();
+        let is_full =
+            events.len() + waiting.events.len() > MAX_STATEMENT_EVENTS || bytes + own > MAX_STATEMENT_BYTES;
+        if is_full && !answers.is_empty() {
             bytes = 0;
             write_some(stores, log, health, std::mem::take(&mut events), std::mem::take(&mut answers)).await;
         }
+        bytes += own;
+        events.extend(waiting.events);
+        answers.push(waiting.answer);
     }
     if !answers.is_empty() {
         write_some(stores, log, health, events, answers).await;

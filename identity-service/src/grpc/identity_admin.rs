@@ -48,7 +48,8 @@ impl IdentityAdminService for Service {
         let ExportRequest { org_id, identity } = request.into_inner();
         let (org, name) = self.named(&org_id, identity).await?;
         let stored = self.app.identity_admin.find(org, &name).await?;
-        Ok(Response::new(ExportResponse { document: Some(stored.document()) }))
+        let kept = self.app.identity_admin.events_of(org, &stored).await?;
+        Ok(Response::new(ExportResponse { document: Some(stored.document(&kept)) }))
     }
 
     async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {

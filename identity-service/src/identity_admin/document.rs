@@ -4,12 +4,13 @@ use prost_types::Struct;
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::lookup::StoredPerson;
+use super::{events::KeptEvents, lookup::StoredPerson};
 
 impl StoredPerson {
     /// The document: what [`StoredPerson::person`] shows, and all that it leaves out (schedules, what merges
-    /// moved, vendor IDs that have expired but are still stored). Times are RFC 3339 in UTC.
-    pub fn document(&self) -> Struct {
+    /// moved, vendor IDs that have expired but are still stored), with what is kept of their events. Times are RFC 3339
+    /// in UTC.
+    pub fn document(&self, kept: &KeptEvents) -> Struct {
         let links = self.cluster.links.iter().map(|(id, link)| {
             json!({
                 "kind": id.kind.word(),
@@ -83,6 +84,9 @@ impl StoredPerson {
             "sync_attempts": attempts.collect::<Vec<_>>(),
             "merges": merges.collect::<Vec<_>>(),
             "refusals": refusals.collect::<Vec<_>>(),
+            "events": kept.events,
+            "deliveries": kept.deliveries,
+            "events_are_all": kept.is_all,
         });
         match document {
             Value::Object(document) => proto::json::document(document),
@@ -102,6 +106,6 @@ fn in_a_row(all: Option<&[u8]>) -> Value {
     json!({"sha256": part(0, 32), "sha1": part(32, 52), "md5": part(52, 68)})
 }
 
-fn text(at: OffsetDateTime) -> String {
+pub(super) fn text(at: OffsetDateTime) -> String {
     at.format(&Rfc3339).unwrap_or_default()
 }

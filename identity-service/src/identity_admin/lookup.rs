@@ -31,6 +31,8 @@ use crate::{
 
 /// The rows that are stored about one person.
 pub struct StoredPerson {
+    /// Their canonical identities, those that were merged into another as well.
+    pub canonicals: Vec<Uuid>,
     /// Identifiers, vendor IDs and schedules.
     pub cluster: Cluster,
     /// The time at which the canonical identity was made.
@@ -71,6 +73,7 @@ async fn read(connection: &mut AsyncPgConnection, org: Uuid, root: Uuid) -> Resu
         contacts: pii::find(connection, org, cluster.links.keys()).await?,
         merges: history::of(connection, org, &all).await?,
         refusals: history::refusals(connection, org, &all).await?,
+        canonicals: all,
         cluster,
     }))
 }

@@ -2,6 +2,7 @@
 
 mod document;
 mod erase;
+mod events;
 mod lookup;
 pub mod reaper;
 mod unmerge;

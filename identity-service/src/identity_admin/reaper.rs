@@ -1,6 +1,6 @@
 //! The reaper: nothing stays for ever. One instance at a time removes, in small batches, what is of no use any more.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use diesel::{QueryableByName, sql_types::Bool};
 use diesel_async::{AsyncConnection, RunQueryDsl};
@@ -29,6 +29,8 @@ const MAX_BATCH_ROWS: i64 = 500;
 const MAX_SKEW: time::Duration = time::Duration::seconds(5);
 /// Most identities that are written anew in one change.
 const MAX_REFRESHED: usize = 100;
+/// Period of looks at the days of the event log.
+const EVENTS_PERIOD: Duration = Duration::from_mins(1);
 /// Age without being seen at which canonical identities go.
 const IDLE: time::Duration = time::Duration::days(400);
 /// Takes the advisory lock of the instance that reaps: `reap` in ASCII.
@@ -50,9 +52,13 @@ struct Reaped {
 
 /// Reaps batch after batch until `stop`.
 pub async fn reap_until(stores: Stores, log: PostgresLog, keep: Duration, stop: CancellationToken) {
+    let mut events_at = Instant::now();
     loop {
         let mut is_more = false;
-        keep_events(&log, keep, clock::now()).await;
+        if Instant::now() >= events_at {
+            keep_events(&log, keep, clock::now()).await;
+            events_at = Instant::now() + EVENTS_PERIOD;
+        }
         match reap(&stores, clock::now()).await {
             Ok(Reaped { removed, more_ended }) => {
                 if removed > 0 {
@@ -120,21 +126,32 @@ pub async fn keep_months(stores: &Stores, now: OffsetDateTime) -> Result<u64> {
     Ok(u64::try_from(dropped).unwrap_or_default())
 }
 
-/// Makes room for the events of days to come, and drops days that ended `keep` ago.
+/// Makes room for the events of days to come, and then drops days that ended `keep` ago, one after the other.
 pub async fn keep_events(log: &PostgresLog, keep: Duration, now: OffsetDateTime) {
-    let keep = time::Duration::try_from(keep).unwrap_or(time::Duration::DAY);
-    match log.maintain(now.date(), keep).await {
-        Ok(kept) => {
-            counter!("datafly_reaped_total", "what" => "days")
-                .increment(u64::try_from(kept.dropped).unwrap_or_default());
-            if kept.expired > 0 {
-                tracing::error!(
-                    events = kept.expired,
-                    "events are gone that a destination has not had in seven days"
-                );
+    let (today, keep) = (now.date(), time::Duration::try_from(keep).unwrap_or(time::Duration::DAY));
+    if let Err(error) = log.make_room(today).await {
+        serve::warn_on_change!(ERROR, %error, "there is no room for the events of days to come");
+    }
+    loop {
+        match log.drop_day(today, keep).await {
+            Ok(kept) => {
+                counter!("datafly_reaped_total", "what" => "days")
+                    .increment(u64::try_from(kept.dropped).unwrap_or_default());
+                if kept.expired > 0 {
+                    tracing::error!(
+                        events = kept.expired,
+                        "events are gone that a destination has not had in seven days"
+                    );
+                }
+                if kept.dropped == 0 {
+                    return;
+                }
+            }
+            Err(error) => {
+                serve::warn_on_change!(WARN, %error, "days of the event log are dropped later");
+                return;
             }
         }
-        Err(error) => serve::warn_on_change!(WARN, %error, "days of the event log were not kept"),
     }
 }
 

@@ -74,9 +74,8 @@ impl Question<'_> {
                 keys.insert(key.parameter.to_owned(), id.value.clone());
             }
         }
-        let Some(ConversionsApi { email, phone }) = vendor.conversions else { return keys };
-        // Contacts are for advertising, whatever else the vendor does.
-        if !self.is_granted(signals, &ConsentNeed::MARKETING) {
+        let Some(ConversionsApi { need, email, phone }) = vendor.conversions else { return keys };
+        if !self.is_granted(signals, &need) {
             return keys;
         }
         if let (Some(parameter), Some(said)) = (email, &contacts.email) {

@@ -5,6 +5,8 @@ use super::{ConsentNeed, Vendor, find};
 /// Parameters of a vendor's conversions API that take the digest (SHA-256) of a contact.
 #[derive(Debug, Clone, Copy)]
 pub struct ConversionsApi {
+    /// The consent that a contact needs to be sent to it.
+    pub need: ConsentNeed,
     /// The parameter of the email, trimmed and in lower case.
     pub email: Option<&'static str>,
     /// The parameter of the phone, and the form that it is hashed in.

@@ -202,6 +202,7 @@ pub const ROUTES: &[(&str, &str, Permission)] = &[
     ("DELETE", "/v1/admin/sources/{id}/destinations/{vendor}/dead-letters/{event_id}", P::ReadPeople),
     ("GET",    "/v1/admin/sources/{id}/destinations/{vendor}/replays", P::ReadPeople),
     ("POST",   "/v1/admin/sources/{id}/destinations/{vendor}/replays", P::ReadPeople),
+    ("DELETE", "/v1/admin/sources/{id}/destinations/{vendor}/replays/{replay_id}", P::ReadPeople),
     ("GET",    "/v1/admin/sources/{id}/live-events", P::ReadPeople),
     ("GET",    "/v1/admin/secrets", P::ReadSettings),
     ("GET",    "/v1/admin/secrets/{name}", P::ReadSettings),

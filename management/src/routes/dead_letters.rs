@@ -109,6 +109,12 @@ pub async fn list(
     if let Some(after) = page.after::<Uuid>()? {
         query = query.filter(deliveries::id.gt(after));
     }
+    let change = Change {
+        action: "destination.dead_letters_read",
+        resource: "destination",
+        id: &format!("{source}/{vendor}"),
+    };
+    change.note(&mut connection, &caller, json!({})).await?;
     let rows: Paged<Row> = page.of(query.load(&mut connection).await?, |row: &Row| row.id.to_string());
     Ok(Json(rows.map(|row| row.shown(&state.keys))))
 }

@@ -312,7 +312,6 @@ pub async fn dry_run(
     let mut connection = state.connection().await?;
     let found = one(&mut connection, org, source, &vendor).await?.ok_or(Code::NotFound)?;
     let tenant = tenant(&mut connection, org, source).await?;
-    drop(connection);
     let event = Value::Object(input.event).to_string();
     let mut wrong = Fields::default();
     wrong.check(event.len() <= MAX_EVENT_BYTES, "event", "must have at most 32 KiB");
@@ -321,6 +320,17 @@ pub async fn dry_run(
         wrong.check(id.as_ref().is_none_or(fits), field, "must have at most 1024 bytes, none of control");
     }
     wrong.done()?;
+    if input.anonymous_id.is_some() || input.user_id.is_some() {
+        // What is known of that person is shown.
+        let change = audit::Change {
+            action: "destination.tried",
+            resource: "destination",
+            id: &format!("{source}/{vendor}"),
+        };
+        let who = json!({"anonymous_id": input.anonymous_id, "user_id": input.user_id});
+        change.note(&mut connection, &caller, who).await?;
+    }
+    drop(connection);
     let mut settings = json!({"destination": found.config});
     if let (Some(tenant), Some(settings)) = (tenant, settings.as_object_mut()) {
         settings.insert("tenant".to_owned(), tenant);

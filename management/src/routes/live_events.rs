@@ -115,7 +115,8 @@ pub async fn list(
             .bind::<SqlUuid, _>(source)
             .bind::<SqlUuid, _>(caller.org_id);
             let watched: Watched = Prepared(watch).get_result(connection).await?;
-            if watched.is_new {
+            // Whoever goes on from where they were has been noted.
+            if watched.is_new || after == 0 {
                 let id = source.to_string();
                 let change = Change { action: "source.watched", resource: "source", id: &id };
                 change.note(connection, &caller, json!({})).await?;

@@ -99,6 +99,7 @@ fn admin() -> (Router<Management>, Api) {
         .routes(routes!(dead_letters::retry))
         .routes(routes!(dead_letters::remove))
         .routes(routes!(replays::list, replays::begin))
+        .routes(routes!(replays::cancel))
         .routes(routes!(live_events::list))
         .routes(routes!(secrets::list))
         .routes(routes!(secrets::read, secrets::set, secrets::remove))

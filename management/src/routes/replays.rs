@@ -1,7 +1,9 @@
 //! Replays: events of the past that are sent to a destination once more.
 
 use axum::{Json, extract::State};
-use diesel::{ExpressionMethods, QueryDsl, Queryable, Selectable, SelectableHelper, insert_into};
+use diesel::{
+    ExpressionMethods, QueryDsl, Queryable, Selectable, SelectableHelper, dsl::now, insert_into, update,
+};
 use diesel_async::{AsyncConnection, RunQueryDsl};
 use http::StatusCode;
 use migrations::schema::replays;
@@ -20,7 +22,7 @@ use crate::{
         error::Result,
         fields::Fields,
         page::{Page, Paged},
-        query::{Query, Under},
+        query::{Below, Query, Under},
     },
     catalog::VendorName,
     state::Management,
@@ -46,7 +48,7 @@ pub struct Replay {
     to: OffsetDateTime,
     /// Names of the events, as they came; none: all.
     events: Vec<String>,
-    /// State: `running` or `finished`.
+    /// State: `running`, `finished` or `cancelled`.
     state: String,
     /// Events that were sent.
     sent: i64,
@@ -140,6 +142,40 @@ pub async fn begin(
             };
             change.note(connection, &caller, json!({"replay": replay.id})).await?;
             Ok((StatusCode::ACCEPTED, Json(replay)))
+        })
+        .await
+}
+
+/// Ends a replay before all is sent. One that has ended stays as it is.
+#[utoipa::path(delete, path = "/v1/admin/sources/{id}/destinations/{vendor}/replays/{replay_id}", tag = "destinations",
+    params(("id" = Uuid, Path), ("vendor" = String, Path), ("replay_id" = Uuid, Path)),
+    responses((status = 204)))]
+pub async fn cancel(
+    State(state): State<Management>,
+    caller: Caller,
+    Below(source, VendorName(vendor), replay): Below<VendorName, Uuid>,
+) -> Result<StatusCode> {
+    let mut connection = state.connection().await?;
+    connection
+        .transaction(async |connection| {
+            let destination = id_of(connection, caller.org_id, source, &vendor).await?;
+            let running = replays::table
+                .filter(replays::id.eq(replay))
+                .filter(replays::destination_id.eq(destination))
+                .filter(replays::state.eq("running"));
+            let ended = update(running)
+                .set((replays::state.eq("cancelled"), replays::finished_at.eq(now)))
+                .execute(connection)
+                .await?;
+            if ended > 0 {
+                let change = Change {
+                    action: "destination.replay_cancelled",
+                    resource: "destination",
+                    id: &format!("{source}/{vendor}"),
+                };
+                change.note(connection, &caller, json!({"replay": replay})).await?;
+            }
+            Ok(StatusCode::NO_CONTENT)
         })
         .await
 }

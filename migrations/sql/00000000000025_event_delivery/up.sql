@@ -166,38 +166,65 @@ CREATE TABLE live_events (
 CREATE INDEX live_events_by_person ON live_events (org_id, canonical_id);
 CREATE INDEX live_events_by_age ON live_events (at);
 
--- Makes the partitions of the day of `today` and of two to come, drops those that ended `keep` or more ago and have
--- nothing that a destination has not had, and those of eight days ago whatever they have. Tells how many were dropped,
--- and how many events were in them that a destination has not had.
-CREATE FUNCTION keep_events(today date, keep interval, OUT dropped bigint, OUT expired bigint) LANGUAGE plpgsql AS $$
+-- Processes that deliver, and when each was last there: by their number destinations are shared out.
+CREATE TABLE delivery_processes (
+    id      uuid PRIMARY KEY,
+    seen_at timestamptz NOT NULL
+);
+
+-- Makes the partitions of the day of `today` and of two to come. They are attached, which stops nobody who appends.
+CREATE FUNCTION make_event_days(today date) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    part   text;
-    ended  timestamp;
-    unread bigint;
+    part text;
 BEGIN
-    PERFORM set_config('lock_timeout', '1s', true);
-    dropped := 0;
-    expired := 0;
+    -- `days` in ASCII: one at a time.
+    PERFORM pg_advisory_xact_lock(1684109683);
     FOR ahead IN 0..2 LOOP
         part := 'events_' || to_char(today + ahead, 'YYYY_MM_DD');
         IF to_regclass(part) IS NULL THEN
-            EXECUTE format('CREATE TABLE %I PARTITION OF events FOR VALUES FROM (%L) TO (%L)',
+            EXECUTE format('CREATE TABLE %I (LIKE events INCLUDING ALL)', part);
+            EXECUTE format('ALTER TABLE events ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
                 part, today + ahead, today + ahead + 1);
         END IF;
     END LOOP;
+END $$;
+
+-- Drops the oldest partition that ended `keep` or more ago and has nothing that a destination has not had, or that ended
+-- seven days ago, whatever it has. Tells how many were dropped, one at most, and how many events were in it that a
+-- destination has not had, of which it counts no more than 100,000 a destination.
+CREATE FUNCTION drop_event_day(today date, keep interval, OUT dropped bigint, OUT expired bigint) LANGUAGE plpgsql AS $$
+DECLARE
+    part      text;
+    ended     timestamp;
+    is_unread boolean;
+    is_old    boolean;
+BEGIN
+    dropped := 0;
+    expired := 0;
+    IF NOT pg_try_advisory_xact_lock(1684109683) THEN
+        RETURN;
+    END IF;
+    -- Whoever appends waits behind this one while it waits for a reader.
+    PERFORM set_config('lock_timeout', '100ms', true);
     FOR part, ended IN
-        SELECT child.relname, to_date(right(child.relname, 10), 'YYYY_MM_DD') + interval '1 day'
+        SELECT child.relname, to_date(right(child.relname, 10), 'YYYY_MM_DD') + interval '1 day' AS day_end
         FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid
-        WHERE inhparent = 'events'::regclass
+        WHERE inhparent = 'events'::regclass ORDER BY day_end
     LOOP
-        CONTINUE WHEN ended + keep > (now() AT TIME ZONE 'UTC') OR ended > today;
-        EXECUTE format('SELECT count(*) FROM delivery_cursors own JOIN destinations ON id = destination_id AND enabled
-            CROSS JOIN LATERAL (SELECT 1 FROM %I old WHERE old.source_id = own.source_id AND old.seq > own.position
-                LIMIT 1000000) AS rest', part) INTO unread;
-        CONTINUE WHEN unread > 0 AND ended + interval '7 days' > (now() AT TIME ZONE 'UTC');
+        EXIT WHEN ended + keep > (now() AT TIME ZONE 'UTC') OR ended > today;
+        is_old := ended + interval '7 days' <= (now() AT TIME ZONE 'UTC');
+        EXECUTE format('SELECT EXISTS (SELECT FROM delivery_cursors own JOIN destinations ON id = destination_id AND enabled
+            CROSS JOIN LATERAL (SELECT FROM %I old WHERE old.source_id = own.source_id AND old.seq > own.position
+                LIMIT 1) AS rest)', part) INTO is_unread;
+        CONTINUE WHEN is_unread AND NOT is_old;
+        IF is_unread THEN
+            EXECUTE format('SELECT count(*) FROM delivery_cursors own JOIN destinations ON id = destination_id AND enabled
+                CROSS JOIN LATERAL (SELECT FROM %I old WHERE old.source_id = own.source_id AND old.seq > own.position
+                    LIMIT 100000) AS rest', part) INTO expired;
+        END IF;
         EXECUTE format('DROP TABLE %I', part);
-        dropped := dropped + 1;
-        expired := expired + unread;
+        dropped := 1;
+        RETURN;
     END LOOP;
 END $$;
-SELECT keep_events((now() AT TIME ZONE 'UTC')::date, interval '7 days');
+SELECT make_event_days((now() AT TIME ZONE 'UTC')::date);

@@ -95,6 +95,7 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("DELETE", "/sources/{id}/destinations/{vendor}/dead-letters/{event_id}", "people:read"),
     ("GET",   "/sources/{id}/destinations/{vendor}/replays", "people:read"),
     ("POST",  "/sources/{id}/destinations/{vendor}/replays", "people:read"),
+    ("DELETE", "/sources/{id}/destinations/{vendor}/replays/{replay_id}", "people:read"),
     ("GET",    "/sources/{id}/live-events", "people:read"),
     ("GET",    "/catalog/destinations", "settings:read"),
     ("GET",    "/secrets", "settings:read"),
@@ -214,6 +215,7 @@ impl FurnishedOrg {
             .replace("{id}", &known(area))
             .replace("{key_id}", &known("keys"))
             .replace("{event_id}", &nobody)
+            .replace("{replay_id}", &nobody)
             .replace("{vendor}", vendor);
         let path = path.replace("{name}", "internal_cdp");
         if path.starts_with("/health") { path } else { format!("/v1/admin{path}") }

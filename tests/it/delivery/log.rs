@@ -204,3 +204,18 @@ async fn servers_and_test_keys_are_told_apart() {
     assert_eq!((kept.len(), kept[0].test), (1, true));
     assert_ne!(kept[0].org_id, world.customer.org_id.to_string());
 }
+
+/// The context of a batch is kept with each of its events, and so is bounded by their number.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_context_is_not_multiplied_without_bound() {
+    let world = World::start().await;
+    world.keep_events().await;
+    let mut browser = world.browser();
+    for (events, status, kept) in [(100, 413, 0), (50, 200, 50)] {
+        let event = json!({"type": "track", "event": "small"});
+        let batch = json!({"batch": vec![event; events], "context": {"large": "x".repeat(30_000)}});
+        let answer = browser.post("/v1/batch", batch.to_string()).await;
+        assert_eq!(answer.status, status, "{}", answer.text());
+        assert_eq!(world.kept(&browser).await.len(), kept);
+    }
+}

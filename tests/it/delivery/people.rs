@@ -8,9 +8,12 @@ use harness::{
     visits::{denied, granted},
     world::Options,
 };
+use proto::v1::ExportRequest;
 use serde_json::json;
+use sha2::{Digest, Sha256};
 
-async fn pause(delivering: &Delivering, is_paused: bool) {
+/// Has the destination rest, or go on, and waits until the worker has heard of it.
+pub async fn pause(delivering: &Delivering, is_paused: bool) {
     let at = if is_paused { "now()" } else { "NULL" };
     delivering.world.database.execute(&format!("UPDATE delivery_cursors SET paused_at = {at}")).await;
     if is_paused {
@@ -35,6 +38,13 @@ async fn who_was_erased_is_sent_nowhere() {
     delivering.send(&mut gone, &["gone".to_owned()]).await;
     delivering.send(&mut stays, &["stays".to_owned()]).await;
     let id = gone.jar.value(&gone.collect, "_dfid").unwrap().to_owned();
+    let (org_id, identity) = (delivering.world.customer.org_id.to_string(), people::browser(id.clone()));
+    let export = ExportRequest { org_id, identity: Some(people::named(identity)) };
+    let exported = delivering.world.admin().people().export(export).await.unwrap().into_inner();
+    let document = serde_json::Value::Object(proto::json::object(exported.document.unwrap()));
+    let event = document["events"][0]["event"].as_str().unwrap_or_else(|| panic!("{document}"));
+    assert!(event.contains(r#""messageId":"gone""#), "{event}");
+    assert_eq!((&document["events_are_all"], &document["deliveries"]), (&json!(true), &json!([])));
     People::of(&delivering.world).delete(0, people::browser(id)).await.unwrap();
     assert_eq!(delivering.world.kept(&gone).await.len(), 0);
     pause(&delivering, false).await;
@@ -88,4 +98,56 @@ async fn consent_counts_where_it_is_asked_for() {
     let metrics = delivering.processors[0].metrics().await;
     let dropped = metrics.sum("datafly_deliveries_total", &[("outcome", "consent")]);
     assert!((dropped - 3.0).abs() < 0.5, "{dropped}");
+}
+
+/// What is parked or was given up goes with the person too, and is exported before.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_in_the_table_is_erased() {
+    let delivering = Delivering::start().await;
+    delivering.sim.behave(|_| harness::delivery_sim::Reaction::Status(400));
+    let mut gone = delivering.world.browser();
+    delivering.send(&mut gone, &["gone".to_owned()]).await;
+    let database = &delivering.world.database;
+    eventually("it to be given up", async || {
+        let dead = database.count("deliveries", "dead_at IS NOT NULL").await;
+        if dead == 1 { Ok(()) } else { Err(dead.to_string()) }
+    })
+    .await;
+    let id = gone.jar.value(&gone.collect, "_dfid").unwrap().to_owned();
+    let (org_id, identity) = (delivering.world.customer.org_id.to_string(), people::browser(id.clone()));
+    let export = ExportRequest { org_id, identity: Some(people::named(identity)) };
+    let exported = delivering.world.admin().people().export(export).await.unwrap().into_inner();
+    let document = serde_json::Value::Object(proto::json::object(exported.document.unwrap()));
+    assert_eq!(document["deliveries"][0]["reason"], "bad_request");
+    assert!(document["deliveries"][0]["event"].as_str().unwrap().contains("gone"), "{document}");
+    People::of(&delivering.world).delete(0, people::browser(id)).await.unwrap();
+    assert_eq!(database.count("deliveries", "true").await, 0);
+    assert_eq!(database.count("live_events", "true").await, 0);
+}
+
+/// A key is rotated while events wait: all are delivered.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_of_the_key_loses_nothing() {
+    let mut delivering = Delivering::start().await;
+    pause(&delivering, true).await;
+    let mut browser = delivering.world.browser();
+    delivering.send(&mut browser, &["before".to_owned()]).await;
+    delivering.processors[0].terminate().await;
+    let (new, old) =
+        (hex::encode(Sha256::digest("a new key")), delivering.world.cluster.secrets.encryption_key.clone());
+    let env = [("DATAFLY_ENCRYPTION_KEY", new.as_str()), ("DATAFLY_ENCRYPTION_KEY_PREVIOUS", &old)];
+    delivering.processors[0] = harness::delivery::start_processor(&delivering.world, &env).await;
+    let core = &mut delivering.world.cluster.cores[0];
+    core.terminate().await;
+    core.restart_with(&env).await.unwrap();
+    eventually("the core to take events again", async || {
+        let event = json!([{"type": "track", "event": "purchase", "messageId": "after"}]);
+        let answer = browser.batch(&event).await;
+        if answer.status == 200 { Ok(()) } else { Err(answer.text()) }
+    })
+    .await;
+    pause(&delivering, false).await;
+    delivering.sim.wait_for(2).await;
+    delivering.settled().await;
+    assert_eq!(delivering.sim.message_ids(), ["before", "after"]);
 }

@@ -195,6 +195,53 @@ async fn the_past_is_sent_once_more() {
     assert_eq!(taken.len(), 30, "with the IDs that they had");
 }
 
+/// A replay sends no event of a test key, tries what fails less and less, holds up nothing that is new, and can be ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_is_ended() {
+    let mut delivering = Delivering::start().await;
+    let key = delivering.shop.issue(&delivering.control.world, &delivering.owner, "test").await;
+    let mut tester = delivering.shop.browser(&delivering.control.world, &key);
+    let event = json!({"type": "track", "event": "Order Completed", "messageId": "of-a-test"});
+    eventually("the test key to be known", async || {
+        let answer = tester.batch(&json!([event])).await;
+        if answer.status == 200 { Ok(()) } else { Err(answer.text()) }
+    })
+    .await;
+    for id in ["good", "poison"] {
+        delivering.send(id).await;
+    }
+    delivering.sim.wait_for(2).await;
+    delivering.sim.forget();
+    delivering
+        .sim
+        .behave(|request| Reaction::Status(if request.body.contains("poison") { 503 } else { 202 }));
+    let all = json!({"from": "2020-01-01T00:00:00Z", "to": "2099-01-01T00:00:00Z"});
+    let replays = delivering.path("/replays");
+    let begun = delivering.owner.post(&replays, &all).await.expect(202);
+    let tries = |sim: &DeliverySim| sim.received().iter().filter(|one| one.body.contains("poison")).count();
+    eventually("a second try", async || {
+        let tries = tries(&delivering.sim);
+        if tries >= 2 { Ok(()) } else { Err(tries.to_string()) }
+    })
+    .await;
+    delivering.send("new").await;
+    eventually("what is new", async || {
+        let taken = delivering.sim.message_ids();
+        if taken.contains(&"new".to_owned()) { Ok(()) } else { Err(format!("{taken:?}")) }
+    })
+    .await;
+    let path = delivering.path(&format!("/replays/{}", begun["id"].as_str().unwrap()));
+    let viewer = delivering.owner.colleague("viewer").await;
+    viewer.delete(&path).await.refused(403, "FORBIDDEN");
+    for _ in 0..2 {
+        delivering.owner.delete(&path).await.expect(204);
+    }
+    let listed = delivering.owner.get(&replays).await.expect(200);
+    assert_eq!(listed["data"][0]["state"], "cancelled");
+    assert!(tries(&delivering.sim) <= 3, "with pauses of 4 and 8 seconds");
+    assert!(!delivering.sim.message_ids().contains(&"of-a-test".to_owned()));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destination_is_described_tried_and_checked() {
     let delivering = Delivering::start().await;
@@ -235,6 +282,15 @@ async fn a_destination_is_described_tried_and_checked() {
         (json!({"preset": "shoes"}), "preset"),
         (json!({"mappings": [{"source": "nowhere.x", "target": "a"}]}), "mappings[0].source"),
         (json!({"mappings": [{"source": "event", "target": "consent"}]}), "mappings[0].target"),
+        (json!({"mappings": [{"source": "event", "target": "type"}]}), "mappings[0].target"),
+        (
+            json!({"mappings": [{"source": "event", "target": "a", "else": {"source": "match_keys.criteo"}}]}),
+            "mappings[0].source",
+        ),
+        (
+            json!({"mappings": [{"source": format!("vendor_ids.{}", "x".repeat(65)), "target": "a"}]}),
+            "mappings[0].source",
+        ),
         (json!({"consent_category": "x"}), "consent_category"),
         (json!({"secret": "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}), "secret"),
         (json!({"odd": 1}), "odd"),

@@ -43,12 +43,16 @@ async fn an_event_arrives_signed_with_all_that_is_known_whatever_others_do() {
         (json!({"url": hook.base_url(), "secret": "whsec_short"}), "secret"),
         (json!({"url": hook.base_url(), "match_keys": ["nobody"]}), "match_keys[0]"),
         (json!({"url": hook.base_url(), "preset": "retail"}), "preset"),
+        (
+            json!({"url": hook.base_url(), "mappings": [{"source": "properties.id", "target": "canonical_id"}]}),
+            "mappings[0].target",
+        ),
     ] {
         let refused = owner.put(&path, &body).await;
         refused.refused(422, "VALIDATION_FAILED");
         assert_eq!(refused.fields(), [field], "{body}");
     }
-    let settings = json!({"url": format!("{}/hook", hook.base_url()), "match_keys": ["meta"],
+    let settings = json!({"url": format!("{}/hook", hook.base_url()), "match_keys": ["meta", "google"],
         "mappings": [{"source": "properties.order_id", "target": "order"}]});
     let made = owner.put(&path, &settings).await.expect(201);
     let secret = made["signing_secret"].as_str().unwrap().to_owned();
@@ -84,7 +88,14 @@ async fn an_event_arrives_signed_with_all_that_is_known_whatever_others_do() {
     // Where it is denied there are no match keys, and the event arrives all the same.
     send(&mut browser, "m-2", &denied()).await;
     let second = hook.wait_for(2).await.remove(1).json();
-    assert_eq!(second["match_keys"], json!({"meta": {}}));
+    assert_eq!(second["match_keys"], json!({"meta": {}, "google": {}}));
+    // What a vendor needs beside is asked for its contacts as well.
+    let no_user_data =
+        json!({"marketing": true, "google": {"ad_storage": "granted", "ad_user_data": "denied"}});
+    send(&mut browser, "m-3", &no_user_data).await;
+    let third = hook.wait_for(3).await.remove(2).json();
+    assert_eq!(third["match_keys"]["google"], json!({}));
+    assert_eq!(third["match_keys"]["meta"]["user_data.em"], json!(email));
     eventually("Amperity to be down", async || {
         let status = owner.get(&format!("{}/destinations/amperity/status", shop.source)).await.expect(200);
         if status["state"] == "down" { Ok(()) } else { Err(status.to_string()) }

@@ -47,7 +47,7 @@ async fn diesel_sees_the_tables_as_they_are() {
         )*};
     }
     compare!(
-        audit_log canonicals collect_hosts config_version consent custom_providers deliveries delivery_cursors destinations enrichment_settings enrichments erased event_heads events expiry_progress
+        audit_log canonicals collect_hosts config_version consent custom_providers deliveries delivery_cursors delivery_processes destinations enrichment_settings enrichments erased event_heads events expiry_progress
         generated_ids identity_sources link_refusals links live_events live_watches login_failures merge_history orgs pii_digests
         pipeline_keys pipelines profile_providers provider_states redis_repairs reencryptions refresh_tokens refused_hosts replays resets seal_counts secrets
         server_secrets sessions sources sync_attempts tombstone_keys used_proofs used_states users vendor_ids

@@ -15,7 +15,10 @@ use migrations::{
 };
 use time::{Date, Duration};
 
-pub use self::{append::forget, read::Head};
+pub use self::{
+    append::forget,
+    read::{Head, of_people},
+};
 
 /// The log.
 #[derive(Clone)]
@@ -68,10 +71,17 @@ impl PostgresLog {
         Self { pool }
     }
 
-    /// Makes room for the events of `today` and of two days to come, and drops days that ended `keep` ago and that every
-    /// destination has had; after seven days those as well that one has not.
-    pub async fn maintain(&self, today: Date, keep: Duration) -> Result<Kept, LogError> {
-        let kept = sql_query("SELECT dropped, expired FROM keep_events($1, make_interval(secs => $2))")
+    /// Makes room for the events of `today` and of two days to come.
+    pub async fn make_room(&self, today: Date) -> Result<(), LogError> {
+        let made = sql_query("SELECT make_event_days($1)").bind::<SqlDate, _>(today);
+        Prepared(made).execute(&mut *self.pool.get().await?).await?;
+        Ok(())
+    }
+
+    /// Drops the oldest day that ended `keep` ago and that every destination has had; after seven days also one that a
+    /// destination has not.
+    pub async fn drop_day(&self, today: Date, keep: Duration) -> Result<Kept, LogError> {
+        let kept = sql_query("SELECT dropped, expired FROM drop_event_day($1, make_interval(secs => $2))")
             .bind::<SqlDate, _>(today)
             .bind::<Double, _>(keep.as_seconds_f64());
         Ok(Prepared(kept).get_result(&mut *self.pool.get().await?).await?)

@@ -165,6 +165,24 @@ impl PostgresLog {
     }
 }
 
+/// Reads the last events of people, the newest first.
+pub async fn of_people(
+    connection: &mut AsyncPgConnection,
+    org: Uuid,
+    canonicals: &[Uuid],
+    limit: i64,
+) -> diesel::QueryResult<Vec<StoredEvent>> {
+    let theirs = sql_query(
+        "SELECT seq, day, org_id, source_id, canonical_id, event_id, received_at, body FROM events \
+         WHERE org_id = $1 AND canonical_id = ANY ($2) ORDER BY seq DESC LIMIT $3",
+    )
+    .bind::<SqlUuid, _>(org)
+    .bind::<Array<SqlUuid>, _>(canonicals)
+    .bind::<BigInt, _>(limit);
+    let rows: Vec<EventRow> = Prepared(theirs).load(connection).await?;
+    Ok(rows.into_iter().map(StoredEvent::from).collect())
+}
+
 async fn first_after(
     connection: &mut AsyncPgConnection,
     source: Uuid,

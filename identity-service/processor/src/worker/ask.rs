@@ -3,18 +3,20 @@
 
 use std::{sync::Arc, time::Duration};
 
-use event_log::{Position, StoredEvent};
-use migrations::sealed::columns;
+use event_log::{LogError, Position, StoredEvent};
+use migrations::sealed::{SealError, columns};
 use prost::Message;
 use proto::event::Envelope;
 use tokio::time::Instant;
+use tonic::{Code, Status};
+use uuid::Uuid;
 
 use super::Worker;
 use crate::{
     destination::Destination,
     health::State,
     lane,
-    prepare::{Action, OpenEvent, Prepared},
+    prepare::{Action, OpenEvent, Prepared, UNKNOWN_KEY},
     replay::{self, Replaying},
     shared::Shared,
     storage::{DeliveryRow, ReplayRow},
@@ -33,15 +35,21 @@ const ENOUGH_BYTES: usize = 4 * 1024 * 1024;
 const DUE_EVENTS: i64 = 32;
 /// Pause after which the core, or the log, is asked again.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// The same where it does not understand the question: settings, or its version, have to change.
+const REFUSED_PAUSE: Duration = Duration::from_secs(15);
 /// Period of looks at the table, and for a replay.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
 
 /// The answer to what was asked.
 pub enum Page {
-    /// The next events of the log; none where there are no more.
+    /// The next events of the log.
     Events(Vec<Prepared>),
+    /// There are no more: the position that the log has come to.
+    AtHead(Position),
     /// What is to be done with events that wait.
     Checked(Vec<(Ticket, Action)>),
+    /// What is to be done with those of a replay, by their places in the log.
+    ReplayChecked(Vec<(Position, Action)>),
     /// Events of the table that are due.
     Due(Vec<(DeliveryRow, Prepared)>),
     /// A replay that is to be begun, from a position on.
@@ -50,6 +58,8 @@ pub enum Page {
     Replayed(Position, bool, Vec<Prepared>),
     /// Nothing was to be had.
     Nothing,
+    /// Nothing can be done until something else than the destination changes, for this reason.
+    Refused(&'static str),
     /// The log or the core could not be asked.
     Later,
 }
@@ -62,19 +72,28 @@ impl Worker {
         }
         let (shared, destination) = (self.shared.clone(), self.destination.clone());
         let is_active = *self.health.state() == State::Active && !self.is_paused;
+        // Where nothing new tells that it is back, what waits does.
+        let is_time = self.health.probe_at().is_some_and(|at| now >= at);
+        let may_probe = is_time && !self.is_paused && self.window.is_empty();
         let has_room = self.window.len() < ENOUGH_EVENTS && self.window.bytes() < ENOUGH_BYTES;
         if self.is_stale {
             self.is_stale = false;
             let events: Vec<(Ticket, Arc<OpenEvent>)> =
                 self.window.waiting().map(|(ticket, item)| (ticket, item.prepared.event.clone())).collect();
-            self.asking = Some(Box::pin(check(shared, destination, events)));
-        } else if is_active && self.due.is_empty() && now >= self.due_at {
+            self.asking = Some(Box::pin(async move {
+                check(shared, destination, events).await.map_or_else(Page::from, Page::Checked)
+            }));
+        } else if self.due.is_empty()
+            && self.due_under_way == 0
+            && (is_active || may_probe)
+            && now >= self.due_at
+        {
             self.due_at = now + LOOK_PERIOD;
             self.asking = Some(Box::pin(due(shared, destination)));
         } else if self.has_more && has_room && !self.is_paused {
             let after = self.read;
             self.asking = Some(Box::pin(page(shared, destination, after)));
-        } else if is_active && now >= self.replay_at {
+        } else if (is_active || (may_probe && self.due.is_empty())) && now >= self.replay_at {
             match &self.replay {
                 None => {
                     self.replay_at = now + LOOK_PERIOD;
@@ -84,21 +103,40 @@ impl Worker {
                     let (row, after) = (replay.row.clone(), replay.read);
                     self.asking = Some(Box::pin(replayed(shared, destination, row, after)));
                 }
+                Some(replay) if replay.is_stale(now) => {
+                    let events =
+                        replay.waiting().map(|event| (event.position, event.event.clone())).collect();
+                    self.asking = Some(Box::pin(async move {
+                        check(shared, destination, events).await.map_or_else(Page::from, Page::ReplayChecked)
+                    }));
+                }
                 Some(_) => {}
             }
         }
     }
 
     /// Takes what was asked for.
-    pub fn receive(&mut self, page: Page, now: Instant) {
+    pub async fn receive(&mut self, page: Page, now: Instant) {
+        let was_understood = !matches!(
+            page,
+            Page::Later | Page::Refused(_) | Page::Nothing | Page::AtHead(_) | Page::Replay(..)
+        );
+        let is_ours =
+            [SETTINGS, UNKNOWN_KEY].map(|reason| State::Paused { reason }).contains(self.health.state());
+        if was_understood && is_ours && self.destination.unusable().is_none() {
+            self.health.reset();
+        }
         match page {
             Page::Events(events) => {
-                self.has_more = !events.is_empty();
+                self.has_more = true;
                 for prepared in events {
                     self.read = prepared.position;
                     self.window.push(prepared);
                 }
-                self.report.is_at_head = !self.has_more && self.window.is_empty();
+            }
+            Page::AtHead(head) => {
+                self.has_more = false;
+                self.read = self.read.max(head);
             }
             Page::Checked(actions) => {
                 for (ticket, action) in actions {
@@ -109,13 +147,19 @@ impl Worker {
             }
             Page::Due(due) => {
                 for (row, prepared) in due {
-                    if let Action::Skip(word) = prepared.action {
-                        self.skip(&prepared, word);
-                        self.forget_row(row.id, prepared.lane);
-                    } else if let Action::Dead(reason) = prepared.action {
-                        self.bury_row(row.id, prepared.lane, reason);
-                    } else {
-                        self.due.push_back((row, prepared));
+                    match prepared.action.clone() {
+                        Action::Skip(word) => {
+                            self.skip(&prepared, word);
+                            self.settle_row(row.id, prepared.lane).await;
+                        }
+                        Action::Test(outgoing) => {
+                            self.show_test(&prepared, &outgoing);
+                            self.settle_row(row.id, prepared.lane).await;
+                        }
+                        Action::Dead(reason) => {
+                            self.bury_row(row.id, prepared.lane, reason, None, false).await;
+                        }
+                        Action::Send(_) => self.due.push_back((row, prepared)),
                     }
                 }
             }
@@ -125,20 +169,36 @@ impl Worker {
             }
             Page::Replayed(read, is_last, events) => {
                 if let Some(replay) = &mut self.replay {
-                    replay.receive(read, is_last, events);
+                    replay.receive(read, is_last, events, now);
+                }
+            }
+            Page::ReplayChecked(actions) => {
+                if let Some(replay) = &mut self.replay {
+                    replay.check(actions, now);
                 }
             }
             Page::Nothing => {}
+            Page::Refused(reason) => {
+                if *self.health.state() != (State::Paused { reason }) {
+                    let (destination, vendor) = (self.destination.id, self.destination.vendor);
+                    tracing::error!(%destination, vendor, reason, "a destination stands until this changes");
+                }
+                if self.destination.unusable().is_none() {
+                    self.health.pause(reason, Some(REFUSED_PAUSE), now);
+                }
+                self.ask_at = now + REFUSED_PAUSE;
+            }
             Page::Later => self.ask_at = now + RETRY_PAUSE,
         }
     }
 }
 
 async fn page(shared: Arc<Shared>, destination: Arc<Destination>, after: Position) -> Page {
-    let read = shared.log.read(destination.source, after, PAGE_EVENTS, PAGE_BYTES).await;
-    match read {
-        Ok(stored) if stored.is_empty() => Page::Events(Vec::new()),
-        Ok(stored) => prepared(&shared, &destination, stored).await.map_or(Page::Later, Page::Events),
+    match read(&shared, destination.source, after).await {
+        Ok((head, stored)) if stored.is_empty() => Page::AtHead(head),
+        Ok((_, stored)) => {
+            shared.preparer.page(&destination, stored).await.map_or_else(Page::from, Page::Events)
+        }
         Err(error) => {
             serve::warn_on_change!(WARN, %error, "the event log can't be read");
             Page::Later
@@ -146,24 +206,44 @@ async fn page(shared: Arc<Shared>, destination: Arc<Destination>, after: Positio
     }
 }
 
-async fn prepared(
+/// Reads the next events of a source, and before that how far it is: what is not there then is not there.
+async fn read(
     shared: &Shared,
-    destination: &Destination,
-    stored: Vec<StoredEvent>,
-) -> Option<Vec<Prepared>> {
-    // What the core said was logged where it was met.
-    shared.preparer.page(destination, stored).await.ok()
+    source: Uuid,
+    after: Position,
+) -> Result<(Position, Vec<StoredEvent>), LogError> {
+    let stored = shared.log.read(source, after, PAGE_EVENTS, PAGE_BYTES).await?;
+    if !stored.is_empty() {
+        return Ok((after, stored));
+    }
+    let heads = shared.log.heads(&[source]).await?;
+    let head = heads.first().map_or(after, |head| head.position);
+    Ok((head, shared.log.read(source, after, PAGE_EVENTS, PAGE_BYTES).await?))
 }
 
-async fn check(
+/// The reason of a destination whose settings the core does not understand.
+const SETTINGS: &str = "settings";
+
+impl From<Status> for Page {
+    /// What the core said was logged where it was met.
+    fn from(status: Status) -> Self {
+        match status.code() {
+            Code::InvalidArgument | Code::NotFound => Self::Refused(SETTINGS),
+            Code::FailedPrecondition => Self::Refused(UNKNOWN_KEY),
+            _ => Self::Later,
+        }
+    }
+}
+
+/// Asks about events by whatever names them.
+async fn check<N>(
     shared: Arc<Shared>,
     destination: Arc<Destination>,
-    events: Vec<(Ticket, Arc<OpenEvent>)>,
-) -> Page {
+    events: Vec<(N, Arc<OpenEvent>)>,
+) -> Result<Vec<(N, Action)>, Status> {
     let asked = events.iter().map(|(_, event)| event.as_ref());
-    let actions = shared.preparer.actions(&destination, asked).await;
-    let with_tickets = |actions: Vec<Action>| events.iter().map(|(ticket, _)| *ticket).zip(actions).collect();
-    actions.map_or(Page::Later, |actions| Page::Checked(with_tickets(actions)))
+    let actions = shared.preparer.actions(&destination, asked).await?;
+    Ok(events.into_iter().map(|(name, _)| name).zip(actions).collect())
 }
 
 async fn due(shared: Arc<Shared>, destination: Arc<Destination>) -> Page {
@@ -171,17 +251,20 @@ async fn due(shared: Arc<Shared>, destination: Arc<Destination>) -> Page {
     if rows.is_empty() {
         return Page::Nothing;
     }
-    let opened: Vec<(DeliveryRow, Arc<OpenEvent>)> = rows
-        .into_iter()
-        .map(|row| {
-            let event = open(&shared, &destination, &row);
-            (row, event)
-        })
-        .collect();
-    let Ok(actions) =
-        shared.preparer.actions(&destination, opened.iter().map(|(_, event)| event.as_ref())).await
-    else {
-        return Page::Later;
+    let mut opened: Vec<(DeliveryRow, Arc<OpenEvent>)> = Vec::with_capacity(rows.len());
+    for row in rows {
+        match open(&shared, &destination, &row) {
+            Some(event) => opened.push((row, event)),
+            None => put_off(&shared, &destination, &row).await,
+        }
+    }
+    if opened.is_empty() {
+        return Page::Nothing;
+    }
+    let events = opened.iter().map(|(_, event)| event.as_ref());
+    let actions = match shared.preparer.actions(&destination, events).await {
+        Ok(actions) => actions,
+        Err(status) => return Page::from(status),
     };
     let checked_at = Some(Instant::now());
     let ready = opened.into_iter().zip(actions).map(|((row, event), action)| {
@@ -192,21 +275,34 @@ async fn due(shared: Arc<Shared>, destination: Arc<Destination>) -> Page {
     Page::Due(ready.collect())
 }
 
-/// Opens an event of the table; one that does not open has nothing in it, and is given up.
-fn open(shared: &Shared, destination: &Destination, row: &DeliveryRow) -> Arc<OpenEvent> {
+/// Opens an event of the table; none where its key is not known. One that is damaged has nothing in it, and is given up.
+fn open(shared: &Shared, destination: &Destination, row: &DeliveryRow) -> Option<Arc<OpenEvent>> {
     let place = columns::DELIVERIES.place(row.org_id, row.id);
-    let opened = shared.keys.open(place, &row.sealed).map_err(|error| {
+    let opened = shared.keys.open(place, &row.sealed);
+    if let Err(error) = &opened {
         serve::warn_on_change!(ERROR, %error, row = %row.id, "an event that waits can't be opened");
-    });
+    }
+    if matches!(opened, Err(SealError::UnknownKey)) {
+        return None;
+    }
     let envelope = opened.ok().and_then(|plain| Envelope::decode(plain.as_slice()).ok()).unwrap_or_default();
-    Arc::new(OpenEvent {
+    Some(Arc::new(OpenEvent {
         org: row.org_id,
         source: destination.source,
         canonical: row.canonical_id,
         id: row.event_id,
         received_at: row.received_at,
         envelope,
-    })
+    }))
+}
+
+/// Leaves an event whose key is not known for a minute.
+async fn put_off(shared: &Shared, destination: &Destination, row: &DeliveryRow) {
+    let Ok(lane) = row.lane.as_slice().try_into() else { return };
+    let (next, why) = (Some(60.0), (UNKNOWN_KEY, None));
+    if let Err(error) = shared.storage.fail(destination.id, row.id, lane, next, false, why).await {
+        tracing::debug!(%error, "an event that can't be opened yet is looked at sooner");
+    }
 }
 
 async fn begun(shared: Arc<Shared>, destination: Arc<Destination>) -> Page {
@@ -233,8 +329,6 @@ async fn replayed(
     let is_last = stored.last().is_none_or(|event| event.received_at > row.to_at);
     let last = stored.last().map_or(after, |event| event.position);
     let within = stored.into_iter().filter(|event| (row.from_at..=row.to_at).contains(&event.received_at));
-    match prepared(&shared, &destination, within.collect()).await {
-        Some(events) => Page::Replayed(last, is_last, events),
-        None => Page::Later,
-    }
+    let prepared = shared.preparer.page(&destination, within.collect()).await;
+    prepared.map_or_else(Page::from, |events| Page::Replayed(last, is_last, events))
 }

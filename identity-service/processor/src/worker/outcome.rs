@@ -9,14 +9,14 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Of, Worker};
+use super::{Of, PARKED_PERIOD, Worker};
 use crate::{
     destination::Destination,
     health::{State, Verdict},
     lane::Lane,
     live::Shown,
     pacing::jitter,
-    prepare::Prepared,
+    prepare::{ERASED, Prepared},
     sending::{Sent, system_time},
     storage::{NewDelivery, Report},
 };
@@ -27,11 +27,16 @@ const PAUSES: [Duration; 4] =
     [Duration::from_secs(4), Duration::from_mins(5), Duration::from_hours(2), Duration::from_hours(22)];
 /// Pause of an event of the table while the destination is down.
 const OUTAGE_PAUSE: Duration = Duration::from_mins(1);
+/// Half the pause after the first failure of an event of a replay; each further one is twice as long.
+const REPLAY_PAUSE: Duration = Duration::from_secs(2);
 
 impl Worker {
     /// Takes what came of a request.
     pub async fn take(&mut self, of: Of, prepared: Prepared, sent: Sent) {
         let now = Instant::now();
+        if let Of::Table { .. } = of {
+            self.due_under_way = self.due_under_way.saturating_sub(1);
+        }
         match sent.outcome {
             Outcome::Delivered { dropping } => {
                 self.health.note_success(now);
@@ -39,12 +44,12 @@ impl Worker {
                 self.report.succeeded = true;
                 self.report.dropping |= dropping;
                 let word = match of {
-                    Of::Replay => "replayed",
+                    Of::Replay { .. } => "replayed",
                     _ if dropping => "dropped_by_stream",
                     _ => "delivered",
                 };
                 self.show(&prepared, &sent, word);
-                if let Of::Replay = of {
+                if let Of::Replay { .. } = of {
                     counter!("datafly_replayed_total", "vendor" => self.destination.vendor).increment(1);
                 } else {
                     self.count(word);
@@ -61,9 +66,9 @@ impl Worker {
                 match of {
                     Of::Window(_) => self.give_up(&prepared, 1, reason, sent.status()),
                     Of::Table { row, .. } => {
-                        self.bury_row_with(row, prepared.lane, reason, sent.status()).await;
+                        self.bury_row(row, prepared.lane, reason, sent.status(), true).await;
                     }
-                    Of::Replay => {}
+                    Of::Replay { .. } => {}
                 }
                 if !matches!(of, Of::Table { .. }) {
                     self.finish(of, &prepared, false).await;
@@ -90,10 +95,17 @@ impl Worker {
                 self.show(&prepared, &sent, reason);
                 let failed_at = match of {
                     Of::Window(ticket) => self.window.item(ticket).and_then(|item| item.failed_at),
-                    Of::Table { .. } | Of::Replay => None,
+                    Of::Table { .. } | Of::Replay { .. } => None,
                 };
                 let was_active = *self.health.state() == State::Active;
-                match self.health.note_failure(failed_at, jitter(), now) {
+                // An event of a replay that failed before says nothing of the destination.
+                let is_known = was_active && matches!(of, Of::Replay { attempts } if attempts > 0);
+                let verdict = if is_known {
+                    Verdict::Event
+                } else {
+                    self.health.note_failure(failed_at, jitter(), now)
+                };
+                match verdict {
                     Verdict::Outage => {
                         if was_active {
                             self.window.forget_attempts();
@@ -157,10 +169,20 @@ impl Worker {
                             tracing::debug!(%error, "a failure was not written down: it is tried again");
                         }
                     }
-                    None => self.bury_row_with(row, prepared.lane, reason, sent.status()).await,
+                    None => self.bury_row(row, prepared.lane, reason, sent.status(), true).await,
                 }
             }
-            Of::Replay => self.put_back(of, prepared, Duration::ZERO, now).await,
+            Of::Replay { attempts } => {
+                let Some(replay) = &mut self.replay else { return };
+                let attempts = attempts + 1;
+                if usize::from(attempts) > PAUSES.len() {
+                    replay.finish(false);
+                } else {
+                    let pause = REPLAY_PAUSE * 2_u32.pow(u32::from(attempts));
+                    let pause = pause.mul_f64(jitter()).max(retry_after.unwrap_or_default());
+                    replay.put_back(prepared, attempts, now + pause);
+                }
+            }
         }
     }
 
@@ -176,9 +198,9 @@ impl Worker {
                     tracing::debug!(%error, "an event is tried again sooner");
                 }
             }
-            Of::Replay => {
+            Of::Replay { attempts } => {
                 if let Some(replay) = &mut self.replay {
-                    replay.put_back(prepared);
+                    replay.put_back(prepared, attempts, now);
                 }
             }
         }
@@ -187,14 +209,8 @@ impl Worker {
     async fn finish(&mut self, of: Of, prepared: &Prepared, was_sent: bool) {
         match of {
             Of::Window(ticket) => self.window.finish(ticket),
-            Of::Table { row, .. } => {
-                let settled = self.shared.storage.settle(self.destination.id, row, prepared.lane).await;
-                match settled {
-                    Ok(()) => self.leave_lane(prepared.lane),
-                    Err(error) => tracing::debug!(%error, "an event that was delivered is sent once more"),
-                }
-            }
-            Of::Replay => {
+            Of::Table { row, .. } => self.settle_row(row, prepared.lane).await,
+            Of::Replay { .. } => {
                 if let Some(replay) = &mut self.replay {
                     replay.finish(was_sent);
                 }
@@ -235,37 +251,34 @@ impl Worker {
     /// Leaves an event out, as it is not to be sent.
     pub fn skip(&mut self, prepared: &Prepared, word: &'static str) {
         self.count(word);
+        if word == ERASED {
+            // Nothing of theirs is shown, or stored to be.
+            return;
+        }
         let outcome = format!("dropped: {word}");
         let shown = Shown { request: None, answer: None, took_ms: None, outcome: &outcome };
         self.live.record(&self.destination, prepared, &shown);
     }
 
-    /// Removes an event of the table that is not to be sent.
-    pub fn forget_row(&mut self, row: Uuid, lane: Lane) {
-        let (storage, destination) = (self.shared.storage.clone(), self.destination.id);
-        self.leave_lane(lane);
-        tokio::spawn(async move {
-            if let Err(error) = storage.settle(destination, row, lane).await {
-                tracing::debug!(%error, "an event that is not to be sent waits on");
-            }
-        });
+    /// Removes an event of the table that was sent, or is not to be. Where that fails it is due again.
+    pub async fn settle_row(&mut self, row: Uuid, lane: Lane) {
+        match self.shared.storage.settle(self.destination.id, row, lane).await {
+            Ok(()) => self.leave_lane(lane),
+            Err(error) => tracing::debug!(%error, "an event that came to its end is due once more"),
+        }
     }
 
-    /// Gives up an event of the table that can't be sent.
-    pub fn bury_row(&mut self, row: Uuid, lane: Lane, reason: &'static str) {
-        let (storage, destination) = (self.shared.storage.clone(), self.destination.id);
-        self.count("dead");
-        self.leave_lane(lane);
-        tokio::spawn(async move {
-            if let Err(error) = storage.fail(destination, row, lane, None, false, (reason, None)).await {
-                tracing::debug!(%error, "an event that can't be sent waits on");
-            }
-        });
-    }
-
-    async fn bury_row_with(&mut self, row: Uuid, lane: Lane, reason: &'static str, status: Option<i16>) {
+    /// Gives up an event of the table; `counts` where it was tried.
+    pub async fn bury_row(
+        &mut self,
+        row: Uuid,
+        lane: Lane,
+        reason: &'static str,
+        status: Option<i16>,
+        counts: bool,
+    ) {
         let storage = &self.shared.storage;
-        match storage.fail(self.destination.id, row, lane, None, true, (reason, status)).await {
+        match storage.fail(self.destination.id, row, lane, None, counts, (reason, status)).await {
             Ok(()) => {
                 self.count("dead");
                 self.leave_lane(lane);
@@ -309,6 +322,10 @@ impl Worker {
         self.report.events += progress.events;
         self.report.bytes += progress.bytes;
         self.report.is_at_head = !self.has_more && self.window.is_empty();
+        if self.report.is_at_head {
+            // What lies between is of people who are erased.
+            self.report.position = Some(self.read.number());
+        }
         self.report.reason = match self.health.state() {
             State::Active => None,
             State::Down => Some("down"),
@@ -335,9 +352,8 @@ impl Worker {
         self.reported = began;
         self.report = Report { position: self.report.position, ..Report::default() };
         self.waiting.clear();
-        if self.is_paused && !held.is_paused {
-            // People may have taken long over it.
-            self.window.expire();
+        if began >= self.parked_at {
+            self.count_parked().await;
         }
         self.is_paused = held.is_paused;
         self.live.set_watched(held.is_watched);
@@ -349,6 +365,19 @@ impl Worker {
         if held.fingerprint == self.destination.version { true } else { self.renew().await }
     }
 
+    /// Counts what waits in the table anew, all of which is written down, and wakes what nobody has.
+    async fn count_parked(&mut self) {
+        let (storage, destination) = (&self.shared.storage, self.destination.id);
+        let woken = storage.wake_lanes(destination).await;
+        match woken.and(storage.parked_lanes(destination).await) {
+            Ok(parked) => {
+                self.parked = parked.into_iter().collect();
+                self.parked_at = Instant::now() + PARKED_PERIOD;
+            }
+            Err(error) => tracing::debug!(%error, "what waits is counted anew later"),
+        }
+    }
+
     async fn write_down_replay(&mut self) {
         let Some(replay) = &mut self.replay else { return };
         let advance = replay.advance();
@@ -358,10 +387,10 @@ impl Worker {
             .storage
             .advance_replay(id, advance.position, advance.counts, advance.is_finished)
             .await;
-        if let Err(error) = written {
-            tracing::debug!(%error, "how far a replay is can't be written down");
-        } else if advance.is_finished {
-            self.replay = None;
+        match written {
+            Ok(true) => {}
+            Ok(false) => self.replay = None,
+            Err(error) => tracing::debug!(%error, "how far a replay is can't be written down"),
         }
     }
 

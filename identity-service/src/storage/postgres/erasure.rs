@@ -137,7 +137,7 @@ pub async fn still_idle(
 
 /// Statements that remove what is of no use any more by age: one a table, each with the oldest age that is
 /// kept.
-const AGED: [&str; 13] = [
+const AGED: [&str; 14] = [
     "DELETE FROM vendor_ids WHERE ctid = ANY (ARRAY( \
          SELECT ctid FROM vendor_ids WHERE expires_at < $1 - interval '7 days' LIMIT $2 FOR UPDATE SKIP LOCKED))",
     "DELETE FROM enrichments WHERE ctid = ANY (ARRAY( \
@@ -161,6 +161,12 @@ const AGED: [&str; 13] = [
          SELECT ctid FROM refresh_tokens WHERE expires_at < $1 - interval '7 days' LIMIT $2 FOR UPDATE SKIP LOCKED))",
     "DELETE FROM deliveries WHERE ctid = ANY (ARRAY( \
          SELECT ctid FROM deliveries WHERE dead_at < $1 - interval '14 days' LIMIT $2 FOR UPDATE SKIP LOCKED))",
+    "DELETE FROM deliveries WHERE ctid = ANY (ARRAY( \
+         SELECT old.ctid FROM destinations CROSS JOIN LATERAL ( \
+             SELECT id FROM deliveries WHERE destination_id = destinations.id AND dead_at IS NOT NULL \
+             ORDER BY id DESC OFFSET 100000 LIMIT 1) AS last \
+         JOIN deliveries old ON old.destination_id = destinations.id AND old.id <= last.id AND old.dead_at <= $1 \
+         LIMIT $2))",
     "DELETE FROM live_events WHERE ctid = ANY (ARRAY( \
          SELECT ctid FROM live_events WHERE at < $1 - interval '1 hour' LIMIT $2 FOR UPDATE SKIP LOCKED))",
     "DELETE FROM live_watches WHERE ctid = ANY (ARRAY( \

@@ -31,6 +31,7 @@ pub const GOOGLE: Vendor = Vendor {
         conversions_field: Some("client_id"),
     }],
     conversions: Some(ConversionsApi {
+        need: NEED,
         email: Some("userIdentifiers[].hashedEmail"),
         phone: Some(("userIdentifiers[].hashedPhoneNumber", PhoneForm::E164)),
     }),

@@ -42,6 +42,6 @@ pub const LINKEDIN: Vendor = Vendor {
         conversions_field: Some("user.userIds[LINKEDIN_FIRST_PARTY_ADS_TRACKING_UUID]"),
         ..ClickId::new(NAME, "li_fat_id", &["li_fat_id"], NEED)
     }],
-    conversions: Some(ConversionsApi { email: Some("user.userIds[SHA256_EMAIL]"), phone: None }),
+    conversions: Some(ConversionsApi { need: NEED, email: Some("user.userIds[SHA256_EMAIL]"), phone: None }),
     ..Vendor::new(NAME, "LinkedIn")
 };

@@ -33,6 +33,7 @@ pub const META: Vendor = Vendor {
         },
     ],
     conversions: Some(ConversionsApi {
+        need: NEED,
         email: Some("user_data.em"),
         phone: Some(("user_data.ph", PhoneForm::Digits)),
     }),

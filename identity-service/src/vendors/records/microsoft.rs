@@ -46,6 +46,7 @@ pub const MICROSOFT: Vendor = Vendor {
         ..ClickId::new(NAME, "msclkid", &["msclkid"], NEED)
     }],
     conversions: Some(ConversionsApi {
+        need: NEED,
         email: Some("userData.em"),
         phone: Some(("userData.ph", PhoneForm::E164)),
     }),

@@ -45,6 +45,7 @@ pub const PINTEREST: Vendor = Vendor {
         ..ClickId::new(NAME, "epik", &["epik"], NEED)
     }],
     conversions: Some(ConversionsApi {
+        need: NEED,
         email: Some("user_data.em"),
         phone: Some(("user_data.ph", PhoneForm::Digits)),
     }),

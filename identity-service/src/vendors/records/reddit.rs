@@ -53,6 +53,6 @@ pub const REDDIT: Vendor = Vendor {
         unless_synced: true,
         conversions_field: Some("user.uuid"),
     }],
-    conversions: Some(ConversionsApi { email: Some("user.email"), phone: None }),
+    conversions: Some(ConversionsApi { need: NEED, email: Some("user.email"), phone: None }),
     ..Vendor::new(NAME, "Reddit")
 };

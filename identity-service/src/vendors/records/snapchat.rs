@@ -53,6 +53,7 @@ pub const SNAPCHAT: Vendor = Vendor {
         conversions_field: Some("user_data.sc_cookie1"),
     }],
     conversions: Some(ConversionsApi {
+        need: NEED,
         email: Some("user_data.em"),
         phone: Some(("user_data.ph", PhoneForm::Digits)),
     }),

@@ -26,6 +26,7 @@ pub const TIKTOK: Vendor = Vendor {
         conversions_field: Some("user.ttp"),
     }],
     conversions: Some(ConversionsApi {
+        need: NEED,
         email: Some("user.email"),
         phone: Some(("user.phone", PhoneForm::E164)),
     }),

@@ -43,6 +43,7 @@ pub const X: Vendor = Vendor {
         ..ClickId::new(NAME, "twclid", &["twclid"], NEED)
     }],
     conversions: Some(ConversionsApi {
+        need: NEED,
         email: Some("identifiers[].hashed_email"),
         phone: Some(("identifiers[].hashed_phone_number", PhoneForm::E164)),
     }),
