@@ -52,7 +52,7 @@ deny: ## Licences, sources and bans of the dependencies
 bench: $(if $(BASE),bench-base) ## Measure against the least that could do the same (BASE=commit: and that; ONLY=sync: that item; IDENTITIES=10000000: grow that far)
 	@.ci/install postgres redis
 	@echo 'Building the services for release (minutes the first time) …'
-	@cargo build --release --bin identity-service --bin http-edge --bin stores --bin bench
+	@cargo build --release --bin identity-service --bin http-edge --bin event-processor --bin stores --bin bench
 	@$(BIN:debug=release)/stores run -- $(BIN:debug=release)/bench run \
 		$(if $(IDENTITIES),--identities $(IDENTITIES)) $(if $(ONLY),--only $(ONLY)) $(if $(BASE),--base)
 

@@ -20,7 +20,7 @@ use clap::{Parser, ValueEnum};
 use harness::system::build_folder;
 
 use crate::{
-    items::{batch, creation, graph, resolve, sync, vendor_ids, vendor_ids::By},
+    items::{batch, creation, delivery, graph, resolve, sync, vendor_ids, vendor_ids::By},
     report::Report,
     world::World,
 };
@@ -46,12 +46,16 @@ enum Cli {
     /// Serves as the edge's floor.
     #[command(hide = true)]
     FloorEdge(floor::edge::Arguments),
+    /// Posts as the processor's floor.
+    #[command(hide = true)]
+    FloorDeliver(floor::deliver::Arguments),
 }
 
 fn main() -> Result<()> {
     match Cli::parse() {
         Cli::FloorCore(arguments) => floor::core::run(arguments),
         Cli::FloorEdge(arguments) => floor::edge::run(arguments),
+        Cli::FloorDeliver(arguments) => floor::deliver::run(&arguments),
         Cli::Run { identities, only, base } => bench(identities, only, base),
     }
 }
@@ -65,6 +69,7 @@ enum Only {
     VendorIds,
     Sync,
     Creation,
+    Delivery,
     Graph,
     Tenants,
     Size,
@@ -113,6 +118,7 @@ async fn bench(identities: u64, only: Option<Only>, base: bool) -> Result<()> {
             Only::Batch => batch::measure(&world, &mut report).await?,
             Only::VendorIds => vendor_ids::measure(&world, &mut report, 1000, By::AnonymousId).await?,
             Only::Sync => sync::measure(&world, &mut report).await?,
+            Only::Delivery => delivery::measure(&world, &mut report).await?,
             Only::Creation => creation::measure(&world, &mut report).await?,
             Only::Graph => graph::measure(&world, &mut report).await?,
             Only::Tenants => tenants::measure(&world, &mut report).await?,
@@ -143,6 +149,8 @@ async fn bench(identities: u64, only: Option<Only>, base: bool) -> Result<()> {
             creation::measure(&world, &mut report).await?;
             progress("logins and merges");
             graph::measure(&world, &mut report).await?;
+            progress("delivery");
+            delivery::measure(&world, &mut report).await?;
             progress("two customers");
             tenants::measure(&world, &mut report).await?;
             progress("shapes of the runtime");

@@ -199,6 +199,25 @@ impl World {
         Ok(customer)
     }
 
+    /// Adds a source to the organisation of today's product, which collects of these vendors.
+    pub async fn another_source(&self, vendors: &[&str]) -> Result<Customer> {
+        let Product { cluster, database, customer, .. } = &self.today;
+        let (key, connection) = (&cluster.secrets.encryption_key, &mut database.connection().await?);
+        let (org, test) = (customer.org_id, customer.test_org_id);
+        let mut source =
+            Customer::seed_in(connection, org, test, key, "explicit", "second.example.com").await?;
+        source.collect_name = "second.localhost".to_owned();
+        database
+            .execute(&format!(
+                "UPDATE pipelines SET rate_limit_rps = 1000000 WHERE id = '{}'",
+                source.pipeline_id
+            ))
+            .await;
+        source.collect_only(connection, vendors).await?;
+        cluster.open(connection, &source, &self.vendors, vendors).await?;
+        Ok(source)
+    }
+
     /// Starts one more floor of the core, in that shape.
     pub async fn another_floor(&self, shape: Shape) -> Result<Floor> {
         start_core(shape, &self.today).await

@@ -124,7 +124,8 @@ impl Delivering {
         let options = Options { open_networks: "127.0.0.0/8", ..options };
         let world = World::with(options).await;
         let sim = DeliverySim::start().await.unwrap();
-        add_tenant(&world, &sim.base_url(), INGEST_KEY).await;
+        let encryption_key = &world.cluster.secrets.encryption_key;
+        add_tenant(&world.database, &world.customer, encryption_key, &sim.base_url(), INGEST_KEY).await;
         add_destination(&world.database, &world.customer, "amperity", config).await;
         world.events_are_kept(&world.customer).await;
         let destination = world.database.text("SELECT id FROM destinations").await.parse().unwrap();
@@ -186,33 +187,40 @@ pub async fn start_processor(world: &World, env: &[(&str, &str)]) -> Service {
     Service::start("event-processor", &all, &["metrics"]).await.unwrap()
 }
 
-/// Gives the customer's source a tenant of Amperity at that address, with a key.
-pub async fn add_tenant(world: &World, base_url: &str, key: &str) {
-    let Customer { org_id, source_id, .. } = &world.customer;
+/// Gives a source a tenant of Amperity at that address, with a key, which `encryption_key` seals.
+pub async fn add_tenant(
+    database: &TestDatabase,
+    customer: &Customer,
+    encryption_key: &str,
+    base_url: &str,
+    key: &str,
+) {
+    let Customer { org_id, source_id, .. } = customer;
     let id = Uuid::now_v7();
     let config = json!({
         "tenant_subdomain": "acme", "tenant_id": "acme-tenant", "event_stream_id": "esm-2VP6va3Zn",
         "source_value": "DATAFLY", "base_url": base_url,
     });
-    let sealed = sealed_key(world, id, base_url, key);
+    let sealed = sealed_key(*org_id, encryption_key, id, base_url, key);
     let sql = format!(
         "INSERT INTO profile_providers (id, org_id, source_id, provider, enabled, config, sealed, sealed_at, credentials) \
         VALUES ('{id}', '{org_id}', '{source_id}', 'amperity', true, '{config}', '\\x{sealed}', now(), ARRAY['api_key'])"
     );
-    world.database.execute(&sql).await;
+    database.execute(&sql).await;
 }
 
 /// Gives the tenant another key.
 pub async fn replace_key(world: &World, base_url: &str, key: &str) {
     let id: Uuid = world.database.text("SELECT id FROM profile_providers").await.parse().unwrap();
-    let sealed = sealed_key(world, id, base_url, key);
+    let encryption_key = &world.cluster.secrets.encryption_key;
+    let sealed = sealed_key(world.customer.org_id, encryption_key, id, base_url, key);
     let sql = format!("UPDATE profile_providers SET sealed = '\\x{sealed}', sealed_at = now()");
     world.database.execute(&sql).await;
 }
 
-fn sealed_key(world: &World, row: Uuid, base_url: &str, key: &str) -> String {
-    let keys = seal_keys(&world.cluster.secrets.encryption_key, None);
+fn sealed_key(org: Uuid, encryption_key: &str, row: Uuid, base_url: &str, key: &str) -> String {
+    let keys = seal_keys(encryption_key, None);
     let plain = json!({"@origin": base_url, "api_key": key}).to_string();
-    let place = columns::PROFILE_PROVIDERS.place(world.customer.org_id, row);
+    let place = columns::PROFILE_PROVIDERS.place(org, row);
     hex::encode(keys.seal(place, plain.as_bytes()).unwrap())
 }

@@ -137,6 +137,11 @@ impl DeliverySim {
         lock(&self.shared.received).clone()
     }
 
+    /// The number of requests so far.
+    pub fn count(&self) -> usize {
+        lock(&self.shared.received).len()
+    }
+
     /// Those of the requests whose event was taken.
     pub fn taken(&self) -> Vec<Received> {
         self.received().into_iter().filter(Received::was_taken).collect()

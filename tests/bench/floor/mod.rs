@@ -2,6 +2,7 @@
 //! apart. They are this binary once more, under another name.
 
 pub mod core;
+pub mod deliver;
 pub mod edge;
 mod runtime;
 

@@ -15,19 +15,26 @@ use crate::{
 };
 
 /// Connection that sends one batch after the other.
-struct BatchLane {
-    client: Client,
-    caller: CollectCaller,
-    /// The body, with [`PLACE`] where the anonymous ID belongs.
-    body: String,
-    stored: u64,
+pub struct BatchLane {
+    /// The connection.
+    pub client: Client,
+    /// Caller as the edge names it.
+    pub caller: CollectCaller,
+    /// The body: [`body`].
+    pub body: String,
+    /// Number of visitors that are stored.
+    pub stored: u64,
+    /// Number of the first request, by which its events are told from others.
+    pub first: u64,
 }
 
 /// Placeholder as long as an anonymous ID.
 const PLACE: &str = "00000000-0000-4000-8000-anonymous_id";
+/// Placeholder of a request's number.
+const NUMBER: &str = "message_of_n";
 
-/// Three events as a page sends them.
-fn body() -> String {
+/// Three events as a page sends them, with placeholders where the visitor and the request's number belong.
+pub fn body() -> String {
     let event = |kind: &str, name: &str, message: u32| {
         let page = json!({
             "url": "https://shop.example.com/shoes/trail-runner-42?ref=spring",
@@ -39,7 +46,7 @@ fn body() -> String {
             "type": kind,
             "event": name,
             "anonymousId": PLACE,
-            "messageId": format!("6f1d2c3b-4a59-4e68-9b7c-{message:012}"),
+            "messageId": format!("6f1d2c3b-4a59-4e{message:02}-9b7c-{NUMBER}"),
             "timestamp": "2026-11-21T10:00:00.000Z",
             "properties": {"sku": "TR-42-BLK", "price": 129.95, "currency": "EUR", "quantity": 1},
             "context": {"page": page, "consent": {"marketing": true}, "locale": "de-DE"},
@@ -52,13 +59,15 @@ fn body() -> String {
 impl Lane for BatchLane {
     async fn ask(&mut self, number: u64) -> Result<()> {
         let visitor = anonymous_id(in_turn(number, self.stored));
+        let body =
+            self.body.replace(PLACE, &visitor).replace(NUMBER, &format!("{:012}", self.first + number));
         let request = hyper::Request::post("/v1/batch")
             .header("host", &self.caller.host)
             .header("origin", self.caller.origin.as_deref().unwrap_or_default())
             .header("authorization", format!("Bearer {}", self.caller.pipeline_key))
             .header("x-forwarded-for", address(number))
             .header("content-type", "application/json")
-            .body(self.body.replace(PLACE, &visitor))?;
+            .body(body)?;
         let answer = self.client.send(request).await?;
         let status = answer.status();
         let cookie = answer.headers().contains_key("set-cookie");
@@ -85,7 +94,8 @@ pub async fn measure(world: &World, report: &mut Report) -> Result<()> {
     let mut sides = Vec::new();
     for Edge { addr, meters, stores } in edges(world) {
         let Known { caller, stored, .. } = Known::of(stores, world.stored);
-        let lane = |client| BatchLane { client, caller: caller.clone(), body: body.clone(), stored };
+        let lane =
+            |client| BatchLane { client, caller: caller.clone(), body: body.clone(), stored, first: 0 };
         let flood = Flood::of(connections(addr).await?.into_iter().map(lane).collect());
         sides.push(Side { meters: meters.to_vec(), flood });
     }

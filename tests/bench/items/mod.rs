@@ -2,6 +2,7 @@
 
 pub mod batch;
 pub mod creation;
+pub mod delivery;
 pub mod graph;
 pub mod resolve;
 pub mod sync;
