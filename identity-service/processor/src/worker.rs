@@ -161,6 +161,10 @@ impl Worker {
                 if is_done || now >= end {
                     break;
                 }
+                if self.is_stale {
+                    // What is yet to be sent, so that nothing is repeated, may have to be asked about.
+                    self.ask(now);
+                }
             } else {
                 let head = news.borrow_and_update().get(&self.destination.source).copied();
                 self.has_more |= head.is_some_and(|head| head > self.read);
