@@ -94,12 +94,6 @@ impl Program {
         self.names_of("match_keys")
     }
 
-    /// True where a mapping reads attributes of profiles.
-    pub fn reads_profiles(&self) -> bool {
-        let paths = self.all().flat_map(sources);
-        paths.into_iter().any(|path| path.root == "partner_attrs")
-    }
-
     /// True where a text has something of a person that may not be sent as it is.
     pub fn hides(&self, facts: &Facts<'_>, text: &str) -> bool {
         Scrubber::of(self.pii, facts).is_some_and(|scrubber| scrubber.cleaned(text).is_some())

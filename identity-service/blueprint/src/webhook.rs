@@ -3,7 +3,6 @@
 
 use std::{
     borrow::Cow,
-    collections::BTreeMap,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -138,11 +137,6 @@ pub fn outcome(answer: Result<&Answer, CallError>, now: SystemTime) -> Outcome {
         410 => Outcome::Paused { reason: "gone", probe: None },
         _ => Outcome::of_status(answer, now).unwrap_or(Outcome::Refused("status")),
     }
-}
-
-/// Public settings that mappings may read: there are none.
-pub fn settings() -> BTreeMap<&'static str, String> {
-    BTreeMap::new()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ mod event_id;
 mod postgres;
 mod seal;
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
 use time::{Date, OffsetDateTime};
 use uuid::Uuid;
@@ -65,14 +65,6 @@ impl Position {
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
-    }
-}
-
-impl FromStr for Position {
-    type Err = std::num::ParseIntError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse().map(Self)
     }
 }
 

@@ -202,7 +202,7 @@ fn a_customer_s_own_settings_come_last() {
     assert_eq!(refused(&drops, &json!({"type": "track", "event": "Odd"})), Some(NotSent::Unmapped));
     assert_eq!(refused(&drops, &json!({"type": "identify"})), None);
     let program = program(&settings);
-    assert!(program.reads_profiles() && program.vendor_fields().contains("gclid"));
+    assert!(program.vendor_fields().contains("gclid"));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use diesel::{
     OptionalExtension, QueryableByName, sql_query,
-    sql_types::{Array, BigInt, Binary, Date as SqlDate, Nullable, Timestamptz, Uuid as SqlUuid},
+    sql_types::{Array, BigInt, Binary, Date as SqlDate, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use migrations::prepared::Prepared;
@@ -77,12 +77,6 @@ struct Arrival {
     received_at: OffsetDateTime,
 }
 
-#[derive(QueryableByName)]
-struct Oldest {
-    #[diesel(sql_type = Nullable<Timestamptz>)]
-    received_at: Option<OffsetDateTime>,
-}
-
 impl PostgresLog {
     /// Reads the events of a source that follow a position, in order: at most `limit`, and at most `bytes` of them,
     /// though one at least.
@@ -122,16 +116,6 @@ impl PostgresLog {
         Ok(rows.into_iter().map(head).collect())
     }
 
-    /// Finds the time at which the first event after a position arrived; none where there is none.
-    pub async fn arrival_after(
-        &self,
-        source: Uuid,
-        after: Position,
-    ) -> Result<Option<OffsetDateTime>, LogError> {
-        let found = first_after(&mut *self.pool.get().await?, source, after.number()).await?;
-        Ok(found.map(|arrival| arrival.received_at))
-    }
-
     /// Finds the position before the first event that arrived at `time` or later, by halves: numbers and times grow
     /// together but for clocks that differ.
     pub async fn position_at(&self, source: Uuid, time: OffsetDateTime) -> Result<Position, LogError> {
@@ -153,15 +137,6 @@ impl PostgresLog {
             }
         }
         Ok(Position(low))
-    }
-
-    /// Finds the time of the oldest event that is kept; none where there is none.
-    pub async fn oldest(&self) -> Result<Option<OffsetDateTime>, LogError> {
-        let oldest = sql_query(
-            "SELECT (SELECT received_at FROM events WHERE day = (SELECT min(day) FROM events) LIMIT 1) AS received_at",
-        );
-        let oldest: Oldest = Prepared(oldest).get_result(&mut *self.pool.get().await?).await?;
-        Ok(oldest.received_at)
     }
 }
 
