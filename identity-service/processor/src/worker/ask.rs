@@ -329,6 +329,15 @@ async fn replayed(
     let is_last = stored.last().is_none_or(|event| event.received_at > row.to_at);
     let last = stored.last().map_or(after, |event| event.position);
     let within = stored.into_iter().filter(|event| (row.from_at..=row.to_at).contains(&event.received_at));
-    let prepared = shared.preparer.page(&destination, within.collect()).await;
-    prepared.map_or_else(Page::from, |events| Page::Replayed(last, is_last, events))
+    let within: Vec<StoredEvent> = within.collect();
+    let asked = within.len();
+    match shared.preparer.page(&destination, within).await {
+        Ok(events) if events.len() == asked => Page::Replayed(last, is_last, events),
+        // The page ends before an event whose key is not known.
+        Ok(events) => {
+            let last = events.last().map_or(after, |event| event.position);
+            Page::Replayed(last, false, events)
+        }
+        Err(status) => Page::from(status),
+    }
 }

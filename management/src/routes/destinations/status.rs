@@ -31,7 +31,8 @@ pub struct DestinationStatus {
     /// State: `active`; `down`, where everything fails and one event is tried now and then; or `paused`.
     state: &'static str,
     /// Reason for a pause: `people`, who have paused it; `credentials` (401), `forbidden` (403), `not_found` (404), `rejected`
-    /// (409), `gone` (410), `not_allowed`, `not_configured`, `settings` or `disabled`. Absent: it is not paused.
+    /// (409), `gone` (410), `not_allowed`, `not_configured`, `settings`, `encryption_key`, which the processor lacks, or
+    /// `disabled`. Absent: it is not paused.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, nullable = false)]
     reason: Option<String>,
