@@ -7,6 +7,7 @@ mod health;
 mod lane;
 mod lease;
 mod live;
+mod mapping;
 mod pacing;
 mod prepare;
 mod replay;
